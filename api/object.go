@@ -1,0 +1,95 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// APIVersion is the version that every object of every kind carries.
+const APIVersion = "projectcalico.org/v3"
+
+// Object is one object of the datastore; the concrete types are *GlobalNetworkPolicy, *Tier and so on.
+type Object interface {
+	// Meta is the object's own metadata, to read or to change.
+	Meta() *Metadata
+	// Type is the object's kind and version, to read or to change.
+	Type() *TypeMeta
+}
+
+// TypeMeta begins every object.
+type TypeMeta struct {
+	Kind       string `json:"kind,omitempty"`
+	APIVersion string `json:"apiVersion,omitempty"`
+}
+
+func (t *TypeMeta) Type() *TypeMeta { return t }
+
+// Metadata names an object and keeps what the datastore knows of it. Its wire form is that of Kubernetes.
+type Metadata struct {
+	Name                       string            `json:"name,omitempty"`
+	GenerateName               string            `json:"generateName,omitempty"`
+	Namespace                  string            `json:"namespace,omitempty"`
+	SelfLink                   string            `json:"selfLink,omitempty"`
+	UID                        string            `json:"uid,omitempty"`
+	ResourceVersion            string            `json:"resourceVersion,omitempty"` // never stored: etcd's ModRevision
+	Generation                 int64             `json:"generation,omitempty"`
+	CreationTimestamp          Time              `json:"creationTimestamp,omitzero"`
+	DeletionTimestamp          *Time             `json:"deletionTimestamp,omitempty"`
+	DeletionGracePeriodSeconds *int64            `json:"deletionGracePeriodSeconds,omitempty"`
+	Labels                     map[string]string `json:"labels,omitempty"`
+	Annotations                map[string]string `json:"annotations,omitempty"`
+	OwnerReferences            json.RawMessage   `json:"ownerReferences,omitempty"`
+	Finalizers                 []string          `json:"finalizers,omitempty"`
+	ManagedFields              json.RawMessage   `json:"managedFields,omitempty"`
+}
+
+func (m *Metadata) Meta() *Metadata { return m }
+
+// Time is a moment in RFC 3339 with a resolution of a second; null is the zero time.
+type Time struct{ time.Time }
+
+func (t Time) MarshalJSON() ([]byte, error) {
+	if t.IsZero() {
+		return []byte("null"), nil
+	}
+	return json.Marshal(t.UTC().Format(time.RFC3339))
+}
+
+func (t *Time) UnmarshalJSON(text []byte) error {
+	var s *string
+	if err := json.Unmarshal(text, &s); err != nil || s == nil {
+		return err
+	}
+	parsed, err := time.Parse(time.RFC3339, *s)
+	t.Time = parsed
+	return err
+}
+
+// Key identifies an object: the same key, the same object.
+type Key struct {
+	Kind      string
+	Namespace string // empty for kinds that have none
+	Name      string
+}
+
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return k.Kind + "(" + k.Name + ")"
+	}
+	return k.Kind + "(" + k.Namespace + "/" + k.Name + ")"
+}
+
+// KeyOf is the key of an object that has its kind filled in.
+func KeyOf(o Object) Key {
+	return Key{Kind: o.Type().Kind, Namespace: o.Meta().Namespace, Name: o.Meta().Name}
+}
+
+// Update is one change of the datastore, as the calculation sees it.
+//
+// A nil Object is a deletion. Broken says that the stored object is invalid and that there has never been a valid
+// version of it: Object then holds what could be read (it may be nil), and must only ever close, never open.
+type Update struct {
+	Key    Key
+	Object Object
+	Broken string
+}

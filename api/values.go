@@ -1,0 +1,136 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Protocol is an IP protocol, by number or by name as it was written.
+type Protocol struct {
+	Number uint8  // when Name is empty
+	Name   string // TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite, in any case
+}
+
+var protocolNumbers = map[string]uint8{"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "sctp": 132, "udplite": 136}
+
+// Value is the protocol's number; false when the name is not known.
+func (p Protocol) Value() (uint8, bool) {
+	if p.Name == "" {
+		return p.Number, p.Number != 0
+	}
+	n, ok := protocolNumbers[strings.ToLower(p.Name)]
+	return n, ok
+}
+
+func (p Protocol) String() string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return strconv.Itoa(int(p.Number))
+}
+
+func (p Protocol) MarshalJSON() ([]byte, error) {
+	if p.Name != "" {
+		return json.Marshal(p.Name)
+	}
+	return json.Marshal(p.Number)
+}
+
+func (p *Protocol) UnmarshalJSON(text []byte) error {
+	var name string
+	if err := json.Unmarshal(text, &name); err != nil {
+		return json.Unmarshal(text, &p.Number)
+	}
+	if n, err := strconv.ParseUint(name, 10, 8); err == nil {
+		*p = Protocol{Number: uint8(n)}
+		return nil
+	}
+	*p = Protocol{Name: name}
+	return nil
+}
+
+// Port is a port, a range of ports, or the name of an endpoint's port.
+type Port struct {
+	First, Last uint16 // equal for a single port; both 0 when Name is given
+	Name        string
+}
+
+func (p Port) String() string {
+	switch {
+	case p.Name != "":
+		return p.Name
+	case p.First == p.Last:
+		return strconv.Itoa(int(p.First))
+	}
+	return fmt.Sprintf("%d:%d", p.First, p.Last)
+}
+
+func (p Port) MarshalJSON() ([]byte, error) {
+	if p.Name == "" && p.First == p.Last {
+		return json.Marshal(p.First)
+	}
+	return json.Marshal(p.String())
+}
+
+func (p *Port) UnmarshalJSON(text []byte) error {
+	var name string
+	if err := json.Unmarshal(text, &name); err != nil {
+		var number uint16
+		if err := json.Unmarshal(text, &number); err != nil {
+			return fmt.Errorf("port %s: want a number from 1 to 65535, a range like 8000:8010, or a name", text)
+		}
+		*p = Port{First: number, Last: number}
+		return nil
+	}
+	parsed, err := ParsePort(name)
+	*p = parsed
+	return err
+}
+
+// ParsePort reads a port as manifests write it: 80, 8000:8010 or a name.
+func ParsePort(text string) (Port, error) {
+	low, high, isRange := strings.Cut(text, ":")
+	first, err := strconv.ParseUint(low, 10, 16)
+	if err != nil {
+		if isRange || (low != "" && strings.Trim(low, "0123456789") == "") {
+			return Port{}, fmt.Errorf("port %q: want 1 to 65535", text)
+		}
+		return Port{Name: text}, nil
+	}
+	if !isRange {
+		return Port{First: uint16(first), Last: uint16(first)}, nil
+	}
+	last, err := strconv.ParseUint(high, 10, 16)
+	if err != nil || last < first {
+		return Port{}, fmt.Errorf("port range %q: want LOW:HIGH with 1 <= LOW <= HIGH <= 65535", text)
+	}
+	return Port{First: uint16(first), Last: uint16(last)}, nil
+}
+
+// ASNumber is a BGP autonomous system, written as a number, as text, or as HIGH.LOW.
+type ASNumber uint32
+
+func (a *ASNumber) UnmarshalJSON(text []byte) error {
+	var s string
+	if err := json.Unmarshal(text, &s); err != nil {
+		return json.Unmarshal(text, (*uint32)(a))
+	}
+	high, low, dotted := strings.Cut(s, ".")
+	if !dotted {
+		n, err := strconv.ParseUint(s, 10, 32)
+		*a = ASNumber(n)
+		return err
+	}
+	h, err := strconv.ParseUint(high, 10, 16)
+	if err != nil {
+		return fmt.Errorf("AS number %q: %w", s, err)
+	}
+	l, err := strconv.ParseUint(low, 10, 16)
+	if err != nil {
+		return fmt.Errorf("AS number %q: %w", s, err)
+	}
+	*a = ASNumber(h<<16 | l)
+	return nil
+}

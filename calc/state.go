@@ -1,0 +1,263 @@
+package calc
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/margay-project/margay/api"
+)
+
+// State is what one node must do. It is a plain value; whoever receives it must not change it.
+type State struct {
+	Tiers     map[string]Tier     // those with an active policy
+	Policies  map[PolicyID]Policy // those that select a local endpoint, the profiles of local endpoints, failsafes
+	Sets      map[SetID]Members   // those that an active policy names
+	Endpoints map[EndpointID]Endpoint
+	Routes    map[netip.Prefix]Route
+	Pools     map[netip.Prefix]Pool
+	BGP       BGP
+	Config    Config
+	Problems  map[Problem]struct{} // what was accepted but cannot be done as written
+}
+
+// Delta is what changed between two States: each map holds the new values, each slice the keys that are gone.
+// The zero Delta changes nothing.
+type Delta struct {
+	Tiers         map[string]Tier
+	TiersGone     []string
+	Policies      map[PolicyID]Policy
+	PoliciesGone  []PolicyID
+	Sets          map[SetID]SetDelta // a set that was not there before starts empty
+	SetsGone      []SetID
+	Endpoints     map[EndpointID]Endpoint
+	EndpointsGone []EndpointID
+	Routes        map[netip.Prefix]Route
+	RoutesGone    []netip.Prefix
+	Pools         map[netip.Prefix]Pool
+	PoolsGone     []netip.Prefix
+	BGP           *BGP // whole, when anything in it changed
+	Config        *Config
+	Problems      []Problem
+	ProblemsGone  []Problem
+}
+
+// SetDelta lists the members that join and leave a set.
+type SetDelta struct {
+	Added, Removed []netip.Prefix
+}
+
+// Members are the addresses and networks of a set. An IPv4 prefix is IPv4 here, never mapped.
+type Members map[netip.Prefix]struct{}
+
+// PolicyID names a list of rules: a policy, a profile, or one that calc makes itself (KindFailsafe).
+type PolicyID struct {
+	Kind      string
+	Namespace string
+	Name      string
+}
+
+// Kinds of PolicyID that are not policies in the datastore.
+const (
+	KindProfile  = "Profile"
+	KindFailsafe = "Failsafe"     // failsafe ports, and the agent's own sessions
+	KindTier     = "Tier"         // RuleID only: the default action of a tier
+	KindEnd      = "EndOfProfile" // RuleID only: no profile decided
+)
+
+// SetID is a set's canonical selector.
+type SetID string
+
+// EndpointID names an endpoint.
+type EndpointID struct {
+	Kind      string // WorkloadEndpoint or HostEndpoint
+	Namespace string
+	Name      string
+}
+
+// Direction of a rule list, seen from the endpoint.
+type Direction uint8
+
+const (
+	Ingress Direction = iota // towards the endpoint
+	Egress
+)
+
+func (d Direction) String() string {
+	return [...]string{"ingress", "egress"}[d]
+}
+
+// Stage of judgement. Workloads have only Normal.
+type Stage uint8
+
+const (
+	Normal Stage = iota
+	Forward
+	PreDNAT
+	Untracked
+	Stages
+)
+
+func (s Stage) String() string {
+	return [...]string{"normal", "forward", "preDNAT", "untracked"}[s]
+}
+
+// RuleID names one rule: it is what a verdict reports. Index is -1 for the default of a tier and the end of profiles.
+type RuleID struct {
+	Policy    PolicyID
+	Tier      string // empty for profiles and failsafes
+	Direction Direction
+	Index     int
+}
+
+// Tier is a tier's place in the order and what happens at its end.
+type Tier struct {
+	Name    string
+	Order   Order
+	Missing bool // policies name it but it does not exist: it comes last and denies
+	Default api.Action
+}
+
+// Order is a tier's or policy's order; unset is after every number.
+type Order struct {
+	Value float64
+	Set   bool
+}
+
+// Policy is an active policy's or profile's rules, parsed.
+type Policy struct {
+	ID      PolicyID
+	Tier    string // empty for profiles and failsafes
+	Order   Order
+	Ingress []Rule
+	Egress  []Rule
+}
+
+// Rule is one rule with all its criteria resolved: they are ANDed, and one that is not given matches everything.
+//
+// Never says that the rule cannot match at all (a criterion that is not enforced yet, in an Allow; no family left);
+// it keeps its place so that indexes stay those of the manifest.
+type Rule struct {
+	Action      api.Action
+	Never       bool
+	V4, V6      bool  // the families the rule is about; at least one unless Never
+	Protocol    uint8 // 0: any
+	NotProtocol uint8 // 0: none
+	ICMP        *ICMP
+	NotICMP     *ICMP
+	Source      Match
+	Destination Match
+}
+
+// ICMP is a type and a code, -1 for any.
+type ICMP struct{ Type, Code int16 }
+
+// Match is one side of a rule.
+type Match struct {
+	Nets     []netip.Prefix // one of them contains the address; empty: any address
+	NotNets  []netip.Prefix // none of them contains it
+	Set      SetID          // the address is in it; empty: any address
+	NotSet   SetID          // the address is not in it; empty: no such condition
+	Ports    []PortRange    // one of them contains the port (protocols with ports only); empty: any
+	NotPorts []PortRange    // none of them contains it; packets without ports pass
+}
+
+// PortRange is inclusive at both ends.
+type PortRange struct{ First, Last uint16 }
+
+// Endpoint is a local endpoint and the policies that judge its traffic.
+type Endpoint struct {
+	ID        EndpointID
+	Interface string       // workload: its interface; host: a name, * or empty (then ExpectedIPs tell)
+	Addresses []netip.Addr // workload: its own; host: expectedIPs
+	MAC       string       // lower-case, empty when not given
+	Profiles  []string     // in the endpoint's order
+	Closed    string       // not empty: why everything to and from the endpoint is dropped
+
+	// For each stage and direction the policies by tier, in order; nil when no policy of the stage applies.
+	// At the normal stage profiles follow, then the end denies.
+	Policies [Stages][2][]TierPolicies
+}
+
+// TierPolicies are the policies of one tier that apply to an endpoint at one stage and direction, in order.
+type TierPolicies struct {
+	Tier     string
+	Policies []PolicyID
+}
+
+// RouteKind says why a route is there.
+type RouteKind uint8
+
+const (
+	LocalWorkload RouteKind = iota // an address behind a local interface
+	BlockHole                      // the node's own block: what no workload holds goes nowhere
+)
+
+// Route is a route of this node's kernel.
+type Route struct {
+	Kind      RouteKind
+	Interface string // LocalWorkload
+}
+
+// Pool is an enabled address pool.
+type Pool struct {
+	CIDR        netip.Prefix
+	BlockSize   int
+	NATOutgoing bool
+	Encap       string // empty, VXLAN or IPIP
+	NoExport    bool
+}
+
+// BGP is what this node's speaker must be and say.
+type BGP struct {
+	AS         uint32
+	RouterID   netip.Addr
+	ListenPort uint16
+	V4, V6     netip.Prefix    // the node's addresses; invalid when it has none
+	Peers      map[string]Peer // by name: kind of peer and address
+	Paths      map[netip.Prefix]Path
+}
+
+// Peer is one BGP session.
+type Peer struct {
+	Object      string // the BGPPeer's name
+	Address     netip.Addr
+	Port        uint16
+	AS          uint32
+	LocalAS     uint32     // 0: the node's
+	Source      netip.Addr // invalid: the kernel chooses
+	RestartTime time.Duration
+	Keepalive   time.Duration // 0: default
+	TTLSecurity uint8         // 0: off
+}
+
+// Path is one announced prefix.
+type Path struct {
+	Communities []string
+	Reason      string // block, borrowed
+}
+
+// Config is what FelixConfiguration, default and then this node's, asks of the dataplane. Fields that it leaves
+// unset have their defaults; Raw holds every field that was set, by its name in the manifest, for display.
+type Config struct {
+	Raw                 map[string]string
+	InterfacePrefixes   []string // default cali
+	ToHost              bool     // defaultEndpointToHostAction is Accept or Return
+	AllowVXLAN          bool
+	AllowIPIP           bool
+	FlowTableSize       int    // bpfMapSizeConntrack, default 512000
+	LogLevel            string // bpfLogLevel: off, info, debug
+	ScreenLevel         string // logSeverityScreen
+	Timeouts            Timeouts
+	DeviceRouteProtocol int
+}
+
+// Timeouts of tracked connections without traffic.
+type Timeouts struct {
+	TCPSynSent, TCPEstablished, TCPFinsSeen, TCPResetSeen, UDP, Generic, ICMP time.Duration
+}
+
+// Problem is something that was accepted but is not in force as written. It names what to do.
+type Problem struct {
+	Object api.Key
+	Text   string
+}
