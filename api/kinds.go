@@ -1,0 +1,122 @@
+package api
+
+import (
+	"reflect"
+	"strings"
+)
+
+// Kind is a kind of object as users and the datastore name it.
+type Kind struct {
+	Name       string   // GlobalNetworkPolicy
+	Plural     string   // globalnetworkpolicies: the segment of the datastore's keys, and a name that users may type
+	Aliases    []string // further names that users may type, in lower case
+	Namespaced bool
+	ReadOnly   bool          // users may look but not write
+	New        func() Object // an empty object with its kind and version filled in
+}
+
+// Kinds is the table of kinds that users can name, in alphabetical order.
+func Kinds() []Kind {
+	return []Kind{
+		kind[BGPConfiguration]("bgpconfigurations", "bgpconfig", "bgpconfigs"),
+		kind[BGPPeer]("bgppeers", "bgpp", "bgpps", "bp", "bps"),
+		readOnly(kind[ClusterInformation]("clusterinformations", "clusterinfo", "clusterinfos")),
+		kind[FelixConfiguration]("felixconfigurations", "felixconfig", "felixconfigs"),
+		kind[GlobalNetworkPolicy]("globalnetworkpolicies", "gnp", "gnps"),
+		kind[GlobalNetworkSet]("globalnetworksets", "gnetset", "gnetsets"),
+		kind[HostEndpoint]("hostendpoints", "hep", "heps"),
+		kind[IPPool]("ippools", "ipp", "ipps", "pool", "pools"),
+		kind[Node]("nodes", "no"),
+		kind[Profile]("profiles", "pro", "pros"),
+		kind[Tier]("tiers"),
+		namespaced(kind[WorkloadEndpoint]("workloadendpoints", "wep", "weps")),
+	}
+}
+
+// internalKinds are objects that no user names; IPAM keeps them outside of the tree of the others.
+func internalKinds() []Kind {
+	return []Kind{kind[BlockAffinity](""), kind[IPAMBlock]("")}
+}
+
+func kind[T any, P interface {
+	*T
+	Object
+}](plural string, aliases ...string) Kind {
+	name := typeName(P(new(T)))
+	return Kind{Name: name, Plural: plural, Aliases: aliases, New: func() Object {
+		o := P(new(T))
+		*o.Type() = TypeMeta{Kind: name, APIVersion: APIVersion}
+		return o
+	}}
+}
+
+func readOnly(k Kind) Kind   { k.ReadOnly = true; return k }
+func namespaced(k Kind) Kind { k.Namespaced = true; return k }
+
+// KindOf finds the kind that a user means: its name, plural or an alias, in any case.
+func KindOf(name string) (Kind, bool) {
+	name = strings.ToLower(name)
+	for _, k := range Kinds() {
+		if k.answersTo(name) {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
+
+func (k Kind) answersTo(lower string) bool {
+	if lower == k.Plural || lower == strings.ToLower(k.Name) {
+		return true
+	}
+	for _, a := range k.Aliases {
+		if lower == a {
+			return true
+		}
+	}
+	return false
+}
+
+// New is an empty object of a kind, named exactly as objects name it, internal kinds included.
+func New(kind string) (Object, bool) {
+	for _, k := range append(Kinds(), internalKinds()...) {
+		if k.Name == kind {
+			return k.New(), true
+		}
+	}
+	return nil, false
+}
+
+// ForeignKinds exist in the dialect but not here yet, so that errors can say "not supported yet" instead of "unknown".
+func ForeignKinds() []Kind {
+	return []Kind{
+		{Name: "BGPFilter", Plural: "bgpfilters", Aliases: []string{"bgpf", "bgpfs", "bf", "bfs"}},
+		{Name: "CalicoNodeStatus", Plural: "caliconodestatuses", Aliases: []string{"nodestatus", "nodestatuses"}},
+		{Name: "IPAMConfiguration", Plural: "ipamconfigurations", Aliases: []string{"ipamconfig", "ipamconfigs"}},
+		{Name: "IPReservation", Plural: "ipreservations", Aliases: []string{"reservation", "reservations"}},
+		{Name: "KubeControllersConfiguration", Plural: "kubecontrollersconfigurations",
+			Aliases: []string{"kubecontrollersconfig", "kubecontrollersconfigs"}},
+		{Name: "LiveMigration", Plural: "livemigrations", Namespaced: true},
+		{Name: "NetworkPolicy", Plural: "networkpolicies", Namespaced: true,
+			Aliases: []string{"policy", "np", "nps", "policies", "pol", "pols"}},
+		{Name: "NetworkSet", Plural: "networksets", Namespaced: true, Aliases: []string{"netset", "netsets"}},
+		{Name: "StagedGlobalNetworkPolicy", Plural: "stagedglobalnetworkpolicies", Aliases: []string{"sgnp", "sgnps"}},
+		{Name: "StagedKubernetesNetworkPolicy", Plural: "stagedkubernetesnetworkpolicies", Namespaced: true,
+			Aliases: []string{"sknp", "stagedkubernetespolicy", "stagedkubernetespolicies", "skpol", "skpols"}},
+		{Name: "StagedNetworkPolicy", Plural: "stagednetworkpolicies", Namespaced: true,
+			Aliases: []string{"stagedpolicy", "snp", "stagedpolicies", "spol", "spols"}},
+	}
+}
+
+// ForeignKindOf finds a kind that exists in the dialect but not here yet.
+func ForeignKindOf(name string) (Kind, bool) {
+	name = strings.ToLower(name)
+	for _, k := range ForeignKinds() {
+		if k.answersTo(name) {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
+
+// typeName is the name of an object's Go type, which is that of its kind.
+func typeName(o Object) string { return reflect.TypeOf(o).Elem().Name() }
