@@ -1,0 +1,79 @@
+package table
+
+import (
+	"iter"
+	"time"
+)
+
+// Status says how far a table is from what is wanted.
+type Status struct {
+	Name       string
+	Wanted     int
+	Programmed int // of the wanted entries
+	Failed     int // entries whose last write or delete failed, and 1 when the target cannot be listed
+	Error      error
+}
+
+// Status counts the table's entries. Error is one of the failures, the smallest as text, so that it does not flicker.
+func (t *Table[K, V]) Status() Status {
+	s := Status{Name: t.name, Wanted: len(t.wanted), Failed: len(t.failed), Error: t.listing.err}
+	if s.Error != nil {
+		s.Failed++
+	}
+	for k, v := range t.wanted {
+		if t.holds(k, v) {
+			s.Programmed++
+		}
+	}
+	if s.Error == nil {
+		for _, f := range t.failed {
+			if s.Error == nil || f.err.Error() < s.Error.Error() {
+				s.Error = f.err
+			}
+		}
+	}
+	return s
+}
+
+// Wanted iterates over what is wanted: whether each entry is programmed, and its error when the last attempt failed.
+func (t *Table[K, V]) Wanted() iter.Seq2[K, Entry[V]] {
+	return func(yield func(K, Entry[V]) bool) {
+		for k, v := range t.wanted {
+			if !yield(k, Entry[V]{Value: v, Programmed: t.holds(k, v), Error: t.failed[k].err}) {
+				return
+			}
+		}
+	}
+}
+
+// Entry is one wanted entry's state.
+type Entry[V any] struct {
+	Value      V
+	Programmed bool
+	Error      error
+}
+
+// Retry is when something that failed is to be tried again; false when nothing failed.
+func (t *Table[K, V]) Retry() (time.Time, bool) {
+	var at time.Time
+	if t.listing.err != nil {
+		at = t.listing.again
+	}
+	for _, f := range t.failed {
+		if at.IsZero() || f.again.Before(at) {
+			at = f.again
+		}
+	}
+	return at, !at.IsZero()
+}
+
+// Held iterates over what is programmed, wanted or not.
+func (t *Table[K, V]) Held() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for k, v := range t.programmed {
+			if !yield(k, v) {
+				return
+			}
+		}
+	}
+}

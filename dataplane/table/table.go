@@ -1,0 +1,226 @@
+package table
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+)
+
+// Target is where the entries of a table live. Its operations are idempotent: Put of what is there and Delete of
+// what is not succeed. Delete may be asked for an entry whose Put failed; it must leave alone what is not ours.
+type Target[K comparable, V any] interface {
+	Put(K, V) error
+	Delete(K) error
+	// List returns every entry that the target holds and that is ours. It is asked at the start and after Resync.
+	List() (map[K]V, error)
+}
+
+// Batch is a Target that writes many entries in one go. It returns the entries that it could not write.
+type Batch[K comparable, V any] interface {
+	PutAll(map[K]V) map[K]error
+}
+
+// Table is one reconciled table. Make it with New.
+type Table[K comparable, V any] struct {
+	name   string
+	target Target[K, V]
+	equal  func(a, b V) bool
+
+	wanted     map[K]V
+	programmed map[K]V        // as far as we know
+	dirty      map[K]struct{} // wanted and programmed may differ
+	failed     map[K]failure  // the last attempt failed; also in dirty
+	doubt      map[K]struct{} // a write failed: there may be something other than programmed says
+	unknown    bool           // programmed must be listed anew
+	listing    failure        // of the last attempt to list
+}
+
+// failure is an entry's, or the listing's, last error and when it is tried again.
+type failure struct {
+	err      error
+	attempts int
+	again    time.Time
+}
+
+// Backoff between attempts at one entry.
+const (
+	firstRetry = 50 * time.Millisecond
+	lastRetry  = 30 * time.Second
+)
+
+// New returns an empty table. The target is listed when the table is first reconciled.
+func New[K comparable, V any](name string, target Target[K, V], equal func(a, b V) bool) *Table[K, V] {
+	return &Table[K, V]{
+		name: name, target: target, equal: equal, unknown: true,
+		wanted: map[K]V{}, programmed: map[K]V{}, dirty: map[K]struct{}{}, failed: map[K]failure{}, doubt: map[K]struct{}{},
+	}
+}
+
+// Want asks for an entry. A failed entry whose value changes is tried again at once.
+func (t *Table[K, V]) Want(k K, v V) {
+	if old, there := t.wanted[k]; there && t.equal(old, v) {
+		return
+	}
+	t.wanted[k] = v
+	t.touch(k)
+}
+
+// Unwant no longer asks for an entry.
+func (t *Table[K, V]) Unwant(k K) {
+	if _, there := t.wanted[k]; !there {
+		return
+	}
+	delete(t.wanted, k)
+	t.touch(k)
+}
+
+// WantExactly asks for these entries and no others.
+func (t *Table[K, V]) WantExactly(entries map[K]V) {
+	for k := range t.wanted {
+		if _, keep := entries[k]; !keep {
+			t.Unwant(k)
+		}
+	}
+	for k, v := range entries {
+		t.Want(k, v)
+	}
+}
+
+func (t *Table[K, V]) touch(k K) {
+	t.dirty[k] = struct{}{}
+	delete(t.failed, k)
+}
+
+// Resync says that the target may have changed behind our back: the next pass lists it and repairs the difference.
+func (t *Table[K, V]) Resync() {
+	t.unknown = true
+	t.listing = failure{}
+}
+
+// Rewrite says that one entry may be gone or different in the target.
+func (t *Table[K, V]) Rewrite(k K) {
+	t.doubt[k] = struct{}{}
+	t.touch(k)
+}
+
+// Fill writes what is wanted and not programmed. It keeps going after an error and returns all of them.
+func (t *Table[K, V]) Fill(now time.Time) error {
+	errs := []error{t.list(now)}
+	writes := map[K]V{}
+	for k := range t.dirty {
+		v, want := t.wanted[k]
+		if !want || t.failed[k].again.After(now) {
+			continue
+		}
+		if t.holds(k, v) {
+			t.settle(k)
+			continue
+		}
+		writes[k] = v
+	}
+	outcome := t.write(writes)
+	for k, v := range writes {
+		if err := outcome[k]; err != nil {
+			t.doubt[k] = struct{}{}
+			errs = append(errs, t.fail(k, "write", err, now))
+			continue
+		}
+		t.programmed[k] = v
+		t.settle(k)
+	}
+	return errors.Join(errs...)
+}
+
+// Sweep deletes what is programmed and not wanted. Call it only when the input is complete. It keeps going after an
+// error; the entries it could not delete stay pending. While the target cannot be listed, strangers in it stay.
+func (t *Table[K, V]) Sweep(now time.Time) error {
+	errs := []error{t.list(now)}
+	for k := range t.dirty {
+		if _, want := t.wanted[k]; want || t.failed[k].again.After(now) {
+			continue
+		}
+		_, there := t.programmed[k]
+		_, doubt := t.doubt[k]
+		if there || doubt {
+			if err := t.target.Delete(k); err != nil {
+				t.doubt[k] = struct{}{}
+				errs = append(errs, t.fail(k, "delete", err, now))
+				continue
+			}
+		}
+		delete(t.programmed, k)
+		t.settle(k)
+	}
+	return errors.Join(errs...)
+}
+
+// Reconcile is Fill, then Sweep when the input is in sync.
+func (t *Table[K, V]) Reconcile(now time.Time, inSync bool) error {
+	err := t.Fill(now)
+	if inSync {
+		err = errors.Join(err, t.Sweep(now))
+	}
+	return err
+}
+
+// list learns what the target holds, when that is not known. Without that knowledge every wanted entry is written.
+func (t *Table[K, V]) list(now time.Time) error {
+	if !t.unknown || t.listing.again.After(now) {
+		return nil
+	}
+	held, err := t.target.List()
+	if err != nil {
+		t.listing = t.listing.next(fmt.Errorf("%s: list what is there: %w", t.name, err), now)
+		return t.listing.err
+	}
+	t.unknown, t.listing = false, failure{}
+	t.programmed = maps.Clone(held)
+	if t.programmed == nil {
+		t.programmed = map[K]V{}
+	}
+	clear(t.doubt)
+	for k := range t.programmed {
+		t.dirty[k] = struct{}{}
+	}
+	for k := range t.wanted {
+		t.dirty[k] = struct{}{}
+	}
+	return nil
+}
+
+func (t *Table[K, V]) holds(k K, v V) bool {
+	_, doubt := t.doubt[k]
+	old, there := t.programmed[k]
+	return there && !doubt && t.equal(old, v)
+}
+
+func (t *Table[K, V]) write(entries map[K]V) map[K]error {
+	if batch, ok := t.target.(Batch[K, V]); ok && len(entries) > 0 {
+		return batch.PutAll(entries)
+	}
+	outcome := map[K]error{}
+	for k, v := range entries {
+		if err := t.target.Put(k, v); err != nil {
+			outcome[k] = err
+		}
+	}
+	return outcome
+}
+
+func (t *Table[K, V]) fail(k K, verb string, err error, now time.Time) error {
+	f := t.failed[k].next(fmt.Errorf("%s: %s %v: %w", t.name, verb, k, err), now)
+	t.failed[k] = f
+	return f.err
+}
+
+func (t *Table[K, V]) settle(k K) {
+	delete(t.dirty, k)
+	delete(t.failed, k)
+	delete(t.doubt, k)
+}
+
+func (f failure) next(err error, now time.Time) failure {
+	wait := min(firstRetry<<min(f.attempts, 20), lastRetry)
+	return failure{err: err, attempts: f.attempts + 1, again: now.Add(wait)}
+}
