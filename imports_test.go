@@ -1,0 +1,90 @@
+package margay_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/margay-project/margay/"
+
+// mayImport is the architecture: which top-level folder may import which. A folder may always import its own.
+var mayImport = map[string][]string{
+	"felix":     {"dataplane", "datastore", "calc", "api"},
+	"dataplane": {"calc", "bpf", "api"},
+	"calc":      {"api"},
+	"datastore": {"api"},
+	"ctl":       {"datastore", "calc", "api"},
+	"bpf":       {},
+	"api":       {},
+}
+
+// calcMayNotImport is what would give the calculation I/O, a clock or concurrency.
+var calcMayNotImport = []string{"net", "os", "os/exec", "net/http", "sync", "sync/atomic", "io/fs", "syscall"}
+
+type goPackage struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		folder, ours := topFolder(p.ImportPath)
+		if !ours || folder == "" {
+			continue
+		}
+		allowed, known := mayImport[folder]
+		if !known {
+			t.Errorf("%s: the folder %s is not in the architecture", p.ImportPath, folder)
+			continue
+		}
+		for _, imported := range p.Imports {
+			to, ours := topFolder(imported)
+			if ours && to != folder && !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %s: %s may import only %v", p.ImportPath, imported, folder, allowed)
+			}
+			if folder == "calc" && slices.Contains(calcMayNotImport, imported) {
+				t.Errorf("%s imports %s: the calculation does no I/O and has no clock, goroutine or lock", p.ImportPath, imported)
+			}
+		}
+		if folder != "bpf" {
+			continue
+		}
+		// The program is compared with the classifier; nothing else of ours is known there.
+		for _, imported := range append(p.TestImports, p.XTestImports...) {
+			if to, ours := topFolder(imported); ours && !slices.Contains([]string{"bpf", "dataplane", "calc", "api"}, to) {
+				t.Errorf("%s: a test imports %s", p.ImportPath, imported)
+			}
+		}
+	}
+}
+
+func topFolder(path string) (folder string, ours bool) {
+	rest, ours := strings.CutPrefix(path, module)
+	folder, _, _ = strings.Cut(rest, "/")
+	return folder, ours
+}
+
+func packages(t *testing.T) (all []goPackage) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
