@@ -41,6 +41,16 @@ type Metadata struct {
 	OwnerReferences            json.RawMessage   `json:"ownerReferences,omitempty"`
 	Finalizers                 []string          `json:"finalizers,omitempty"`
 	ManagedFields              json.RawMessage   `json:"managedFields,omitempty"`
+
+	// Rest has the fields of the stored object that this version does not know, so that Encode writes them back. Those of
+	// rules are in the rules.
+	Rest []RestField `json:"-"`
+}
+
+// RestField is a field that this version does not know.
+type RestField struct {
+	Path  string // a JSON pointer: /spec/name
+	Value json.RawMessage
 }
 
 func (m *Metadata) Meta() *Metadata { return m }

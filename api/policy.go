@@ -96,6 +96,8 @@ type Rule struct {
 
 	// Unknown names the fields that this version does not know. Such a rule never allows.
 	Unknown []string `json:"-"`
+	// Rest has their values, with paths from here, for Encode to write back.
+	Rest []RestField `json:"-"`
 }
 
 type ICMPFields struct {
@@ -131,8 +133,10 @@ type EntityRule struct {
 	NotPorts          []Port               `json:"notPorts,omitempty"`
 	ServiceAccounts   *ServiceAccountMatch `json:"serviceAccounts,omitempty"`
 
-	// Unknown names the fields that this version does not know.
+	// Unknown names the fields that this version does not know. A rule with such a side never allows.
 	Unknown []string `json:"-"`
+	// Rest has their values, with paths from here, for Encode to write back.
+	Rest []RestField `json:"-"`
 }
 
 type ServiceMatch struct {

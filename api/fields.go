@@ -1,0 +1,89 @@
+package api
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+)
+
+// field is a field of an object as JSON names it.
+type field struct {
+	name  string
+	typ   reflect.Type
+	index []int
+}
+
+// fieldsOf lists the fields of a struct as JSON sees them.
+func fieldsOf(t reflect.Type) []field {
+	var fields []field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case name == "-" || !f.IsExported():
+		case name == "" && f.Anonymous:
+			for _, inner := range fieldsOf(f.Type) {
+				inner.index = append([]int{i}, inner.index...)
+				fields = append(fields, inner)
+			}
+		default:
+			fields = append(fields, field{name, f.Type, []int{i}})
+		}
+	}
+	return fields
+}
+
+// fieldOf finds a field by its name; the case of letters does not matter.
+func fieldOf(t reflect.Type, name string) (field, bool) {
+	for _, f := range fieldsOf(t) {
+		if strings.EqualFold(f.name, name) {
+			return f, true
+		}
+	}
+	return field{}, false
+}
+
+// isLeaf says that values of a type read themselves from JSON, or take anything.
+func isLeaf(t reflect.Type) bool {
+	reader := reflect.TypeFor[json.Unmarshaler]()
+	return t.Implements(reader) || reflect.PointerTo(t).Implements(reader) || t.Kind() == reflect.Interface
+}
+
+// nearest is the name that somebody most likely meant, or nothing.
+func nearest(written string, names []string) string {
+	best, found := max(2, len(written)/3)+1, ""
+	for _, n := range names {
+		if d := distance(strings.ToLower(written), strings.ToLower(n)); d < best {
+			best, found = d, n
+		}
+	}
+	return found
+}
+
+// distance is how many letters must be changed, added, left out or swapped with the next to make a of b.
+func distance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

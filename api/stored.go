@@ -1,0 +1,194 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	jsonpatch "github.com/evanphx/json-patch/v5"
+)
+
+// Encode is the form in which the datastore keeps an object: compact JSON with the kind and version filled in, without
+// what the datastore itself knows (resource version, self link), and with the fields that DecodeStored did not know.
+func Encode(o Object) ([]byte, error) {
+	v := reflect.New(reflect.TypeOf(o).Elem())
+	v.Elem().Set(reflect.ValueOf(o).Elem()) // shallow, so that the caller's object stays as it is
+	stored := v.Interface().(Object)
+	stored.Meta().ResourceVersion, stored.Meta().SelfLink = "", ""
+	*stored.Type() = TypeMeta{Kind: typeName(o), APIVersion: APIVersion}
+	if outsideTree(o) {
+		*stored.Type() = TypeMeta{}
+	}
+	text, err := json.Marshal(stored)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", KeyOf(o), err)
+	}
+	return putBack(text, o.Meta().Rest), nil
+}
+
+// outsideTree says that an object's stored form has neither kind nor metadata.
+func outsideTree(o Object) bool {
+	switch o.(type) {
+	case *IPAMBlock, *BlockAffinity:
+		return true
+	}
+	return false
+}
+
+// putBack adds the fields that this version does not know. One whose place is gone is gone with it.
+func putBack(text []byte, rest []RestField) []byte {
+	for _, f := range rest {
+		path, err := json.Marshal(f.Path)
+		if err != nil {
+			continue
+		}
+		patch, err := jsonpatch.DecodePatch(fmt.Appendf(nil, `[{"op":"add","path":%s,"value":%s}]`, path, f.Value))
+		if err != nil {
+			continue
+		}
+		if patched, err := patch.Apply(text); err == nil {
+			text = patched
+		}
+	}
+	return text
+}
+
+// MarshalJSON writes the unknown fields too.
+func (r Rule) MarshalJSON() ([]byte, error) {
+	type plain Rule
+	text, err := json.Marshal(plain(r))
+	return putBack(text, r.Rest), err
+}
+
+// MarshalJSON writes the unknown fields too.
+func (e EntityRule) MarshalJSON() ([]byte, error) {
+	type plain EntityRule
+	text, err := json.Marshal(plain(e))
+	return putBack(text, e.Rest), err
+}
+
+// DecodeStored reads an object from the datastore. Fields that this version does not know are tolerated and kept; in a
+// rule they are named in Unknown, because a rule without one of its criteria would match more.
+//
+// With an error, the object is what could be read, or nil: it may only be used to close, never to open.
+func DecodeStored(kind string, text []byte) (Object, error) {
+	o, ok := New(kind)
+	if !ok {
+		return nil, fmt.Errorf("decode %s: this version does not know the kind; upgrade the agent or delete the object", kind)
+	}
+	if len(text) == 0 && outsideTree(o) {
+		text = []byte("{}") // very old stores have affinities without a value
+	}
+	if text = bytes.TrimSpace(text); len(text) == 0 || text[0] != '{' {
+		return nil, fmt.Errorf("decode stored %s: not a JSON object; delete the key, or write the object again with margayctl", kind)
+	}
+	strict := json.NewDecoder(bytes.NewReader(text))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(o); err == nil && !strict.More() {
+		setType(o, kind)
+		return o, nil
+	}
+	o, _ = New(kind) // an unknown field or an error: now with a closer look
+	err := json.Unmarshal(text, o)
+	if err == nil {
+		setType(o, kind)
+		keepUnknown(o, text)
+		return o, nil
+	}
+	err = fmt.Errorf("decode stored %s: %w; write the object again with margayctl replace", kind, err)
+	if !json.Valid(text) {
+		return nil, err
+	}
+	o, _ = New(kind)
+	salvage(reflect.ValueOf(o).Elem(), text)
+	setType(o, kind)
+	keepUnknown(o, text)
+	return o, err
+}
+
+func setType(o Object, kind string) { *o.Type() = TypeMeta{Kind: kind, APIVersion: APIVersion} }
+
+// salvage reads each field by itself, so that one bad value does not hide what stands behind it.
+func salvage(object reflect.Value, text json.RawMessage) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(text, &fields) != nil {
+		return
+	}
+	for name, raw := range fields {
+		field, ok := fieldOf(object.Type(), name)
+		if !ok {
+			continue
+		}
+		value := object.FieldByIndex(field.index)
+		read := reflect.New(value.Type())
+		if json.Unmarshal(raw, read.Interface()) == nil {
+			value.Set(read.Elem())
+		} else if value.Kind() == reflect.Struct && !isLeaf(value.Type()) {
+			salvage(value, raw)
+		}
+	}
+}
+
+// keepUnknown remembers the fields of the text that the object has no place for.
+func keepUnknown(o Object, text json.RawMessage) {
+	unknownFields{rest: &o.Meta().Rest}.collect(reflect.ValueOf(o).Elem(), text, "")
+}
+
+// unknownFields walks an object and notes what is unknown with the innermost part that can hold it: a side of a rule, a
+// rule, or the object. So they move with the rule when rules are inserted or removed.
+type unknownFields struct {
+	rest  *[]RestField
+	names *[]string // nil for the object
+}
+
+// collect compares a value with the text that it was read from; path is that from the part that holds the notes.
+func (u unknownFields) collect(v reflect.Value, text json.RawMessage, path string) {
+	if isLeaf(v.Type()) {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			u.collect(v.Elem(), text, path)
+		}
+	case reflect.Struct:
+		u.collectFields(v, text, path)
+	case reflect.Slice:
+		var items []json.RawMessage
+		if json.Unmarshal(text, &items) != nil {
+			return
+		}
+		for i := range min(len(items), v.Len()) {
+			u.collect(v.Index(i), items[i], path+"/"+strconv.Itoa(i))
+		}
+	}
+}
+
+func (u unknownFields) collectFields(v reflect.Value, text json.RawMessage, path string) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(text, &fields) != nil {
+		return
+	}
+	switch part := v.Addr().Interface().(type) {
+	case *Rule:
+		u, path = unknownFields{&part.Rest, &part.Unknown}, ""
+	case *EntityRule:
+		u, path = unknownFields{&part.Rest, &part.Unknown}, ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		at := path + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+		if field, ok := fieldOf(v.Type(), name); ok {
+			u.collect(v.FieldByIndex(field.index), fields[name], at)
+			continue
+		}
+		*u.rest = append(*u.rest, RestField{at, fields[name]})
+		if u.names != nil {
+			*u.names = append(*u.names, strings.ReplaceAll(at[1:], "/", "."))
+		}
+	}
+}

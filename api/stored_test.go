@@ -1,0 +1,191 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// The values that another implementation wrote read and write back as they are.
+func TestStoredObjectsRoundTrip(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/stored.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []struct {
+		Key   string
+		Value json.RawMessage
+	}
+	if err := json.Unmarshal(text, &entries); err != nil {
+		t.Fatal(err)
+	}
+	read := 0
+	for _, e := range entries {
+		kind := kindOfKey(e.Key)
+		if kind == "" {
+			continue
+		}
+		o, err := DecodeStored(kind, e.Value)
+		if err != nil {
+			t.Errorf("%s: %v", e.Key, err)
+			continue
+		}
+		read++
+		if len(o.Meta().Rest) > 0 {
+			t.Errorf("%s: unknown fields %v", e.Key, o.Meta().Rest)
+		}
+		if err := Validate(o); err != nil {
+			t.Errorf("%s: %v", e.Key, err)
+		}
+		again, err := Encode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(asMap(t, e.Value), asMap(t, again)); diff != "" {
+			t.Errorf("%s:\n%s", e.Key, diff)
+		}
+	}
+	if read < 15 {
+		t.Errorf("only %d objects were read", read)
+	}
+}
+
+func kindOfKey(key string) string {
+	switch {
+	case strings.Contains(key, "/assignment/"):
+		return "IPAMBlock"
+	case strings.Contains(key, "/ipam/v2/host/"):
+		return "BlockAffinity"
+	}
+	for _, k := range Kinds() {
+		if strings.Contains(key, "/"+k.Plural+"/") {
+			return k.Name
+		}
+	}
+	return ""
+}
+
+func asMap(t *testing.T, text []byte) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal(text, &m); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return m
+}
+
+func TestEncodeIsTheStoredForm(t *testing.T) {
+	t.Parallel()
+	order := 100.0
+	policy := &GlobalNetworkPolicy{
+		Metadata: Metadata{Name: "a", ResourceVersion: "7", SelfLink: "x"},
+		Spec:     GlobalNetworkPolicySpec{Order: &order, Selector: "a == 'x' && b == '<>'", Ingress: []Rule{{Action: Allow}}},
+	}
+	want := `{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"a"},` +
+		`"spec":{"order":100,"ingress":[{"action":"Allow"}],"selector":"a == 'x' \u0026\u0026 b == '\u003c\u003e'"}}`
+	if got, err := Encode(policy); err != nil || string(got) != want {
+		t.Errorf("%s, error %v, want\n%s", got, err, want)
+	}
+	if policy.ResourceVersion != "7" || policy.Kind != "" {
+		t.Error("Encode changed the object")
+	}
+	if got, _ := Encode(&Tier{Metadata: Metadata{Name: "t"}}); !bytes.HasSuffix(got, []byte(`"spec":{},"status":{}}`)) {
+		t.Errorf("a tier has a status, even when it is empty: %s", got)
+	}
+	if got, _ := Encode(&BlockAffinity{State: "confirmed"}); string(got) != `{"state":"confirmed","deleted":false}` {
+		t.Errorf("%s", got)
+	}
+}
+
+const newer = `{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3",` +
+	`"metadata":{"name":"a","creationTimestamp":null,"zone":"b"},` +
+	`"spec":{"ingress":[{"action":"Allow","process":"nginx","source":{"nets":["10.0.0.0/8"],"country":["AT"]},"icmp":{"type":8,"id":7}}],` +
+	`"selector":"all()","mood":{"good":[1,2.5]}},"extra":"&"}`
+
+func TestUnknownFieldsSurviveReadModifyWrite(t *testing.T) {
+	t.Parallel()
+	o, err := DecodeStored("GlobalNetworkPolicy", []byte(newer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := o.(*GlobalNetworkPolicy)
+	policy.Spec.Selector = "has(x)"
+	policy.Spec.Ingress = append([]Rule{{Action: Deny}}, policy.Spec.Ingress[0])
+	text, err := Encode(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := asMap(t, []byte(newer))
+	delete(want["metadata"].(map[string]any), "creationTimestamp")
+	spec := want["spec"].(map[string]any)
+	spec["selector"] = "has(x)"
+	spec["ingress"] = append([]any{map[string]any{"action": "Deny"}}, spec["ingress"].([]any)...)
+	got := asMap(t, text)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if !bytes.HasPrefix(text, []byte(`{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"a"`)) {
+		t.Errorf("the order changed: %s", text)
+	}
+}
+
+func TestUnknownFieldsOfARuleAreNamed(t *testing.T) {
+	t.Parallel()
+	o, err := DecodeStored("GlobalNetworkPolicy", []byte(newer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := o.(*GlobalNetworkPolicy).Spec.Ingress[0]
+	if diff := cmp.Diff([]string{"icmp.id", "process"}, rule.Unknown); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"country"}, rule.Source.Unknown); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestABadValueLeavesTheRestReadable(t *testing.T) {
+	t.Parallel()
+	o, err := DecodeStored("GlobalNetworkPolicy", []byte(`{"metadata":{"name":"a","labels":{"x":"y"},"generation":"no"},`+
+		`"spec":{"ingress":[{"action":"Deny","destination":{"ports":["70000"]}}],"tier":"ops","selector":"has(a)"}}`))
+	if err == nil || o == nil {
+		t.Fatalf("%v, error %v", o, err)
+	}
+	policy := o.(*GlobalNetworkPolicy)
+	if policy.Name != "a" || policy.Spec.Tier != "ops" || policy.Spec.Selector != "has(a)" || policy.Spec.Ingress != nil {
+		t.Errorf("%+v", policy)
+	}
+	for _, text := range []string{"", "null", "[]", "7", `{"kind"`, `{} {}`} {
+		if _, err := DecodeStored("Tier", []byte(text)); err == nil {
+			t.Errorf("%q: no error", text)
+		}
+	}
+	if o, err := DecodeStored("BlockAffinity", nil); err != nil || o.(*BlockAffinity).State != "" {
+		t.Errorf("an empty affinity is not confirmed: %v, %v", o, err)
+	}
+}
+
+func FuzzDecodeStored(f *testing.F) {
+	f.Add("GlobalNetworkPolicy", []byte(newer))
+	f.Add("Tier", []byte(`{"spec":{"order":1}}`))
+	f.Add("IPAMBlock", []byte(`{"cidr":"10.0.0.0/30","allocations":[0,null],"new":{}}`))
+	f.Fuzz(func(t *testing.T, kind string, text []byte) {
+		o, err := DecodeStored(kind, text)
+		if o == nil {
+			return
+		}
+		_ = Validate(o)
+		Warnings(o)
+		if err != nil {
+			return
+		}
+		if _, err := Encode(o); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

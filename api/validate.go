@@ -1,0 +1,4 @@
+package api
+
+func Validate(o Object) error { return nil }
+func Warnings(o Object) []string { return nil }
