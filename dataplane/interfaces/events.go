@@ -1,0 +1,161 @@
+package interfaces
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// apply returns the interfaces after these events. The argument is not changed. A message that cannot be understood
+// is passed over. Each new life gets the next number of life.
+func apply(links Links, life *uint64, messages []syscall.NetlinkMessage) Links {
+	next := maps.Clone(links)
+	for _, m := range messages {
+		switch m.Header.Type {
+		case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+			applyLink(next, life, m)
+		case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+			applyAddress(next, m)
+		}
+	}
+	return next
+}
+
+func applyLink(links Links, life *uint64, m syscall.NetlinkMessage) {
+	// Bridges and IPv6 tell of their own settings with the same message; only the general one has all attributes.
+	if len(m.Data) < unix.SizeofIfInfomsg || m.Data[0] != unix.AF_UNSPEC {
+		return
+	}
+	header := unix.NlMsghdr{Type: m.Header.Type, Flags: m.Header.Flags, Len: m.Header.Len, Seq: m.Header.Seq, Pid: m.Header.Pid}
+	described, err := netlink.LinkDeserialize(&header, m.Data)
+	if err != nil {
+		return
+	}
+	link := linkOf(described)
+	old, known := links[link.Index]
+	if m.Header.Type == unix.RTM_DELLINK {
+		delete(links, link.Index)
+		return
+	}
+	link.Addresses, link.Uplink, link.Life = old.Addresses, old.Uplink, old.Life
+	if !known || (old.Up && !link.Up) {
+		*life++
+		link.Life = *life
+	}
+	links[link.Index] = link
+}
+
+func applyAddress(links Links, m syscall.NetlinkMessage) {
+	if len(m.Data) < unix.SizeofIfAddrmsg {
+		return
+	}
+	msg := nl.DeserializeIfAddrmsg(m.Data)
+	attributes, err := nl.ParseRouteAttr(m.Data[msg.Len():])
+	if err != nil {
+		return
+	}
+	var address netip.Addr
+	for _, a := range attributes {
+		// IPv4 has its own address in IFA_LOCAL and may have a peer's in IFA_ADDRESS; IPv6 has only the latter,
+		// unless it has a peer.
+		if a.Attr.Type == unix.IFA_LOCAL || (a.Attr.Type == unix.IFA_ADDRESS && !address.IsValid()) {
+			address, _ = netip.AddrFromSlice(a.Value)
+		}
+	}
+	link, known := links[int(msg.Index)]
+	if !known || !address.IsValid() {
+		return
+	}
+	others := slices.DeleteFunc(slices.Clone(link.Addresses), func(a netip.Addr) bool { return a == address })
+	if m.Header.Type == unix.RTM_NEWADDR {
+		others = append(others, address)
+		slices.SortFunc(others, netip.Addr.Compare)
+	}
+	link.Addresses = others
+	links[link.Index] = link
+}
+
+func linkOf(described netlink.Link) Link {
+	a := described.Attrs()
+	kind := described.Type()
+	if kind == "device" {
+		kind = ""
+	}
+	return Link{
+		Index: a.Index, Name: a.Name, Kind: kind, Master: a.MasterIndex, MAC: a.HardwareAddr.String(),
+		Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
+		Layer3: a.EncapType != "ether" && a.EncapType != "loopback",
+	}
+}
+
+// list asks for all interfaces, their addresses and the default routes.
+func list(handle *netlink.Handle) (Links, error) {
+	described, err := again(handle.LinkList)
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	addresses, err := again(func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	up, err := uplinks(handle)
+	if err != nil {
+		return nil, err
+	}
+	links := Links{}
+	for _, d := range described {
+		link := linkOf(d)
+		link.Uplink = up[link.Index]
+		links[link.Index] = link
+	}
+	for _, a := range addresses {
+		link, known := links[a.LinkIndex]
+		address, ok := netip.AddrFromSlice(a.IP)
+		if !known || !ok {
+			continue
+		}
+		link.Addresses = append(link.Addresses, address.Unmap())
+		slices.SortFunc(link.Addresses, netip.Addr.Compare)
+		links[link.Index] = link
+	}
+	return links, nil
+}
+
+// uplinks are the interfaces by which a default route leaves, by index.
+func uplinks(handle *netlink.Handle) (map[int]bool, error) {
+	found := map[int]bool{}
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		err := handle.RouteListFilteredIter(family, &netlink.Route{}, netlink.RT_FILTER_DST, func(r netlink.Route) bool {
+			if r.LinkIndex != 0 {
+				found[r.LinkIndex] = true
+			}
+			for _, hop := range r.MultiPath {
+				found[hop.LinkIndex] = true
+			}
+			return true
+		})
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil, fmt.Errorf("list default routes: %w", err)
+		}
+	}
+	return found, nil
+}
+
+// again repeats a listing that the kernel interrupted because something changed.
+func again[T any](list func() ([]T, error)) ([]T, error) {
+	for range 10 {
+		entries, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return entries, err
+		}
+	}
+	return list()
+}

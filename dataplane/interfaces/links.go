@@ -1,0 +1,80 @@
+package interfaces
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// Link is a network interface as the kernel describes it.
+type Link struct {
+	Index     int
+	Name      string
+	Up        bool // administratively; a missing carrier does not matter here
+	Loopback  bool
+	Layer3    bool   // its packets have no Ethernet header
+	Kind      string // veth, bridge, bond, ...; empty for hardware
+	Master    int    // the bridge or bond it belongs to, 0: none
+	MAC       string
+	Addresses []netip.Addr // sorted
+	Uplink    bool         // the host's default route leaves by it
+
+	// Life grows whenever the kernel may have forgotten what was attached to or routed by the interface: it was
+	// deleted (and another got its number), it went down, or events were lost.
+	Life uint64
+}
+
+// Links are all interfaces at one moment, by index. It is a value: nobody changes it.
+type Links map[int]Link
+
+// Named finds an interface by its name.
+func (l Links) Named(name string) (Link, bool) {
+	for _, link := range l {
+		if link.Name == name {
+			return link, true
+		}
+	}
+	return Link{}, false
+}
+
+// Addresses are the addresses of the host: those of all interfaces, sorted.
+func (l Links) Addresses() []netip.Addr {
+	all := map[netip.Addr]struct{}{}
+	for _, link := range l {
+		for _, a := range link.Addresses {
+			all[a] = struct{}{}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(all), netip.Addr.Compare)
+}
+
+// Uplinks are the names of the interfaces with a default route, sorted.
+func (l Links) Uplinks() []string {
+	var names []string
+	for _, link := range l {
+		if link.Uplink {
+			names = append(names, link.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// sorted returns the interfaces in the order of their names.
+func (l Links) sorted() []Link {
+	return slices.SortedFunc(maps.Values(l), func(a, b Link) int {
+		switch {
+		case a.Name < b.Name:
+			return -1
+		case a.Name > b.Name:
+			return 1
+		}
+		return a.Index - b.Index
+	})
+}
+
+func (l Link) equal(o Link) bool {
+	return l.Index == o.Index && l.Name == o.Name && l.Up == o.Up && l.Loopback == o.Loopback && l.Layer3 == o.Layer3 &&
+		l.Kind == o.Kind && l.Master == o.Master && l.MAC == o.MAC && l.Uplink == o.Uplink && l.Life == o.Life &&
+		slices.Equal(l.Addresses, o.Addresses)
+}

@@ -1,0 +1,223 @@
+package interfaces
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// Role is what an interface is to this host.
+type Role uint8
+
+const (
+	None     Role = iota // no policy
+	Host                 // an interface of the host with a HostEndpoint
+	Workload             // the host's side of a workload
+)
+
+// Assignment says what must be enforced on one interface.
+type Assignment struct {
+	Link     Link
+	Role     Role
+	Endpoint calc.EndpointID // zero: no endpoint; a Workload interface without one is closed
+	Closed   string          // not empty: why everything on it is dropped
+	Refused  string          // not empty: why no program may be attached although one is asked for
+}
+
+// kindHost is the kind of host endpoints; every other kind of endpoint is a workload's.
+const kindHost = "HostEndpoint"
+
+// Idle are the endpoints that govern no interface, and why.
+type Idle map[calc.EndpointID]string
+
+// Rules is what decides, besides the interfaces and endpoints.
+type Rules struct {
+	Prefixes []string // an interface whose name begins with one of them belongs to a workload
+	// Enforced are the interfaces, by index, on which workload policy is in force now. They stay workload interfaces
+	// while they exist, whatever becomes of their names, endpoints and routes.
+	Enforced map[int]bool
+}
+
+// Match says for every interface which endpoint governs it. It is a pure function.
+func Match(links Links, endpoints map[calc.EndpointID]calc.Endpoint, rules Rules) (map[int]Assignment, Idle) {
+	m := matcher{links: links, rules: rules, idle: Idle{}, result: map[int]Assignment{}}
+	m.split(endpoints)
+	for _, link := range links.sorted() {
+		m.result[link.Index] = m.assign(link)
+	}
+	m.explainIdle()
+	return m.result, m.idle
+}
+
+type matcher struct {
+	links  Links
+	rules  Rules
+	idle   Idle
+	result map[int]Assignment
+
+	workloads map[string][]calc.Endpoint // by interface name, in the order of their names
+	hosts     []calc.Endpoint            // in the order of their names
+}
+
+func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
+	m.workloads = map[string][]calc.Endpoint{}
+	ids := slices.SortedFunc(maps.Keys(endpoints), compareID)
+	for _, id := range ids {
+		ep := endpoints[id]
+		switch {
+		case id.Kind == kindHost:
+			m.hosts = append(m.hosts, ep)
+		case ep.Interface == "":
+			m.idle[id] = "the endpoint names no interface: set spec.interfaceName"
+		default:
+			m.workloads[ep.Interface] = append(m.workloads[ep.Interface], ep)
+		}
+	}
+}
+
+func compareID(a, b calc.EndpointID) int {
+	return strings.Compare(a.Namespace+"\x00"+a.Name+"\x00"+a.Kind, b.Namespace+"\x00"+b.Name+"\x00"+b.Kind)
+}
+
+func (m *matcher) assign(link Link) Assignment {
+	named := m.workloads[link.Name]
+	if len(named) > 0 || m.prefixed(link.Name) || m.rules.Enforced[link.Index] {
+		return m.assignWorkload(link, named)
+	}
+	return m.assignHost(link)
+}
+
+func (m *matcher) prefixed(name string) bool {
+	return slices.ContainsFunc(m.rules.Prefixes, func(p string) bool { return p != "" && strings.HasPrefix(name, p) })
+}
+
+func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
+	a := Assignment{Link: link, Role: Workload}
+	if reason := lockout(link); reason != "" && !m.rules.Enforced[link.Index] {
+		// The host would lose its way out. It is not a workload's interface, so host endpoints may govern it.
+		for _, ep := range named {
+			m.idle[ep.ID] = reason
+		}
+		a = m.assignHost(link)
+		a.Refused = reason
+		return a
+	}
+	if len(named) == 0 {
+		a.Closed = "no WorkloadEndpoint of this node names the interface"
+		return a
+	}
+	a.Endpoint, a.Closed = named[0].ID, named[0].Closed
+	for _, ep := range named[1:] {
+		m.idle[ep.ID] = fmt.Sprintf("interface %s belongs to WorkloadEndpoint %s", link.Name, named[0].ID.Name)
+	}
+	return a
+}
+
+// lockout says why workload policy on the interface would cut the host off, empty when it would not.
+func lockout(link Link) string {
+	switch {
+	case link.Loopback:
+		return fmt.Sprintf("%s is the host's loopback: correct spec.interfaceName or interfacePrefix", link.Name)
+	case link.Uplink:
+		return fmt.Sprintf("%s carries the host's default route: correct spec.interfaceName or interfacePrefix", link.Name)
+	}
+	return ""
+}
+
+// assignHost finds the host endpoint: the first, by name, that names the interface or expects one of its addresses;
+// failing that the first for every interface.
+func (m *matcher) assignHost(link Link) Assignment {
+	a := Assignment{Link: link}
+	if link.Loopback {
+		return a
+	}
+	member := m.memberOf(link)
+	for _, ep := range m.hosts {
+		if !governs(ep, link) {
+			continue
+		}
+		if member != "" {
+			m.idle[ep.ID] = fmt.Sprintf("%s belongs to %s, which has the packets: name %s in spec.interfaceName", link.Name, member, member)
+			continue
+		}
+		a.Role, a.Endpoint, a.Closed = Host, ep.ID, ep.Closed
+		return a
+	}
+	if member != "" {
+		return a
+	}
+	for _, ep := range m.hosts {
+		if ep.Interface == "*" {
+			a.Role, a.Endpoint, a.Closed = Host, ep.ID, ep.Closed
+			return a
+		}
+	}
+	return a
+}
+
+// memberOf names the bridge or bond that the interface is a member of.
+func (m *matcher) memberOf(link Link) string {
+	switch master := m.links[link.Master]; master.Kind {
+	case "bridge", "bond", "team", "openvswitch":
+		return master.Name
+	}
+	return ""
+}
+
+func governs(ep calc.Endpoint, link Link) bool {
+	if ep.Interface != "" {
+		return ep.Interface == link.Name
+	}
+	return slices.ContainsFunc(ep.Addresses, func(a netip.Addr) bool { return slices.Contains(link.Addresses, a) })
+}
+
+// explainIdle gives a reason for each endpoint that governs nothing and has none yet.
+func (m *matcher) explainIdle() {
+	governed := map[calc.EndpointID]bool{}
+	for _, a := range m.result {
+		governed[a.Endpoint] = true
+	}
+	for name, eps := range m.workloads {
+		for _, ep := range eps {
+			if _, explained := m.idle[ep.ID]; !explained && !governed[ep.ID] {
+				m.idle[ep.ID] = fmt.Sprintf("waiting for interface %s", name)
+			}
+		}
+	}
+	for _, ep := range m.hosts {
+		if governed[ep.ID] {
+			delete(m.idle, ep.ID)
+			continue
+		}
+		if _, explained := m.idle[ep.ID]; !explained {
+			m.idle[ep.ID] = m.idleHost(ep)
+		}
+	}
+}
+
+func (m *matcher) idleHost(ep calc.Endpoint) string {
+	switch {
+	case ep.Interface == "*":
+		return "no interface is left for it"
+	case ep.Interface == "" && len(ep.Addresses) == 0:
+		return "the endpoint names no interface and no address: set spec.interfaceName or spec.expectedIPs"
+	case ep.Interface == "":
+		for _, link := range m.links {
+			if governs(ep, link) {
+				return fmt.Sprintf("interface %s is governed otherwise", link.Name)
+			}
+		}
+		return fmt.Sprintf("no interface has one of the addresses %v", ep.Addresses)
+	}
+	if link, there := m.links.Named(ep.Interface); there {
+		if a := m.result[link.Index]; a.Role == Workload {
+			return fmt.Sprintf("interface %s belongs to a workload", ep.Interface)
+		}
+		return fmt.Sprintf("interface %s is governed by another HostEndpoint", ep.Interface)
+	}
+	return fmt.Sprintf("waiting for interface %s", ep.Interface)
+}
