@@ -1,0 +1,160 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Decode reads the objects that people write: YAML or JSON, several documents separated by ---, lists such as TierList, or
+// a list at the top. Every field must be known; every mistake is reported, with its document, line and path. Case of
+// field names does not matter. The objects are as written: Default and Validate come next.
+func Decode(data []byte) ([]Object, error) {
+	var in input
+	number := 0
+	for _, c := range split(data) {
+		docs, err := c.documents()
+		if err != nil {
+			number++
+			in.problems = append(in.problems, fmt.Errorf("document %d: %w", number, err))
+			continue
+		}
+		for _, doc := range docs {
+			number++
+			in.document(fmt.Sprintf("document %d", number), doc)
+		}
+	}
+	if len(in.problems) > 0 {
+		return nil, errors.Join(in.problems...)
+	}
+	return in.objects, nil
+}
+
+// input is what has been read so far.
+type input struct {
+	objects  []Object
+	from     map[Key]string // where each object was
+	problems []error
+}
+
+func (in *input) problem(where string, line int, format string, args ...any) {
+	if line > 0 {
+		where = fmt.Sprintf("%s, line %d", where, line)
+	}
+	in.problems = append(in.problems, fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...)))
+}
+
+// document reads an object, a list kind with items, or a plain list.
+func (in *input) document(where string, doc value) {
+	switch doc.kind {
+	case listValue:
+		in.items(where, doc.items)
+		return
+	case fieldsValue:
+	default:
+		in.problem(where, doc.line, "want an object with apiVersion, kind, metadata and spec, not %s", doc.kind)
+		return
+	}
+	kind := doc.field("kind").text
+	items, listed := doc.lookup("items")
+	if _, known := New(kind); !known && listed && strings.HasSuffix(kind, "List") {
+		if items.kind != listValue && items.kind != nullValue {
+			in.problem(where, items.line, "items: want a list, not %s", items.kind)
+		}
+		in.items(where, items.items)
+		return
+	}
+	in.object(where, doc)
+}
+
+func (in *input) items(where string, items []value) {
+	for i, item := range items {
+		where := fmt.Sprintf("%s, item %d", where, i+1)
+		if item.kind != fieldsValue {
+			in.problem(where, item.line, "want an object, not %s", item.kind)
+			continue
+		}
+		in.object(where, item)
+	}
+}
+
+func (in *input) object(where string, doc value) {
+	o, problem := newFor(doc)
+	if problem != "" {
+		in.problem(where, doc.line, "%s", problem)
+		return
+	}
+	name := doc.field("metadata").field("name").text
+	w := writer{where: fmt.Sprintf("%s, %s %s", where, o.Type().Kind, name)}
+	w.write(doc, objectType(o), "")
+	if len(w.problems) > 0 {
+		in.problems = append(in.problems, w.problems...)
+		return
+	}
+	if err := json.Unmarshal(w.json, o); err != nil {
+		in.problem(w.where, doc.line, "%v", err)
+		return
+	}
+	if _, computed := o.(*WorkloadEndpoint); o.Meta().Name == "" && !computed {
+		in.problem(w.where, doc.line, "metadata.name is missing: give the object a name")
+		return
+	}
+	in.add(where, doc.line, o)
+}
+
+func (in *input) add(where string, line int, o Object) {
+	key := KeyOf(o)
+	if before, twice := in.from[key]; twice && key.Name != "" {
+		in.problem(where, line, "%s was given before, in %s: remove one", key, before)
+		return
+	}
+	if in.from == nil {
+		in.from = map[Key]string{}
+	}
+	in.from[key] = where
+	in.objects = append(in.objects, o)
+}
+
+// newFor is an empty object of the kind that a document names, or what is wrong with the name.
+func newFor(doc value) (Object, string) {
+	kind, version := doc.field("kind").text, doc.field("apiVersion").text
+	k, known := KindOf(kind)
+	var names []string
+	for _, k := range Kinds() {
+		names = append(names, k.Name)
+	}
+	foreign, isForeign := ForeignKindOf(kind)
+	switch {
+	case kind == "":
+		return nil, "kind is missing: want one of " + strings.Join(names, ", ")
+	case known && k.Name != kind:
+		return nil, fmt.Sprintf("unknown kind %q, did you mean %s?", kind, k.Name)
+	case isForeign:
+		return nil, fmt.Sprintf("kind %s is not supported yet", foreign.Name)
+	case !known:
+		if near := nearest(kind, names); near != "" {
+			return nil, fmt.Sprintf("unknown kind %q, did you mean %s?", kind, near)
+		}
+		return nil, fmt.Sprintf("unknown kind %q: want one of %s", kind, strings.Join(names, ", "))
+	case version == "":
+		return nil, "apiVersion is missing: want " + APIVersion
+	case version != APIVersion:
+		return nil, fmt.Sprintf("unknown apiVersion %q: want %s", version, APIVersion)
+	}
+	return k.New(), ""
+}
+
+func (v value) lookup(name string) (value, bool) {
+	for _, f := range v.fields {
+		if strings.EqualFold(f.name, name) {
+			return f.value, true
+		}
+	}
+	return value{}, false
+}
+
+func (v value) field(name string) value {
+	found, _ := v.lookup(name)
+	return found
+}

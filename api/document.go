@@ -1,0 +1,307 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+const (
+	maxDocument = 10 << 20 // bytes of one document
+	maxExpanded = 40 << 20 // bytes of one document after its aliases are filled in
+	maxNesting  = 100
+)
+
+// value is a node of a document, YAML or JSON. Its text is kept as written, so that a version 1.10 where text is wanted
+// does not become 1.1.
+type value struct {
+	kind   valueKind
+	text   string // of scalars
+	plain  bool   // a scalar without quotes
+	number string // of numbers, as JSON writes them
+	fields []member
+	items  []value
+	line   int
+}
+
+type member struct {
+	name  string
+	value value
+}
+
+type valueKind string
+
+const (
+	nullValue    valueKind = "nothing"
+	textValue    valueKind = "text"
+	numberValue  valueKind = "a number"
+	booleanValue valueKind = "true or false"
+	listValue    valueKind = "a list"
+	fieldsValue  valueKind = "fields"
+)
+
+// chunk is the text of one document, or of several when only the parser can tell.
+type chunk struct {
+	text []byte
+	line int // of its first line, from 0
+}
+
+// split cuts a stream where lines begin with --- as YAML does, so that one broken document does not hide the next.
+func split(data []byte) []chunk {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	var chunks []chunk
+	start, startLine, line, content := 0, 0, 0, false
+	for at := 0; at < len(data); line++ {
+		end := len(data)
+		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
+			end = at + i + 1
+		}
+		text := data[at:end]
+		marker := isMarker(text, "---")
+		if marker && content {
+			chunks = append(chunks, chunk{data[start:at], startLine})
+			start, startLine = at, line
+		}
+		word := bytes.TrimSpace(text)
+		content = marker || content || len(word) > 0 && word[0] != '#' && word[0] != '%'
+		at = end
+		if isMarker(text, "...") {
+			chunks = append(chunks, chunk{data[start:at], startLine})
+			start, startLine, content = at, line+1, false
+		}
+	}
+	return append(chunks, chunk{data[start:], startLine})
+}
+
+func isMarker(line []byte, marker string) bool {
+	return bytes.HasPrefix(line, []byte(marker)) && (len(line) == 3 || strings.IndexByte(" \t\r\n", line[3]) >= 0)
+}
+
+// documents reads the documents of a chunk; empty ones are left out.
+func (c chunk) documents() (docs []value, err error) {
+	if len(c.text) > maxDocument {
+		return nil, fmt.Errorf("larger than %d MB: split it into several documents with ---", maxDocument>>20)
+	}
+	if docs, ok := c.json(); ok {
+		return docs, nil
+	}
+	defer func() {
+		if broken := recover(); broken != nil { // the YAML parser is not ours
+			docs, err = nil, fmt.Errorf("not readable as YAML or JSON: %v", broken)
+		}
+	}()
+	decoder := yaml.NewDecoder(bytes.NewReader(c.text))
+	for {
+		var root yaml.Node
+		if err := decoder.Decode(&root); errors.Is(err, io.EOF) {
+			return docs, nil
+		} else if err != nil {
+			return nil, c.syntaxError(err)
+		}
+		r := yamlReader{budget: maxExpanded, firstLine: c.line}
+		doc, err := r.read(&root, 0)
+		if err != nil {
+			return nil, err
+		}
+		if doc.kind != nullValue {
+			docs = append(docs, doc)
+		}
+	}
+}
+
+// syntaxError moves the line that the parser names to where it is in the whole input.
+func (c chunk) syntaxError(err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(text, "line "); ok {
+		if number, message, ok := strings.Cut(rest, ": "); ok {
+			if n, err := strconv.Atoi(number); err == nil {
+				return fmt.Errorf("line %d: not valid YAML: %s", n+c.line, message)
+			}
+		}
+	}
+	return fmt.Errorf("not valid YAML: %s", text)
+}
+
+// json reads a chunk that is JSON by itself, which YAML parsers do not read in full.
+func (c chunk) json() ([]value, bool) {
+	text := bytes.TrimSpace(c.text)
+	if len(text) == 0 || text[0] != '{' && text[0] != '[' || !json.Valid(text) {
+		return nil, false
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	doc, err := jsonValue(decoder, 0)
+	if err != nil {
+		return nil, false // deeply nested: YAML's reader says so
+	}
+	return []value{doc}, true
+}
+
+func jsonValue(d *json.Decoder, depth int) (value, error) {
+	token, err := d.Token()
+	if err != nil || depth > maxNesting {
+		return value{}, errors.Join(err, errNesting)
+	}
+	switch token := token.(type) {
+	case string:
+		return value{kind: textValue, text: token}, nil
+	case json.Number:
+		return value{kind: numberValue, text: string(token), number: string(token), plain: true}, nil
+	case bool:
+		return value{kind: booleanValue, text: strconv.FormatBool(token), plain: true}, nil
+	case json.Delim:
+		return jsonNested(d, token, depth)
+	}
+	return value{kind: nullValue}, nil
+}
+
+func jsonNested(d *json.Decoder, open json.Delim, depth int) (value, error) {
+	v := value{kind: listValue}
+	if open == '{' {
+		v.kind = fieldsValue
+	}
+	for d.More() {
+		var name string
+		if open == '{' {
+			token, err := d.Token()
+			if err != nil {
+				return value{}, err
+			}
+			name, _ = token.(string)
+		}
+		inner, err := jsonValue(d, depth+1)
+		if err != nil {
+			return value{}, err
+		}
+		if open == '{' {
+			v.fields = append(v.fields, member{name, inner})
+		} else {
+			v.items = append(v.items, inner)
+		}
+	}
+	_, err := d.Token()
+	return v, err
+}
+
+var errNesting = fmt.Errorf("nested more than %d deep", maxNesting)
+
+// yamlReader turns YAML nodes into values. Aliases are filled in, up to a budget: a few lines of YAML can stand for
+// gigabytes.
+type yamlReader struct {
+	budget    int
+	firstLine int
+}
+
+func (r *yamlReader) read(n *yaml.Node, depth int) (value, error) {
+	line := n.Line + r.firstLine
+	if r.budget -= 16 + len(n.Value); r.budget < 0 {
+		return value{}, fmt.Errorf("line %d: aliases make the document larger than %d MB: write it out", line, maxExpanded>>20)
+	}
+	if depth > maxNesting {
+		return value{}, fmt.Errorf("line %d: %w", line, errNesting)
+	}
+	switch n.Kind {
+	case yaml.DocumentNode:
+		if len(n.Content) == 1 {
+			return r.read(n.Content[0], depth)
+		}
+	case yaml.AliasNode:
+		return r.read(n.Alias, depth+1)
+	case yaml.SequenceNode:
+		v := value{kind: listValue, line: line}
+		for _, c := range n.Content {
+			item, err := r.read(c, depth+1)
+			if err != nil {
+				return value{}, err
+			}
+			v.items = append(v.items, item)
+		}
+		return v, nil
+	case yaml.MappingNode:
+		return r.mapping(n, depth, line)
+	case yaml.ScalarNode:
+		return scalar(n, line)
+	}
+	return value{kind: nullValue, line: line}, nil
+}
+
+func (r *yamlReader) mapping(n *yaml.Node, depth, line int) (value, error) {
+	v := value{kind: fieldsValue, line: line}
+	var merged []member
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, err := r.read(n.Content[i], depth+1)
+		if err != nil {
+			return value{}, err
+		}
+		inner, err := r.read(n.Content[i+1], depth+1)
+		switch {
+		case err != nil:
+			return value{}, err
+		case n.Content[i].Kind == yaml.ScalarNode && n.Content[i].ShortTag() == "!!merge":
+			merged = append(merged, mergedFields(inner)...)
+		case key.kind == listValue || key.kind == fieldsValue:
+			return value{}, fmt.Errorf("line %d: the name of a field must be text", key.line)
+		default:
+			v.fields = append(v.fields, member{key.text, inner})
+		}
+	}
+	return withMerged(v, merged), nil
+}
+
+// mergedFields are those of <<: *alias, or of a list of aliases, of which the first wins.
+func mergedFields(v value) []member {
+	fields := v.fields
+	for _, item := range v.items {
+		fields = append(fields, item.fields...)
+	}
+	return fields
+}
+
+// withMerged adds the fields that are not there already.
+func withMerged(v value, merged []member) value {
+	if len(merged) == 0 {
+		return v
+	}
+	given := map[string]bool{}
+	for _, m := range v.fields {
+		given[m.name] = true
+	}
+	for _, m := range merged {
+		if !given[m.name] {
+			given[m.name] = true
+			v.fields = append(v.fields, m)
+		}
+	}
+	return v
+}
+
+func scalar(n *yaml.Node, line int) (value, error) {
+	v := value{kind: textValue, text: n.Value, plain: n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0, line: line}
+	switch tag := n.ShortTag(); tag {
+	case "!!str", "!!timestamp", "!!merge":
+	case "!!null":
+		v.kind = nullValue
+	case "!!bool":
+		v.kind, v.text = booleanValue, strings.ToLower(n.Value)
+	case "!!int", "!!float":
+		v.kind = numberValue
+		var number any
+		if err := n.Decode(&number); err != nil {
+			return value{}, fmt.Errorf("line %d: %q is not a number", line, n.Value)
+		}
+		text, err := json.Marshal(number)
+		if err != nil {
+			return value{}, fmt.Errorf("line %d: %s is not a number that can be stored", line, n.Value)
+		}
+		v.number = string(text)
+	default:
+		return value{}, fmt.Errorf("line %d: the tag %s is not supported: write plain text, numbers, lists and fields", line, tag)
+	}
+	return v, nil
+}
