@@ -1,0 +1,203 @@
+package bgp
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// Apply makes the server what want says. It does all that it can and returns what it could not; calling it again with
+// the same argument tries only that again. The caller must not change want afterwards.
+func (s *Speaker) Apply(want calc.BGP) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	s.wanted = want
+	if len(want.Peers) == 0 {
+		// Nobody to talk to: leave the port to others.
+		return s.stopUnused()
+	}
+	if err := s.ensureRunning(want); err != nil {
+		return err
+	}
+	sessions, errs := s.wantedSessions(want)
+	errs = append(errs, s.addPaths(want.Paths)...)
+	errs = append(errs, s.deletePeers(sessions)...)
+	errs = append(errs, s.deletePaths(want.Paths)...)
+	errs = append(errs, s.addPeers(want.Peers, sessions)...)
+	return errors.Join(errs...)
+}
+
+// stopUnused is not the end of a restart: when peers come later, they are still to hear of it.
+func (s *Speaker) stopUnused() error {
+	if s.running == nil {
+		s.failed = map[string]error{}
+		return nil
+	}
+	s.log.Info("BGP stops: this node has no peers")
+	return s.stop()
+}
+
+// ensureRunning starts the server, or restarts it when what all sessions share has changed. When the new values cannot
+// be used, what runs goes on.
+func (s *Speaker) ensureRunning(want calc.BGP) error {
+	g, err := newGlobal(want, s.opts.ListenPort)
+	if err != nil {
+		return err
+	}
+	if s.running != nil && *s.running != g {
+		s.log.WithFields(map[string]any{
+			"as": g.AS, "routerID": g.RouterID, "port": g.Port,
+			"wasAS": s.running.AS, "wasRouterID": s.running.RouterID, "wasPort": s.running.Port,
+		}).Warn("BGP restarts: the node's AS number, router id or listen port has changed; all sessions start anew")
+		if err := s.stop(); err != nil {
+			return fmt.Errorf("stop BGP to restart it: %w", err)
+		}
+	}
+	if s.running == nil {
+		if err := s.srv.start(g); err != nil {
+			return err
+		}
+		s.running = &g
+	}
+	if !s.policy {
+		if err := s.srv.setPolicy(); err != nil {
+			return fmt.Errorf("set BGP policy: %w", err) // without it no peer may be added
+		}
+		s.policy = true
+	}
+	return nil
+}
+
+// wantedSessions are the sessions by peer name. Of several peers with one address the first by name has it: the server
+// knows sessions by address only.
+func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
+	sessions := map[string]session{}
+	owners := map[netip.Addr]string{}
+	var errs []error
+	s.failed = map[string]error{}
+	fail := func(name string, err error) {
+		s.failed[name] = err
+		errs = append(errs, fmt.Errorf("BGP peer %s: %w", name, err))
+	}
+	for _, name := range slices.Sorted(maps.Keys(want.Peers)) {
+		sess, err := newSession(want.Peers[name])
+		if err != nil {
+			fail(name, err)
+			continue
+		}
+		if owner, taken := owners[sess.Address]; taken {
+			fail(name, fmt.Errorf("%v already has a session, for peer %s; remove one of the two", sess.Address, owner))
+			continue
+		}
+		owners[sess.Address] = name
+		sessions[name] = sess
+	}
+	return sessions, errs
+}
+
+// addPaths announces what is new or different. A path that cannot be changed stays as it was.
+func (s *Speaker) addPaths(want map[netip.Prefix]calc.Path) []error {
+	var errs []error
+	for _, prefix := range sortedPrefixes(want) {
+		path := want[prefix]
+		have, there := s.paths[prefix]
+		if there && slices.Equal(have.Communities, path.Communities) {
+			s.paths[prefix] = path // the reason may differ
+			continue
+		}
+		if err := s.srv.addPath(prefix, path.Communities); err != nil {
+			errs = append(errs, fmt.Errorf("announce %v: %w", prefix, err))
+			continue
+		}
+		s.paths[prefix] = path
+	}
+	return errs
+}
+
+func (s *Speaker) deletePaths(want map[netip.Prefix]calc.Path) []error {
+	var errs []error
+	for _, prefix := range sortedPrefixes(s.paths) {
+		if _, wanted := want[prefix]; wanted {
+			continue
+		}
+		if err := s.srv.deletePath(prefix); err != nil {
+			errs = append(errs, fmt.Errorf("withdraw %v: %w", prefix, err))
+			continue
+		}
+		delete(s.paths, prefix)
+	}
+	return errs
+}
+
+// deletePeers removes the peers that are not wanted and those whose session must be made anew. One that is wanted but
+// invalid now keeps the session it has.
+func (s *Speaker) deletePeers(want map[string]session) []error {
+	var errs []error
+	addresses := map[netip.Addr]bool{}
+	for _, sess := range want {
+		addresses[sess.Address] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
+		have := s.peers[name]
+		sess, wanted := want[name]
+		if wanted && sess == have.session {
+			continue
+		}
+		_, named := s.wanted.Peers[name]
+		if !wanted && named && !addresses[have.session.Address] {
+			continue
+		}
+		if err := s.srv.deletePeer(have.session.Address); err != nil {
+			errs = append(errs, fmt.Errorf("end session with BGP peer %s: %w", name, err))
+			continue
+		}
+		delete(s.peers, name)
+		delete(s.links, have.session.Address.WithZone(""))
+		delete(s.restartingPeers, name)
+	}
+	return errs
+}
+
+func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]session) []error {
+	var errs []error
+	added := false
+	for _, name := range slices.Sorted(maps.Keys(sessions)) {
+		sess := sessions[name]
+		if _, there := s.peers[name]; there {
+			s.peers[name] = peer{calc: want[name], session: s.peers[name].session}
+			continue
+		}
+		now := time.Now()
+		s.links[sess.Address.WithZone("")] = link{since: now}
+		if err := s.srv.addPeer(sess, s.restarting); err != nil {
+			delete(s.links, sess.Address.WithZone(""))
+			s.failed[name] = err
+			errs = append(errs, fmt.Errorf("BGP peer %s: %w", name, err))
+			continue
+		}
+		added = true
+		s.peers[name] = peer{calc: want[name], session: sess}
+		if s.restarting {
+			s.restartingPeers[name] = now.Add(time.Duration(sess.RestartTime) * time.Second)
+		}
+	}
+	if added {
+		s.restarting = false // peers that come later have nothing of ours to keep
+	}
+	return errs
+}
+
+func sortedPrefixes(m map[netip.Prefix]calc.Path) []netip.Prefix {
+	return slices.SortedFunc(maps.Keys(m), func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits())
+	})
+}

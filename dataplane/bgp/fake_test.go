@@ -1,0 +1,79 @@
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// fakeServer keeps what it was given, writes down each call, and fails those that contain one of fail's strings.
+type fakeServer struct {
+	calls  []string
+	fail   []string
+	states map[netip.Addr]peerState
+	errors map[netip.Addr]failure
+}
+
+func newFake() *fakeServer {
+	return &fakeServer{states: map[netip.Addr]peerState{}, errors: map[netip.Addr]failure{}}
+}
+
+func (f *fakeServer) call(format string, args ...any) error {
+	line := fmt.Sprintf(format, args...)
+	for _, part := range f.fail {
+		if strings.Contains(line, part) {
+			f.calls = append(f.calls, line+" FAILS")
+			return fmt.Errorf("told to fail")
+		}
+	}
+	f.calls = append(f.calls, line)
+	return nil
+}
+
+// take returns the calls since the last take, as text.
+func (f *fakeServer) take() string {
+	text := strings.Join(f.calls, "\n")
+	f.calls = nil
+	return text
+}
+
+func (f *fakeServer) start(g global) error {
+	return f.call("start AS %d id %v port %d", g.AS, g.RouterID, g.Port)
+}
+
+func (f *fakeServer) stop() error {
+	clear(f.states)
+	return f.call("stop")
+}
+
+func (f *fakeServer) setPolicy() error { return f.call("policy") }
+
+func (f *fakeServer) addPath(p netip.Prefix, communities []string) error {
+	return f.call("announce %v", strings.TrimSpace(fmt.Sprint(p, " ", strings.Join(communities, " "))))
+}
+
+func (f *fakeServer) deletePath(p netip.Prefix) error { return f.call("withdraw %v", p) }
+
+func (f *fakeServer) addPeer(s session, restarting bool) error {
+	text := ""
+	if restarting {
+		text = " restarting"
+	}
+	err := f.call("add peer %v AS %d%s", s.Address, s.AS, text)
+	if err == nil {
+		f.states[s.Address] = peerState{State: "Idle", Restarting: restarting}
+	}
+	return err
+}
+
+func (f *fakeServer) deletePeer(a netip.Addr) error {
+	err := f.call("delete peer %v", a)
+	if err == nil {
+		delete(f.states, a)
+	}
+	return err
+}
+
+func (f *fakeServer) peers() map[netip.Addr]peerState { return f.states }
+
+func (f *fakeServer) lastError(a netip.Addr) failure { return f.errors[a] }

@@ -1,0 +1,178 @@
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+	gobgp "github.com/osrg/gobgp/v3/pkg/server"
+	"github.com/sirupsen/logrus"
+)
+
+// claimed guards what GoBGP v3 has once for each process: package variables for its choice of routes, and a goroutine
+// that never ends.
+var claimed atomic.Bool
+
+// gobgpServer is a server made of GoBGP. It opens no gRPC port.
+type gobgpServer struct {
+	journal *journal
+	observe func(event)
+	bgp     *gobgp.BgpServer // nil until the first start
+}
+
+func newGoBGP(log *logrus.Entry, observe func(event)) *gobgpServer {
+	return &gobgpServer{journal: &journal{log: log, last: map[string]failure{}}, observe: observe}
+}
+
+func (g *gobgpServer) start(want global) error {
+	if err := g.create(); err != nil {
+		return err
+	}
+	err := g.bgp.StartBgp(context.Background(), &api.StartBgpRequest{Global: &api.Global{
+		Asn:             want.AS,
+		RouterId:        want.RouterID.String(),
+		ListenPort:      int32(want.Port),
+		ListenAddresses: listenAddresses(),
+	}})
+	if err == nil {
+		return nil
+	}
+	// One of the two families may be listening already.
+	_ = g.bgp.StopBgp(context.Background(), &api.StopBgpRequest{})
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("listen for BGP on port %d: another process has it (BIRD, FRR or Calico's own agent?); "+
+			"stop that one or set listenPort in BGPConfiguration", want.Port)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("listen for BGP on port %d: %w; the agent needs CAP_NET_BIND_SERVICE", want.Port, err)
+	}
+	return fmt.Errorf("start BGP: %w", err)
+}
+
+func (g *gobgpServer) create() error {
+	if g.bgp != nil {
+		return nil
+	}
+	if !claimed.CompareAndSwap(false, true) {
+		return errors.New("start BGP: this process has a BGP speaker already; run the second one in a process of its own")
+	}
+	g.bgp = gobgp.NewBgpServer(gobgp.LoggerOption(g.journal))
+	go g.bgp.Serve() // ends with the process
+	return g.bgp.WatchEvent(context.Background(), &api.WatchEventRequest{
+		Peer: &api.WatchEventRequest_Peer{},
+		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{
+			{Type: api.WatchEventRequest_Table_Filter_EOR},
+		}},
+	}, g.take)
+}
+
+// take turns GoBGP's events into ours.
+func (g *gobgpServer) take(r *api.WatchEventResponse) {
+	if p := r.GetPeer(); p != nil {
+		if a, err := netip.ParseAddr(p.GetPeer().GetConf().GetNeighborAddress()); err == nil {
+			g.observe(event{Address: a, Up: p.GetPeer().GetState().GetSessionState() == api.PeerState_ESTABLISHED})
+		}
+	}
+	for _, path := range r.GetTable().GetPaths() {
+		if a, err := netip.ParseAddr(path.GetNeighborIp()); err == nil {
+			g.observe(event{Address: a, EOR: true})
+		}
+	}
+}
+
+// listenAddresses leaves out IPv6 where the kernel has none: GoBGP would refuse to start.
+func listenAddresses() []string {
+	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+		return []string{"0.0.0.0"}
+	}
+	return []string{"0.0.0.0", "::"}
+}
+
+// stop tells all peers that we are leaving and waits until they have been told, within reason.
+func (g *gobgpServer) stop() error {
+	if g.bgp == nil {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.bgp.StopBgp(context.Background(), &api.StopBgpRequest{}) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(5 * time.Second):
+		return errors.New("BGP sessions did not end within 5 seconds; restart the agent")
+	}
+}
+
+// setPolicy lets our own paths pass in both directions and nothing else. GoBGP's import policy judges our own paths too.
+func (g *gobgpServer) setPolicy() error {
+	ctx := context.Background()
+	own := &api.Policy{Name: "own", Statements: []*api.Statement{{
+		Name:       "own",
+		Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL},
+		Actions:    &api.Actions{RouteAction: api.RouteAction_ACCEPT},
+	}}}
+	// A former attempt may have got half way.
+	_ = g.bgp.DeletePolicy(ctx, &api.DeletePolicyRequest{Policy: own, All: true})
+	if err := g.bgp.AddPolicy(ctx, &api.AddPolicyRequest{Policy: own}); err != nil {
+		return err
+	}
+	for _, direction := range []api.PolicyDirection{api.PolicyDirection_EXPORT, api.PolicyDirection_IMPORT} {
+		err := g.bgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
+			Name:          "global",
+			Direction:     direction,
+			Policies:      []*api.Policy{{Name: own.Name}},
+			DefaultAction: api.RouteAction_REJECT,
+		}})
+		if err != nil {
+			return fmt.Errorf("assign to %v: %w", direction, err)
+		}
+	}
+	return nil
+}
+
+func (g *gobgpServer) addPath(prefix netip.Prefix, communities []string) error {
+	path, err := apiPath(prefix, communities)
+	if err != nil {
+		return err
+	}
+	_, err = g.bgp.AddPath(context.Background(), &api.AddPathRequest{TableType: api.TableType_GLOBAL, Path: path})
+	return err
+}
+
+// deletePath names the path itself: by its UUID GoBGP searches the whole table, and without a path it deletes all.
+func (g *gobgpServer) deletePath(prefix netip.Prefix) error {
+	path, err := apiPath(prefix, nil)
+	if err != nil {
+		return err
+	}
+	return g.bgp.DeletePath(context.Background(), &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Path: path})
+}
+
+func (g *gobgpServer) addPeer(s session, restarting bool) error {
+	return g.bgp.AddPeer(context.Background(), &api.AddPeerRequest{Peer: apiPeer(s, restarting)})
+}
+
+func (g *gobgpServer) deletePeer(a netip.Addr) error {
+	return g.bgp.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: a.String()})
+}
+
+// peers does not ask for what was advertised: that runs every policy on every path on GoBGP's only goroutine.
+func (g *gobgpServer) peers() map[netip.Addr]peerState {
+	states := map[netip.Addr]peerState{}
+	_ = g.bgp.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {
+		if a, err := netip.ParseAddr(p.GetConf().GetNeighborAddress()); err == nil {
+			states[a] = peerStateOf(p)
+		}
+	})
+	return states
+}
+
+func (g *gobgpServer) lastError(a netip.Addr) failure {
+	return g.journal.lastError(a)
+}

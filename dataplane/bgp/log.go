@@ -1,0 +1,106 @@
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	gobgplog "github.com/osrg/gobgp/v3/pkg/log"
+	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	"github.com/sirupsen/logrus"
+)
+
+// journal is GoBGP's logger. GoBGP says a lot, most of it about single messages, so everything is written one or two
+// levels below what it asks for; what an operator needs of it is remembered as each session's last error, which GoBGP
+// offers nowhere else. Sessions going up and down are logged by Speaker.
+//
+// It is called on GoBGP's goroutines, also while a call into GoBGP waits: it takes no lock but its own.
+type journal struct {
+	log *logrus.Entry
+
+	mu   sync.Mutex
+	last map[string]failure // by the neighbour's address
+}
+
+func (j *journal) lastError(a netip.Addr) failure {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.last[a.String()]
+}
+
+func (j *journal) write(level logrus.Level, msg string, fields gobgplog.Fields) {
+	if key, ok := fields["Key"].(string); ok {
+		if text := failureText(msg, fields); text != "" {
+			j.mu.Lock()
+			j.last[key] = failure{Text: text, At: time.Now()}
+			j.mu.Unlock()
+		}
+	}
+	if j.log.Logger.IsLevelEnabled(level) {
+		j.log.WithFields(logrus.Fields(fields)).Log(level, "gobgp: "+msg)
+	}
+}
+
+// failureText says in an operator's words what a message of GoBGP's means for a session, empty when it is no failure.
+func failureText(msg string, fields gobgplog.Fields) string {
+	switch msg {
+	case "failed to connect":
+		return fmt.Sprintf("connect: %v", fields["Error"])
+	case "Mismatched local address":
+		return fmt.Sprintf("the neighbour connects to %v, but this session's source address is %v", fields["Addr"], fields["Configured addr"])
+	case "Peer Down":
+		return fmt.Sprintf("session lost: %v", fields["Reason"])
+	case "hold timer expired":
+		return "hold timer expired: nothing heard from the neighbour"
+	case "received notification":
+		return "the neighbour ended the session: " + notification(fields)
+	case "sent notification":
+		return "session refused: " + notification(fields)
+	case "failed to set md5":
+		return fmt.Sprintf("set password: %v", fields["Err"])
+	}
+	return ""
+}
+
+func notification(fields gobgplog.Fields) string {
+	code, ok := fields["Code"].(uint8)
+	subcode, ok2 := fields["Subcode"].(uint8)
+	if ok && ok2 {
+		text := bgp.NewNotificationErrorCode(code, subcode).String()
+		if reason, _ := fields["Communicated-Reason"].(string); reason != "" {
+			text += ": " + reason
+		}
+		return text
+	}
+	if e, ok := fields["Data"].(*bgp.MessageError); ok {
+		return bgp.NewNotificationErrorCode(e.TypeCode, e.SubTypeCode).String() + ": " + e.Message
+	}
+	return fmt.Sprint(fields["Data"])
+}
+
+// Panic and Fatal are GoBGP's own bugs. The process ends as in any other crash: neighbours keep our routes and the next
+// process takes over. An exit here would hide where it came from.
+func (j *journal) Panic(msg string, fields gobgplog.Fields) {
+	j.write(logrus.ErrorLevel, msg, fields)
+	panic(fmt.Sprintf("gobgp: %s %v", msg, fields))
+}
+
+func (j *journal) Fatal(msg string, fields gobgplog.Fields) { j.Panic(msg, fields) }
+
+func (j *journal) Error(msg string, fields gobgplog.Fields) { j.write(logrus.WarnLevel, msg, fields) }
+
+func (j *journal) Warn(msg string, fields gobgplog.Fields) {
+	level := logrus.DebugLevel
+	if msg == "failed to set md5" {
+		level = logrus.ErrorLevel // GoBGP goes on without the password
+	}
+	j.write(level, msg, fields)
+}
+
+func (j *journal) Info(msg string, fields gobgplog.Fields)  { j.write(logrus.DebugLevel, msg, fields) }
+func (j *journal) Debug(msg string, fields gobgplog.Fields) { j.write(logrus.TraceLevel, msg, fields) }
+func (j *journal) SetLevel(gobgplog.LogLevel)               {}
+
+// GetLevel makes GoBGP report connections that fail, which it does at debug level only.
+func (j *journal) GetLevel() gobgplog.LogLevel { return gobgplog.DebugLevel }

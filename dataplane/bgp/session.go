@@ -1,0 +1,94 @@
+package bgp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/margay-project/margay/calc"
+)
+
+const (
+	defaultPort        = 179
+	defaultHold        = 90  // seconds
+	defaultRestartTime = 120 // seconds, as Calico
+	maxRestartTime     = 4095
+	maxHold            = 65535
+)
+
+// global is what all sessions share. A change of it restarts the server.
+type global struct {
+	AS       uint32
+	RouterID netip.Addr
+	Port     int // -1: do not listen
+}
+
+// session is everything about a peer that its session depends on: two peers with equal sessions need no change.
+type session struct {
+	Address     netip.Addr
+	Port        uint16
+	AS          uint32
+	LocalAS     uint32     // 0: the node's
+	Source      netip.Addr // invalid: the kernel chooses
+	RestartTime uint16     // seconds
+	Hold        uint16     // seconds
+	Keepalive   uint16     // seconds
+	MinTTL      uint8      // 0: no TTL security
+}
+
+func newGlobal(want calc.BGP, port int) (global, error) {
+	if want.AS == 0 {
+		return global{}, errors.New("start BGP: this node has no AS number; set asNumber in BGPConfiguration default or in the Node's spec.bgp")
+	}
+	if !want.RouterID.Is4() {
+		return global{}, errors.New("start BGP: this node has no router id; give the Node an ipv4Address in spec.bgp")
+	}
+	if port == 0 {
+		port = int(want.ListenPort)
+	}
+	if port == 0 {
+		port = defaultPort
+	}
+	return global{AS: want.AS, RouterID: want.RouterID, Port: port}, nil
+}
+
+func newSession(p calc.Peer) (session, error) {
+	address := p.Address.Unmap()
+	if !address.IsValid() || address.IsUnspecified() || address.IsMulticast() {
+		return session{}, fmt.Errorf("%v is not the address of a neighbour; correct peerIP in the BGPPeer", p.Address)
+	}
+	if p.AS == 0 {
+		return session{}, errors.New("no AS number; set asNumber in the BGPPeer")
+	}
+	source := p.Source.Unmap()
+	if source.IsValid() && source.Is4() != address.Is4() {
+		return session{}, fmt.Errorf("source %v is not of the neighbour's family; give the Node an address of that family or set sourceAddress to None", source)
+	}
+	s := session{
+		Address:     address,
+		Port:        p.Port,
+		AS:          p.AS,
+		LocalAS:     p.LocalAS,
+		Source:      source,
+		RestartTime: seconds(p.RestartTime, defaultRestartTime, maxRestartTime),
+		Keepalive:   seconds(p.Keepalive, defaultHold/3, maxHold/3),
+	}
+	if s.Port == 0 {
+		s.Port = defaultPort
+	}
+	s.Hold = max(defaultHold, 3*s.Keepalive)
+	if p.TTLSecurity > 0 {
+		// N hops away leaves 256-N of the 255 that the neighbour sends with.
+		s.MinTTL = uint8(256 - int(p.TTLSecurity))
+	}
+	return s, nil
+}
+
+// seconds rounds up, so that a short time never becomes "none", and keeps within what the protocol can carry.
+func seconds(d time.Duration, unset, most uint16) uint16 {
+	if d <= 0 {
+		return unset
+	}
+	return uint16(min((d+time.Second-1)/time.Second, time.Duration(most)))
+}

@@ -1,0 +1,119 @@
+package bgp
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// PeerStatus is a peer as an operator wants to see it.
+type PeerStatus struct {
+	Name      string
+	Object    string // the BGPPeer
+	Address   netip.Addr
+	AS        uint32
+	State     string // as in RFC 4271, or Failed when there is no session to have a state
+	Since     time.Time
+	LastError string // what went wrong last, also when it works again; empty when nothing has
+	ErrorAt   time.Time
+	Announced int // paths of ours that it has
+	Received  int // routes it has sent
+}
+
+// Announcement is a path of ours and who has it.
+type Announcement struct {
+	Prefix      netip.Prefix
+	Communities []string
+	Reason      string
+	Peers       []string // established peers that have it, sorted by name
+}
+
+// Status returns the wanted peers, sorted by name.
+func (s *Speaker) Status() []PeerStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	states := s.states()
+	var list []PeerStatus
+	for _, name := range slices.Sorted(maps.Keys(s.wanted.Peers)) {
+		p, there := s.peers[name]
+		if !there {
+			want := s.wanted.Peers[name]
+			status := PeerStatus{Name: name, Object: want.Object, Address: want.Address, AS: want.AS, State: "Failed"}
+			if err := s.failed[name]; err != nil {
+				status.LastError = err.Error()
+			}
+			list = append(list, status)
+			continue
+		}
+		list = append(list, s.peerStatus(name, p, states[p.session.Address]))
+	}
+	return list
+}
+
+func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
+	last := s.srv.lastError(p.session.Address)
+	status := PeerStatus{
+		Name:      name,
+		Object:    p.calc.Object,
+		Address:   p.session.Address,
+		AS:        p.session.AS,
+		State:     state.State,
+		Since:     s.links[p.session.Address.WithZone("")].since,
+		LastError: last.Text,
+		ErrorAt:   last.At,
+		Received:  state.Received,
+	}
+	if err := s.failed[name]; err != nil {
+		status.LastError, status.ErrorAt = "keeps its former settings: "+err.Error(), time.Time{}
+	} else if state.State == established && !state.Negotiated {
+		status.LastError, status.ErrorAt = "the neighbour takes no "+family(p.session.Address)+" routes; enable that address family there", time.Time{}
+	}
+	for prefix := range s.paths {
+		if has(p, state, prefix) {
+			status.Announced++
+		}
+	}
+	return status
+}
+
+// Announced returns our paths, sorted, each with the peers that have it.
+func (s *Speaker) Announced() []Announcement {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	states := s.states()
+	names := slices.Sorted(maps.Keys(s.peers))
+	var list []Announcement
+	for _, prefix := range sortedPrefixes(s.paths) {
+		path := s.paths[prefix]
+		a := Announcement{Prefix: prefix, Communities: path.Communities, Reason: path.Reason}
+		for _, name := range names {
+			if p := s.peers[name]; has(p, states[p.session.Address], prefix) {
+				a.Peers = append(a.Peers, name)
+			}
+		}
+		list = append(list, a)
+	}
+	return list
+}
+
+func (s *Speaker) states() map[netip.Addr]peerState {
+	if s.running == nil {
+		return nil
+	}
+	return s.srv.peers()
+}
+
+// has says whether the neighbour has been told of one of our paths. Policy lets every path of ours pass to every peer
+// of its family, so nothing needs to be evaluated for it.
+func has(p peer, state peerState, prefix netip.Prefix) bool {
+	return state.State == established && state.Negotiated && !state.Restarting &&
+		p.session.Address.Is4() == prefix.Addr().Is4()
+}
+
+func family(a netip.Addr) string {
+	if a.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}

@@ -1,0 +1,182 @@
+package bgp
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+const (
+	connectRetry = 5 // seconds, as Calico; GoBGP's own 120 makes a rebooted router wait
+	idleHold     = 5 // seconds, instead of 30 after a reset
+
+	// While we restart, GoBGP holds our updates until all neighbours have sent their routes, at most this long. Our
+	// paths do not depend on theirs, so waiting gains nothing; a neighbour without graceful restart loses by it.
+	deferral = 5 // seconds
+
+	// What Calico's BIRD sends for a route of metric 1024, so that both agree on the best path in a mixed cluster.
+	localPref = math.MaxInt32 - 1024
+)
+
+// apiPeer is the peer in GoBGP's words. Nothing here may vary while a session is the same: GoBGP resets it for that.
+func apiPeer(s session, restarting bool) *api.Peer {
+	p := &api.Peer{
+		Conf: &api.PeerConf{
+			NeighborAddress: s.Address.String(),
+			PeerAsn:         s.AS,
+			LocalAsn:        s.LocalAS,
+		},
+		Transport: &api.Transport{RemotePort: uint32(s.Port)},
+		Timers: &api.Timers{Config: &api.TimersConfig{
+			ConnectRetry:           connectRetry,
+			HoldTime:               uint64(s.Hold),
+			KeepaliveInterval:      uint64(s.Keepalive),
+			IdleHoldTimeAfterReset: idleHold,
+		}},
+		GracefulRestart: &api.GracefulRestart{
+			Enabled:         true,
+			RestartTime:     uint32(s.RestartTime),
+			DeferralTime:    deferral,
+			LocalRestarting: restarting,
+		},
+		AfiSafis: []*api.AfiSafi{{
+			Config:            &api.AfiSafiConfig{Family: apiFamily(s.Address), Enabled: true},
+			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
+		}},
+	}
+	switch {
+	case s.Source.IsValid():
+		p.Transport.LocalAddress = s.Source.String()
+	case s.Address.Zone() != "":
+		p.Transport.LocalAddress = "::" // otherwise our own next hop is sent as ::
+	}
+	if s.MinTTL > 0 {
+		p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: uint32(s.MinTTL)}
+	} else {
+		p.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: 255} // as Calico, always
+	}
+	return p
+}
+
+func apiFamily(a netip.Addr) *api.Family {
+	if a.Is4() {
+		return &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
+	}
+	return &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
+}
+
+// apiPath is one of our paths in GoBGP's words. Its next hop is unspecified: each session sends its own address.
+func apiPath(prefix netip.Prefix, communities []string) (*api.Path, error) {
+	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
+		return nil, fmt.Errorf("%v is not a network", prefix)
+	}
+	nextHop := netip.IPv4Unspecified()
+	if prefix.Addr().Is6() {
+		nextHop = netip.IPv6Unspecified()
+	}
+	attributes := []proto.Message{
+		&api.OriginAttribute{Origin: 0}, // IGP
+		&api.NextHopAttribute{NextHop: nextHop.String()},
+		&api.LocalPrefAttribute{LocalPref: localPref}, // GoBGP sends it to iBGP neighbours only
+	}
+	standard, large, err := parseCommunities(communities)
+	if err != nil {
+		return nil, err
+	}
+	if len(standard) > 0 {
+		attributes = append(attributes, &api.CommunitiesAttribute{Communities: standard})
+	}
+	if len(large) > 0 {
+		attributes = append(attributes, &api.LargeCommunitiesAttribute{Communities: large})
+	}
+	path := &api.Path{Family: apiFamily(prefix.Addr())}
+	path.Nlri, err = anypb.New(&api.IPAddressPrefix{Prefix: prefix.Addr().String(), PrefixLen: uint32(prefix.Bits())})
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range attributes {
+		packed, err := anypb.New(a)
+		if err != nil {
+			return nil, err
+		}
+		path.Pattrs = append(path.Pattrs, packed)
+	}
+	return path, nil
+}
+
+// parseCommunities reads aa:nn (16 bits each) and aa:nn:mm (32 bits each).
+func parseCommunities(list []string) (standard []uint32, large []*api.LargeCommunity, err error) {
+	for _, text := range list {
+		parts := strings.Split(text, ":")
+		bits := 16
+		if len(parts) == 3 {
+			bits = 32
+		}
+		var n [3]uint32
+		ok := len(parts) == 2 || len(parts) == 3
+		for i := 0; ok && i < len(parts); i++ {
+			v, err := strconv.ParseUint(parts[i], 10, bits)
+			n[i], ok = uint32(v), err == nil
+		}
+		switch {
+		case !ok:
+			return nil, nil, fmt.Errorf("community %q is neither aa:nn nor aa:nn:mm; correct it in BGPConfiguration", text)
+		case len(parts) == 2:
+			standard = append(standard, n[0]<<16|n[1])
+		default:
+			large = append(large, &api.LargeCommunity{GlobalAdmin: n[0], LocalData1: n[1], LocalData2: n[2]})
+		}
+	}
+	return standard, large, nil
+}
+
+// peerStateOf reads a peer as GoBGP shows it.
+func peerStateOf(p *api.Peer) peerState {
+	state := peerState{State: stateName(p.GetState().GetSessionState())}
+	state.Restarting = p.GetGracefulRestart().GetLocalRestarting()
+	for _, af := range p.GetAfiSafis() {
+		state.Received += int(af.GetState().GetReceived())
+		if state.State == established {
+			state.Negotiated = state.Negotiated || takes(p.GetState().GetRemoteCap(), af.GetConfig().GetFamily())
+		}
+	}
+	return state
+}
+
+// takes says whether the capabilities of a neighbour include a family. One that names none takes IPv4.
+func takes(capabilities []*anypb.Any, family *api.Family) bool {
+	named := false
+	for _, c := range capabilities {
+		var mp api.MultiProtocolCapability
+		if !c.MessageIs(&mp) || c.UnmarshalTo(&mp) != nil {
+			continue
+		}
+		if proto.Equal(mp.Family, family) {
+			return true
+		}
+		named = true
+	}
+	return !named && family.GetAfi() == api.Family_AFI_IP
+}
+
+func stateName(s api.PeerState_SessionState) string {
+	switch s {
+	case api.PeerState_CONNECT:
+		return "Connect"
+	case api.PeerState_ACTIVE:
+		return "Active"
+	case api.PeerState_OPENSENT:
+		return "OpenSent"
+	case api.PeerState_OPENCONFIRM:
+		return "OpenConfirm"
+	case api.PeerState_ESTABLISHED:
+		return established
+	}
+	return "Idle"
+}
