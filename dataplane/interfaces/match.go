@@ -1,6 +1,7 @@
 package interfaces
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -60,17 +61,19 @@ type matcher struct {
 	result map[int]Assignment
 
 	workloads map[string][]calc.Endpoint // by interface name, in the order of their names
-	hosts     []calc.Endpoint            // in the order of their names
+	hosts     map[calc.EndpointID]calc.Endpoint
 }
 
 func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
-	m.workloads = map[string][]calc.Endpoint{}
-	ids := slices.SortedFunc(maps.Keys(endpoints), compareID)
+	m.workloads, m.hosts = map[string][]calc.Endpoint{}, map[calc.EndpointID]calc.Endpoint{}
+	ids := slices.SortedFunc(maps.Keys(endpoints), func(a, b calc.EndpointID) int {
+		return compareEndpoints(endpoints[a], endpoints[b])
+	})
 	for _, id := range ids {
 		ep := endpoints[id]
 		switch {
 		case id.Kind == kindHost:
-			m.hosts = append(m.hosts, ep)
+			m.hosts[id] = ep
 		case ep.Interface == "":
 			m.idle[id] = "the endpoint names no interface: set spec.interfaceName"
 		default:
@@ -79,8 +82,12 @@ func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
 	}
 }
 
-func compareID(a, b calc.EndpointID) int {
-	return strings.Compare(a.Namespace+"\x00"+a.Name+"\x00"+a.Kind, b.Namespace+"\x00"+b.Name+"\x00"+b.Kind)
+// compareEndpoints puts first the endpoint that gets an interface which several name.
+func compareEndpoints(a, b calc.Endpoint) int {
+	if broken := a.Closed != ""; broken != (b.Closed != "") {
+		return map[bool]int{false: -1, true: 1}[broken]
+	}
+	return cmp.Or(strings.Compare(a.ID.Name, b.ID.Name), strings.Compare(a.ID.Namespace, b.ID.Namespace))
 }
 
 func (m *matcher) assign(link Link) Assignment {
@@ -128,34 +135,21 @@ func lockout(link Link) string {
 	return ""
 }
 
-// assignHost finds the host endpoint: the first, by name, that names the interface or expects one of its addresses;
-// failing that the first for every interface.
+// assignHost finds the host endpoint that governs the interface.
 func (m *matcher) assignHost(link Link) Assignment {
 	a := Assignment{Link: link}
-	if link.Loopback {
+	id, found := calc.HostEndpointFor(link.Name, link.Addresses, m.hosts)
+	if link.Loopback || !found {
 		return a
 	}
-	member := m.memberOf(link)
-	for _, ep := range m.hosts {
-		if !governs(ep, link) {
-			continue
+	ep := m.hosts[id]
+	if member := m.memberOf(link); member != "" {
+		if ep.Interface != "*" {
+			m.idle[id] = fmt.Sprintf("%s belongs to %s, which has the packets: name %s in spec.interfaceName", link.Name, member, member)
 		}
-		if member != "" {
-			m.idle[ep.ID] = fmt.Sprintf("%s belongs to %s, which has the packets: name %s in spec.interfaceName", link.Name, member, member)
-			continue
-		}
-		a.Role, a.Endpoint, a.Closed = Host, ep.ID, ep.Closed
 		return a
 	}
-	if member != "" {
-		return a
-	}
-	for _, ep := range m.hosts {
-		if ep.Interface == "*" {
-			a.Role, a.Endpoint, a.Closed = Host, ep.ID, ep.Closed
-			return a
-		}
-	}
+	a.Role, a.Endpoint, a.Closed = Host, id, ep.Closed
 	return a
 }
 

@@ -1,0 +1,242 @@
+package routes_test
+
+import (
+	"errors"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/interfaces"
+	"github.com/margay-project/margay/dataplane/routes"
+	"github.com/margay-project/margay/dataplane/table"
+)
+
+// newHost puts the test into a network namespace of its own, with a loopback and the named interfaces, all up.
+func newHost(t *testing.T, names ...string) {
+	t.Helper()
+	runtime.LockOSThread()
+	before, err := netns.Get()
+	if err != nil {
+		t.Skip("no network namespaces:", err)
+	}
+	namespace, err := netns.New()
+	if err != nil {
+		t.Skip("cannot make a network namespace (not root?):", err)
+	}
+	t.Cleanup(func() {
+		namespace.Close()
+		if err := netns.Set(before); err == nil {
+			runtime.UnlockOSThread() // else the thread ends with the goroutine
+		}
+		before.Close()
+	})
+	up(t, "lo")
+	for _, name := range names {
+		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "p" + name}); err != nil {
+			t.Fatal(err)
+		}
+		up(t, name)
+	}
+}
+
+func up(t *testing.T, name string) { setLink(t, name, netlink.LinkSetUp) }
+
+func setLink(t *testing.T, name string, do func(netlink.Link) error) netlink.Link {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	if err == nil {
+		err = do(link)
+	}
+	if err != nil {
+		t.Fatal(name, err)
+	}
+	return link
+}
+
+// routing is the pair of a table and the kernel that it keeps.
+type routing struct {
+	t      *testing.T
+	kernel *routes.Kernel
+	table  *table.Table[netip.Prefix, routes.Route]
+	now    time.Time
+}
+
+func newRouting(t *testing.T) *routing {
+	kernel, err := routes.NewKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(kernel.Close)
+	same := func(a, b routes.Route) bool { return a == b }
+	return &routing{t: t, kernel: kernel, table: table.New("routes", kernel, same), now: time.Now()}
+}
+
+// want plans the routes and makes one pass.
+func (r *routing) want(wanted map[string]string, inSync bool) error {
+	r.t.Helper()
+	local := map[netip.Prefix]calc.Route{}
+	for prefix, name := range wanted {
+		route := calc.Route{Kind: calc.LocalWorkload, Interface: name}
+		if name == "blackhole" {
+			route = calc.Route{Kind: calc.BlockHole}
+		}
+		local[netip.MustParsePrefix(prefix)] = route
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	byName := map[string]interfaces.Link{}
+	for _, l := range links {
+		byName[l.Attrs().Name] = interfaces.Link{Index: l.Attrs().Index, Name: l.Attrs().Name, Up: true}
+	}
+	plan, _ := routes.Plan(local, byName, 1, 80)
+	r.table.WantExactly(plan)
+	r.now = r.now.Add(time.Minute)
+	return r.table.Reconcile(r.now, inSync)
+}
+
+// kernelRoutes are the routes of the main table as text, without those that the kernel itself makes.
+func kernelRoutes(t *testing.T) string {
+	t.Helper()
+	var lines []string
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		all, err := netlink.RouteList(nil, family)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range all {
+			if r.Protocol == 2 || r.Dst == nil {
+				continue
+			}
+			line := r.Dst.String()
+			if r.Type == 6 {
+				line += " blackhole"
+			} else if link, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
+				line += " " + link.Attrs().Name
+			}
+			lines = append(lines, line+" proto "+r.Protocol.String())
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+const gateway = "169.254.1.1/32 lo proto 80"
+
+func TestWorkloadsAndBlocksAreRouted(t *testing.T) {
+	newHost(t, "cali1")
+	r := newRouting(t)
+	err := r.want(map[string]string{
+		"10.65.0.1/32": "cali1", "fd00::1/128": "cali1", "10.65.0.0/26": "blackhole", "fd00::/122": "blackhole", "10.65.9.9/32": "gone",
+	}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Join([]string{"10.65.0.0/26 blackhole proto 80", "10.65.0.1/32 cali1 proto 80", gateway,
+		"fd00::/122 blackhole proto 80", "fd00::1/128 cali1 proto 80"}, "\n")
+	if got := kernelRoutes(t); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if err := r.want(nil, true); err != nil || kernelRoutes(t) != gateway {
+		t.Errorf("%v; left\n%s", err, kernelRoutes(t))
+	}
+}
+
+func TestRoutesOfAFormerProcessAreKeptOrSweptAfterSync(t *testing.T) {
+	newHost(t, "cali1", "cali2")
+	before := newRouting(t)
+	if err := before.want(map[string]string{"10.0.0.1/32": "cali1", "10.0.0.2/32": "cali1", "fd00::2/128": "cali1", "10.0.0.3/32": "cali1"}, true); err != nil {
+		t.Fatal(err)
+	}
+	after := newRouting(t)
+	if err := after.want(map[string]string{"10.0.0.1/32": "cali1", "10.0.0.2/32": "cali2", "fd00::2/128": "cali2"}, false); err != nil {
+		t.Fatal(err)
+	}
+	want := "10.0.0.1/32 cali1 proto 80\n10.0.0.2/32 cali2 proto 80\n"
+	stale := "10.0.0.3/32 cali1 proto 80\n"
+	if got := kernelRoutes(t); got != want+stale+gateway+"\nfd00::2/128 cali2 proto 80" {
+		t.Errorf("before sync:\n%s", got)
+	}
+	if err := after.want(map[string]string{"10.0.0.1/32": "cali1", "10.0.0.2/32": "cali2", "fd00::2/128": "cali2"}, true); err != nil {
+		t.Fatal(err)
+	}
+	if got := kernelRoutes(t); got != want+gateway+"\nfd00::2/128 cali2 proto 80" {
+		t.Errorf("after sync:\n%s", got)
+	}
+}
+
+func TestAStrangersRouteIsNeverReplaced(t *testing.T) {
+	newHost(t, "cali1", "eth0")
+	eth0 := setLink(t, "eth0", netlink.LinkSetUp)
+	prefixes := []string{"10.0.0.1/32", "fd00::1/128"}
+	for _, prefix := range prefixes {
+		dst, _ := netlink.ParseIPNet(prefix)
+		stranger := &netlink.Route{Dst: dst, LinkIndex: eth0.Attrs().Index, Protocol: 4}
+		if dst.IP.To4() != nil {
+			stranger.Scope = netlink.SCOPE_LINK
+		}
+		if err := netlink.RouteAdd(stranger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := newRouting(t)
+	wanted := map[string]string{"10.0.0.1/32": "cali1", "fd00::1/128": "cali1", "10.0.0.2/32": "cali1"}
+	err := r.want(wanted, true)
+	if !errors.Is(err, routes.ErrConflict) {
+		t.Errorf("err %v", err)
+	}
+	want := "10.0.0.1/32 eth0 proto static\n10.0.0.2/32 cali1 proto 80\n" + gateway + "\nfd00::1/128 eth0 proto static"
+	if got := kernelRoutes(t); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if err := r.want(nil, true); err != nil {
+		t.Error("ours that never was:", err)
+	}
+	if got := kernelRoutes(t); got != "10.0.0.1/32 eth0 proto static\n"+gateway+"\nfd00::1/128 eth0 proto static" {
+		t.Errorf("the stranger's was removed with ours:\n%s", got)
+	}
+	for _, prefix := range prefixes {
+		dst, _ := netlink.ParseIPNet(prefix)
+		if err := netlink.RouteDel(&netlink.Route{Dst: dst, Scope: netlink.SCOPE_NOWHERE}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.want(wanted, true); err != nil {
+		t.Error("after the stranger left:", err)
+	}
+}
+
+func TestRoutesComeBackAfterTheInterfaceWasDown(t *testing.T) {
+	newHost(t, "cali1")
+	r := newRouting(t)
+	wanted := map[string]string{"10.0.0.1/32": "cali1", "fd00::1/128": "cali1"}
+	if err := r.want(wanted, true); err != nil {
+		t.Fatal(err)
+	}
+	setLink(t, "cali1", netlink.LinkSetDown)
+	setLink(t, "cali1", netlink.LinkSetUp)
+	r.table.Rewrite(netip.MustParsePrefix("10.0.0.1/32"))
+	r.table.Rewrite(netip.MustParsePrefix("fd00::1/128"))
+	if err := r.want(wanted, true); err != nil {
+		t.Fatal(err)
+	}
+	if got := kernelRoutes(t); got != "10.0.0.1/32 cali1 proto 80\n"+gateway+"\nfd00::1/128 cali1 proto 80" {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestAdministratorsNumbersAreNeverOurs(t *testing.T) {
+	for configured, want := range map[int]int{0: 80, 2: 80, 3: 80, 4: 80, 99: 99, 256: 80} {
+		if got := routes.Protocol(configured); got != want {
+			t.Errorf("Protocol(%d) = %d, want %d", configured, got, want)
+		}
+	}
+}
