@@ -18,6 +18,7 @@ type State struct {
 	BGP       BGP
 	Config    Config
 	Problems  map[Problem]struct{} // what was accepted but cannot be done as written
+	Ready     bool                 // false: the datastore asks agents to leave everything as it is
 }
 
 // Delta is what changed between two States: each map holds the new values, each slice the keys that are gone.
@@ -39,6 +40,7 @@ type Delta struct {
 	Config        *Config
 	Problems      []Problem
 	ProblemsGone  []Problem
+	Ready         *bool
 }
 
 // SetDelta lists the members that join and leave a set.
@@ -46,7 +48,7 @@ type SetDelta struct {
 	Added, Removed []netip.Prefix
 }
 
-// Members are the addresses and networks of a set. An IPv4 prefix is IPv4 here, never mapped.
+// Members are the addresses and networks of a set. An IPv4 prefix is IPv4 here, never mapped; none has host bits.
 type Members map[netip.Prefix]struct{}
 
 // PolicyID names a list of rules: a policy, a profile, or one that calc makes itself (KindFailsafe).
@@ -167,11 +169,11 @@ type PortRange struct{ First, Last uint16 }
 // Endpoint is a local endpoint and the policies that judge its traffic.
 type Endpoint struct {
 	ID        EndpointID
-	Interface string       // workload: its interface; host: a name, * or empty (then ExpectedIPs tell)
+	Interface string       // workload: its interface, empty when it is another's; host: a name, * or empty (then ExpectedIPs tell)
 	Addresses []netip.Addr // workload: its own; host: expectedIPs
 	MAC       string       // lower-case, empty when not given
 	Profiles  []string     // in the endpoint's order
-	Closed    string       // not empty: why everything to and from the endpoint is dropped
+	Closed    string       // not empty: why everything is dropped, but for a host endpoint's failsafes
 
 	// For each stage and direction the policies by tier, in order; nil when no policy of the stage applies.
 	// At the normal stage profiles follow, then the end denies.
@@ -198,13 +200,15 @@ type Route struct {
 	Interface string // LocalWorkload
 }
 
-// Pool is an enabled address pool.
+// Pool is an address pool. One that is disabled gives out no addresses and is not announced; those that it gave out
+// before stay, so it still counts for NAT.
 type Pool struct {
 	CIDR        netip.Prefix
 	BlockSize   int
 	NATOutgoing bool
 	Encap       string // empty, VXLAN or IPIP
 	NoExport    bool
+	Disabled    bool
 }
 
 // BGP is what this node's speaker must be and say.

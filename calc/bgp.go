@@ -1,0 +1,359 @@
+package calc
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/api/selector"
+)
+
+const (
+	kindBGPConfig = "BGPConfiguration"
+	kindBGPPeer   = "BGPPeer"
+	kindNode      = "Node"
+
+	defaultAS          = 64512
+	defaultBGPPort     = 179
+	defaultRestartTime = 120 * time.Second
+)
+
+// bgpReader reads what this node's speaker must be from its objects; paths are in routes.go.
+type bgpReader struct {
+	node     string
+	objects  objects
+	def, own api.BGPConfigurationSpec // the configuration named default, and the node's
+	bgp      BGP
+	problems []Problem
+}
+
+func readBGP(node string, o objects) *bgpReader {
+	r := &bgpReader{node: node, objects: o}
+	if c := named[api.BGPConfiguration](o, kindBGPConfig, "default"); c != nil {
+		r.def = c.Spec
+	}
+	if c := named[api.BGPConfiguration](o, kindBGPConfig, "node."+node); c != nil {
+		r.own = c.Spec
+	}
+	r.speaker()
+	r.peers()
+	r.unsupported()
+	return r
+}
+
+// sessions are those with the peers, which may call or be called.
+func (r *bgpReader) sessions() (all []Session) {
+	for _, name := range slices.Sorted(maps.Keys(r.bgp.Peers)) {
+		p := r.bgp.Peers[name]
+		all = append(all,
+			Session{Remote: p.Address, Port: p.Port, Outbound: true, Protocol: protocolTCP},
+			Session{Remote: p.Address, Port: r.bgp.ListenPort, Protocol: protocolTCP})
+	}
+	return all
+}
+
+func (r *bgpReader) note(about api.Key, format string, args ...any) {
+	r.problems = append(r.problems, Problem{Object: about, Text: fmt.Sprintf(format, args...)})
+}
+
+// speaker reads what the node itself is.
+func (r *bgpReader) speaker() {
+	r.bgp = BGP{AS: r.globalAS(), ListenPort: r.listenPort(r.node), Peers: map[string]Peer{}, Paths: map[netip.Prefix]Path{}}
+	about := api.Key{Kind: kindNode, Name: r.node}
+	if n := named[api.Node](r.objects, kindNode, r.node); n != nil && n.Spec.BGP != nil {
+		spec := n.Spec.BGP
+		if spec.ASNumber != nil {
+			r.bgp.AS = uint32(*spec.ASNumber)
+		}
+		r.bgp.V4 = r.nodeAddress(about, "ipv4Address", spec.IPv4Address)
+		r.bgp.V6 = r.nodeAddress(about, "ipv6Address", spec.IPv6Address)
+		if spec.RouteReflectorClusterID != "" {
+			r.note(about, "routeReflectorClusterID is not supported yet, the node reflects no routes: use another reflector")
+		}
+	}
+	r.bgp.RouterID = routerID(r.node, r.bgp.V4)
+}
+
+func (r *bgpReader) nodeAddress(about api.Key, field, text string) netip.Prefix {
+	if text == "" {
+		return netip.Prefix{}
+	}
+	p, err := parseInterface(text)
+	if err != nil {
+		r.note(about, "%s: %v; the node speaks BGP without it", field, err)
+	}
+	return p
+}
+
+// parseInterface reads an address with the length of its network, or an address alone.
+func parseInterface(text string) (netip.Prefix, error) {
+	n, err := parseNet(text)
+	if err != nil || !strings.Contains(text, "/") {
+		return n, err
+	}
+	return netip.PrefixFrom(netip.MustParsePrefix(text).Addr().Unmap(), n.Bits()), nil
+}
+
+// routerID is the node's IPv4 address, or a number that looks like one: from the node's name, never multicast.
+func routerID(node string, v4 netip.Prefix) netip.Addr {
+	if v4.IsValid() {
+		return v4.Addr()
+	}
+	sum := sha256.Sum256([]byte(node))
+	id := [4]byte(sum[:4])
+	if id[0] > 223 {
+		id[0] -= 32
+	}
+	return netip.AddrFrom4(id)
+}
+
+func (r *bgpReader) globalAS() uint32 {
+	if as := r.def.ASNumber; as != nil && *as != 0 {
+		return uint32(*as)
+	}
+	return defaultAS
+}
+
+// listenPort of a node.
+func (r *bgpReader) listenPort(node string) uint16 {
+	if c := named[api.BGPConfiguration](r.objects, kindBGPConfig, "node."+node); c != nil && c.Spec.ListenPort != 0 {
+		return c.Spec.ListenPort
+	}
+	if r.def.ListenPort != 0 {
+		return r.def.ListenPort
+	}
+	return defaultBGPPort
+}
+
+// peers reads the BGPPeers that are for this node. Global ones come first: they win over the node's own for the same
+// address and port, and so does the first by name among equals.
+func (r *bgpReader) peers() {
+	peers, keys := valid[api.BGPPeer](r.objects, kindBGPPeer)
+	taken := map[netip.AddrPort]string{}
+	for _, global := range []bool{true, false} {
+		for i, p := range peers {
+			spec := p.Spec
+			if global != (spec.Node == "" && spec.NodeSelector == "") || !r.selected(keys[i], spec) {
+				continue
+			}
+			peer, ok := r.peer(keys[i], spec)
+			if !ok {
+				continue
+			}
+			at := netip.AddrPortFrom(peer.Address, peer.Port)
+			if by, yes := taken[at]; yes {
+				r.note(keys[i], "BGPPeer(%s) is for %v already, so this one is not used: remove one of them", by, at)
+				continue
+			}
+			taken[at] = keys[i].Name
+			r.bgp.Peers[peerName(global, peer, spec)] = peer
+		}
+	}
+}
+
+// selected says whether a BGPPeer is for this node.
+func (r *bgpReader) selected(key api.Key, spec api.BGPPeerSpec) bool {
+	if spec.Node != "" {
+		return spec.Node == r.node
+	}
+	if spec.NodeSelector == "" {
+		return true
+	}
+	s, err := selector.Parse(spec.NodeSelector)
+	if err != nil {
+		r.note(key, "nodeSelector: %v; it is used on no node: correct it", err)
+		return false
+	}
+	n := named[api.Node](r.objects, kindNode, r.node)
+	return n != nil && s.Matches(selector.Map(n.Labels))
+}
+
+func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
+	if why := unsupportedPeer(spec); why != "" {
+		r.note(key, "%s, so there is no session with it: %s", why, "peer by peerIP without it")
+		return Peer{}, false
+	}
+	at, err := parsePeerIP(spec.PeerIP)
+	if err != nil {
+		r.note(key, "%v; there is no session with it", err)
+		return Peer{}, false
+	}
+	if spec.ASNumber == 0 {
+		r.note(key, "has no asNumber, so there is no session with it: give the peer's")
+		return Peer{}, false
+	}
+	if at.Addr() == r.bgp.V4.Addr() || at.Addr() == r.bgp.V6.Addr() {
+		return Peer{}, false // the node itself
+	}
+	p := Peer{
+		Object: key.Name, Address: at.Addr(), Port: at.Port(), AS: uint32(spec.ASNumber), RestartTime: defaultRestartTime,
+	}
+	if p.Port == 0 {
+		p.Port = r.portOf(p)
+	}
+	if spec.LocalASNumber != nil {
+		p.LocalAS = uint32(*spec.LocalASNumber)
+	}
+	if spec.SourceAddress != "None" {
+		p.Source = r.bgp.V4.Addr()
+		if p.Address.Is6() {
+			p.Source = r.bgp.V6.Addr()
+		}
+	}
+	if spec.MaxRestartTime != nil {
+		p.RestartTime = spec.MaxRestartTime.Duration
+	}
+	if spec.KeepaliveTime != nil {
+		p.Keepalive = spec.KeepaliveTime.Duration
+	}
+	if spec.TTLSecurity != nil {
+		p.TTLSecurity = *spec.TTLSecurity
+	}
+	r.partly(key, spec)
+	return p, true
+}
+
+// unsupportedPeer names what makes a peer something else than was asked for, were it left out. Without its password or
+// its filters a session would accept and announce more than it may.
+func unsupportedPeer(spec api.BGPPeerSpec) string {
+	switch {
+	case spec.PeerSelector != "":
+		return "peerSelector is not supported yet"
+	case spec.LocalWorkloadSelector != "":
+		return "localWorkloadSelector is not supported yet"
+	case spec.Password != nil:
+		return "password is not supported yet"
+	case len(spec.Filters) > 0:
+		return "filters are not supported yet"
+	case spec.ReachableBy != "":
+		return "reachableBy is not supported yet"
+	}
+	return ""
+}
+
+// partly notes what a session does without.
+func (r *bgpReader) partly(key api.Key, spec api.BGPPeerSpec) {
+	if spec.NextHopMode != nil && *spec.NextHopMode != "Auto" {
+		r.note(key, "nextHopMode %s is not supported yet: next hops are those of Auto", *spec.NextHopMode)
+	}
+	if spec.KeepOriginalNextHop {
+		r.note(key, "keepOriginalNextHop is not supported yet: next hops are those of nextHopMode Auto")
+	}
+	if n := spec.NumAllowedLocalASNumbers; n != nil && *n > 0 {
+		r.note(key, "numAllowedLocalASNumbers is not supported yet: routes with the node's own AS are not accepted")
+	}
+}
+
+// parsePeerIP reads an address, V4:PORT or [V6]:PORT; the port is 0 when it is not given.
+func parsePeerIP(text string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(a.Unmap(), 0), nil
+	}
+	if ap, err := netip.ParseAddrPort(text); err == nil && ap.Port() != 0 {
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+	}
+	return netip.AddrPort{}, fmt.Errorf("peerIP %q is no address: write it like 10.0.0.1, 10.0.0.1:1179 or [fd00::1]:1179", text)
+}
+
+// portOf is where a peer listens that is given without port: a node may have its own.
+func (r *bgpReader) portOf(p Peer) uint16 {
+	nodes, keys := valid[api.Node](r.objects, kindNode)
+	for i, n := range nodes {
+		if n.Spec.BGP == nil {
+			continue
+		}
+		as := r.globalAS()
+		if n.Spec.BGP.ASNumber != nil {
+			as = uint32(*n.Spec.BGP.ASNumber)
+		}
+		for _, text := range []string{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address} {
+			if a, err := parseInterface(text); err == nil && a.Addr() == p.Address && as == p.AS {
+				return r.listenPort(keys[i].Name)
+			}
+		}
+	}
+	return defaultBGPPort
+}
+
+// peerName is the peer's kind and address, as the dialect names sessions: Global_10_0_0_1, Node_fd00__1_port_1179.
+func peerName(global bool, p Peer, spec api.BGPPeerSpec) string {
+	kind := "Node_"
+	if global {
+		kind = "Global_"
+	}
+	name := kind + strings.NewReplacer(".", "_", ":", "_").Replace(p.Address.String())
+	if at, err := parsePeerIP(spec.PeerIP); err == nil && at.Port() != 0 {
+		name += fmt.Sprintf("_port_%d", at.Port())
+	}
+	return name
+}
+
+// unsupported notes what the configuration asks for and nobody does yet.
+func (r *bgpReader) unsupported() {
+	about := api.Key{Kind: kindBGPConfig, Name: "default"}
+	if r.def.NodeToNodeMeshEnabled == nil || *r.def.NodeToNodeMeshEnabled {
+		if r.otherNodes() {
+			r.note(about, "the node to node mesh is not supported yet, so nodes do not exchange routes by themselves: "+
+				"peer with routers by BGPPeer, and set nodeToNodeMeshEnabled to false")
+		}
+	}
+	if len(r.def.ServiceClusterIPs)+len(r.def.ServiceExternalIPs)+len(r.def.ServiceLoadBalancerIPs) > 0 {
+		r.note(about, "ranges of service addresses are not announced yet: announce them from a router")
+	}
+	for _, c := range []struct {
+		name string
+		spec api.BGPConfigurationSpec
+	}{{"default", r.def}, {"node." + r.node, r.own}} {
+		if c.spec.BindMode != nil && *c.spec.BindMode == "NodeIP" {
+			r.note(api.Key{Kind: kindBGPConfig, Name: c.name}, "bindMode NodeIP is not supported yet: "+
+				"the speaker listens on every address, limit it with a HostEndpoint")
+		}
+	}
+}
+
+// otherNodes says whether another node speaks BGP.
+func (r *bgpReader) otherNodes() bool {
+	for key, u := range r.objects[kindNode] {
+		n, ok := u.Object.(*api.Node)
+		if ok && u.Broken == "" && key.Name != r.node && n.Spec.BGP != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// communities are what prefixAdvertisements attach to a path: values as they are written, names by what they stand for.
+func (r *bgpReader) communities(of netip.Prefix) (values []string) {
+	config := r.def
+	if len(r.own.PrefixAdvertisements) > 0 {
+		config = r.own
+	}
+	for _, a := range config.PrefixAdvertisements {
+		n, err := parseNet(a.CIDR)
+		if err != nil || n.Addr().Is4() != of.Addr().Is4() || n.Bits() > of.Bits() || !n.Contains(of.Addr()) {
+			continue
+		}
+		for _, c := range a.Communities {
+			if value := communityNamed(c, config, r.def); !slices.Contains(values, value) {
+				values = append(values, value)
+			}
+		}
+	}
+	return values
+}
+
+func communityNamed(name string, configs ...api.BGPConfigurationSpec) string {
+	for _, config := range configs {
+		for _, c := range config.Communities {
+			if c.Name == name {
+				return c.Value
+			}
+		}
+	}
+	return name
+}

@@ -1,0 +1,249 @@
+package calc
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/api/selector"
+)
+
+// Compute is what a node must do, given what its datastore holds: the updates in order, of which the last of each object
+// counts.
+//
+// It is the specification: it loops over everything and remembers nothing. Graph keeps the same result up to date.
+func Compute(node string, facts Facts, updates []api.Update) *State {
+	c := &computation{node: node, facts: facts, objects: objects{}, state: newState()}
+	for _, u := range updates {
+		c.objects.put(u)
+	}
+	c.config = readConfig(node, c.objects)
+	c.space = readSpace(node, c.objects)
+	c.bgp = readBGP(node, c.objects)
+	c.readPolicies()
+	c.readThings()
+	c.endpoints()
+	c.activate()
+	c.routes()
+	c.problems()
+	c.state.Config = c.config.Config
+	c.state.Pools = c.space.pools
+	c.state.BGP = c.bgp.bgp
+	c.state.Ready = ready(c.objects)
+	return c.state
+}
+
+func newState() *State {
+	return &State{
+		Tiers:     map[string]Tier{},
+		Policies:  map[PolicyID]Policy{},
+		Sets:      map[SetID]Members{},
+		Endpoints: map[EndpointID]Endpoint{},
+		Routes:    map[netip.Prefix]Route{},
+		Pools:     map[netip.Prefix]Pool{},
+		BGP:       BGP{Peers: map[string]Peer{}, Paths: map[netip.Prefix]Path{}},
+		Config:    Config{Raw: map[string]string{}},
+		Problems:  map[Problem]struct{}{},
+		Ready:     true,
+	}
+}
+
+type computation struct {
+	node    string
+	facts   Facts
+	objects objects
+	config  configuration
+	space   space
+	bgp     *bgpReader
+
+	tiers    map[string]Tier
+	policies []*policy // in order
+	profiles map[string]*policy
+	things   map[api.Key]thing // labels with those of their profiles
+	state    *State
+}
+
+func (c *computation) note(about api.Key, texts ...string) {
+	for _, text := range texts {
+		if text != "" {
+			c.state.Problems[Problem{Object: about, Text: text}] = struct{}{}
+		}
+	}
+}
+
+func (c *computation) readPolicies() {
+	c.tiers, c.profiles = map[string]Tier{}, map[string]*policy{defaultAllow: missingProfile(defaultAllow)}
+	for _, u := range c.objects.of(kindTier) {
+		if t, ok := readTier(u); ok {
+			c.tiers[t.Name] = t
+		}
+	}
+	for _, u := range c.objects.of(kindProfile) {
+		c.profiles[u.Key.Name] = readProfile(u)
+		c.note(u.Key, c.profiles[u.Key.Name].problems...)
+	}
+	for _, u := range c.objects.of(kindPolicy) {
+		p := readPolicy(u)
+		c.policies = append(c.policies, p)
+		c.note(u.Key, p.problems...)
+	}
+	slices.SortFunc(c.policies, func(p, q *policy) int { return p.compare(q, c.tiers) })
+}
+
+func (c *computation) profile(name string) *policy {
+	if p, ok := c.profiles[name]; ok {
+		return p
+	}
+	return missingProfile(name)
+}
+
+func (c *computation) readThings() {
+	c.things = map[api.Key]thing{}
+	for _, u := range c.objects.of(kindWorkload, kindHost, kindSet) {
+		t, problems, ok := readThing(u)
+		c.note(u.Key, problems...)
+		if !ok {
+			continue
+		}
+		for _, name := range t.profiles {
+			t.labels.profiles = append(t.labels.profiles, c.profile(name).labels)
+		}
+		c.things[u.Key] = t
+	}
+}
+
+// endpoints finds this node's endpoints and the policies that select them.
+func (c *computation) endpoints() {
+	guard, claims := newGuard(c.facts, c.bgp.bgp.Peers), newClaims()
+	var local []Endpoint
+	for _, u := range c.objects.of(kindWorkload, kindHost) {
+		e, problems, ok := localEndpoint(c.node, u)
+		c.note(u.Key, problems...)
+		if ok && e.ID.Kind == kindWorkload {
+			if why := guard.refuses(e); why != "" {
+				c.note(u.Key, why)
+				continue
+			}
+			claims.add(e)
+		}
+		if ok {
+			local = append(local, e)
+		}
+	}
+	for _, e := range local {
+		key := api.Key{Kind: e.ID.Kind, Namespace: e.ID.Namespace, Name: e.ID.Name}
+		if e.ID.Kind == kindWorkload {
+			c.note(key, claims.settle(&e)...)
+		}
+		if e.Closed == "" {
+			e.Policies = lists(e.ID.Kind, c.selecting(c.things[key].labels))
+		}
+		c.state.Endpoints[e.ID] = e
+	}
+}
+
+// selecting lists the policies that select labels, in order.
+func (c *computation) selecting(l labels) (selecting []*policy) {
+	for _, p := range c.policies {
+		if p.selector.Matches(l) {
+			selecting = append(selecting, p)
+		}
+	}
+	return selecting
+}
+
+// activate puts into the state what its endpoints name: policies, their tiers, profiles, and the sets of all of these.
+func (c *computation) activate() {
+	read := map[PolicyID]*policy{}
+	for _, p := range c.policies {
+		read[p.ID] = p
+	}
+	failsafes := failsafePolicies(slices.Concat(c.facts.Sessions, c.bgp.sessions()), c.config.inbound, c.config.outbound)
+	for _, e := range c.state.Endpoints {
+		for _, name := range e.Profiles {
+			c.activatePolicy(c.profile(name))
+		}
+		for id := range policiesOf(e) {
+			if p, ok := read[id]; ok {
+				c.activatePolicy(p)
+			} else if e.ID.Kind == kindHost {
+				c.state.Policies[id] = failsafes[id]
+			}
+		}
+	}
+}
+
+func (c *computation) activatePolicy(p *policy) {
+	c.state.Policies[p.ID] = p.Policy
+	if p.Tier != "" {
+		c.state.Tiers[p.Tier] = tierNamed(c.tiers, p.Tier)
+	}
+	for id, s := range p.sets {
+		if _, known := c.state.Sets[id]; !known {
+			c.state.Sets[id] = c.members(s)
+		}
+	}
+}
+
+// policiesOf is every policy in an endpoint's lists, perhaps more than once.
+func policiesOf(e Endpoint) func(yield func(PolicyID) bool) {
+	return func(yield func(PolicyID) bool) {
+		for _, stage := range e.Policies {
+			for _, dir := range stage {
+				for _, tier := range dir {
+					for _, id := range tier.Policies {
+						if !yield(id) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// members are the addresses of everything that a selector matches.
+func (c *computation) members(s *selector.Selector) Members {
+	m := Members{}
+	for _, t := range c.things {
+		if s.Matches(t.labels) {
+			for _, n := range t.nets {
+				m[n] = struct{}{}
+			}
+		}
+	}
+	return m
+}
+
+// routes are those of the node's blocks and of its workloads.
+func (c *computation) routes() {
+	c.state.Routes, c.bgp.bgp.Paths = c.space.blockRoutes(), c.space.blockPaths()
+	for _, e := range c.state.Endpoints {
+		if e.ID.Kind != kindWorkload || e.Closed != "" {
+			continue
+		}
+		for _, a := range e.Addresses {
+			c.state.Routes[host(a)] = Route{Kind: LocalWorkload, Interface: e.Interface}
+			if c.space.borrowed(a) {
+				c.bgp.bgp.Paths[host(a)] = Path{Reason: "borrowed"}
+			}
+		}
+	}
+	for prefix, path := range c.bgp.bgp.Paths {
+		path.Communities = c.bgp.communities(prefix)
+		c.bgp.bgp.Paths[prefix] = path
+	}
+}
+
+func (c *computation) problems() {
+	for _, list := range [][]Problem{c.config.problems, c.space.problems, c.bgp.problems} {
+		for _, p := range list {
+			c.note(p.Object, p.Text)
+		}
+	}
+	for _, kind := range c.objects {
+		for key, u := range kind {
+			c.note(key, brokenText(u))
+		}
+	}
+}

@@ -1,0 +1,305 @@
+package calc
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+)
+
+// thing is what selectors select and sets contain: an endpoint of any node, or a network set.
+type thing struct {
+	labels   labels // without those of the profiles
+	profiles []string
+	nets     []netip.Prefix // what it contributes to sets
+}
+
+// readThing reads what an object contributes to sets; an object that is broken contributes nothing.
+func readThing(u api.Update) (t thing, problems []string, ok bool) {
+	if u.Broken != "" {
+		return thing{}, nil, false
+	}
+	switch o := u.Object.(type) {
+	case *api.WorkloadEndpoint:
+		t = thing{labels: labelsOfWorkload(o), profiles: o.Spec.Profiles}
+		t.nets, _ = readNets(o.Spec.IPNetworks)
+		if o.Spec.InterfaceName == "" || len(t.nets) == 0 {
+			return thing{}, nil, false
+		}
+	case *api.HostEndpoint:
+		t = thing{labels: labels{own: o.Labels}, profiles: o.Spec.Profiles}
+		t.nets, _ = readNets(o.Spec.ExpectedIPs)
+	case *api.GlobalNetworkSet:
+		t = thing{labels: labels{own: o.Labels}}
+		t.nets, problems = readNets(o.Spec.Nets)
+	default:
+		return thing{}, nil, false
+	}
+	return t, problems, true
+}
+
+// readNets skips what it cannot read.
+func readNets(texts []string) (nets []netip.Prefix, problems []string) {
+	for _, text := range texts {
+		if text == "" {
+			continue
+		}
+		n, err := parseNet(text)
+		if err != nil {
+			problems = append(problems, err.Error())
+			continue
+		}
+		nets = append(nets, n)
+	}
+	return nets, problems
+}
+
+// localEndpoint reads an endpoint of this node, without policies. One that is broken, as far as it can be read, is closed.
+func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok bool) {
+	e.ID = EndpointID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name}
+	switch o := u.Object.(type) {
+	case *api.WorkloadEndpoint:
+		if o.Spec.Node != node {
+			return e, nil, false
+		}
+		problems = e.readWorkload(o.Spec)
+	case *api.HostEndpoint:
+		if o.Spec.Node != node {
+			return e, nil, false
+		}
+		problems = e.readHost(o.Spec)
+	default:
+		if namedFor(node, u.Key) {
+			problems = []string{invalid(u.Broken, "its interface has no endpoint, so nothing passes")}
+		}
+		return e, problems, false
+	}
+	if u.Broken != "" {
+		e.close(u.Broken)
+		problems = []string{invalid(u.Broken, "it is closed")}
+	}
+	ok = e.ID.Kind == kindHost || (e.Interface != "" && len(e.Addresses) > 0)
+	return e, problems, ok
+}
+
+// namedFor tells from its name whether a workload endpoint that cannot be read is of a node: the name begins with the
+// node's, dashes doubled.
+func namedFor(node string, key api.Key) bool {
+	return key.Kind == kindWorkload && strings.HasPrefix(key.Name, strings.ReplaceAll(node, "-", "--")+"-")
+}
+
+func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []string) {
+	e.Interface, e.MAC, e.Profiles = spec.InterfaceName, strings.ToLower(spec.MAC), spec.Profiles
+	for _, text := range spec.IPNetworks {
+		n, err := parseNet(text)
+		switch {
+		case err != nil:
+			e.close(err.Error())
+		case !n.IsSingleIP():
+			e.close(fmt.Sprintf("ipNetworks: %v is not one address", n))
+		default:
+			e.Addresses = append(e.Addresses, n.Addr())
+		}
+	}
+	switch {
+	case e.Closed != "":
+		problems = append(problems, invalid(e.Closed, "it is closed"))
+	case e.Interface == "":
+		problems = append(problems, "has no interfaceName, so it is not in force: name its interface")
+	case len(e.Addresses) == 0:
+		problems = append(problems, "has no ipNetworks, so it is not in force: give its addresses")
+	}
+	if len(spec.AllowSpoofedSourcePrefixes) > 0 {
+		problems = append(problems, "allowSpoofedSourcePrefixes is not supported yet: only its own addresses may send")
+	}
+	if len(spec.IPNATs) > 0 {
+		problems = append(problems, "ipNATs are not supported yet: its external addresses do not reach it")
+	}
+	if spec.QoSControls != nil {
+		problems = append(problems, "qosControls are not enforced yet: limit the rate elsewhere")
+	}
+	return problems
+}
+
+func (e *Endpoint) readHost(spec api.HostEndpointSpec) (problems []string) {
+	e.Interface, e.Profiles = spec.InterfaceName, spec.Profiles
+	for _, text := range spec.ExpectedIPs {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("expectedIPs: %q is no address and is ignored: correct it", text))
+			continue
+		}
+		e.Addresses = append(e.Addresses, a.Unmap())
+	}
+	if e.Interface == "" && len(e.Addresses) == 0 {
+		problems = append(problems, "has neither interfaceName nor expectedIPs, so it governs no interface: give one")
+	}
+	return problems
+}
+
+// close closes the endpoint; no policy of a closed endpoint is active.
+func (e *Endpoint) close(why string) {
+	if e.Closed == "" {
+		e.Closed = why
+	}
+	e.Profiles = nil
+	e.Policies = [Stages][2][]TierPolicies{}
+	if e.ID.Kind == kindHost {
+		e.Policies = lists(kindHost, nil)
+	}
+}
+
+// compareEndpoints orders by name, then namespace: of two endpoints that claim the same, the first has it.
+func compareEndpoints(a, b EndpointID) int {
+	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Kind, b.Kind))
+}
+
+// claimant is a workload endpoint that claims an interface and addresses. Valid ones come before broken ones.
+type claimant struct {
+	id     EndpointID
+	broken bool
+}
+
+func (c claimant) before(d claimant) bool {
+	if c.broken != d.broken {
+		return d.broken
+	}
+	return compareEndpoints(c.id, d.id) < 0
+}
+
+// claims are the interfaces and addresses that this node's workload endpoints claim.
+type claims struct {
+	interfaces map[string][]claimant
+	addresses  map[netip.Addr][]claimant
+}
+
+func newClaims() claims {
+	return claims{interfaces: map[string][]claimant{}, addresses: map[netip.Addr][]claimant{}}
+}
+
+func (c claims) add(e Endpoint) {
+	me := claimant{id: e.ID, broken: e.Closed != ""}
+	c.interfaces[e.Interface] = append(c.interfaces[e.Interface], me)
+	for _, a := range e.Addresses {
+		c.addresses[a] = append(c.addresses[a], me)
+	}
+}
+
+func (c claims) remove(e Endpoint) {
+	mine := func(o claimant) bool { return o.id == e.ID }
+	drop(c.interfaces, e.Interface, mine)
+	for _, a := range e.Addresses {
+		drop(c.addresses, a, mine)
+	}
+}
+
+func drop[K comparable, V any](m map[K][]V, key K, gone func(V) bool) {
+	if left := slices.DeleteFunc(m[key], gone); len(left) > 0 {
+		m[key] = left
+	} else {
+		delete(m, key)
+	}
+}
+
+// settle closes a workload endpoint whose interface or address belongs to one that comes before it. It then has no
+// interface left, because what happens on it is the other's.
+func (c claims) settle(e *Endpoint) (problems []string) {
+	me := claimant{id: e.ID, broken: e.Closed != ""}
+	for _, a := range e.Addresses {
+		if other, yes := first(c.addresses[a], me); yes {
+			e.close(fmt.Sprintf("address %v belongs to %s", a, other))
+			problems = append(problems, fmt.Sprintf(
+				"address %v also belongs to WorkloadEndpoint(%s), so this one is closed: remove one of them", a, other))
+		}
+	}
+	if other, yes := first(c.interfaces[e.Interface], me); yes {
+		e.close(fmt.Sprintf("interface %s belongs to %s", e.Interface, other))
+		problems = append(problems, fmt.Sprintf(
+			"interface %s also belongs to WorkloadEndpoint(%s), so this one is closed: remove one of them", e.Interface, other))
+		e.Interface = ""
+	}
+	return problems
+}
+
+// first finds who comes before me among claimants, and first of all.
+func first(claimants []claimant, me claimant) (name string, found bool) {
+	best := me
+	for _, c := range claimants {
+		if c.before(best) {
+			best = c
+		}
+	}
+	return best.id.Namespace + "/" + best.id.Name, best != me
+}
+
+// guard refuses workload endpoints that would cut the host off.
+type guard struct {
+	interfaces map[string]string // why no workload can have it
+	addresses  map[netip.Addr]string
+}
+
+func newGuard(facts Facts, peers map[string]Peer) guard {
+	g := guard{interfaces: map[string]string{"lo": "the host's own"}, addresses: map[netip.Addr]string{}}
+	for _, p := range peers {
+		g.addresses[p.Address] = "that of a BGP peer"
+	}
+	for _, s := range facts.Sessions {
+		g.addresses[s.Remote.Unmap()] = "that of etcd"
+	}
+	for _, a := range facts.Addresses {
+		g.addresses[a.Unmap().WithZone("")] = "the host's own"
+	}
+	for _, name := range facts.Uplinks {
+		g.interfaces[name] = "an uplink of the host"
+	}
+	return g
+}
+
+// refuses says why a workload endpoint must not be in force; empty if it may.
+func (g guard) refuses(e Endpoint) string {
+	if why, yes := g.interfaces[e.Interface]; yes {
+		return fmt.Sprintf("interface %s is %s: it is refused, give the workload's interface", e.Interface, why)
+	}
+	for _, a := range e.Addresses {
+		if why, yes := g.addresses[a]; yes {
+			return fmt.Sprintf("address %v is %s: it is refused, give the workload's address", a, why)
+		}
+		if a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() {
+			return fmt.Sprintf("address %v can be no workload's: it is refused, give the workload's address", a)
+		}
+	}
+	return ""
+}
+
+// HostEndpointFor says which of a node's host endpoints governs an interface that has these addresses: one that names the
+// interface, or names none and expects one of its addresses; else one that is for every interface. Of several the
+// first by name governs, where those that are closed for being invalid stand back.
+func HostEndpointFor(iface string, addrs []netip.Addr, heps map[EndpointID]Endpoint) (EndpointID, bool) {
+	var best Endpoint
+	rank := func(e Endpoint) int {
+		switch {
+		case e.Interface == iface && iface != "*", e.Interface == "" && slices.ContainsFunc(e.Addresses, func(a netip.Addr) bool {
+			return slices.Contains(addrs, a)
+		}):
+			return 2
+		case e.Interface == "*":
+			return 1
+		}
+		return 0
+	}
+	better := func(e Endpoint) bool {
+		if r := cmp.Compare(rank(e), rank(best)); r != 0 {
+			return r > 0
+		}
+		return claimant{e.ID, e.Closed != ""}.before(claimant{best.ID, best.Closed != ""})
+	}
+	for id, e := range heps {
+		if id.Kind == kindHost && rank(e) > 0 && (best.ID == EndpointID{} || better(e)) {
+			best = e
+		}
+	}
+	return best.ID, best.ID != EndpointID{}
+}

@@ -1,0 +1,151 @@
+package calc
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+)
+
+// Failsafes stand at the front of a host endpoint's lists, so that no policy can cut the host off. First come the
+// agent's own sessions, by exact address and port, which cannot be configured away; then the failsafe ports. The
+// untracked stage has no connections, so it also has the replies of both.
+var (
+	failsafeSessions       = PolicyID{Kind: KindFailsafe, Name: "sessions"}
+	failsafePorts          = PolicyID{Kind: KindFailsafe, Name: "ports"}
+	failsafeSessionReplies = PolicyID{Kind: KindFailsafe, Name: "session-replies"}
+	failsafePortReplies    = PolicyID{Kind: KindFailsafe, Name: "port-replies"}
+)
+
+// withFailsafes puts the failsafes into the lists of a host endpoint: always at the normal stage, where the end denies,
+// and at the others only where a policy might deny. Forwarded traffic has none.
+func withFailsafes(lists *[Stages][2][]TierPolicies) {
+	front := []TierPolicies{{Policies: []PolicyID{failsafeSessions, failsafePorts}}}
+	for dir := range lists[Normal] {
+		lists[Normal][dir] = append(slices.Clone(front), lists[Normal][dir]...)
+	}
+	if pre := &lists[PreDNAT][Ingress]; len(*pre) > 0 {
+		*pre = append(slices.Clone(front), *pre...)
+	}
+	if raw := &lists[Untracked]; len(raw[Ingress]) > 0 || len(raw[Egress]) > 0 {
+		// In both directions, even if only one has policies: a reply that is tracked would belong to no connection.
+		front[0].Policies = append(slices.Clone(front[0].Policies), failsafeSessionReplies, failsafePortReplies)
+		for dir := range raw {
+			raw[dir] = append(slices.Clone(front), raw[dir]...)
+		}
+	}
+}
+
+// failsafePolicies are the rules of the failsafes.
+func failsafePolicies(sessions []Session, inbound, outbound []failsafePort) map[PolicyID]Policy {
+	own, ownReplies := Policy{ID: failsafeSessions}, Policy{ID: failsafeSessionReplies}
+	for _, s := range sessions {
+		port := failsafePort{protocol: s.Protocol, port: s.Port, remote: host(s.Remote)}
+		if s.Outbound {
+			own.Egress, ownReplies.Ingress = append(own.Egress, port.out()), append(ownReplies.Ingress, port.outReply())
+		} else {
+			own.Ingress, ownReplies.Egress = append(own.Ingress, port.in()), append(ownReplies.Egress, port.inReply())
+		}
+	}
+	ports, replies := Policy{ID: failsafePorts}, Policy{ID: failsafePortReplies}
+	for _, p := range inbound {
+		ports.Ingress, replies.Egress = append(ports.Ingress, p.in()), append(replies.Egress, p.inReply())
+	}
+	for _, p := range outbound {
+		ports.Egress, replies.Ingress = append(ports.Egress, p.out()), append(replies.Ingress, p.outReply())
+	}
+	all := map[PolicyID]Policy{}
+	for _, p := range []Policy{own, ownReplies, ports, replies} {
+		all[p.ID] = p
+	}
+	return all
+}
+
+// failsafePort is a port that stays open; remote limits who may use it, unless it is the zero prefix.
+type failsafePort struct {
+	protocol uint8
+	port     uint16
+	remote   netip.Prefix
+}
+
+func (f failsafePort) in() Rule {
+	return f.rule(f.far(nil), Match{Ports: f.ports()})
+}
+
+func (f failsafePort) inReply() Rule {
+	return f.rule(Match{Ports: f.ports()}, f.far(nil))
+}
+
+func (f failsafePort) out() Rule {
+	return f.rule(Match{}, f.far(f.ports()))
+}
+
+func (f failsafePort) outReply() Rule {
+	return f.rule(f.far(f.ports()), Match{})
+}
+
+func (f failsafePort) ports() []PortRange { return []PortRange{{First: f.port, Last: f.port}} }
+
+// far is the remote side.
+func (f failsafePort) far(ports []PortRange) Match {
+	m := Match{Ports: ports}
+	if f.remote.IsValid() {
+		m.Nets = []netip.Prefix{f.remote}
+	}
+	return m
+}
+
+func (f failsafePort) rule(source, destination Match) Rule {
+	r := Rule{
+		Action: api.Allow, V4: true, V6: true,
+		Protocol: f.protocol, Source: source, Destination: destination,
+	}
+	if f.remote.IsValid() {
+		r.V4, r.V6 = f.remote.Addr().Is4(), f.remote.Addr().Is6()
+	}
+	return r
+}
+
+// readFailsafes reads a list of failsafe ports; one that was never set has the default.
+func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort) (ports []failsafePort, problems []string) {
+	if list == nil {
+		return otherwise, nil
+	}
+	for _, entry := range *list {
+		protocol, known := api.Protocol{Name: entry.Protocol}.Value()
+		if !known || !HasPorts(protocol) {
+			problems = append(problems, fmt.Sprintf("%s: protocol %q has no ports, the entry is ignored: use tcp or udp",
+				field, entry.Protocol))
+			continue
+		}
+		port := failsafePort{protocol: protocol, port: entry.Port}
+		if net := strings.TrimSpace(entry.Net); net != "" {
+			remote, err := parseNet(net)
+			if err != nil {
+				problems = append(problems, fmt.Sprintf("%s: %v; the entry is ignored", field, err))
+				continue
+			}
+			port.remote = remote
+		}
+		ports = append(ports, port)
+	}
+	return ports, problems
+}
+
+func defaultInbound() []failsafePort {
+	return append([]failsafePort{{protocol: protocolTCP, port: 22}, {protocol: protocolUDP, port: 68}}, infrastructure()...)
+}
+
+func defaultOutbound() []failsafePort {
+	return append([]failsafePort{{protocol: protocolUDP, port: 53}, {protocol: protocolUDP, port: 67}}, infrastructure()...)
+}
+
+// infrastructure is BGP, etcd and what else a cluster's own machines speak to each other.
+func infrastructure() (ports []failsafePort) {
+	for _, port := range []uint16{179, 2379, 2380, 5473, 6443, 6666, 6667} {
+		ports = append(ports, failsafePort{protocol: protocolTCP, port: port})
+	}
+	return ports
+}

@@ -1,0 +1,69 @@
+package calc
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+)
+
+// objects are the last updates of each object that exists, by kind.
+type objects map[string]map[api.Key]api.Update
+
+// put keeps an update, or forgets the object when it is a deletion.
+func (o objects) put(u api.Update) {
+	if u.Object == nil && u.Broken == "" {
+		delete(o[u.Key.Kind], u.Key)
+		return
+	}
+	if o[u.Key.Kind] == nil {
+		o[u.Key.Kind] = map[api.Key]api.Update{}
+	}
+	o[u.Key.Kind][u.Key] = u
+}
+
+// of lists the objects of some kinds in order of their keys.
+func (o objects) of(kinds ...string) (all []api.Update) {
+	for _, kind := range kinds {
+		all = slices.AppendSeq(all, maps.Values(o[kind]))
+	}
+	slices.SortFunc(all, func(a, b api.Update) int { return compareKeys(a.Key, b.Key) })
+	return all
+}
+
+func compareKeys(a, b api.Key) int {
+	return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name), strings.Compare(a.Namespace, b.Namespace))
+}
+
+// valid lists the objects of a Go type that are not broken, in order of their keys.
+func valid[T any](o objects, kind string) (all []*T, keys []api.Key) {
+	for _, u := range o.of(kind) {
+		if object, ok := any(u.Object).(*T); ok && u.Broken == "" {
+			all, keys = append(all, object), append(keys, u.Key)
+		}
+	}
+	return all, keys
+}
+
+// named is one object that is not broken, or nil.
+func named[T any](o objects, kind, name string) *T {
+	u := o[kind][api.Key{Kind: kind, Name: name}]
+	if object, ok := any(u.Object).(*T); ok && u.Broken == "" {
+		return object
+	}
+	return nil
+}
+
+// brokenText is the problem of an object of a kind that has no better way to be broken than to be ignored.
+func brokenText(u api.Update) string {
+	switch u.Key.Kind {
+	case kindPolicy, kindProfile, kindWorkload, kindHost:
+		return "" // they have
+	}
+	if u.Broken == "" {
+		return ""
+	}
+	return invalid(u.Broken, "it is ignored")
+}

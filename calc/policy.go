@@ -1,0 +1,227 @@
+package calc
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/api/selector"
+)
+
+// Kinds of objects, as keys name them.
+const (
+	kindPolicy   = "GlobalNetworkPolicy"
+	kindWorkload = "WorkloadEndpoint"
+	kindHost     = "HostEndpoint"
+	kindSet      = "GlobalNetworkSet"
+	kindTier     = "Tier"
+	kindProfile  = "Profile"
+)
+
+const defaultTier = "default"
+
+// policy is a policy or profile as an object describes it, whether or not it is active.
+type policy struct {
+	Policy
+	selector *selector.Selector // of endpoints; nil for profiles
+	stages   [Stages][2]bool    // where its rules stand
+	sets     map[SetID]*selector.Selector
+	labels   map[string]string // of profiles: labelsToApply
+	problems []string
+}
+
+// readPolicy reads a GlobalNetworkPolicy. One that is broken, or whose selector cannot be read, denies what it may
+// select, at its place in its tier.
+func readPolicy(u api.Update) *policy {
+	p := &policy{
+		Policy: Policy{
+			ID:   PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name},
+			Tier: defaultTier,
+		},
+		selector: selector.All(),
+		sets:     map[SetID]*selector.Selector{},
+	}
+	gnp, ok := u.Object.(*api.GlobalNetworkPolicy)
+	if !ok || gnp == nil {
+		p.deny(u.Broken, api.GlobalNetworkPolicySpec{ApplyOnForward: true})
+		return p
+	}
+	spec := gnp.Spec
+	if spec.Tier != "" {
+		p.Tier = spec.Tier
+	}
+	p.Order = orderOf(spec.Order)
+	selects, err := selects(spec)
+	p.selector = selects
+	if err != nil && u.Broken == "" {
+		u.Broken = err.Error()
+	}
+	if u.Broken != "" {
+		p.deny(u.Broken, spec)
+		return p
+	}
+	ingress, egress := directions(spec)
+	p.stand(spec, ingress, egress)
+	rr := ruleReader{sets: p.sets}
+	if ingress {
+		p.Ingress = rr.rules(Ingress, spec.Ingress)
+	}
+	if egress {
+		p.Egress = rr.rules(Egress, spec.Egress)
+	}
+	p.problems = rr.problems
+	return p
+}
+
+// deny makes p deny everything in both directions, at the stages that spec asks for.
+func (p *policy) deny(why string, spec api.GlobalNetworkPolicySpec) {
+	p.stand(spec, true, true)
+	p.Ingress, p.Egress = denyAll(), denyAll()
+	p.problems = []string{invalid(why, "it denies whatever it may select")}
+}
+
+func invalid(why, effect string) string {
+	return fmt.Sprintf("invalid: %s; until it is corrected %s", strings.TrimRight(why, ". "), effect)
+}
+
+func denyAll() []Rule { return []Rule{{Action: api.Deny, V4: true, V6: true}} }
+
+// stand says at which stages the rules of a policy are: untracked wins over pre-DNAT, which has no egress; all others
+// judge the endpoint's own traffic, and those that ask for it forwarded traffic too.
+func (p *policy) stand(spec api.GlobalNetworkPolicySpec, ingress, egress bool) {
+	switch {
+	case spec.DoNotTrack:
+		p.stages[Untracked] = [2]bool{ingress, egress}
+	case spec.PreDNAT:
+		p.stages[PreDNAT] = [2]bool{ingress, false}
+	default:
+		p.stages[Normal] = [2]bool{ingress, egress}
+		if spec.ApplyOnForward {
+			p.stages[Forward] = [2]bool{ingress, egress}
+		}
+	}
+}
+
+// directions that a policy judges; without types they follow from its rules.
+func directions(spec api.GlobalNetworkPolicySpec) (ingress, egress bool) {
+	if len(spec.Types) > 0 {
+		return slices.Contains(spec.Types, api.Ingress), slices.Contains(spec.Types, api.Egress)
+	}
+	return len(spec.Ingress) > 0 || len(spec.Egress) == 0, len(spec.Egress) > 0
+}
+
+// selects is the selector of the endpoints that a policy applies to. With an error it is that of the parts that
+// could be read, so it selects no less than was meant.
+func selects(spec api.GlobalNetworkPolicySpec) (*selector.Selector, error) {
+	var parts []*selector.Selector
+	var wrong error
+	add := func(text string, rewrite func(*selector.Selector) *selector.Selector) {
+		if text == "" {
+			return
+		}
+		s, err := selector.Parse(text)
+		if err != nil {
+			wrong = err
+			return
+		}
+		parts = append(parts, rewrite(s))
+	}
+	// With a namespaceSelector every all() of the whole means what lives in a namespace, in the selector too.
+	own := asWritten
+	if spec.NamespaceSelector != "" {
+		own = func(s *selector.Selector) *selector.Selector {
+			return s.Rewrite(selector.Rewriting{All: selector.Has(labelNamespace)})
+		}
+	}
+	add(spec.Selector, own)
+	add(spec.NamespaceSelector, ofNamespaces)
+	add(spec.ServiceAccountSelector, ofServiceAccounts)
+	return selector.And(parts...), wrong
+}
+
+// defaultAllow is always there and never in the datastore.
+const defaultAllow = "projectcalico-default-allow"
+
+// readProfile reads a Profile. One that does not exist, or has never been valid, denies everything: u's object is nil.
+func readProfile(u api.Update) *policy {
+	p := &policy{
+		Policy: Policy{ID: PolicyID{Kind: KindProfile, Name: u.Key.Name}},
+		sets:   map[SetID]*selector.Selector{},
+	}
+	profile, ok := u.Object.(*api.Profile)
+	switch {
+	case u.Key.Name == defaultAllow:
+		p.Ingress = []Rule{{Action: api.Allow, V4: true, V6: true}}
+		p.Egress = p.Ingress
+	case !ok || profile == nil || u.Broken != "":
+		p.Ingress, p.Egress = denyAll(), denyAll()
+		if u.Broken != "" {
+			p.problems = []string{invalid(u.Broken, "it denies everything")}
+		}
+	default:
+		rr := ruleReader{sets: p.sets}
+		p.Ingress = rr.rules(Ingress, profile.Spec.Ingress)
+		p.Egress = rr.rules(Egress, profile.Spec.Egress)
+		p.problems, p.labels = rr.problems, profile.Spec.LabelsToApply
+	}
+	return p
+}
+
+func missingProfile(name string) *policy {
+	return readProfile(api.Update{Key: api.Key{Kind: kindProfile, Name: name}})
+}
+
+// appliesTo says whether the policy has anything to say about endpoints of a kind.
+func (p *policy) appliesTo(kind string) bool {
+	stages := p.stages[:]
+	if kind == kindWorkload {
+		stages = p.stages[Normal : Normal+1]
+	}
+	for _, s := range stages {
+		if s[Ingress] || s[Egress] {
+			return true
+		}
+	}
+	return false
+}
+
+// lists arranges the policies that select an endpoint of a kind, given in order, by stage, direction and tier.
+func lists(kind string, ordered []*policy) (out [Stages][2][]TierPolicies) {
+	for _, p := range ordered {
+		for stage := range p.stages {
+			if kind == kindWorkload && Stage(stage) != Normal {
+				continue
+			}
+			for dir, stands := range p.stages[stage] {
+				if stands {
+					out[stage][dir] = appendPolicy(out[stage][dir], p)
+				}
+			}
+		}
+	}
+	if kind == kindHost {
+		withFailsafes(&out)
+	}
+	return out
+}
+
+func appendPolicy(tiers []TierPolicies, p *policy) []TierPolicies {
+	if n := len(tiers); n == 0 || tiers[n-1].Tier != p.Tier {
+		tiers = append(tiers, TierPolicies{Tier: p.Tier})
+	}
+	last := &tiers[len(tiers)-1]
+	last.Policies = append(last.Policies, p.ID)
+	return tiers
+}
+
+// compare puts policies in the order in which they are evaluated: by tier, order, and then name/namespace/kind.
+func (p *policy) compare(q *policy, tiers map[string]Tier) int {
+	if p.Tier != q.Tier {
+		return tierNamed(tiers, p.Tier).compare(tierNamed(tiers, q.Tier))
+	}
+	return cmp.Or(p.Order.compare(q.Order), strings.Compare(p.tieBreak(), q.tieBreak()))
+}
+
+func (p *policy) tieBreak() string { return p.ID.Name + "/" + p.ID.Namespace + "/" + p.ID.Kind }

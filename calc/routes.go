@@ -1,0 +1,151 @@
+package calc
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/api"
+)
+
+const (
+	kindPool     = "IPPool"
+	kindBlock    = "IPAMBlock"
+	kindAffinity = "BlockAffinity"
+)
+
+// space is the address space as this node sees it: the pools, and the blocks that it owns.
+type space struct {
+	pools    map[netip.Prefix]Pool
+	blocks   []netip.Prefix // in order; each inside a pool without encapsulation
+	problems []Problem
+}
+
+func readSpace(node string, o objects) space {
+	s := space{pools: map[netip.Prefix]Pool{}}
+	pools, keys := valid[api.IPPool](o, kindPool)
+	for i, p := range pools {
+		pool, err := readPool(p.Spec)
+		if err != nil {
+			s.note(keys[i], "%v; the pool is ignored", err)
+			continue
+		}
+		if _, yes := s.pools[pool.CIDR]; yes {
+			s.note(keys[i], "another pool has %v already, so this one is ignored: remove one of them", pool.CIDR)
+			continue
+		}
+		s.pools[pool.CIDR] = pool
+		if pool.Encap != "" {
+			s.note(keys[i], "%s is not supported yet: its addresses are neither announced nor routed between nodes; "+
+				"set ipipMode and vxlanMode to Never", pool.Encap)
+		}
+	}
+	s.ownBlocks(node, o)
+	return s
+}
+
+func (s *space) note(about api.Key, format string, args ...any) {
+	s.problems = append(s.problems, Problem{Object: about, Text: fmt.Sprintf(format, args...)})
+}
+
+func readPool(spec api.IPPoolSpec) (Pool, error) {
+	cidr, err := parseNet(spec.CIDR)
+	if err != nil {
+		return Pool{}, fmt.Errorf("cidr: %w", err)
+	}
+	p := Pool{
+		CIDR: cidr, BlockSize: spec.BlockSize, NATOutgoing: spec.NATOutgoing,
+		NoExport: spec.DisableBGPExport, Disabled: spec.Disabled,
+	}
+	if p.BlockSize == 0 {
+		p.BlockSize = cidr.Addr().BitLen() - 6
+	}
+	encapsulates := func(mode string) bool { return mode != "" && mode != "Never" }
+	switch {
+	case encapsulates(spec.IPIPMode):
+		p.Encap = "IPIP"
+	case encapsulates(spec.VXLANMode):
+		p.Encap = "VXLAN"
+	}
+	return p, nil
+}
+
+// ownBlocks are the blocks that say that they are this node's, when an affinity confirms it.
+func (s *space) ownBlocks(node string, o objects) {
+	blocks, keys := valid[api.IPAMBlock](o, kindBlock)
+	for i, b := range blocks {
+		if !ownedBy(node, b) || !confirmed(node, keys[i].Name, o) {
+			continue
+		}
+		cidr, err := parseNet(b.CIDR)
+		if err != nil {
+			s.note(keys[i], "cidr: %v; the block is ignored", err)
+			continue
+		}
+		if pool, within := s.poolOf(cidr); within && pool.Encap == "" {
+			s.blocks = append(s.blocks, cidr)
+		}
+	}
+}
+
+func ownedBy(node string, b *api.IPAMBlock) bool {
+	return b.Affinity != nil && *b.Affinity == "host:"+node && !b.Deleted
+}
+
+func confirmed(node, block string, o objects) bool {
+	u := o[kindAffinity][api.Key{Kind: kindAffinity, Namespace: node, Name: block}]
+	a, ok := u.Object.(*api.BlockAffinity)
+	return ok && u.Broken == "" && a.State == "confirmed" && !a.Deleted
+}
+
+// poolOf finds the smallest pool that contains a prefix.
+func (s *space) poolOf(p netip.Prefix) (best Pool, found bool) {
+	for cidr, pool := range s.pools {
+		if cidr.Bits() <= p.Bits() && cidr.Contains(p.Addr()) && (!found || cidr.Bits() > best.CIDR.Bits()) {
+			best, found = pool, true
+		}
+	}
+	return best, found
+}
+
+// exports says whether what lies in a pool is announced.
+func (s *space) exports(p netip.Prefix) bool {
+	pool, within := s.poolOf(p)
+	return within && !pool.Disabled && !pool.NoExport && pool.Encap == ""
+}
+
+// blockRoutes keep what no workload holds from leaving the node on a default route. They stay while the node owns the
+// block, announced or not. A block of one address has none: it would hide the workload.
+func (s *space) blockRoutes() map[netip.Prefix]Route {
+	routes := map[netip.Prefix]Route{}
+	for _, b := range s.blocks {
+		if !b.IsSingleIP() {
+			routes[b] = Route{Kind: BlockHole}
+		}
+	}
+	return routes
+}
+
+// blockPaths announce the node's own blocks.
+func (s *space) blockPaths() map[netip.Prefix]Path {
+	paths := map[netip.Prefix]Path{}
+	for _, b := range s.blocks {
+		if s.exports(b) {
+			paths[b] = Path{Reason: "block"}
+		}
+	}
+	return paths
+}
+
+// borrowed says whether an address of a local workload is announced by itself: when it lies in a pool that is
+// announced, and in none of the node's own blocks.
+func (s *space) borrowed(a netip.Addr) bool {
+	inside := func(b netip.Prefix) bool { return b.Contains(a) }
+	return s.exports(host(a)) && !slices.ContainsFunc(s.blocks, inside)
+}
+
+// ready is false when the datastore asks agents to leave everything as it is.
+func ready(o objects) bool {
+	info := named[api.ClusterInformation](o, "ClusterInformation", "default")
+	return info == nil || info.Spec.DatastoreReady == nil || *info.Spec.DatastoreReady
+}

@@ -1,0 +1,284 @@
+package calc
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/api/selector"
+)
+
+// ruleReader turns the rules of one policy or profile into rules with resolved criteria.
+//
+// It collects the sets that they name. A criterion that cannot be enforced never widens access: a rule that allows
+// or passes and has one never matches, any other rule matches without it, and a problem says so.
+type ruleReader struct {
+	namespace string // of a namespaced policy
+	sets      map[SetID]*selector.Selector
+	problems  []string
+}
+
+func (rr *ruleReader) rules(dir Direction, rules []api.Rule) []Rule {
+	var resolved []Rule
+	for i, r := range rules {
+		c := criteria{namespace: rr.namespace}
+		resolved = append(resolved, c.rule(r))
+		last := &resolved[i]
+		widens := last.Action == api.Allow || last.Action == api.Pass
+		if len(c.lost) > 0 {
+			rr.problems = append(rr.problems, problemText(dir, i, last.Action, c.lost))
+		}
+		if (len(c.lost) > 0 && widens) || !(last.V4 || last.V6) {
+			*last = Rule{Action: last.Action, Never: true}
+			continue
+		}
+		for _, s := range c.sets {
+			rr.sets[SetID(s.String())] = s
+		}
+	}
+	return resolved
+}
+
+func problemText(dir Direction, index int, action api.Action, lost []string) string {
+	effect := "until then the rule matches nothing"
+	switch action {
+	case api.Deny:
+		effect = "until then the rule denies whatever meets its other criteria"
+	case api.Log:
+		effect = "until then the rule logs whatever meets its other criteria"
+	}
+	return fmt.Sprintf("%v rule %d: %s; %s", dir, index, strings.Join(lost, "; "), effect)
+}
+
+// criteria are those of one rule as they are read; lost names the ones that cannot be enforced, and what to do.
+type criteria struct {
+	namespace string
+	sets      []*selector.Selector
+	lost      []string
+}
+
+func (c *criteria) lose(format string, args ...any) {
+	c.lost = append(c.lost, fmt.Sprintf(format, args...))
+}
+
+func (c *criteria) rule(r api.Rule) Rule {
+	out := Rule{
+		Action:      c.action(r.Action),
+		Protocol:    c.protocol(r.Protocol),
+		NotProtocol: c.protocol(r.NotProtocol),
+		ICMP:        c.icmp(r.ICMP),
+		NotICMP:     c.icmp(r.NotICMP),
+		Source:      c.match("source", r.Source),
+		Destination: c.match("destination", r.Destination),
+	}
+	if n := out.NotICMP; n != nil && n.Type < 0 {
+		out.NotICMP = nil // an empty notICMP says nothing
+	}
+	if r.HTTP != nil {
+		c.lose("http is not enforced yet: remove it, or match ports")
+	}
+	for _, field := range r.Unknown {
+		c.lose("field %s is not known to this version: remove it, or upgrade", field)
+	}
+	out.V4, out.V6 = c.families(r, out)
+	return out
+}
+
+// action reads what to do; what is no action denies.
+func (c *criteria) action(a api.Action) api.Action {
+	for _, known := range []api.Action{api.Allow, api.Deny, api.Log, api.Pass} {
+		if strings.EqualFold(string(a), string(known)) {
+			return known
+		}
+	}
+	c.lose("action %q is not Allow, Deny, Log or Pass: correct it", a)
+	return api.Deny
+}
+
+func (c *criteria) protocol(p *api.Protocol) uint8 {
+	if p == nil {
+		return 0
+	}
+	n, known := p.Value()
+	if !known {
+		c.lose("protocol %v is not known: give its number", p)
+	}
+	return n
+}
+
+func (c *criteria) icmp(i *api.ICMPFields) *ICMP {
+	if i == nil {
+		return nil
+	}
+	out := &ICMP{Type: -1, Code: -1}
+	if i.Type == nil {
+		if i.Code != nil {
+			c.lose("an ICMP code needs a type: add it")
+		}
+		return out
+	}
+	if *i.Type < 0 || *i.Type > 255 {
+		c.lose("ICMP type %d is not within 0 and 254: correct it", *i.Type)
+		return out
+	}
+	out.Type = int16(*i.Type)
+	if i.Code == nil {
+		return out
+	}
+	if *i.Code < 0 || *i.Code > 255 {
+		c.lose("ICMP code %d is not within 0 and 255: correct it", *i.Code)
+		return out
+	}
+	out.Code = int16(*i.Code)
+	return out
+}
+
+// families says for which families a rule is there at all.
+func (c *criteria) families(r api.Rule, out Rule) (v4, v6 bool) {
+	v4, v6 = true, true
+	if r.IPVersion != nil {
+		switch *r.IPVersion {
+		case 4:
+			v6 = false
+		case 6:
+			v4 = false
+		default:
+			c.lose("ipVersion %d is neither 4 nor 6: correct it", *r.IPVersion)
+		}
+	}
+	if p := r.Protocol; p != nil { // the names say the family, the numbers do not
+		v4 = v4 && !strings.EqualFold(p.Name, "ICMPv6")
+		v6 = v6 && !strings.EqualFold(p.Name, "ICMP")
+	}
+	for _, list := range [][]netip.Prefix{
+		out.Source.Nets, out.Source.NotNets, out.Destination.Nets, out.Destination.NotNets,
+	} {
+		if len(list) > 0 {
+			has4, has6 := familiesOf(list)
+			v4, v6 = v4 && has4, v6 && has6
+		}
+	}
+	return v4, v6
+}
+
+func familiesOf(nets []netip.Prefix) (v4, v6 bool) {
+	for _, n := range nets {
+		v4 = v4 || n.Addr().Is4()
+		v6 = v6 || n.Addr().Is6()
+	}
+	return v4, v6
+}
+
+func (c *criteria) match(side string, e api.EntityRule) Match {
+	m := Match{
+		Nets:     c.nets(side, e.Nets),
+		NotNets:  c.nets(side, e.NotNets),
+		Ports:    c.ports(side, e.Ports),
+		NotPorts: c.ports(side, e.NotPorts),
+	}
+	if len(e.Domains) > 0 {
+		c.lose("%s domains are not enforced yet: match nets or a selector", side)
+	}
+	if e.Services != nil {
+		c.lose("%s services are not enforced: match a selector", side)
+	}
+	for _, field := range e.Unknown {
+		c.lose("%s field %s is not known to this version: remove it, or upgrade", side, field)
+	}
+	in, notIn, err := c.selectors(e)
+	if err != nil {
+		c.lose("%s: %v: correct it", side, err)
+		return m
+	}
+	if in != nil {
+		m.Set = c.set(in)
+	}
+	if notIn != nil {
+		m.NotSet = c.set(notIn)
+	}
+	return m
+}
+
+func (c *criteria) set(s *selector.Selector) SetID {
+	c.sets = append(c.sets, s)
+	return SetID(s.String())
+}
+
+// nets reads a list whole or not at all: one address that cannot be read makes the list mean something else.
+func (c *criteria) nets(side string, texts []string) []netip.Prefix {
+	var nets []netip.Prefix
+	for _, text := range texts {
+		n, err := parseNet(text)
+		if err != nil {
+			c.lose("%s: %v", side, err)
+			return nil
+		}
+		nets = append(nets, n)
+	}
+	return nets
+}
+
+func (c *criteria) ports(side string, ports []api.Port) []PortRange {
+	var ranges []PortRange
+	for _, p := range ports {
+		if p.Name != "" {
+			c.lose("%s port %q is a name, which is not enforced yet: give its number", side, p.Name)
+			return nil
+		}
+		ranges = append(ranges, PortRange{First: p.First, Last: p.Last})
+	}
+	return ranges
+}
+
+// selectors composes the selectors of one side into the set that the address must be in, and the one that it must not
+// be in; nil where there is no such condition.
+func (c *criteria) selectors(e api.EntityRule) (in, notIn *selector.Selector, err error) {
+	var all []*selector.Selector
+	add := func(text string, rewrite func(*selector.Selector) *selector.Selector) {
+		if text == "" || err != nil {
+			return
+		}
+		var s *selector.Selector
+		if s, err = selector.Parse(text); err == nil {
+			all = append(all, rewrite(s))
+		}
+	}
+	if e.NamespaceSelector == "" && c.namespace != "" &&
+		(e.Selector != "" || e.NotSelector != "" || e.ServiceAccounts != nil) {
+		all = append(all, selector.Equal(labelNamespace, c.namespace))
+	}
+	add(e.NamespaceSelector, ofNamespaces)
+	add(e.Selector, asWritten)
+	if sa := e.ServiceAccounts; sa != nil {
+		add(sa.Selector, ofServiceAccounts)
+		if len(sa.Names) > 0 {
+			all = append(all, selector.In(labelServiceAccount, sa.Names...))
+		}
+	}
+	positive := len(all) > 0
+	add(e.NotSelector, asWritten)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case !positive && len(all) == 1:
+		return nil, all[0], nil
+	case !positive:
+		return nil, nil, nil
+	case e.NotSelector != "":
+		all[len(all)-1] = selector.Not(all[len(all)-1])
+	}
+	return selector.And(all...), nil, nil
+}
+
+func asWritten(s *selector.Selector) *selector.Selector { return s }
+
+func ofServiceAccounts(s *selector.Selector) *selector.Selector {
+	return s.Rewrite(selector.Rewriting{Prefix: prefixServiceAccount})
+}
+
+// ofNamespaces makes a selector of namespaces one of what lives in them.
+func ofNamespaces(s *selector.Selector) *selector.Selector {
+	within := selector.Has(labelNamespace)
+	return s.Rewrite(selector.Rewriting{Prefix: prefixNamespace, All: within, Global: selector.Not(within)})
+}

@@ -1,0 +1,59 @@
+package calc
+
+import (
+	"cmp"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+)
+
+// readTier reads a Tier. One that is broken is as good as missing.
+func readTier(u api.Update) (Tier, bool) {
+	tier, ok := u.Object.(*api.Tier)
+	if !ok || tier == nil || u.Broken != "" {
+		return Tier{}, false
+	}
+	t := Tier{Name: u.Key.Name, Order: orderOf(tier.Spec.Order), Default: api.Deny}
+	if tier.Spec.DefaultAction == api.Pass {
+		t.Default = api.Pass
+	}
+	return t, true
+}
+
+// tierNamed is the tier of that name, or what stands for it when it does not exist.
+func tierNamed(tiers map[string]Tier, name string) Tier {
+	if t, ok := tiers[name]; ok {
+		return t
+	}
+	return Tier{Name: name, Missing: true, Default: api.Deny}
+}
+
+// compare puts tiers in the order of evaluation: missing ones last, then by order and name.
+func (t Tier) compare(u Tier) int {
+	switch {
+	case t.Missing && !u.Missing:
+		return 1
+	case u.Missing && !t.Missing:
+		return -1
+	}
+	return cmp.Or(t.Order.compare(u.Order), strings.Compare(t.Name, u.Name))
+}
+
+func orderOf(o *float64) Order {
+	if o == nil {
+		return Order{}
+	}
+	return Order{Value: *o, Set: true}
+}
+
+func (o Order) compare(p Order) int {
+	switch {
+	case o.Set && p.Set:
+		return cmp.Compare(o.Value, p.Value)
+	case o.Set:
+		return -1
+	case p.Set:
+		return 1
+	}
+	return 0
+}
