@@ -1,0 +1,82 @@
+package datastore
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// secure says whether connections use TLS.
+func (c Config) secure() bool {
+	return c.CAFile != "" || c.CertFile != "" || strings.HasPrefix(strings.Join(c.Endpoints, " "), "https://")
+}
+
+// fileCredentials does TLS with what the files hold at the moment of each handshake, so that certificates can be replaced
+// while the process runs. While the files are half written, those of the last handshake are used.
+type fileCredentials struct {
+	config Config
+
+	mu   *sync.Mutex
+	last *tls.Config
+	credentials.TransportCredentials
+}
+
+func newFileCredentials(c Config) (*fileCredentials, error) {
+	loaded, err := c.loadTLS()
+	if err != nil {
+		return nil, err
+	}
+	return &fileCredentials{config: c, mu: &sync.Mutex{}, last: loaded, TransportCredentials: credentials.NewTLS(loaded)}, nil
+}
+
+// ClientHandshake implements credentials.TransportCredentials.
+func (f *fileCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	f.mu.Lock()
+	if loaded, err := f.config.loadTLS(); err == nil {
+		f.last = loaded
+	}
+	current := f.last
+	f.mu.Unlock()
+	return credentials.NewTLS(current).ClientHandshake(ctx, authority, conn)
+}
+
+// Clone implements credentials.TransportCredentials.
+func (f *fileCredentials) Clone() credentials.TransportCredentials {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return &fileCredentials{config: f.config, mu: &sync.Mutex{}, last: f.last, TransportCredentials: f.TransportCredentials.Clone()}
+}
+
+func (c Config) loadTLS() (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		text, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate authority of etcd (ETCD_CA_CERT_FILE): %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("the certificate authority of etcd (ETCD_CA_CERT_FILE): %s holds no PEM certificate", c.CAFile)
+		}
+	}
+	if c.CertFile != "" {
+		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+		var missing *os.PathError
+		switch {
+		case errors.As(err, &missing):
+			return nil, fmt.Errorf("read the client certificate for etcd (ETCD_CERT_FILE, ETCD_KEY_FILE): %w", err)
+		case err != nil:
+			return nil, fmt.Errorf("the client certificate for etcd: %s and %s do not belong together or hold no PEM: %w", c.CertFile, c.KeyFile, err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}

@@ -1,0 +1,10 @@
+// Package datastore keeps the objects of package api in etcd, with the keys and values of an existing Calico datastore.
+//
+//	ctl, felix ── Store (objects: rules of each kind, wire form, compare-and-swap) ── KV ─┬─ Etcd   (a cluster, or Embedded)
+//	      └────── Watch (batches of api.Update: list, watch, re-list)  ─────────────────  └─ Memory (tests)
+//
+// Start reading at store.go for single objects, at watch.go for the history that the agent follows; view.go turns what is
+// listed and watched into updates and is the part worth testing hard. kv.go is all that is asked of etcd.
+//
+// It is not a cache: nothing here answers a question from memory. Addresses are given out by datastore/ipam.
+package datastore

@@ -1,0 +1,204 @@
+package datastore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
+)
+
+// EmbeddedConfig says where an etcd inside of this process keeps its data and who may reach it.
+type EmbeddedConfig struct {
+	Dir       string // made with mode 0700; it must be on a disk that survives
+	ListenTCP string // HOST:PORT at which other machines may reach it too, without a password; empty for none
+	Log       *logrus.Entry
+}
+
+// Embedded is an etcd inside of this process, for one machine or for one that serves others.
+type Embedded struct {
+	server *embed.Etcd
+	dir    string
+	lock   *os.File
+	once   sync.Once
+
+	closing atomic.Bool
+}
+
+const (
+	socketName = "etcd.sock"
+	peerName   = "peer.sock"
+	quota      = 4 << 30 // bytes of data; etcd refuses writes beyond
+	// History that is kept for those that lost the connection; older than that they list everything again.
+	keepHistory  = "1h"
+	startTimeout = 30 * time.Second
+	// The longest path of a unix socket, by the kernel's layout.
+	longestSocket = 107
+)
+
+// StartEmbedded starts etcd in a directory, or continues what is there. It listens on a unix socket that only the user of
+// this process can open.
+func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("embedded etcd: %w", err)
+	}
+	lock, err := prepareDirectory(dir)
+	if err != nil {
+		return nil, err
+	}
+	e := &Embedded{dir: dir, lock: lock}
+	config, err := embeddedConfig(dir, c, &e.closing)
+	if err == nil {
+		e.server, err = startServer(ctx, config)
+	}
+	if err == nil {
+		err = os.Chmod(filepath.Join(dir, socketName), 0o600)
+	}
+	if err != nil {
+		e.Close()
+		return nil, explainStart(c, err)
+	}
+	go e.report(c.Log, e.server.Err())
+	return e, nil
+}
+
+// prepareDirectory makes the directory private and takes it for this process.
+func prepareDirectory(dir string) (*os.File, error) {
+	if path := filepath.Join(dir, socketName); len(path) > longestSocket {
+		return nil, fmt.Errorf("embedded etcd: the path of its socket %s is longer than %d characters: choose a shorter directory", path, longestSocket)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded etcd: make its directory: %w", err)
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded etcd: make its directory private: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("embedded etcd: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("embedded etcd: another process uses %s: stop it, or choose another directory", dir)
+		}
+		return nil, fmt.Errorf("embedded etcd: lock %s: %w", dir, err)
+	}
+	return lock, nil
+}
+
+func embeddedConfig(dir string, c EmbeddedConfig, closing *atomic.Bool) (*embed.Config, error) {
+	config := embed.NewConfig()
+	config.Name = "margay"
+	config.Dir = filepath.Join(dir, "data")
+	config.QuotaBackendBytes = quota
+	config.AutoCompactionMode = embed.CompactorModePeriodic
+	config.AutoCompactionRetention = keepHistory
+	config.EnableGRPCGateway = false
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(c.Log, closing))
+	socket := url.URL{Scheme: "unix", Path: filepath.Join(dir, socketName)}
+	// For peers etcd takes the host of the URL as the socket's path; without one it would open a socket for everybody.
+	peer := url.URL{Scheme: "unix", Host: filepath.Join(dir, peerName)}
+	config.ListenClientUrls = []url.URL{socket}
+	// A single member talks to no peer; the server insists on a listener, so it gets one that nobody else can open.
+	config.ListenPeerUrls = []url.URL{peer}
+	config.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "localhost:2380"}}
+	config.AdvertiseClientUrls = []url.URL{socket}
+	config.InitialCluster = config.Name + "=http://localhost:2380"
+	if c.ListenTCP != "" {
+		if _, _, err := net.SplitHostPort(c.ListenTCP); err != nil {
+			return nil, fmt.Errorf("listen address %q: want HOST:PORT", c.ListenTCP)
+		}
+		config.ListenClientUrls = append(config.ListenClientUrls, url.URL{Scheme: "http", Host: c.ListenTCP})
+	}
+	return config, nil
+}
+
+func startServer(ctx context.Context, config *embed.Config) (*embed.Etcd, error) {
+	server, err := embed.StartEtcd(config)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-server.Server.ReadyNotify():
+		return server, nil
+	case err = <-server.Err():
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-time.After(startTimeout):
+		err = fmt.Errorf("not ready after %v", startTimeout)
+	}
+	server.Server.Stop()
+	server.Close()
+	return nil, err
+}
+
+func explainStart(c EmbeddedConfig, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("embedded etcd: %s is in use by another process: stop it, or listen on another port", c.ListenTCP)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("embedded etcd: this machine has no address for %s", c.ListenTCP)
+	}
+	return fmt.Errorf("embedded etcd in %s: %w", c.Dir, err)
+}
+
+// Endpoint is what to dial.
+func (e *Embedded) Endpoint() string { return "unix://" + filepath.Join(e.dir, socketName) }
+
+// Close stops the server and leaves its data for the next start.
+func (e *Embedded) Close() {
+	e.once.Do(func() {
+		e.closing.Store(true)
+		if e.server != nil {
+			e.server.Close()
+		}
+		_ = e.lock.Close() // which also gives up the lock
+	})
+}
+
+// report logs why the server stopped, if it was not by Close, which closes the channel.
+func (e *Embedded) report(log *logrus.Entry, stopped <-chan error) {
+	for err := range stopped {
+		if err != nil && log != nil && !e.closing.Load() {
+			log.WithError(err).Error("embedded etcd stopped: policy can be neither read nor written until the agent is restarted")
+		}
+	}
+}
+
+// zapTo passes on the errors that etcd logs, except those that come of its being closed; the rest is its own business.
+func zapTo(log *logrus.Entry, closing *atomic.Bool) *zap.Logger {
+	if log == nil {
+		return zap.NewNop()
+	}
+	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "message"})
+	return zap.New(zapcore.NewCore(encoder, lineWriter{log, closing}, zapcore.ErrorLevel))
+}
+
+type lineWriter struct {
+	log     *logrus.Entry
+	closing *atomic.Bool
+}
+
+func (w lineWriter) Write(line []byte) (int, error) {
+	if !w.closing.Load() {
+		w.log.Warnf("embedded etcd: %s", bytes.TrimSpace(line))
+	}
+	return len(line), nil
+}
+
+func (lineWriter) Sync() error { return nil }

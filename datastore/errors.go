@@ -1,0 +1,78 @@
+package datastore
+
+import (
+	"fmt"
+
+	"github.com/margay-project/margay/api"
+)
+
+// NotFoundError says that an object does not exist. The texts of these errors are part of the dialect.
+type NotFoundError struct {
+	Key   api.Key
+	Cause error
+}
+
+func (e NotFoundError) Error() string {
+	return fmt.Sprintf("resource does not exist: %s with error: %v", e.Key, e.Cause)
+}
+
+func (e NotFoundError) Unwrap() error { return e.Cause }
+
+// ExistsError says that an object to be created exists already.
+type ExistsError struct {
+	Key     api.Key
+	Current api.Object // what exists; nil when it cannot be read
+	Cause   error
+}
+
+func (e ExistsError) Error() string {
+	return fmt.Sprintf("resource already exists: %s with error: %v", e.Key, e.Cause)
+}
+
+func (e ExistsError) Unwrap() error { return e.Cause }
+
+// ConflictError says that an object was changed by someone else since it was read.
+type ConflictError struct{ Key api.Key }
+
+func (e ConflictError) Error() string { return "update conflict: " + e.Key.String() }
+
+// UnsupportedError says that an operation is never allowed on an object.
+type UnsupportedError struct {
+	Operation string // Create, Update, Delete
+	Key       api.Key
+	Reason    string
+}
+
+func (e UnsupportedError) Error() string {
+	text := fmt.Sprintf("operation %s is not supported on %s", e.Operation, e.Key)
+	if e.Reason != "" {
+		text += ": " + e.Reason
+	}
+	return text
+}
+
+// FieldError is the validation error of one field that only the datastore can judge, such as a pool that overlaps another.
+type FieldError struct {
+	Field  string
+	Value  string
+	Reason string
+}
+
+func (e FieldError) Error() string {
+	if e.Value == "" {
+		return fmt.Sprintf("error with field %s (%s)", e.Field, e.Reason)
+	}
+	return fmt.Sprintf("error with field %s = '%s' (%s)", e.Field, e.Value, e.Reason)
+}
+
+// UnreadableError says that a stored value is not the JSON of an object of its kind.
+type UnreadableError struct {
+	Key   api.Key
+	Cause error
+}
+
+func (e UnreadableError) Error() string {
+	return fmt.Sprintf("the stored value of %s cannot be read: %v: delete the object and create it anew", e.Key, e.Cause)
+}
+
+func (e UnreadableError) Unwrap() error { return e.Cause }

@@ -1,0 +1,237 @@
+package datastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/margay-project/margay/datastore/kv"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+)
+
+// Config says how to reach etcd.
+type Config struct {
+	Endpoints                 []string // http://HOST:PORT, https://HOST:PORT or unix:///PATH
+	Username, Password        string   // both or neither
+	KeyFile, CertFile, CAFile string   // PEM; read anew for each connection, so that they can be replaced at any time
+	DialTimeout               time.Duration
+}
+
+const (
+	defaultDialTimeout = 10 * time.Second
+	keepaliveInterval  = 30 * time.Second
+	keepaliveTimeout   = 10 * time.Second
+)
+
+// Etcd is a KV in an etcd cluster.
+type Etcd struct {
+	client *clientv3.Client
+	config Config
+}
+
+// Dial connects to etcd and checks that it answers. Its errors are one line that says what to do.
+func Dial(ctx context.Context, c Config) (*Etcd, error) {
+	if c.DialTimeout == 0 {
+		c.DialTimeout = defaultDialTimeout
+	}
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	config := clientv3.Config{
+		Endpoints:            c.Endpoints,
+		Username:             c.Username,
+		Password:             c.Password,
+		DialTimeout:          c.DialTimeout,
+		DialKeepAliveTime:    keepaliveInterval,
+		DialKeepAliveTimeout: keepaliveTimeout,
+		Logger:               zap.NewNop(),
+	}
+	if c.secure() {
+		credentials, err := newFileCredentials(c)
+		if err != nil {
+			return nil, err
+		}
+		config.DialOptions = []grpc.DialOption{grpc.WithTransportCredentials(credentials)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
+	defer cancel()
+	client, err := clientv3.New(config)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	e := &Etcd{client: client, config: c}
+	if _, err := e.Range(ctx, kv.Single(rootKey), 0, 1); err != nil {
+		_ = client.Close() // the first error is the one that matters
+		return nil, err
+	}
+	return e, nil
+}
+
+// check finds what cannot work before anything is tried.
+func (c Config) check() error {
+	if len(c.Endpoints) == 0 {
+		return errors.New("no etcd endpoint is configured: set ETCD_ENDPOINTS, or etcdEndpoints in the configuration file")
+	}
+	for _, endpoint := range c.Endpoints {
+		scheme, rest, found := strings.Cut(endpoint, "://")
+		if !found || rest == "" || (scheme != "http" && scheme != "https" && scheme != "unix") {
+			return fmt.Errorf("etcd endpoint %q: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", endpoint)
+		}
+	}
+	if (c.Username == "") != (c.Password == "") {
+		return errors.New("etcd user name and password must be given together: set both or neither of ETCD_USERNAME and ETCD_PASSWORD")
+	}
+	if (c.KeyFile == "") != (c.CertFile == "") {
+		return errors.New("the client's key and certificate must be given together: set both or neither of ETCD_KEY_FILE and ETCD_CERT_FILE")
+	}
+	return nil
+}
+
+// Range implements KV.
+func (e *Etcd) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
+	response, err := e.client.Get(ctx, span.From, clientv3.WithRange(span.To), clientv3.WithRev(revision),
+		clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+	if err != nil {
+		return Page{}, e.config.explain(err)
+	}
+	page := Page{More: response.More, Revision: response.Header.Revision, Store: response.Header.ClusterId}
+	for _, pair := range response.Kvs {
+		page.Entries = append(page.Entries, entryOf(pair))
+	}
+	return page, nil
+}
+
+func entryOf(pair *mvccpb.KeyValue) Entry {
+	return Entry{Key: string(pair.Key), Value: pair.Value, Revision: pair.ModRevision, Created: pair.CreateRevision}
+}
+
+// Commit implements KV.
+func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error) {
+	var compares []clientv3.Cmp
+	for _, c := range conditions {
+		if c.Key != "" {
+			compares = append(compares, clientv3.Compare(clientv3.ModRevision(c.Key), "=", c.Revision))
+			continue
+		}
+		compares = append(compares, clientv3.Compare(clientv3.ModRevision(c.Span.From), "<", c.Revision+1).WithRange(c.Span.To))
+	}
+	var reads, puts []clientv3.Op
+	for _, w := range writes {
+		reads = append(reads, clientv3.OpGet(w.Key))
+		if w.Delete {
+			puts = append(puts, clientv3.OpDelete(w.Key))
+		} else {
+			puts = append(puts, clientv3.OpPut(w.Key, string(w.Value)))
+		}
+	}
+	// Read before writing, so that the outcome tells what was there in either case.
+	response, err := e.client.Txn(ctx).If(compares...).Then(append(reads, puts...)...).Else(reads...).Commit()
+	if err != nil {
+		return Outcome{}, e.config.explain(err)
+	}
+	outcome := Outcome{Done: response.Succeeded, Revision: response.Header.Revision}
+	for i := range writes {
+		var current *Entry
+		if pairs := response.Responses[i].GetResponseRange().Kvs; len(pairs) > 0 {
+			entry := entryOf(pairs[0])
+			current = &entry
+		}
+		outcome.Current = append(outcome.Current, current)
+	}
+	return outcome, nil
+}
+
+// Watch implements KV.
+func (e *Etcd) Watch(ctx context.Context, span Span, from int64) <-chan Changes {
+	out := make(chan Changes)
+	// Without a leader a member knows nothing new: better an error than silence.
+	responses := e.client.Watch(clientv3.WithRequireLeader(ctx), span.From,
+		clientv3.WithRange(span.To), clientv3.WithRev(from), clientv3.WithProgressNotify())
+	go func() {
+		defer close(out)
+		for response := range responses {
+			changes := e.changes(response)
+			select {
+			case out <- changes:
+			case <-ctx.Done():
+				return
+			}
+			if changes.Err != nil {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+func (e *Etcd) changes(response clientv3.WatchResponse) Changes {
+	if response.CompactRevision != 0 {
+		return Changes{Err: ErrCompacted}
+	}
+	if err := response.Err(); err != nil {
+		return Changes{Err: e.config.explain(err)}
+	}
+	changes := Changes{Revision: response.Header.Revision}
+	for _, event := range response.Events {
+		change := Event{Entry: entryOf(event.Kv), Delete: event.Type == mvccpb.DELETE}
+		changes.Events = append(changes.Events, change)
+	}
+	return changes
+}
+
+// Close implements KV.
+func (e *Etcd) Close() error { return e.client.Close() }
+
+// explain is one line that says what was tried, what went wrong and what to do.
+func (c Config) explain(err error) error {
+	where := strings.Join(c.Endpoints, ",")
+	text := strings.ReplaceAll(err.Error(), "\n", " ")
+	switch {
+	case errors.Is(err, rpctypes.ErrCompacted):
+		return ErrCompacted
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrUserNotFound),
+		errors.Is(err, rpctypes.ErrInvalidAuthToken), errors.Is(err, rpctypes.ErrAuthNotEnabled):
+		return advice{fmt.Sprintf("etcd at %s refused user %q: check ETCD_USERNAME and ETCD_PASSWORD", where, c.Username), err}
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		return advice{fmt.Sprintf("etcd at %s gives user %q no access to the keys under %s: grant a role that may read and write them",
+			where, c.Username, rootKey), err}
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return advice{fmt.Sprintf("etcd at %s is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", where), err}
+	case strings.Contains(text, "x509:") || strings.Contains(text, "tls:"):
+		return advice{fmt.Sprintf("etcd at %s: %s: check ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE", where, cause(text)), err}
+	case strings.Contains(text, "first record does not look like a TLS handshake"):
+		return advice{fmt.Sprintf("etcd at %s does not speak TLS: use an http:// endpoint or enable TLS there", where), err}
+	case errors.Is(err, context.DeadlineExceeded) || clientv3.IsConnCanceled(err) || strings.Contains(text, "connection error") ||
+		strings.Contains(text, "Unavailable") || strings.Contains(text, "context deadline exceeded"):
+		return advice{fmt.Sprintf("etcd at %s does not answer (%s): check that it runs and can be reached, and ETCD_ENDPOINTS", where, cause(text)), err}
+	}
+	return fmt.Errorf("etcd at %s: %w", where, err)
+}
+
+// advice is an error that reads as a line for an operator and keeps what caused it.
+type advice struct {
+	line  string
+	cause error
+}
+
+func (a advice) Error() string { return a.line }
+func (a advice) Unwrap() error { return a.cause }
+
+// cause is the innermost part of a gRPC error.
+func cause(text string) string {
+	for _, mark := range []string{`desc = "transport: Error while dialing: `, `desc = "transport: authentication handshake failed: `, "rpc error: code = "} {
+		if _, after, found := strings.Cut(text, mark); found {
+			text = after
+			text, _, _ = strings.Cut(text, `"`)
+		}
+	}
+	return text
+}

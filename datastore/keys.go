@@ -1,0 +1,140 @@
+package datastore
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+)
+
+// The keys, exactly as an existing Calico datastore has them.
+const (
+	rootKey         = "/calico/"
+	resourceRoot    = "/calico/resources/v3/projectcalico.org/"
+	ipamRoot        = "/calico/ipam/v2/"
+	blockRoot       = "/calico/ipam/v2/assignment/"
+	affinityRoot    = "/calico/ipam/v2/host/"
+	blockKind       = "IPAMBlock"
+	affinityKind    = "BlockAffinity"
+	legacyNameStart = "default." // in front of the names of the default tier's policies until v3.29
+)
+
+// resourceKinds are the kinds in the tree of resources by their plural, those that this version does not have included.
+var resourceKinds = func() map[string]resourceKind {
+	kinds := map[string]resourceKind{}
+	for _, k := range api.ForeignKinds() {
+		kinds[k.Plural] = resourceKind{Kind: k}
+	}
+	for _, k := range api.Kinds() {
+		kinds[k.Plural] = resourceKind{Kind: k, known: true}
+	}
+	return kinds
+}()
+
+// knownKinds are the kinds in the tree of resources that this version has, by name.
+var knownKinds = func() map[string]api.Kind {
+	kinds := map[string]api.Kind{}
+	for _, k := range api.Kinds() {
+		kinds[k.Name] = k
+	}
+	return kinds
+}()
+
+type resourceKind struct {
+	api.Kind
+	known bool
+}
+
+// ResourceKey is the key in etcd under which an object of a known kind, an IPAM block or a block affinity is stored; empty
+// for other kinds.
+func ResourceKey(key api.Key) string {
+	switch key.Kind {
+	case blockKind:
+		return blockRoot + family(key.Name) + "/block/" + key.Name
+	case affinityKind:
+		return affinityRoot + key.Namespace + "/" + family(key.Name) + "/block/" + key.Name
+	}
+	kind, ok := knownKinds[key.Kind]
+	if !ok {
+		return ""
+	}
+	return kindPrefix(kind, key.Namespace) + key.Name
+}
+
+// kindPrefix is what the keys of a kind, or of a kind's objects of one namespace, begin with.
+func kindPrefix(kind api.Kind, namespace string) string {
+	if kind.Namespaced && namespace != "" {
+		return resourceRoot + kind.Plural + "/" + namespace + "/"
+	}
+	return resourceRoot + kind.Plural + "/"
+}
+
+// family is ipv4 or ipv6, for a CIDR as keys spell it.
+func family(block string) string {
+	if strings.Contains(block, ":") {
+		return "ipv6"
+	}
+	return "ipv4"
+}
+
+// BlockName is how keys spell a block's CIDR: 10.0.0.0-26.
+func BlockName(cidr netip.Prefix) string {
+	return strings.ReplaceAll(cidr.Masked().String(), "/", "-")
+}
+
+// parseKey says what is stored under a key: the object's key by the key's own segments, and whether the kind is one that
+// this version reads. False for keys that hold no object.
+func parseKey(text string) (key api.Key, known, ok bool) {
+	switch {
+	case strings.HasPrefix(text, resourceRoot):
+		return parseResourceKey(text[len(resourceRoot):])
+	case strings.HasPrefix(text, blockRoot):
+		// ipv4/block/10.0.0.0-26
+		part := strings.Split(text[len(blockRoot):], "/")
+		if len(part) != 3 || part[1] != "block" || part[2] == "" || part[0] != family(part[2]) {
+			return key, false, false
+		}
+		return api.Key{Kind: blockKind, Name: part[2]}, true, true
+	case strings.HasPrefix(text, affinityRoot):
+		// NODE/ipv4/block/10.0.0.0-26
+		part := strings.Split(text[len(affinityRoot):], "/")
+		if len(part) != 4 || part[2] != "block" || part[0] == "" || part[3] == "" || part[1] != family(part[3]) {
+			return key, false, false
+		}
+		return api.Key{Kind: affinityKind, Namespace: part[0], Name: part[3]}, true, true
+	}
+	return key, false, false
+}
+
+func parseResourceKey(rest string) (key api.Key, known, ok bool) {
+	plural, name, found := strings.Cut(rest, "/")
+	if !found {
+		return key, false, false
+	}
+	kind, listed := resourceKinds[plural]
+	key.Kind = plural
+	if listed {
+		key.Kind = kind.Name
+	}
+	namespace, inner, namespaced := strings.Cut(name, "/")
+	if namespaced {
+		name = inner
+		key.Namespace = unescape(namespace)
+	}
+	key.Name = unescape(name)
+	switch {
+	case name == "" || strings.Contains(name, "/") || namespaced && namespace == "":
+		return key, false, false
+	case listed && namespaced != kind.Namespaced:
+		return key, false, false
+	}
+	return key, kind.known, true
+}
+
+// unescape undoes what some writers did to a segment.
+func unescape(segment string) string {
+	if !strings.Contains(segment, "%") {
+		return segment
+	}
+	return strings.NewReplacer("%2f", "/", "%2F", "/", "%25", "%").Replace(segment)
+}

@@ -1,0 +1,238 @@
+package datastore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+// What must hold between objects when one of them changes, kind by kind. A check returns conditions, so that what it saw
+// still holds when the change is committed.
+
+// complete fills in what is not a default of one field: names and labels that follow from the object's contents.
+func complete(o api.Object) {
+	meta := o.Meta()
+	switch o := o.(type) {
+	case *api.WorkloadEndpoint:
+		if name, err := endpointName(o); err == nil && meta.Name == "" {
+			meta.Name = name
+		}
+		meta.Labels = with(meta.Labels, "projectcalico.org/namespace", meta.Namespace)
+		if o.Spec.Orchestrator != "" {
+			meta.Labels = with(meta.Labels, "projectcalico.org/orchestrator", o.Spec.Orchestrator)
+		}
+	case *api.GlobalNetworkPolicy:
+		meta.Labels = with(meta.Labels, tierLabel, orDefault(o.Spec.Tier))
+	case *api.IPPool:
+		if cidr, err := netip.ParsePrefix(o.Spec.CIDR); err == nil {
+			o.Spec.CIDR = cidr.Masked().String()
+		}
+	}
+}
+
+// verifyName says whether the object may have its name.
+func verifyName(o api.Object) error {
+	meta := o.Meta()
+	switch o := o.(type) {
+	case *api.WorkloadEndpoint:
+		name, err := endpointName(o)
+		if err != nil {
+			return err
+		}
+		if name != meta.Name {
+			return FieldError{Field: "Metadata.Name", Value: meta.Name,
+				Reason: fmt.Sprintf("the WorkloadEndpoint name does not match the primary identifiers assigned in spec: expected name %s", name)}
+		}
+	case *api.ClusterInformation:
+		if meta.Name != "default" {
+			return FieldError{Field: "Metadata.Name", Value: meta.Name, Reason: "ClusterInformation must be named 'default'"}
+		}
+	}
+	return nil
+}
+
+func (s *Store) beforeCreate(ctx context.Context, o api.Object) ([]Condition, error) {
+	if key := api.KeyOf(o); synthetic(key) != nil {
+		return nil, ExistsError{Key: key, Current: synthetic(key)}
+	}
+	switch o := o.(type) {
+	case *api.GlobalNetworkPolicy:
+		return s.tierExists(ctx, orDefault(o.Spec.Tier))
+	case *api.IPPool:
+		return s.poolFits(ctx, o)
+	case *api.BGPPeer:
+		return s.filtersExist(ctx, o.Spec.Filters)
+	case *api.Node:
+		if err := s.EnsureInitialized(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
+}
+
+// beforeUpdate checks an update of old, which is nil when the stored value cannot be read.
+func (s *Store) beforeUpdate(ctx context.Context, old, o api.Object) ([]Condition, error) {
+	if key := api.KeyOf(o); synthetic(key) != nil {
+		return nil, UnsupportedError{Operation: "Update", Key: key}
+	}
+	switch o := o.(type) {
+	case *api.GlobalNetworkPolicy:
+		if was, ok := old.(*api.GlobalNetworkPolicy); !ok || orDefault(was.Spec.Tier) != orDefault(o.Spec.Tier) {
+			return s.tierExists(ctx, orDefault(o.Spec.Tier))
+		}
+	case *api.IPPool:
+		if was, ok := old.(*api.IPPool); ok {
+			return nil, poolKeepsShape(was, o)
+		}
+	case *api.BGPPeer:
+		return s.filtersExist(ctx, o.Spec.Filters)
+	}
+	return nil, nil
+}
+
+// deletable refuses what may never be deleted.
+func deletable(key api.Key) error {
+	if synthetic(key) != nil {
+		return UnsupportedError{Operation: "Delete", Key: key}
+	}
+	if key.Kind == "Tier" && (key.Name == defaultTier || key.Name == "kube-admin" || key.Name == "kube-baseline") {
+		return UnsupportedError{Operation: "Delete", Key: key, Reason: "the tier is built in"}
+	}
+	return nil
+}
+
+func (s *Store) beforeDelete(ctx context.Context, key api.Key) ([]Condition, error) {
+	if key.Kind == "Tier" {
+		return s.tierEmpty(ctx, key)
+	}
+	return nil, nil
+}
+
+// settleBeforeDelete undoes what depends on an object that is about to be deleted. It says whether it changed the object.
+func (s *Store) settleBeforeDelete(ctx context.Context, key api.Key, entry *Entry, old api.Object) (changed bool, err error) {
+	switch old := old.(type) {
+	case *api.IPPool:
+		return s.drainPool(ctx, key, entry, old)
+	case *api.Node:
+		return false, s.clearNode(ctx, key.Name)
+	}
+	return false, nil
+}
+
+// tierExists is the condition that a tier exists and is the same when the change is made.
+func (s *Store) tierExists(ctx context.Context, name string) ([]Condition, error) {
+	key := api.Key{Kind: "Tier", Name: name}
+	entry, err := s.find(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return []Condition{{Key: entry.Key, Revision: entry.Revision}}, nil
+}
+
+// tierEmpty is the condition that no policy of any kind is in a tier.
+func (s *Store) tierEmpty(ctx context.Context, tier api.Key) ([]Condition, error) {
+	var conditions []Condition
+	for _, plural := range []string{"globalnetworkpolicies", "networkpolicies", "stagedglobalnetworkpolicies", "stagednetworkpolicies"} {
+		span := kv.Prefix(resourceRoot + plural + "/")
+		revision, err := kv.Each(ctx, s.kv, span, 0, func(page Page) error {
+			for _, entry := range page.Entries {
+				if policyTier(entry.Value) == tier.Name {
+					key, _, _ := parseKey(entry.Key)
+					return UnsupportedError{Operation: "Delete", Key: tier, Reason: fmt.Sprintf("the tier still holds %v", key)}
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		conditions = append(conditions, Condition{Span: span, Revision: revision})
+	}
+	return conditions, nil
+}
+
+// policyTier is the tier in the stored value of a policy of any kind.
+func policyTier(value []byte) string {
+	var policy struct{ Spec struct{ Tier string } }
+	if json.Unmarshal(value, &policy) != nil {
+		return ""
+	}
+	return orDefault(policy.Spec.Tier)
+}
+
+func (s *Store) filtersExist(ctx context.Context, names []string) ([]Condition, error) {
+	var conditions []Condition
+	for _, name := range names {
+		path := resourceRoot + "bgpfilters/" + name
+		entry, err := kv.Get(ctx, s.kv, path, 0)
+		if err != nil {
+			return nil, err
+		}
+		if entry == nil {
+			return nil, NotFoundError{Key: api.Key{Kind: "BGPFilter", Name: name}}
+		}
+		conditions = append(conditions, Condition{Key: path, Revision: entry.Revision})
+	}
+	return conditions, nil
+}
+
+const defaultAllow = "projectcalico-default-allow"
+
+// synthetic is an object that always exists and is never stored; nil for all other keys.
+func synthetic(key api.Key) api.Object {
+	if key != (api.Key{Kind: "Profile", Name: defaultAllow}) {
+		return nil
+	}
+	return &api.Profile{
+		TypeMeta: api.TypeMeta{Kind: "Profile", APIVersion: api.APIVersion},
+		Metadata: api.Metadata{Name: defaultAllow, ResourceVersion: "1"},
+		Spec: api.ProfileSpec{
+			Ingress: []api.Rule{{Action: api.Allow}},
+			Egress:  []api.Rule{{Action: api.Allow}},
+		},
+	}
+}
+
+// clearNode deletes what belongs to a node that is about to be deleted: the workloads there, its own configuration and
+// peers, its host endpoints and its blocks.
+func (s *Store) clearNode(ctx context.Context, node string) error {
+	belongs := func(o api.Object) bool {
+		switch o := o.(type) {
+		case *api.WorkloadEndpoint:
+			return o.Spec.Node == node
+		case *api.BGPPeer:
+			return o.Spec.Node == node
+		case *api.HostEndpoint:
+			return o.Spec.Node == node
+		case *api.FelixConfiguration, *api.BGPConfiguration:
+			return o.Meta().Name == "node."+node
+		}
+		return false
+	}
+	if err := s.releaseNode(ctx, node, belongs); err != nil {
+		return fmt.Errorf("release the addresses of node %s: %w", node, err)
+	}
+	for _, kind := range []string{"WorkloadEndpoint", "BGPPeer", "FelixConfiguration", "BGPConfiguration", "HostEndpoint"} {
+		objects, _, err := s.List(ctx, kind, "")
+		if err != nil {
+			return err
+		}
+		for _, o := range objects {
+			if !belongs(o) {
+				continue
+			}
+			if _, err := s.Delete(ctx, api.KeyOf(o), ""); err != nil && !isNotFound(err) {
+				return fmt.Errorf("clear node %s: %w", node, err)
+			}
+		}
+	}
+	return nil
+}
+
+// settleTime is how long others get to see that a pool is disabled before its blocks are taken away.
+const settleTime = 500 * time.Millisecond

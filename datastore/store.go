@@ -1,0 +1,337 @@
+package datastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+// Store keeps objects in a KV, by the rules of the dialect: defaults and validation, compare-and-swap, and for each kind
+// what must hold between objects (see rules.go).
+type Store struct {
+	kv KV
+}
+
+// New is a store in a KV, which it closes when it is closed.
+func New(kv KV) *Store { return &Store{kv: kv} }
+
+// Close ends the connection.
+func (s *Store) Close() error { return s.kv.Close() }
+
+// KV is where the store keeps everything, for what is not an object (see datastore/ipam).
+func (s *Store) KV() KV { return s.kv }
+
+// attempts bounds how often an operation is tried anew because something else changed meanwhile.
+const attempts = 100
+
+var errContended = errors.New("others change the same objects all the time: try again")
+
+// Create stores a new object and returns it as stored. It is refused when the object exists.
+func (s *Store) Create(ctx context.Context, o api.Object) (api.Object, error) {
+	o, err := prepare(o)
+	if err != nil {
+		return nil, err
+	}
+	meta, key := o.Meta(), api.KeyOf(o)
+	if meta.ResourceVersion != "" {
+		return nil, FieldError{Field: "ResourceVersion", Value: meta.ResourceVersion, Reason: "must not be set for an object to be created"}
+	}
+	if meta.UID == "" {
+		meta.UID = uuid.NewString()
+	}
+	if meta.CreationTimestamp.IsZero() {
+		meta.CreationTimestamp.Time = time.Now().UTC().Truncate(time.Second)
+	}
+	for range attempts {
+		conditions, err := s.beforeCreate(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		value, err := encode(o)
+		if err != nil {
+			return nil, err
+		}
+		outcome, err := s.put(ctx, key, 0, conditions, value)
+		if err != nil {
+			return nil, fmt.Errorf("create %v: %w", key, err)
+		}
+		if outcome.Done {
+			meta.ResourceVersion = strconv.FormatInt(outcome.Revision, 10)
+			return o, nil
+		}
+		if outcome.Current[0] != nil {
+			current, _ := decode(key, *outcome.Current[0])
+			return nil, ExistsError{Key: key, Current: current}
+		}
+	}
+	return nil, fmt.Errorf("create %v: %w", key, errContended)
+}
+
+// Update replaces an object that has not changed since the caller read it: o carries the resourceVersion, uid and
+// creationTimestamp that it was read with. Stored fields that this version does not know are kept.
+func (s *Store) Update(ctx context.Context, o api.Object) (api.Object, error) {
+	o, err := prepare(o)
+	if err != nil {
+		return nil, err
+	}
+	meta, key := o.Meta(), api.KeyOf(o)
+	revision, err := parseVersion(meta.ResourceVersion)
+	if err != nil {
+		return nil, err
+	}
+	if err := carriesIdentity(meta); err != nil {
+		return nil, err
+	}
+	for range attempts {
+		entry, old, err := s.current(ctx, key, revision)
+		if err != nil {
+			return nil, err
+		}
+		conditions, err := s.beforeUpdate(ctx, old, o)
+		if err != nil {
+			return nil, err
+		}
+		value, err := encodeOver(key, entry, o)
+		if err != nil {
+			return nil, err
+		}
+		outcome, err := s.put(ctx, key, revision, conditions, value)
+		if err != nil {
+			return nil, fmt.Errorf("update %v: %w", key, err)
+		}
+		if outcome.Done {
+			meta.ResourceVersion = strconv.FormatInt(outcome.Revision, 10)
+			return o, nil
+		}
+	}
+	return nil, fmt.Errorf("update %v: %w", key, errContended)
+}
+
+// Delete removes an object and returns it. With a resourceVersion only if it has not changed since then.
+func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string) (api.Object, error) {
+	var revision int64
+	if resourceVersion != "" {
+		var err error
+		if revision, err = parseVersion(resourceVersion); err != nil {
+			return nil, err
+		}
+	}
+	if err := deletable(key); err != nil {
+		return nil, err
+	}
+	for range attempts {
+		entry, old, err := s.current(ctx, key, revision)
+		if err != nil {
+			return nil, err
+		}
+		conditions, err := s.beforeDelete(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		if changed, err := s.settleBeforeDelete(ctx, key, entry, old); err != nil {
+			return nil, err
+		} else if changed {
+			revision = 0 // it was changed by this deletion itself
+			if entry, old, err = s.current(ctx, key, 0); err != nil {
+				return nil, err
+			}
+		}
+		conditions = append(conditions, Condition{Key: entry.Key, Revision: entry.Revision})
+		outcome, err := s.kv.Commit(ctx, conditions, []Write{{Key: entry.Key, Delete: true}})
+		if err != nil {
+			return nil, fmt.Errorf("delete %v: %w", key, err)
+		}
+		if outcome.Done {
+			return old, nil
+		}
+	}
+	return nil, fmt.Errorf("delete %v: %w", key, errContended)
+}
+
+// Get reads one object.
+func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
+	if o := synthetic(key); o != nil {
+		return o, nil
+	}
+	entry, err := s.find(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	o, err := decode(key, *entry)
+	if err != nil {
+		return nil, UnreadableError{Key: key, Cause: err}
+	}
+	return o, nil
+}
+
+// List reads all objects of a kind, for a namespaced kind those of one namespace unless that is empty, in the order of
+// their keys; values that cannot be read are left out. The text is the resourceVersion of the list.
+func (s *Store) List(ctx context.Context, kind, namespace string) ([]api.Object, string, error) {
+	k, ok := api.KindOf(kind)
+	if !ok {
+		return nil, "", fmt.Errorf("list %s: unknown kind", kind)
+	}
+	var objects []api.Object
+	revision, err := kv.Each(ctx, s.kv, kv.Prefix(kindPrefix(k, namespace)), 0, func(page Page) error {
+		for _, entry := range page.Entries {
+			key, _, ok := parseKey(entry.Key)
+			if !ok {
+				continue
+			}
+			if o, err := decode(key, entry); err == nil {
+				objects = append(objects, o)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("list %s: %w", k.Plural, err)
+	}
+	if o := synthetic(api.Key{Kind: k.Name, Name: defaultAllow}); o != nil {
+		objects = append([]api.Object{o}, objects...)
+	}
+	return objects, strconv.FormatInt(revision, 10), nil
+}
+
+// find is the entry of an object: under its own name, or under the name that versions up to v3.29 gave a policy's key.
+func (s *Store) find(ctx context.Context, key api.Key) (*Entry, error) {
+	path := ResourceKey(key)
+	if path == "" {
+		return nil, fmt.Errorf("%v: unknown kind", key)
+	}
+	entry, err := kv.Get(ctx, s.kv, path, 0)
+	if err != nil {
+		return nil, fmt.Errorf("get %v: %w", key, err)
+	}
+	if entry == nil && key.Kind == "GlobalNetworkPolicy" {
+		entry, err = s.findLegacy(ctx, key)
+	}
+	if err == nil && entry == nil {
+		err = NotFoundError{Key: key}
+	}
+	return entry, err
+}
+
+func (s *Store) findLegacy(ctx context.Context, key api.Key) (*Entry, error) {
+	old := key
+	old.Name = legacyNameStart + key.Name
+	entry, err := kv.Get(ctx, s.kv, ResourceKey(old), 0)
+	if err != nil {
+		return nil, fmt.Errorf("get %v: %w", key, err)
+	}
+	if entry == nil {
+		return nil, nil
+	}
+	if o, _ := decode(old, *entry); missing(o) || o.Meta().Name != key.Name {
+		return nil, nil
+	}
+	return entry, nil
+}
+
+// current is an object that is about to be changed, if it is still at a revision (0: whatever it is at). The object is
+// nil when it cannot be read.
+func (s *Store) current(ctx context.Context, key api.Key, revision int64) (*Entry, api.Object, error) {
+	entry, err := s.find(ctx, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	if revision != 0 && entry.Revision != revision {
+		return nil, nil, ConflictError{Key: key}
+	}
+	o, _ := decode(key, *entry)
+	return entry, o, nil
+}
+
+// put writes an object's value if the key is at a revision; 0 if it does not exist.
+func (s *Store) put(ctx context.Context, key api.Key, revision int64, conditions []Condition, value []byte) (Outcome, error) {
+	path := ResourceKey(key)
+	conditions = append(conditions, Condition{Key: path, Revision: revision})
+	return s.kv.Commit(ctx, conditions, []Write{{Key: path, Value: value}})
+}
+
+// encodeOver is the stored form of an object that replaces an entry. A writer that did not read the entry, such as one
+// with a manifest, does not know of the stored fields that this version does not have: they stay. Inside of lists they
+// are the writer's, because an element of a list has no identity.
+func encodeOver(key api.Key, entry *Entry, o api.Object) ([]byte, error) {
+	if old, _ := decode(key, *entry); !missing(old) {
+		o = shallow(o)
+		o.Meta().Rest = union(o.Meta().Rest, old.Meta().Rest)
+	}
+	return encode(o)
+}
+
+// union is all of a, and those of b that have another path and are in no list.
+func union(a, b []api.RestField) []api.RestField {
+	out := slices.Clone(a)
+	for _, field := range b {
+		same := func(other api.RestField) bool { return other.Path == field.Path }
+		if !slices.ContainsFunc(a, same) && !inList(field.Path) {
+			out = append(out, field)
+		}
+	}
+	return out
+}
+
+// inList says whether a path leads through an element of a list.
+func inList(path string) bool {
+	return slices.ContainsFunc(strings.Split(path, "/"), func(segment string) bool {
+		return segment != "" && strings.Trim(segment, "0123456789") == ""
+	})
+}
+
+// prepare is a copy of an object as it may be stored: with defaults, and valid.
+func prepare(o api.Object) (api.Object, error) {
+	o = shallow(o)
+	kind, ok := api.KindOf(o.Type().Kind)
+	if !ok {
+		return nil, fmt.Errorf("kind %q is unknown", o.Type().Kind)
+	}
+	*o.Type() = api.TypeMeta{Kind: kind.Name, APIVersion: api.APIVersion}
+	complete(o)
+	api.Default(o)
+	meta := o.Meta()
+	switch {
+	case meta.Name == "":
+		return nil, FieldError{Field: "Metadata.Name", Reason: "name is required; generateName is not supported"}
+	case strings.Contains(meta.Name, "/"):
+		return nil, FieldError{Field: "Metadata.Name", Value: meta.Name, Reason: "name must not contain a slash"}
+	case kind.Namespaced && meta.Namespace == "":
+		return nil, FieldError{Field: "Metadata.Namespace", Reason: "namespace is required for " + kind.Name}
+	case !kind.Namespaced && meta.Namespace != "":
+		return nil, FieldError{Field: "Metadata.Namespace", Value: meta.Namespace, Reason: kind.Name + " has no namespace"}
+	}
+	if err := api.Validate(o); err != nil {
+		return nil, err
+	}
+	return o, verifyName(o)
+}
+
+// carriesIdentity says whether an update carries what identifies the object that was read.
+func carriesIdentity(meta *api.Metadata) error {
+	if meta.UID == "" {
+		return FieldError{Field: "Metadata.UID", Reason: "uid is required for an update"}
+	}
+	if meta.CreationTimestamp.IsZero() {
+		return FieldError{Field: "Metadata.CreationTimestamp", Reason: "creationTimestamp is required for an update"}
+	}
+	return nil
+}
+
+func parseVersion(text string) (int64, error) {
+	if text == "" {
+		return 0, FieldError{Field: "Metadata.ResourceVersion", Reason: "resourceVersion is required for an update"}
+	}
+	revision, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || revision <= 0 {
+		return 0, FieldError{Field: "ResourceVersion", Value: text, Reason: "must be a number"}
+	}
+	return revision, nil
+}

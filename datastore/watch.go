@@ -1,0 +1,203 @@
+package datastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"time"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv"
+	"github.com/sirupsen/logrus"
+)
+
+// Batch is a piece of the history of the datastore. Updates are in order, and all changes of one revision are in one batch.
+type Batch struct {
+	Updates  []api.Update
+	InSync   bool  // every object that existed has been delivered; stays true from then on
+	Stale    bool  // from a snapshot, while the datastore does not answer
+	Revision int64 // the datastore is known up to this revision
+
+	// Invalid says, by object, why the newest stored value is not in force. It is the whole picture, given when it has
+	// changed and nil otherwise.
+	Invalid map[api.Key]string
+}
+
+// watched is where everything is that a watch delivers; a watch of one span keeps the order of changes in all of it.
+var watched = Span{From: ipamRoot, To: kv.Prefix(resourceRoot).To}
+
+// listedSpans are the parts of watched that hold objects; what is between them can be large.
+var listedSpans = []Span{kv.Prefix(affinityRoot), kv.Prefix(blockRoot), kv.Prefix(resourceRoot)}
+
+// Watch delivers every object and then every change, until the context ends, which closes the channel. Whatever happens to
+// the connection or to the history that the datastore keeps, the consumer sees one history without gaps or repetitions.
+// What it receives is its own, except that objects may be shared and must not be changed.
+func (s *Store) Watch(ctx context.Context, log *logrus.Entry) <-chan Batch {
+	w := &watcher{kv: s.kv, log: log, view: newView(), out: make(chan Batch)}
+	go func() {
+		defer close(w.out)
+		w.run(ctx)
+	}()
+	return w.out
+}
+
+type watcher struct {
+	kv   KV
+	log  *logrus.Entry
+	view *view
+	out  chan Batch
+
+	inSync   bool
+	revision int64        // the consumer knows everything up to here
+	store    uint64       // the store that this is a revision of
+	pending  []api.Update // of a listing that broke off: the view knows them, the consumer does not
+}
+
+// How long to wait before listing again: the first time and at most. Each wait is drawn at random up to the limit, so that
+// many nodes do not ask at the same moment.
+const (
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 10 * time.Second
+)
+
+// checkInterval is how often the store is asked whether it is still there and still the same one.
+const checkInterval = 30 * time.Second
+
+func (w *watcher) run(ctx context.Context) {
+	limit := firstRetry
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := w.list(ctx)
+		if err == nil {
+			err = w.follow(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > lastRetry {
+			limit = firstRetry
+		}
+		wait := limit/2 + rand.N(limit/2)
+		limit = min(2*limit, lastRetry)
+		w.report(err, wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (w *watcher) report(err error, wait time.Duration) {
+	entry := w.log.WithError(err).WithField("retry", wait.Round(time.Millisecond))
+	switch {
+	case errors.Is(err, ErrCompacted):
+		entry.Info("the datastore compacted its history: reading all objects again")
+	case w.inSync:
+		entry.Warn("lost the datastore: everything stays as it is until it answers again")
+	default:
+		entry.Warn("the datastore does not answer yet")
+	}
+}
+
+// list reads everything at one revision and delivers the difference to what the consumer knows: page by page the first
+// time, and as one batch later, because a difference may hold changes that belong together.
+func (w *watcher) list(ctx context.Context) error {
+	first, err := w.kv.Range(ctx, kv.Single(watched.From), 0, 1)
+	if err != nil {
+		return err
+	}
+	forget := w.revision > 0 && (first.Store != w.store || first.Revision < w.revision)
+	if forget {
+		w.log.WithField("revision", first.Revision).Warn("the datastore was replaced or restored: comparing all objects")
+	}
+	w.view.begin(forget)
+	for _, span := range listedSpans {
+		_, err := kv.Each(ctx, w.kv, span, first.Revision, func(page Page) error {
+			for _, entry := range page.Entries {
+				w.pending = append(w.pending, w.view.listed(entry)...)
+			}
+			if w.inSync {
+				return nil
+			}
+			return w.deliver(ctx)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	w.pending = append(w.pending, w.view.sweep()...)
+	w.revision, w.store, w.inSync = first.Revision, first.Store, true
+	return w.deliver(ctx)
+}
+
+// follow delivers changes until the watch ends.
+func (w *watcher) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes := w.kv.Watch(ctx, watched, w.revision+1)
+	check := time.NewTicker(checkInterval)
+	defer check.Stop()
+	for {
+		select {
+		case c, ok := <-changes:
+			if !ok {
+				return errors.New("the watch ended")
+			}
+			if c.Err != nil {
+				return c.Err
+			}
+			if err := w.take(ctx, c); err != nil {
+				return err
+			}
+		case <-check.C:
+			if err := w.check(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (w *watcher) take(ctx context.Context, c Changes) error {
+	for _, event := range c.Events {
+		if event.Revision <= w.revision {
+			continue // a connection that was made anew may repeat what is known
+		}
+		w.pending = append(w.pending, w.view.event(event)...)
+	}
+	w.revision = max(w.revision, c.Revision)
+	return w.deliver(ctx)
+}
+
+// check notices a store that no longer answers, and one that is not the one that was listed: a watch of a store that was
+// restored from a backup would wait for revisions that come much later, with different contents.
+func (w *watcher) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkInterval/3)
+	defer cancel()
+	page, err := w.kv.Range(ctx, kv.Single(watched.From), 0, 1)
+	if err != nil {
+		w.log.WithError(err).Warn("the datastore does not answer: everything stays as it is")
+		return nil // the watch may still work, and comes back by itself when the connection does
+	}
+	if page.Store != w.store || page.Revision < w.revision {
+		return fmt.Errorf("the datastore is at revision %d and was at %d before", page.Revision, w.revision)
+	}
+	return nil
+}
+
+// deliver hands what is pending to the consumer and waits until it is taken.
+func (w *watcher) deliver(ctx context.Context) error {
+	batch := Batch{Updates: w.pending, InSync: w.inSync, Revision: w.revision}
+	if w.view.changed {
+		batch.Invalid = maps.Clone(w.view.invalid)
+		w.view.changed = false
+	}
+	w.pending = nil
+	select {
+	case w.out <- batch:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
