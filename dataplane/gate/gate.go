@@ -1,0 +1,180 @@
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// TableName is the table's name, in the family inet.
+const TableName = "margay"
+
+// Rules are what the gate holds.
+type Rules struct {
+	Mark     uint32         // bits that our program sets on what it let pass
+	Prefixes []string       // an interface whose name begins so is a workload's
+	Names    []string       // and so are these
+	Ready    []int          // workload interfaces, by index, on which our program is attached
+	NAT      []netip.Prefix // pools with natOutgoing
+	Pools    []netip.Prefix // all pools
+	Gateway  netip.Addr     // stands for the host and is never really sent to
+}
+
+// normal is the same rules in an order that can be compared, without what is said twice.
+func (r Rules) normal() Rules {
+	sorted := func(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
+	r.Prefixes, r.Names = sorted(r.Prefixes), sorted(r.Names)
+	r.Prefixes = slices.DeleteFunc(r.Prefixes, func(p string) bool { return p == "" || len(p) >= unix.IFNAMSIZ })
+	r.Names = slices.DeleteFunc(r.Names, func(n string) bool { return n == "" || len(n) >= unix.IFNAMSIZ })
+	r.Ready = slices.Compact(slices.Sorted(slices.Values(r.Ready)))
+	r.NAT, r.Pools = sortedPrefixes(r.NAT), sortedPrefixes(r.Pools)
+	return r
+}
+
+func sortedPrefixes(list []netip.Prefix) []netip.Prefix {
+	return slices.Compact(slices.SortedFunc(slices.Values(list), func(a, b netip.Prefix) int {
+		if c := a.Addr().Compare(b.Addr()); c != 0 {
+			return c
+		}
+		return a.Bits() - b.Bits()
+	}))
+}
+
+// fixed compares what is not an element of a set.
+func (r Rules) fixed(o Rules) bool {
+	return r.Mark == o.Mark && r.Gateway == o.Gateway && slices.Equal(r.Prefixes, o.Prefixes) &&
+		slices.Equal(r.NAT, o.NAT) && slices.Equal(r.Pools, o.Pools)
+}
+
+func (r Rules) equal(o Rules) bool {
+	return r.fixed(o) && slices.Equal(r.Names, o.Names) && slices.Equal(r.Ready, o.Ready)
+}
+
+// Gate keeps the table of the calling thread's network namespace.
+type Gate struct {
+	inForce *Rules // nil: unknown
+}
+
+// Apply brings the rules into force: wholly or, after an error, not at all.
+func (g *Gate) Apply(rules Rules) error {
+	rules = rules.normal()
+	if g.inForce != nil && g.inForce.equal(rules) {
+		return nil
+	}
+	if g.inForce != nil && g.inForce.fixed(rules) && changeElements(*g.inForce, rules) == nil {
+		g.inForce = &rules
+		return nil
+	}
+	// Also when the elements could not be changed: somebody may have removed the table.
+	g.inForce = nil
+	if err := replace(rules); err != nil {
+		return err
+	}
+	g.inForce = &rules
+	return nil
+}
+
+// Check forgets what is in force when the table is no longer there, so that the next Apply makes it anew. It reports
+// whether the table is there.
+func (g *Gate) Check() (bool, error) {
+	there, err := Exists()
+	if err == nil && !there {
+		g.inForce = nil
+	}
+	return there, err
+}
+
+// InForce are the rules last applied; nil when that is unknown.
+func (g *Gate) InForce() *Rules { return g.inForce }
+
+// Exists reports whether the table is there, from this process or another.
+func Exists() (bool, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return false, explain(err)
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return false, explain(err)
+	}
+	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }), nil
+}
+
+// Remove removes the table. What was closed by it alone is open then.
+func Remove() error {
+	conn, err := nftables.New()
+	if err != nil {
+		return explain(err)
+	}
+	conn.DelTable(conn.AddTable(table())) // added first, for it may not be there
+	return explain(conn.Flush())
+}
+
+func table() *nftables.Table {
+	return &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+}
+
+// replace makes the whole table in one transaction, in place of the one that may be there.
+func replace(rules Rules) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return explain(err)
+	}
+	conn.DelTable(conn.AddTable(table()))
+	if err := build(conn, conn.AddTable(table()), rules); err != nil {
+		return explain(err)
+	}
+	return explain(conn.Flush())
+}
+
+// changeElements brings the sets from one state to another.
+func changeElements(from, to Rules) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	names, ready := sets(table())
+	err = errors.Join(
+		conn.SetDeleteElements(names, nameElements(without(from.Names, to.Names))),
+		conn.SetAddElements(names, nameElements(without(to.Names, from.Names))),
+		conn.SetDeleteElements(ready, indexElements(without(from.Ready, to.Ready))),
+		conn.SetAddElements(ready, indexElements(without(to.Ready, from.Ready))),
+	)
+	if err != nil {
+		return err
+	}
+	return conn.Flush()
+}
+
+// without returns the elements of a that are not in b.
+func without[T comparable](a, b []T) []T {
+	skip := map[T]struct{}{}
+	for _, e := range b {
+		skip[e] = struct{}{}
+	}
+	rest := map[T]struct{}{}
+	for _, e := range a {
+		if _, there := skip[e]; !there {
+			rest[e] = struct{}{}
+		}
+	}
+	return slices.Collect(maps.Keys(rest))
+}
+
+func explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("nftables table %s: not permitted: run as root, or with CAP_NET_ADMIN: %w", TableName, err)
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("nftables table %s: the kernel cannot make it: load the modules nf_tables and nft_masq, or build the kernel with them; until then "+
+			"new interfaces are open until their program is attached, and natOutgoing does not work: %w", TableName, err)
+	}
+	return fmt.Errorf("nftables table %s: %w", TableName, err)
+}
