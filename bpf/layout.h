@@ -123,6 +123,7 @@ enum iface_flag {
 	IFACE_ALLOW_IPIP = 1 << 3,
 	IFACE_TO_HOST = 1 << 4,	 /* the workload may reach this host once its egress policy allows */
 	IFACE_CLOSED = 1 << 5,	 /* broken or beyond a limit: drop everything, say why */
+	IFACE_LAYER3 = 1 << 6,	 /* its packets have no Ethernet header */
 };
 
 /* Written in one piece: this write is the commit of a policy change for the endpoint. */
@@ -140,3 +141,239 @@ struct source_key {
 	__u32 ifindex;
 	__u8 addr[16];
 };
+
+/* ---- packets ---- */
+
+enum packet_flag {
+	PACKET_IPV6 = 1 << 0,
+	PACKET_FIRST_FRAGMENT = 1 << 1,
+	PACKET_LATER_FRAGMENT = 1 << 2,
+	PACKET_ICMP_ERROR = 1 << 3, /* quotes a packet */
+	PACKET_TAGGED = 1 << 4,	    /* a VLAN tag, in the packet or beside it */
+	PACKET_TRACED = 1 << 5,	    /* part of a flow that can be answered with the roles swapped */
+	PACKET_ANSWER = 1 << 6,	    /* an ICMP answer: it tells by itself which way it goes */
+};
+
+/* What the rest of the program needs of a packet. Ports of an ICMP query: its identifier, twice. */
+struct packet {
+	__u8 src[16] __attribute__((aligned(8)));
+	__u8 dst[16] __attribute__((aligned(8)));
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 flags;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u32 seq;
+	__u32 ack;
+	__u32 length;
+	__u16 segments;
+	__u8 tcp_flags;
+	__u8 hop_limit;
+	__u32 fragment; /* identification of the fragmented packet */
+	__u16 l4;	/* offset of the transport header */
+	__u8 first_header; /* protocol as the fragment names it, before further extension headers */
+	__u8 unused;
+};
+
+/* ---- connections ---- */
+
+/* Both directions of a connection have this one key: the lesser end is `low`. */
+struct flow_key {
+	__u8 low[16] __attribute__((aligned(8)));
+	__u8 high[16] __attribute__((aligned(8)));
+	__be16 low_port;
+	__be16 high_port;
+	__u8 proto;
+	__u8 kind;   /* ICMP: type of the query */
+	__u8 asker;  /* ICMP queries: which end asks, so that two ends that use one identifier stay apart */
+	__u8 unused;
+};
+
+enum flow_state {
+	FLOW_TCP_OPENING,
+	FLOW_TCP_ESTABLISHED,
+	FLOW_TCP_FINS,
+	FLOW_TCP_RESET,
+	FLOW_UDP,
+	FLOW_ICMP,
+	FLOW_GENERIC,
+	FLOW_STATES,
+};
+
+enum flow_flag {
+	FLOW_LOW_OPENED = 1 << 0, /* the end `low` sent the first packet */
+	FLOW_ANSWERED = 1 << 1,
+	FLOW_PROVEN = 1 << 2,
+	FLOW_OPENER_FIN = 1 << 3,
+	FLOW_REPLIER_FIN = 1 << 4,
+};
+
+enum leg_way {
+	LEG_NONE,
+	LEG_FROM_OPENER, /* approved for packets from the opener; answers may pass the other way */
+	LEG_FROM_REPLIER,
+};
+
+/*
+ * A connection has a leg on each side of this host. A hook looks at its own leg only: an approval never holds for
+ * another endpoint, interface or stage, nor after the epoch has advanced.
+ */
+struct leg {
+	__u64 endpoint;
+	__u64 epoch;
+	__u64 rule;
+	__u32 ifindex;
+	__u8 stage; /* STAGES: born here on the way to a workload */
+	__u8 way;
+	__u8 to_host; /* a workload that speaks to this host */
+	__u8 unused;
+	__u64 packets[2]; /* from the opener, from the replier */
+	__u64 bytes[2];
+};
+
+enum leg_side {
+	LEG_OPENER,  /* the side of the host where the opener is */
+	LEG_REPLIER,
+	LEGS,
+};
+
+struct flow {
+	__u64 seen;    /* coarse monotonic clock, nanoseconds */
+	__u64 created;
+	__u64 tag;     /* of the key: an element may be recycled under a reader */
+	__u32 answer;  /* TCP: sequence number of the replier, until proven */
+	__u8 state;
+	__u8 flags;
+	__u8 unused[2];
+	struct leg legs[LEGS];
+};
+
+enum flow_tables {
+	FLOW_TABLES_ONE,   /* the old tables are not in use */
+	FLOW_TABLES_SWAP,  /* some links still run a program that knows only the old ones: work there */
+	FLOW_TABLES_DRAIN, /* work in the new ones, hits in the old ones move */
+};
+
+enum log_level {
+	LOG_RULES, /* Log rules only */
+	LOG_DROPS, /* and each packet dropped, each flow ended */
+	LOG_VERDICTS, /* and each flow allowed */
+};
+
+struct settings {
+	__u64 timeout[FLOW_STATES]; /* nanoseconds */
+	__u32 mark;		    /* set on packets of workloads that passed */
+	__u32 log_level;
+	__u32 revoke;		    /* a flow that policy no longer allows ends now */
+	__u32 tables;
+};
+
+/* What the agent gives to a run of `sweep`, and gets back. */
+struct sweep_result {
+	__u64 now; /* coarse monotonic clock, nanoseconds */
+	__u64 removed;
+	__u64 left;
+};
+
+/* Ports of a fragmented packet for its later fragments. */
+struct fragment_key {
+	__u8 src[16] __attribute__((aligned(8)));
+	__u8 dst[16] __attribute__((aligned(8)));
+	__u32 id;
+	__u32 ifindex;
+	__u32 proto;
+	__u32 egress;
+};
+
+struct fragment {
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 flags;
+};
+
+/* ---- verdicts ---- */
+
+enum reason {
+	REASON_NONE,
+	/* passed */
+	REASON_PASS_FLOW,
+	REASON_PASS_POLICY,
+	REASON_PASS_NO_POLICY,
+	REASON_PASS_END_OF_FORWARD,
+	REASON_PASS_UNTRACKED,
+	REASON_PASS_RELATED,
+	REASON_PASS_NEIGHBOUR,
+	REASON_PASS_NOT_IP,
+	REASON_PASS_FROM_HOST,
+	REASON_PASS_UNPARSED,
+	/* dropped */
+	REASON_DROP_POLICY,
+	REASON_DROP_END_OF_POLICY,
+	REASON_DROP_REVOKED,
+	REASON_DROP_CONTINUATIONS,
+	REASON_DROP_NO_POLICY,
+	REASON_DROP_NO_INTERFACE,
+	REASON_DROP_CLOSED,
+	REASON_DROP_TO_HOST,
+	REASON_DROP_SOURCE,
+	REASON_DROP_MAC,
+	REASON_DROP_TAGGED,
+	REASON_DROP_NOT_IP,
+	REASON_DROP_ARP,
+	REASON_DROP_NEIGHBOUR,
+	REASON_DROP_ROUTER,
+	REASON_DROP_TUNNEL,
+	REASON_DROP_MALFORMED,
+	REASON_DROP_HEADER_CHAIN,
+	REASON_DROP_MAPPED,
+	REASON_DROP_FRAGMENT,
+	REASON_DROP_TINY_FRAGMENT,
+	/* beside a verdict */
+	REASON_NOTE_FLOWS_FULL,
+	REASON_NOTE_FLOW_NOT_STORED,
+	REASON_NOTE_EVENT_LOST,
+	REASONS,
+};
+
+struct hits {
+	__u64 packets;
+	__u64 bytes;
+};
+
+enum event_kind {
+	EVENT_DROP,
+	EVENT_ALLOW, /* a new flow */
+	EVENT_LOG,   /* a Log rule matched */
+};
+
+struct event {
+	__u64 time; /* coarse monotonic clock, nanoseconds */
+	__u64 rule;
+	__u64 endpoint;
+	struct packet packet;
+	__u32 ifindex;
+	__u8 kind;
+	__u8 reason;
+	__u8 stage;
+	__u8 egress;
+};
+
+/* The judgement of the last packet, kept for tests and explanations only. */
+struct judged {
+	__u64 rule;
+	__u32 reason;
+	__u32 stage;
+};
+
+/* A packet that `classify_only` judges. */
+struct probe {
+	struct packet packet;
+	__u32 mask;
+	__u32 unused;
+};
+
+#define MAX_CONTINUATIONS 8

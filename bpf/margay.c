@@ -1,28 +1,381 @@
 //go:build ignore
 
 // SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
-#include "layout.h"
+/*
+ * The program that judges packets. Policy is data: nothing here changes when a policy does.
+ *
+ *   parse.h     bytes -> struct packet
+ *   guard.h     what a workload may send at all
+ *   classify.h  the first rule that matches
+ *   flow.h      connections
+ *   judge.h     stages, approval of connections
+ *   verdict.h   verdicts, counters, events
+ */
+#include "judge.h"
 
-struct slot *unused_slot __attribute__((unused));
-struct vector *unused_vector __attribute__((unused));
-struct chunk_word *unused_chunk_word __attribute__((unused));
-struct chunk *unused_chunk __attribute__((unused));
-struct wild *unused_wild __attribute__((unused));
-struct address_class *unused_address_class __attribute__((unused));
-struct net_key *unused_net_key __attribute__((unused));
-struct point_page *unused_point_page __attribute__((unused));
-struct iface *unused_iface __attribute__((unused));
-struct source_key *unused_source_key __attribute__((unused));
-enum dimension *unused_dimension __attribute__((unused));
-enum action *unused_action __attribute__((unused));
-enum service_base *unused_service_base __attribute__((unused));
-enum stage *unused_stage __attribute__((unused));
-enum iface_flag *unused_iface_flag __attribute__((unused));
+static __always_inline bool load_iface(__u32 ifindex, struct iface *iface)
+{
+	struct iface *i;
+	int try;
+
+#pragma unroll
+	for (try = 0; try < 3; try++) {
+		i = bpf_map_lookup_elem(&interfaces, &ifindex);
+		if (!i)
+			break;
+		*iface = *i;
+		barrier();
+		if (READ_ONCE(i->ifindex) == ifindex && iface->ifindex == ifindex)
+			return true;
+	}
+	__builtin_memset(iface, 0, sizeof(*iface));
+	iface->ifindex = ifindex;
+	return false;
+}
+
+static __always_inline bool has_policy(const struct iface *i)
+{
+	return i->mask[0] | i->mask[1] | i->mask[2] | i->mask[3] | i->mask[4] | i->mask[5] | i->mask[6];
+}
+
+/* ---- fragments ---- */
+
+static __always_inline void fragment_key_of(struct fragment_key *key, const struct job *job)
+{
+	const struct packet *p = &job->packet;
+
+	__builtin_memcpy(key->src, p->src, 16);
+	__builtin_memcpy(key->dst, p->dst, 16);
+	key->id = p->fragment;
+	key->ifindex = job->iface.ifindex;
+	key->proto = p->first_header;
+	key->egress = job->egress;
+}
+
+__noinline int remember_fragment(struct job *job)
+{
+	struct fragment_key key;
+	struct fragment f = {};
+	struct packet *p;
+
+	if (!job)
+		return 0;
+	p = &job->packet;
+	fragment_key_of(&key, job);
+	f.sport = p->sport;
+	f.dport = p->dport;
+	f.proto = p->proto;
+	f.icmp_type = p->icmp_type;
+	f.icmp_code = p->icmp_code;
+	f.flags = p->flags & (PACKET_ICMP_ERROR | PACKET_TRACED | PACKET_ANSWER);
+	bpf_map_update_elem(&fragments, &key, &f, BPF_ANY);
+	return 0;
+}
+
+/* Gives a later fragment the ports of its packet. False if the first one was not seen, or did not pass. */
+__noinline int recall_fragment(struct job *job)
+{
+	struct fragment_key key;
+	struct fragment *f;
+	struct packet *p;
+
+	if (!job)
+		return 0;
+	p = &job->packet;
+	fragment_key_of(&key, job);
+	f = bpf_map_lookup_elem(&fragments, &key);
+	if (!f)
+		return 0;
+	p->sport = f->sport;
+	p->dport = f->dport;
+	p->proto = f->proto;
+	p->icmp_type = f->icmp_type;
+	p->icmp_code = f->icmp_code;
+	p->flags |= f->flags;
+	return 1;
+}
+
+static __always_inline int pass_flow(struct __sk_buff *skb, struct job *job, __u32 reason)
+{
+	if (job->packet.flags & PACKET_FIRST_FRAGMENT)
+		remember_fragment(job);
+	return pass(skb, job, reason);
+}
+
+/* ---- connections ---- */
+
+enum related {
+	RELATED_NOT,
+	RELATED_CURRENT,
+	RELATED_STALE, /* the leg, in scratch, has to be judged again */
+};
+
+/*
+ * An ICMP error belongs to the connection it quotes, if that quotes what was sent by the error's destination. It
+ * passes on the leg of that connection and changes nothing there.
+ */
+__noinline int find_related(struct __sk_buff *skb, struct job *job)
+{
+	struct scratch *scratch = scratch_here();
+	struct settings *s = settings_now();
+	struct track t;
+	struct leg *leg;
+
+	if (!job || !scratch || !s || !parse_quoted(skb, &job->packet, &scratch->quoted))
+		return RELATED_NOT;
+	if (!same_address(scratch->quoted.src, job->packet.dst))
+		return RELATED_NOT;
+	track_key(&t, &scratch->quoted);
+	t.now = bpf_ktime_get_coarse_ns();
+	find_flow(&t, s);
+	if (!t.flow)
+		return RELATED_NOT;
+	/* The error goes the other way than the packet it quotes. */
+	leg = &t.flow->legs[(!t.reply ^ job->egress) & 1];
+	if (!is_own(leg, job) || t.flow->tag != tag_of(&t.key))
+		return RELATED_NOT;
+	job->rule = leg->rule;
+	if (leg->epoch == job->epoch || !s->revoke)
+		return RELATED_CURRENT;
+	scratch->flow.legs[0] = *leg;
+	scratch->quoted_way = t.reply ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
+	return RELATED_STALE;
+}
+
+static __always_inline bool is_related(struct __sk_buff *skb, struct job *job)
+{
+	struct scratch *scratch = scratch_here();
+	int result = find_related(skb, job);
+
+	if (result != RELATED_STALE || !scratch)
+		return result == RELATED_CURRENT;
+	scratch->saved = job->packet;
+	job->packet = scratch->quoted;
+	result = judge_again(job, &scratch->flow.legs[0], scratch->quoted_way);
+	job->packet = scratch->saved;
+	return result == JUDGE_ALLOW;
+}
+
+/* The flow has lost its permission, and ends here. */
+static __always_inline int revoke(struct job *job, struct track *t, const struct settings *s)
+{
+	forget(&t->key, s->tables);
+	if (job->reason != REASON_DROP_TO_HOST)
+		job->reason = REASON_DROP_REVOKED;
+	return drop(job, job->reason);
+}
+
+/* A packet without a current approval at this hook. */
+static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, struct track *t, struct leg *leg,
+				      const struct settings *s, __u8 way)
+{
+	bool approved = leg && leg->way != LEG_NONE && !is_syn(&job->packet);
+	__u8 leg_way = way;
+	int result;
+
+	if (approved && is_own(leg, job) && is_same_stage(leg, job, way)) {
+		leg_way = leg->way;
+		result = judge_again(job, leg, way);
+		if (result != JUDGE_ALLOW)
+			return revoke(job, t, s);
+	} else if (approved && leg->way != way) {
+		leg_way = leg->way;
+		result = judge_elsewhere(job, leg);
+	} else {
+		result = judge_new(skb, job);
+	}
+	if (result != JUDGE_ALLOW)
+		return drop(job, job->reason);
+	if (job->packet.flags & PACKET_ICMP_ERROR)
+		return pass_flow(skb, job, job->reason);
+	approve(job, t, s, leg_way);
+	if (s->log_level >= LOG_VERDICTS)
+		emit(job, EVENT_ALLOW);
+	return pass_flow(skb, job, job->reason);
+}
+
+static __always_inline int track(struct __sk_buff *skb, struct job *job)
+{
+	struct settings *s = settings_now();
+	struct leg *leg = NULL;
+	struct track t;
+	__u8 way;
+
+	if (!s)
+		return drop(job, REASON_DROP_CLOSED);
+	if ((job->packet.flags & PACKET_ICMP_ERROR) && is_related(skb, job))
+		return pass_flow(skb, job, REASON_PASS_RELATED);
+	track_key(&t, &job->packet);
+	t.now = bpf_ktime_get_coarse_ns();
+	find_flow(&t, s);
+	way = t.reply ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
+	if (t.flow) {
+		leg = &t.flow->legs[(t.reply ^ job->egress) & 1];
+		if (is_own(leg, job) && (leg->epoch == job->epoch || !s->revoke) && is_same_stage(leg, job, way) &&
+		    !is_syn(&job->packet) && t.flow->tag == tag_of(&t.key)) {
+			job->rule = leg->rule;
+			job->stage = leg->stage;
+			advance(&t, leg, &job->packet, s->tables);
+			return pass_flow(skb, job, REASON_PASS_FLOW);
+		}
+	}
+	return judge_flow(skb, job, &t, leg, s, way);
+}
+
+/* ---- hooks ---- */
+
+/* What is neither IP nor readable. */
+static __always_inline int handle_other(struct __sk_buff *skb, struct job *job, int parsed)
+{
+	bool workload = is_workload(job);
+
+	if (parsed == PARSED_ARP)
+		return pass(skb, job, REASON_PASS_NEIGHBOUR);
+	if (parsed == PARSED_OTHER)
+		return workload ? drop(job, REASON_DROP_NOT_IP) : pass(skb, job, REASON_PASS_NOT_IP);
+	if (workload || has_policy(&job->iface))
+		return drop(job, parsed - PARSED_BAD);
+	return pass(skb, job, REASON_PASS_UNPARSED);
+}
+
+/* The untracked stage comes before connections and knows none. */
+static __always_inline int judge_untracked(struct job *job)
+{
+	__u32 stage = job->egress ? STAGE_UNTRACKED_OUT : STAGE_UNTRACKED_IN;
+	__u32 mask = job->iface.mask[stage];
+
+	if (!mask || is_workload(job))
+		return JUDGE_UNDECIDED;
+	job->stage = stage;
+	return classify(job, mask);
+}
+
+static __always_inline int handle_ip(struct __sk_buff *skb, struct job *job)
+{
+	int result;
+
+	if (!is_workload(job) && !has_policy(&job->iface))
+		return pass(skb, job, REASON_PASS_NO_POLICY);
+	if ((!is_workload(job) || job->egress) && is_neighbour_message(&job->packet))
+		return pass(skb, job, REASON_PASS_NEIGHBOUR);
+	result = judge_untracked(job);
+	if (result == JUDGE_ALLOW)
+		return pass_flow(skb, job, REASON_PASS_UNTRACKED);
+	if (result == JUDGE_DENY)
+		return drop(job, job->reason);
+	return track(skb, job);
+}
+
+/* One packet at one hook. */
+static __always_inline int handle(struct __sk_buff *skb, bool egress)
+{
+	struct job job;
+	__u32 zero = 0;
+	__u64 *now;
+	bool known;
+	int parsed, reason;
+
+	known = load_iface(skb->ifindex, &job.iface);
+	job.rule = 0;
+	job.reason = REASON_NONE;
+	job.egress = egress;
+	job.stage = 0;
+	job.to_host = 0;
+	job.born_here = egress && skb->ingress_ifindex == 0;
+	now = bpf_map_lookup_elem(&epoch, &zero);
+	job.epoch = now ? READ_ONCE(*now) : 0;
+	parsed = parse(skb, &job.packet, job.iface.flags);
+	if (!known)
+		return drop(&job, REASON_DROP_NO_INTERFACE);
+	if (job.iface.flags & IFACE_CLOSED)
+		return drop(&job, REASON_DROP_CLOSED);
+	if (is_workload(&job) && !egress && parsed <= PARSED_ARP) {
+		if ((job.packet.flags & PACKET_LATER_FRAGMENT) && !recall_fragment(&job))
+			return drop(&job, REASON_DROP_FRAGMENT);
+		reason = guard(skb, &job, parsed);
+		if (reason == REASON_PASS_NEIGHBOUR)
+			return pass(skb, &job, reason);
+		if (reason)
+			return drop(&job, reason);
+	} else if (parsed != PARSED_IP) {
+		return handle_other(skb, &job, parsed);
+	} else if ((job.packet.flags & PACKET_LATER_FRAGMENT) && !recall_fragment(&job) &&
+		   (is_workload(&job) || has_policy(&job.iface))) {
+		return drop(&job, REASON_DROP_FRAGMENT);
+	}
+	return handle_ip(skb, &job);
+}
 
 SEC("tcx/ingress")
 int ingress(struct __sk_buff *skb)
 {
-	return -1;
+	return handle(skb, false);
+}
+
+SEC("tcx/egress")
+int egress(struct __sk_buff *skb)
+{
+	return handle(skb, true);
+}
+
+/* ---- run by the agent ---- */
+
+struct sweep_run {
+	__u64 now;
+	__u64 removed;
+	__u64 left;
+};
+
+static long sweep_flow(void *map, const void *key, struct flow *f, struct sweep_run *run)
+{
+	struct settings *s = settings_now();
+
+	if (!s || !expired(f, s, run->now)) {
+		run->left++;
+		return 0;
+	}
+	bpf_map_delete_elem(map, key);
+	run->removed++;
+	return 0;
+}
+
+/* Deletes connections that have expired. They count as absent before that already; this frees the memory. */
+SEC("syscall")
+int sweep(struct sweep_result *result)
+{
+	struct sweep_run run = {.now = result->now};
+
+	bpf_for_each_map_elem(&flows, sweep_flow, &run, 0);
+	bpf_for_each_map_elem(&flows_new, sweep_flow, &run, 0);
+	bpf_for_each_map_elem(&flows_old, sweep_flow, &run, 0);
+	bpf_for_each_map_elem(&flows_new_old, sweep_flow, &run, 0);
+	result->removed = run.removed;
+	result->left = run.left;
+	return 0;
+}
+
+/* What every measurement is net of. */
+SEC("tcx/ingress")
+int noop(struct __sk_buff *skb)
+{
+	return TCX_NEXT;
+}
+
+/* Judges the packet in `probes` by the mask beside it: the classifier without the rest. */
+SEC("tcx/ingress")
+int classify_only(struct __sk_buff *skb)
+{
+	struct job job = {};
+	__u32 zero = 0;
+	struct probe *probe = bpf_map_lookup_elem(&probes, &zero);
+	int result;
+
+	if (!probe)
+		return -1;
+	job.packet = probe->packet;
+	result = classify(&job, probe->mask);
+	remember_last(&job);
+	return result;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

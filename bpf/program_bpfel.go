@@ -22,6 +22,11 @@ const (
 	programActionACTION_LOG   programAction = 4
 )
 
+type programAddress struct {
+	_    structs.HostLayout
+	Addr [16]uint8
+}
+
 type programAddressClass struct {
 	_      structs.HostLayout
 	Addr   [16]uint8
@@ -50,6 +55,108 @@ const (
 	programDimensionDIMS            programDimension = 4
 )
 
+type programEvent struct {
+	_        structs.HostLayout
+	Time     uint64
+	Rule     uint64
+	Endpoint uint64
+	Packet   programPacket
+	Ifindex  uint32
+	Kind     uint8
+	Reason   uint8
+	Stage    uint8
+	Egress   uint8
+}
+
+type programEventKind uint32
+
+const (
+	programEventKindEVENT_DROP  programEventKind = 0
+	programEventKindEVENT_ALLOW programEventKind = 1
+	programEventKindEVENT_LOG   programEventKind = 2
+)
+
+type programFlow struct {
+	_       structs.HostLayout
+	Seen    uint64
+	Created uint64
+	Tag     uint64
+	Answer  uint32
+	State   uint8
+	Flags   uint8
+	Unused  [2]uint8
+	Legs    [2]programLeg
+}
+
+type programFlowFlag uint32
+
+const (
+	programFlowFlagFLOW_LOW_OPENED  programFlowFlag = 1
+	programFlowFlagFLOW_ANSWERED    programFlowFlag = 2
+	programFlowFlagFLOW_PROVEN      programFlowFlag = 4
+	programFlowFlagFLOW_OPENER_FIN  programFlowFlag = 8
+	programFlowFlagFLOW_REPLIER_FIN programFlowFlag = 16
+)
+
+type programFlowKey struct {
+	_        structs.HostLayout
+	Low      [16]uint8
+	High     [16]uint8
+	LowPort  uint16
+	HighPort uint16
+	Proto    uint8
+	Kind     uint8
+	Asker    uint8
+	Unused   uint8
+}
+
+type programFlowState uint32
+
+const (
+	programFlowStateFLOW_TCP_OPENING     programFlowState = 0
+	programFlowStateFLOW_TCP_ESTABLISHED programFlowState = 1
+	programFlowStateFLOW_TCP_FINS        programFlowState = 2
+	programFlowStateFLOW_TCP_RESET       programFlowState = 3
+	programFlowStateFLOW_UDP             programFlowState = 4
+	programFlowStateFLOW_ICMP            programFlowState = 5
+	programFlowStateFLOW_GENERIC         programFlowState = 6
+	programFlowStateFLOW_STATES          programFlowState = 7
+)
+
+type programFlowTables uint32
+
+const (
+	programFlowTablesFLOW_TABLES_ONE   programFlowTables = 0
+	programFlowTablesFLOW_TABLES_SWAP  programFlowTables = 1
+	programFlowTablesFLOW_TABLES_DRAIN programFlowTables = 2
+)
+
+type programFragment struct {
+	_        structs.HostLayout
+	Sport    uint16
+	Dport    uint16
+	Proto    uint8
+	IcmpType uint8
+	IcmpCode uint8
+	Flags    uint8
+}
+
+type programFragmentKey struct {
+	_       structs.HostLayout
+	Src     [16]uint8
+	Dst     [16]uint8
+	Id      uint32
+	Ifindex uint32
+	Proto   uint32
+	Egress  uint32
+}
+
+type programHits struct {
+	_       structs.HostLayout
+	Packets uint64
+	Bytes   uint64
+}
+
 type programIface struct {
 	_        structs.HostLayout
 	Endpoint uint64
@@ -69,6 +176,52 @@ const (
 	programIfaceFlagIFACE_ALLOW_IPIP  programIfaceFlag = 8
 	programIfaceFlagIFACE_TO_HOST     programIfaceFlag = 16
 	programIfaceFlagIFACE_CLOSED      programIfaceFlag = 32
+	programIfaceFlagIFACE_LAYER3      programIfaceFlag = 64
+)
+
+type programJudged struct {
+	_      structs.HostLayout
+	Rule   uint64
+	Reason uint32
+	Stage  uint32
+}
+
+type programLeg struct {
+	_        structs.HostLayout
+	Endpoint uint64
+	Epoch    uint64
+	Rule     uint64
+	Ifindex  uint32
+	Stage    uint8
+	Way      uint8
+	ToHost   uint8
+	Unused   uint8
+	Packets  [2]uint64
+	Bytes    [2]uint64
+}
+
+type programLegSide uint32
+
+const (
+	programLegSideLEG_OPENER  programLegSide = 0
+	programLegSideLEG_REPLIER programLegSide = 1
+	programLegSideLEGS        programLegSide = 2
+)
+
+type programLegWay uint32
+
+const (
+	programLegWayLEG_NONE         programLegWay = 0
+	programLegWayLEG_FROM_OPENER  programLegWay = 1
+	programLegWayLEG_FROM_REPLIER programLegWay = 2
+)
+
+type programLogLevel uint32
+
+const (
+	programLogLevelLOG_RULES    programLogLevel = 0
+	programLogLevelLOG_DROPS    programLogLevel = 1
+	programLogLevelLOG_VERDICTS programLogLevel = 2
 )
 
 type programNetKey struct {
@@ -77,9 +230,99 @@ type programNetKey struct {
 	Addr      [16]uint8
 }
 
+type programPacket struct {
+	_           structs.HostLayout
+	Src         [16]uint8
+	Dst         [16]uint8
+	Sport       uint16
+	Dport       uint16
+	Proto       uint8
+	Flags       uint8
+	IcmpType    uint8
+	IcmpCode    uint8
+	Seq         uint32
+	Ack         uint32
+	Length      uint32
+	Segments    uint16
+	TcpFlags    uint8
+	HopLimit    uint8
+	Fragment    uint32
+	L4          uint16
+	FirstHeader uint8
+	Unused      uint8
+}
+
+type programPacketFlag uint32
+
+const (
+	programPacketFlagPACKET_IPV6           programPacketFlag = 1
+	programPacketFlagPACKET_FIRST_FRAGMENT programPacketFlag = 2
+	programPacketFlagPACKET_LATER_FRAGMENT programPacketFlag = 4
+	programPacketFlagPACKET_ICMP_ERROR     programPacketFlag = 8
+	programPacketFlagPACKET_TAGGED         programPacketFlag = 16
+	programPacketFlagPACKET_TRACED         programPacketFlag = 32
+	programPacketFlagPACKET_ANSWER         programPacketFlag = 64
+)
+
 type programPointPage struct {
 	_      structs.HostLayout
 	Vector [256]uint32
+}
+
+type programProbe struct {
+	_      structs.HostLayout
+	Packet programPacket
+	Mask   uint32
+	Unused uint32
+}
+
+type programReason uint32
+
+const (
+	programReasonREASON_NONE                 programReason = 0
+	programReasonREASON_PASS_FLOW            programReason = 1
+	programReasonREASON_PASS_POLICY          programReason = 2
+	programReasonREASON_PASS_NO_POLICY       programReason = 3
+	programReasonREASON_PASS_END_OF_FORWARD  programReason = 4
+	programReasonREASON_PASS_UNTRACKED       programReason = 5
+	programReasonREASON_PASS_RELATED         programReason = 6
+	programReasonREASON_PASS_NEIGHBOUR       programReason = 7
+	programReasonREASON_PASS_NOT_IP          programReason = 8
+	programReasonREASON_PASS_FROM_HOST       programReason = 9
+	programReasonREASON_PASS_UNPARSED        programReason = 10
+	programReasonREASON_DROP_POLICY          programReason = 11
+	programReasonREASON_DROP_END_OF_POLICY   programReason = 12
+	programReasonREASON_DROP_REVOKED         programReason = 13
+	programReasonREASON_DROP_CONTINUATIONS   programReason = 14
+	programReasonREASON_DROP_NO_POLICY       programReason = 15
+	programReasonREASON_DROP_NO_INTERFACE    programReason = 16
+	programReasonREASON_DROP_CLOSED          programReason = 17
+	programReasonREASON_DROP_TO_HOST         programReason = 18
+	programReasonREASON_DROP_SOURCE          programReason = 19
+	programReasonREASON_DROP_MAC             programReason = 20
+	programReasonREASON_DROP_TAGGED          programReason = 21
+	programReasonREASON_DROP_NOT_IP          programReason = 22
+	programReasonREASON_DROP_ARP             programReason = 23
+	programReasonREASON_DROP_NEIGHBOUR       programReason = 24
+	programReasonREASON_DROP_ROUTER          programReason = 25
+	programReasonREASON_DROP_TUNNEL          programReason = 26
+	programReasonREASON_DROP_MALFORMED       programReason = 27
+	programReasonREASON_DROP_HEADER_CHAIN    programReason = 28
+	programReasonREASON_DROP_MAPPED          programReason = 29
+	programReasonREASON_DROP_FRAGMENT        programReason = 30
+	programReasonREASON_DROP_TINY_FRAGMENT   programReason = 31
+	programReasonREASON_NOTE_FLOWS_FULL      programReason = 32
+	programReasonREASON_NOTE_FLOW_NOT_STORED programReason = 33
+	programReasonREASON_NOTE_EVENT_LOST      programReason = 34
+	programReasonREASONS                     programReason = 35
+)
+
+type programScratch struct {
+	_         structs.HostLayout
+	Flow      programFlow
+	Quoted    programPacket
+	Saved     programPacket
+	QuotedWay uint64
 }
 
 type programServiceBase uint32
@@ -96,6 +339,15 @@ const (
 	programServiceBaseSOURCE_PORT_NONE programServiceBase = 262144
 	programServiceBaseSOURCE_PORTS     programServiceBase = 262145
 )
+
+type programSettings struct {
+	_        structs.HostLayout
+	Timeout  [7]uint64
+	Mark     uint32
+	LogLevel uint32
+	Revoke   uint32
+	Tables   uint32
+}
 
 type programSlot struct {
 	_      structs.HostLayout
@@ -124,6 +376,13 @@ const (
 	programStageSTAGES              programStage = 7
 )
 
+type programSweepResult struct {
+	_       structs.HostLayout
+	Now     uint64
+	Removed uint64
+	Left    uint64
+}
+
 type programVector struct {
 	_       structs.HostLayout
 	Summary uint64
@@ -141,22 +400,38 @@ type programWild struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	programProgIngress           = "ingress"
-	programVarUnusedAction       = "unused_action"
-	programVarUnusedAddressClass = "unused_address_class"
-	programVarUnusedChunk        = "unused_chunk"
-	programVarUnusedChunkWord    = "unused_chunk_word"
-	programVarUnusedDimension    = "unused_dimension"
-	programVarUnusedIface        = "unused_iface"
-	programVarUnusedIfaceFlag    = "unused_iface_flag"
-	programVarUnusedNetKey       = "unused_net_key"
-	programVarUnusedPointPage    = "unused_point_page"
-	programVarUnusedServiceBase  = "unused_service_base"
-	programVarUnusedSlot         = "unused_slot"
-	programVarUnusedSourceKey    = "unused_source_key"
-	programVarUnusedStage        = "unused_stage"
-	programVarUnusedVector       = "unused_vector"
-	programVarUnusedWild         = "unused_wild"
+	programMapChunks        = "chunks"
+	programMapConfig        = "config"
+	programMapEpoch         = "epoch"
+	programMapEvents        = "events"
+	programMapFlows         = "flows"
+	programMapFlowsNew      = "flows_new"
+	programMapFlowsNewOld   = "flows_new_old"
+	programMapFlowsOld      = "flows_old"
+	programMapFragments     = "fragments"
+	programMapHosts         = "hosts"
+	programMapInterfaces    = "interfaces"
+	programMapLast          = "last"
+	programMapLocals        = "locals"
+	programMapNets          = "nets"
+	programMapProbes        = "probes"
+	programMapReasons       = "reasons"
+	programMapRuleHits      = "rule_hits"
+	programMapScratches     = "scratches"
+	programMapServices      = "services"
+	programMapSlots         = "slots"
+	programMapSourcePorts   = "source_ports"
+	programMapSources       = "sources"
+	programMapVectors       = "vectors"
+	programMapWilds         = "wilds"
+	programProgClassifyOnly = "classify_only"
+	programProgEgress       = "egress"
+	programProgIngress      = "ingress"
+	programProgNoop         = "noop"
+	programProgSweep        = "sweep"
+	programVarBlocks        = "blocks"
+	programVarNames         = "names"
+	programVarTesting       = "testing"
 )
 
 // loadProgram returns the embedded CollectionSpec for program.
@@ -201,34 +476,50 @@ type programSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programProgramSpecs struct {
-	Ingress *ebpf.ProgramSpec `ebpf:"ingress"`
+	ClassifyOnly *ebpf.ProgramSpec `ebpf:"classify_only"`
+	Egress       *ebpf.ProgramSpec `ebpf:"egress"`
+	Ingress      *ebpf.ProgramSpec `ebpf:"ingress"`
+	Noop         *ebpf.ProgramSpec `ebpf:"noop"`
+	Sweep        *ebpf.ProgramSpec `ebpf:"sweep"`
 }
 
 // programMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programMapSpecs struct {
+	Chunks      *ebpf.MapSpec `ebpf:"chunks"`
+	Config      *ebpf.MapSpec `ebpf:"config"`
+	Epoch       *ebpf.MapSpec `ebpf:"epoch"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	FlowsNew    *ebpf.MapSpec `ebpf:"flows_new"`
+	FlowsNewOld *ebpf.MapSpec `ebpf:"flows_new_old"`
+	FlowsOld    *ebpf.MapSpec `ebpf:"flows_old"`
+	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
+	Hosts       *ebpf.MapSpec `ebpf:"hosts"`
+	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
+	Last        *ebpf.MapSpec `ebpf:"last"`
+	Locals      *ebpf.MapSpec `ebpf:"locals"`
+	Nets        *ebpf.MapSpec `ebpf:"nets"`
+	Probes      *ebpf.MapSpec `ebpf:"probes"`
+	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
+	RuleHits    *ebpf.MapSpec `ebpf:"rule_hits"`
+	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
+	Services    *ebpf.MapSpec `ebpf:"services"`
+	Slots       *ebpf.MapSpec `ebpf:"slots"`
+	SourcePorts *ebpf.MapSpec `ebpf:"source_ports"`
+	Sources     *ebpf.MapSpec `ebpf:"sources"`
+	Vectors     *ebpf.MapSpec `ebpf:"vectors"`
+	Wilds       *ebpf.MapSpec `ebpf:"wilds"`
 }
 
 // programVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programVariableSpecs struct {
-	UnusedAction       *ebpf.VariableSpec `ebpf:"unused_action"`
-	UnusedAddressClass *ebpf.VariableSpec `ebpf:"unused_address_class"`
-	UnusedChunk        *ebpf.VariableSpec `ebpf:"unused_chunk"`
-	UnusedChunkWord    *ebpf.VariableSpec `ebpf:"unused_chunk_word"`
-	UnusedDimension    *ebpf.VariableSpec `ebpf:"unused_dimension"`
-	UnusedIface        *ebpf.VariableSpec `ebpf:"unused_iface"`
-	UnusedIfaceFlag    *ebpf.VariableSpec `ebpf:"unused_iface_flag"`
-	UnusedNetKey       *ebpf.VariableSpec `ebpf:"unused_net_key"`
-	UnusedPointPage    *ebpf.VariableSpec `ebpf:"unused_point_page"`
-	UnusedServiceBase  *ebpf.VariableSpec `ebpf:"unused_service_base"`
-	UnusedSlot         *ebpf.VariableSpec `ebpf:"unused_slot"`
-	UnusedSourceKey    *ebpf.VariableSpec `ebpf:"unused_source_key"`
-	UnusedStage        *ebpf.VariableSpec `ebpf:"unused_stage"`
-	UnusedVector       *ebpf.VariableSpec `ebpf:"unused_vector"`
-	UnusedWild         *ebpf.VariableSpec `ebpf:"unused_wild"`
+	Blocks  *ebpf.VariableSpec `ebpf:"blocks"`
+	Names   *ebpf.VariableSpec `ebpf:"names"`
+	Testing *ebpf.VariableSpec `ebpf:"testing"`
 }
 
 // programObjects contains all objects after they have been loaded into the kernel.
@@ -251,43 +542,88 @@ func (o *programObjects) Close() error {
 //
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programMaps struct {
+	Chunks      *ebpf.Map `ebpf:"chunks"`
+	Config      *ebpf.Map `ebpf:"config"`
+	Epoch       *ebpf.Map `ebpf:"epoch"`
+	Events      *ebpf.Map `ebpf:"events"`
+	Flows       *ebpf.Map `ebpf:"flows"`
+	FlowsNew    *ebpf.Map `ebpf:"flows_new"`
+	FlowsNewOld *ebpf.Map `ebpf:"flows_new_old"`
+	FlowsOld    *ebpf.Map `ebpf:"flows_old"`
+	Fragments   *ebpf.Map `ebpf:"fragments"`
+	Hosts       *ebpf.Map `ebpf:"hosts"`
+	Interfaces  *ebpf.Map `ebpf:"interfaces"`
+	Last        *ebpf.Map `ebpf:"last"`
+	Locals      *ebpf.Map `ebpf:"locals"`
+	Nets        *ebpf.Map `ebpf:"nets"`
+	Probes      *ebpf.Map `ebpf:"probes"`
+	Reasons     *ebpf.Map `ebpf:"reasons"`
+	RuleHits    *ebpf.Map `ebpf:"rule_hits"`
+	Scratches   *ebpf.Map `ebpf:"scratches"`
+	Services    *ebpf.Map `ebpf:"services"`
+	Slots       *ebpf.Map `ebpf:"slots"`
+	SourcePorts *ebpf.Map `ebpf:"source_ports"`
+	Sources     *ebpf.Map `ebpf:"sources"`
+	Vectors     *ebpf.Map `ebpf:"vectors"`
+	Wilds       *ebpf.Map `ebpf:"wilds"`
 }
 
 func (m *programMaps) Close() error {
-	return _ProgramClose()
+	return _ProgramClose(
+		m.Chunks,
+		m.Config,
+		m.Epoch,
+		m.Events,
+		m.Flows,
+		m.FlowsNew,
+		m.FlowsNewOld,
+		m.FlowsOld,
+		m.Fragments,
+		m.Hosts,
+		m.Interfaces,
+		m.Last,
+		m.Locals,
+		m.Nets,
+		m.Probes,
+		m.Reasons,
+		m.RuleHits,
+		m.Scratches,
+		m.Services,
+		m.Slots,
+		m.SourcePorts,
+		m.Sources,
+		m.Vectors,
+		m.Wilds,
+	)
 }
 
 // programVariables contains all global variables after they have been loaded into the kernel.
 //
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programVariables struct {
-	UnusedAction       *ebpf.Variable `ebpf:"unused_action"`
-	UnusedAddressClass *ebpf.Variable `ebpf:"unused_address_class"`
-	UnusedChunk        *ebpf.Variable `ebpf:"unused_chunk"`
-	UnusedChunkWord    *ebpf.Variable `ebpf:"unused_chunk_word"`
-	UnusedDimension    *ebpf.Variable `ebpf:"unused_dimension"`
-	UnusedIface        *ebpf.Variable `ebpf:"unused_iface"`
-	UnusedIfaceFlag    *ebpf.Variable `ebpf:"unused_iface_flag"`
-	UnusedNetKey       *ebpf.Variable `ebpf:"unused_net_key"`
-	UnusedPointPage    *ebpf.Variable `ebpf:"unused_point_page"`
-	UnusedServiceBase  *ebpf.Variable `ebpf:"unused_service_base"`
-	UnusedSlot         *ebpf.Variable `ebpf:"unused_slot"`
-	UnusedSourceKey    *ebpf.Variable `ebpf:"unused_source_key"`
-	UnusedStage        *ebpf.Variable `ebpf:"unused_stage"`
-	UnusedVector       *ebpf.Variable `ebpf:"unused_vector"`
-	UnusedWild         *ebpf.Variable `ebpf:"unused_wild"`
+	Blocks  *ebpf.Variable `ebpf:"blocks"`
+	Names   *ebpf.Variable `ebpf:"names"`
+	Testing *ebpf.Variable `ebpf:"testing"`
 }
 
 // programPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programPrograms struct {
-	Ingress *ebpf.Program `ebpf:"ingress"`
+	ClassifyOnly *ebpf.Program `ebpf:"classify_only"`
+	Egress       *ebpf.Program `ebpf:"egress"`
+	Ingress      *ebpf.Program `ebpf:"ingress"`
+	Noop         *ebpf.Program `ebpf:"noop"`
+	Sweep        *ebpf.Program `ebpf:"sweep"`
 }
 
 func (p *programPrograms) Close() error {
 	return _ProgramClose(
+		p.ClassifyOnly,
+		p.Egress,
 		p.Ingress,
+		p.Noop,
+		p.Sweep,
 	)
 }
 

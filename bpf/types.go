@@ -74,3 +74,43 @@ const (
 	IfaceToHost     = uint32(programIfaceFlagIFACE_TO_HOST)
 	IfaceClosed     = uint32(programIfaceFlagIFACE_CLOSED)
 )
+
+// Layouts of packets, connections, events and settings.
+type (
+	Packet   = programPacket
+	FlowKey  = programFlowKey
+	Flow     = programFlow
+	Leg      = programLeg
+	Settings = programSettings
+	Hits     = programHits
+	Judged   = programJudged
+	Probe    = programProbe
+)
+
+// IfaceLayer3 says that packets of the interface have no Ethernet header.
+const IfaceLayer3 = uint32(programIfaceFlagIFACE_LAYER3)
+
+// StageBornHere is the stage of packets of this host to its own workload: always allowed.
+const StageBornHere = Stages
+
+// MaxContinuations bounds how many Pass and Log slots one search may go through; a packet beyond it is dropped.
+const MaxContinuations = 8
+
+// States of a connection, indexes of Settings.Timeout.
+const (
+	FlowTCPOpening     = int(programFlowStateFLOW_TCP_OPENING)
+	FlowTCPEstablished = int(programFlowStateFLOW_TCP_ESTABLISHED)
+	FlowTCPFins        = int(programFlowStateFLOW_TCP_FINS)
+	FlowTCPReset       = int(programFlowStateFLOW_TCP_RESET)
+	FlowUDP            = int(programFlowStateFLOW_UDP)
+	FlowICMP           = int(programFlowStateFLOW_ICMP)
+	FlowGeneric        = int(programFlowStateFLOW_GENERIC)
+	FlowStates         = int(programFlowStateFLOW_STATES)
+)
+
+// Values of Settings.LogLevel: what is written to the event buffer.
+const (
+	LogRules    = uint32(programLogLevelLOG_RULES)    // Log rules only
+	LogDrops    = uint32(programLogLevelLOG_DROPS)    // and each packet dropped
+	LogVerdicts = uint32(programLogLevelLOG_VERDICTS) // and each flow allowed
+)

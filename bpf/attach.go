@@ -1,0 +1,186 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Attachment is a generation's pair of programs at one interface. Its links are pinned: they outlive the agent.
+type Attachment struct {
+	Ifindex uint32
+	Adopted bool // links of a former run were found and now run this generation
+	links   [2]link.Link
+}
+
+// Attach puts the generation's programs before all others at an interface, in both directions. Links that are
+// pinned in dir from before are kept and only their program is replaced, so that no packet is missed.
+// Nothing may be attached before the interface has its entry in Interfaces: without one, every packet is dropped.
+func (g *Generation) Attach(dir string, ifindex uint32) (*Attachment, error) {
+	if err := requireFS(dir); err != nil {
+		return nil, err
+	}
+	a := &Attachment{Ifindex: ifindex}
+	for _, hook := range []Hook{Ingress, Egress} {
+		l, adopted, err := g.attachHook(dir, ifindex, hook)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("attach to %s of interface %d: %w", hook, ifindex, err), a.Close())
+		}
+		a.links[hook] = l
+		a.Adopted = a.Adopted || adopted
+	}
+	return a, nil
+}
+
+func (g *Generation) attachHook(dir string, ifindex uint32, hook Hook) (l link.Link, adopted bool, err error) {
+	path := linkPath(dir, ifindex, hook)
+	if l = adopt(path, ifindex); l != nil {
+		if err := l.Update(g.program(hook)); err != nil {
+			return nil, false, errors.Join(explain("swap the program", err), l.Close())
+		}
+		return l, true, nil
+	}
+	l, err = link.AttachTCX(link.TCXOptions{
+		Interface: int(ifindex),
+		Program:   g.program(hook),
+		Attach:    hook.attachType(),
+		Anchor:    link.Head(),
+	})
+	if err != nil {
+		return nil, false, explainTCX(err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, false, errors.Join(fmt.Errorf("remove a stale pin: %w", err), l.Close())
+	}
+	if err := l.Pin(path); err != nil {
+		return nil, false, errors.Join(explain("pin the link at "+path, err), l.Close())
+	}
+	return l, false, nil
+}
+
+// adopt opens a pinned link if it is still attached to the interface.
+func adopt(path string, ifindex uint32) link.Link {
+	l, err := link.LoadPinnedLink(path, nil)
+	if err != nil {
+		return nil
+	}
+	if attachedTo(l) != ifindex {
+		l.Close()
+		return nil
+	}
+	return l
+}
+
+// attachedTo is the interface of a link, 0 if it has vanished.
+func attachedTo(l link.Link) uint32 {
+	info, err := l.Info()
+	if err != nil || info.TCX() == nil {
+		return 0
+	}
+	return info.TCX().Ifindex
+}
+
+func (g *Generation) program(hook Hook) *ebpf.Program {
+	if hook == Egress {
+		return g.objects.Egress
+	}
+	return g.objects.Ingress
+}
+
+func (h Hook) attachType() ebpf.AttachType {
+	if h == Egress {
+		return ebpf.AttachTCXEgress
+	}
+	return ebpf.AttachTCXIngress
+}
+
+func linkPath(dir string, ifindex uint32, hook Hook) string {
+	return filepath.Join(dir, fmt.Sprintf("link_%d_%s", ifindex, hook))
+}
+
+func explainTCX(err error) error {
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("this kernel lacks tcx: 6.6 or newer is needed: %w", err)
+	}
+	if errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("there is no such interface: %w", err)
+	}
+	return explain("attach", err)
+}
+
+// Swap makes the links run another generation. If one direction fails, the other keeps what it has got: both
+// generations must then stay current until Swap has succeeded.
+func (a *Attachment) Swap(to *Generation) error {
+	var err error
+	for _, hook := range []Hook{Ingress, Egress} {
+		if e := a.links[hook].Update(to.program(hook)); e != nil {
+			err = errors.Join(err, explain(fmt.Sprintf("swap the program at %s of interface %d", hook, a.Ifindex), e))
+		}
+	}
+	return err
+}
+
+// Live tells whether the interface of the attachment still exists.
+func (a *Attachment) Live() bool {
+	return attachedTo(a.links[Ingress]) == a.Ifindex && attachedTo(a.links[Egress]) == a.Ifindex
+}
+
+// Detach stops judging packets at the interface: they are free from then on.
+func (a *Attachment) Detach() error {
+	var err error
+	for _, l := range a.links {
+		if l != nil {
+			err = errors.Join(err, l.Unpin())
+		}
+	}
+	return errors.Join(err, a.Close())
+}
+
+// Close releases the handles. The pinned links go on judging packets.
+func (a *Attachment) Close() error {
+	var err error
+	for hook, l := range a.links {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
+		a.links[hook] = nil
+	}
+	return err
+}
+
+// Attached lists the interfaces that have links pinned in dir, and for each whether it still exists.
+func Attached(dir string) (map[uint32]bool, error) {
+	paths, err := filepath.Glob(filepath.Join(dir, "link_*_*"))
+	if err != nil {
+		return nil, fmt.Errorf("look for pinned links: %w", err)
+	}
+	out := map[uint32]bool{}
+	for _, path := range paths {
+		var ifindex uint32
+		if _, err := fmt.Sscanf(filepath.Base(path), "link_%d_", &ifindex); err != nil {
+			continue
+		}
+		l := adopt(path, ifindex)
+		out[ifindex] = out[ifindex] || l != nil
+		if l != nil {
+			l.Close()
+		}
+	}
+	return out, nil
+}
+
+// Detach removes the links that are pinned in dir for an interface, whoever attached them.
+func Detach(dir string, ifindex uint32) error {
+	var err error
+	for _, hook := range []Hook{Ingress, Egress} {
+		if e := os.Remove(linkPath(dir, ifindex, hook)); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, fmt.Errorf("detach from %s of interface %d: %w", hook, ifindex, e))
+		}
+	}
+	return err
+}

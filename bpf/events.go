@@ -1,0 +1,110 @@
+package bpf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// EventKind says what an event tells.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	EventDrop  = EventKind(programEventKindEVENT_DROP)
+	EventAllow = EventKind(programEventKindEVENT_ALLOW) // a new flow, or one judged again
+	EventLog   = EventKind(programEventKindEVENT_LOG)   // a Log rule matched
+)
+
+// Event is a verdict that the program tells.
+type Event struct {
+	Kind     EventKind
+	Reason   Reason
+	Hook     Hook
+	Ifindex  uint32
+	Endpoint uint64
+	Stage    int
+	Rule     uint64        // that decided, or the Log rule
+	Time     time.Duration // coarse monotonic clock
+
+	Proto              uint8
+	Source, Dest       netip.AddrPort // ports are 0 where the protocol has none
+	ICMPType, ICMPCode uint8
+	Length             uint32
+}
+
+// ErrClosed is what Next returns once the reader has been closed.
+var ErrClosed = errors.New("the reader of events is closed")
+
+// Events reads what the program tells. There is one reader at a time.
+type Events struct {
+	ring *ringbuf.Reader
+}
+
+// ReadEvents opens the buffer of events.
+func (s *Shared) ReadEvents() (*Events, error) {
+	ring, err := ringbuf.NewReader(s.maps["events"])
+	if err != nil {
+		return nil, explain("open the buffer of events", err)
+	}
+	return &Events{ring}, nil
+}
+
+// Next waits for an event.
+func (e *Events) Next() (Event, error) {
+	record, err := e.ring.Read()
+	if errors.Is(err, ringbuf.ErrClosed) {
+		return Event{}, ErrClosed
+	}
+	if err != nil {
+		return Event{}, fmt.Errorf("read an event: %w", err)
+	}
+	var raw programEvent
+	if err := binary.Read(bytes.NewReader(record.RawSample), binary.NativeEndian, &raw); err != nil {
+		return Event{}, fmt.Errorf("read an event of %d bytes: %w", len(record.RawSample), err)
+	}
+	return eventOf(&raw), nil
+}
+
+func eventOf(raw *programEvent) Event {
+	p := &raw.Packet
+	e := Event{
+		Kind: EventKind(raw.Kind), Reason: Reason(raw.Reason), Hook: Hook(raw.Egress), Ifindex: raw.Ifindex,
+		Endpoint: raw.Endpoint, Stage: int(raw.Stage), Rule: raw.Rule, Time: time.Duration(raw.Time),
+		Proto: p.Proto, ICMPType: p.IcmpType, ICMPCode: p.IcmpCode, Length: p.Length,
+	}
+	e.Source = endOf(p.Src, p.Sport, p.Proto)
+	e.Dest = endOf(p.Dst, p.Dport, p.Proto)
+	return e
+}
+
+// SetDeadline bounds how long Next waits.
+func (e *Events) SetDeadline(t time.Time) { e.ring.SetDeadline(t) }
+
+// Close ends the reading; a Next that waits returns ErrClosed.
+func (e *Events) Close() error { return e.ring.Close() }
+
+const (
+	protoICMP   = 1
+	protoICMPv6 = 58
+)
+
+// endOf is an end of a connection; the identifier of an ICMP query is no port.
+func endOf(addr [16]byte, port uint16, proto uint8) netip.AddrPort {
+	if proto == protoICMP || proto == protoICMPv6 {
+		port = 0
+	}
+	return netip.AddrPortFrom(AddrOf(addr), hostOrder(port))
+}
+
+// hostOrder turns a port from network order.
+func hostOrder(port uint16) uint16 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], port)
+	return binary.BigEndian.Uint16(b[:])
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Connections: their key, their tables, their state. Who may approve one is judge.h's subject. */
+#pragma once
+
+#include "parse.h"
+#include "verdict.h"
+
+/* Where a connection was found. */
+enum flow_table {
+	TABLE_PROVEN,
+	TABLE_NEW,
+	TABLE_PROVEN_OLD,
+	TABLE_NEW_OLD,
+};
+
+/* A packet's connection, as far as there is one. */
+struct track {
+	struct flow_key key;
+	__u64 now;
+	struct flow *flow; /* none: no connection, or an expired one */
+	__u8 table;
+	__u8 from_low;	   /* the packet comes from the end `low` */
+	__u8 reply;	   /* it goes from the replier to the opener */
+};
+
+static __always_inline bool from_low(const struct packet *p)
+{
+	__u64 src = *(u64_alias *)p->src, dst = *(u64_alias *)p->dst;
+
+	if (src != dst)
+		return src < dst;
+	src = *(u64_alias *)(p->src + 8);
+	dst = *(u64_alias *)(p->dst + 8);
+	if (src != dst)
+		return src < dst;
+	return p->sport <= p->dport;
+}
+
+/* A flow of one end to itself on one port has no direction: all its packets come from the opener. */
+static __always_inline bool is_self(const struct flow_key *key)
+{
+	return key->low_port == key->high_port && same_address(key->low, key->high);
+}
+
+static __always_inline void track_key(struct track *t, const struct packet *p)
+{
+	struct flow_key *key = &t->key;
+
+	t->from_low = from_low(p);
+	if (t->from_low) {
+		__builtin_memcpy(key->low, p->src, 16);
+		__builtin_memcpy(key->high, p->dst, 16);
+		key->low_port = p->sport;
+		key->high_port = p->dport;
+	} else {
+		__builtin_memcpy(key->low, p->dst, 16);
+		__builtin_memcpy(key->high, p->src, 16);
+		key->low_port = p->dport;
+		key->high_port = p->sport;
+	}
+	key->proto = p->proto;
+	key->kind = 0;
+	key->asker = 0;
+	key->unused = 0;
+	if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6) {
+		bool low_asks = !!t->from_low != !!(p->flags & PACKET_ANSWER);
+
+		key->kind = query_of(p->proto, p->icmp_type);
+		if (p->flags & PACKET_TRACED)
+			key->asker = low_asks || is_self(key) ? 1 : 2;
+	}
+}
+
+static __always_inline __u64 tag_of(const struct flow_key *key)
+{
+	const u64_alias *k = (const u64_alias *)key;
+
+	return k[0] * 0x9e3779b97f4a7c15ULL + k[1] * 0xc2b2ae3d27d4eb4fULL + k[2] * 0x165667b19e3779f9ULL +
+	       k[3] * 0xd6e8feb86659fd93ULL + k[4] * 0xff51afd7ed558ccdULL;
+}
+
+static __always_inline bool expired(const struct flow *f, const struct settings *s, __u64 now)
+{
+	__u32 state = f->state;
+
+	if (state >= FLOW_STATES)
+		return true;
+	/* Another processor may have written a later time than ours. */
+	return (__s64)(now - f->seen) > (__s64)s->timeout[state];
+}
+
+static __always_inline void forget(const struct flow_key *key, __u32 tables)
+{
+	bpf_map_delete_elem(&flows, key);
+	bpf_map_delete_elem(&flows_new, key);
+	if (tables != FLOW_TABLES_ONE) {
+		bpf_map_delete_elem(&flows_old, key);
+		bpf_map_delete_elem(&flows_new_old, key);
+	}
+}
+
+static __always_inline long store(__u32 table, const struct flow_key *key, const struct flow *f, __u64 flags)
+{
+	switch (table) {
+	case TABLE_PROVEN:
+		return bpf_map_update_elem(&flows, key, f, flags);
+	case TABLE_NEW:
+		return bpf_map_update_elem(&flows_new, key, f, flags);
+	case TABLE_PROVEN_OLD:
+		return bpf_map_update_elem(&flows_old, key, f, flags);
+	default:
+		return bpf_map_update_elem(&flows_new_old, key, f, flags);
+	}
+}
+
+static __always_inline void erase(__u32 table, const struct flow_key *key)
+{
+	switch (table) {
+	case TABLE_PROVEN:
+		bpf_map_delete_elem(&flows, key);
+		break;
+	case TABLE_NEW:
+		bpf_map_delete_elem(&flows_new, key);
+		break;
+	case TABLE_PROVEN_OLD:
+		bpf_map_delete_elem(&flows_old, key);
+		break;
+	default:
+		bpf_map_delete_elem(&flows_new_old, key);
+	}
+}
+
+static __always_inline struct scratch *scratch_here(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&scratches, &zero);
+}
+
+/* Puts a copy of a connection into another table, and takes it out of the one where it was. */
+__noinline int move_flow(struct flow_key *key, struct flow *f, __u32 from, __u32 to)
+{
+	struct scratch *scratch = scratch_here();
+	long err;
+
+	if (!key || !f || !scratch)
+		return -1;
+	scratch->flow = *f;
+	err = store(to, key, &scratch->flow, BPF_ANY);
+	if (!err)
+		erase(from, key);
+	return err;
+}
+
+static __always_inline struct flow *lookup_table(__u32 table, const struct flow_key *key)
+{
+	switch (table) {
+	case TABLE_PROVEN:
+		return bpf_map_lookup_elem(&flows, key);
+	case TABLE_NEW:
+		return bpf_map_lookup_elem(&flows_new, key);
+	case TABLE_PROVEN_OLD:
+		return bpf_map_lookup_elem(&flows_old, key);
+	default:
+		return bpf_map_lookup_elem(&flows_new_old, key);
+	}
+}
+
+/* A hit in an old table: works there while others need it, moves once nobody does. */
+static __always_inline struct flow *find_old(struct track *t, __u32 tables)
+{
+	struct flow *f = lookup_table(TABLE_PROVEN_OLD, &t->key);
+
+	t->table = TABLE_PROVEN_OLD;
+	if (!f) {
+		f = lookup_table(TABLE_NEW_OLD, &t->key);
+		t->table = TABLE_NEW_OLD;
+	}
+	if (!f || tables != FLOW_TABLES_DRAIN)
+		return f;
+	if (move_flow(&t->key, f, t->table, t->table - TABLE_PROVEN_OLD))
+		return f;
+	t->table -= TABLE_PROVEN_OLD;
+	return lookup_table(t->table, &t->key);
+}
+
+/* Finds the connection of the key in t. What has expired counts as absent. */
+static __always_inline void find_flow(struct track *t, const struct settings *s)
+{
+	struct flow *f = lookup_table(TABLE_PROVEN, &t->key);
+
+	t->table = TABLE_PROVEN;
+	if (!f) {
+		f = lookup_table(TABLE_NEW, &t->key);
+		t->table = TABLE_NEW;
+	}
+	if (!f && s->tables != FLOW_TABLES_ONE)
+		f = find_old(t, s->tables);
+	t->flow = NULL;
+	t->reply = 0;
+	if (!f)
+		return;
+	if (expired(f, s, t->now)) {
+		erase(t->table, &t->key);
+		return;
+	}
+	t->flow = f;
+	t->reply = !!(f->flags & FLOW_LOW_OPENED) != !!t->from_low && !is_self(&t->key);
+}
+
+static __always_inline __u8 first_state(const struct packet *p)
+{
+	switch (p->proto) {
+	case IPPROTO_TCP:
+		return FLOW_TCP_OPENING;
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+		return FLOW_UDP;
+	case IPPROTO_ICMP:
+	case IPPROTO_ICMPV6:
+		return FLOW_ICMP;
+	default:
+		return FLOW_GENERIC;
+	}
+}
+
+/* An unproven connection is proven by what a sender of forged packets cannot know or do. */
+static __always_inline bool proves(struct flow *f, const struct packet *p, bool reply)
+{
+	bool tcp = p->proto == IPPROTO_TCP;
+
+	if (reply) {
+		f->answer = p->seq + !!(p->tcp_flags & TCP_SYN);
+		f->flags |= FLOW_ANSWERED;
+		return false;
+	}
+	if (!(f->flags & FLOW_ANSWERED))
+		return false;
+	return !tcp || ((p->tcp_flags & TCP_ACK) && p->ack - f->answer < 65536);
+}
+
+static __always_inline void note_tcp(struct flow *f, const struct packet *p, bool reply)
+{
+	if (p->tcp_flags & TCP_RST) {
+		f->state = FLOW_TCP_RESET;
+	} else if (p->tcp_flags & TCP_FIN) {
+		f->flags |= reply ? FLOW_REPLIER_FIN : FLOW_OPENER_FIN;
+		if ((f->flags & FLOW_OPENER_FIN) && (f->flags & FLOW_REPLIER_FIN) && f->state != FLOW_TCP_RESET)
+			f->state = FLOW_TCP_FINS;
+	}
+}
+
+static __always_inline void prove(struct track *t, const struct packet *p, __u32 tables)
+{
+	struct flow *f = t->flow;
+	__u32 to = tables == FLOW_TABLES_SWAP ? TABLE_PROVEN_OLD : TABLE_PROVEN;
+	__u8 flags = f->flags, state = f->state;
+
+	f->flags |= FLOW_PROVEN;
+	if (state == FLOW_TCP_OPENING)
+		f->state = FLOW_TCP_ESTABLISHED;
+	if (move_flow(&t->key, f, t->table, to)) {
+		f->flags = flags;
+		count_reason(REASON_NOTE_FLOWS_FULL, p);
+	}
+}
+
+/*
+ * Counts a packet that passed on an approved leg. The counters are not exact when several processors carry one
+ * connection: an atomic addition would cost more than all the rest here.
+ */
+static __always_inline void advance(struct track *t, struct leg *leg, const struct packet *p, __u32 tables)
+{
+	struct flow *f = t->flow;
+	__u32 reply = t->reply & 1;
+	bool tick = f->seen != t->now;
+
+	leg->packets[reply] += p->segments;
+	leg->bytes[reply] += p->length;
+	if (tick)
+		f->seen = t->now;
+	if (p->flags & PACKET_LATER_FRAGMENT)
+		return;
+	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_RST | TCP_FIN)))
+		note_tcp(f, p, reply);
+	if (!(f->flags & FLOW_PROVEN) && proves(f, p, reply) && (tick || f->state == FLOW_TCP_OPENING || t->table & 1))
+		prove(t, p, tables);
+}

@@ -1,0 +1,138 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// Approval is what one side of this host has granted to a connection.
+type Approval struct {
+	Endpoint uint64
+	Rule     uint64
+	Epoch    uint64
+	Ifindex  uint32 // 0: this side has granted nothing
+	Stage    int
+	Packets  [2]uint64 // from the opener, from the replier
+	Bytes    [2]uint64
+}
+
+// Connection is an entry of the tables of connections.
+type Connection struct {
+	Key             FlowKey // for DeleteConnection
+	Proto           uint8
+	Opener, Replier netip.AddrPort
+	ICMPType        uint8  // of the query
+	ICMPID          uint16 // of the query
+	State           int    // FlowTCPOpening and so on
+	Proven          bool
+	Answered        bool
+	Age, Idle       time.Duration
+	Approvals       [2]Approval // on the opener's side of this host, on the replier's
+}
+
+// Connections calls yield with every connection that has not expired, until it says no.
+func (s *Shared) Connections(yield func(Connection) bool) error {
+	now, err := coarseNow()
+	if err != nil {
+		return err
+	}
+	one := func(k FlowKey, f Flow) bool {
+		idle := now - time.Duration(f.Seen)
+		if int(f.State) >= FlowStates || idle > time.Duration(s.Settings.Timeout[f.State]) {
+			return true
+		}
+		return yield(connectionOf(k, f, now))
+	}
+	for _, pair := range []flowPair{s.tables.current, s.tables.old} {
+		for _, m := range []*ebpf.Map{pair.proven, pair.new} {
+			if m == nil {
+				continue
+			}
+			if more, err := eachFlow(m, one); err != nil || !more {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// eachFlow reads a table of connections in batches.
+func eachFlow(m *ebpf.Map, yield func(FlowKey, Flow) bool) (more bool, err error) {
+	size := batch
+	var at ebpf.MapBatchCursor
+	for {
+		keys, flows := make([]FlowKey, size), make([]Flow, size)
+		n, err := m.BatchLookup(&at, keys, flows, nil)
+		for i := range n {
+			if !yield(keys[i], flows[i]) {
+				return false, nil
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return true, nil
+		}
+		if errors.Is(err, unix.ENOSPC) && n == 0 && size < 1<<20 { // one bucket holds more than this
+			size *= 2
+			continue
+		}
+		if err != nil {
+			return false, fmt.Errorf("read the table of connections: %w", err)
+		}
+	}
+}
+
+// coarseNow is the clock that the program stamps connections with.
+func coarseNow() (time.Duration, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &t); err != nil {
+		return 0, fmt.Errorf("read the clock: %w", err)
+	}
+	return time.Duration(t.Nano()), nil
+}
+
+func connectionOf(k FlowKey, f Flow, now time.Duration) Connection {
+	low, high := endOf(k.Low, k.LowPort, k.Proto), endOf(k.High, k.HighPort, k.Proto)
+	c := Connection{
+		Key: k, Proto: k.Proto, Opener: high, Replier: low, State: int(f.State),
+		Proven:   f.Flags&uint8(programFlowFlagFLOW_PROVEN) != 0,
+		Answered: f.Flags&uint8(programFlowFlagFLOW_ANSWERED) != 0,
+		Age:      now - time.Duration(f.Created),
+		Idle:     max(now-time.Duration(f.Seen), 0),
+	}
+	if f.Flags&uint8(programFlowFlagFLOW_LOW_OPENED) != 0 {
+		c.Opener, c.Replier = low, high
+	}
+	if k.Proto == protoICMP || k.Proto == protoICMPv6 {
+		c.ICMPType, c.ICMPID = k.Kind, hostOrder(k.LowPort)
+	}
+	for i, leg := range f.Legs {
+		if leg.Way == uint8(programLegWayLEG_NONE) {
+			continue
+		}
+		c.Approvals[i] = Approval{
+			Endpoint: leg.Endpoint, Rule: leg.Rule, Epoch: leg.Epoch, Ifindex: leg.Ifindex, Stage: int(leg.Stage),
+			Packets: leg.Packets, Bytes: leg.Bytes,
+		}
+	}
+	return c
+}
+
+// DeleteConnection ends a connection; its next packet is judged as new.
+func (s *Shared) DeleteConnection(k FlowKey) error {
+	for _, pair := range []flowPair{s.tables.current, s.tables.old} {
+		for _, m := range []*ebpf.Map{pair.proven, pair.new} {
+			if m == nil {
+				continue
+			}
+			if err := m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return fmt.Errorf("delete a connection: %w", err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// CreateRule makes room to count the hits of a rule; the program counts only rules that have it.
+func (s *Shared) CreateRule(id uint64) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count the hits of a rule: %w", err)
+	}
+	err = s.maps["rule_hits"].Update(&id, make([]Hits, cpus), ebpf.UpdateNoExist)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		return explain("count the hits of a rule", err)
+	}
+	return nil
+}
+
+// DeleteRule forgets the hits of a rule.
+func (s *Shared) DeleteRule(id uint64) error {
+	if err := s.maps["rule_hits"].Delete(&id); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget the hits of a rule: %w", err)
+	}
+	return nil
+}
+
+// RuleHits are the packets and bytes that a rule has judged: first packets of connections, packets of connections
+// that were judged again, and packets denied.
+func (s *Shared) RuleHits(id uint64) (Hits, error) {
+	var each []Hits
+	if err := s.maps["rule_hits"].Lookup(&id, &each); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return Hits{}, fmt.Errorf("read the hits of a rule: %w", err)
+	}
+	return sum(each), nil
+}
+
+// AllRuleHits reads the hits of every rule.
+func (s *Shared) AllRuleHits() (map[uint64]Hits, error) {
+	out := map[uint64]Hits{}
+	var id uint64
+	var each []Hits
+	entries := s.maps["rule_hits"].Iterate()
+	for entries.Next(&id, &each) {
+		out[id] = sum(each)
+	}
+	if err := entries.Err(); err != nil {
+		return out, fmt.Errorf("read the hits of rules: %w", err)
+	}
+	return out, nil
+}
+
+// ReasonCounts are the packets and bytes by reason.
+func (s *Shared) ReasonCounts() (counts [Reasons]Hits, err error) {
+	for r := range uint32(Reasons) {
+		var each []Hits
+		if err := s.maps["reasons"].Lookup(&r, &each); err != nil {
+			return counts, fmt.Errorf("read the counts by reason: %w", err)
+		}
+		counts[r] = sum(each)
+	}
+	return counts, nil
+}
+
+func sum(each []Hits) (total Hits) {
+	for _, h := range each {
+		total.Packets += h.Packets
+		total.Bytes += h.Bytes
+	}
+	return total
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Who may speak to whom: stages, and the approval of connections leg by leg. */
+#pragma once
+
+#include "classify.h"
+#include "flow.h"
+#include "guard.h"
+
+#define AF_INET 2
+#define AF_INET6 10
+
+/* Would the kernel forward this packet, rather than keep it? */
+static __always_inline bool is_forwarded(struct __sk_buff *skb, const struct packet *p)
+{
+	struct bpf_fib_lookup fib = {.ifindex = skb->ifindex};
+	long result;
+
+	if (p->flags & PACKET_IPV6) {
+		fib.family = AF_INET6;
+		__builtin_memcpy(fib.ipv6_src, p->src, 16);
+		__builtin_memcpy(fib.ipv6_dst, p->dst, 16);
+	} else {
+		fib.family = AF_INET;
+		fib.ipv4_src = *(u32_alias *)(p->src + 12);
+		fib.ipv4_dst = *(u32_alias *)(p->dst + 12);
+	}
+	fib.l4_protocol = p->proto;
+	fib.sport = p->sport;
+	fib.dport = p->dport;
+	result = bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_SKIP_NEIGH);
+	return result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH ||
+	       result == BPF_FIB_LKUP_RET_FRAG_NEEDED || result == BPF_FIB_LKUP_RET_UNSUPP_LWT;
+}
+
+static __always_inline bool is_multicast(const struct packet *p)
+{
+	if (p->flags & PACKET_IPV6)
+		return p->dst[0] == 0xff;
+	return (p->dst[12] & 0xf0) == 0xe0 || *(u32_alias *)(p->dst + 12) == 0xffffffff;
+}
+
+/* Is this host the destination of a packet that came in? */
+__noinline int is_to_host(struct __sk_buff *skb, struct packet *p)
+{
+	if (!p)
+		return 0;
+	return is_multicast(p) || is_host_address(p->dst) || !is_forwarded(skb, p);
+}
+
+static __always_inline __u8 egress_stage(const struct job *job)
+{
+	if (is_workload(job))
+		return job->born_here ? STAGE_BORN_HERE : STAGE_NORMAL_IN;
+	return job->born_here ? STAGE_NORMAL_OUT : STAGE_FORWARD_OUT;
+}
+
+/* The stage of a packet in its own direction. The lookup that tells local from forward is left out where it tells nothing. */
+static __always_inline __u8 own_stage(struct __sk_buff *skb, struct job *job)
+{
+	if (job->egress)
+		return egress_stage(job);
+	if (is_workload(job))
+		return STAGE_NORMAL_OUT;
+	if (job->iface.mask[STAGE_NORMAL_IN] == job->iface.mask[STAGE_FORWARD_IN])
+		return STAGE_NORMAL_IN;
+	return is_to_host(skb, &job->packet) ? STAGE_NORMAL_IN : STAGE_FORWARD_IN;
+}
+
+static __always_inline int allow(struct job *job, __u32 reason)
+{
+	job->reason = reason;
+	return JUDGE_ALLOW;
+}
+
+static __always_inline int deny(struct job *job, __u32 reason)
+{
+	job->reason = reason;
+	return JUDGE_DENY;
+}
+
+static __always_inline __u32 mask_of(const struct job *job, __u32 stage)
+{
+	return stage < STAGES ? job->iface.mask[stage] : 0;
+}
+
+/* Judges the packet as it stands by the policy of one stage. */
+__noinline int judge(struct job *job, __u32 stage)
+{
+	__u32 mask;
+	int result;
+
+	if (!job)
+		return JUDGE_DENY;
+	job->rule = 0;
+	job->stage = stage;
+	job->reason = REASON_PASS_POLICY;
+	if (stage == STAGE_BORN_HERE)
+		return allow(job, REASON_PASS_FROM_HOST);
+	mask = job->iface.mask[STAGE_PREDNAT_IN];
+	if (mask && !is_workload(job) && (stage == STAGE_NORMAL_IN || stage == STAGE_FORWARD_IN)) {
+		result = classify(job, mask);
+		if (result != JUDGE_UNDECIDED)
+			return result;
+	}
+	mask = mask_of(job, stage);
+	if (!mask)
+		return is_workload(job) ? deny(job, REASON_DROP_NO_POLICY) : allow(job, REASON_PASS_NO_POLICY);
+	result = classify(job, mask);
+	if (result != JUDGE_UNDECIDED)
+		return result;
+	job->rule = 0;
+	if (stage == STAGE_FORWARD_IN || stage == STAGE_FORWARD_OUT)
+		return allow(job, REASON_PASS_END_OF_FORWARD);
+	return deny(job, REASON_DROP_END_OF_POLICY);
+}
+
+/* Turns a packet into one of the other direction of its connection. */
+static __always_inline void turn(struct packet *p)
+{
+	__u64 low = *(u64_alias *)p->src, high = *(u64_alias *)(p->src + 8);
+	__be16 port = p->sport;
+	__u8 query = query_of(p->proto, p->icmp_type);
+
+	__builtin_memcpy(p->src, p->dst, 16);
+	*(u64_alias *)p->dst = low;
+	*(u64_alias *)(p->dst + 8) = high;
+	p->sport = p->dport;
+	p->dport = port;
+	if (!(p->flags & PACKET_TRACED))
+		return;
+	p->flags ^= PACKET_ANSWER;
+	if (query != p->icmp_type)
+		p->icmp_type = query;
+	else if (p->proto == IPPROTO_ICMP && query == 8)
+		p->icmp_type = 0;
+	else
+		p->icmp_type = query + 1;
+}
+
+/* Judges a connection in the direction in which a leg was, or would have been, approved. */
+static __always_inline int judge_turned(struct job *job, __u32 stage, bool turned)
+{
+	int result;
+
+	if (turned)
+		turn(&job->packet);
+	result = judge(job, stage);
+	if (turned)
+		turn(&job->packet);
+	return result;
+}
+
+/* A leg of this interface and endpoint, whatever its epoch. */
+static __always_inline bool is_own(const struct leg *leg, const struct job *job)
+{
+	return leg->way != LEG_NONE && leg->ifindex == job->iface.ifindex && leg->endpoint == job->iface.endpoint;
+}
+
+/*
+ * The stage of the leg is still the stage of the packet. Answers take the stage of what they answer: address
+ * translation beside us may make it look like another. On the way in the stage follows from the destination alone,
+ * and whoever changes the addresses of the host advances the epoch.
+ */
+static __always_inline bool is_same_stage(const struct leg *leg, const struct job *job, __u8 way)
+{
+	return leg->way != way || !job->egress || leg->stage == egress_stage(job);
+}
+
+static __always_inline void write_leg(struct leg *leg, const struct job *job, __u8 way)
+{
+	leg->endpoint = job->iface.endpoint;
+	leg->epoch = job->epoch;
+	leg->rule = job->rule;
+	leg->ifindex = job->iface.ifindex;
+	leg->stage = job->stage;
+	leg->way = way;
+	leg->to_host = job->to_host;
+}
+
+static __always_inline void begin_flow(struct flow *f, const struct track *t, const struct packet *p)
+{
+	bool answer = p->flags & PACKET_ANSWER;
+
+	__builtin_memset(f, 0, sizeof(*f));
+	f->created = t->now;
+	f->state = first_state(p);
+	if (is_self(&t->key) || !!t->from_low != answer)
+		f->flags = FLOW_LOW_OPENED;
+}
+
+static __always_inline bool is_syn(const struct packet *p)
+{
+	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* A new connection on the ports of one that is over. */
+static __always_inline bool begins_anew(const struct flow *f, const struct packet *p)
+{
+	return is_syn(p) && (f->state == FLOW_TCP_FINS || f->state == FLOW_TCP_RESET);
+}
+
+/*
+ * Writes the approval of this hook's leg, way as given. It goes through a copy and not in place: the element may
+ * have been recycled for another connection, which must not inherit an approval.
+ */
+static __always_inline void approve(struct job *job, struct track *t, const struct settings *s, __u8 way)
+{
+	struct scratch *scratch = scratch_here();
+	struct packet *p = &job->packet;
+	__u32 side, reply;
+	struct flow *f;
+
+	if (!scratch)
+		return;
+	f = &scratch->flow;
+	if (t->flow && !begins_anew(t->flow, p)) {
+		*f = *t->flow;
+		reply = t->reply;
+	} else {
+		if (t->flow)
+			erase(t->table, &t->key);
+		begin_flow(f, t, p);
+		t->table = s->tables == FLOW_TABLES_SWAP ? TABLE_NEW_OLD : TABLE_NEW;
+		reply = !!(p->flags & PACKET_ANSWER) && !is_self(&t->key);
+		way = reply ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
+	}
+	f->seen = t->now;
+	f->tag = tag_of(&t->key);
+	side = (reply ^ job->egress) & 1;
+	write_leg(&f->legs[side], job, way);
+	f->legs[side].packets[reply & 1] += p->segments;
+	f->legs[side].bytes[reply & 1] += p->length;
+	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_RST | TCP_FIN)))
+		note_tcp(f, p, reply);
+	if (!(f->flags & FLOW_PROVEN) && reply)
+		proves(f, p, true);
+	if (store(t->table, &t->key, f, BPF_ANY))
+		count_reason(REASON_NOTE_FLOW_NOT_STORED, p);
+}
+
+/* Judges a packet as the first of its connection at this hook. */
+static __always_inline int judge_new(struct __sk_buff *skb, struct job *job)
+{
+	int result = judge(job, own_stage(skb, job));
+
+	job->to_host = 0;
+	if (result != JUDGE_ALLOW || job->egress || !is_workload(job))
+		return result;
+	job->to_host = is_to_host(skb, &job->packet);
+	if (job->to_host && !(job->iface.flags & IFACE_TO_HOST))
+		return deny(job, REASON_DROP_TO_HOST);
+	return result;
+}
+
+/* Judges a leg of this hook again, because the epoch has advanced since it was approved. */
+static __always_inline int judge_again(struct job *job, const struct leg *leg, __u8 way)
+{
+	int result = judge_turned(job, leg->stage, leg->way != way);
+
+	job->to_host = leg->to_host;
+	if (result == JUDGE_ALLOW && leg->to_host && !(job->iface.flags & IFACE_TO_HOST))
+		return deny(job, REASON_DROP_TO_HOST);
+	return result;
+}
+
+/* An answer comes by another interface than the question left by: would the question have been allowed here? */
+static __always_inline int judge_elsewhere(struct job *job, const struct leg *leg)
+{
+	__u32 stage = leg->stage;
+
+	job->to_host = 0;
+	if (is_workload(job)) {
+		if (stage != STAGE_BORN_HERE || job->egress)
+			stage = job->egress ? STAGE_NORMAL_OUT : STAGE_NORMAL_IN;
+	} else if (stage == STAGE_BORN_HERE) {
+		stage = STAGE_NORMAL_OUT;
+	}
+	return judge_turned(job, stage, true);
+}

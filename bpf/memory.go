@@ -1,0 +1,97 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// mapping is the memory of an array in the kernel.
+type mapping struct {
+	bytes []byte
+}
+
+func (m *mapping) close() error {
+	if m.bytes == nil {
+		return nil
+	}
+	err := unix.Munmap(m.bytes)
+	m.bytes = nil
+	return err
+}
+
+// mapArray shows an array of the kernel as a slice: what is written there is what the program reads next.
+// The slice is dead once the mapping is closed.
+func mapArray[T any](array *ebpf.Map, name string) ([]T, *mapping, error) {
+	var zero T
+	size := int(unsafe.Sizeof(zero))
+	if size != int(array.ValueSize()) || size%8 != 0 {
+		return nil, nil, fmt.Errorf("map table %s to memory: its elements have %d bytes, not %d", name, array.ValueSize(), size)
+	}
+	n := int(array.MaxEntries())
+	page := os.Getpagesize()
+	length := (n*size + page - 1) / page * page
+	bytes, err := unix.Mmap(array.FD(), 0, length, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, nil, explain("map table "+name+" to memory", err)
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(&bytes[0])), n), &mapping{bytes}, nil
+}
+
+// Memory is what the classifier fills: the arrays of a generation. All of it lives in the kernel.
+type Memory struct {
+	Slots       []Slot
+	Vectors     []Vector // entry v*Blocks+b: block b of vector v
+	Chunks      []Chunk
+	Wild        []Wild
+	Services    []uint32 // by point, see ServiceTCP and the like: the vector
+	SourcePorts []uint32
+	mappings    []*mapping
+}
+
+func mapMemory(maps *programMaps) (m Memory, err error) {
+	add := func(mp *mapping, e error) {
+		err = errors.Join(err, e)
+		if mp != nil {
+			m.mappings = append(m.mappings, mp)
+		}
+	}
+	var mp *mapping
+	var e error
+	m.Slots, mp, e = mapArray[Slot](maps.Slots, "slots")
+	add(mp, e)
+	m.Vectors, mp, e = mapArray[Vector](maps.Vectors, "vectors")
+	add(mp, e)
+	m.Chunks, mp, e = mapArray[Chunk](maps.Chunks, "chunks")
+	add(mp, e)
+	m.Wild, mp, e = mapArray[Wild](maps.Wilds, "wild")
+	add(mp, e)
+	services, mp, e := mapArray[PointPage](maps.Services, "services")
+	add(mp, e)
+	sourcePorts, mp, e := mapArray[PointPage](maps.SourcePorts, "source ports")
+	add(mp, e)
+	if err != nil {
+		return m, errors.Join(err, m.close())
+	}
+	m.Services = points(services)[:Services]
+	m.SourcePorts = points(sourcePorts)[:SourcePorts]
+	return m, nil
+}
+
+// points shows pages of points as the one line that they are.
+func points(pages []PointPage) []uint32 {
+	return unsafe.Slice(&pages[0].Vector[0], len(pages)*int(PagePoints))
+}
+
+func (m *Memory) close() error {
+	var err error
+	for _, mp := range m.mappings {
+		err = errors.Join(err, mp.close())
+	}
+	*m = Memory{}
+	return err
+}

@@ -1,0 +1,94 @@
+package bpf
+
+import (
+	"encoding/binary"
+
+	"github.com/cilium/ebpf"
+)
+
+// Hook is one of the two places at an interface where packets are judged.
+type Hook uint8
+
+const (
+	Ingress Hook = iota // into this host: from the wire, or from a workload
+	Egress              // out of this host: to the wire, or to a workload
+)
+
+func (h Hook) String() string {
+	if h == Egress {
+		return "egress"
+	}
+	return "ingress"
+}
+
+// Offsets in struct __sk_buff of what a test run may set or shows.
+const (
+	skbMark           = 8
+	skbIngressIfindex = 36
+	skbIfindex        = 40
+	skbSize           = 192
+)
+
+// Run says which packet comes where.
+type Run struct {
+	Hook    Hook
+	Ifindex uint32 // 1 (loopback), or an interface of the calling thread's network namespace
+	Inner   uint32 // at Egress: the interface by which the packet entered this host; 0: it was born here
+	Packet  []byte // from the Ethernet header on
+}
+
+// Outcome is how the program judged a packet.
+type Outcome struct {
+	Allowed bool
+	Rule    uint64 // that decided; 0: none
+	Reason  Reason
+	Stage   int
+	Mark    uint32
+}
+
+// Run judges a packet on the loaded program, with all effects on connections and counters. Rule, Reason and Stage
+// are known for a traced generation only, see LoadTraced; it must not be attached or run by others meanwhile.
+func (g *Generation) Run(r Run) (Outcome, error) {
+	program := g.objects.Ingress
+	if r.Hook == Egress {
+		program = g.objects.Egress
+	}
+	in, out := make([]byte, skbSize), make([]byte, skbSize)
+	binary.NativeEndian.PutUint32(in[skbIngressIfindex:], r.Inner)
+	binary.NativeEndian.PutUint32(in[skbIfindex:], r.Ifindex)
+	code, err := program.Run(&ebpf.RunOptions{Data: r.Packet, Context: in, ContextOut: out})
+	if err != nil {
+		return Outcome{}, explain("run the packet program", err)
+	}
+	last := g.last[0]
+	return Outcome{
+		Allowed: int32(code) == tcxNext,
+		Rule:    last.Rule,
+		Reason:  Reason(last.Reason),
+		Stage:   int(last.Stage),
+		Mark:    binary.NativeEndian.Uint32(out[skbMark:]),
+	}, nil
+}
+
+const tcxNext = -1
+
+// Swept is what a sweep did.
+type Swept struct {
+	Removed uint64
+	Left    uint64
+}
+
+// Sweep deletes the connections that have expired and says how many are left. They count as absent in any case; this
+// frees their memory.
+func (g *Generation) Sweep() (Swept, error) {
+	now, err := coarseNow()
+	if err != nil {
+		return Swept{}, err
+	}
+	in, out := make([]byte, 24), make([]byte, 24)
+	binary.NativeEndian.PutUint64(in, uint64(now))
+	if _, err := g.objects.Sweep.Run(&ebpf.RunOptions{Context: in, ContextOut: out}); err != nil {
+		return Swept{}, explain("sweep connections", err)
+	}
+	return Swept{binary.NativeEndian.Uint64(out[8:]), binary.NativeEndian.Uint64(out[16:])}, nil
+}

@@ -1,0 +1,191 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+)
+
+// SharedSizes are the sizes of the tables that outlive generations. They count when a table is first created; what is
+// pinned already keeps its size.
+type SharedSizes struct {
+	Flows    uint32 // proven connections
+	NewFlows uint32 // connections that have yet to be proven
+}
+
+// DefaultSharedSizes are those of a node of ordinary size.
+func DefaultSharedSizes() SharedSizes { return SharedSizes{Flows: 512_000, NewFlows: 65_536} }
+
+// Shared is the state that generations share and that outlives the agent: connections, the epoch, settings,
+// counters, events. Each map is pinned under a name that carries a hash of its layout, so that an agent with another
+// layout starts beside it and never misreads it.
+type Shared struct {
+	Settings *Settings // in the kernel's memory: what is written there counts for the next packet
+	Locals   Table[[16]byte, uint8]
+
+	dir      string
+	epoch    *uint64
+	maps     map[string]*ebpf.Map
+	tables   flowTables
+	mappings []*mapping
+}
+
+// pinned lists the shared maps of which there is one for each layout.
+func pinned() []string {
+	return []string{"fragments", "locals", "epoch", "config", "rule_hits", "reasons", "events"}
+}
+
+// OpenShared opens the shared state pinned in dir, a bpf file system (see MountFS), and creates what is not there.
+func OpenShared(dir string, sizes SharedSizes) (*Shared, error) {
+	if err := requireFS(dir); err != nil {
+		return nil, err
+	}
+	spec, err := loadProgram()
+	if err != nil {
+		return nil, fmt.Errorf("read the packet program: %w", err)
+	}
+	s := &Shared{dir: dir, maps: map[string]*ebpf.Map{}}
+	for _, name := range pinned() {
+		if err == nil {
+			s.maps[name], err = openPinned(spec.Maps[name], s.path(name, spec))
+		}
+	}
+	if err == nil {
+		err = s.openFlows(spec, sizes)
+	}
+	if err == nil {
+		err = s.openMemory()
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.Locals = newTable[[16]byte, uint8](s.maps["locals"], "addresses of this host")
+	return s, nil
+}
+
+func (s *Shared) path(name string, spec *ebpf.CollectionSpec) string {
+	return filepath.Join(s.dir, name+"_"+layoutOf(spec.Maps[name]))
+}
+
+// layoutOf is a hash of everything that two programs must agree on to share a map.
+func layoutOf(m *ebpf.MapSpec) string {
+	h := fnv.New32a()
+	fmt.Fprintln(h, m.Type, m.KeySize, m.ValueSize, m.Flags)
+	var text btf.GoFormatter
+	for _, t := range []btf.Type{m.Key, m.Value} {
+		if t == nil {
+			continue
+		}
+		if declaration, err := text.TypeDeclaration("t", t); err == nil {
+			fmt.Fprintln(h, declaration)
+		}
+	}
+	return fmt.Sprintf("%08x", h.Sum32())
+}
+
+// openPinned opens the map at path, or creates it there.
+func openPinned(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
+	m, err := ebpf.LoadPinnedMap(path, nil)
+	if err == nil {
+		return m, nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return nil, explain("open pinned map "+path, err)
+	}
+	m, err = ebpf.NewMap(spec)
+	if err != nil {
+		return nil, explain("create map "+spec.Name, err)
+	}
+	if err := m.Pin(path); err != nil {
+		return nil, errors.Join(explain("pin map "+path, err), m.Close())
+	}
+	return m, nil
+}
+
+func (s *Shared) openMemory() error {
+	epoch, mp, err := mapArray[uint64](s.maps["epoch"], "epoch")
+	if err != nil {
+		return err
+	}
+	s.mappings = append(s.mappings, mp)
+	s.epoch = &epoch[0]
+	atomic.CompareAndSwapUint64(s.epoch, 0, 1)
+	settings, mp, err := mapArray[Settings](s.maps["config"], "settings")
+	if err != nil {
+		return err
+	}
+	s.mappings = append(s.mappings, mp)
+	s.Settings = &settings[0]
+	if s.Settings.Timeout[FlowTCPEstablished] == 0 {
+		tables := s.Settings.Tables
+		*s.Settings = DefaultSettings()
+		s.Settings.Tables = tables
+	}
+	s.recoverTables()
+	return nil
+}
+
+// DefaultSettings are the timeouts of Calico, flows that end when they are no longer allowed, and events for drops.
+func DefaultSettings() Settings {
+	return Settings{
+		Timeout: [FlowStates]uint64{
+			FlowTCPOpening:     uint64(20 * time.Second),
+			FlowTCPEstablished: uint64(time.Hour),
+			FlowTCPFins:        uint64(30 * time.Second),
+			FlowTCPReset:       uint64(40 * time.Second),
+			FlowUDP:            uint64(60 * time.Second),
+			FlowICMP:           uint64(5 * time.Second),
+			FlowGeneric:        uint64(10 * time.Minute),
+		},
+		LogLevel: LogDrops,
+		Revoke:   1,
+	}
+}
+
+// Epoch is the number of policy changes so far; approvals of connections carry the epoch in which they were given.
+func (s *Shared) Epoch() uint64 { return atomic.LoadUint64(s.epoch) }
+
+// AdvanceEpoch makes every connection be judged again with its next packet. It is called after the last write of a
+// change of policy, of the addresses of this host, and after the swap of a generation.
+func (s *Shared) AdvanceEpoch() uint64 { return atomic.AddUint64(s.epoch, 1) }
+
+func (s *Shared) replacements() map[string]*ebpf.Map {
+	out := map[string]*ebpf.Map{}
+	for name, m := range s.maps {
+		out[name] = m
+	}
+	s.tables.replacements(out)
+	return out
+}
+
+// Close releases the handles; the pinned state stays.
+func (s *Shared) Close() error {
+	var err error
+	for _, mp := range s.mappings {
+		err = errors.Join(err, mp.close())
+	}
+	for _, m := range s.maps {
+		if m != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}
+	s.epoch, s.Settings, s.mappings, s.maps = nil, nil, nil, nil
+	return errors.Join(err, s.tables.close())
+}
+
+// Unpin removes the shared state from the pin directory: connections and counters are forgotten once nothing uses
+// them any more.
+func (s *Shared) Unpin() error {
+	var err error
+	for _, m := range s.maps {
+		err = errors.Join(err, m.Unpin())
+	}
+	return errors.Join(err, s.tables.unpin())
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* One packet at one hook, what was decided about it, and who is told. */
+#pragma once
+
+#include "maps.h"
+
+/* A stage of its own: packets of this host to its own workload are always allowed. */
+#define STAGE_BORN_HERE STAGES
+
+enum judgement {
+	JUDGE_UNDECIDED,
+	JUDGE_ALLOW,
+	JUDGE_DENY,
+};
+
+/* Everything about the packet in hand. */
+struct job {
+	struct packet packet;
+	struct iface iface;
+	__u64 epoch; /* read before anything is classified */
+	__u64 rule;  /* that decided */
+	__u32 reason;
+	__u8 egress;
+	__u8 stage;
+	__u8 born_here;
+	__u8 to_host;
+};
+
+static __always_inline bool is_workload(const struct job *job)
+{
+	return job->iface.flags & IFACE_WORKLOAD;
+}
+
+static __always_inline void count_reason(__u32 reason, const struct packet *p)
+{
+	struct hits *hits = bpf_map_lookup_elem(&reasons, &reason);
+
+	if (!hits)
+		return;
+	hits->packets += p->segments;
+	hits->bytes += p->length;
+}
+
+static __always_inline void count_rule(__u64 rule, const struct packet *p)
+{
+	struct hits *hits = bpf_map_lookup_elem(&rule_hits, &rule);
+
+	if (!hits)
+		return;
+	hits->packets += p->segments;
+	hits->bytes += p->length;
+}
+
+__noinline int emit(struct job *job, __u32 kind)
+{
+	struct event *event;
+
+	if (!job)
+		return 0;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		count_reason(REASON_NOTE_EVENT_LOST, &job->packet);
+		return 0;
+	}
+	event->time = bpf_ktime_get_coarse_ns();
+	event->rule = job->rule;
+	event->endpoint = job->iface.endpoint;
+	event->packet = job->packet;
+	event->ifindex = job->iface.ifindex;
+	event->kind = kind;
+	event->reason = job->reason;
+	event->stage = job->stage;
+	event->egress = job->egress;
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
+static __always_inline bool told(__u32 level)
+{
+	struct settings *s = settings_now();
+
+	return s && s->log_level >= level;
+}
+
+static __always_inline void remember_last(const struct job *job)
+{
+	__u32 zero = 0;
+	struct judged *l;
+
+	if (!testing)
+		return;
+	l = bpf_map_lookup_elem(&last, &zero);
+	if (!l)
+		return;
+	l->rule = job->rule;
+	l->reason = job->reason;
+	l->stage = job->stage;
+}
+
+static __always_inline int drop(struct job *job, __u32 reason)
+{
+	job->reason = reason;
+	count_reason(reason, &job->packet);
+	remember_last(job);
+	if (told(LOG_DROPS))
+		emit(job, EVENT_DROP);
+	return TCX_DROP;
+}
+
+/* Other programs may still look at the packet. A packet of a workload bears the mark that the gate behind us asks for. */
+static __always_inline int pass(struct __sk_buff *skb, struct job *job, __u32 reason)
+{
+	struct settings *s = settings_now();
+
+	job->reason = reason;
+	count_reason(reason, &job->packet);
+	remember_last(job);
+	if (!job->egress && is_workload(job) && s)
+		skb->mark |= s->mark;
+	return TCX_NEXT;
+}
