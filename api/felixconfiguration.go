@@ -125,7 +125,7 @@ type FelixConfigurationSpec struct {
 	LiveMigrationRouteConvergenceTime        *Duration               `json:"liveMigrationRouteConvergenceTime,omitempty"`
 	LocalSubnetL2Reachability                string                  `json:"localSubnetL2Reachability,omitempty"`
 	LocalSubnetL2ReachabilityRefreshInterval *Duration               `json:"localSubnetL2ReachabilityRefreshInterval,omitempty"`
-	LogActionRateLimit                       string                  `json:"logActionRateLimit,omitempty"`
+	LogActionRateLimit                       *string                 `json:"logActionRateLimit,omitempty"`
 	LogActionRateLimitBurst                  *int                    `json:"logActionRateLimitBurst,omitempty"`
 	LogDebugFilenameRegex                    string                  `json:"logDebugFilenameRegex,omitempty"`
 	LogFilePath                              string                  `json:"logFilePath,omitempty"`

@@ -1,5 +1,196 @@
 package api
 
-func Validate(o Object) error    { return nil }
-func Warnings(o Object) []string { return nil }
-func Default(o Object)           {}
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/margay-project/margay/api/selector"
+)
+
+// FieldError is a field with a value that is not valid.
+type FieldError struct {
+	Path   string
+	Value  string
+	Reason string // what is wrong, and what is valid
+}
+
+func (e FieldError) Error() string { return fmt.Sprintf("%s = '%s' (%s)", e.Path, e.Value, e.Reason) }
+
+// Errors are all the fields of one object that are not valid.
+type Errors []FieldError
+
+func (e Errors) Error() string {
+	if len(e) == 1 {
+		return "error with field " + e[0].Error()
+	}
+	lines := []string{"error with the following fields:"}
+	for _, f := range e {
+		lines = append(lines, "-  "+f.Error())
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Validate says what is wrong with an object, as Errors. It is for objects that are about to be stored, after Default, and
+// for objects that were stored by others.
+func Validate(o Object) error {
+	var c checker
+	switch o := o.(type) {
+	case *Tier:
+		c.tier(o)
+	case *GlobalNetworkPolicy:
+		c.policy(o)
+	case *Profile:
+		c.name(o.Name, 127)
+		c.rules("spec.ingress", o.Spec.Ingress, Ingress, true)
+		c.rules("spec.egress", o.Spec.Egress, Egress, true)
+		c.labels("spec.labelsToApply", o.Spec.LabelsToApply)
+	case *GlobalNetworkSet:
+		c.networkSet(o)
+	case *HostEndpoint:
+		c.hostEndpoint(o)
+	case *WorkloadEndpoint:
+		c.workloadEndpoint(o)
+	case *IPPool:
+		c.pool(o)
+	case *Node:
+		c.node(o)
+	case *BGPConfiguration:
+		c.bgpConfiguration(o)
+	case *BGPPeer:
+		c.bgpPeer(o)
+	case *FelixConfiguration:
+		c.felixConfiguration(o)
+	case *ClusterInformation:
+		if o.Name != "default" {
+			c.add("metadata.name", o.Name, "there is only the one that is named default")
+		}
+	default: // internal kinds have no fields that people write
+		return nil
+	}
+	c.metadata(o)
+	if len(c.errors) == 0 {
+		return nil
+	}
+	return c.errors
+}
+
+// checker collects what is wrong with one object.
+type checker struct{ errors Errors }
+
+func (c *checker) add(path string, value any, reason string, args ...any) {
+	shown := fmt.Sprint(value)
+	if len(shown) > 200 {
+		shown = strings.ToValidUTF8(shown[:200], "") + "..."
+	}
+	c.errors = append(c.errors, FieldError{path, shown, fmt.Sprintf(reason, args...)})
+}
+
+func (c *checker) metadata(o Object) {
+	m := o.Meta()
+	if m.GenerateName != "" {
+		c.add("metadata.generateName", m.GenerateName, "not supported: give the object a name")
+	}
+	kind, _ := KindOf(typeName(o))
+	switch {
+	case !kind.Namespaced && m.Namespace != "":
+		c.add("metadata.namespace", m.Namespace, "%s has no namespace: remove it", kind.Name)
+	case kind.Namespaced && !(isLabel(m.Namespace) && len(m.Namespace) <= 63):
+		c.add("metadata.namespace", m.Namespace, "want a-z, 0-9 and dashes within, at most 63 characters")
+	}
+	c.labels("metadata.labels", m.Labels)
+	c.annotations("metadata.annotations", m.Annotations)
+}
+
+// name checks metadata.name for at most so many labels between dots.
+func (c *checker) name(name string, labels int) {
+	if isName(name, labels) {
+		return
+	}
+	reason := "want a-z, 0-9, dashes and dots within, at most 253 characters"
+	switch labels {
+	case 1:
+		reason = "want a-z, 0-9 and dashes within"
+	case 2:
+		reason = "want a-z, 0-9, dashes within and at most one dot, at most 253 characters"
+	}
+	c.add("metadata.name", name, "%s", reason)
+}
+
+func (c *checker) labels(path string, labels map[string]string) {
+	for _, key := range sortedKeys(labels) {
+		if !isQualified(key) {
+			c.add(path, key, "not a label's name: want letters, digits, '-', '_' and '.' within, at most 63, or DOMAIN/NAME")
+		}
+		if !isLabelValue(labels[key]) {
+			c.add(path+"."+key, labels[key], "want letters, digits, '-', '_' and '.' within, at most 63 characters")
+		}
+	}
+}
+
+func (c *checker) annotations(path string, annotations map[string]string) {
+	size := 0
+	for _, key := range sortedKeys(annotations) {
+		if !isQualified(strings.ToLower(key)) {
+			c.add(path, key, "not an annotation's name: want letters, digits, '-', '_' and '.' within, at most 63, or DOMAIN/NAME")
+		}
+		size += len(key) + len(annotations[key])
+	}
+	if size > 256<<10 {
+		c.add(path, fmt.Sprintf("%d bytes", size), "want at most 256 KiB in all")
+	}
+}
+
+// selector checks a selector; global() is only allowed where it means something.
+func (c *checker) selector(path, text string, mayBeGlobal bool) {
+	if len(text) > 1024 {
+		c.add(path, text, "%d characters: want at most 1024", len(text))
+		return
+	}
+	s, err := selector.Parse(text)
+	if err != nil {
+		var wrong *selector.Error
+		if errors.As(err, &wrong) {
+			c.add(path, text, "not a selector: at column %d want %s", wrong.Column, wrong.Want)
+		}
+		return
+	}
+	switch {
+	case !s.UsesGlobal() || mayBeGlobal && s.IsGlobal():
+	case mayBeGlobal:
+		c.add(path, text, "global() must stand alone")
+	default:
+		c.add(path, text, "global() is only for the namespaceSelector of a rule")
+	}
+}
+
+// oneOf checks a word; an empty one is left out.
+func (c *checker) oneOf(path, value string, words ...string) {
+	for _, w := range words {
+		if value == w {
+			return
+		}
+	}
+	if value != "" {
+		c.add(path, value, "want one of %s", strings.Join(words, ", "))
+	}
+}
+
+func (c *checker) between(path string, value, low, high int64) {
+	if value < low || value > high {
+		c.add(path, value, "want %d to %d", low, high)
+	}
+}
+
+// unique checks that a list has no value twice.
+func unique[T comparable](c *checker, path string, values []T) {
+	seen := map[T]bool{}
+	for i, v := range values {
+		if seen[v] {
+			c.add(at(path, i), v, "given twice: remove one")
+		}
+		seen[v] = true
+	}
+}
+
+func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }

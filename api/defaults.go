@@ -1,0 +1,148 @@
+package api
+
+import "strings"
+
+// The tiers that are always there.
+const (
+	DefaultTier      = "default"
+	KubeAdminTier    = "kube-admin"
+	KubeBaselineTier = "kube-baseline"
+)
+
+// Labels that say what an object belongs to.
+const (
+	TierLabel         = "projectcalico.org/tier"
+	NamespaceLabel    = "projectcalico.org/namespace"
+	OrchestratorLabel = "projectcalico.org/orchestrator"
+)
+
+// Default fills in what a manifest leaves out, as it is stored. Doing it again changes nothing.
+func Default(o Object) {
+	setType(o, typeName(o))
+	switch o := o.(type) {
+	case *Tier:
+		o.setDefaults()
+	case *GlobalNetworkPolicy:
+		o.setDefaults()
+	case *WorkloadEndpoint:
+		o.setDefaults()
+	case *IPPool:
+		o.setDefaults()
+	case *BGPConfiguration:
+		fill(&o.Spec.LogSeverityScreen, "Info")
+		fill(&o.Spec.ServiceLoadBalancerAggregation, "Enabled")
+	case *FelixConfiguration:
+		o.setDefaults()
+	}
+}
+
+func fill[T comparable](field *T, value T) {
+	var unset T
+	if *field == unset {
+		*field = value
+	}
+}
+
+func setLabel(m *Metadata, name, value string) {
+	if m.Labels == nil {
+		m.Labels = map[string]string{}
+	}
+	m.Labels[name] = value
+}
+
+// builtinTier is the order and the default action of a tier; for the built-in ones no other is valid.
+func builtinTier(name string) (order float64, action Action) {
+	switch name {
+	case KubeAdminTier:
+		return 1000, Pass
+	case KubeBaselineTier:
+		return 10000000, Pass
+	}
+	return 1000000, Deny
+}
+
+func (t *Tier) setDefaults() {
+	order, action := builtinTier(t.Name)
+	if t.Spec.Order == nil {
+		t.Spec.Order = &order
+	}
+	fill(&t.Spec.DefaultAction, action)
+}
+
+func (p *GlobalNetworkPolicy) setDefaults() {
+	fill(&p.Spec.Tier, DefaultTier)
+	if len(p.Spec.Types) == 0 {
+		p.Spec.Types = p.Spec.impliedTypes()
+	}
+	setLabel(&p.Metadata, TierLabel, p.Spec.Tier)
+}
+
+// impliedTypes are the directions that a policy judges when it does not say: a policy without rules denies ingress.
+func (s *GlobalNetworkPolicySpec) impliedTypes() []PolicyType {
+	switch {
+	case len(s.Egress) == 0:
+		return []PolicyType{Ingress}
+	case len(s.Ingress) == 0:
+		return []PolicyType{Egress}
+	}
+	return []PolicyType{Ingress, Egress}
+}
+
+func (w *WorkloadEndpoint) setDefaults() {
+	fill(&w.Namespace, "default")
+	if w.Name == "" {
+		w.Name, _ = WorkloadEndpointName(w.Spec) // Validate says what is missing
+	}
+	setLabel(&w.Metadata, NamespaceLabel, w.Namespace)
+	if w.Spec.Orchestrator != "" {
+		setLabel(&w.Metadata, OrchestratorLabel, w.Spec.Orchestrator)
+	}
+}
+
+func (p *IPPool) setDefaults() {
+	s := &p.Spec
+	net, err := ParseNet(s.CIDR)
+	if err == nil && !hasHostBits(s.CIDR) {
+		s.CIDR = net.String()
+	}
+	if s.BlockSize == 0 && err == nil {
+		s.BlockSize = 26
+		if net.Addr().Is6() {
+			s.BlockSize = 122
+		}
+	}
+	fill(&s.NodeSelector, "all()")
+	fill(&s.IPIPMode, "Never")
+	fill(&s.VXLANMode, "Never")
+	if len(s.AllowedUses) == 0 {
+		s.AllowedUses = []string{"Workload", "Tunnel"}
+	}
+	if s.AssignmentMode == nil {
+		automatic := "Automatic"
+		s.AssignmentMode = &automatic
+	}
+}
+
+func (f *FelixConfiguration) setDefaults() {
+	s := &f.Spec
+	if old := s.BPFConnectTimeLoadBalancingEnabled; old != nil && s.BPFConnectTimeLoadBalancing == "" {
+		nat := "Enabled"
+		s.BPFConnectTimeLoadBalancing = "Disabled"
+		if *old {
+			s.BPFConnectTimeLoadBalancing, nat = "Enabled", "Disabled"
+		}
+		fill(&s.BPFHostNetworkedNATWithoutCTLB, nat)
+	}
+	fill(&s.BPFConnectTimeLoadBalancing, "TCP")
+	fill(&s.BPFHostNetworkedNATWithoutCTLB, "Enabled")
+	fill(&s.FloatingIPs, "Disabled")
+	fill(&s.NFTablesMode, "Auto")
+	fill(&s.NFTablesFlowTableOffload, "Disabled")
+	for _, ports := range []*[]ProtoPort{s.FailsafeInboundHostPorts, s.FailsafeOutboundHostPorts} {
+		if ports != nil {
+			for i := range *ports {
+				(*ports)[i].Protocol = strings.ToLower((*ports)[i].Protocol)
+			}
+		}
+	}
+}

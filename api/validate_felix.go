@@ -1,0 +1,254 @@
+package api
+
+import (
+	"math"
+	"reflect"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// words are the values that a setting may have.
+type words struct {
+	field   string
+	anyCase bool
+	values  string
+}
+
+func felixWords() []words {
+	return []words{
+		{"awsSrcDstCheck", false, "DoNothing Enable Disable"},
+		{"bpfAttachType", false, "TC TCX Netkit"},
+		{"bpfConnectTimeLoadBalancing", false, "TCP Enabled Disabled"},
+		{"bpfConntrackLogLevel", false, "Off Debug"},
+		{"bpfConntrackMode", false, "Auto Userspace BPFProgram"},
+		{"bpfEnforceRPF", true, "Disabled Strict Loose"},
+		{"bpfExternalServiceMode", true, "Tunnel DSR"},
+		{"bpfHostNetworkedNATWithoutCTLB", false, "Enabled Disabled"},
+		{"bpfJITHardening", false, "Auto Strict"},
+		{"bpfLogLevel", true, "Off Info Debug"},
+		{"bpfMapSizeConntrackScaling", true, "Disabled DoubleIfFull"},
+		{"bpfOverlayHostSourceIP", false, "TunnelAddress HostAddress"},
+		{"bpfProfiling", false, "Enabled Disabled"},
+		{"bpfRedirectToPeer", false, "Enabled Disabled"},
+		{"chainInsertMode", true, "Insert Append"},
+		{"defaultEndpointToHostAction", true, "Drop Accept Return"},
+		{"floatingIPs", false, "Enabled Disabled"},
+		{"flowLogsLocalReporter", false, "Disabled Enabled"},
+		{"flowLogsPolicyEvaluationMode", false, "None Continuous"},
+		{"ipForwarding", false, "Enabled Disabled"},
+		{"iptablesBackend", false, "Legacy NFT Auto"},
+		{"iptablesFilterAllowAction", true, "Accept Return"},
+		{"iptablesFilterDenyAction", true, "Drop Reject"},
+		{"iptablesMangleAllowAction", true, "Accept Return"},
+		{"istioAmbientMode", false, "Enabled Disabled"},
+		{"localSubnetL2Reachability", false, "Disabled PodsAndLoadBalancers"},
+		{"logSeverityFile", true, "Trace Debug Info Warning Error Fatal"},
+		{"logSeverityScreen", true, "Trace Debug Info Warning Error Fatal"},
+		{"logSeveritySys", true, "Trace Debug Info Warning Error Fatal"},
+		{"natOutgoingExclusions", false, "IPPoolsOnly IPPoolsAndHostIPs"},
+		{"nftablesFilterAllowAction", true, "Accept Return"},
+		{"nftablesFilterDenyAction", true, "Drop Reject"},
+		{"nftablesFlowTableOffload", false, "All Disabled"},
+		{"nftablesMangleAllowAction", true, "Accept Return"},
+		{"nftablesMode", false, "Disabled Enabled Auto"},
+		{"programClusterRoutes", false, "Enabled Disabled EnabledIPIPOnly EnabledNoEncapOnly"},
+		{"prometheusMetricsClientAuth", false,
+			"RequireAndVerifyClientCert RequireAnyClientCert VerifyClientCertIfGiven NoClientCert"},
+		{"routeSource", true, "WorkloadIPs CalicoIPAM"},
+		{"serviceLoopPrevention", false, "Drop Reject Disabled"},
+		{"windowsManageFirewallRules", false, "Enabled Disabled"},
+		{"workloadSourceSpoofing", false, "Disabled Any"},
+	}
+}
+
+// span is the least and the greatest value that a setting may have.
+type span struct {
+	field     string
+	low, high int64
+}
+
+func felixSpans() []span {
+	return []span{
+		{"bpfExtToServiceConnmark", 0, math.MaxUint32},
+		{"bpfKubeProxyHealthzPort", 0, 65535},
+		{"bpfMaglevMaxEndpointsPerService", 1, 3000},
+		{"bpfMaglevMaxServices", 1, 3000},
+		{"bpfMapSizeConntrackCleanupQueue", 1, math.MaxInt64},
+		{"debugPort", 0, 65535},
+		{"goGCThreshold", -1, math.MaxInt64},
+		{"goMaxProcs", -1, math.MaxInt64},
+		{"goMemoryLimitMB", -1, math.MaxInt64},
+		{"iptablesMarkMask", 0, math.MaxUint32},
+		{"ipv4ElevatedRoutePriority", 1, math.MaxInt32 - 1},
+		{"ipv4NormalRoutePriority", 1, math.MaxInt32 - 1},
+		{"ipv6ElevatedRoutePriority", 1, math.MaxInt32 - 1},
+		{"ipv6NormalRoutePriority", 1, math.MaxInt32 - 1},
+		{"logActionRateLimitBurst", 0, 9999},
+		{"nftablesMarkMask", 0, math.MaxUint32},
+		{"wireguardListeningPort", 1, 65535},
+		{"wireguardListeningPortV6", 1, 65535},
+		{"wireguardRoutingRulePriority", 1, 32765},
+	}
+}
+
+// felixPatterns are the settings whose values match an expression.
+func felixPatterns() map[string]string {
+	return map[string]string{
+		"featureDetectOverride":              `^([a-zA-Z0-9-_]+=(true|false|),)*([a-zA-Z0-9-_]+=(true|false|))?$`,
+		"featureGates":                       `^([a-zA-Z0-9-_]+=([^=]+),)*([a-zA-Z0-9-_]+=([^=]+))?$`,
+		"iptablesNATOutgoingInterfaceFilter": `^[a-zA-Z0-9:._+-]{1,15}$`,
+		"logActionRateLimit":                 `^[1-9]\d{0,3}/(second|minute|hour|day)$`,
+		"logPrefix":                          `^[a-zA-Z0-9%: /_-]*$`,
+		"wireguardInterfaceName":             `^[a-zA-Z0-9_.-]{1,15}$`,
+		"wireguardInterfaceNameV6":           `^[a-zA-Z0-9_.-]{1,15}$`,
+	}
+}
+
+func (c *checker) felixConfiguration(f *FelixConfiguration) {
+	c.name(f.Name, 127)
+	s := &f.Spec
+	c.felixNodeSelector(f)
+	spec := reflect.ValueOf(s).Elem()
+	values := map[string]reflect.Value{}
+	for _, field := range fieldsOf(spec.Type()) {
+		v := spec.FieldByIndex(field.index)
+		c.felixByType("spec."+field.name, v)
+		values[field.name] = reflect.Indirect(v)
+	}
+	c.felixTexts(values)
+	c.felixAddresses(s)
+	c.felixPorts(s)
+	c.felixTables(s)
+	c.felixTimeouts(s.BPFConntrackTimeouts)
+}
+
+// felixTexts checks words, numbers and expressions; a setting that is left out has no value.
+func (c *checker) felixTexts(values map[string]reflect.Value) {
+	for _, w := range felixWords() {
+		check := c.oneOf
+		if w.anyCase {
+			check = c.oneOfAnyCase
+		}
+		check("spec."+w.field, values[w.field].String(), strings.Fields(w.values)...)
+	}
+	for _, r := range felixSpans() {
+		if v := values[r.field]; v.IsValid() {
+			c.between("spec."+r.field, v.Int(), r.low, r.high)
+		}
+	}
+	for name, pattern := range felixPatterns() {
+		v := values[name]
+		given := v.IsValid() && (v.String() != "" || name == "logActionRateLimit")
+		if given && !regexp.MustCompile(pattern).MatchString(v.String()) {
+			c.add("spec."+name, v.String(), "want text that matches %s", pattern)
+		}
+	}
+	for _, name := range []string{"bpfDataIfacePattern", "bpfDisableGROForIfaces", "bpfL3IfacePattern",
+		"logDebugFilenameRegex", "mtuIfacePattern", "nftablesFlowTableDataIfacePattern"} {
+		if _, err := regexp.Compile(values[name].String()); err != nil {
+			c.add("spec."+name, values[name].String(), "not a regular expression: %v", err)
+		}
+	}
+}
+
+func (c *checker) felixNodeSelector(f *FelixConfiguration) {
+	node, perNode := strings.CutPrefix(f.Name, "node.")
+	if f.Spec.NodeSelector == "" {
+		return
+	}
+	if f.Name == "default" || perNode && node != "" {
+		c.add("spec.nodeSelector", f.Spec.NodeSelector, "%s applies by its name: remove it", f.Name)
+	}
+}
+
+// felixByType checks what every setting of a type has in common.
+func (c *checker) felixByType(path string, v reflect.Value) {
+	if d, ok := v.Interface().(*Duration); ok {
+		c.duration(path, d)
+		if d != nil && d.Duration%time.Millisecond != 0 {
+			c.add(path, d, "want a duration in h, m, s or ms")
+		}
+	}
+}
+
+func (c *checker) felixAddresses(s *FelixConfigurationSpec) {
+	for path, a := range map[string]string{"spec.natOutgoingAddress": s.NATOutgoingAddress,
+		"spec.deviceRouteSourceAddress": s.DeviceRouteSourceAddress} {
+		if a != "" {
+			c.address(path, a, 4)
+		}
+	}
+	if a := s.DeviceRouteSourceAddressIPv6; a != "" {
+		c.address("spec.deviceRouteSourceAddressIPv6", a, 6)
+	}
+	for path, nets := range map[string]*[]string{"spec.externalNodesList": s.ExternalNodesList,
+		"spec.bpfExcludeCIDRsFromNAT": s.BPFExcludeCIDRsFromNAT, "spec.bpfDSROptoutCIDRs": s.BPFDSROptoutCIDRs} {
+		if nets == nil {
+			continue
+		}
+		for i, n := range *nets {
+			c.net(at(path, i), n, 0)
+		}
+	}
+}
+
+// felixPorts leaves the failsafe ports to the agent: stored ones may be of any form, and it reports those it cannot use.
+func (c *checker) felixPorts(s *FelixConfigurationSpec) {
+	if s.KubeNodePortRanges == nil {
+		return
+	}
+	path := "spec.kubeNodePortRanges"
+	if len(*s.KubeNodePortRanges) > 7 {
+		c.add(path, len(*s.KubeNodePortRanges), "want at most 7 ranges")
+	}
+	for i, p := range *s.KubeNodePortRanges {
+		if p.Name != "" || p.First == 0 {
+			c.add(at(path, i), p, "want a port or a range such as 30000:32767")
+		}
+	}
+}
+
+func (c *checker) felixTables(s *FelixConfigurationSpec) {
+	if r := s.RouteTableRange; r != nil {
+		c.between("spec.routeTableRange.min", int64(r.Min), 1, 250)
+		c.between("spec.routeTableRange.max", int64(r.Max), int64(r.Min), 250)
+		if s.RouteTableRanges != nil {
+			c.add("spec.routeTableRange", "", "cannot be combined with routeTableRanges")
+		}
+	}
+	if s.RouteTableRanges == nil {
+		return
+	}
+	total := int64(0)
+	for i, r := range *s.RouteTableRanges {
+		path := at("spec.routeTableRanges", i)
+		c.between(path+".min", int64(r.Min), 1, math.MaxUint32)
+		c.between(path+".max", int64(r.Max), int64(r.Min), math.MaxUint32)
+		total += int64(r.Max) - int64(r.Min) + 1
+	}
+	if total > math.MaxUint16 {
+		c.add("spec.routeTableRanges", total, "want at most 65535 tables in all")
+	}
+}
+
+func (c *checker) felixTimeouts(timeouts *map[string]string) {
+	if timeouts == nil {
+		return
+	}
+	names := []string{"creationGracePeriod", "tcpSynSent", "tcpEstablished", "tcpFinsSeen", "tcpResetSeen", "udpTimeout",
+		"genericTimeout", "icmpTimeout"}
+	for _, name := range sortedKeys(*timeouts) {
+		path, value := "spec.bpfConntrackTimeouts."+name, (*timeouts)[name]
+		known := false
+		for _, n := range names {
+			known = known || strings.EqualFold(n, name)
+		}
+		if !known {
+			c.add(path, value, "unknown timeout: want one of %s", strings.Join(names, ", "))
+		}
+		if d, err := time.ParseDuration(value); value != "Auto" && (err != nil || d < 0) {
+			c.add(path, value, "want a duration such as 30s, or Auto")
+		}
+	}
+}

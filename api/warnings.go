@@ -1,0 +1,3 @@
+package api
+
+func Warnings(o Object) []string { return nil }
