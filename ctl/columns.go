@@ -1,0 +1,188 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+)
+
+// cell is one value of an object with the heading of its column.
+type cell struct{ heading, value string }
+
+// cells are all that a table can show of an object, in the order of the wide table.
+type cells []cell
+
+func (c cells) text(heading string) string {
+	i := c.index(heading)
+	if i < 0 {
+		return ""
+	}
+	return c[i].value
+}
+
+func (c cells) has(heading string) bool { return c.index(heading) >= 0 }
+
+func (c cells) index(heading string) int {
+	return slices.IndexFunc(c, func(x cell) bool { return x.heading == heading })
+}
+
+func (c cells) headings() []string {
+	var all []string
+	for _, x := range c {
+		all = append(all, x.heading)
+	}
+	return all
+}
+
+// narrowHeadings are the columns of the default table.
+func narrowHeadings(kind string) []string {
+	switch kind {
+	case "BGPConfiguration":
+		return []string{"NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"}
+	case "BGPPeer":
+		return []string{"NAME", "PEERIP", "NODE", "ASN"}
+	case "ClusterInformation":
+		return []string{"NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY"}
+	case "GlobalNetworkPolicy":
+		return []string{"NAME", "TIER"}
+	case "HostEndpoint":
+		return []string{"NAME", "NODE"}
+	case "IPPool":
+		return []string{"NAME", "CIDR", "SELECTOR"}
+	case "Tier":
+		return []string{"NAME", "ORDER"}
+	case "WorkloadEndpoint":
+		return []string{"WORKLOAD", "NODE", "NETWORKS", "INTERFACE"}
+	}
+	return []string{"NAME"}
+}
+
+// wideHeadings are the columns of the wide table: all but those that only custom-columns shows.
+func wideHeadings(kind string, known cells) []string {
+	return slices.DeleteFunc(known.headings(), func(h string) bool {
+		return h == "NAMESPACE" || kind == "WorkloadEndpoint" && h == "ORCHESTRATOR"
+	})
+}
+
+// cellsOf is the one place that knows what a table shows of each kind.
+func cellsOf(o api.Object, asNumber func() string) cells {
+	name := cell{"NAME", o.Meta().Name}
+	switch o := o.(type) {
+	case *api.BGPConfiguration:
+		return cells{name, {"LOGSEVERITY", dash(o.Spec.LogSeverityScreen)}, {"MESHENABLED", dashOr(o.Spec.NodeToNodeMeshEnabled)},
+			{"ASNUMBER", dashOr(o.Spec.ASNumber)}}
+	case *api.BGPPeer:
+		return cells{name, {"PEERIP", o.Spec.PeerIP}, {"NODE", peeringNodes(o.Spec)}, {"ASN", asText(o.Spec.ASNumber)}}
+	case *api.ClusterInformation:
+		return cells{name, {"CLUSTERGUID", o.Spec.ClusterGUID}, {"CLUSTERTYPE", o.Spec.ClusterType},
+			{"CALICOVERSION", o.Spec.CalicoVersion}, {"DATASTOREREADY", nilOr(o.Spec.DatastoreReady)}}
+	case *api.GlobalNetworkPolicy:
+		return cells{name, {"TIER", o.Spec.Tier}, {"ORDER", nilOr(o.Spec.Order)}, {"SELECTOR", o.Spec.Selector}}
+	case *api.GlobalNetworkSet:
+		return cells{name, {"NETS", joinAndCut(o.Spec.Nets, ",", 80)}}
+	case *api.HostEndpoint:
+		return cells{name, {"NODE", o.Spec.Node}, {"INTERFACE", o.Spec.InterfaceName},
+			{"IPS", strings.Join(o.Spec.ExpectedIPs, ",")}, {"PROFILES", strings.Join(o.Spec.Profiles, ",")}}
+	case *api.IPPool:
+		return poolCells(name, o.Spec)
+	case *api.Node:
+		return nodeCells(name, o.Spec.BGP, asNumber)
+	case *api.Profile:
+		return cells{name, {"LABELS", labelsText(o.Spec.LabelsToApply)}}
+	case *api.Tier:
+		return cells{name, {"ORDER", nilOr(o.Spec.Order)}}
+	case *api.WorkloadEndpoint:
+		return workloadCells(o)
+	}
+	return cells{name}
+}
+
+func poolCells(name cell, p api.IPPoolSpec) cells {
+	return cells{name, {"CIDR", p.CIDR}, {"NAT", strconv.FormatBool(p.NATOutgoing)}, {"IPIPMODE", p.IPIPMode}, {"VXLANMODE", p.VXLANMode},
+		{"DISABLED", strconv.FormatBool(p.Disabled)}, {"DISABLEBGPEXPORT", strconv.FormatBool(p.DisableBGPExport)},
+		{"SELECTOR", p.NodeSelector}, {"ASSIGNMENTMODE", nilOr(p.AssignmentMode)}}
+}
+
+// nodeCells shows the AS number in parentheses when it is not the node's own.
+func nodeCells(name cell, bgp *api.NodeBGPSpec, asNumber func() string) cells {
+	as, ipv4, ipv6 := "", "", ""
+	if bgp != nil {
+		ipv4, ipv6 = bgp.IPv4Address, bgp.IPv6Address
+		if bgp.ASNumber != nil {
+			as = asText(*bgp.ASNumber)
+		} else {
+			as = "(" + asNumber() + ")"
+		}
+	}
+	return cells{name, {"ASN", as}, {"IPV4", ipv4}, {"IPV6", ipv6}}
+}
+
+func workloadCells(o *api.WorkloadEndpoint) cells {
+	workload := o.Spec.Workload
+	if workload == "" {
+		workload = o.Spec.Pod
+	}
+	var nats []string
+	for _, n := range o.Spec.IPNATs {
+		nats = append(nats, fmt.Sprint(n))
+	}
+	return cells{{"NAMESPACE", o.Namespace}, {"NAME", o.Name}, {"WORKLOAD", workload}, {"NODE", o.Spec.Node},
+		{"NETWORKS", strings.Join(o.Spec.IPNetworks, ",")}, {"INTERFACE", o.Spec.InterfaceName},
+		{"PROFILES", strings.Join(o.Spec.Profiles, ",")}, {"NATS", strings.Join(nats, ",")},
+		{"ORCHESTRATOR", o.Spec.Orchestrator}}
+}
+
+func peeringNodes(p api.BGPPeerSpec) string {
+	switch {
+	case p.Node != "":
+		return p.Node
+	case p.NodeSelector != "":
+		return p.NodeSelector
+	}
+	return "(global)"
+}
+
+func asText(as api.ASNumber) string { return strconv.FormatUint(uint64(as), 10) }
+
+// nilOr prints what a pointer points at.
+func nilOr[T any](p *T) string {
+	if p == nil {
+		return "<nil>"
+	}
+	return fmt.Sprint(*p)
+}
+
+func dashOr[T any](p *T) string {
+	if p == nil {
+		return "-"
+	}
+	return fmt.Sprint(*p)
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func labelsText(labels map[string]string) string {
+	var pairs []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		pairs = append(pairs, k+"="+labels[k])
+	}
+	return strings.Join(pairs, ",")
+}
+
+// joinAndCut joins the items and cuts the text at a length; 0 is no limit.
+func joinAndCut(items []string, separator string, limit int) string {
+	text := strings.Join(items, separator)
+	if limit > 0 && len(text) > limit {
+		return text[:limit-len("...")] + "..."
+	}
+	return text
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+)
+
+// tableNames are the tables of an agent, in the order in which they are printed.
+var tableNames = [...]string{"endpoints", "policies", "sets", "rules", "connections", "routes", "announcements"}
+
+const dumpHelp = `Print what this node enforces and announces: the tables in force, read back from the kernel and the BGP speaker, in the
+terms of policy. Without names, all tables: endpoints, policies, sets, rules, connections, routes, announcements.
+
+-o json prints the agent's answer, the message DumpResponse of api/agent/v1/agent.proto: one list for each table, field names
+in lowerCamelCase, 64-bit numbers as strings, empty fields left out. Fields are added, never renamed.`
+
+func newDump(s *session) *cobra.Command {
+	var output string
+	var connections uint32
+	cmd := &cobra.Command{
+		Use:   "dump [TABLE...]",
+		Short: "Print what this node enforces and announces",
+		Long:  dumpHelp,
+		Example: `  margayctl dump
+  margayctl dump rules
+  margayctl dump connections -o json | jq '.connections[] | select(.state != "established")'`,
+		ValidArgs: tableNames[:],
+		RunE: func(cmd *cobra.Command, args []string) error {
+			tables, err := wantedTables(args)
+			if err != nil {
+				return err
+			}
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			return s.dump(cmd.Context(), &agentv1.DumpRequest{Tables: tables, MaxConnections: connections}, output)
+		},
+	}
+	s.addAgentFlag(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	cmd.Flags().Uint32Var(&connections, "max-connections", 0, "at most this many connections (default 10000)")
+	return cmd
+}
+
+// newFelix is the spelling of dump that is in print elsewhere: margayctl felix ebpf dump state.
+func newFelix(s *session) *cobra.Command {
+	state := newDump(s)
+	state.Use = "state [TABLE...]"
+	state.Long = "The same as margayctl dump.\n\n" + dumpHelp
+	state.Example = "  margayctl felix ebpf dump state rules"
+	return group("felix", "The agent of this node", group("ebpf", "What its programs do", group("dump", "Print their tables", state)))
+}
+
+// group is a command that only holds others.
+func group(name, short string, child *cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: name, Short: short, Hidden: true, Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(child)
+	return cmd
+}
+
+func wantedTables(args []string) ([]string, error) {
+	var tables []string
+	for _, arg := range args {
+		name := strings.ToLower(arg)
+		if !slices.Contains(tableNames[:], name) {
+			return nil, withHints(fmt.Errorf("there is no table %q", arg), didYouMean(arg, tableNames[:]),
+				"tables: "+strings.Join(tableNames[:], ", "))
+		}
+		tables = append(tables, name)
+	}
+	return tables, nil
+}
+
+func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, output string) error {
+	var answer *agentv1.DumpResponse
+	err := s.askAgent(ctx, func(ctx context.Context, agent agentv1.AgentClient) (err error) {
+		answer, err = agent.Dump(ctx, request)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if output != "table" {
+		return printMessage(s.stdout, answer, output)
+	}
+	for i, t := range dumpTables(answer, request.Tables) {
+		if i > 0 {
+			fmt.Fprintln(s.stdout)
+		}
+		t.print(s.stdout)
+	}
+	for _, name := range answer.Truncated {
+		fmt.Fprintf(s.stderr, "the table %s is longer than what was asked for; see --max-connections\n", name)
+	}
+	return nil
+}

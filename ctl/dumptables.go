@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+)
+
+// dumpTables are the wanted tables of an answer; all when none is named.
+func dumpTables(d *agentv1.DumpResponse, wanted []string) []section {
+	all := []section{
+		endpointTable(d.Endpoints), policyTable(d.Policies), setTable(d.Sets), ruleTable(d.Rules),
+		connectionTable(d.Connections), routeTable(d.Routes), announcementTable(d.Announcements),
+	}
+	return slices.DeleteFunc(all, func(t section) bool {
+		return len(wanted) > 0 && !slices.Contains(wanted, strings.ToLower(t.title))
+	})
+}
+
+// endpointTable has a line for each stage and direction under each endpoint.
+func endpointTable(endpoints []*agentv1.Endpoint) section {
+	t := section{title: "Endpoints", headings: []string{"ENDPOINT", "KIND", "INTERFACE", "ADDRESSES", "PROFILES", "STAGE", "DIRECTION", "POLICIES", "CLOSED"}}
+	for _, e := range endpoints {
+		cells := []string{qualified(e.Namespace, e.Name), e.Kind, e.Interface, list(e.Addresses), list(e.Profiles)}
+		if len(e.Stages) == 0 {
+			t.add(append(cells, "", "", "", e.Closed)...)
+			continue
+		}
+		for i, stage := range e.Stages {
+			closed := e.Closed
+			if i > 0 {
+				cells, closed = make([]string, len(cells)), ""
+			}
+			t.add(append(slices.Clone(cells), stage.Stage, stage.Direction, list(stage.Policies), closed)...)
+		}
+	}
+	return t
+}
+
+func policyTable(policies []*agentv1.Policy) section {
+	t := section{title: "Policies", headings: []string{"POLICY", "KIND", "TIER", "ORDER", "INGRESS RULES", "EGRESS RULES", "ENDPOINTS"}}
+	for _, p := range policies {
+		order := p.Order
+		if order == "" {
+			order = "last"
+		}
+		t.add(qualified(p.Namespace, p.Name), p.Kind, p.Tier, order, number(p.IngressRules), number(p.EgressRules), number(p.Endpoints))
+	}
+	return t
+}
+
+func setTable(sets []*agentv1.Set) section {
+	t := section{title: "Sets", headings: []string{"SET", "SIZE", "MEMBERS"}}
+	for _, s := range sets {
+		t.add(s.Selector, number(s.Size), firstOf(s.Members, s.Size))
+	}
+	return t
+}
+
+func ruleTable(rules []*agentv1.Rule) section {
+	t := section{title: "Rules", headings: []string{"RULE", "DIRECTION", "ACTION", "CRITERIA", "PACKETS", "BYTES", "NOT ENFORCED"}}
+	for _, r := range rules {
+		criteria := r.Criteria
+		if criteria == "" {
+			criteria = "everything"
+		}
+		t.add(r.Rule, r.Direction, r.Action, criteria, number(r.Packets), number(r.Bytes), r.NotEnforced)
+	}
+	return t
+}
+
+func connectionTable(connections []*agentv1.Connection) section {
+	t := section{title: "Connections", headings: []string{"PROTOCOL", "SOURCE", "DESTINATION", "STATE", "PACKETS OUT/BACK", "BYTES OUT/BACK", "IDLE", "APPROVED BY"}}
+	for _, c := range connections {
+		t.add(c.Protocol, c.Source, c.Destination, c.State,
+			fmt.Sprintf("%d/%d", c.PacketsOut, c.PacketsBack), fmt.Sprintf("%d/%d", c.BytesOut, c.BytesBack),
+			(time.Duration(c.IdleSeconds) * time.Second).String(), approvals(c.Approvals))
+	}
+	return t
+}
+
+// approvals says which endpoints let a connection pass, and by which rules.
+func approvals(all []*agentv1.Approval) string {
+	var texts []string
+	for _, a := range all {
+		text := fmt.Sprintf("%s on %s: %s", a.Endpoint, a.Interface, a.Rule)
+		if a.Stage != "" && a.Stage != "normal" {
+			text += " (" + a.Stage + ")"
+		}
+		if !a.Current {
+			text += ", under an older policy"
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "; ")
+}
+
+func routeTable(routes []*agentv1.Route) section {
+	t := section{title: "Routes", headings: []string{"DESTINATION", "INTERFACE", "KIND", "STATE", "ERROR"}}
+	for _, r := range routes {
+		t.add(r.Destination, r.Interface, r.Kind, r.State, r.Error)
+	}
+	return t
+}
+
+func announcementTable(announcements []*agentv1.Announcement) section {
+	t := section{title: "Announcements", headings: []string{"PREFIX", "REASON", "COMMUNITIES", "PEERS"}}
+	for _, a := range announcements {
+		peers := list(a.Peers)
+		if peers == "" {
+			peers = "none yet"
+		}
+		t.add(a.Prefix, a.Reason, list(a.Communities), peers)
+	}
+	return t
+}
+
+func qualified(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "/" + name
+}
+
+func list(items []string) string { return strings.Join(items, ",") }
+
+func number[T uint32 | uint64](n T) string { return strconv.FormatUint(uint64(n), 10) }
+
+// firstOf lists a few members and says how many more there are.
+func firstOf(members []string, size uint32) string {
+	const shown = 5
+	if len(members) <= shown && int(size) <= len(members) {
+		return list(members)
+	}
+	first := members[:min(shown, len(members))]
+	return fmt.Sprintf("%s and %d more", list(first), int(size)-len(first))
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/margay-project/margay/api"
+)
+
+// result is what one KIND or NAME gave: an object, or a list.
+type result struct {
+	kind     string
+	list     bool
+	objects  []api.Object
+	revision string // of the list
+}
+
+// objectList is the wire form of a list.
+type objectList struct {
+	Kind       string       `json:"kind"`
+	APIVersion string       `json:"apiVersion"`
+	Metadata   listMetadata `json:"metadata"`
+	Items      []api.Object `json:"items"`
+}
+
+type listMetadata struct {
+	ResourceVersion string `json:"resourceVersion,omitempty"`
+}
+
+func (r result) value() any {
+	if !r.list {
+		return r.objects[0]
+	}
+	items := r.objects
+	if items == nil {
+		items = []api.Object{}
+	}
+	return objectList{r.kind + "List", api.APIVersion, listMetadata{r.revision}, items}
+}
+
+// strip takes away what ties an object to one datastore.
+func (r result) strip() {
+	for _, o := range r.objects {
+		m := o.Meta()
+		m.Namespace, m.UID, m.ResourceVersion = "", "", ""
+		m.CreationTimestamp, m.DeletionTimestamp, m.DeletionGracePeriodSeconds = api.Time{}, nil, nil
+	}
+}
+
+// format prints results. asNumber is asked only when a node inherits its AS number.
+type format interface {
+	print(w io.Writer, results []result, asNumber func() string) error
+}
+
+func parseFormat(output string, at place) (format, error) {
+	namespaces := at.all || at.namespace != ""
+	key, value, _ := strings.Cut(output, "=")
+	switch {
+	case output == "ps":
+		return tableFormat{namespaces: namespaces}, nil
+	case output == "wide":
+		return tableFormat{namespaces: namespaces, wide: true}, nil
+	case output == "yaml" || output == "yml":
+		return yamlFormat{}, nil
+	case output == "json":
+		return jsonFormat{}, nil
+	case key == "custom-columns" && value == "":
+		return nil, fmt.Errorf("need to specify at least one column")
+	case key == "custom-columns":
+		return tableFormat{namespaces: namespaces, headings: strings.Split(value, ",")}, nil
+	case key == "go-template" && value == "":
+		return nil, fmt.Errorf("need to specify a template")
+	case key == "go-template":
+		return templateFormat{text: value}, nil
+	case key == "go-template-file" && value == "":
+		return nil, fmt.Errorf("need to specify a template file")
+	case key == "go-template-file":
+		text, err := os.ReadFile(value)
+		return templateFormat{text: string(text)}, err
+	}
+	return nil, withHints(fmt.Errorf("unrecognized output format '%s'", output),
+		"formats: ps, wide, yaml, json, custom-columns=..., go-template=..., go-template-file=...")
+}
+
+// document is one result by itself, or an array of several.
+func document(results []result) any {
+	if len(results) == 1 {
+		return results[0].value()
+	}
+	values := make([]any, len(results))
+	for i, r := range results {
+		values[i] = r.value()
+	}
+	return values
+}
+
+type jsonFormat struct{}
+
+func (jsonFormat) print(w io.Writer, results []result, _ func() string) error {
+	text, err := marshalPlain(document(results))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
+}
+
+// marshalPlain is indented JSON for people: && stays &&. It ends without a newline.
+func marshalPlain(v any) ([]byte, error) {
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	err := encoder.Encode(v)
+	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), err
+}
+
+type yamlFormat struct{}
+
+func (yamlFormat) print(w io.Writer, results []result, _ func() string) error {
+	text, err := yaml.Marshal(document(results))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(text)
+	return err
+}
+
+// templateFormat runs a user's template over the list of results.
+type templateFormat struct{ text string }
+
+func (f templateFormat) print(w io.Writer, results []result, asNumber func() string) error {
+	t, err := template.New("get").Funcs(template.FuncMap{
+		"join":            func(items []string, separator string) string { return strings.Join(items, separator) },
+		"joinAndTruncate": joinAndCut,
+		"config":          func(string) string { return asNumber() },
+	}).Parse(f.text)
+	if err != nil {
+		return fmt.Errorf("the template of -o go-template: %w", err)
+	}
+	values := make([]any, len(results))
+	for i, r := range results {
+		values[i] = r.value()
+	}
+	return t.Execute(w, values)
+}
+
+// tableFormat prints one table for each result, with a blank line after it.
+type tableFormat struct {
+	wide       bool
+	headings   []string // chosen by the user
+	namespaces bool
+}
+
+func (f tableFormat) print(w io.Writer, results []result, asNumber func() string) error {
+	for _, r := range results {
+		headings, err := f.headingsOf(r.kind)
+		if err != nil {
+			return err
+		}
+		t := tabwriter.NewWriter(w, 5, 1, 3, ' ', 0)
+		writeRow(t, headings)
+		for _, o := range r.objects {
+			cells := cellsOf(o, asNumber)
+			row := make([]string, len(headings))
+			for i, h := range headings {
+				row[i] = cells.text(h)
+			}
+			writeRow(t, row)
+		}
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		fmt.Fprintln(w)
+	}
+	return nil
+}
+
+func writeRow(w io.Writer, cells []string) {
+	for _, c := range cells {
+		fmt.Fprintf(w, "%s\t", c)
+	}
+	fmt.Fprintln(w)
+}
+
+func (f tableFormat) headingsOf(kindName string) ([]string, error) {
+	kind, _ := api.KindOf(kindName)
+	known := cellsOf(kind.New(), func() string { return "" })
+	headings := f.headings
+	switch {
+	case headings != nil:
+		for _, h := range headings {
+			if !known.has(h) {
+				return nil, fmt.Errorf("unknown heading %s, valid values are: %s", h, strings.Join(known.headings(), ", "))
+			}
+		}
+	case f.wide:
+		headings = wideHeadings(kindName, known)
+	default:
+		headings = narrowHeadings(kindName)
+	}
+	if kind.Namespaced && f.namespaces {
+		headings = append([]string{"NAMESPACE"}, headings...)
+	}
+	return headings, nil
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/api"
+)
+
+const getHelp = `Print objects by kind and name, or those named in files.
+
+Formats (-o): ps (the default table), wide, yaml, json, custom-columns=NAME,SELECTOR, go-template=TEMPLATE and
+go-template-file=FILE. What yaml and json print is valid input of apply; with --export it has no traces of this datastore.`
+
+// defaultAllow is the profile that always exists.
+const defaultAllow = "projectcalico-default-allow"
+
+func newGet(s *session) *cobra.Command {
+	var in input
+	var at place
+	var output string
+	var export bool
+	cmd := &cobra.Command{
+		Use:   "get {KIND [NAME...] | -f FILE}",
+		Short: "Print objects by kind and name, or those named in files",
+		Long:  getHelp + "\n\nKinds:\n" + kindList(),
+		Example: `  margayctl get gnp -o wide
+  margayctl get wep -A
+  margayctl get felixconfiguration default -o yaml`,
+		ValidArgsFunction: completeKind,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := parseFormat(output, at)
+			if err != nil {
+				return err
+			}
+			wanted, err := s.objectsToGet(in, at, args)
+			if err != nil {
+				return err
+			}
+			if len(wanted) == 0 {
+				return s.report(verb{}, outcome{})
+			}
+			return s.get(cmd.Context(), wanted, at, f, export && len(args) > 1)
+		},
+	}
+	in.addFlags(cmd)
+	addNamespaceFlag(cmd, &at)
+	cmd.Flags().BoolVarP(&at.all, "all-namespaces", "A", false, "workload endpoints of every namespace")
+	cmd.Flags().BoolVarP(&at.all, "all", "a", false, "")
+	cmd.Flags().Lookup("all").Hidden = true
+	cmd.Flags().StringVarP(&output, "output", "o", "ps", "ps, wide, yaml, json, custom-columns=..., go-template=..., go-template-file=...")
+	cmd.Flags().BoolVar(&export, "export", false, "leave out what belongs to this datastore; only with NAME")
+	return cmd
+}
+
+// kindList names each kind with its short form.
+func kindList() string {
+	var lines []string
+	for _, k := range api.Kinds() {
+		line := "  " + k.Plural
+		if len(k.Aliases) > 0 {
+			line += " (" + k.Aliases[0] + ")"
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (s *session) objectsToGet(in input, at place, args []string) ([]api.Object, error) {
+	switch {
+	case len(in.files) > 0 && len(args) > 0:
+		return nil, errors.New("give either KIND and NAME or -f FILE, not both")
+	case len(in.files) > 0:
+		return s.load(in)
+	case len(args) == 0:
+		return nil, withHints(errors.New("say what to get: KIND, KIND NAME, or -f FILE"), "kinds: "+strings.Join(pluralKinds(), ", "))
+	}
+	objects, err := at.named(args[0], args[1:])
+	if err != nil && !slices.Contains(args[1:], "") {
+		return nil, prefixed{"failed to get resources: ", err}
+	}
+	return objects, err
+}
+
+// prefixed puts words in front of an error and keeps its hints.
+type prefixed struct {
+	prefix string
+	cause  error
+}
+
+func (p prefixed) Error() string { return p.prefix + p.cause.Error() }
+func (p prefixed) Unwrap() error { return p.cause }
+
+func pluralKinds() []string {
+	var names []string
+	for _, k := range api.Kinds() {
+		names = append(names, k.Plural)
+	}
+	return names
+}
+
+// get prints what it finds, then fails with what it did not find.
+func (s *session) get(ctx context.Context, wanted []api.Object, at place, f format, export bool) error {
+	st, closeStore, err := s.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	var found []result
+	var missing []string
+	for _, o := range wanted {
+		r, err := read(ctx, st, o, at)
+		if err != nil {
+			missing = append(missing, err.Error())
+			continue
+		}
+		if export {
+			r.strip()
+		}
+		found = append(found, r)
+	}
+	if len(found) > 0 {
+		if err := f.print(s.stdout, found, func() string { return globalASNumber(ctx, st) }); err != nil {
+			return err
+		}
+	}
+	if len(missing) > 0 {
+		return errors.New(strings.Join(missing, "\n"))
+	}
+	return nil
+}
+
+// read gets the object with a name, or lists all of the kind when there is none.
+func read(ctx context.Context, st store, o api.Object, at place) (result, error) {
+	if err := at.settle(o); err != nil {
+		return result{}, err
+	}
+	nameWorkloadEndpoint(o)
+	key := api.KeyOf(o)
+	if key.Name == "" {
+		objects, revision, err := st.List(ctx, key.Kind, key.Namespace)
+		arrange(objects)
+		return result{kind: key.Kind, list: true, objects: objects, revision: revision}, err
+	}
+	if at.all {
+		return result{}, errors.New("cannot use --all-namespace flag for getting a single resource")
+	}
+	found, err := st.Get(ctx, key)
+	return result{kind: key.Kind, objects: []api.Object{found}}, err
+}
+
+// arrange puts a list in the order in which people expect it: tiers as they are evaluated, and the profile that nobody
+// wrote last; everything else stays in the order of the keys.
+func arrange(objects []api.Object) {
+	slices.SortStableFunc(objects, func(a, b api.Object) int {
+		switch a := a.(type) {
+		case *api.Tier:
+			return cmp.Compare(orderOf(a), orderOf(b.(*api.Tier)))
+		case *api.Profile:
+			if isLast := a.Name == defaultAllow; isLast != (b.Meta().Name == defaultAllow) {
+				return map[bool]int{true: 1, false: -1}[isLast]
+			}
+		}
+		return 0
+	})
+}
+
+func orderOf(t *api.Tier) float64 {
+	if t.Spec.Order == nil {
+		return math.Inf(1)
+	}
+	return *t.Spec.Order
+}
+
+// globalASNumber is what nodes use that have no AS number of their own.
+func globalASNumber(ctx context.Context, st store) string {
+	o, err := st.Get(ctx, api.Key{Kind: "BGPConfiguration", Name: "default"})
+	if err != nil && !isNotFound(err) {
+		return "unknown"
+	}
+	if c, ok := o.(*api.BGPConfiguration); ok && c.Spec.ASNumber != nil {
+		return asText(*c.Spec.ASNumber)
+	}
+	return "64512"
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/api"
+)
+
+// input says where a verb finds the objects that it works on.
+type input struct {
+	files     []string
+	recursive bool
+	skipEmpty bool
+}
+
+func (in *input) addFlags(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVarP(&in.files, "filename", "f", nil, "file or directory with manifests, - for standard input; may be given again")
+	cmd.Flags().BoolVarP(&in.recursive, "recursive", "R", false, "read directories below the given one too")
+	cmd.Flags().BoolVar(&in.skipEmpty, "skip-empty", false, "no error when there are no manifests")
+}
+
+// invalidFileError says that a file could not be read as manifests.
+type invalidFileError struct{ cause error }
+
+func (e invalidFileError) Error() string { return "failed to execute command: " + e.cause.Error() }
+func (e invalidFileError) Unwrap() error { return e.cause }
+
+// load reads all objects, in the order of the files and of the documents in them.
+// Nothing is returned unless every file is valid, so that a typo in the last file leaves the datastore as it was.
+func (s *session) load(in input) ([]api.Object, error) {
+	if len(in.files) == 0 {
+		return nil, errors.New("say which objects: -f FILE, -f DIRECTORY, or -f - for standard input")
+	}
+	var all []api.Object
+	for _, name := range in.files {
+		objects, err := s.loadPath(in, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, objects...)
+	}
+	return all, nil
+}
+
+func (s *session) loadPath(in input, path string) ([]api.Object, error) {
+	if path != "-" {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, invalidFileError{err}
+		}
+		if info.IsDir() {
+			return s.loadDirectory(in, path)
+		}
+	}
+	return s.loadFile(in, path)
+}
+
+func (s *session) loadDirectory(in input, directory string) ([]api.Object, error) {
+	files, err := manifestFiles(directory, in.recursive)
+	if err != nil {
+		return nil, invalidFileError{err}
+	}
+	var all []api.Object
+	for _, file := range files {
+		objects, err := s.loadFile(in, file)
+		if err != nil {
+			return nil, withHints(err, "nothing was changed; the error is in "+file)
+		}
+		all = append(all, objects...)
+	}
+	if len(all) == 0 && !in.skipEmpty {
+		return nil, fmt.Errorf("no resources specified in directory %s", directory)
+	}
+	return all, nil
+}
+
+// manifestFiles lists the files of a directory that hold manifests by their names, sorted by path.
+func manifestFiles(directory string, recursive bool) ([]string, error) {
+	var files []string
+	err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if path != directory && !recursive {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
+			files = append(files, path)
+		}
+		return nil
+	})
+	return files, err
+}
+
+func (s *session) loadFile(in input, path string) ([]api.Object, error) {
+	data, err := s.read(path)
+	if err != nil {
+		return nil, invalidFileError{err}
+	}
+	objects, err := api.Decode(data)
+	if err != nil {
+		return nil, undecodable(err)
+	}
+	if len(objects) == 0 && !in.skipEmpty {
+		return nil, fmt.Errorf("no resources specified in file %s", path)
+	}
+	return objects, nil
+}
+
+// undecodable puts calicoctl's sentence for an unknown field in front of what is known about it.
+func undecodable(err error) error {
+	text := err.Error()
+	_, rest, found := strings.Cut(text, "unknown field ")
+	if !found {
+		return invalidFileError{err}
+	}
+	field := rest[:strings.IndexAny(rest+"\n", ",:\n")]
+	sentence := errors.New("field in document is not recognized or is in the wrong location: " + field)
+	return withHints(invalidFileError{sentence}, text)
+}
+
+func (s *session) read(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(s.stdin)
+	}
+	return os.ReadFile(path)
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"sigs.k8s.io/yaml"
+)
+
+func checkOutput(output string) error {
+	switch output {
+	case "table", "json", "yaml":
+		return nil
+	}
+	return fmt.Errorf("unrecognized output format '%s': want table, json or yaml", output)
+}
+
+// printMessage prints an answer of the agent as JSON or YAML. protojson varies its white space on purpose, so that nobody
+// depends on it; scripts and tests do, so it is laid out anew.
+func printMessage(w io.Writer, message proto.Message, output string) error {
+	text, err := protojson.Marshal(message)
+	if err != nil {
+		return err
+	}
+	if output == "yaml" {
+		if text, err = yaml.JSONToYAML(text); err != nil {
+			return err
+		}
+		_, err = w.Write(text)
+		return err
+	}
+	var compact, indented bytes.Buffer
+	if err := json.Compact(&compact, text); err != nil {
+		return err
+	}
+	if err := json.Indent(&indented, compact.Bytes(), "", "  "); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, indented.String())
+	return err
+}

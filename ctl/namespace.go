@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+)
+
+// place is where -n and -A look for namespaced objects.
+type place struct {
+	namespace string
+	all       bool
+}
+
+// settle gives an object the namespace that it and the flags agree on. With all, a namespaced object has none.
+func (p place) settle(o api.Object) error {
+	kind, _ := api.KindOf(o.Type().Kind)
+	meta := o.Meta()
+	if !kind.Namespaced {
+		switch {
+		case meta.Namespace != "":
+			return fmt.Errorf("namespace should not be specified for a non-namespaced resource. %s is not a namespaced resource", kind.Name)
+		case p.all || p.namespace != "":
+			return fmt.Errorf("%s is not namespaced", kind.Name)
+		}
+		return nil
+	}
+	switch {
+	case p.all && p.namespace != "":
+		return errors.New("cannot use both --namespace and --all-namespaces flags at the same time")
+	case p.all:
+		meta.Namespace = ""
+	case meta.Namespace == "" && p.namespace == "":
+		meta.Namespace = "default"
+	case meta.Namespace == "":
+		meta.Namespace = p.namespace
+	case p.namespace != "" && meta.Namespace != p.namespace:
+		return fmt.Errorf("resource namespace does not match client namespace. %s != %s", meta.Namespace, p.namespace)
+	}
+	return nil
+}
+
+// named are empty objects of a kind with the given names; without names, one object without a name, to list.
+func (p place) named(kindName string, names []string) ([]api.Object, error) {
+	kind, ok := api.KindOf(kindName)
+	if !ok {
+		return nil, unknownKind(kindName)
+	}
+	var objects []api.Object
+	for _, name := range names {
+		if name == "" {
+			return nil, errors.New("resource name may not be empty")
+		}
+		o := kind.New()
+		o.Meta().Name = name
+		objects = append(objects, o)
+	}
+	if len(names) == 0 {
+		objects = append(objects, kind.New())
+	}
+	return objects, nil
+}
+
+func unknownKind(name string) error {
+	err := fmt.Errorf("resource type '%s' is not supported", name)
+	if foreign, ok := api.ForeignKindOf(name); ok {
+		return withHints(err, foreign.Name+" objects are not implemented yet; those in the datastore are left as they are")
+	}
+	return withHints(err, didYouMean(name, kindWords()))
+}
+
+// kindWords are the words that users may type for kinds.
+func kindWords() []string {
+	var words []string
+	for _, k := range api.Kinds() {
+		words = append(words, strings.ToLower(k.Name), k.Plural)
+		words = append(words, k.Aliases...)
+	}
+	return words
+}

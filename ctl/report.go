@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/margay-project/margay/api"
+)
+
+// outcome is how a verb fared over a list of objects. The sentences made of it are calicoctl's.
+type outcome struct {
+	total   int
+	handled int    // counted as done; for replace, failed ones too
+	kind    string // of all objects, empty when they differ
+	errs    []error
+}
+
+func newOutcome(objects []api.Object) outcome {
+	out := outcome{total: len(objects)}
+	for i, o := range objects {
+		switch kind := o.Type().Kind; {
+		case i == 0:
+			out.kind = kind
+		case out.kind != kind:
+			out.kind = ""
+		}
+	}
+	return out
+}
+
+// ofKind is the kind in quotes and a space, or nothing when kinds differ.
+func (out outcome) ofKind() string {
+	if out.kind == "" {
+		return ""
+	}
+	return "'" + out.kind + "' "
+}
+
+// report prints how create, apply or validate fared, and returns what failed.
+func (s *session) report(v verb, out outcome) error {
+	switch {
+	case out.total == 0:
+		fmt.Fprintln(s.stdout, "No resources specified")
+		return nil
+	case out.handled == 0:
+		return v.failedAltogether(out, out.errs)
+	case len(out.errs) == 0:
+		fmt.Fprintf(s.stdout, "Successfully %s %d %sresource(s)\n", v.past, out.handled, out.ofKind())
+		return nil
+	case out.handled > len(out.errs):
+		s.reportPart(v, out)
+	}
+	return fmt.Errorf("hit error: %v", out.errs)
+}
+
+// reportReplace differs from report: a failed object counts as handled, and only the last error is told.
+func (s *session) reportReplace(v verb, out outcome) error {
+	if len(out.errs) == 0 {
+		return s.report(v, out)
+	}
+	last := out.errs[len(out.errs)-1]
+	if out.handled == 0 {
+		return v.failedAltogether(out, last)
+	}
+	s.reportPart(v, out)
+	return fmt.Errorf("hit error: %w", last)
+}
+
+func (s *session) reportPart(v verb, out outcome) {
+	fmt.Fprintf(s.stdout, "Partial success: %s the first %d out of %d %sresources:\n", v.past, out.handled, out.total, out.ofKind())
+}
+
+func (v verb) failedAltogether(out outcome, cause any) error {
+	if out.total == 1 {
+		return fmt.Errorf("failed to %s %sresource: %v", v.name, out.ofKind(), cause)
+	}
+	return fmt.Errorf("failed to %s any %sresources: %v", v.name, out.ofKind(), cause)
+}

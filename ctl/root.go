@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+const rootHelp = `margayctl edits Margay's objects and shows what each node makes of them.
+
+Objects are manifests of projectcalico.org/v3 in an etcd datastore. Which datastore: the file given by -c, else
+` + defaultConfig + ` if it exists, else the environment (ETCD_ENDPOINTS and so on, as for calicoctl), else
+the etcd that felix embeds on this machine, if its socket ` + embeddedSocket + ` exists.
+
+dump and status ask the agent of this node instead; they need no datastore.`
+
+func newRoot(s *session) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "margayctl",
+		Short: "Edit Margay's objects and see what each node makes of them",
+		Long:  rootHelp,
+		Example: `  margayctl apply -f docs/examples/
+  margayctl get gnp -o wide
+  margayctl status`,
+		Args:              noSuchCommand,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error { return s.prepare() },
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
+	}
+	root.SetIn(s.stdin)
+	root.SetOut(s.stdout)
+	root.SetErr(s.stderr)
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	flags := root.PersistentFlags()
+	flags.SortFlags = false
+	flags.StringVarP(&s.config, "config", "c", defaultConfig, "file that says where the datastore is")
+	flags.StringVarP(&s.logLevel, "log-level", "l", "panic", "panic, fatal, error, warn, info or debug")
+	flags.StringVar(&s.kubeContext, "context", "", "accepted for calicoctl's scripts; has no effect")
+	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false, "accepted for calicoctl's scripts; has no effect")
+	root.AddCommand(
+		newCreate(s), newApply(s), newReplace(s), newPatch(s), newLabel(s), newDelete(s), newGet(s), newValidate(s),
+		newStatus(s), newDump(s), newFelix(s),
+		newVersion(s), newCompletion(s),
+	)
+	return root
+}
+
+// prepare acts on the flags that every verb has.
+func (s *session) prepare() error {
+	level, err := logrus.ParseLevel(s.logLevel)
+	if err != nil {
+		return fmt.Errorf("log level %q: want panic, fatal, error, warn, info or debug", s.logLevel)
+	}
+	s.log.Logger.SetLevel(level)
+	return nil
+}
+
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var verbs []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			verbs = append(verbs, c.Name())
+		}
+	}
+	err := fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
+	return withHints(err, didYouMean(args[0], verbs), "see "+cmd.CommandPath()+" --help")
+}
+
+// flagError names the flag that may have been meant.
+func flagError(cmd *cobra.Command, err error) error {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, "--"+f.Name)
+		}
+	})
+	hint := ""
+	if unknown, ok := strings.CutPrefix(err.Error(), "unknown flag: "); ok {
+		hint = didYouMean(unknown, names)
+	}
+	return withHints(err, hint, "see "+cmd.CommandPath()+" --help")
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected outputs in testdata; read the diff before committing it")
+
+// Each script in testdata is a session at the command line, against a datastore in memory and an agent that answers
+// from a file. The commands beside margayctl are in this file and in agent_test.go.
+func TestTranscripts(t *testing.T) {
+	t.Parallel()
+	recorded, err := filepath.Abs("testdata/calico")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("RECORDED", recorded)
+			env.Values[worldKey{}] = newWorld()
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"margayctl": cmdMargayctl, "datastore": cmdDatastore, "agent": cmdAgent, "bytes": cmdBytes,
+		},
+	})
+}
+
+type worldKey struct{}
+
+// world is what a script's commands work on.
+type world struct {
+	kv     *datastore.Memory
+	store  *interrupted
+	outage string
+	pauses int
+}
+
+func newWorld() *world {
+	kv := datastore.NewMemory()
+	return &world{kv: kv, store: &interrupted{Store: datastore.New(kv)}}
+}
+
+func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+// interrupted is a store in which someone else writes an object just before the command does.
+type interrupted struct {
+	*datastore.Store
+	conflicts int
+}
+
+func (i *interrupted) Update(ctx context.Context, o api.Object) (api.Object, error) {
+	if i.conflicts > 0 {
+		i.conflicts--
+		current, err := i.Store.Get(ctx, api.KeyOf(o))
+		if err != nil {
+			return nil, err
+		}
+		if _, err := i.Store.Update(ctx, current); err != nil {
+			return nil, err
+		}
+	}
+	return i.Store.Update(ctx, o)
+}
+
+// margayctl ARGS... [< FILE]
+func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
+	w := worldOf(ts)
+	var stdin io.Reader = strings.NewReader("")
+	if n := len(args); n >= 2 && args[n-2] == "<" {
+		stdin = strings.NewReader(ts.ReadFile(args[n-1]))
+		args = args[:n-2]
+	}
+	var stdout, stderr bytes.Buffer
+	s := newSession(stdin, &stdout, &stderr, func(name string) string {
+		if name == "MARGAY_AGENT" {
+			return "unix://" + socketOf(ts)
+		}
+		return ts.Getenv(name)
+	})
+	s.open = func(context.Context, *session) (store, func(), error) {
+		if w.outage != "" {
+			return nil, nil, fmt.Errorf("%s", w.outage)
+		}
+		return w.store, func() {}, nil
+	}
+	s.pause = func(context.Context, time.Duration) error { w.pauses++; return nil }
+	s.now = func() time.Time { return time.Unix(1_800_000_000, 0) }
+	code := s.run(context.Background(), args)
+	plain := strings.NewReplacer(ts.Getenv("WORK"), "$WORK")
+	fmt.Fprint(ts.Stdout(), plain.Replace(stdout.String()))
+	fmt.Fprint(ts.Stderr(), plain.Replace(stderr.String()))
+	ts.Logf("[stdout]\n%s[stderr]\n%s[exit code %d]", stdout.String(), stderr.String(), code)
+	if code != 0 && code != 1 {
+		ts.Fatalf("exit code %d, only 0 and 1 are ours", code)
+	}
+	if neg != (code != 0) {
+		ts.Fatalf("exit code %d", code)
+	}
+}
+
+// datastore recorded: what the real calicoctl left in etcd, at the revisions that it had.
+// datastore conflicts N: someone else writes just before each of the next N updates.
+// datastore pauses N: the command has waited N times.
+// datastore down TEXT: the datastore cannot be reached.
+func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
+	w := worldOf(ts)
+	switch args[0] {
+	case "recorded":
+		ts.Check(w.loadRecorded(ts.Getenv("RECORDED")))
+	case "conflicts":
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		w.store.conflicts = n
+	case "pauses":
+		if got := strconv.Itoa(w.pauses); got != args[1] {
+			ts.Fatalf("paused %s times", got)
+		}
+	case "down":
+		w.outage = args[1]
+	default:
+		ts.Fatalf("unknown: datastore %s", args[0])
+	}
+}
+
+// bytes FILE HEX...: a file that is no text.
+func cmdBytes(ts *testscript.TestScript, _ bool, args []string) {
+	var data []byte
+	for _, a := range args[1:] {
+		n, err := strconv.ParseUint(a, 16, 8)
+		ts.Check(err)
+		data = append(data, byte(n))
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// loadRecorded writes the recorded keys in the order in which they were written, so that their resource versions are those
+// of the recorded outputs; what else happened in that etcd is made up for by writes to a key of no meaning.
+func (w *world) loadRecorded(directory string) error {
+	text, err := os.ReadFile(filepath.Join(directory, "etcd.json"))
+	if err != nil {
+		return err
+	}
+	var entries []struct {
+		Key   string
+		Value json.RawMessage
+	}
+	if err := json.Unmarshal(text, &entries); err != nil {
+		return err
+	}
+	revisions, last, err := recordedRevisions(directory)
+	if err != nil {
+		return err
+	}
+	byRevision := map[int64]datastore.Write{}
+	var first []datastore.Write // nothing is known of their revisions
+	for _, e := range entries {
+		var value bytes.Buffer
+		if err := json.Compact(&value, e.Value); err != nil {
+			return err
+		}
+		write := datastore.Write{Key: e.Key, Value: value.Bytes()}
+		if at := revisions[filepath.Base(e.Key)+" of "+filepath.Base(filepath.Dir(e.Key))]; at != 0 {
+			byRevision[at] = write
+		} else {
+			first = append(first, write)
+		}
+	}
+	for at := int64(2); at <= last; at++ {
+		writes := []datastore.Write{{Key: "/other", Value: []byte("x")}}
+		if write, ok := byRevision[at]; ok {
+			writes = []datastore.Write{write}
+		} else if at == 2 {
+			writes = first
+		}
+		if _, err := w.kv.Commit(context.Background(), nil, writes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordedRevisions reads the resource version of each object from the recorded YAML: by "NAME of LAST-SEGMENT", and that
+// of the lists.
+func recordedRevisions(directory string) (map[string]int64, int64, error) {
+	files, err := filepath.Glob(filepath.Join(directory, "get", "*-yaml.txt"))
+	if err != nil {
+		return nil, 0, err
+	}
+	item := regexp.MustCompile(`(?m)^    name: (\S+)\n(?:    namespace: (\S+)\n)?    resourceVersion: "(\d+)"`)
+	list := regexp.MustCompile(`(?m)^  resourceVersion: "(\d+)"`)
+	kind := regexp.MustCompile(`(?m)^kind: (\w+)List`)
+	revisions, last := map[string]int64{}, int64(0)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, 0, err
+		}
+		k, _ := api.KindOf(string(kind.FindSubmatch(text)[1]))
+		for _, m := range item.FindAllStringSubmatch(string(text), -1) {
+			segment := k.Plural
+			if k.Namespaced {
+				segment = m[2]
+			}
+			revisions[m[1]+" of "+segment], _ = strconv.ParseInt(m[3], 10, 64)
+		}
+		last, _ = strconv.ParseInt(list.FindStringSubmatch(string(text))[1], 10, 64)
+	}
+	return revisions, last, nil
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// session is one run of the command and everything outside of it that it may touch, so that a test can replace it.
+type session struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	log            *logrus.Entry
+	open           func(ctx context.Context, s *session) (store, func(), error)
+	pause          func(ctx context.Context, d time.Duration) error
+	now            func() time.Time
+
+	config               string // --config
+	agent                string // --agent
+	logLevel             string
+	kubeContext          string
+	allowVersionMismatch bool
+}
+
+func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) *session {
+	logger := logrus.New()
+	logger.SetOutput(stderr)
+	return &session{
+		stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv,
+		log: logrus.NewEntry(logger), open: openDatastore, pause: pause, now: time.Now,
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// hinted is an error with lines that say what to try next. They follow the error's own line, which scripts may match.
+type hinted struct {
+	error
+	lines []string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// withHints adds lines to an error; empty ones are left out.
+func withHints(err error, lines ...string) error {
+	h := hinted{error: err}
+	for _, line := range lines {
+		if line != "" {
+			h.lines = append(h.lines, line)
+		}
+	}
+	return h
+}
+
+func hints(err error) []string {
+	var h hinted
+	if !errors.As(err, &h) {
+		return nil
+	}
+	return append(h.lines, hints(h.error)...)
+}

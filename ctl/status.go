@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+)
+
+func newStatus(s *session) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say whether this node does what the datastore asks, and what is in the way",
+		Long: `Say whether this node does what the datastore asks, and what is in the way.
+
+The exit code is 1, and standard error says why, when the agent does not answer, its datastore is out of reach, an
+interface or a table is not as wanted, a BGP session is down, or an object is not in force as written.
+-o json prints the message StatusResponse of api/agent/v1/agent.proto.`,
+		Example: `  margayctl status
+  margayctl status -o json | jq '.interfaces[] | select(.state != "enforced")'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			return s.status(cmd.Context(), output)
+		},
+	}
+	s.addAgentFlag(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	return cmd
+}
+
+func (s *session) status(ctx context.Context, output string) error {
+	var answer *agentv1.StatusResponse
+	err := s.askAgent(ctx, func(ctx context.Context, agent agentv1.AgentClient) (err error) {
+		answer, err = agent.Status(ctx, &agentv1.StatusRequest{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if output != "table" {
+		if err := printMessage(s.stdout, answer, output); err != nil {
+			return err
+		}
+	} else {
+		s.printStatus(answer)
+	}
+	if reasons := degraded(answer); len(reasons) > 0 {
+		return errors.New("degraded: " + strings.Join(reasons, "\ndegraded: "))
+	}
+	return nil
+}
+
+// degraded lists the reasons why the node does not do all that the datastore asks.
+func degraded(a *agentv1.StatusResponse) []string {
+	var reasons []string
+	say := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
+	switch d := a.GetDatastore(); {
+	case !d.GetConnected():
+		say("the datastore is out of reach: %s", because(d.GetError(), "no connection"))
+	case !d.GetInSync():
+		say("the datastore has not been read completely: %s", because(d.GetError(), "still reading"))
+	case !d.GetReady():
+		say("the datastore is locked: ClusterInformation default says that it is not ready")
+	}
+	for _, i := range a.Interfaces {
+		if i.State != "enforced" && i.State != "none" {
+			say("interface %s of %s is %s: %s", i.Name, i.Endpoint, i.State, because(i.Reason, "no reason is known"))
+		}
+	}
+	for _, p := range a.Peers {
+		if p.State != "established" {
+			say("BGP peer %s at %s is %s: %s", p.Name, p.Address, p.State, because(p.Error, "no error is known"))
+		}
+	}
+	for _, t := range a.Tables {
+		if t.Failed > 0 {
+			say("%d entries of table %s cannot be programmed: %s", t.Failed, t.Name, because(t.Error, "no error is known"))
+		}
+	}
+	for _, p := range a.Problems {
+		say("%s: %s", p.Object, p.Text)
+	}
+	return reasons
+}
+
+func because(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+func (s *session) printStatus(a *agentv1.StatusResponse) {
+	s.printSummary(a)
+	for _, t := range []section{interfaceTable(a.Interfaces), s.peerTable(a.Peers), reconciledTable(a.Tables), problemTable(a.Problems)} {
+		fmt.Fprintln(s.stdout)
+		t.print(s.stdout)
+	}
+}
+
+func (s *session) printSummary(a *agentv1.StatusResponse) {
+	d, p := a.GetDatastore(), a.GetDataplane()
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(s.stdout, "%-13s%s\n", name+":", fmt.Sprintf(format, args...))
+	}
+	line("Node", "%s", a.Node)
+	line("Agent", "felix %s (%s)%s", orUnknown(a.Version), orUnknown(a.Commit), s.since(", up ", a.StartedAt))
+	line("Datastore", "%s", datastoreText(d))
+	line("Convergence", "%s", s.convergenceText(d))
+	line("Dataplane", "generation %d, epoch %d, rules %d of %d, connections %d of %d",
+		p.GetGeneration(), p.GetEpoch(), p.GetRules(), p.GetRulesLimit(), p.GetConnections(), p.GetConnectionsLimit())
+	if drops := countsText(p.GetDrops()); drops != "" {
+		line("Drops", "%s", drops)
+	}
+}
+
+func datastoreText(d *agentv1.Datastore) string {
+	state := "in sync"
+	switch {
+	case !d.GetConnected():
+		state = "out of reach, the last good policy stays in force: " + because(d.GetError(), "no connection")
+	case !d.GetInSync():
+		state = "connected, reading"
+	case !d.GetReady():
+		state = "locked (datastoreReady is false)"
+	}
+	if len(d.GetEndpoints()) == 0 {
+		return state
+	}
+	return list(d.GetEndpoints()) + ", " + state
+}
+
+func (s *session) convergenceText(d *agentv1.Datastore) string {
+	inForce := s.since(" for ", d.GetAppliedAt())
+	if d.GetAppliedRevision() < d.GetRevision() {
+		return fmt.Sprintf("revision %d is read, %d is in force%s", d.GetRevision(), d.GetAppliedRevision(), inForce)
+	}
+	return fmt.Sprintf("revision %d is in force%s", d.GetAppliedRevision(), inForce)
+}
+
+// since is the time since a moment after some words, coarse enough to read; nothing when the moment is not known.
+func (s *session) since(words string, nanoseconds int64) string {
+	if nanoseconds == 0 {
+		return ""
+	}
+	since := s.now().Sub(time.Unix(0, nanoseconds))
+	switch {
+	case since < time.Minute:
+		return words + since.Truncate(100*time.Millisecond).String()
+	case since < time.Hour:
+		return words + since.Truncate(time.Second).String()
+	}
+	return words + strings.TrimSuffix(since.Truncate(time.Minute).String(), "0s")
+}

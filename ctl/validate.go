@@ -1,0 +1,39 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/api"
+)
+
+func newValidate(s *session) *cobra.Command {
+	var in input
+	v := verb{"validate", "validated"}
+	cmd := &cobra.Command{
+		Use:   "validate -f FILE",
+		Short: "Check files without a datastore",
+		Long: `Check files without a datastore: syntax, fields, values. What depends on other objects, such as whether a policy's tier
+exists or whether pools overlap, is only checked when the objects are written.`,
+		Example: `  margayctl validate -f docs/examples/ -R`,
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			objects, err := s.load(in)
+			if err != nil {
+				return err
+			}
+			out := newOutcome(objects)
+			each(&out, objects, place{}, func(o api.Object) error {
+				nameWorkloadEndpoint(o)
+				api.Default(o)
+				if err := api.Validate(o); err != nil {
+					return err
+				}
+				s.warn(o)
+				return nil
+			})
+			return s.report(v, out)
+		},
+	}
+	in.addFlags(cmd)
+	return cmd
+}

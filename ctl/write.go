@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/margay-project/margay/api"
+)
+
+// verb is the name of an action and its past tense.
+type verb struct{ name, past string }
+
+const (
+	conflictTries = 5
+	conflictPause = time.Second
+)
+
+// each runs an action over the objects in order; it goes on after a failure.
+func each(out *outcome, objects []api.Object, at place, action func(api.Object) error) {
+	for _, o := range objects {
+		err := at.settle(o)
+		if err == nil {
+			err = action(o)
+		}
+		if err != nil {
+			out.errs = append(out.errs, err)
+			continue
+		}
+		out.handled++
+	}
+}
+
+// write opens the datastore, makes sure that it is initialised, and runs an action over the objects of the input.
+func (s *session) write(ctx context.Context, v verb, in input, at place, action func(store, api.Object) error) (outcome, error) {
+	objects, err := s.load(in)
+	if err != nil || len(objects) == 0 {
+		return outcome{}, err
+	}
+	st, closeStore, err := s.open(ctx, s)
+	if err != nil {
+		return outcome{}, err
+	}
+	defer closeStore()
+	if err := st.EnsureInitialized(ctx); err != nil {
+		// A user may be allowed to write policies and nothing else.
+		s.log.WithError(err).Info("the datastore is not initialised by this command")
+	}
+	out := newOutcome(objects)
+	each(&out, objects, at, func(o api.Object) error {
+		if err := notWritable(v.name, o); err != nil {
+			return err
+		}
+		nameWorkloadEndpoint(o)
+		if err := action(st, o); err != nil {
+			return err
+		}
+		s.warn(o)
+		return nil
+	})
+	return out, nil
+}
+
+// warn tells what is probably not meant in an object that was accepted.
+func (s *session) warn(o api.Object) {
+	for _, w := range api.Warnings(o) {
+		fmt.Fprintf(s.stderr, "warning: %s: %s\n", api.KeyOf(o), w)
+	}
+}
+
+// nameWorkloadEndpoint gives an endpoint that was written without a name the one that follows from its fields.
+func nameWorkloadEndpoint(o api.Object) {
+	if wep, ok := o.(*api.WorkloadEndpoint); ok && wep.Name == "" {
+		if name, err := api.WorkloadEndpointName(wep.Spec); err == nil {
+			wep.Name = name
+		}
+	}
+}
+
+// create writes a new object. Of its metadata only what people write is kept.
+func create(ctx context.Context, st store, o api.Object) error {
+	given := *o.Meta()
+	*o.Meta() = api.Metadata{
+		Name: given.Name, Namespace: given.Namespace, ResourceVersion: given.ResourceVersion,
+		Labels: given.Labels, Annotations: given.Annotations,
+	}
+	_, err := st.Create(ctx, o)
+	return err
+}
+
+// update overwrites an existing object. An object that names the version it was made from is written over that version or
+// not at all; any other is written over whatever is there, and tried again when it changes meanwhile.
+func (s *session) update(ctx context.Context, st store, o api.Object) error {
+	given := *o.Meta()
+	return s.retry(ctx, given.ResourceVersion != "", func() error {
+		current, err := st.Get(ctx, api.KeyOf(o))
+		if err != nil {
+			return err
+		}
+		meta := *current.Meta()
+		meta.Labels, meta.Annotations = given.Labels, given.Annotations
+		if given.ResourceVersion != "" {
+			meta.ResourceVersion = given.ResourceVersion
+		}
+		*o.Meta() = meta
+		_, err = st.Update(ctx, o)
+		return err
+	})
+}
+
+// retry repeats a read and write that met someone else's write.
+func (s *session) retry(ctx context.Context, once bool, attempt func() error) error {
+	for try := 1; ; try++ {
+		err := attempt()
+		if once || try == conflictTries || !isConflict(err) {
+			return err
+		}
+		s.log.WithError(err).Info("someone else changed the object; trying again")
+		if err := s.pause(ctx, conflictPause); err != nil {
+			return err
+		}
+	}
+}
