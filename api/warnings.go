@@ -1,3 +1,209 @@
 package api
 
-func Warnings(o Object) []string { return nil }
+import (
+	"fmt"
+	"strings"
+
+	"github.com/margay-project/margay/api/selector"
+)
+
+// Warnings says what is valid about an object but may not be what its writer expects: traffic that it cuts off without
+// saying so, and criteria that are stored and not enforced yet.
+func Warnings(o Object) []string {
+	switch o := o.(type) {
+	case *GlobalNetworkPolicy:
+		warnings := o.defaultDeny()
+		warnings = append(warnings, ruleWarnings("spec.ingress", o.Spec.Ingress)...)
+		return append(warnings, ruleWarnings("spec.egress", o.Spec.Egress)...)
+	case *Profile:
+		return append(ruleWarnings("spec.ingress", o.Spec.Ingress), ruleWarnings("spec.egress", o.Spec.Egress)...)
+	case *WorkloadEndpoint:
+		if o.Spec.QoSControls != nil {
+			return []string{"spec.qosControls is stored, not enforced yet"}
+		}
+	case *IPPool:
+		return o.encapsulationWarnings()
+	case *FelixConfiguration:
+		if b := o.Spec.BPFEnabled; b != nil && !*b {
+			return []string{"spec.bpfEnabled is false: policy is enforced with eBPF all the same, there is no other way here"}
+		}
+	}
+	return nil
+}
+
+// defaultDeny warns of the denial at the end of a tier, which holds for every endpoint that a policy selects.
+func (p *GlobalNetworkPolicy) defaultDeny() []string {
+	s := &p.Spec
+	tier := s.Tier
+	if tier == "" {
+		tier = DefaultTier
+	}
+	if _, action := builtinTier(tier); action == Pass || s.DoNotTrack || s.PreDNAT {
+		return nil
+	}
+	everywhere := s.selectsEverything()
+	types := s.Types
+	if len(types) == 0 {
+		types = s.impliedTypes()
+	}
+	var cut []string
+	only := true
+	for _, t := range types {
+		rules := s.Ingress
+		if t == Egress {
+			rules = s.Egress
+		}
+		left, denies := leftover(rules), onlyDenies(rules)
+		if left == Allow || !everywhere && (left == Deny || !denies || len(rules) == 0) {
+			continue
+		}
+		only = only && denies
+		cut = append(cut, strings.ToLower(string(t)))
+	}
+	if len(cut) == 0 {
+		return nil
+	}
+	who, what := "the endpoints that it selects", "its rules allow only part of their %s"
+	if everywhere {
+		who = "every workload and host endpoint"
+	}
+	if only {
+		what = "none of its rules allows %s"
+	}
+	return []string{fmt.Sprintf("the policy makes %s default-deny: "+what+", and the rest is denied at the end of tier %s "+
+		"(failsafe ports of hosts excepted). Put a policy before it that allows what must go on, add such rules, or use a tier "+
+		"with defaultAction Pass", who, strings.Join(cut, " and "), tier)}
+}
+
+func (s *GlobalNetworkPolicySpec) selectsEverything() bool {
+	parsed, err := selector.Parse(s.Selector)
+	return err == nil && parsed.IsAll() && s.NamespaceSelector == "" && s.ServiceAccountSelector == ""
+}
+
+func onlyDenies(rules []Rule) bool {
+	for i := range rules {
+		if rules[i].Action == Allow || rules[i].Action == Pass {
+			return false
+		}
+	}
+	return true
+}
+
+// leftover is what a rule without criteria does with the traffic that no rule before it decided: Allow (or Pass, to the
+// next tier), Deny, which is on purpose then, or nothing.
+func leftover(rules []Rule) Action {
+	for i := range rules {
+		switch r := &rules[i]; {
+		case !r.matchesEverything() || r.Action == Log:
+		case r.Action == Deny:
+			return Deny
+		default:
+			return Allow
+		}
+	}
+	return ""
+}
+
+func (r *Rule) matchesEverything() bool {
+	return r.IPVersion == nil && r.Protocol == nil && r.NotProtocol == nil && r.ICMP == nil && r.NotICMP == nil && r.HTTP == nil &&
+		len(r.Unknown) == 0 && r.Source.isEmpty() && r.Destination.isEmpty()
+}
+
+func (e *EntityRule) isEmpty() bool {
+	return len(e.Nets)+len(e.NotNets)+len(e.Ports)+len(e.NotPorts)+len(e.Domains)+len(e.Unknown) == 0 && e.Services == nil &&
+		e.ServiceAccounts == nil && e.Selector+e.NotSelector+e.NamespaceSelector == ""
+}
+
+func ruleWarnings(path string, rules []Rule) []string {
+	var warnings []string
+	for i := range rules {
+		r, at := &rules[i], at(path, i)
+		for _, name := range r.NotEnforced() {
+			effect := "the rule never matches until it is"
+			if r.Action == Deny {
+				effect = "the rule denies as if it were not there"
+			}
+			warnings = append(warnings, fmt.Sprintf("%s.%s is stored, not enforced yet: %s", at, name, effect))
+		}
+		if len(r.Destination.Domains) > 0 && !allowsDNS(rules[:i]) {
+			warnings = append(warnings, fmt.Sprintf("%s.destination.domains is out of reach: no rule before it allows DNS to a "+
+				"resolver (UDP port 53), so the names are never learned. Put a rule that allows it first", at))
+		}
+		switch r.Action {
+		case Allow, Deny, Log, Pass:
+		default:
+			warnings = append(warnings, fmt.Sprintf("%s.action %s is not known: the rule never matches", at, r.Action))
+		}
+	}
+	return warnings
+}
+
+// NotEnforced names the criteria of a rule that are stored but not enforced yet: an Allow with one of them never matches, a
+// Deny matches without them.
+func (r *Rule) NotEnforced() []string {
+	var names []string
+	if r.HTTP != nil {
+		names = append(names, "http")
+	}
+	names = append(names, r.Unknown...)
+	for _, side := range []struct {
+		name string
+		*EntityRule
+	}{{"source", &r.Source}, {"destination", &r.Destination}} {
+		if side.Services != nil {
+			names = append(names, side.name+".services")
+		}
+		if len(side.Domains) > 0 {
+			names = append(names, side.name+".domains")
+		}
+		for _, u := range side.Unknown {
+			names = append(names, side.name+"."+u)
+		}
+	}
+	return names
+}
+
+// allowsDNS says that one of the rules lets queries to some resolver pass.
+func allowsDNS(rules []Rule) bool {
+	for i := range rules {
+		r := &rules[i]
+		if r.Action != Allow || len(r.NotEnforced()) > 0 || r.ICMP != nil {
+			continue
+		}
+		if r.Protocol != nil {
+			if n, _ := r.Protocol.Value(); n != 17 {
+				continue
+			}
+		}
+		if r.NotProtocol != nil {
+			if n, _ := r.NotProtocol.Value(); n == 17 {
+				continue
+			}
+		}
+		d := &r.Destination
+		if (len(d.Ports) == 0 || includes(d.Ports, 53)) && !includes(d.NotPorts, 53) {
+			return true
+		}
+	}
+	return false
+}
+
+func includes(ports []Port, port uint16) bool {
+	for _, p := range ports {
+		if p.Name == "" && p.First <= port && port <= p.Last || p.Name == "dns" || p.Name == "domain" {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *IPPool) encapsulationWarnings() []string {
+	var warnings []string
+	for _, m := range []struct{ field, mode string }{{"ipipMode", p.Spec.IPIPMode}, {"vxlanMode", p.Spec.VXLANMode}} {
+		if encapsulates(m.mode) {
+			warnings = append(warnings, fmt.Sprintf("spec.%s %s is stored, but tunnels are not built yet: "+
+				"the network between the nodes must know the pool's routes", m.field, m.mode))
+		}
+	}
+	return warnings
+}

@@ -1,0 +1,101 @@
+package api
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+func warningsOf(t *testing.T, manifest string) string {
+	t.Helper()
+	objects, err := Decode([]byte(manifest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	Default(objects[0])
+	return strings.Join(Warnings(objects[0]), "\n")
+}
+
+func seed(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestTheTrapsOfTheSeedManifestsAreSaid(t *testing.T) {
+	t.Parallel()
+	got := warningsOf(t, seed(t, "block-crypto-mining.yaml"))
+	for _, want := range []string{"makes every workload and host endpoint default-deny",
+		"none of its rules allows ingress and egress", "denied at the end of tier default", "defaultAction Pass"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("want %q in:\n%s", want, got)
+		}
+	}
+	got = warningsOf(t, seed(t, "allow-dns-only.yaml"))
+	want := "spec.egress[0].destination.domains is stored, not enforced yet: the rule never matches until it is\n" +
+		"spec.egress[0].destination.domains is out of reach: no rule before it allows DNS to a resolver (UDP port 53), " +
+		"so the names are never learned. Put a rule that allows it first"
+	if got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	for spec, want := range map[string]string{
+		"selector: has(a)\n  ingress: [{action: Deny, protocol: TCP}]": "the policy makes the endpoints that it selects default-deny: none of its rules allows ingress, and the rest is denied",
+		"selector: all()\n  ingress: [{action: Allow, protocol: TCP}]": "the policy makes every workload and host endpoint default-deny: its rules allow only part of their ingress",
+		"types: [Egress]": "none of its rules allows egress, and the rest is denied at the end of tier default",
+		"selector: has(a)\n  ingress: [{action: Allow, protocol: TCP}]":                                                   "",
+		"selector: has(a)\n  ingress: []":                                                                                 "",
+		"selector: has(a)\n  ingress: [{action: Deny}]":                                                                   "",
+		"selector: all()\n  ingress: [{action: Deny, protocol: TCP}, {action: Allow}]":                                    "",
+		"ingress: [{action: Deny}]":                                                                                       "every workload and host endpoint default-deny",
+		"tier: kube-admin\n  ingress: [{action: Deny, protocol: TCP}]":                                                    "",
+		"doNotTrack: true\n  applyOnForward: true\n  ingress: [{action: Deny, protocol: TCP}]":                            "",
+		"selector: has(a)\n  ingress: [{action: Allow, http: {methods: [GET]}}]":                                          "spec.ingress[0].http is stored, not enforced yet: the rule never matches",
+		"selector: has(a)\n  egress: [{action: Deny, destination: {services: {name: a, namespace: b}}}, {action: Allow}]": "spec.egress[0].destination.services is stored, not enforced yet: the rule denies as if it were not there",
+	} {
+		got := warningsOf(t, head+"spec:\n  "+spec+"\n")
+		if want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%s\n%s\nwant %s", spec, got, want)
+		}
+	}
+}
+
+func TestADomainRuleBehindDNSIsWithinReach(t *testing.T) {
+	t.Parallel()
+	for before, reachable := range map[string]bool{
+		"{action: Allow, protocol: UDP, destination: {ports: [53]}}":            true,
+		"{action: Allow, destination: {ports: ['50:60'], nets: [10.0.0.53]}}":   true,
+		"{action: Allow, destination: {nets: [10.0.0.53/32]}}":                  true,
+		"{action: Allow, protocol: TCP, destination: {ports: [53]}}":            false,
+		"{action: Allow, protocol: UDP, destination: {ports: [5353]}}":          false,
+		"{action: Deny, protocol: UDP, destination: {ports: [53]}}":             false,
+		"{action: Allow, protocol: UDP, destination: {notPorts: [53]}}":         false,
+		"{action: Allow, protocol: UDP, destination: {domains: [example.com]}}": false,
+	} {
+		got := warningsOf(t, head+"spec:\n  egress:\n  - "+before+"\n  - {action: Allow, destination: {domains: ['*.example.com']}}\n")
+		if strings.Contains(got, "spec.egress[1].destination.domains is out of reach") == reachable {
+			t.Errorf("%s: %s", before, got)
+		}
+	}
+}
+
+func TestWarningsOfOtherKinds(t *testing.T) {
+	t.Parallel()
+	for manifest, want := range map[string]string{
+		"kind: IPPool\nspec: {cidr: 10.0.0.0/16, ipipMode: Always}": "tunnels are not built yet",
+		"kind: FelixConfiguration\nspec: {bpfEnabled: false}":       "enforced with eBPF all the same",
+		"kind: Profile\nspec: {ingress: [{action: Permit}]}":        "spec.ingress[0].action Permit is not known",
+		"kind: Tier\nspec: {}":                                      "",
+	} {
+		got := warningsOf(t, "apiVersion: projectcalico.org/v3\nmetadata: {name: default}\n"+manifest)
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", manifest, got, want)
+		}
+	}
+}
