@@ -1,36 +1,364 @@
 package bpf
 
-import "testing"
-
-const (
-	alice  = "10.9.0.1" // the workload of the tests
-	bob    = "192.0.2.5"
-	alice6 = "2001:db8:9::1"
-	bob6   = "2001:db8:5::5"
+import (
+	"testing"
+	"time"
 )
 
-func TestEgressOfWorkloadIsJudgedByItsRules(t *testing.T) {
-	r := newRig(t)
-	out := r.mask(
-		rule{id: 11, action: ActionDeny, dest: "192.0.2.66"},
-		rule{id: 12, action: ActionAllow, dest: "192.0.2.0/24", service: ServiceTCP + 80 + 1},
-		rule{id: 13, action: ActionDeny},
-	)
-	i := r.workload(1, 5, 0, out, alice)
+// connection reads the one connection that there is.
+func (r *rig) connection() Connection {
+	r.Helper()
+	all := r.connections()
+	if len(all) != 1 {
+		r.Fatalf("%s: %d connections, want one", r.name, len(all))
+	}
+	return all[0]
+}
+
+func (r *rig) connections() (all []Connection) {
+	r.Helper()
+	must(r, r.shared.Connections(func(c Connection) bool { all = append(all, c); return true }))
+	return all
+}
+
+func (r *rig) forgetAll() {
+	r.Helper()
+	for _, c := range r.connections() {
+		must(r, r.shared.DeleteConnection(c.Key))
+	}
+}
+
+// outbound lets the workload open connections and denies all that others open.
+func outbound(t *testing.T) *router {
+	r := newRouter(t)
+	deny := r.denyAll()
+	r.workload(r.v1, 5, deny, r.allowAll(), alice, alice6)
+	r.workload(r.v2, 6, deny, deny, carol, carol6)
+	return r
+}
+
+func TestAnswersPassWhereTheQuestionDid(t *testing.T) {
+	r := outbound(t)
+	for _, c := range []struct {
+		name             string
+		question, answer []byte
+	}{
+		{"UDP", udp(alice, bob, 9, 53), udp(bob, alice, 53, 9)},
+		{"UDP over IPv6", udp(alice6, bob6, 9, 53), udp(bob6, alice6, 53, 9)},
+		{"TCP", tcp(alice, bob, 9, 80, "S", 1, 0), tcp(bob, alice, 80, 9, "SA", 7, 2)},
+		{"ping", echo(alice, bob, false, 3), echo(bob, alice, true, 3)},
+		{"ping over IPv6", echo(alice6, bob6, false, 3), echo(bob6, alice6, true, 3)},
+		{"GRE", newFrame(alice, bob, 47, nil).bytes(), newFrame(bob, alice, 47, nil).bytes()},
+	} {
+		r.name = c.name
+		r.want(r.out(r.v1, c.answer), DropPolicy)
+		r.want(r.in(r.v1, c.question), PassPolicy)
+		r.want(r.out(r.v1, c.answer), PassFlow)
+		r.want(r.in(r.v1, c.question), map[bool]Reason{true: PassPolicy, false: PassFlow}[c.name == "TCP"])
+	}
+}
+
+func TestDeniedPacketsLeaveNoConnection(t *testing.T) {
+	r := outbound(t)
+	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), DropPolicy)
+	r.want(r.in(r.v2, udp(carol, bob, 53, 9)), DropPolicy)
+	if n := len(r.connections()); n != 0 {
+		t.Errorf("%d connections, want none", n)
+	}
+}
+
+func TestPingsOfTwoEndsWithOneIdentifierStayApart(t *testing.T) {
+	r := outbound(t)
+	r.want(r.in(r.v1, echo(alice, bob, false, 3)), PassPolicy)
+	r.want(r.out(r.v1, echo(bob, alice, false, 3)), DropPolicy)
+	r.want(r.out(r.v1, echo(bob, alice, true, 4)), DropPolicy)
+}
+
+func TestHandshakeProvesAConnection(t *testing.T) {
+	r := outbound(t)
+	steps := []struct {
+		name   string
+		run    func() Outcome
+		want   Reason
+		proven bool
+	}{
+		{"SYN", func() Outcome { return r.in(r.v1, tcp(alice, bob, 9, 80, "S", 100, 0)) }, PassPolicy, false},
+		{"SYN-ACK", func() Outcome { return r.out(r.v1, tcp(bob, alice, 80, 9, "SA", 700, 101)) }, PassFlow, false},
+		{"wrong ACK", func() Outcome { return r.in(r.v1, tcp(alice, bob, 9, 80, "A", 101, 99)) }, PassFlow, false},
+		{"ACK", func() Outcome { return r.in(r.v1, tcp(alice, bob, 9, 80, "A", 101, 701)) }, PassFlow, true},
+		{"data", func() Outcome { return r.out(r.v1, tcp(bob, alice, 80, 9, "A", 701, 101)) }, PassFlow, true},
+	}
+	for _, step := range steps {
+		r.name = step.name
+		r.want(step.run(), step.want)
+		if c := r.connection(); c.Proven != step.proven {
+			t.Errorf("%s: proven is %v", step.name, c.Proven)
+		}
+	}
+	c := r.connection()
+	if c.State != FlowTCPEstablished || c.Opener.String() != alice+":9" || c.Replier.String() != bob+":80" {
+		t.Errorf("%+v", c)
+	}
+	a := c.Approvals[0]
+	if a.Endpoint != 5 || a.Rule != 1000 || a.Ifindex != r.v1 || a.Stage != StageNormalOut || a.Packets != [2]uint64{3, 2} {
+		t.Errorf("approval %+v", a)
+	}
+	if c.Approvals[1].Ifindex != 0 {
+		t.Errorf("a hook that saw nothing approved %+v", c.Approvals[1])
+	}
+}
+
+func TestDatagramsAreProvenByAFurtherPacketAfterAnAnswer(t *testing.T) {
+	r := outbound(t)
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	if r.connection().Proven {
+		t.Error("proven without an answer")
+	}
+	r.out(r.v1, udp(bob, alice, 53, 9))
+	if r.connection().Proven {
+		t.Error("proven by an answer alone")
+	}
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	if !r.connection().Proven {
+		t.Error("not proven")
+	}
+}
+
+func TestConnectionsEnd(t *testing.T) {
+	r := outbound(t)
+	r.in(r.v1, tcp(alice, bob, 9, 80, "S", 100, 0))
+	r.out(r.v1, tcp(bob, alice, 80, 9, "SA", 700, 101))
+	r.in(r.v1, tcp(alice, bob, 9, 80, "A", 101, 701))
+	r.in(r.v1, tcp(alice, bob, 9, 80, "FA", 101, 701))
+	if s := r.connection().State; s != FlowTCPEstablished {
+		t.Errorf("state %d after one FIN", s)
+	}
+	r.out(r.v1, tcp(bob, alice, 80, 9, "FA", 701, 102))
+	if s := r.connection().State; s != FlowTCPFins {
+		t.Errorf("state %d after both FINs", s)
+	}
+	r.want(r.in(r.v1, tcp(alice, bob, 9, 80, "A", 102, 702)), PassFlow)
+	r.want(r.in(r.v1, tcp(alice, bob, 9, 80, "S", 9000, 0)), PassPolicy)
+	if c := r.connection(); c.State != FlowTCPOpening || c.Proven {
+		t.Errorf("a new connection on old ports: %+v", c)
+	}
+	r.out(r.v1, tcp(bob, alice, 80, 9, "RA", 0, 9001))
+	if s := r.connection().State; s != FlowTCPReset {
+		t.Errorf("state %d after a reset", s)
+	}
+}
+
+func TestExpiredConnectionsCountAsAbsent(t *testing.T) {
+	r := outbound(t)
+	r.shared.Settings.Timeout[FlowUDP] = uint64(30 * time.Millisecond)
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassFlow)
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	time.Sleep(50 * time.Millisecond)
+	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), DropPolicy)
+	r.want(r.in(r.v1, udp(alice, bob, 9, 53)), PassPolicy)
+}
+
+func TestSweepFreesWhatHasExpired(t *testing.T) {
+	r := outbound(t)
+	r.in(r.v1, tcp(alice, bob, 9, 80, "S", 100, 0))
+	r.shared.Settings.Timeout[FlowUDP] = uint64(30 * time.Millisecond)
+	for port := range uint16(20) {
+		r.in(r.v1, udp(alice, bob, port, 53))
+	}
+	time.Sleep(50 * time.Millisecond)
+	swept, err := r.Sweep()
+	must(t, err)
+	if swept.Removed != 20 || swept.Left != 1 {
+		t.Errorf("%+v", swept)
+	}
+}
+
+func TestPolicyChangeEndsConnections(t *testing.T) {
+	for _, proven := range []bool{false, true} {
+		r := outbound(t)
+		r.in(r.v1, udp(alice, bob, 9, 53))
+		r.out(r.v1, udp(bob, alice, 53, 9))
+		if proven {
+			r.in(r.v1, udp(alice, bob, 9, 53))
+		}
+		deny := r.denyAll()
+		r.workload(r.v1, 5, deny, deny)
+		r.want(r.in(r.v1, udp(alice, bob, 9, 53)), PassFlow) // the change is not complete yet
+		r.shared.AdvanceEpoch()
+		r.want(r.out(r.v1, udp(bob, alice, 53, 9)), DropRevoked)
+		if n := len(r.connections()); n != 0 {
+			t.Errorf("%d connections, want none", n)
+		}
+	}
+}
+
+func TestConnectionsThatAreStillAllowedLiveThroughAChange(t *testing.T) {
+	r := outbound(t)
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	r.shared.AdvanceEpoch()
+	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassPolicy) // judged as the question that it answers
+	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassFlow)
+	if a := r.connection().Approvals[0]; a.Epoch != r.shared.Epoch() || a.Stage != StageNormalOut {
+		t.Errorf("%+v", a)
+	}
+}
+
+func TestConnectionsLiveOnWithoutRevocation(t *testing.T) {
+	r := outbound(t)
+	r.shared.Settings.Revoke = 0
+	r.in(r.v1, tcp(alice, bob, 9, 80, "S", 1, 0))
+	deny := r.denyAll()
+	r.workload(r.v1, 5, deny, deny)
+	r.shared.AdvanceEpoch()
+	r.want(r.out(r.v1, tcp(bob, alice, 80, 9, "SA", 1, 2)), PassFlow)
+	r.want(r.in(r.v1, tcp(alice, bob, 9, 80, "S", 1, 0)), DropPolicy) // a SYN is always judged
+}
+
+func TestEachSideApprovesForItself(t *testing.T) {
+	r := outbound(t)
+	r.want(r.in(r.v1, udp(alice, carol, 9, 53)), PassPolicy)
+	r.want(r.out(r.v2, udp(alice, carol, 9, 53)), DropPolicy)
+	r.want(r.in(r.v2, udp(carol, alice, 53, 9)), DropPolicy) // no answer to what never came
+	allow := r.allowAll()
+	r.workload(r.v2, 6, allow, r.denyAll())
+	r.want(r.out(r.v2, udp(alice, carol, 9, 53)), PassPolicy)
+	r.want(r.in(r.v2, udp(carol, alice, 53, 9)), PassFlow)
+	r.want(r.out(r.v1, udp(carol, alice, 53, 9)), PassFlow)
+	c := r.connection()
+	if c.Approvals[0].Endpoint != 5 || c.Approvals[1].Endpoint != 6 {
+		t.Errorf("%+v", c.Approvals)
+	}
+}
+
+func TestApprovalDoesNotHoldForAnotherEndpoint(t *testing.T) {
+	r := outbound(t)
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	deny := r.denyAll()
+	r.workload(r.v1, 50, deny, deny) // another endpoint on this interface
+	r.want(r.in(r.v1, udp(alice, bob, 9, 53)), DropPolicy)
+}
+
+func TestApprovalDoesNotHoldForAnotherInterface(t *testing.T) {
+	r := outbound(t)
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	deny := r.denyAll()
+	r.workload(r.v2, 6, deny, deny, alice)
+	r.want(r.in(r.v2, udp(alice, bob, 9, 53)), DropPolicy)
+	r.want(r.out(r.v2, udp(bob, alice, 53, 9)), DropPolicy)
+	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassFlow) // nobody else ends it
+	r.workload(r.v2, 6, deny, r.allowAll(), alice)        // the endpoint has moved
+	r.want(r.out(r.v2, udp(bob, alice, 53, 9)), PassPolicy)
+}
+
+func TestErrorsFollowTheConnectionTheyQuote(t *testing.T) {
+	r := outbound(t)
+	for _, c := range []struct{ name, in, out, router string }{{"IPv4", alice, bob, "198.51.100.1"}, {"IPv6", alice6, bob6, "2001:db8:ffff::1"}} {
+		r.name = c.name
+		question := udp(c.in, c.out, 9, 53)
+		r.want(r.out(r.v1, unreachable(c.router, c.in, question)), DropPolicy)
+		r.in(r.v1, question)
+		r.want(r.out(r.v1, unreachable(c.router, c.in, question)), PassRelated)
+		r.want(r.out(r.v1, unreachable(c.router, c.in, udp(c.in, c.out, 9, 54))), DropPolicy)
+		r.want(r.out(r.v1, unreachable(c.router, c.in, udp(c.out, c.in, 53, 9))), DropPolicy) // not sent by whom it informs
+		if r.connection().Approvals[0].Packets != [2]uint64{1, 0} {
+			t.Errorf("%s: the error counts as a packet of the connection", c.name)
+		}
+		r.shared.AdvanceEpoch()
+		r.want(r.out(r.v1, unreachable(c.router, c.in, question)), PassRelated)
+		r.workload(r.v1, 5, r.denyAll(), r.denyAll())
+		r.shared.AdvanceEpoch()
+		r.want(r.out(r.v1, unreachable(c.router, c.in, question)), DropPolicy)
+		if len(r.connections()) != 1 {
+			t.Errorf("%s: an error ended the connection", c.name)
+		}
+		r.workload(r.v1, 5, r.denyAll(), r.allowAll())
+		r.forgetAll()
+	}
+}
+
+func TestFlowToItselfIsDefined(t *testing.T) {
+	r := outbound(t)
+	packet := udp(alice, alice, 9, 9)
+	r.want(r.in(r.v1, packet), PassPolicy)
+	r.want(r.in(r.v1, packet), PassFlow)
+	r.want(r.out(r.v1, packet), DropPolicy)
+	r.want(r.in(r.v1, echo(alice, alice, false, 9)), PassPolicy)
+	r.want(r.in(r.v1, echo(alice, alice, true, 9)), PassFlow)
+}
+
+func fragments(id uint32) (first, later []byte) {
+	f := newFrame(alice, bob, 17, append(udpHeader(9, 53), make([]byte, 11)...))
+	f.id, f.more = id, true
+	first = f.bytes()
+	f = newFrame(alice, bob, 17, make([]byte, 24))
+	f.id, f.offset = id, 3
+	return first, f.bytes()
+}
+
+func fragments6(id uint32) (first, later []byte) {
+	header := func(offset uint16) []byte {
+		return append16(append([]byte{17, 0}, append16(nil, offset)...), 0, uint16(id))
+	}
+	f := newFrame(alice6, bob6, 17, append(udpHeader(9, 53), make([]byte, 11)...))
+	f.first, f.headers = 44, header(1)
+	first = f.bytes()
+	f = newFrame(alice6, bob6, 17, make([]byte, 24))
+	f.first, f.headers = 44, header(3<<3)
+	return first, f.bytes()
+}
+
+func TestLaterFragmentsHaveThePortsOfTheFirst(t *testing.T) {
+	for name, make := range map[string]func(uint32) ([]byte, []byte){"IPv4": fragments, "IPv6": fragments6} {
+		r := newRouter(t)
+		r.name = name
+		r.workload(r.v1, 5, 0, r.mask(
+			rule{id: 1, action: ActionAllow, service: ServiceUDP + 53 + 1}, rule{id: 2, action: ActionDeny}), alice, alice6)
+		first, later := make(1)
+		r.want(r.in(r.v1, later), DropFragment)
+		r.want(r.in(r.v1, first), PassPolicy)
+		r.want(r.in(r.v1, later), PassFlow)
+		_, other := make(2)
+		r.want(r.in(r.v1, other), DropFragment)
+	}
+}
+
+func TestFullTableKeepsConnectionsAmongTheUnproven(t *testing.T) {
+	r := newRigOf(t, smallSizes(), SharedSizes{Flows: 4, NewFlows: 1024})
+	i := r.workload(1, 5, 0, r.allowAll(), alice)
 	i.Flags |= IfaceToHost
 	r.iface(i)
-	o := r.in(1, tcp(alice, bob, 4000, 80, "S", 1, 0))
-	r.want(o, PassPolicy)
-	if o.Rule != 12 {
-		t.Errorf("rule %d decided, want 12", o.Rule)
+	for port := range uint16(10) {
+		r.in(1, udp(alice, bob, port, 53))
+		r.out(1, udp(bob, alice, 53, port))
+		r.want(r.in(1, udp(alice, bob, port, 53)), PassFlow)
+		r.want(r.out(1, udp(bob, alice, 53, port)), PassFlow)
 	}
-	o = r.in(1, tcp(alice, bob, 4000, 81, "S", 1, 0))
-	if o.Allowed || o.Rule != 13 {
-		t.Errorf("%+v, want a denial by 13", o)
+	if n := len(r.connections()); n != 10 {
+		t.Errorf("%d connections, want 10", n)
 	}
-	o = r.in(1, tcp(alice, "192.0.2.66", 4000, 80, "S", 1, 0))
-	if o.Allowed || o.Rule != 11 {
-		t.Errorf("%+v, want a denial by 11", o)
+	counts, err := r.shared.ReasonCounts()
+	must(t, err)
+	if counts[NoteFlowsFull].Packets == 0 {
+		t.Error("nobody was told")
 	}
-	r.want(r.in(1, tcp(bob, alice, 4000, 80, "S", 1, 0)), DropSource)
+}
+
+func TestRecycledElementIsNotMistaken(t *testing.T) {
+	r := outbound(t)
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	r.want(r.in(r.v1, udp(alice, bob, 9, 53)), PassFlow)
+	k := r.connection().Key
+	var f Flow
+	must(t, r.shared.tables.current.new.Lookup(&k, &f))
+	f.Tag++ // as if the element had become another connection's
+	must(t, r.shared.tables.current.new.Put(&k, &f))
+	if o := r.in(r.v1, udp(alice, bob, 9, 53)); o.Reason == PassFlow {
+		t.Error("an approval of another connection was taken")
+	}
+	class := ClassOf(addr("192.0.2.1"), 0, 0)
+	class.Source, class.Dest = 1, 1
+	must(t, r.Hosts.Put(Address(addr(bob)), class)) // a value that is not of this key counts as absent
+	r.want(r.in(r.v1, udp(alice, bob, 10, 53)), PassPolicy)
 }

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -34,6 +35,7 @@ type rig struct {
 	*Generation
 	shared     *Shared
 	dir        string
+	name       string // of the case, where a test has several: subtests would leave the namespace
 	nextSlot   uint32
 	nextVector uint32
 }
@@ -45,7 +47,11 @@ func newRig(t testing.TB) *rig {
 
 func newRigOf(t testing.TB, sizes Sizes, flows SharedSizes) *rig {
 	t.Helper()
-	dir := pinDir(t)
+	return newRigIn(t, pinDir(t), sizes, flows)
+}
+
+func newRigIn(t testing.TB, dir string, sizes Sizes, flows SharedSizes) *rig {
+	t.Helper()
 	shared, err := OpenShared(dir, flows)
 	if err != nil {
 		t.Fatal(err)
@@ -62,6 +68,10 @@ func newRigOf(t testing.TB, sizes Sizes, flows SharedSizes) *rig {
 	t.Cleanup(func() { must(t, g.Close()) })
 	return &rig{TB: t, Generation: g, shared: shared, dir: dir, nextVector: 1}
 }
+
+func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
+
+func parseCIDR(text string) (net.IP, *net.IPNet, error) { return net.ParseCIDR(text) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -218,6 +228,6 @@ func (r *rig) run(run Run) Outcome {
 func (r *rig) want(o Outcome, reason Reason) {
 	r.Helper()
 	if o.Reason != reason {
-		r.Errorf("%v, want %v (%+v)", o.Reason, reason, o)
+		r.Errorf("%s: %v, want %v (%+v)", r.name, o.Reason, reason, o)
 	}
 }

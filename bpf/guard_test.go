@@ -1,0 +1,204 @@
+package bpf
+
+import "testing"
+
+// allowAll makes a mask that allows everything.
+func (r *rig) allowAll() uint32 { return r.mask(rule{id: 1000, action: ActionAllow}) }
+
+// denyAll makes a mask that denies everything.
+func (r *rig) denyAll() uint32 { return r.mask(rule{id: 1001, action: ActionDeny}) }
+
+func TestWorkloadSendsOnlyInItsOwnName(t *testing.T) {
+	r := newRouter(t)
+	r.workload(r.v1, 5, 0, r.allowAll(), alice, alice6)
+	group := func(f *frame) []byte { return f.bytes() }
+	tagged := newFrame(alice, bob, 17, udpHeader(1, 2))
+	tagged.tags = []uint16{5}
+	for _, c := range []struct {
+		name   string
+		packet []byte
+		want   Reason
+	}{
+		{"own address", udp(alice, bob, 1, 2), PassPolicy},
+		{"own address, IPv6", udp(alice6, bob6, 1, 2), PassPolicy},
+		{"other address", udp("10.9.0.9", bob, 1, 2), DropSource},
+		{"other address, IPv6", udp("2001:db8::9", bob6, 1, 2), DropSource},
+		{"unspecified address", udp("0.0.0.0", "255.255.255.255", 68, 67), DropSource},
+		{"link-local address", udp("fe80::1", bob6, 1, 2), DropSource},
+		{"VLAN tag", group(tagged), DropTagged},
+		{"ARP for itself", arp(alice, "10.9.0.254"), PassNeighbour},
+		{"ARP probe for itself", arp("0.0.0.0", alice), PassNeighbour},
+		{"ARP for another", arp(carol, alice), DropARP},
+		{"ARP probe for another", arp("0.0.0.0", carol), DropARP},
+		{"short ARP", arp(alice, carol)[:30], DropARP},
+		{"neither IP nor ARP", append(ethernet([6]byte{2, 0, 0, 0, 0, 1}, 0x88cc), make([]byte, 50)...), DropNotIP},
+		{"solicitation", neighbour(alice6, "ff02::1:ff00:1", 135, "2001:db8:9::fe", 255), PassNeighbour},
+		{"duplicate address detection", neighbour("::", "ff02::1:ff00:1", 135, alice6, 255), PassNeighbour},
+		{"detection for another", neighbour("::", "ff02::1:ff00:1", 135, carol6, 255), DropNeighbour},
+		{"solicitation that was forwarded", neighbour(alice6, "ff02::1:ff00:1", 135, "2001:db8:9::fe", 64), DropNeighbour},
+		{"solicitation from another", neighbour(carol6, "ff02::1:ff00:1", 135, alice6, 255), DropNeighbour},
+		{"advertisement", neighbour(alice6, "fe80::1", 136, alice6, 255), PassNeighbour},
+		{"advertisement of link-local", neighbour("fe80::5", "fe80::1", 136, "fe80::5", 255), PassNeighbour},
+		{"advertisement for another", neighbour(alice6, "fe80::1", 136, carol6, 255), DropNeighbour},
+		{"advertisement for the host", neighbour(alice6, "fe80::1", 136, here6, 255), DropNeighbour},
+		{"router solicitation", neighbour("fe80::5", "ff02::2", 133, "::", 255), PassNeighbour},
+		{"router advertisement", neighbour(alice6, "ff02::1", 134, "::", 255), DropRouter},
+		{"redirect", neighbour(alice6, here6, 137, "::", 255), DropRouter},
+		{"IPv4 redirect", newFrame(alice, here, 1, icmpHeader(5, 1, 0)).bytes(), DropRouter},
+		{"multicast report", neighbour("fe80::5", "ff02::16", 131, "ff02::16", 1), PassNeighbour},
+		{"multicast report to afar", neighbour(alice6, bob6, 131, "ff02::16", 1), DropNeighbour},
+		{"VXLAN", udp(alice, bob, 1, 4789), DropTunnel},
+		{"IPIP", newFrame(alice, bob, 4, make([]byte, 40)).bytes(), DropTunnel},
+		{"to its host", udp(alice, here, 1, 2), DropToHost},
+		{"to its host, IPv6", udp(alice6, here6, 1, 2), DropToHost},
+		{"to a multicast group", udp(alice, "224.0.0.251", 5353, 5353), DropToHost},
+	} {
+		r.name = c.name
+		r.want(r.in(r.v1, c.packet), c.want)
+	}
+}
+
+func TestWorkloadFlagsPermitWhatTheySay(t *testing.T) {
+	r := newRouter(t)
+	i := r.workload(r.v1, 5, 0, r.allowAll(), alice)
+	i.Flags |= IfaceAllowVXLAN | IfaceAllowIPIP | IfaceToHost
+	r.iface(i)
+	r.want(r.in(r.v1, udp(alice, bob, 1, 4789)), PassPolicy)
+	r.want(r.in(r.v1, newFrame(alice, bob, 4, make([]byte, 40)).bytes()), PassPolicy)
+	r.want(r.in(r.v1, udp(alice, here, 1, 2)), PassPolicy)
+}
+
+func TestWorkloadKeepsItsMAC(t *testing.T) {
+	r := newRouter(t)
+	i := r.workload(r.v1, 5, 0, r.allowAll(), alice)
+	i.Flags |= IfaceCheckMAC
+	i.Mac = [6]uint8{2, 0, 0, 0, 0, 1}
+	r.iface(i)
+	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), PassPolicy)
+	r.want(r.in(r.v1, arp(alice, carol)), PassNeighbour)
+	forged := newFrame(alice, bob, 17, udpHeader(1, 2))
+	forged.mac[5] = 9
+	r.want(r.in(r.v1, forged.bytes()), DropMAC)
+	lying := arp(alice, carol)
+	lying[14+8+5] = 9 // the sender's address within
+	r.want(r.in(r.v1, lying), DropARP)
+}
+
+func TestWorkloadIsClosedWithoutPolicy(t *testing.T) {
+	r := newRouter(t)
+	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), DropNoInterface)
+	i := r.workload(r.v1, 5, 0, 0, alice)
+	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), DropNoPolicy)
+	r.want(r.out(r.v1, udp(bob, alice, 1, 2)), DropNoPolicy)
+	i.Mask[StageNormalOut] = r.allowAll()
+	i.Mask[StageNormalIn] = i.Mask[StageNormalOut]
+	r.iface(i)
+	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), PassPolicy)
+	i.Flags |= IfaceClosed
+	r.iface(i)
+	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), DropClosed)
+	r.want(r.in(r.v1, arp(alice, carol)), DropClosed)
+}
+
+func TestPacketsToWorkloads(t *testing.T) {
+	r := newRouter(t)
+	r.workload(r.v1, 5, r.denyAll(), 0, alice)
+	r.want(r.born(r.v1, arp(here, alice)), PassNeighbour)
+	r.want(r.born(r.v1, neighbour("fe80::1", "ff02::1:ff00:1", 135, alice6, 255)), PassNeighbour)
+	r.want(r.born(r.v1, udp(here, alice, 1, 2)), PassFromHost)
+	r.want(r.in(r.v1, udp(alice, here, 2, 1)), PassFlow)
+	r.want(r.out(r.v1, udp(bob, alice, 1, 2)), DropPolicy)
+	r.want(r.out(r.v1, append(ethernet([6]byte{2}, 0x88cc), make([]byte, 50)...)), DropNotIP)
+}
+
+func TestPassedPacketsOfWorkloadsAreMarked(t *testing.T) {
+	r := newRouter(t)
+	r.shared.Settings.Mark = 0x40000
+	r.workload(r.v1, 5, r.allowAll(), r.allowAll(), alice)
+	for _, p := range [][]byte{udp(alice, bob, 1, 2), udp(alice, bob, 1, 2), arp(alice, carol)} {
+		if o := r.in(r.v1, p); !o.Allowed || o.Mark != 0x40000 {
+			t.Errorf("%+v, want it marked", o)
+		}
+	}
+	if o := r.out(r.v1, udp(bob, alice, 1, 9)); !o.Allowed || o.Mark != 0 {
+		t.Errorf("%+v, want it without mark", o)
+	}
+	if o := r.in(r.v1, udp(carol, bob, 1, 2)); o.Allowed || o.Mark != 0 {
+		t.Errorf("%+v, want it without mark", o)
+	}
+}
+
+// extensions makes n destination option headers.
+func extensions(n int, last uint8) []byte {
+	var b []byte
+	for i := range n {
+		next := uint8(60)
+		if i == n-1 {
+			next = last
+		}
+		b = append(b, next, 0, 1, 4, 0, 0, 0, 0)
+	}
+	return b
+}
+
+func TestParse(t *testing.T) {
+	r := newRouter(t)
+	// One rule for each kind of packet: what decides tells what was read.
+	r.workload(r.v1, 5, 0, r.mask(
+		rule{id: 1, action: ActionAllow, service: ServiceTCP + 80 + 1},
+		rule{id: 2, action: ActionAllow, service: ServiceUDP + 80 + 1},
+		rule{id: 3, action: ActionAllow, service: ServiceSCTP + 80 + 1},
+		rule{id: 4, action: ActionAllow, service: ServiceUDPLite + 80 + 1},
+		rule{id: 5, action: ActionAllow, service: ServiceICMP + 8*256 + 1},
+		rule{id: 6, action: ActionAllow, service: ServiceICMPv6 + 128*256 + 1},
+		rule{id: 7, action: ActionAllow, service: ServiceOther + 47 + 1},
+		rule{id: 8, action: ActionDeny},
+	), alice, alice6)
+	with := func(f *frame, change func(*frame)) []byte { change(f); return f.bytes() }
+	chain := func(n int) []byte {
+		return with(newFrame(alice6, bob6, 17, udpHeader(uint16(10+n), 80)), func(f *frame) { f.first, f.headers = 60, extensions(n, 17) })
+	}
+	shortened := udp(alice, bob, 9, 80)
+	shortened[14] = 0x44
+	mapped := udp("::ffff:10.9.0.1", bob6, 1, 80)
+	mappedTo := udp(alice6, "::ffff:10.9.0.1", 1, 80)
+	for _, c := range []struct {
+		name   string
+		packet []byte
+		want   Reason
+		rule   uint64
+	}{
+		{"TCP", tcp(alice, bob, 9, 80, "S", 1, 0), PassPolicy, 1},
+		{"TCP over IPv6", tcp(alice6, bob6, 9, 80, "S", 1, 0), PassPolicy, 1},
+		{"UDP", udp(alice, bob, 9, 80), PassPolicy, 2},
+		{"SCTP", newFrame(alice, bob, 132, udpHeader(9, 80)).bytes(), PassPolicy, 3},
+		{"UDPLite", newFrame(alice, bob, 136, udpHeader(9, 80)).bytes(), PassPolicy, 4},
+		{"ping", echo(alice, bob, false, 3), PassPolicy, 5},
+		{"ping, IPv6", echo(alice6, bob6, false, 3), PassPolicy, 6},
+		{"GRE", newFrame(alice, bob, 47, make([]byte, 20)).bytes(), PassPolicy, 7},
+		{"other port", udp(alice, bob, 9, 81), DropPolicy, 8},
+		{"ICMP of IPv6 in IPv4", newFrame(alice, bob, 58, icmpHeader(128, 0, 1)).bytes(), DropPolicy, 8},
+		{"IPv4 options", with(newFrame(alice, bob, 17, udpHeader(10, 80)), func(f *frame) { f.options = make([]byte, 40) }), PassPolicy, 2},
+		{"one extension header", chain(1), PassPolicy, 2},
+		{"eight extension headers", chain(8), PassPolicy, 2},
+		{"nine extension headers", chain(9), DropHeaderChain, 0},
+		{"no room for TCP", newFrame(alice, bob, 6, make([]byte, 19)).bytes(), DropMalformed, 0},
+		{"no room for UDP", newFrame(alice, bob, 17, make([]byte, 7)).bytes(), DropMalformed, 0},
+		{"no room for IPv4 options", with(newFrame(alice, bob, 17, nil), func(f *frame) { f.options = make([]byte, 40) })[:40], DropMalformed, 0},
+		{"header shorter than IPv4", shortened, DropMalformed, 0},
+		{"length beyond the packet", with(newFrame(alice, bob, 17, udpHeader(9, 80)), func(f *frame) { f.totalDelta = 1 }), DropMalformed, 0},
+		{"length beyond the packet, IPv6", with(newFrame(alice6, bob6, 17, udpHeader(9, 80)), func(f *frame) { f.totalDelta = 1 }), DropMalformed, 0},
+		{"mapped source", mapped, DropMapped, 0},
+		{"mapped destination", mappedTo, DropMapped, 0},
+		{"later fragment", with(newFrame(alice, bob, 17, udpHeader(9, 80)), func(f *frame) { f.offset = 100 }), DropFragment, 0},
+		{"tiny first fragment", with(newFrame(alice, bob, 6, make([]byte, 16)), func(f *frame) { f.more = true }), DropTinyFragment, 0},
+		{"TCP fragment at 1", with(newFrame(alice, bob, 6, make([]byte, 40)), func(f *frame) { f.offset = 1 }), DropTinyFragment, 0},
+	} {
+		r.name = c.name
+		o := r.in(r.v1, c.packet)
+		r.want(o, c.want)
+		if o.Rule != c.rule {
+			t.Errorf("%s: rule %d decided, want %d", c.name, o.Rule, c.rule)
+		}
+	}
+}
