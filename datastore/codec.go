@@ -12,8 +12,8 @@ import (
 
 const (
 	nameAnnotation = "projectcalico.org/metadata" // {"name": …}: a policy's name, whatever its key says
-	tierLabel      = "projectcalico.org/tier"
-	defaultTier    = "default"
+	tierLabel      = api.TierLabel
+	defaultTier    = api.DefaultTier
 )
 
 // decode reads a stored value as users see it. With an error the object is what could be read, or nil.

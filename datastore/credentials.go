@@ -1,10 +1,10 @@
 package datastore
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,7 +16,7 @@ import (
 
 // secure says whether connections use TLS.
 func (c Config) secure() bool {
-	return c.CAFile != "" || c.CertFile != "" || strings.HasPrefix(strings.Join(c.Endpoints, " "), "https://")
+	return c.CAFile+c.CertFile+c.CAPEM+c.CertPEM != "" || strings.HasPrefix(strings.Join(c.Endpoints, " "), "https://")
 }
 
 // fileCredentials does TLS with what the files hold at the moment of each handshake, so that certificates can be replaced
@@ -57,26 +57,43 @@ func (f *fileCredentials) Clone() credentials.TransportCredentials {
 
 func (c Config) loadTLS() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		text, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the certificate authority of etcd (ETCD_CA_CERT_FILE): %w", err)
-		}
+	authority, err := orFile(c.CAPEM, c.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate authority of etcd (ETCD_CA_CERT_FILE): %w", err)
+	}
+	if len(authority) > 0 {
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("the certificate authority of etcd (ETCD_CA_CERT_FILE): %s holds no PEM certificate", c.CAFile)
+		if !config.RootCAs.AppendCertsFromPEM(authority) {
+			return nil, fmt.Errorf("the certificate authority of etcd (ETCD_CA_CERT_FILE): %s holds no PEM certificate", cmp.Or(c.CAFile, "the configuration"))
 		}
 	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		var missing *os.PathError
-		switch {
-		case errors.As(err, &missing):
-			return nil, fmt.Errorf("read the client certificate for etcd (ETCD_CERT_FILE, ETCD_KEY_FILE): %w", err)
-		case err != nil:
-			return nil, fmt.Errorf("the client certificate for etcd: %s and %s do not belong together or hold no PEM: %w", c.CertFile, c.KeyFile, err)
+	certificate, err := orFile(c.CertPEM, c.CertFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the client certificate for etcd (ETCD_CERT_FILE): %w", err)
+	}
+	key, err := orFile(c.KeyPEM, c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the client key for etcd (ETCD_KEY_FILE): %w", err)
+	}
+	if len(certificate) > 0 {
+		pair, err := tls.X509KeyPair(certificate, key)
+		if err != nil {
+			return nil, fmt.Errorf("the client certificate for etcd: %s and its key (ETCD_CERT_FILE, ETCD_KEY_FILE) do not belong together or are no PEM: %w",
+				cmp.Or(c.CertFile, "the configuration"), err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
 	return config, nil
+}
+
+// orFile is the inline text, or else what the file holds, if there is one.
+func orFile(inline, file string) ([]byte, error) {
+	if inline != "" || file == "" {
+		return []byte(inline), nil
+	}
+	text, err := os.ReadFile(file)
+	if err == nil && len(text) == 0 {
+		err = fmt.Errorf("%s is empty", file)
+	}
+	return text, err
 }

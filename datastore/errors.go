@@ -51,18 +51,9 @@ func (e UnsupportedError) Error() string {
 	return text
 }
 
-// FieldError is the validation error of one field that only the datastore can judge, such as a pool that overlaps another.
-type FieldError struct {
-	Field  string
-	Value  string
-	Reason string
-}
-
-func (e FieldError) Error() string {
-	if e.Value == "" {
-		return fmt.Sprintf("error with field %s (%s)", e.Field, e.Reason)
-	}
-	return fmt.Sprintf("error with field %s = '%s' (%s)", e.Field, e.Value, e.Reason)
+// invalid is the validation error of one field.
+func invalid(path, value, reason string) error {
+	return api.Errors{{Path: path, Value: value, Reason: reason}}
 }
 
 // UnreadableError says that a stored value is not the JSON of an object of its kind.

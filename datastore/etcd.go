@@ -20,6 +20,7 @@ type Config struct {
 	Endpoints                 []string // http://HOST:PORT, https://HOST:PORT or unix:///PATH
 	Username, Password        string   // both or neither
 	KeyFile, CertFile, CAFile string   // PEM; read anew for each connection, so that they can be replaced at any time
+	KeyPEM, CertPEM, CAPEM    string   // the same inline
 	DialTimeout               time.Duration
 }
 
@@ -80,14 +81,14 @@ func (c Config) check() error {
 	}
 	for _, endpoint := range c.Endpoints {
 		scheme, rest, found := strings.Cut(endpoint, "://")
-		if !found || rest == "" || (scheme != "http" && scheme != "https" && scheme != "unix") {
+		if found && (rest == "" || (scheme != "http" && scheme != "https" && scheme != "unix")) {
 			return fmt.Errorf("etcd endpoint %q: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", endpoint)
 		}
 	}
 	if (c.Username == "") != (c.Password == "") {
 		return errors.New("etcd user name and password must be given together: set both or neither of ETCD_USERNAME and ETCD_PASSWORD")
 	}
-	if (c.KeyFile == "") != (c.CertFile == "") {
+	if (c.KeyFile == "") != (c.CertFile == "") || (c.KeyPEM == "") != (c.CertPEM == "") {
 		return errors.New("the client's key and certificate must be given together: set both or neither of ETCD_KEY_FILE and ETCD_CERT_FILE")
 	}
 	return nil

@@ -1,19 +1,16 @@
 package datastore
 
 import (
-	"net/netip"
 	"strings"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/ipam"
 )
 
 // The keys, exactly as an existing Calico datastore has them.
 const (
 	rootKey         = "/calico/"
 	resourceRoot    = "/calico/resources/v3/projectcalico.org/"
-	ipamRoot        = "/calico/ipam/v2/"
-	blockRoot       = "/calico/ipam/v2/assignment/"
-	affinityRoot    = "/calico/ipam/v2/host/"
 	blockKind       = "IPAMBlock"
 	affinityKind    = "BlockAffinity"
 	legacyNameStart = "default." // in front of the names of the default tier's policies until v3.29
@@ -48,11 +45,15 @@ type resourceKind struct {
 // ResourceKey is the key in etcd under which an object of a known kind, an IPAM block or a block affinity is stored; empty
 // for other kinds.
 func ResourceKey(key api.Key) string {
-	switch key.Kind {
-	case blockKind:
-		return blockRoot + family(key.Name) + "/block/" + key.Name
-	case affinityKind:
-		return affinityRoot + key.Namespace + "/" + family(key.Name) + "/block/" + key.Name
+	if key.Kind == blockKind || key.Kind == affinityKind {
+		cidr, ok := ipam.ParseBlockName(key.Name)
+		switch {
+		case !ok:
+			return ""
+		case key.Kind == blockKind:
+			return ipam.BlockKey(cidr)
+		}
+		return ipam.AffinityKey(key.Namespace, cidr)
 	}
 	kind, ok := knownKinds[key.Kind]
 	if !ok {
@@ -69,39 +70,17 @@ func kindPrefix(kind api.Kind, namespace string) string {
 	return resourceRoot + kind.Plural + "/"
 }
 
-// family is ipv4 or ipv6, for a CIDR as keys spell it.
-func family(block string) string {
-	if strings.Contains(block, ":") {
-		return "ipv6"
-	}
-	return "ipv4"
-}
-
-// BlockName is how keys spell a block's CIDR: 10.0.0.0-26.
-func BlockName(cidr netip.Prefix) string {
-	return strings.ReplaceAll(cidr.Masked().String(), "/", "-")
-}
-
 // parseKey says what is stored under a key: the object's key by the key's own segments, and whether the kind is one that
 // this version reads. False for keys that hold no object.
 func parseKey(text string) (key api.Key, known, ok bool) {
-	switch {
-	case strings.HasPrefix(text, resourceRoot):
-		return parseResourceKey(text[len(resourceRoot):])
-	case strings.HasPrefix(text, blockRoot):
-		// ipv4/block/10.0.0.0-26
-		part := strings.Split(text[len(blockRoot):], "/")
-		if len(part) != 3 || part[1] != "block" || part[2] == "" || part[0] != family(part[2]) {
-			return key, false, false
-		}
-		return api.Key{Kind: blockKind, Name: part[2]}, true, true
-	case strings.HasPrefix(text, affinityRoot):
-		// NODE/ipv4/block/10.0.0.0-26
-		part := strings.Split(text[len(affinityRoot):], "/")
-		if len(part) != 4 || part[2] != "block" || part[0] == "" || part[3] == "" || part[1] != family(part[3]) {
-			return key, false, false
-		}
-		return api.Key{Kind: affinityKind, Namespace: part[0], Name: part[3]}, true, true
+	if rest, found := strings.CutPrefix(text, resourceRoot); found {
+		return parseResourceKey(rest)
+	}
+	if cidr, found := ipam.ParseBlockKey(text); found {
+		return api.Key{Kind: blockKind, Name: ipam.BlockName(cidr)}, true, true
+	}
+	if node, cidr, found := ipam.ParseAffinityKey(text); found {
+		return api.Key{Kind: affinityKind, Namespace: node, Name: ipam.BlockName(cidr)}, true, true
 	}
 	return key, false, false
 }

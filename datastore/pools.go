@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
@@ -16,7 +17,7 @@ import (
 func (s *Store) poolFits(ctx context.Context, pool *api.IPPool) ([]Condition, error) {
 	cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
 	if err != nil {
-		return nil, FieldError{Field: "IPPool.Spec.CIDR", Value: pool.Spec.CIDR, Reason: "not a CIDR"}
+		return nil, invalid("spec.cidr", pool.Spec.CIDR, "not a CIDR")
 	}
 	pools := kv.Prefix(resourceRoot + "ippools/")
 	poolsAt, err := kv.Each(ctx, s.kv, pools, 0, func(page Page) error {
@@ -28,8 +29,7 @@ func (s *Store) poolFits(ctx context.Context, pool *api.IPPool) ([]Condition, er
 				continue
 			}
 			if c, err := netip.ParsePrefix(o.Spec.CIDR); err == nil && c.Overlaps(cidr) {
-				return FieldError{Field: "IPPool.Spec.CIDR", Value: pool.Spec.CIDR,
-					Reason: fmt.Sprintf("IPPool(%s) CIDR overlaps with IPPool(%s) CIDR %s", pool.Name, o.Name, o.Spec.CIDR)}
+				return invalid("spec.cidr", pool.Spec.CIDR, fmt.Sprintf("IPPool(%s) CIDR overlaps with IPPool(%s) CIDR %s", pool.Name, o.Name, o.Spec.CIDR))
 			}
 		}
 		return nil
@@ -37,13 +37,12 @@ func (s *Store) poolFits(ctx context.Context, pool *api.IPPool) ([]Condition, er
 	if err != nil {
 		return nil, err
 	}
-	blocks := kv.Prefix(blockRoot)
+	blocks := kv.Prefix(ipam.BlockRoot)
 	_, err = kv.Each(ctx, s.kv, blocks, 0, func(page Page) error {
 		for _, entry := range page.Entries {
-			block, ok := blockPrefix(entry.Key)
+			block, ok := ipam.ParseBlockKey(entry.Key)
 			if ok && cidr.Overlaps(block) && block.Bits() != pool.Spec.BlockSize {
-				return FieldError{Field: "IPPool.Spec.BlockSize", Value: fmt.Sprint(pool.Spec.BlockSize),
-					Reason: fmt.Sprintf("IPAM block %v with another block size exists in the pool: release it, or use its block size", block)}
+				return invalid("spec.blockSize", fmt.Sprint(pool.Spec.BlockSize), fmt.Sprintf("IPAM block %v with another block size exists in the pool: release it, or use its block size", block))
 			}
 		}
 		return nil
@@ -60,15 +59,14 @@ func poolKeepsShape(old, pool *api.IPPool) error {
 	was, errWas := netip.ParsePrefix(old.Spec.CIDR)
 	is, errIs := netip.ParsePrefix(pool.Spec.CIDR)
 	if errIs != nil || errWas == nil && was.Masked() != is.Masked() {
-		return FieldError{Field: "IPPool.Spec.CIDR", Value: pool.Spec.CIDR, Reason: "IPPool CIDR cannot be modified"}
+		return invalid("spec.cidr", pool.Spec.CIDR, "IPPool CIDR cannot be modified")
 	}
 	if old.Spec.BlockSize != pool.Spec.BlockSize {
-		return FieldError{Field: "IPPool.Spec.BlockSize", Value: fmt.Sprint(pool.Spec.BlockSize), Reason: "IPPool BlockSize cannot be modified"}
+		return invalid("spec.blockSize", fmt.Sprint(pool.Spec.BlockSize), "IPPool BlockSize cannot be modified")
 	}
 	const balancer = "LoadBalancer"
 	if slices.Contains(old.Spec.AllowedUses, balancer) != slices.Contains(pool.Spec.AllowedUses, balancer) {
-		return FieldError{Field: "IPPool.Spec.AllowedUses", Value: fmt.Sprint(pool.Spec.AllowedUses),
-			Reason: "LoadBalancer use cannot be added or removed"}
+		return invalid("spec.allowedUses", fmt.Sprint(pool.Spec.AllowedUses), "LoadBalancer use cannot be added or removed")
 	}
 	return nil
 }
@@ -82,7 +80,7 @@ func (s *Store) drainPool(ctx context.Context, key api.Key, entry *Entry, pool *
 		if err != nil {
 			return false, err
 		}
-		outcome, err := s.put(ctx, key, entry.Revision, nil, value)
+		outcome, err := s.overwrite(ctx, key, entry, nil, value)
 		if err != nil {
 			return false, fmt.Errorf("disable %v before its deletion: %w", key, err)
 		}
@@ -100,16 +98,10 @@ func (s *Store) drainPool(ctx context.Context, key api.Key, entry *Entry, pool *
 	if err != nil {
 		return changed, nil
 	}
-	return changed, s.releasePool(ctx, cidr)
+	return changed, ipam.ReleasePool(ctx, s.kv, cidr)
 }
 
 func isNotFound(err error) bool {
 	var notFound NotFoundError
 	return errors.As(err, &notFound)
 }
-
-func (s *Store) releasePool(ctx context.Context, cidr netip.Prefix) error { return nil }
-func (s *Store) releaseNode(ctx context.Context, node string, belongs func(api.Object) bool) error {
-	return nil
-}
-func blockPrefix(path string) (netip.Prefix, bool) { return netip.Prefix{}, false }

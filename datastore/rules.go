@@ -5,56 +5,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
 // What must hold between objects when one of them changes, kind by kind. A check returns conditions, so that what it saw
 // still holds when the change is committed.
-
-// complete fills in what is not a default of one field: names and labels that follow from the object's contents.
-func complete(o api.Object) {
-	meta := o.Meta()
-	switch o := o.(type) {
-	case *api.WorkloadEndpoint:
-		if name, err := endpointName(o); err == nil && meta.Name == "" {
-			meta.Name = name
-		}
-		meta.Labels = with(meta.Labels, "projectcalico.org/namespace", meta.Namespace)
-		if o.Spec.Orchestrator != "" {
-			meta.Labels = with(meta.Labels, "projectcalico.org/orchestrator", o.Spec.Orchestrator)
-		}
-	case *api.GlobalNetworkPolicy:
-		meta.Labels = with(meta.Labels, tierLabel, orDefault(o.Spec.Tier))
-	case *api.IPPool:
-		if cidr, err := netip.ParsePrefix(o.Spec.CIDR); err == nil {
-			o.Spec.CIDR = cidr.Masked().String()
-		}
-	}
-}
-
-// verifyName says whether the object may have its name.
-func verifyName(o api.Object) error {
-	meta := o.Meta()
-	switch o := o.(type) {
-	case *api.WorkloadEndpoint:
-		name, err := endpointName(o)
-		if err != nil {
-			return err
-		}
-		if name != meta.Name {
-			return FieldError{Field: "Metadata.Name", Value: meta.Name,
-				Reason: fmt.Sprintf("the WorkloadEndpoint name does not match the primary identifiers assigned in spec: expected name %s", name)}
-		}
-	case *api.ClusterInformation:
-		if meta.Name != "default" {
-			return FieldError{Field: "Metadata.Name", Value: meta.Name, Reason: "ClusterInformation must be named 'default'"}
-		}
-	}
-	return nil
-}
 
 func (s *Store) beforeCreate(ctx context.Context, o api.Object) ([]Condition, error) {
 	if key := api.KeyOf(o); synthetic(key) != nil {
@@ -214,24 +175,41 @@ func (s *Store) clearNode(ctx context.Context, node string) error {
 		}
 		return false
 	}
-	if err := s.releaseNode(ctx, node, belongs); err != nil {
-		return fmt.Errorf("release the addresses of node %s: %w", node, err)
-	}
+	var objects []api.Object
 	for _, kind := range []string{"WorkloadEndpoint", "BGPPeer", "FelixConfiguration", "BGPConfiguration", "HostEndpoint"} {
-		objects, _, err := s.List(ctx, kind, "")
+		listed, _, err := s.List(ctx, kind, "")
 		if err != nil {
 			return err
 		}
-		for _, o := range objects {
-			if !belongs(o) {
-				continue
-			}
-			if _, err := s.Delete(ctx, api.KeyOf(o), ""); err != nil && !isNotFound(err) {
-				return fmt.Errorf("clear node %s: %w", node, err)
-			}
+		objects = append(objects, slices.DeleteFunc(listed, func(o api.Object) bool { return !belongs(o) })...)
+	}
+	if err := ipam.ReleaseNode(ctx, s.kv, node, addresses(objects)); err != nil {
+		return fmt.Errorf("release the addresses of node %s: %w", node, err)
+	}
+	for _, o := range objects {
+		if _, err := s.Delete(ctx, api.KeyOf(o), ""); err != nil && !isNotFound(err) {
+			return fmt.Errorf("clear node %s: %w", node, err)
 		}
 	}
 	return nil
+}
+
+// addresses are those of all workload endpoints among the objects.
+func addresses(objects []api.Object) []netip.Addr {
+	var found []netip.Addr
+	for _, o := range objects {
+		endpoint, ok := o.(*api.WorkloadEndpoint)
+		if !ok {
+			continue
+		}
+		for _, network := range endpoint.Spec.IPNetworks {
+			host, _, _ := strings.Cut(network, "/")
+			if addr, err := netip.ParseAddr(host); err == nil {
+				found = append(found, addr)
+			}
+		}
+	}
+	return found
 }
 
 // settleTime is how long others get to see that a pool is disabled before its blocks are taken away.

@@ -42,7 +42,7 @@ func (s *Store) Create(ctx context.Context, o api.Object) (api.Object, error) {
 	}
 	meta, key := o.Meta(), api.KeyOf(o)
 	if meta.ResourceVersion != "" {
-		return nil, FieldError{Field: "ResourceVersion", Value: meta.ResourceVersion, Reason: "must not be set for an object to be created"}
+		return nil, invalid("ResourceVersion", meta.ResourceVersion, "must not be set for an object to be created")
 	}
 	if meta.UID == "" {
 		meta.UID = uuid.NewString()
@@ -103,7 +103,7 @@ func (s *Store) Update(ctx context.Context, o api.Object) (api.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		outcome, err := s.put(ctx, key, revision, conditions, value)
+		outcome, err := s.overwrite(ctx, key, entry, conditions, value)
 		if err != nil {
 			return nil, fmt.Errorf("update %v: %w", key, err)
 		}
@@ -136,9 +136,14 @@ func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string)
 		if err != nil {
 			return nil, err
 		}
-		if changed, err := s.settleBeforeDelete(ctx, key, entry, old); err != nil {
+		changed, err := s.settleBeforeDelete(ctx, key, entry, old)
+		var conflict ConflictError
+		switch {
+		case errors.As(err, &conflict) && revision == 0:
+			continue
+		case err != nil:
 			return nil, err
-		} else if changed {
+		case changed:
 			revision = 0 // it was changed by this deletion itself
 			if entry, old, err = s.current(ctx, key, 0); err != nil {
 				return nil, err
@@ -257,6 +262,16 @@ func (s *Store) put(ctx context.Context, key api.Key, revision int64, conditions
 	return s.kv.Commit(ctx, conditions, []Write{{Key: path, Value: value}})
 }
 
+// overwrite puts a new value in the place of an entry. An entry under a policy's old name moves to the new one.
+func (s *Store) overwrite(ctx context.Context, key api.Key, entry *Entry, conditions []Condition, value []byte) (Outcome, error) {
+	path := ResourceKey(key)
+	if entry.Key == path {
+		return s.put(ctx, key, entry.Revision, conditions, value)
+	}
+	conditions = append(conditions, Condition{Key: path}, Condition{Key: entry.Key, Revision: entry.Revision})
+	return s.kv.Commit(ctx, conditions, []Write{{Key: path, Value: value}, {Key: entry.Key, Delete: true}})
+}
+
 // encodeOver is the stored form of an object that replaces an entry. A writer that did not read the entry, such as one
 // with a manifest, does not know of the stored fields that this version does not have: they stay. Inside of lists they
 // are the writer's, because an element of a list has no identity.
@@ -295,43 +310,38 @@ func prepare(o api.Object) (api.Object, error) {
 		return nil, fmt.Errorf("kind %q is unknown", o.Type().Kind)
 	}
 	*o.Type() = api.TypeMeta{Kind: kind.Name, APIVersion: api.APIVersion}
-	complete(o)
 	api.Default(o)
 	meta := o.Meta()
 	switch {
 	case meta.Name == "":
-		return nil, FieldError{Field: "Metadata.Name", Reason: "name is required; generateName is not supported"}
+		return nil, invalid("metadata.name", "", "name is required; generateName is not supported")
 	case strings.Contains(meta.Name, "/"):
-		return nil, FieldError{Field: "Metadata.Name", Value: meta.Name, Reason: "name must not contain a slash"}
-	case kind.Namespaced && meta.Namespace == "":
-		return nil, FieldError{Field: "Metadata.Namespace", Reason: "namespace is required for " + kind.Name}
-	case !kind.Namespaced && meta.Namespace != "":
-		return nil, FieldError{Field: "Metadata.Namespace", Value: meta.Namespace, Reason: kind.Name + " has no namespace"}
+		return nil, invalid("metadata.name", meta.Name, "name must not contain a slash")
 	}
 	if err := api.Validate(o); err != nil {
 		return nil, err
 	}
-	return o, verifyName(o)
+	return o, nil
 }
 
 // carriesIdentity says whether an update carries what identifies the object that was read.
 func carriesIdentity(meta *api.Metadata) error {
 	if meta.UID == "" {
-		return FieldError{Field: "Metadata.UID", Reason: "uid is required for an update"}
+		return invalid("metadata.uid", "", "uid is required for an update")
 	}
 	if meta.CreationTimestamp.IsZero() {
-		return FieldError{Field: "Metadata.CreationTimestamp", Reason: "creationTimestamp is required for an update"}
+		return invalid("metadata.creationTimestamp", "", "creationTimestamp is required for an update")
 	}
 	return nil
 }
 
 func parseVersion(text string) (int64, error) {
 	if text == "" {
-		return 0, FieldError{Field: "Metadata.ResourceVersion", Reason: "resourceVersion is required for an update"}
+		return 0, invalid("metadata.resourceVersion", "", "resourceVersion is required for an update")
 	}
 	revision, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || revision <= 0 {
-		return 0, FieldError{Field: "ResourceVersion", Value: text, Reason: "must be a number"}
+		return 0, invalid("ResourceVersion", text, "must be a number")
 	}
 	return revision, nil
 }

@@ -28,6 +28,7 @@ type record struct {
 	round    int        // the listing that saw it last
 	valid    bool       // there is, or was, a valid version, which is in force
 	broken   string     // else what is wrong
+	problem  string     // what is wrong with the newest value, which is not in force then
 	alias    bool       // the object's name is not the key's
 	object   api.Object // of an alias: its newest valid version, or what can be read
 }
@@ -49,15 +50,15 @@ func (v *view) begin(forget bool) {
 	}
 }
 
-// listed takes an entry of the listing.
-func (v *view) listed(entry Entry) []api.Update {
+// listed takes an entry of the listing, and says whether it differs from what is known.
+func (v *view) listed(entry Entry) (updates []api.Update, changed bool) {
 	if r, ok := v.records[entry.Key]; ok {
 		r.round = v.round
 		if r.revision == entry.Revision {
-			return nil
+			return nil, false
 		}
 	}
-	return v.put(entry)
+	return v.put(entry), true
 }
 
 // sweep ends the listing: what it has not seen is deleted.
@@ -95,7 +96,7 @@ func (v *view) put(entry Entry) []api.Update {
 		return v.putUnknown(key, entry, before)
 	}
 	o, problem := read(key, entry)
-	now := &record{key: key, revision: entry.Revision, round: v.round, valid: problem == "", broken: problem}
+	now := &record{key: key, revision: entry.Revision, round: v.round, valid: problem == "", broken: problem, problem: problem}
 	if !missing(o) {
 		now.key.Name = o.Meta().Name
 	}
@@ -114,6 +115,22 @@ func (v *view) put(entry Entry) []api.Update {
 		now.object = o
 	}
 	return v.replace(entry.Key, before, now, o)
+}
+
+// faulty says whether the newest value of a key is invalid.
+func (v *view) faulty(path string) bool {
+	r, ok := v.records[path]
+	return ok && r.problem != ""
+}
+
+// restore takes an older version of an invalid entry, which is then in force; false if that one is not valid either.
+func (v *view) restore(older, newest Entry) ([]api.Update, bool) {
+	key, _, _ := parseKey(older.Key)
+	if _, problem := read(key, older); problem != "" {
+		return nil, false
+	}
+	updates := v.put(older)
+	return append(updates, v.put(newest)...), true
 }
 
 // putUnknown takes an entry of a kind that this version does not have. Whoever needs to know is told once.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 	"github.com/sirupsen/logrus"
 )
@@ -26,10 +27,10 @@ type Batch struct {
 }
 
 // watched is where everything is that a watch delivers; a watch of one span keeps the order of changes in all of it.
-var watched = Span{From: ipamRoot, To: kv.Prefix(resourceRoot).To}
+var watched = Span{From: ipam.Root, To: kv.Prefix(resourceRoot).To}
 
 // listedSpans are the parts of watched that hold objects; what is between them can be large.
-var listedSpans = []Span{kv.Prefix(affinityRoot), kv.Prefix(blockRoot), kv.Prefix(resourceRoot)}
+var listedSpans = []Span{kv.Prefix(ipam.AffinityRoot), kv.Prefix(ipam.BlockRoot), kv.Prefix(resourceRoot)}
 
 // Watch delivers every object and then every change, until the context ends, which closes the channel. Whatever happens to
 // the connection or to the history that the datastore keeps, the consumer sees one history without gaps or repetitions.
@@ -116,7 +117,7 @@ func (w *watcher) list(ctx context.Context) error {
 	for _, span := range listedSpans {
 		_, err := kv.Each(ctx, w.kv, span, first.Revision, func(page Page) error {
 			for _, entry := range page.Entries {
-				w.pending = append(w.pending, w.view.listed(entry)...)
+				w.pending = append(w.pending, w.compare(ctx, entry)...)
 			}
 			if w.inSync {
 				return nil
@@ -131,6 +132,30 @@ func (w *watcher) list(ctx context.Context) error {
 	w.revision, w.store, w.inSync = first.Revision, first.Store, true
 	return w.deliver(ctx)
 }
+
+// compare takes a listed entry. Where its value is invalid, the last valid version is looked for in the history that the
+// datastore still has: it was in force on every node that saw it, and so it is on one that comes later.
+func (w *watcher) compare(ctx context.Context, entry Entry) []api.Update {
+	updates, changed := w.view.listed(entry)
+	if !changed || !w.view.faulty(entry.Key) {
+		return updates
+	}
+	older := entry
+	for range lookBack {
+		page, err := w.kv.Range(ctx, kv.Single(entry.Key), older.Revision-1, 1)
+		if err != nil || len(page.Entries) == 0 || page.Entries[0].Created != entry.Created {
+			return updates
+		}
+		older = page.Entries[0]
+		if restored, ok := w.view.restore(older, entry); ok {
+			return restored
+		}
+	}
+	return updates
+}
+
+// lookBack is how many versions of an invalid object are looked at.
+const lookBack = 20
 
 // follow delivers changes until the watch ends.
 func (w *watcher) follow(ctx context.Context) error {

@@ -1,0 +1,123 @@
+package datastore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+)
+
+// DefaultConfigFile is read when no other file is named.
+const DefaultConfigFile = "/etc/calico/calicoctl.cfg"
+
+// ConfigFromEnvironment says how to reach etcd: as the file says, or, if it is the default one and does not exist, as the
+// environment does. An empty name stands for the default file.
+func ConfigFromEnvironment(getenv func(string) string, file string) (Config, error) {
+	if file == "" {
+		file = DefaultConfigFile
+	}
+	text, err := os.ReadFile(file)
+	switch {
+	case err == nil:
+		return parseConfig(file, text)
+	case errors.Is(err, fs.ErrNotExist) && file == DefaultConfigFile:
+		return access{
+			DatastoreType:    lookup(getenv, "DATASTORE_TYPE"),
+			EtcdEndpoints:    lookup(getenv, "ETCD_ENDPOINTS"),
+			EtcdDiscoverySrv: lookup(getenv, "ETCD_DISCOVERY_SRV"),
+			EtcdUsername:     lookup(getenv, "ETCD_USERNAME"),
+			EtcdPassword:     lookup(getenv, "ETCD_PASSWORD"),
+			EtcdKeyFile:      lookup(getenv, "ETCD_KEY_FILE"),
+			EtcdCertFile:     lookup(getenv, "ETCD_CERT_FILE"),
+			EtcdCACertFile:   lookup(getenv, "ETCD_CA_CERT_FILE"),
+		}.config()
+	case errors.Is(err, fs.ErrNotExist):
+		return Config{}, fmt.Errorf("Error reading config file: %s", file) //nolint:staticcheck // the dialect's text
+	}
+	return Config{}, fmt.Errorf("read the configuration file: %w", err)
+}
+
+// lookup reads a variable; the one with the prefix wins.
+func lookup(getenv func(string) string, name string) string {
+	if value := getenv("CALICO_" + name); value != "" {
+		return value
+	}
+	return getenv(name)
+}
+
+// access is the spec of a CalicoAPIConfig. What concerns Kubernetes is accepted and means nothing here.
+type access struct {
+	DatastoreType    string `json:"datastoreType"`
+	EtcdEndpoints    string `json:"etcdEndpoints"`
+	EtcdDiscoverySrv string `json:"etcdDiscoverySrv"`
+	EtcdUsername     string `json:"etcdUsername"`
+	EtcdPassword     string `json:"etcdPassword"`
+	EtcdKeyFile      string `json:"etcdKeyFile"`
+	EtcdCertFile     string `json:"etcdCertFile"`
+	EtcdCACertFile   string `json:"etcdCACertFile"`
+	EtcdKey          string `json:"etcdKey"`
+	EtcdCert         string `json:"etcdCert"`
+	EtcdCACert       string `json:"etcdCACert"`
+
+	Kubeconfig               any `json:"kubeconfig"`
+	K8sAPIEndpoint           any `json:"k8sAPIEndpoint"`
+	K8sKeyFile               any `json:"k8sKeyFile"`
+	K8sCertFile              any `json:"k8sCertFile"`
+	K8sCAFile                any `json:"k8sCAFile"`
+	K8sAPIToken              any `json:"k8sAPIToken"`
+	K8sInsecureSkipTLSVerify any `json:"k8sInsecureSkipTLSVerify"`
+	K8sDisableNodePoll       any `json:"k8sDisableNodePoll"`
+	UsePodCIDR               any `json:"usePodCIDR"`
+	KubeconfigInline         any `json:"kubeconfigInline"`
+	K8sClientQPS             any `json:"k8sClientQPS"`
+	K8sClientBurst           any `json:"k8sClientBurst"`
+	K8sCurrentContext        any `json:"k8sCurrentContext"`
+	CalicoAPIGroup           any `json:"calicoAPIGroup"`
+}
+
+func parseConfig(file string, text []byte) (Config, error) {
+	var parsed struct {
+		APIVersion string         `json:"apiVersion"`
+		Kind       string         `json:"kind"`
+		Metadata   map[string]any `json:"metadata"`
+		Spec       access         `json:"spec"`
+	}
+	if err := yaml.UnmarshalStrict(text, &parsed); err != nil {
+		return Config{}, fmt.Errorf("syntax error in %s: %w", file, err)
+	}
+	if parsed.APIVersion != "projectcalico.org/v3" {
+		return Config{}, fmt.Errorf("invalid config file: unknown APIVersion '%s'", parsed.APIVersion)
+	}
+	if parsed.Kind != "CalicoAPIConfig" {
+		return Config{}, fmt.Errorf("invalid config file: expected kind 'CalicoAPIConfig', got '%s'", parsed.Kind)
+	}
+	return parsed.Spec.config()
+}
+
+func (a access) config() (Config, error) {
+	if a.DatastoreType != "" && a.DatastoreType != "etcdv3" {
+		return Config{}, fmt.Errorf("datastore type '%s' is not supported: objects are kept in etcd; set DATASTORE_TYPE=etcdv3 and ETCD_ENDPOINTS",
+			a.DatastoreType)
+	}
+	if a.EtcdDiscoverySrv != "" {
+		return Config{}, errors.New("etcd discovery by SRV records is not supported: set ETCD_ENDPOINTS instead of ETCD_DISCOVERY_SRV")
+	}
+	inline := a.EtcdKey != "" || a.EtcdCert != "" || a.EtcdCACert != ""
+	if inline && (a.EtcdKeyFile != "" || a.EtcdCertFile != "" || a.EtcdCACertFile != "") {
+		return Config{}, errors.New("etcd certificates are given both as files and inline: keep one of the two")
+	}
+	c := Config{
+		Username: a.EtcdUsername, Password: a.EtcdPassword,
+		KeyFile: a.EtcdKeyFile, CertFile: a.EtcdCertFile, CAFile: a.EtcdCACertFile,
+		KeyPEM: a.EtcdKey, CertPEM: a.EtcdCert, CAPEM: a.EtcdCACert,
+	}
+	for _, endpoint := range strings.Split(a.EtcdEndpoints, ",") {
+		if endpoint = strings.TrimSpace(endpoint); endpoint != "" {
+			c.Endpoints = append(c.Endpoints, endpoint)
+		}
+	}
+	return c, nil
+}

@@ -1,0 +1,74 @@
+package ipam
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// Where everything is.
+const (
+	Root         = "/calico/ipam/v2/"
+	BlockRoot    = Root + "assignment/"
+	AffinityRoot = Root + "host/"
+
+	virtualRoot = Root + "virtual/"
+	handleRoot  = Root + "handle/"
+	configKey   = Root + "config"
+	poolRoot    = "/calico/resources/v3/projectcalico.org/ippools/"
+)
+
+// BlockName is how keys spell a block's CIDR: 10.0.0.0-26.
+func BlockName(cidr netip.Prefix) string {
+	return strings.ReplaceAll(cidr.Masked().String(), "/", "-")
+}
+
+// ParseBlockName reads a block's CIDR as keys spell it.
+func ParseBlockName(name string) (netip.Prefix, bool) {
+	cidr, err := netip.ParsePrefix(strings.ReplaceAll(name, "-", "/"))
+	return cidr, err == nil && cidr == cidr.Masked()
+}
+
+// BlockKey is the key of a block.
+func BlockKey(cidr netip.Prefix) string {
+	return BlockRoot + family(cidr.Addr()) + "/block/" + BlockName(cidr)
+}
+
+// AffinityKey is the key of a node's claim on a block.
+func AffinityKey(node string, cidr netip.Prefix) string {
+	return AffinityRoot + node + "/" + family(cidr.Addr()) + "/block/" + BlockName(cidr)
+}
+
+// ParseBlockKey is the CIDR of the block that a key is of.
+func ParseBlockKey(key string) (netip.Prefix, bool) {
+	rest, ok := strings.CutPrefix(key, BlockRoot)
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	part := strings.Split(rest, "/")
+	if len(part) != 3 || part[1] != "block" {
+		return netip.Prefix{}, false
+	}
+	cidr, ok := ParseBlockName(part[2])
+	return cidr, ok && part[0] == family(cidr.Addr())
+}
+
+// ParseAffinityKey is the node and the CIDR of the claim that a key is of.
+func ParseAffinityKey(key string) (node string, cidr netip.Prefix, ok bool) {
+	rest, ok := strings.CutPrefix(key, AffinityRoot)
+	if !ok {
+		return "", netip.Prefix{}, false
+	}
+	part := strings.Split(rest, "/")
+	if len(part) != 4 || part[0] == "" || part[2] != "block" {
+		return "", netip.Prefix{}, false
+	}
+	cidr, ok = ParseBlockName(part[3])
+	return part[0], cidr, ok && part[1] == family(cidr.Addr())
+}
+
+func family(addr netip.Addr) string {
+	if addr.Is4() {
+		return "ipv4"
+	}
+	return "ipv6"
+}

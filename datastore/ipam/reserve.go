@@ -1,0 +1,204 @@
+package ipam
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+// ErrNoPool says that an address is in no pool, so that no allocator could ever give it to anybody.
+var ErrNoPool = errors.New("no IPPool holds the address")
+
+// Reserve makes sure that an address which an operator gave to something is accounted for, so that no allocator gives it
+// away a second time. It claims the address's block for the node if nobody has it, and leaves alone an address that is
+// taken, whoever holds it.
+func Reserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, handle string, attributes map[string]string) error {
+	addr = addr.Unmap()
+	for range attempts {
+		done, err := tryReserve(ctx, store, node, addr, handle, attributes)
+		if err != nil {
+			return fmt.Errorf("reserve %v for %s: %w", addr, handle, err)
+		}
+		if done {
+			return nil
+		}
+	}
+	return fmt.Errorf("reserve %v for %s: %w", addr, handle, errContended)
+}
+
+// tryReserve makes one step; false says that there is another to make.
+func tryReserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, handle string, attributes map[string]string) (bool, error) {
+	pool, err := poolOf(ctx, store, addr)
+	if err != nil {
+		return false, err
+	}
+	if pool == nil {
+		return false, ErrNoPool
+	}
+	config, err := readSettings(ctx, store)
+	if err != nil {
+		return false, err
+	}
+	block, err := blockOf(ctx, store, addr, pool.Spec.BlockSize)
+	if err != nil {
+		return false, err
+	}
+	if block == nil {
+		switch {
+		case pool.Spec.Disabled:
+			return false, fmt.Errorf("IPPool %s is disabled: enable it, or use an address of another pool", pool.Name)
+		case !config.AutoAllocateBlocks:
+			return false, fmt.Errorf("no block holds the address and the IPAM configuration forbids to claim one: set auto_allocate_blocks, or claim it by hand")
+		}
+		cidr, err := addr.Prefix(pool.Spec.BlockSize)
+		if err != nil {
+			return false, err
+		}
+		return false, claim(ctx, store, node, cidr)
+	}
+	at := ordinal(block.cidr, addr)
+	if _, taken, cooling := handleOf(block.IPAMBlock, at); taken && !cooling {
+		return true, nil
+	}
+	if owner := block.Affinity; config.StrictAffinity && (owner == nil || *owner != ownerOf(node)) {
+		return false, fmt.Errorf("its block %v belongs to %s and strict affinity is set: use an address of a block of node %s",
+			block.cidr, describe(owner), node)
+	}
+	return assignIn(ctx, store, block, at, handle, attributes, config)
+}
+
+func describe(owner *string) string {
+	if owner == nil {
+		return "nobody"
+	}
+	return *owner
+}
+
+func assignIn(ctx context.Context, store kv.KV, block *heldBlock, at int, id string, attributes map[string]string, config settings) (bool, error) {
+	handle, err := readHandle(ctx, store, id)
+	if err != nil {
+		return false, err
+	}
+	now := time.Now()
+	assign(block.IPAMBlock, at, id, attributes)
+	settle(block.IPAMBlock, config.cooldown(), now)
+	handle.add(block.cidr, 1)
+	return commit(ctx, store, handle, block)
+}
+
+// claim makes a block that is the node's, if nobody is faster.
+func claim(ctx context.Context, store kv.KV, node string, cidr netip.Prefix) error {
+	key := AffinityKey(node, cidr)
+	affinity, err := kv.Get(ctx, store, key, 0)
+	if err != nil {
+		return err
+	}
+	block := &heldBlock{IPAMBlock: newBlock(cidr, node, time.Now()), cidr: cidr, entry: kv.Entry{Key: BlockKey(cidr)}}
+	return ignoreDone(commit(ctx, store, &affinityState{State: "confirmed", key: key, revision: revisionOf(affinity)}, block))
+}
+
+// affinityState is a node's claim on a block.
+type affinityState struct {
+	State   string `json:"state"`
+	Deleted bool   `json:"deleted"`
+
+	key      string
+	revision int64
+}
+
+func (a *affinityState) write() (kv.Condition, kv.Write, error) {
+	value, err := json.Marshal(a)
+	return kv.Condition{Key: a.key, Revision: a.revision}, kv.Write{Key: a.key, Value: value}, err
+}
+
+func revisionOf(entry *kv.Entry) int64 {
+	if entry == nil {
+		return 0
+	}
+	return entry.Revision
+}
+
+func ignoreDone(_ bool, err error) error { return err }
+
+// stored is a value that a commit writes if it has not changed since it was read.
+type stored interface {
+	write() (kv.Condition, kv.Write, error)
+}
+
+// commit stores all parts at once; false says that one of them was changed by others.
+func commit(ctx context.Context, store kv.KV, parts ...stored) (bool, error) {
+	var conditions []kv.Condition
+	var writes []kv.Write
+	for _, part := range parts {
+		condition, write, err := part.write()
+		if err != nil {
+			return false, err
+		}
+		conditions, writes = append(conditions, condition), append(writes, write)
+	}
+	outcome, err := store.Commit(ctx, conditions, writes)
+	return outcome.Done, err
+}
+
+// Release gives back every address that a handle holds. It is no error if it holds none.
+func Release(ctx context.Context, store kv.KV, handle string) error {
+	config, err := readSettings(ctx, store)
+	if err != nil {
+		return fmt.Errorf("release %s: %w", handle, err)
+	}
+	for range attempts {
+		held, err := readHandle(ctx, store, handle)
+		if err == nil && held.revision == 0 {
+			return nil
+		}
+		if err == nil {
+			err = releaseHeld(ctx, store, held, handle, config)
+		}
+		if err != nil {
+			return fmt.Errorf("release %s: %w", handle, err)
+		}
+	}
+	return fmt.Errorf("release %s: %w", handle, errContended)
+}
+
+// releaseHeld gives back what a handle holds in the first of its blocks.
+func releaseHeld(ctx context.Context, store kv.KV, held *handleState, id string, config settings) error {
+	var names []string
+	for name := range held.Block {
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return ignoreDone(commit(ctx, store, held))
+	}
+	first := slices.Min(names)
+	cidr, err := netip.ParsePrefix(first)
+	if err != nil {
+		return err
+	}
+	entry, err := kv.Get(ctx, store, BlockKey(cidr), 0)
+	if err != nil {
+		return err
+	}
+	delete(held.Block, first)
+	if entry == nil {
+		return ignoreDone(commit(ctx, store, held))
+	}
+	block, err := readBlock(*entry)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	for at := range block.Allocations {
+		if holder, taken, cooling := handleOf(block.IPAMBlock, at); taken && !cooling && holder == trimHandle(id) {
+			release(block.IPAMBlock, at, config.cooldown(), now)
+		}
+	}
+	settle(block.IPAMBlock, config.cooldown(), now)
+	return ignoreDone(commit(ctx, store, held, block))
+}

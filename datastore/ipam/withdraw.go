@@ -1,0 +1,171 @@
+package ipam
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+// ReleasePool takes every block inside of a pool from its owner: empty blocks are deleted, others stay without an owner.
+func ReleasePool(ctx context.Context, store kv.KV, pool netip.Prefix) error {
+	return releaseAffinities(ctx, store, []string{AffinityRoot, virtualRoot}, func(_ string, cidr netip.Prefix) bool {
+		return pool.Overlaps(cidr)
+	})
+}
+
+// ReleaseNode takes every block from a node, after it gave back the addresses of its tunnels and those named.
+func ReleaseNode(ctx context.Context, store kv.KV, node string, addrs []netip.Addr) error {
+	for _, tunnel := range []string{"ipip", "vxlan", "vxlan-v6", "wireguard", "wireguard-v6"} {
+		if err := Release(ctx, store, tunnel+"-tunnel-addr-"+node); err != nil {
+			return err
+		}
+	}
+	for _, addr := range addrs {
+		if err := ReleaseAddress(ctx, store, addr); err != nil {
+			return err
+		}
+	}
+	err := releaseAffinities(ctx, store, []string{AffinityRoot + node + "/"}, func(owner string, _ netip.Prefix) bool {
+		return owner == node
+	})
+	if err != nil {
+		return err
+	}
+	_, err = store.Commit(ctx, nil, []kv.Write{{Key: AffinityRoot + node, Delete: true}})
+	return err
+}
+
+// ReleaseAddress gives back one address, whoever holds it. It is no error if nobody does.
+func ReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) error {
+	addr = addr.Unmap()
+	for range attempts {
+		done, err := tryReleaseAddress(ctx, store, addr)
+		if err != nil {
+			return fmt.Errorf("release %v: %w", addr, err)
+		}
+		if done {
+			return nil
+		}
+	}
+	return fmt.Errorf("release %v: %w", addr, errContended)
+}
+
+func tryReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) (bool, error) {
+	pool, err := poolOf(ctx, store, addr)
+	if err != nil || pool == nil {
+		return pool == nil, err
+	}
+	config, err := readSettings(ctx, store)
+	if err != nil {
+		return false, err
+	}
+	block, err := blockOf(ctx, store, addr, pool.Spec.BlockSize)
+	if err != nil || block == nil {
+		return block == nil, err
+	}
+	at, now := ordinal(block.cidr, addr), time.Now()
+	id, taken, cooling := handleOf(block.IPAMBlock, at)
+	if !taken || cooling {
+		return true, nil
+	}
+	release(block.IPAMBlock, at, config.cooldown(), now)
+	settle(block.IPAMBlock, config.cooldown(), now)
+	if id == "" {
+		return commit(ctx, store, block)
+	}
+	handle, err := readHandle(ctx, store, id)
+	if err != nil {
+		return false, err
+	}
+	handle.add(block.cidr, -1)
+	return commit(ctx, store, handle, block)
+}
+
+// releaseAffinities takes blocks from the owners that they belong to.
+func releaseAffinities(ctx context.Context, store kv.KV, roots []string, which func(owner string, cidr netip.Prefix) bool) error {
+	for _, root := range roots {
+		var keys []string
+		_, err := kv.Each(ctx, store, kv.Prefix(root), 0, func(page kv.Page) error {
+			for _, entry := range page.Entries {
+				keys = append(keys, entry.Key)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, key := range keys {
+			// The keys of virtual owners differ only in the root.
+			owner, cidr, ok := ParseAffinityKey(strings.Replace(key, virtualRoot, AffinityRoot, 1))
+			if !ok || !which(owner, cidr) {
+				continue
+			}
+			if strings.HasPrefix(key, virtualRoot) {
+				owner = "virtual:" + owner
+			} else {
+				owner = ownerOf(owner)
+			}
+			if err := releaseAffinity(ctx, store, key, owner, cidr); err != nil {
+				return fmt.Errorf("release block %v of %s: %w", cidr, owner, err)
+			}
+		}
+	}
+	return nil
+}
+
+func releaseAffinity(ctx context.Context, store kv.KV, key, owner string, cidr netip.Prefix) error {
+	for range attempts {
+		done, err := tryReleaseAffinity(ctx, store, key, owner, cidr)
+		if done || err != nil {
+			return err
+		}
+	}
+	return errContended
+}
+
+func tryReleaseAffinity(ctx context.Context, store kv.KV, key, owner string, cidr netip.Prefix) (bool, error) {
+	affinity, err := kv.Get(ctx, store, key, 0)
+	if err != nil || affinity == nil {
+		return affinity == nil, err
+	}
+	entry, err := kv.Get(ctx, store, BlockKey(cidr), 0)
+	if err != nil {
+		return false, err
+	}
+	parts := []stored{deletion{key, affinity.Revision}}
+	if entry != nil {
+		block, err := readBlock(*entry)
+		switch {
+		case err != nil:
+			return false, err
+		case block.Affinity == nil || *block.Affinity != owner:
+			// Somebody else's: only the claim goes.
+		case empty(block.IPAMBlock):
+			parts = append(parts, deletion{entry.Key, entry.Revision})
+		default:
+			disown(block.IPAMBlock)
+			parts = append(parts, block)
+		}
+	}
+	return commit(ctx, store, parts...)
+}
+
+func disown(b *api.IPAMBlock) {
+	b.Affinity, b.AffinityClaimTime = nil, nil
+	b.SequenceNumber++
+}
+
+// deletion is the part of a commit that deletes a key.
+type deletion struct {
+	key      string
+	revision int64
+}
+
+func (d deletion) write() (kv.Condition, kv.Write, error) {
+	return kv.Condition{Key: d.key, Revision: d.revision}, kv.Write{Key: d.key, Delete: true}, nil
+}
