@@ -3,6 +3,7 @@ package api
 import (
 	"reflect"
 	"strings"
+	"sync"
 )
 
 // Kind is a kind of object as users and the datastore name it.
@@ -78,13 +79,21 @@ func (k Kind) answersTo(lower string) bool {
 
 // New is an empty object of a kind, named exactly as objects name it, internal kinds included.
 func New(kind string) (Object, bool) {
-	for _, k := range append(Kinds(), internalKinds()...) {
-		if k.Name == kind {
-			return k.New(), true
-		}
+	k, ok := kindsByName()[kind]
+	if !ok {
+		return nil, false
 	}
-	return nil, false
+	return k.New(), true
 }
+
+// kindsByName never changes once made; objects are made too often to make it each time.
+var kindsByName = sync.OnceValue(func() map[string]Kind {
+	named := map[string]Kind{}
+	for _, k := range append(Kinds(), internalKinds()...) {
+		named[k.Name] = k
+	}
+	return named
+})
 
 // ForeignKinds exist in the dialect but not here yet, so that errors can say "not supported yet" instead of "unknown".
 func ForeignKinds() []Kind {

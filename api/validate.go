@@ -91,7 +91,7 @@ func (c *checker) metadata(o Object) {
 	if m.GenerateName != "" {
 		c.add("metadata.generateName", m.GenerateName, "not supported: give the object a name")
 	}
-	kind, _ := KindOf(typeName(o))
+	kind := kindsByName()[typeName(o)]
 	switch {
 	case !kind.Namespaced && m.Namespace != "":
 		c.add("metadata.namespace", m.Namespace, "%s has no namespace: remove it", kind.Name)
