@@ -72,8 +72,12 @@ func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok
 		}
 		problems = e.readHost(o.Spec)
 	default:
-		if namedFor(node, u.Key) {
+		switch {
+		case u.Broken == "": // it is gone
+		case namedFor(node, u.Key):
 			problems = []string{invalid(u.Broken, "its interface has no endpoint, so nothing passes")}
+		case u.Key.Kind == kindHost:
+			problems = []string{invalid(u.Broken, "it governs no interface")}
 		}
 		return e, problems, false
 	}

@@ -61,21 +61,40 @@ func (l labels) before(name string) (string, bool) {
 	return value, ok
 }
 
-// names calls f with each label's name, some perhaps twice.
-func (l labels) names(f func(name string)) {
-	if l.workload != nil {
-		f(labelNamespace)
-		f(labelOrchestrator)
-		f(labelServiceAccount)
-	}
-	for name := range l.own {
-		f(name)
-	}
-	for _, p := range l.profiles {
-		for name := range p {
-			f(name)
+// each calls f with every label that there is, once.
+func (l labels) each(f func(name, value string)) {
+	if w := l.workload; w != nil {
+		f(labelNamespace, w.namespace)
+		f(labelOrchestrator, w.orchestrator)
+		if w.serviceAccount != "" {
+			f(labelServiceAccount, w.serviceAccount)
 		}
 	}
+	for name, value := range l.own {
+		if l.workload == nil || !(builtIn(name) || reserved(name)) {
+			f(name, value)
+		}
+	}
+	for i, p := range l.profiles {
+		for name, value := range p {
+			if _, own := l.before(name); !own && !inAny(l.profiles[:i], name) {
+				f(name, value)
+			}
+		}
+	}
+}
+
+func inAny(all []map[string]string, name string) bool {
+	for _, m := range all {
+		if _, ok := m[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+func builtIn(name string) bool {
+	return name == labelNamespace || name == labelOrchestrator || name == labelServiceAccount
 }
 
 // reserved labels count only when a profile gives them.

@@ -30,6 +30,7 @@ type policy struct {
 	sets     map[SetID]*selector.Selector
 	labels   map[string]string // of profiles: labelsToApply
 	problems []string
+	tie      string // name/namespace/kind: the order among equals
 }
 
 // readPolicy reads a GlobalNetworkPolicy. One that is broken, or whose selector cannot be read, denies what it may
@@ -40,6 +41,7 @@ func readPolicy(u api.Update) *policy {
 			ID:   PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name},
 			Tier: defaultTier,
 		},
+		tie:      u.Key.Name + "/" + u.Key.Namespace + "/" + u.Key.Kind,
 		selector: selector.All(),
 		sets:     map[SetID]*selector.Selector{},
 	}
@@ -221,7 +223,5 @@ func (p *policy) compare(q *policy, tiers map[string]Tier) int {
 	if p.Tier != q.Tier {
 		return tierNamed(tiers, p.Tier).compare(tierNamed(tiers, q.Tier))
 	}
-	return cmp.Or(p.Order.compare(q.Order), strings.Compare(p.tieBreak(), q.tieBreak()))
+	return cmp.Or(p.Order.compare(q.Order), strings.Compare(p.tie, q.tie))
 }
-
-func (p *policy) tieBreak() string { return p.ID.Name + "/" + p.ID.Namespace + "/" + p.ID.Kind }

@@ -12,6 +12,7 @@ const (
 	kindPool     = "IPPool"
 	kindBlock    = "IPAMBlock"
 	kindAffinity = "BlockAffinity"
+	kindInfo     = "ClusterInformation"
 )
 
 // space is the address space as this node sees it: the pools, and the blocks that it owns.
@@ -146,6 +147,6 @@ func (s *space) borrowed(a netip.Addr) bool {
 
 // ready is false when the datastore asks agents to leave everything as it is.
 func ready(o objects) bool {
-	info := named[api.ClusterInformation](o, "ClusterInformation", "default")
+	info := named[api.ClusterInformation](o, kindInfo, "default")
 	return info == nil || info.Spec.DatastoreReady == nil || *info.Spec.DatastoreReady
 }

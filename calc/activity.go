@@ -1,0 +1,243 @@
+package calc
+
+import (
+	"net/netip"
+
+	"github.com/margay-project/margay/api"
+)
+
+// activity is which policies, profiles and failsafes are in use, and with them which tiers.
+type activity struct {
+	users    map[PolicyID]int
+	touched  map[PolicyID]struct{}
+	current  map[PolicyID]*policy // what is in use, as it was last handed out
+	inTier   map[string]int
+	tierSeen map[string]struct{} // tiers that may have changed
+
+	policies *table[PolicyID, Policy]
+	tiers    *table[string, Tier]
+}
+
+func newActivity() activity {
+	return activity{
+		users:    map[PolicyID]int{},
+		touched:  map[PolicyID]struct{}{},
+		current:  map[PolicyID]*policy{},
+		inTier:   map[string]int{},
+		tierSeen: map[string]struct{}{},
+		policies: newTable[PolicyID](Policy.equal),
+		tiers:    newTable[string](same[Tier]),
+	}
+}
+
+// use counts users of a policy.
+func (a *activity) use(id PolicyID, by int) {
+	a.users[id] += by
+	if a.users[id] == 0 {
+		delete(a.users, id)
+	}
+	a.touch(id)
+}
+
+// touch says that a policy may have changed.
+func (a *activity) touch(id PolicyID) { a.touched[id] = struct{}{} }
+
+func (g *Graph) updateTiers(updates []api.Update) {
+	for _, u := range updates {
+		old, existed := g.tiers[u.Key.Name]
+		t, exists := readTier(u)
+		if exists {
+			g.tiers[t.Name] = t
+		} else {
+			delete(g.tiers, u.Key.Name)
+		}
+		g.active.tierSeen[u.Key.Name] = struct{}{}
+		if existed != exists || old.Order != t.Order {
+			for _, grp := range g.local.groups {
+				g.local.regroup[grp] = struct{}{}
+			}
+		}
+	}
+}
+
+func (g *Graph) updateProfiles(updates []api.Update) {
+	for _, u := range updates {
+		name := u.Key.Name
+		p := readProfile(u)
+		g.problems.set(u.Key, "policy", p.problems...)
+		if u.Object == nil && u.Broken == "" && name != defaultAllow {
+			delete(g.profiles, name)
+		} else {
+			g.profiles[name] = p
+		}
+		g.active.touch(PolicyID{Kind: KindProfile, Name: name})
+	}
+}
+
+func (g *Graph) updatePolicies(updates []api.Update) {
+	for _, u := range updates {
+		id := PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name}
+		var now *policy
+		if u.Object != nil || u.Broken != "" {
+			now = readPolicy(u)
+			g.problems.set(u.Key, "policy", now.problems...)
+		} else {
+			g.problems.set(u.Key, "policy")
+		}
+		g.replacePolicy(id, g.policies[id], now)
+		g.active.touch(id)
+	}
+}
+
+// replacePolicy puts a policy among those with its selector; old or now is nil when there is none.
+func (g *Graph) replacePolicy(id PolicyID, old, now *policy) {
+	if now == nil {
+		delete(g.policies, id)
+	} else {
+		g.policies[id] = now
+	}
+	moved := old == nil || now == nil || old.selector.String() != now.selector.String()
+	if old != nil {
+		s := g.local.selections[old.selector.String()]
+		if moved || old.Tier != now.Tier || old.Order != now.Order || old.stages != now.stages {
+			g.local.rearrange(s)
+		}
+		if moved {
+			delete(s.policies, id)
+			if len(s.policies) == 0 {
+				g.local.unused[s] = struct{}{}
+			}
+		}
+	}
+	if now != nil {
+		s := g.local.selectionOf(now)
+		s.policies[id] = now
+		if moved {
+			g.local.rearrange(s)
+		}
+	}
+}
+
+func (l *locals) rearrange(s *selection) {
+	for grp := range s.groups {
+		l.regroup[grp] = struct{}{}
+	}
+}
+
+// selectionOf finds or makes the selection of the policies with a policy's selector.
+func (l *locals) selectionOf(p *policy) *selection {
+	text := p.selector.String()
+	if s := l.selections[text]; s != nil {
+		delete(l.unused, s)
+		return s
+	}
+	m, matched := l.index.add(p.selector)
+	s := &selection{matcher: m, policies: map[PolicyID]*policy{}, groups: map[*group]struct{}{}}
+	l.selections[text], l.byMatch[m] = s, s
+	for _, id := range matched {
+		l.dirty[l.byThing[id].read.ID] = struct{}{}
+	}
+	return s
+}
+
+// dropUnused forgets selections without policies; the members of their groups must look for others.
+func (l *locals) dropUnused() {
+	for s := range l.unused {
+		l.index.drop(s.matcher)
+		delete(l.byMatch, s.matcher)
+		delete(l.selections, s.matcher.selector.String())
+		for grp := range s.groups {
+			for id := range grp.members {
+				l.dirty[id] = struct{}{}
+			}
+		}
+	}
+	clear(l.unused)
+}
+
+// activate puts policies that came into use into the state, with the sets that they name, and takes out those that
+// went out of use.
+func (g *Graph) activate() {
+	a := &g.active
+	for id := range a.touched {
+		old := a.current[id]
+		var now *policy
+		if a.users[id] > 0 {
+			now = g.policyNamed(id)
+		}
+		if now == nil {
+			delete(a.current, id)
+			a.policies.remove(id)
+		} else {
+			a.current[id] = now
+			a.policies.set(id, now.Policy)
+			g.engage(now, 1)
+		}
+		if old != nil {
+			g.engage(old, -1)
+		}
+	}
+	clear(a.touched)
+	for name := range a.tierSeen {
+		if a.inTier[name] > 0 {
+			a.tiers.set(name, tierNamed(g.tiers, name))
+		} else {
+			a.tiers.remove(name)
+		}
+	}
+	clear(a.tierSeen)
+}
+
+func (g *Graph) policyNamed(id PolicyID) *policy {
+	switch id.Kind {
+	case KindFailsafe:
+		return g.failsafes[id]
+	case KindProfile:
+		if p := g.profiles[id.Name]; p != nil {
+			return p
+		}
+		return missingProfile(id.Name)
+	}
+	return g.policies[id]
+}
+
+// engage counts a policy as a user of its tier and its sets.
+func (g *Graph) engage(p *policy, by int) {
+	if p.Tier != "" {
+		g.active.inTier[p.Tier] += by
+		if g.active.inTier[p.Tier] == 0 {
+			delete(g.active.inTier, p.Tier)
+		}
+		g.active.tierSeen[p.Tier] = struct{}{}
+	}
+	for id, s := range p.sets {
+		g.things.use(id, s, by)
+	}
+}
+
+// rebuildRoutes makes all routes and paths anew, after the address space has changed.
+func (g *Graph) rebuildRoutes() {
+	routes, paths := g.space.blockRoutes(), map[netip.Prefix]Path{}
+	for prefix, path := range g.space.blockPaths() {
+		path.Communities = g.bgp.communities(prefix)
+		paths[prefix] = path
+	}
+	for _, e := range g.local.sent.now {
+		g.route(e, func(p netip.Prefix, r Route) { routes[p] = r }, func(p netip.Prefix, path Path) { paths[p] = path })
+	}
+	g.routes.replace(routes)
+	g.paths.replace(paths)
+}
+
+// route makes the routes and paths to a workload endpoint.
+func (g *Graph) route(e Endpoint, route func(netip.Prefix, Route), path func(netip.Prefix, Path)) {
+	if e.ID.Kind != kindWorkload || e.Closed != "" {
+		return
+	}
+	for _, a := range e.Addresses {
+		route(host(a), Route{Kind: LocalWorkload, Interface: e.Interface})
+		if g.space.borrowed(a) {
+			path(host(a), Path{Reason: "borrowed", Communities: g.bgp.communities(host(a))})
+		}
+	}
+}

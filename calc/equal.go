@@ -1,0 +1,75 @@
+package calc
+
+import (
+	"maps"
+	"slices"
+)
+
+// Equality of the values in a State. Parts that are shared compare fast.
+
+func (p Policy) equal(q Policy) bool {
+	return p.ID == q.ID && p.Tier == q.Tier && p.Order == q.Order && sameList(p.Ingress, q.Ingress, Rule.equal) &&
+		sameList(p.Egress, q.Egress, Rule.equal)
+}
+
+func (r Rule) equal(s Rule) bool {
+	return r.Action == s.Action && r.Never == s.Never && r.V4 == s.V4 && r.V6 == s.V6 && r.Protocol == s.Protocol &&
+		r.NotProtocol == s.NotProtocol && samePointed(r.ICMP, s.ICMP) && samePointed(r.NotICMP, s.NotICMP) &&
+		r.Source.equal(s.Source) && r.Destination.equal(s.Destination)
+}
+
+func (m Match) equal(n Match) bool {
+	return m.Set == n.Set && m.NotSet == n.NotSet && slices.Equal(m.Nets, n.Nets) && slices.Equal(m.NotNets, n.NotNets) &&
+		slices.Equal(m.Ports, n.Ports) && slices.Equal(m.NotPorts, n.NotPorts)
+}
+
+func (e Endpoint) equal(f Endpoint) bool {
+	if e.ID != f.ID || e.Interface != f.Interface || e.MAC != f.MAC || e.Closed != f.Closed ||
+		!slices.Equal(e.Addresses, f.Addresses) || !slices.Equal(e.Profiles, f.Profiles) {
+		return false
+	}
+	return sameLists(e.Policies, f.Policies)
+}
+
+func sameLists(a, b [Stages][2][]TierPolicies) bool {
+	for stage := range a {
+		for dir := range a[stage] {
+			if !sameList(a[stage][dir], b[stage][dir], TierPolicies.equal) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (t TierPolicies) equal(u TierPolicies) bool {
+	return t.Tier == u.Tier && sameList(t.Policies, u.Policies, same)
+}
+
+func (b BGP) equal(c BGP) bool {
+	return b.AS == c.AS && b.RouterID == c.RouterID && b.ListenPort == c.ListenPort && b.V4 == c.V4 && b.V6 == c.V6 &&
+		maps.Equal(b.Peers, c.Peers) && maps.EqualFunc(b.Paths, c.Paths, Path.equal)
+}
+
+func (p Path) equal(q Path) bool {
+	return p.Reason == q.Reason && slices.Equal(p.Communities, q.Communities)
+}
+
+func (c Config) equal(d Config) bool {
+	return maps.Equal(c.Raw, d.Raw) && slices.Equal(c.InterfacePrefixes, d.InterfacePrefixes) && c.ToHost == d.ToHost &&
+		c.AllowVXLAN == d.AllowVXLAN && c.AllowIPIP == d.AllowIPIP && c.FlowTableSize == d.FlowTableSize &&
+		c.LogLevel == d.LogLevel && c.ScreenLevel == d.ScreenLevel && c.Timeouts == d.Timeouts &&
+		c.DeviceRouteProtocol == d.DeviceRouteProtocol
+}
+
+// sameList compares slices that may be one and the same.
+func sameList[T any](a, b []T, equal func(a, b T) bool) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	return len(a) == 0 || &a[0] == &b[0] || slices.EqualFunc(a, b, equal)
+}
+
+func samePointed[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}

@@ -1,0 +1,208 @@
+package calc
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/api"
+)
+
+// Graph keeps what Compute computes up to date, at a cost proportional to what changes.
+//
+// Objects go in by Update; Flush works off what changed since the last one, in the order in which one thing depends on
+// another: profiles, things (endpoints and network sets) and their labels, policies, the node's endpoints, groups of
+// endpoints with the same policies, then which policies and sets are active. It is not safe for concurrent use.
+type Graph struct {
+	node    string
+	facts   Facts
+	pending map[api.Key]api.Update
+	objects objects // of the kinds that are read as a whole
+	stale   stale
+
+	tiers    map[string]Tier
+	profiles map[string]*policy
+	policies map[PolicyID]*policy
+	active   activity
+	things   things
+	local    locals
+	problems problemBook
+
+	config    configuration
+	space     space
+	bgp       *bgpReader
+	failsafes map[PolicyID]*policy
+
+	routes *table[netip.Prefix, Route]
+	paths  *table[netip.Prefix, Path]
+	pools  *table[netip.Prefix, Pool]
+	sent   struct {
+		config *Config
+		bgp    *BGP
+		ready  *bool
+	}
+}
+
+// stale says what must be read anew.
+type stale struct {
+	config, space, bgp, guard, failsafes bool
+}
+
+// New returns a Graph for a node whose datastore is empty so far.
+func New(node string, facts Facts) *Graph {
+	g := &Graph{
+		node: node, facts: facts,
+		pending:  map[api.Key]api.Update{},
+		objects:  objects{},
+		stale:    stale{config: true, space: true, bgp: true, guard: true, failsafes: true},
+		tiers:    map[string]Tier{},
+		profiles: map[string]*policy{defaultAllow: missingProfile(defaultAllow)},
+		policies: map[PolicyID]*policy{},
+		active:   newActivity(),
+		things:   newThings(),
+		local:    newLocals(),
+		problems: newProblemBook(),
+		routes:   newTable[netip.Prefix](same[Route]),
+		paths:    newTable[netip.Prefix](Path.equal),
+		pools:    newTable[netip.Prefix](same[Pool]),
+	}
+	labelsOf := func(id thingID) labels { return g.things.list[id].labels }
+	g.things.index, g.local.index = newIndex(labelsOf), newIndex(labelsOf)
+	return g
+}
+
+// Update takes in one change. It takes effect with the next Flush; the object must not be changed afterwards.
+func (g *Graph) Update(u api.Update) { g.pending[u.Key] = u }
+
+// SetFacts replaces what is known of the host. It takes effect with the next Flush.
+func (g *Graph) SetFacts(f Facts) {
+	g.facts = f
+	g.stale.guard, g.stale.failsafes = true, true
+}
+
+// Flush returns what changed since the last Flush.
+func (g *Graph) Flush() Delta {
+	byKind := map[string][]api.Update{}
+	for _, u := range g.pending {
+		byKind[u.Key.Kind] = append(byKind[u.Key.Kind], u)
+		g.problems.set(u.Key, "object", brokenText(u))
+	}
+	clear(g.pending)
+
+	g.updateTiers(byKind[kindTier])
+	g.updateProfiles(byKind[kindProfile])
+	g.updateThings(byKind)
+	g.updatePolicies(byKind[kindPolicy])
+	g.updateWholes(byKind)
+	g.readWholes()
+	g.settleEndpoints()
+	g.activate()
+	return g.delta()
+}
+
+// updateWholes keeps the objects of the kinds that are read as a whole, and notes which readings are stale.
+func (g *Graph) updateWholes(byKind map[string][]api.Update) {
+	for kind, updates := range byKind {
+		for _, u := range updates {
+			switch kind {
+			case kindConfig:
+				g.stale.config = true
+			case kindNode:
+				g.stale.bgp = true
+				g.stale.config = g.stale.config || u.Key.Name == g.node
+			case kindBGPPeer, kindBGPConfig:
+				g.stale.bgp = true
+			case kindPool:
+				g.stale.space = true
+			case kindBlock:
+				g.updateBlock(u)
+				continue
+			case kindAffinity:
+				if u.Key.Namespace != g.node {
+					continue
+				}
+				g.stale.space = true
+			case kindInfo:
+			default:
+				continue
+			}
+			g.objects.put(u)
+		}
+	}
+}
+
+// updateBlock keeps only blocks that say they are this node's; what is allocated in them does not matter here.
+func (g *Graph) updateBlock(u api.Update) {
+	old := named[api.IPAMBlock](g.objects, kindBlock, u.Key.Name)
+	b, ok := u.Object.(*api.IPAMBlock)
+	if !ok || u.Broken != "" || !ownedBy(g.node, b) {
+		u.Object, u.Broken, b = nil, "", nil
+	}
+	g.objects.put(u)
+	if (old == nil) != (b == nil) || old != nil && old.CIDR != b.CIDR {
+		g.stale.space = true
+	}
+}
+
+// readWholes reads anew what is stale.
+func (g *Graph) readWholes() {
+	if g.stale.config {
+		g.config = readConfig(g.node, g.objects)
+		g.problems.setAll(kindConfig, g.config.problems)
+		g.stale.failsafes = true
+	}
+	if g.stale.bgp {
+		g.bgp = readBGP(g.node, g.objects)
+		g.problems.setAll("BGP", g.bgp.problems)
+		g.stale.failsafes, g.stale.guard, g.stale.space = true, true, true // paths have the configuration's communities
+	}
+	if g.stale.space {
+		g.space = readSpace(g.node, g.objects)
+		g.problems.setAll("space", g.space.problems)
+		g.pools.replace(g.space.pools)
+	}
+	if g.stale.failsafes {
+		g.readFailsafes()
+	}
+	if g.stale.guard {
+		g.local.guard = newGuard(g.facts, g.bgp.bgp.Peers)
+		g.guardAll()
+	}
+}
+
+func (g *Graph) readFailsafes() {
+	g.failsafes = map[PolicyID]*policy{}
+	sessions := slices.Concat(g.facts.Sessions, g.bgp.sessions())
+	for id, p := range failsafePolicies(sessions, g.config.inbound, g.config.outbound) {
+		g.failsafes[id] = &policy{Policy: p}
+		g.active.touch(id)
+	}
+}
+
+// delta collects what the tables have to tell.
+func (g *Graph) delta() (d Delta) {
+	d.Tiers, d.TiersGone = g.active.tiers.flush()
+	d.Policies, d.PoliciesGone = g.active.policies.flush()
+	d.Sets, d.SetsGone = g.things.flushSets()
+	d.Endpoints, d.EndpointsGone = g.local.sent.flush()
+	d.Routes, d.RoutesGone = g.routes.flush()
+	d.Pools, d.PoolsGone = g.pools.flush()
+	d.Problems, d.ProblemsGone = g.problems.flush()
+	changed, gone := g.paths.flush()
+	if g.stale.bgp || changed != nil || gone != nil {
+		bgp := g.bgp.bgp
+		bgp.Paths = maps.Clone(g.paths.now)
+		if g.sent.bgp == nil || !g.sent.bgp.equal(bgp) {
+			g.sent.bgp, d.BGP = &bgp, &bgp
+		}
+	}
+	if g.stale.config && (g.sent.config == nil || !g.sent.config.equal(g.config.Config)) {
+		config := g.config.Config
+		g.sent.config, d.Config = &config, &config
+	}
+	if now := ready(g.objects); g.sent.ready == nil || *g.sent.ready != now {
+		g.sent.ready, d.Ready = &now, &now
+	}
+	g.stale = stale{}
+	return d
+}

@@ -1,0 +1,342 @@
+package calc
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/margay-project/margay/api"
+)
+
+// locals are this node's endpoints. Those that the same policies select form a group, and share their lists.
+type locals struct {
+	endpoints  map[EndpointID]*local
+	byThing    map[thingID]*local
+	index      *index // selectors of policies
+	selections map[string]*selection
+	byMatch    map[*matcher]*selection
+	groups     map[string]*group
+	claims     claims
+	guard      guard
+	dirty      map[EndpointID]struct{}
+	regroup    map[*group]struct{} // whose lists must be made anew
+	unused     map[*selection]struct{}
+	sent       *table[EndpointID, Endpoint]
+}
+
+// local is an endpoint of this node.
+type local struct {
+	read     Endpoint // from its object alone
+	settled  Endpoint // what others leave of it
+	thing    thingID
+	hasThing bool
+	refused  bool
+	group    *group
+}
+
+// selection is the policies that have one selector.
+type selection struct {
+	matcher  *matcher
+	policies map[PolicyID]*policy
+	groups   map[*group]struct{}
+}
+
+// group is the endpoints of a kind that the same selectors match; closed endpoints count as matched by none.
+type group struct {
+	kind       string
+	signature  string
+	selections []*selection
+	members    map[EndpointID]*local
+	lists      [Stages][2][]TierPolicies
+	named      map[PolicyID]struct{} // in the lists
+}
+
+func newLocals() locals {
+	return locals{
+		endpoints:  map[EndpointID]*local{},
+		byThing:    map[thingID]*local{},
+		selections: map[string]*selection{},
+		byMatch:    map[*matcher]*selection{},
+		groups:     map[string]*group{},
+		claims:     newClaims(),
+		dirty:      map[EndpointID]struct{}{},
+		regroup:    map[*group]struct{}{},
+		unused:     map[*selection]struct{}{},
+		sent:       newTable[EndpointID](Endpoint.equal),
+	}
+}
+
+func (id EndpointID) key() api.Key {
+	return api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}
+}
+
+// updateLocal takes in an endpoint, which may be this node's or have been.
+func (g *Graph) updateLocal(u api.Update) {
+	l := &g.local
+	e, problems, ok := localEndpoint(g.node, u)
+	g.problems.set(u.Key, "endpoint", problems...)
+	n := l.endpoints[e.ID]
+	if n == nil && !ok {
+		return
+	}
+	l.dirty[e.ID] = struct{}{}
+	if n == nil {
+		n = &local{}
+		l.endpoints[e.ID] = n
+	} else {
+		l.unclaim(n)
+	}
+	if !ok {
+		g.problems.set(u.Key, "guard")
+		g.problems.set(u.Key, "claim")
+		if n.hasThing {
+			l.index.remove(n.thing, g.things.list[n.thing].labels)
+			delete(l.byThing, n.thing)
+		}
+		l.leave(n, &g.active)
+		delete(l.endpoints, e.ID)
+		return
+	}
+	n.read = e
+	g.guardOne(n)
+	l.claim(n)
+	if id, there := g.things.ids[u.Key]; there {
+		n.thing, n.hasThing = id, true
+		l.byThing[id] = n
+		g.reselect(n, g.things.list[id].labels)
+	}
+}
+
+// reselect finds the policies that select an endpoint whose labels were old.
+func (g *Graph) reselect(n *local, old labels) {
+	started, stopped := g.local.index.set(n.thing, old)
+	if len(started)+len(stopped) > 0 {
+		g.local.dirty[n.read.ID] = struct{}{}
+	}
+}
+
+// guardOne decides whether an endpoint is refused.
+func (g *Graph) guardOne(n *local) {
+	if n.read.ID.Kind == kindWorkload {
+		why := g.local.guard.refuses(n.read)
+		n.refused = why != ""
+		g.problems.set(n.read.ID.key(), "guard", why)
+	}
+}
+
+// guardAll decides for every endpoint, after the guard has changed.
+func (g *Graph) guardAll() {
+	for id, n := range g.local.endpoints {
+		if id.Kind != kindWorkload {
+			continue
+		}
+		before := n.refused
+		why := g.local.guard.refuses(n.read)
+		g.problems.set(id.key(), "guard", why)
+		if before == (why != "") {
+			continue
+		}
+		g.local.unclaim(n)
+		n.refused = why != ""
+		g.local.claim(n)
+	}
+}
+
+// claim and unclaim keep what workload endpoints claim; whoever else claims the same must be settled again.
+func (l *locals) claim(n *local) {
+	l.disturb(n)
+	if n.read.ID.Kind == kindWorkload && !n.refused {
+		l.claims.add(n.read)
+	}
+}
+
+func (l *locals) unclaim(n *local) {
+	l.disturb(n)
+	if n.read.ID.Kind == kindWorkload && !n.refused {
+		l.claims.remove(n.read)
+	}
+}
+
+func (l *locals) disturb(n *local) {
+	l.dirty[n.read.ID] = struct{}{}
+	if n.read.ID.Kind != kindWorkload {
+		return
+	}
+	for _, c := range l.claims.interfaces[n.read.Interface] {
+		l.dirty[c.id] = struct{}{}
+	}
+	for _, a := range n.read.Addresses {
+		for _, c := range l.claims.addresses[a] {
+			l.dirty[c.id] = struct{}{}
+		}
+	}
+}
+
+// settleEndpoints brings every disturbed endpoint into its group, the groups' lists up to date, and hands out what
+// changed.
+func (g *Graph) settleEndpoints() {
+	l := &g.local
+	l.dropUnused()
+	for id := range l.dirty {
+		if n := l.endpoints[id]; n != nil {
+			g.settle(n)
+		}
+	}
+	for grp := range l.regroup {
+		if len(grp.members) > 0 && grp.arrange(g.tiers, &g.active) {
+			for id := range grp.members {
+				l.dirty[id] = struct{}{}
+			}
+		}
+	}
+	clear(l.regroup)
+	g.handOut()
+	clear(l.dirty)
+}
+
+func (g *Graph) settle(n *local) {
+	l := &g.local
+	n.settled = n.read
+	if n.refused {
+		g.problems.set(n.read.ID.key(), "claim")
+		l.leave(n, &g.active)
+		return
+	}
+	if n.read.ID.Kind == kindWorkload {
+		g.problems.set(n.read.ID.key(), "claim", l.claims.settle(&n.settled)...)
+	}
+	var matched []*matcher
+	if n.hasThing && n.settled.Closed == "" {
+		for _, m := range l.index.all[n.thing] {
+			if !m.gone {
+				matched = append(matched, m)
+			}
+		}
+	}
+	l.join(n, matched, &g.active)
+}
+
+// join puts an endpoint into the group of those that the same selectors match.
+func (l *locals) join(n *local, matched []*matcher, active *activity) {
+	slices.SortFunc(matched, func(a, b *matcher) int { return int(a.serial) - int(b.serial) })
+	signature := make([]byte, 0, len(n.read.ID.Kind)+4*len(matched))
+	signature = append(signature, n.read.ID.Kind...)
+	for _, m := range matched {
+		signature = binary.BigEndian.AppendUint32(signature, m.serial)
+	}
+	grp := l.groups[string(signature)]
+	if grp == nil {
+		grp = &group{
+			kind: n.read.ID.Kind, signature: string(signature),
+			members: map[EndpointID]*local{}, named: map[PolicyID]struct{}{},
+		}
+		l.groups[grp.signature] = grp
+		for _, m := range matched {
+			s := l.byMatch[m]
+			s.groups[grp] = struct{}{}
+			grp.selections = append(grp.selections, s)
+		}
+		l.regroup[grp] = struct{}{}
+	}
+	if n.group != grp {
+		l.leave(n, active)
+		n.group = grp
+		grp.members[n.read.ID] = n
+	}
+}
+
+// leave takes an endpoint out of its group, which ends with its last member.
+func (l *locals) leave(n *local, active *activity) {
+	grp := n.group
+	if grp == nil {
+		return
+	}
+	n.group = nil
+	delete(grp.members, n.read.ID)
+	if len(grp.members) > 0 {
+		return
+	}
+	delete(l.groups, grp.signature)
+	delete(l.regroup, grp)
+	for _, s := range grp.selections {
+		delete(s.groups, grp)
+	}
+	for id := range grp.named {
+		active.use(id, -1)
+	}
+}
+
+// arrange makes a group's lists anew, and says whether they changed.
+func (grp *group) arrange(tiers map[string]Tier, active *activity) bool {
+	var ordered []*policy
+	for _, s := range grp.selections {
+		for _, p := range s.policies {
+			if p.appliesTo(grp.kind) {
+				ordered = append(ordered, p)
+			}
+		}
+	}
+	slices.SortFunc(ordered, func(p, q *policy) int { return p.compare(q, tiers) })
+	made := lists(grp.kind, ordered)
+	if sameLists(made, grp.lists) {
+		return false
+	}
+	grp.lists = made
+	named := map[PolicyID]struct{}{}
+	for id := range policiesOf(Endpoint{Policies: made}) {
+		if _, again := named[id]; !again {
+			named[id] = struct{}{}
+			active.use(id, 1)
+		}
+	}
+	for id := range grp.named {
+		active.use(id, -1)
+	}
+	grp.named = named
+	return true
+}
+
+// handOut puts the endpoints that may have changed into the table, with their routes and profiles.
+func (g *Graph) handOut() {
+	l := &g.local
+	for id := range l.dirty {
+		if old, there := l.sent.now[id]; there {
+			g.retire(old)
+		}
+	}
+	for id := range l.dirty {
+		n := l.endpoints[id]
+		if n == nil || n.refused {
+			l.sent.remove(id)
+			continue
+		}
+		e := n.settled
+		e.Policies = n.group.lists
+		l.sent.set(id, e)
+		g.employ(e)
+	}
+	if g.stale.space {
+		g.rebuildRoutes()
+	}
+}
+
+// retire takes back what an endpoint caused, employ brings it about.
+func (g *Graph) retire(e Endpoint) {
+	for _, name := range e.Profiles {
+		g.active.use(PolicyID{Kind: KindProfile, Name: name}, -1)
+	}
+	if e.ID.Kind == kindWorkload && e.Closed == "" {
+		for _, a := range e.Addresses {
+			g.routes.remove(host(a))
+			if g.space.borrowed(a) {
+				g.paths.remove(host(a))
+			}
+		}
+	}
+}
+
+func (g *Graph) employ(e Endpoint) {
+	for _, name := range e.Profiles {
+		g.active.use(PolicyID{Kind: KindProfile, Name: name}, 1)
+	}
+	g.route(e, g.routes.set, g.paths.set)
+}

@@ -1,0 +1,67 @@
+package calc
+
+import "github.com/margay-project/margay/api"
+
+// problemBook keeps problems by where they came from, so that each source replaces its own.
+type problemBook struct {
+	sources map[problemSource][]Problem
+	count   map[Problem]int
+	table   *table[Problem, struct{}]
+}
+
+// problemSource is a reading of one object, or of a class of objects when the key is zero.
+type problemSource struct {
+	object  api.Key
+	reading string
+}
+
+func newProblemBook() problemBook {
+	return problemBook{
+		sources: map[problemSource][]Problem{},
+		count:   map[Problem]int{},
+		table:   newTable[Problem](same[struct{}]),
+	}
+}
+
+// set replaces the problems that one reading of an object found.
+func (b *problemBook) set(about api.Key, reading string, texts ...string) {
+	var problems []Problem
+	for _, text := range texts {
+		if text != "" {
+			problems = append(problems, Problem{Object: about, Text: text})
+		}
+	}
+	b.replace(problemSource{about, reading}, problems)
+}
+
+// setAll replaces the problems of a reading of many objects.
+func (b *problemBook) setAll(reading string, problems []Problem) {
+	b.replace(problemSource{reading: reading}, problems)
+}
+
+func (b *problemBook) replace(from problemSource, problems []Problem) {
+	for _, p := range problems {
+		if b.count[p]++; b.count[p] == 1 {
+			b.table.set(p, struct{}{})
+		}
+	}
+	for _, p := range b.sources[from] {
+		if b.count[p]--; b.count[p] == 0 {
+			delete(b.count, p)
+			b.table.remove(p)
+		}
+	}
+	if len(problems) == 0 {
+		delete(b.sources, from)
+	} else {
+		b.sources[from] = problems
+	}
+}
+
+func (b *problemBook) flush() (added, gone []Problem) {
+	changed, gone := b.table.flush()
+	for p := range changed {
+		added = append(added, p)
+	}
+	return added, gone
+}

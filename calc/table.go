@@ -1,0 +1,68 @@
+package calc
+
+// table is a map that knows what changed since it was last asked.
+type table[K comparable, V any] struct {
+	now    map[K]V
+	before map[K]previous[V] // of what was touched
+	equal  func(a, b V) bool
+}
+
+type previous[V any] struct {
+	value V
+	there bool
+}
+
+func newTable[K comparable, V any](equal func(a, b V) bool) *table[K, V] {
+	return &table[K, V]{now: map[K]V{}, before: map[K]previous[V]{}, equal: equal}
+}
+
+func same[V comparable](a, b V) bool { return a == b }
+
+func (t *table[K, V]) touch(key K) {
+	if _, yes := t.before[key]; !yes {
+		value, there := t.now[key]
+		t.before[key] = previous[V]{value, there}
+	}
+}
+
+func (t *table[K, V]) set(key K, value V) {
+	t.touch(key)
+	t.now[key] = value
+}
+
+func (t *table[K, V]) remove(key K) {
+	if _, there := t.now[key]; there {
+		t.touch(key)
+		delete(t.now, key)
+	}
+}
+
+// replace makes the table hold exactly what is in want.
+func (t *table[K, V]) replace(want map[K]V) {
+	for key := range t.now {
+		if _, still := want[key]; !still {
+			t.remove(key)
+		}
+	}
+	for key, value := range want {
+		t.set(key, value)
+	}
+}
+
+// flush says what is new or different, and what is gone, since the last flush. Both are nil if nothing is.
+func (t *table[K, V]) flush() (changed map[K]V, gone []K) {
+	for key, old := range t.before {
+		value, there := t.now[key]
+		switch {
+		case there && !(old.there && t.equal(old.value, value)):
+			if changed == nil {
+				changed = map[K]V{}
+			}
+			changed[key] = value
+		case old.there && !there:
+			gone = append(gone, key)
+		}
+	}
+	clear(t.before)
+	return changed, gone
+}
