@@ -3,6 +3,9 @@ package api
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/margay-project/margay/api/selector"
@@ -194,3 +197,14 @@ func unique[T comparable](c *checker, path string, values []T) {
 }
 
 func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+// inOrder walks a map by its keys, so that errors come in the same order each time.
+func inOrder[T any](m map[string]T) iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
+}

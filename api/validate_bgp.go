@@ -16,8 +16,8 @@ func (c *checker) bgpConfiguration(b *BGPConfiguration) {
 	c.oneOf("spec.serviceLoadBalancerAggregation", s.ServiceLoadBalancerAggregation, "Enabled", "Disabled")
 	c.optionalOneOf("spec.bindMode", s.BindMode, "None", "NodeIP")
 	c.optionalOneOf("spec.programClusterRoutes", s.ProgramClusterRoutes, "Enabled", "Disabled", "EnabledIPIPOnly", "EnabledNoEncapOnly")
-	for path, blocks := range map[string][]CIDRBlock{"spec.serviceClusterIPs": s.ServiceClusterIPs,
-		"spec.serviceExternalIPs": s.ServiceExternalIPs, "spec.serviceLoadBalancerIPs": s.ServiceLoadBalancerIPs} {
+	for path, blocks := range inOrder(map[string][]CIDRBlock{"spec.serviceClusterIPs": s.ServiceClusterIPs,
+		"spec.serviceExternalIPs": s.ServiceExternalIPs, "spec.serviceLoadBalancerIPs": s.ServiceLoadBalancerIPs}) {
 		for i, block := range blocks {
 			c.net(at(path, i)+".cidr", block.CIDR, 0)
 		}
@@ -34,7 +34,7 @@ func (c *checker) bgpConfiguration(b *BGPConfiguration) {
 	if s.LocalWorkloadPeeringIPV6 != "" {
 		c.address("spec.localWorkloadPeeringIPV6", s.LocalWorkloadPeeringIPV6, 6)
 	}
-	for path, priority := range map[string]*int{"spec.ipv4NormalRoutePriority": s.IPv4NormalRoutePriority, "spec.ipv6NormalRoutePriority": s.IPv6NormalRoutePriority} {
+	for path, priority := range inOrder(map[string]*int{"spec.ipv4NormalRoutePriority": s.IPv4NormalRoutePriority, "spec.ipv6NormalRoutePriority": s.IPv6NormalRoutePriority}) {
 		if priority != nil {
 			c.between(path, int64(*priority), 1, math.MaxInt32-1)
 		}
@@ -81,12 +81,12 @@ func (c *checker) duration(path string, d *Duration) {
 }
 
 func (c *checker) onlyOnDefault(s *BGPConfigurationSpec) {
-	for path, given := range map[string]bool{
+	for path, given := range inOrder(map[string]bool{
 		"spec.nodeToNodeMeshEnabled": s.NodeToNodeMeshEnabled != nil, "spec.asNumber": s.ASNumber != nil,
 		"spec.serviceClusterIPs": len(s.ServiceClusterIPs) > 0, "spec.serviceExternalIPs": len(s.ServiceExternalIPs) > 0,
 		"spec.serviceLoadBalancerIPs": len(s.ServiceLoadBalancerIPs) > 0, "spec.nodeMeshPassword": s.NodeMeshPassword != nil,
 		"spec.nodeMeshMaxRestartTime": s.NodeMeshMaxRestartTime != nil,
-	} {
+	}) {
 		if given {
 			c.add(path, "", "Cannot set it on a non default BGP Configuration: set it on the one that is named default")
 		}
@@ -108,11 +108,15 @@ func (c *checker) communities(s *BGPConfigurationSpec) {
 	if len(s.Communities) > 0 && len(s.PrefixAdvertisements) == 0 {
 		c.add("spec.communities", fmt.Sprintf("%d communities", len(s.Communities)), "nothing uses them: add prefixAdvertisements or remove them")
 	}
+	if len(s.Communities) > 500 || len(s.PrefixAdvertisements) > 500 {
+		c.add("spec.communities", fmt.Sprintf("%d, with %d prefixAdvertisements", len(s.Communities), len(s.PrefixAdvertisements)),
+			"want at most 500 of each")
+	}
 	for i, a := range s.PrefixAdvertisements {
 		path := at("spec.prefixAdvertisements", i)
 		c.net(path+".cidr", a.CIDR, 0)
-		if len(a.Communities) == 0 {
-			c.add(path+".communities", "", "missing")
+		if n := len(a.Communities); n == 0 || n > 50 {
+			c.add(path+".communities", fmt.Sprintf("%d communities", n), "want 1 to 50")
 		}
 		for j, community := range a.Communities {
 			if !defined[community] && !isCommunity(community) {

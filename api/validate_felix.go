@@ -118,6 +118,7 @@ func (c *checker) felixConfiguration(f *FelixConfiguration) {
 	}
 	c.felixTexts(values)
 	c.felixAddresses(s)
+	c.felixInterfaces(s)
 	c.felixPorts(s)
 	c.felixTables(s)
 	c.felixTimeouts(s.BPFConntrackTimeouts)
@@ -137,7 +138,7 @@ func (c *checker) felixTexts(values map[string]reflect.Value) {
 			c.between("spec."+r.field, v.Int(), r.low, r.high)
 		}
 	}
-	for name, pattern := range felixPatterns() {
+	for name, pattern := range inOrder(felixPatterns()) {
 		v := values[name]
 		given := v.IsValid() && (v.String() != "" || name == "logActionRateLimit")
 		if given && !regexp.MustCompile(pattern).MatchString(v.String()) {
@@ -153,12 +154,14 @@ func (c *checker) felixTexts(values map[string]reflect.Value) {
 }
 
 func (c *checker) felixNodeSelector(f *FelixConfiguration) {
-	node, perNode := strings.CutPrefix(f.Name, "node.")
-	if f.Spec.NodeSelector == "" {
-		return
-	}
-	if f.Name == "default" || perNode && node != "" {
-		c.add("spec.nodeSelector", f.Spec.NodeSelector, "%s applies by its name: remove it", f.Name)
+	named := f.Name == "default" || strings.HasPrefix(f.Name, "node.")
+	switch s := f.Spec.NodeSelector; {
+	case named && s != "":
+		c.add("spec.nodeSelector", s, "%s applies by its name: remove it", f.Name)
+	case !named && s == "":
+		c.add("spec.nodeSelector", "", "missing: only default and node.NAME apply by their names")
+	case len(s) > 1024:
+		c.add("spec.nodeSelector", s, "%d characters: want at most 1024", len(s))
 	}
 }
 
@@ -173,8 +176,8 @@ func (c *checker) felixByType(path string, v reflect.Value) {
 }
 
 func (c *checker) felixAddresses(s *FelixConfigurationSpec) {
-	for path, a := range map[string]string{"spec.natOutgoingAddress": s.NATOutgoingAddress,
-		"spec.deviceRouteSourceAddress": s.DeviceRouteSourceAddress} {
+	for path, a := range inOrder(map[string]string{"spec.natOutgoingAddress": s.NATOutgoingAddress,
+		"spec.deviceRouteSourceAddress": s.DeviceRouteSourceAddress}) {
 		if a != "" {
 			c.address(path, a, 4)
 		}
@@ -182,13 +185,24 @@ func (c *checker) felixAddresses(s *FelixConfigurationSpec) {
 	if a := s.DeviceRouteSourceAddressIPv6; a != "" {
 		c.address("spec.deviceRouteSourceAddressIPv6", a, 6)
 	}
-	for path, nets := range map[string]*[]string{"spec.externalNodesList": s.ExternalNodesList,
-		"spec.bpfExcludeCIDRsFromNAT": s.BPFExcludeCIDRsFromNAT, "spec.bpfDSROptoutCIDRs": s.BPFDSROptoutCIDRs} {
+	for path, nets := range inOrder(map[string]*[]string{"spec.externalNodesList": s.ExternalNodesList,
+		"spec.bpfExcludeCIDRsFromNAT": s.BPFExcludeCIDRsFromNAT, "spec.bpfDSROptoutCIDRs": s.BPFDSROptoutCIDRs}) {
 		if nets == nil {
 			continue
 		}
 		for i, n := range *nets {
 			c.net(at(path, i), n, 0)
+		}
+	}
+}
+
+func (c *checker) felixInterfaces(s *FelixConfigurationSpec) {
+	if s.BPFForceTrackPacketsFromIfaces == nil {
+		return
+	}
+	for i, name := range *s.BPFForceTrackPacketsFromIfaces {
+		if name == "" || len(name) > 15 || !hasOnly(name, ":._+-") {
+			c.add(at("spec.bpfForceTrackPacketsFromIfaces", i), name, "want the name of an interface; a + at its end stands for any text")
 		}
 	}
 }

@@ -2,9 +2,11 @@ package api
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 func (c *checker) pool(p *IPPool) {
@@ -60,6 +62,9 @@ func (c *checker) poolCIDR(s *IPPoolSpec) {
 }
 
 func (c *checker) poolUses(s *IPPoolSpec) {
+	if len(s.AllowedUses) > 10 {
+		c.add("spec.allowedUses", fmt.Sprintf("%d uses", len(s.AllowedUses)), "want at most 10")
+	}
 	for i, u := range s.AllowedUses {
 		c.oneOf(at("spec.allowedUses", i), u, "Workload", "Tunnel", "LoadBalancer")
 		if u == "" {
@@ -97,7 +102,7 @@ func (c *checker) node(n *Node) {
 		optionalAddress("spec.wireguard.interfaceIPv4Address", w.InterfaceIPv4Address, 4)
 		optionalAddress("spec.wireguard.interfaceIPv6Address", w.InterfaceIPv6Address, 6)
 	}
-	for path, mac := range map[string]string{"spec.vxlanTunnelMACAddr": s.VXLANTunnelMACAddr, "spec.vxlanTunnelMACAddrV6": s.VXLANTunnelMACAddrV6} {
+	for path, mac := range inOrder(map[string]string{"spec.vxlanTunnelMACAddr": s.VXLANTunnelMACAddr, "spec.vxlanTunnelMACAddrV6": s.VXLANTunnelMACAddrV6}) {
 		if _, err := net.ParseMAC(mac); mac != "" && err != nil {
 			c.add(path, mac, "want a MAC address such as 66:00:00:00:00:01")
 		}
@@ -110,8 +115,8 @@ func (c *checker) nodeBGP(b *NodeBGPSpec) {
 	if *b == (NodeBGPSpec{}) {
 		c.add("spec.bgp", "", "empty: give an address, an AS number or leave it out")
 	}
-	for path, a := range map[string]string{"spec.bgp.ipv4Address": b.IPv4Address, "spec.bgp.ipv6Address": b.IPv6Address} {
-		if p, err := ParseAddrNet(a); a != "" && (err != nil || p.Addr().Is4() != (a == b.IPv4Address)) {
+	for path, a := range inOrder(map[string]string{"spec.bgp.ipv4Address": b.IPv4Address, "spec.bgp.ipv6Address": b.IPv6Address}) {
+		if p, err := ParseAddrNet(a); a != "" && (err != nil || p.Addr().Is4() != strings.Contains(path, "ipv4")) {
 			c.add(path, a, "want an address with the prefix length of its network, such as 192.0.2.1/24 or 2001:db8::1/64")
 		}
 	}

@@ -132,7 +132,7 @@ func ruleWarnings(path string, rules []Rule) []string {
 		switch r.Action {
 		case Allow, Deny, Log, Pass:
 		default:
-			warnings = append(warnings, fmt.Sprintf("%s.action %s is not known: the rule never matches", at, r.Action))
+			warnings = append(warnings, fmt.Sprintf("%s.action %s is not known: the rule denies what it matches. Want Allow, Deny, Log or Pass", at, r.Action))
 		}
 	}
 	return warnings
