@@ -1,0 +1,423 @@
+package classifier
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/gaissmai/bart"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// set is the members of a calc set, or a rule's list of nets. It has an atom while a condition names it.
+type set struct {
+	members map[netip.Prefix]struct{}
+	atom    *atom
+	id      calc.SetID // empty for a list
+	list    string     // its key, empty for a set
+}
+
+// allV4 always has an entry: a shorter IPv6 prefix would otherwise contain the mapped IPv4 addresses.
+var allV4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+
+// entry is an address or prefix that is a member of something.
+type entry struct {
+	own    []*atom // of which it is a member itself, by id
+	class  *class  // those and what contains it; nil: it needs no entry
+	put    *class  // as the tables have it; nil: not there
+	pass   uint32  // in which it was last computed
+	queued bool
+}
+
+type queued struct {
+	prefix netip.Prefix
+	entry  *entry
+}
+
+// addresses keeps the tables of hosts and nets. What an entry inherits from the nets around it is computed here, so
+// that the program needs one lookup; a change costs as much as the entries whose class it changes, and those inside a
+// net that it adds or removes.
+type addresses struct {
+	classes
+	tables Tables
+	index  bart.Table[*entry]
+	queue  []queued // to be computed, or not written yet
+	sets   map[calc.SetID]*set
+	lists  map[string]*set
+	pass   uint32
+	hosts  room
+	nets   room
+	buffer []*atom
+	failed []*atom // by the last settle
+}
+
+// room counts the entries of one table.
+type room struct {
+	what        string
+	used, limit int
+}
+
+func newAddresses(vs *vectors, t Tables, s Sizes) *addresses {
+	a := &addresses{
+		classes: newClasses(vs, 2),
+		tables:  t,
+		sets:    map[calc.SetID]*set{},
+		lists:   map[string]*set{},
+		hosts:   room{what: "hosts", limit: s.Hosts},
+		nets:    room{what: "nets", limit: s.Nets},
+	}
+	e := &entry{}
+	a.index.Insert(allV4, e)
+	a.touch(allV4, e)
+	return a
+}
+
+// clean masks a prefix. An IPv6 prefix within the mapped addresses contains no packet's address.
+func clean(p netip.Prefix) (netip.Prefix, bool) {
+	p = p.Masked()
+	return p, p.IsValid() && !p.Addr().Is4In6()
+}
+
+// setAtom is the atom of a set. One that is unknown is empty.
+func (a *addresses) setAtom(id calc.SetID) *atom {
+	s := a.sets[id]
+	if s == nil {
+		s = &set{id: id, members: map[netip.Prefix]struct{}{}}
+		a.sets[id] = s
+	}
+	return a.atomOf(s)
+}
+
+// listAtom is the atom of a list of nets; lists with the same nets have the same.
+func (a *addresses) listAtom(nets []netip.Prefix) *atom {
+	cleaned := make([]netip.Prefix, 0, len(nets))
+	for _, n := range nets {
+		if p, ok := clean(n); ok {
+			cleaned = append(cleaned, p)
+		}
+	}
+	slices.SortFunc(cleaned, netip.Prefix.Compare)
+	cleaned = slices.Compact(cleaned)
+	a.scratch = a.scratch[:0]
+	for _, p := range cleaned {
+		a.scratch, _ = p.AppendBinary(a.scratch) // never an error
+		a.scratch = append(a.scratch, 0xff)      // no prefix length
+	}
+	s, found := a.lists[string(a.scratch)]
+	if !found {
+		s = &set{list: string(a.scratch), members: make(map[netip.Prefix]struct{}, len(cleaned))}
+		for _, p := range cleaned {
+			s.members[p] = struct{}{}
+		}
+		a.lists[s.list] = s
+	}
+	return a.atomOf(s)
+}
+
+func (a *addresses) atomOf(s *set) *atom {
+	if s.atom == nil {
+		s.atom = a.newAtom()
+		s.atom.nets = s
+		for p := range s.members {
+			a.join(p, s.atom)
+		}
+	}
+	return s.atom
+}
+
+// retire takes an atom that no condition has any more out of the entries.
+func (a *addresses) retire(x *atom) {
+	s := x.nets
+	s.atom = nil
+	for p := range s.members {
+		a.leave(p, x)
+	}
+	if a.lists[s.list] == s {
+		delete(a.lists, s.list)
+	}
+	if a.sets[s.id] == s && s.gone() {
+		delete(a.sets, s.id)
+	}
+}
+
+func (s *set) gone() bool { return len(s.members) == 0 }
+
+// change applies a set's joining and leaving members.
+func (a *addresses) change(id calc.SetID, d calc.SetDelta) {
+	s := a.sets[id]
+	if s == nil {
+		s = &set{id: id, members: make(map[netip.Prefix]struct{}, len(d.Added))}
+		a.sets[id] = s
+	}
+	for _, m := range d.Removed {
+		p, ok := clean(m)
+		if _, in := s.members[p]; !ok || !in {
+			continue
+		}
+		delete(s.members, p)
+		if s.atom != nil {
+			a.leave(p, s.atom)
+		}
+	}
+	for _, m := range d.Added {
+		p, ok := clean(m)
+		if _, in := s.members[p]; !ok || in {
+			continue
+		}
+		s.members[p] = struct{}{}
+		if s.atom != nil {
+			a.join(p, s.atom)
+		}
+	}
+}
+
+// remove forgets a set. Rules that are on their way out keep its members; for one that is still in force it is empty.
+func (a *addresses) remove(id calc.SetID, inForce func(*atom) bool) {
+	s := a.sets[id]
+	if s == nil {
+		return
+	}
+	delete(a.sets, id)
+	if s.atom == nil || !inForce(s.atom) {
+		return
+	}
+	a.sets[id] = s
+	for p := range s.members {
+		a.leave(p, s.atom)
+	}
+	clear(s.members)
+}
+
+func (a *addresses) join(p netip.Prefix, x *atom) {
+	e, found := a.index.Get(p)
+	if !found {
+		e = &entry{}
+		a.index.Insert(p, e)
+	}
+	at, found := slices.BinarySearchFunc(e.own, x, byID)
+	if !found {
+		e.own = slices.Insert(e.own, at, x)
+	}
+	a.touch(p, e)
+}
+
+func (a *addresses) leave(p netip.Prefix, x *atom) {
+	e, found := a.index.Get(p)
+	if !found {
+		return
+	}
+	e.own = without(e.own, x)
+	a.touch(p, e)
+}
+
+func (a *addresses) touch(p netip.Prefix, e *entry) {
+	if !e.queued {
+		e.queued = true
+		a.queue = append(a.queue, queued{p, e})
+	}
+}
+
+// settle computes the classes of what was touched, fills the new ones and moves addresses to them. What fails stays
+// queued; a.failed names the atoms whose members are then not all in the tables.
+func (a *addresses) settle(epoch uint64) error {
+	if len(a.queue) == 0 {
+		a.failed = nil
+		return nil
+	}
+	w := a.prepare(epoch)
+	w.write()
+	a.failed = w.failedAtoms
+	return errors.Join(w.errs...)
+}
+
+// prepare finds the new class of every entry that may have changed.
+func (a *addresses) prepare(epoch uint64) *writing {
+	queue := a.queue
+	a.queue = nil
+	a.pass++
+	w := &writing{addresses: a, epoch: epoch}
+	slices.SortFunc(queue, func(x, y queued) int { return cmp.Compare(x.prefix.Bits(), y.prefix.Bits()) })
+	for _, q := range queue {
+		q.entry.queued = false
+	}
+	for _, q := range queue {
+		switch {
+		case q.entry.pass == a.pass:
+		case q.prefix.IsSingleIP():
+			w.compute(q, a.inherited(q.prefix))
+		default:
+			w.walk(q.prefix)
+		}
+	}
+	for _, p := range w.needless {
+		a.index.Delete(p)
+	}
+	return w
+}
+
+// inherited is the atoms that contain a prefix because a shorter one does.
+func (a *addresses) inherited(p netip.Prefix) []*atom {
+	for super, e := range a.index.Supernets(p) {
+		if super != p && e.class != nil && a.wanted(super, e) {
+			return e.class.atoms
+		}
+	}
+	return nil
+}
+
+func (a *addresses) wanted(p netip.Prefix, e *entry) bool { return len(e.own) > 0 || p == allV4 }
+
+// writing is one pass over the entries that change.
+type writing struct {
+	*addresses
+	epoch       uint64
+	puts        []queued
+	deletes     []queued
+	needless    []netip.Prefix // entries that the tables never had
+	errs        []error
+	failed      bart.Lite
+	failedAtoms []*atom
+}
+
+// walk computes a net and everything inside it.
+func (w *writing) walk(net netip.Prefix) {
+	type level struct {
+		prefix netip.Prefix
+		atoms  []*atom
+	}
+	above := []level{{atoms: w.inherited(net)}}
+	for p, e := range w.index.Subnets(net) {
+		for len(above) > 1 && !above[len(above)-1].prefix.Contains(p.Addr()) {
+			above = above[:len(above)-1]
+		}
+		atoms := w.compute(queued{p, e}, above[len(above)-1].atoms)
+		if w.wanted(p, e) && !p.IsSingleIP() {
+			above = append(above, level{p, atoms})
+		}
+	}
+}
+
+// compute gives an entry its class. It returns the atoms that the class should have.
+func (w *writing) compute(q queued, inherited []*atom) []*atom {
+	e := q.entry
+	e.pass = w.pass
+	if !w.wanted(q.prefix, e) {
+		w.release(e.class, w.epoch)
+		e.class = nil
+		if e.put == nil {
+			w.needless = append(w.needless, q.prefix)
+			return nil
+		}
+		w.deletes = append(w.deletes, q)
+		return nil
+	}
+	w.buffer = union(w.buffer[:0], e.own, inherited)
+	if e.class == nil || !slices.Equal(e.class.atoms, w.buffer) {
+		c, err := w.get(w.buffer)
+		if err != nil {
+			atoms := slices.Clone(w.buffer)
+			w.fail(q, atoms, fmt.Errorf("class of %v: %w", q.prefix, err))
+			return atoms
+		}
+		w.release(e.class, w.epoch)
+		e.class = c
+	}
+	if e.class != e.put {
+		w.puts = append(w.puts, q)
+	}
+	return e.class.atoms
+}
+
+// fail leaves an entry as it is in the tables, to be tried again.
+func (w *writing) fail(q queued, atoms []*atom, err error) {
+	if err != nil {
+		w.errs = append(w.errs, err)
+	}
+	w.failed.Insert(q.prefix)
+	w.touch(q.prefix, q.entry)
+	var have []*atom
+	if q.entry.put != nil {
+		have = q.entry.put.atoms
+	}
+	for _, a := range atoms {
+		if !slices.Contains(have, a) {
+			w.failedAtoms = append(w.failedAtoms, a)
+		}
+	}
+	for _, a := range have {
+		if !slices.Contains(atoms, a) {
+			w.failedAtoms = append(w.failedAtoms, a)
+		}
+	}
+}
+
+// write brings the tables up to date so that at each moment every address has its old class or its new one: first
+// what is inside, then what is around it; to delete, first what is around, because what is inside falls back to it.
+// An entry around or inside one that failed waits with it.
+func (w *writing) write() {
+	slices.SortStableFunc(w.puts, func(x, y queued) int { return cmp.Compare(y.length(), x.length()) })
+	slices.SortStableFunc(w.deletes, func(x, y queued) int { return cmp.Compare(x.length(), y.length()) })
+	for _, q := range w.puts {
+		if !q.prefix.IsSingleIP() && w.failed.OverlapsPrefix(q.prefix) {
+			w.fail(q, q.entry.class.atoms, nil)
+		} else if err := w.put(q); err != nil {
+			w.fail(q, q.entry.class.atoms, err)
+		}
+	}
+	for _, q := range w.deletes {
+		if w.failed.OverlapsPrefix(q.prefix) {
+			w.fail(q, nil, nil)
+		} else if err := w.erase(q); err != nil {
+			w.fail(q, nil, err)
+		}
+	}
+}
+
+// length orders the two families by their place in the mapped address space, hosts after every net.
+func (q queued) length() int {
+	if q.prefix.Addr().Is4() {
+		return q.prefix.Bits() + 96
+	}
+	return q.prefix.Bits()
+}
+
+func (w *writing) put(q queued) error {
+	e, c := q.entry, q.entry.class
+	table, write := &w.nets, func() error { return w.tables.PutNet(q.prefix, c.vectors[0], c.vectors[1]) }
+	if q.prefix.IsSingleIP() {
+		table, write = &w.hosts, func() error { return w.tables.PutHost(q.prefix.Addr(), c.vectors[0], c.vectors[1]) }
+	}
+	if e.put == nil && table.used >= table.limit {
+		return fmt.Errorf("%v: %w", q.prefix, &ErrFull{What: table.what, Size: table.limit})
+	}
+	if err := write(); err != nil {
+		return fmt.Errorf("put %v: %w", q.prefix, err)
+	}
+	if e.put == nil {
+		table.used++
+	}
+	w.release(e.put, w.epoch)
+	e.put = c
+	c.refs++
+	return nil
+}
+
+func (w *writing) erase(q queued) error {
+	table, err := &w.nets, error(nil)
+	if q.prefix.IsSingleIP() {
+		table, err = &w.hosts, w.tables.DeleteHost(q.prefix.Addr())
+	} else {
+		err = w.tables.DeleteNet(q.prefix)
+	}
+	if err != nil {
+		return fmt.Errorf("delete %v: %w", q.prefix, err)
+	}
+	table.used--
+	w.release(q.entry.put, w.epoch)
+	q.entry.put = nil
+	w.index.Delete(q.prefix)
+	return nil
+}

@@ -1,0 +1,82 @@
+package classifier
+
+import (
+	"math/bits"
+	"slices"
+)
+
+// word is 64 neighbouring slots; at counts words, not slots.
+type word struct {
+	at   uint32
+	bits uint64
+}
+
+// slotSet is a sparse set of slots: its words in ascending order, none of them zero.
+type slotSet []word
+
+func (s slotSet) find(at uint32) (int, bool) {
+	if n := len(s); n == 0 || s[n-1].at < at { // slots mostly come in ascending order
+		return n, false
+	}
+	return slices.BinarySearchFunc(s, at, func(w word, at uint32) int { return int(w.at) - int(at) })
+}
+
+func (s *slotSet) add(slot uint32) { s.addWord(word{slot / 64, 1 << (slot % 64)}) }
+
+func (s *slotSet) addWord(w word) {
+	i, found := s.find(w.at)
+	if found {
+		(*s)[i].bits |= w.bits
+		return
+	}
+	*s = slices.Insert(*s, i, w)
+}
+
+func (s *slotSet) remove(t slotSet) {
+	for _, w := range t {
+		if i, found := s.find(w.at); found {
+			(*s)[i].bits &^= w.bits
+		}
+	}
+	*s = slices.DeleteFunc(*s, func(w word) bool { return w.bits == 0 })
+}
+
+// numbers hands out small numbers; a bit is set while its number is taken.
+type numbers struct {
+	what  string
+	taken []uint64
+	limit uint32
+	used  uint32
+	hint  uint32 // no free number in the words below
+}
+
+// newNumbers hands out the numbers from 1 to limit-1: number 0 means none in every table.
+func newNumbers(what string, limit int) numbers {
+	n := numbers{what: what, taken: make([]uint64, (limit+63)/64), limit: uint32(limit)}
+	if limit > 0 {
+		n.taken[0], n.used = 1, 1
+	}
+	return n
+}
+
+func (n *numbers) take() (uint32, error) {
+	for w := n.hint; int(w) < len(n.taken); w++ {
+		if free := ^n.taken[w]; free != 0 {
+			i := w*64 + uint32(bits.TrailingZeros64(free))
+			if i >= n.limit {
+				break
+			}
+			n.hint = w
+			n.taken[w] |= 1 << (i % 64)
+			n.used++
+			return i, nil
+		}
+	}
+	return 0, &ErrFull{What: n.what, Size: int(n.limit)}
+}
+
+func (n *numbers) release(i uint32) {
+	n.taken[i/64] &^= 1 << (i % 64)
+	n.used--
+	n.hint = min(n.hint, i/64)
+}

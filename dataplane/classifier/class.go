@@ -1,0 +1,319 @@
+package classifier
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
+
+// atom is the smallest thing that one point of a dimension can be in: a set, a rule's list of nets, or the points of a
+// rule's protocols and ports.
+type atom struct {
+	id      uint32
+	conds   []*condition // that have it among their in or out
+	classes []*class     // that contain it
+	failed  bool         // not all its members are in the tables, see Classifier.commit
+
+	// What is in it: one of these.
+	nets *set
+	line intervals
+}
+
+// condition is what one dimension of a rule asks for: to be in all of in and in none of out. Rules share them.
+type condition struct {
+	key     string
+	in, out []*atom
+	rules   int        // that have it, the retired ones included
+	slots   [2]slotSet // of those rules, by side
+	todo    [2]slotSet // those of slots that the classes do not have yet
+}
+
+// class is a set of atoms that some points have in common, and the vectors that say so.
+type class struct {
+	key     string
+	atoms   []*atom   // by id
+	at      []int     // place in the classes of each atom
+	vectors [2]uint32 // by side
+	refs    int
+	idle    uint64 // the epoch in which refs became 0
+}
+
+// classes are those of one dimension, or of two that share their points: source and destination are the two sides
+// of one table of addresses.
+type classes struct {
+	vectors *vectors
+	sides   int
+	byKey   map[string]*class
+	conds   map[string]*condition
+	todo    []*condition // with todo
+	idle    []*class     // with no refs, or again with some
+	nextID  uint32
+	scratch []byte
+	empty   *class // vector 0 for what is in no atom
+}
+
+func newClasses(vs *vectors, sides int) classes {
+	return classes{
+		vectors: vs,
+		sides:   sides,
+		byKey:   map[string]*class{},
+		conds:   map[string]*condition{},
+		empty:   &class{refs: 1},
+	}
+}
+
+func (cs *classes) newAtom() *atom {
+	cs.nextID++
+	return &atom{id: cs.nextID}
+}
+
+// keyOf is valid until the next call.
+func (cs *classes) keyOf(groups ...[]*atom) []byte {
+	cs.scratch = cs.scratch[:0]
+	for i, atoms := range groups {
+		if i > 0 {
+			cs.scratch = append(cs.scratch, 0, 0, 0, 0) // no atom has id 0
+		}
+		for _, a := range atoms {
+			cs.scratch = binary.LittleEndian.AppendUint32(cs.scratch, a.id)
+		}
+	}
+	return cs.scratch
+}
+
+// get returns the class of some atoms with one more reference. It keeps no hold of the slice.
+func (cs *classes) get(atoms []*atom) (*class, error) {
+	if len(atoms) == 0 {
+		cs.empty.refs++
+		return cs.empty, nil
+	}
+	key := cs.keyOf(atoms)
+	if c, found := cs.byKey[string(key)]; found {
+		c.refs++
+		return c, nil
+	}
+	c := &class{key: string(key), atoms: slices.Clone(atoms), refs: 1}
+	for side := range cs.sides {
+		v, err := cs.vectors.take()
+		if err == nil {
+			c.vectors[side] = v
+			err = cs.fill(c, side)
+		}
+		if err != nil {
+			cs.drop(c) // nobody has seen it
+			return nil, err
+		}
+	}
+	cs.byKey[c.key] = c
+	c.at = make([]int, len(atoms))
+	for i, a := range c.atoms {
+		c.at[i] = len(a.classes)
+		a.classes = append(a.classes, c)
+	}
+	return c, nil
+}
+
+// fill gives a new class the slots of every condition that it meets or violates.
+func (cs *classes) fill(c *class, side int) error {
+	for _, a := range c.atoms {
+		for _, cond := range a.conds {
+			var err error
+			switch {
+			case len(cond.slots[side]) == 0:
+			case slices.Contains(cond.out, a):
+				err = cs.vectors.or(c.vectors[side], veto, cond.slots[side])
+			case cond.in[0] == a && c.containsAll(cond.in):
+				err = cs.vectors.or(c.vectors[side], pos, cond.slots[side])
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *class) index(a *atom) (int, bool) {
+	return slices.BinarySearchFunc(c.atoms, a, byID)
+}
+
+func (c *class) containsAll(atoms []*atom) bool {
+	for _, a := range atoms {
+		if _, found := c.index(a); !found {
+			return false
+		}
+	}
+	return true
+}
+
+// release takes back one reference. The class stays whole until no running program can still hold it.
+func (cs *classes) release(c *class, epoch uint64) {
+	if c == nil {
+		return
+	}
+	c.refs--
+	if c.refs == 0 {
+		c.idle = epoch
+		cs.idle = append(cs.idle, c)
+	}
+}
+
+// reuse frees the classes that nothing has referred to since an epoch.
+func (cs *classes) reuse(epoch uint64) {
+	cs.idle = slices.DeleteFunc(cs.idle, func(c *class) bool {
+		switch {
+		case c.refs > 0 || c.at == nil: // in use again, or freed already
+			return true
+		case c.idle > epoch:
+			return false
+		}
+		cs.forget(c)
+		return true
+	})
+}
+
+func (cs *classes) forget(c *class) {
+	delete(cs.byKey, c.key)
+	for i, a := range c.atoms {
+		last := a.classes[len(a.classes)-1]
+		a.classes[c.at[i]] = last
+		j, _ := last.index(a)
+		last.at[j] = c.at[i]
+		a.classes = a.classes[:len(a.classes)-1]
+	}
+	c.at = nil
+	cs.drop(c)
+}
+
+func (cs *classes) drop(c *class) {
+	for side := range cs.sides {
+		if c.vectors[side] != 0 {
+			cs.vectors.free(c.vectors[side])
+		}
+	}
+}
+
+// condition returns the condition for some atoms, with one more rule that has it.
+func (cs *classes) condition(in, out []*atom) *condition {
+	key := cs.keyOf(in, out)
+	c, found := cs.conds[string(key)]
+	if !found {
+		c = &condition{key: string(key), in: in, out: out}
+		cs.conds[c.key] = c
+		for _, a := range slices.Concat(in, out) {
+			a.conds = append(a.conds, c)
+		}
+	}
+	c.rules++
+	return c
+}
+
+// releaseCondition takes back a rule. It returns the atoms that no condition needs any more.
+func (cs *classes) releaseCondition(c *condition) (unused []*atom) {
+	c.rules--
+	if c.rules > 0 {
+		return nil
+	}
+	delete(cs.conds, c.key)
+	for _, a := range slices.Concat(c.in, c.out) {
+		a.conds = slices.DeleteFunc(a.conds, func(x *condition) bool { return x == c })
+		if len(a.conds) == 0 {
+			unused = append(unused, a)
+		}
+	}
+	return unused
+}
+
+// addSlot notes a new slot of a condition; flush brings it into the classes that are there already.
+func (cs *classes) addSlot(c *condition, side int, slot uint32) {
+	if len(c.todo[0])+len(c.todo[1]) == 0 {
+		cs.todo = append(cs.todo, c)
+	}
+	c.slots[side].add(slot)
+	c.todo[side].add(slot)
+}
+
+// flush brings the new slots into the classes. What it could not do stays to be done.
+func (cs *classes) flush() (failed []*condition, err error) {
+	for _, c := range cs.todo {
+		if e := cs.push(c); e != nil {
+			err = cmp.Or(err, e)
+			failed = append(failed, c)
+		}
+	}
+	cs.todo = failed
+	return failed, err
+}
+
+func (cs *classes) push(c *condition) error {
+	for side := range cs.sides {
+		todo := c.todo[side]
+		if len(todo) == 0 {
+			continue
+		}
+		err := cs.affected(c, func(k *class, h half) error { return cs.vectors.or(k.vectors[side], h, todo) })
+		if err != nil {
+			return err
+		}
+		c.todo[side] = nil
+	}
+	return nil
+}
+
+// affected calls f for the classes that meet a condition, and for those that violate it.
+func (cs *classes) affected(c *condition, f func(*class, half) error) error {
+	if len(c.in) > 0 {
+		rarest := slices.MinFunc(c.in, func(a, b *atom) int { return len(a.classes) - len(b.classes) })
+		for _, k := range rarest.classes {
+			if !k.containsAll(c.in) {
+				continue
+			}
+			if err := f(k, pos); err != nil {
+				return err
+			}
+		}
+	}
+	for _, a := range c.out {
+		for _, k := range a.classes {
+			if err := f(k, veto); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeSlots takes slots that no mask has out of a condition and the classes.
+func (cs *classes) removeSlots(c *condition, side int, gone slotSet, epoch uint64) {
+	c.slots[side].remove(gone)
+	c.todo[side].remove(gone)
+	_ = cs.affected(c, func(k *class, h half) error { // f returns nil
+		cs.vectors.andNot(k.vectors[side], h, gone, epoch)
+		return nil
+	})
+}
+
+// union merges two ordered lists of atoms into the buffer.
+func union(buffer, a, b []*atom) []*atom {
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0].id < b[0].id:
+			buffer, a = append(buffer, a[0]), a[1:]
+		case a[0].id > b[0].id:
+			buffer, b = append(buffer, b[0]), b[1:]
+		default:
+			buffer, a, b = append(buffer, a[0]), a[1:], b[1:]
+		}
+	}
+	return append(append(buffer, a...), b...)
+}
+
+// without removes an atom from an ordered list, in place.
+func without(atoms []*atom, x *atom) []*atom {
+	if i, found := slices.BinarySearchFunc(atoms, x, byID); found {
+		return slices.Delete(atoms, i, i+1)
+	}
+	return atoms
+}
+
+func byID(x, y *atom) int { return cmp.Compare(x.id, y.id) }

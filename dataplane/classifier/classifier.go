@@ -1,0 +1,537 @@
+package classifier
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// Classifier keeps one generation's tables. It has one user at a time.
+//
+// The order of a change is: Apply, write the masks that it returns, Sweep, wait until no program that ran meanwhile
+// still runs, Reuse.
+type Classifier struct {
+	mem         *Memory
+	vectors     vectors
+	addresses   *addresses
+	services    *line
+	sourcePorts *line
+	order       order
+	masks       masks
+	hash        func(calc.RuleID) uint64
+
+	policies  map[calc.PolicyID]*policy
+	tiers     map[string]*tier
+	profiles  map[string]*profileList
+	endpoints map[calc.EndpointID]*endpoint
+	leaving   map[calc.EndpointID]*endpoint // gone, but perhaps their interfaces still have masks
+	specs     map[string]*spec
+	names     map[uint64]*name
+
+	dirty    map[*endpoint]struct{} // may need other masks
+	troubled map[*endpoint]struct{} // closed because of something that may change
+	stale    map[*spec]struct{}     // need another mask
+	failed   failures
+	proposed []*endpoint // by the last Apply, not swept yet
+	epoch    uint64
+	serial   uint32
+	scratch  []byte
+	freed    []*item
+}
+
+// policy is a policy and its lists; a profile has none, see profileList.
+type policy struct {
+	calc.Policy
+	lists [2]*list
+	rank  int // of a failsafe list: its place among them
+}
+
+// tier is a tier that policies or endpoints name.
+type tier struct {
+	calc.Tier
+	ends [2]*list
+}
+
+// failures are what the last Apply could not bring into the tables.
+type failures struct {
+	conds map[*condition]struct{}
+	atoms map[*atom]struct{}
+	why   string
+}
+
+// New returns a classifier for empty tables.
+func New(mem *Memory, s Sizes, t Tables) (*Classifier, error) {
+	if err := mem.check(); err != nil {
+		return nil, err
+	}
+	c := &Classifier{
+		mem:       mem,
+		vectors:   newVectors(mem),
+		hash:      calc.RuleID.Hash,
+		policies:  map[calc.PolicyID]*policy{},
+		tiers:     map[string]*tier{},
+		profiles:  map[string]*profileList{},
+		endpoints: map[calc.EndpointID]*endpoint{},
+		leaving:   map[calc.EndpointID]*endpoint{},
+		specs:     map[string]*spec{},
+		names:     map[uint64]*name{},
+		dirty:     map[*endpoint]struct{}{},
+		troubled:  map[*endpoint]struct{}{},
+		stale:     map[*spec]struct{}{},
+	}
+	c.addresses = newAddresses(&c.vectors, t, s)
+	c.services = newLine(&c.vectors, mem.Services, bpf.Services)
+	c.sourcePorts = newLine(&c.vectors, mem.SourcePorts, bpf.SourcePorts)
+	c.order = newOrder(mem.Blocks, &c.epoch)
+	c.order.onMove = c.copied
+	c.masks = newMasks(&c.vectors)
+	return c, nil
+}
+
+// Apply fills the tables with everything that a change needs and returns the masks that endpoints must get.
+//
+// Until the masks are written every packet is judged by the old rules. Only the membership of sets takes effect at
+// once, for each address as a whole. What could not be written is in the error and is tried again by the next Apply,
+// also of an empty Delta; endpoints that need it keep their masks.
+//
+// With an ErrFull the tables are correct but have no room for the change: build the next generation.
+func (c *Classifier) Apply(d *calc.Delta) (Commit, error) {
+	if len(c.proposed) > 0 {
+		return Commit{}, errors.New("apply: the last commit has not been swept")
+	}
+	gone := c.merge(d)
+	c.resolveDirty()
+	err := c.program()
+	for s := range c.stale {
+		if e := c.rebuild(s); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	commit := c.propose(err)
+	commit.Gone = gone
+	return commit, err
+}
+
+// merge takes over what changed.
+func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
+	for id, s := range d.Sets {
+		c.addresses.change(id, s)
+	}
+	for _, t := range d.Tiers {
+		c.setTier(t)
+	}
+	for _, name := range d.TiersGone {
+		c.setTier(calc.Tier{Name: name, Missing: true})
+	}
+	for _, id := range d.PoliciesGone {
+		c.removePolicy(id)
+	}
+	for _, e := range d.Endpoints {
+		c.rankFailsafes(e)
+	}
+	for _, p := range d.Policies {
+		c.setPolicy(p)
+	}
+	if len(d.SetsGone) > 0 {
+		live := c.liveAtoms()
+		for _, id := range d.SetsGone {
+			c.addresses.remove(id, func(a *atom) bool { return live[a] })
+		}
+	}
+	for _, e := range d.Endpoints {
+		c.setEndpoint(e)
+	}
+	for _, id := range d.EndpointsGone {
+		c.removeEndpoint(id)
+	}
+	for id := range c.leaving {
+		gone = append(gone, id)
+	}
+	if len(d.Policies)+len(d.Tiers)+len(d.PoliciesGone)+len(d.TiersGone) > 0 {
+		maps.Copy(c.dirty, c.troubled)
+	}
+	return gone
+}
+
+func (c *Classifier) resolveDirty() {
+	for e := range c.dirty {
+		c.resolve(e)
+	}
+}
+
+func (c *Classifier) newList(p place) *list {
+	c.serial++
+	l := &list{place: p, serial: c.serial, specs: map[*spec]struct{}{}, whole: true}
+	c.order.insert(l)
+	return l
+}
+
+// disturb has the endpoints of a list resolved again.
+func (c *Classifier) disturb(l *list) {
+	for s := range l.specs {
+		maps.Copy(c.dirty, s.endpoints)
+	}
+}
+
+func (c *Classifier) tierNamed(name string) *tier {
+	t := c.tiers[name]
+	if t == nil {
+		t = &tier{Tier: calc.Tier{Name: name, Missing: true}}
+		c.tiers[name] = t
+		for dir := range t.ends {
+			t.ends[dir] = c.newList(t.place(true, calc.Direction(dir)))
+			c.setRules(t.ends[dir], tierEnd(t.Tier, calc.Direction(dir)))
+		}
+	}
+	return t
+}
+
+func (t *tier) place(end bool, dir calc.Direction) place {
+	where := t.Tier
+	where.Default = ""
+	return place{group: tiers, tier: where, end: end, egress: dir == calc.Egress}
+}
+
+func (c *Classifier) setTier(n calc.Tier) {
+	t := c.tierNamed(n.Name)
+	t.Tier = n
+	for _, p := range c.policies {
+		if p.lists[0] != nil && p.ID.Kind != calc.KindFailsafe && p.Tier == n.Name {
+			c.placePolicy(p)
+		}
+	}
+	for dir, l := range t.ends {
+		c.moveList(l, t.place(true, calc.Direction(dir)))
+		c.setRules(l, tierEnd(n, calc.Direction(dir)))
+	}
+}
+
+func (c *Classifier) moveList(l *list, to place) {
+	if l.place != to {
+		c.order.move(l, to)
+		c.disturb(l)
+	}
+}
+
+func (c *Classifier) setPolicy(n calc.Policy) {
+	p := c.policies[n.ID]
+	if p == nil {
+		p = &policy{}
+		c.policies[n.ID] = p
+	}
+	p.Policy = n
+	if n.ID.Kind == calc.KindProfile {
+		for _, list := range c.profiles {
+			for _, name := range list.names {
+				if name == n.ID.Name {
+					c.setProfiles(list)
+					break
+				}
+			}
+		}
+		return
+	}
+	c.placePolicy(p)
+	for dir, l := range p.lists {
+		c.setRules(l, policyRules(&p.Policy, calc.Direction(dir)))
+	}
+}
+
+// placePolicy puts the lists of a policy where they belong.
+func (c *Classifier) placePolicy(p *policy) {
+	for dir := range p.lists {
+		to := place{group: failsafes}
+		to.order = calc.Order{Value: float64(p.rank), Set: true}
+		if p.ID.Kind != calc.KindFailsafe {
+			to = c.tierNamed(p.Tier).place(false, calc.Direction(dir))
+			to.order = p.Order
+		}
+		to.egress = dir == int(calc.Egress)
+		to.name = p.ID.Name + "/" + p.ID.Namespace + "/" + p.ID.Kind
+		if p.lists[dir] == nil {
+			p.lists[dir] = c.newList(to)
+		} else {
+			c.moveList(p.lists[dir], to)
+		}
+	}
+}
+
+// rankFailsafes learns the order of the failsafe lists: it is that of the endpoints, the same for all of them.
+func (c *Classifier) rankFailsafes(e calc.Endpoint) {
+	for _, s := range stages {
+		for _, t := range e.Policies[s.stage][s.dir] {
+			if t.Tier != "" {
+				continue
+			}
+			for rank, id := range t.Policies {
+				p := c.policies[id]
+				if p == nil {
+					p = &policy{Policy: calc.Policy{ID: id}}
+					c.policies[id] = p
+				}
+				if p.rank != rank {
+					p.rank = rank
+					c.placePolicy(p)
+				}
+			}
+		}
+	}
+}
+
+func (c *Classifier) removePolicy(id calc.PolicyID) {
+	p := c.policies[id]
+	if p == nil {
+		return
+	}
+	delete(c.policies, id)
+	for _, l := range p.lists {
+		if l != nil {
+			c.disturb(l)
+			c.order.remove(l)
+			l.refused = fmt.Sprintf("policy %s is not known", id.Name)
+		}
+	}
+	for _, list := range c.profiles {
+		for _, name := range list.names {
+			if id.Kind == calc.KindProfile && name == id.Name {
+				c.disturb(list.lists[0])
+				c.disturb(list.lists[1])
+			}
+		}
+	}
+}
+
+// liveAtoms are those that a rule in force names.
+func (c *Classifier) liveAtoms() map[*atom]bool {
+	live := map[*atom]bool{}
+	for _, l := range c.order.lists {
+		for _, it := range l.items {
+			for _, cond := range it.conds {
+				if cond == nil {
+					continue
+				}
+				for _, a := range cond.in {
+					live[a] = true
+				}
+				for _, a := range cond.out {
+					live[a] = true
+				}
+			}
+		}
+	}
+	return live
+}
+
+func (c *Classifier) setEndpoint(n calc.Endpoint) {
+	e := c.endpoints[n.ID]
+	if e == nil {
+		e = c.leaving[n.ID]
+		delete(c.leaving, n.ID)
+	}
+	if e == nil {
+		e = &endpoint{}
+	}
+	e.Endpoint = n
+	c.endpoints[n.ID] = e
+	c.dirty[e] = struct{}{}
+}
+
+func (c *Classifier) removeEndpoint(id calc.EndpointID) {
+	e := c.endpoints[id]
+	if e == nil {
+		return
+	}
+	delete(c.endpoints, id)
+	delete(c.dirty, e)
+	delete(c.troubled, e)
+	for i := range e.specs {
+		c.attach(e, i, nil)
+	}
+	c.dropProfiles(e.profiles)
+	e.profiles = nil
+	c.leaving[id] = e
+}
+
+// program fills slots, classes and addresses, in this order.
+func (c *Classifier) program() error {
+	c.failed = failures{}
+	var errs []error
+	fail := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+			c.failed.why = err.Error()
+		}
+	}
+	fail(c.order.settle())
+	c.fillSlots()
+	for _, cs := range []*classes{&c.addresses.classes, &c.services.classes, &c.sourcePorts.classes} {
+		conds, err := cs.flush()
+		fail(err)
+		c.failed.addConditions(conds)
+	}
+	for _, l := range []*line{c.services, c.sourcePorts} {
+		if err := l.settle(c.epoch); err != nil {
+			fail(err)
+			c.failed.addAtoms(l.join)
+		}
+	}
+	fail(c.addresses.settle(c.epoch))
+	c.failed.addAtoms(c.addresses.failed)
+	return errors.Join(errs...)
+}
+
+func (f *failures) addConditions(conds []*condition) {
+	for _, c := range conds {
+		if f.conds == nil {
+			f.conds = map[*condition]struct{}{}
+		}
+		f.conds[c] = struct{}{}
+	}
+}
+
+func (f *failures) addAtoms(atoms []*atom) {
+	for _, a := range atoms {
+		if f.atoms == nil {
+			f.atoms = map[*atom]struct{}{}
+		}
+		f.atoms[a] = struct{}{}
+	}
+}
+
+// affect says whether a list depends on something that is not in the tables.
+func (f *failures) affect(l *list) bool {
+	if !l.whole {
+		return true
+	}
+	if len(f.conds)+len(f.atoms) == 0 {
+		return false
+	}
+	for _, it := range l.items {
+		for _, c := range it.conds {
+			if c == nil {
+				continue
+			}
+			if _, failed := f.conds[c]; failed || f.any(c.in) || f.any(c.out) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (f *failures) any(atoms []*atom) bool {
+	for _, a := range atoms {
+		if _, failed := f.atoms[a]; failed {
+			return true
+		}
+	}
+	return false
+}
+
+// rebuild makes the mask of a spec, unless its lists are not complete in the tables.
+func (c *Classifier) rebuild(s *spec) error {
+	for _, l := range s.lists {
+		if c.failed.affect(l) {
+			return nil
+		}
+	}
+	m, err := c.masks.make(s.lists, s.mask)
+	if err != nil {
+		return fmt.Errorf("mask of %d endpoints: %w", len(s.endpoints), err)
+	}
+	delete(c.stale, s)
+	if m == s.mask {
+		return nil
+	}
+	m.refs++
+	c.masks.release(s.mask, c.epoch)
+	s.mask = m
+	maps.Copy(c.dirty, s.endpoints)
+	return nil
+}
+
+// propose lists the endpoints whose masks have to be written.
+func (c *Classifier) propose(failure error) Commit {
+	commit := Commit{Endpoints: map[calc.EndpointID]Masks{}, Held: map[calc.EndpointID]string{}}
+	for e := range c.dirty {
+		want, whole := c.masking(e)
+		switch {
+		case whole:
+			delete(c.dirty, e)
+		case e.committed != nil:
+			commit.Held[e.ID] = why(failure)
+			continue
+		default:
+			want = &masking{closed: "its policy is not complete in the tables: " + why(failure)}
+		}
+		if e.committed != nil && *e.committed == *want && len(e.uncertain) == 0 {
+			continue
+		}
+		e.proposed = c.hold(want)
+		c.proposed = append(c.proposed, e)
+		commit.Endpoints[e.ID] = want.commit()
+	}
+	return commit
+}
+
+func why(err error) string {
+	if err == nil {
+		return "unknown"
+	}
+	return err.Error()
+}
+
+// Sweep ends a commit. It is told for which endpoints the write failed, including those that were to be removed:
+// these get their masks again from the next Apply. The result is for Reuse.
+func (c *Classifier) Sweep(failed ...calc.EndpointID) (epoch uint64) {
+	bad := make(map[calc.EndpointID]bool, len(failed))
+	for _, id := range failed {
+		bad[id] = true
+	}
+	for _, e := range c.proposed {
+		if bad[e.ID] {
+			e.uncertain = append(e.uncertain, e.proposed)
+			c.dirty[e] = struct{}{}
+		} else {
+			c.letGo(e.committed)
+			c.letGo(e.uncertain...)
+			e.committed, e.uncertain = e.proposed, nil
+		}
+		e.proposed = nil
+	}
+	for id, e := range c.leaving {
+		if !bad[id] {
+			c.letGo(e.committed)
+			c.letGo(e.uncertain...)
+			delete(c.leaving, id)
+		}
+	}
+	c.proposed = nil
+	c.epoch++
+	return c.epoch - 1
+}
+
+// Reuse frees what was not used any more at the Sweep that returned the epoch. Call it when no program that was
+// running at that Sweep still runs.
+func (c *Classifier) Reuse(epoch uint64) error {
+	c.masks.reuse(epoch)
+	c.reuseSlots(epoch)
+	err := errors.Join(c.services.settle(c.epoch), c.sourcePorts.settle(c.epoch), c.addresses.settle(c.epoch))
+	for _, cs := range []*classes{&c.addresses.classes, &c.services.classes, &c.sourcePorts.classes} {
+		cs.reuse(epoch)
+	}
+	c.vectors.reuse(epoch)
+	return err
+}
+
+// Rule names the rule that a slot's number stands for.
+func (c *Classifier) Rule(hash uint64) (calc.RuleID, bool) {
+	n := c.names[hash]
+	if n == nil {
+		return calc.RuleID{}, false
+	}
+	return n.id, true
+}

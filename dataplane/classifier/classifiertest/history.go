@@ -1,0 +1,169 @@
+package classifiertest
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"reflect"
+	"slices"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// Change returns a state that differs from s in a few things. It shares with s what is the same.
+func Change(r *rand.Rand, s *calc.State, o Options) *calc.State {
+	o = o.defaults()
+	n := &calc.State{
+		Tiers:     maps.Clone(s.Tiers),
+		Policies:  maps.Clone(s.Policies),
+		Sets:      maps.Clone(s.Sets),
+		Endpoints: maps.Clone(s.Endpoints),
+	}
+	for range 1 + r.IntN(3) {
+		changeOne(r, n, o)
+	}
+	Rearrange(n)
+	return n
+}
+
+func changeOne(r *rand.Rand, s *calc.State, o Options) {
+	switch r.IntN(10) {
+	case 0:
+		t := randomTier(r, fmt.Sprintf("tier-%d", r.IntN(4)))
+		s.Tiers[t.Name] = t
+	case 1, 2:
+		p := randomPolicy(r, s, o, r.IntN(o.Policies))
+		s.Policies[p.ID] = p
+	case 3, 4:
+		changePolicy(r, s, o)
+	case 5, 6:
+		changeSet(r, s, o)
+	case 7:
+		e := randomEndpoint(r, s, r.IntN(o.Endpoints))
+		s.Endpoints[e.ID] = e
+	case 8:
+		id := pick(r, endpoints(s))
+		e := s.Endpoints[id]
+		arrange(r, s, &e)
+		s.Endpoints[id] = e
+	case 9:
+		removeOne(r, s)
+	}
+}
+
+// changePolicy replaces, inserts or removes a rule.
+func changePolicy(r *rand.Rand, s *calc.State, o Options) {
+	id := pick(r, sortedPolicies(s))
+	p := s.Policies[id]
+	p.Ingress, p.Egress = slices.Clone(p.Ingress), slices.Clone(p.Egress)
+	rules := &p.Ingress
+	if r.IntN(2) == 0 {
+		rules = &p.Egress
+	}
+	at := r.IntN(len(*rules) + 1)
+	switch {
+	case at < len(*rules) && r.IntN(3) == 0:
+		*rules = slices.Delete(*rules, at, at+1)
+	case at < len(*rules) && r.IntN(2) == 0:
+		(*rules)[at] = randomRule(r, s)
+	case len(*rules) < o.Rules:
+		*rules = slices.Insert(*rules, at, randomRule(r, s))
+	}
+	s.Policies[id] = p
+}
+
+// changeSet has members join and leave, or makes or removes a set.
+func changeSet(r *rand.Rand, s *calc.State, o Options) {
+	id := calc.SetID(fmt.Sprintf("set-%d", r.IntN(o.Sets)))
+	m, known := s.Sets[id]
+	switch {
+	case !known:
+		s.Sets[id] = randomMembers(r)
+		return
+	case len(s.Sets) > 1 && r.IntN(6) == 0:
+		delete(s.Sets, id)
+		return
+	}
+	m = maps.Clone(m)
+	for range 1 + r.IntN(2) {
+		if p := randomNet(r); r.IntN(3) > 0 {
+			m[p] = struct{}{}
+		} else if len(m) > 0 {
+			delete(m, pick(r, slices.SortedFunc(maps.Keys(m), netip.Prefix.Compare)))
+		}
+	}
+	s.Sets[id] = m
+}
+
+func removeOne(r *rand.Rand, s *calc.State) {
+	switch r.IntN(3) {
+	case 0:
+		if id := pick(r, sortedPolicies(s)); id.Kind != calc.KindFailsafe {
+			delete(s.Policies, id)
+		}
+	case 1:
+		if all := endpoints(s); len(all) > 1 {
+			delete(s.Endpoints, pick(r, all))
+		}
+	case 2:
+		if names := slices.Sorted(maps.Keys(s.Tiers)); len(names) > 1 {
+			delete(s.Tiers, pick(r, names))
+		}
+	}
+}
+
+func endpoints(s *calc.State) []calc.EndpointID {
+	return slices.SortedFunc(maps.Keys(s.Endpoints), func(a, b calc.EndpointID) int {
+		return compareStrings(a.Kind, b.Kind, a.Name, b.Name)
+	})
+}
+
+// Diff is what changed from one state to the next, as far as the classifier is concerned.
+func Diff(from, to *calc.State) *calc.Delta {
+	d := &calc.Delta{Sets: map[calc.SetID]calc.SetDelta{}}
+	d.Tiers, d.TiersGone = diff(from.Tiers, to.Tiers)
+	d.Policies, d.PoliciesGone = diff(from.Policies, to.Policies)
+	d.Endpoints, d.EndpointsGone = diff(from.Endpoints, to.Endpoints)
+	for id, members := range to.Sets {
+		old, known := from.Sets[id]
+		var change calc.SetDelta
+		for m := range members {
+			if _, in := old[m]; !in {
+				change.Added = append(change.Added, m)
+			}
+		}
+		for m := range old {
+			if _, in := members[m]; !in {
+				change.Removed = append(change.Removed, m)
+			}
+		}
+		if !known || len(change.Added)+len(change.Removed) > 0 {
+			d.Sets[id] = change
+		}
+	}
+	for id := range from.Sets {
+		if _, known := to.Sets[id]; !known {
+			d.SetsGone = append(d.SetsGone, id)
+		}
+	}
+	return d
+}
+
+// Whole is everything in a state as one change.
+func Whole(s *calc.State) *calc.Delta { return Diff(&calc.State{}, s) }
+
+func diff[K comparable, V any](from, to map[K]V) (changed map[K]V, gone []K) {
+	changed = map[K]V{}
+	for k, v := range to {
+		if old, known := from[k]; !known || !reflect.DeepEqual(old, v) {
+			changed[k] = v
+		}
+	}
+	for k := range from {
+		if _, known := to[k]; !known {
+			gone = append(gone, k)
+		}
+	}
+	return changed, gone
+}

@@ -1,0 +1,214 @@
+package classifier
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// interval is inclusive at both ends, on the line of services or of source ports.
+type interval struct{ first, last uint32 }
+
+// intervals are ascending and do not touch.
+type intervals []interval
+
+// Protocols that have their own stretch of the lines.
+var (
+	withPorts = map[uint8]uint32{6: bpf.ServiceTCP, 17: bpf.ServiceUDP, 132: bpf.ServiceSCTP, 136: bpf.ServiceUDPLite}
+	withTypes = map[uint8]uint32{1: bpf.ServiceICMP, 58: bpf.ServiceICMPv6}
+)
+
+const stretch = 1<<16 - 1
+
+// normal sorts and merges.
+func normal(s intervals) intervals {
+	slices.SortFunc(s, func(a, b interval) int { return int(a.first) - int(b.first) })
+	out := s[:0]
+	for _, i := range s {
+		if n := len(out); n > 0 && i.first <= out[n-1].last+1 {
+			out[n-1].last = max(out[n-1].last, i.last)
+			continue
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
+// not is the rest of a line of so many points.
+func (s intervals) not(points uint32) intervals {
+	var out intervals
+	next := uint32(0)
+	for _, i := range s {
+		if i.first > next {
+			out = append(out, interval{next, i.first - 1})
+		}
+		next = i.last + 1
+	}
+	if next < points {
+		out = append(out, interval{next, points - 1})
+	}
+	return out
+}
+
+func (s intervals) and(t intervals) intervals {
+	var out intervals
+	for len(s) > 0 && len(t) > 0 {
+		first, last := max(s[0].first, t[0].first), min(s[0].last, t[0].last)
+		if first <= last {
+			out = append(out, interval{first, last})
+		}
+		if s[0].last < t[0].last {
+			s = s[1:]
+		} else {
+			t = t[1:]
+		}
+	}
+	return out
+}
+
+// servicesOf returns the points that a rule's protocol, ICMP and destination ports allow.
+func servicesOf(r *calc.Rule) intervals {
+	all := intervals{{0, bpf.Services - 1}}
+	s := all
+	if r.Protocol != 0 {
+		s = s.and(protocolPoints(r.Protocol))
+	}
+	if r.NotProtocol != 0 {
+		s = s.and(protocolPoints(r.NotProtocol).not(bpf.Services))
+	}
+	if r.ICMP != nil {
+		s = s.and(icmpPoints(*r.ICMP))
+	}
+	if r.NotICMP != nil {
+		s = s.and(icmpPoints(*r.NotICMP).not(bpf.Services))
+	}
+	if len(r.Destination.Ports) > 0 {
+		s = s.and(portPoints(r.Destination.Ports))
+	}
+	if len(r.Destination.NotPorts) > 0 {
+		s = s.and(portPoints(r.Destination.NotPorts).not(bpf.Services))
+	}
+	return s
+}
+
+// sourcePortsOf returns the points that a rule's source ports allow.
+func sourcePortsOf(r *calc.Rule) intervals {
+	s := intervals{{0, bpf.SourcePorts - 1}}
+	if len(r.Source.Ports) > 0 {
+		s = s.and(portPoints(r.Source.Ports))
+	}
+	if len(r.Source.NotPorts) > 0 {
+		s = s.and(portPoints(r.Source.NotPorts).not(bpf.SourcePorts))
+	}
+	if base, ok := withPorts[r.Protocol]; ok && len(r.Source.Ports)+len(r.Source.NotPorts) > 0 {
+		s = s.and(intervals{{base, base + stretch}}) // the service takes care of the rest
+	}
+	return s
+}
+
+func protocolPoints(p uint8) intervals {
+	if base, ok := withPorts[p]; ok {
+		return intervals{{base, base + stretch}}
+	}
+	if base, ok := withTypes[p]; ok {
+		return intervals{{base, base + stretch}}
+	}
+	return intervals{{bpf.ServiceOther + uint32(p), bpf.ServiceOther + uint32(p)}}
+}
+
+func portPoints(ranges []calc.PortRange) intervals {
+	var s intervals
+	for _, base := range withPorts {
+		for _, r := range ranges {
+			if r.First <= r.Last {
+				s = append(s, interval{base + uint32(r.First), base + uint32(r.Last)})
+			}
+		}
+	}
+	return normal(s)
+}
+
+func icmpPoints(i calc.ICMP) intervals {
+	var s intervals
+	for _, base := range withTypes {
+		switch {
+		case i.Type < 0 && i.Code < 0:
+			s = append(s, interval{base, base + stretch})
+		case i.Code < 0:
+			first := base + uint32(i.Type)*256
+			s = append(s, interval{first, first + 255})
+		case i.Type < 0:
+			for t := range uint32(256) {
+				p := base + t*256 + uint32(i.Code)
+				s = append(s, interval{p, p})
+			}
+		default:
+			p := base + uint32(i.Type)*256 + uint32(i.Code)
+			s = append(s, interval{p, p})
+		}
+	}
+	return normal(s)
+}
+
+// Service is the point of a packet on the line of services.
+func Service(p calc.Packet) uint32 {
+	if base, ok := withPorts[p.Protocol]; ok {
+		return base + uint32(p.DestinationPort)
+	}
+	if base, ok := withTypes[p.Protocol]; ok {
+		return base + uint32(p.ICMPType)*256 + uint32(p.ICMPCode)
+	}
+	return bpf.ServiceOther + uint32(p.Protocol)
+}
+
+// SourcePort is the point of a packet on the line of source ports.
+func SourcePort(p calc.Packet) uint32 {
+	if base, ok := withPorts[p.Protocol]; ok {
+		return base + uint32(p.SourcePort)
+	}
+	return bpf.SourcePortNone
+}
+
+// family is what a rule asks of the address family, as far as its nets do not already imply it.
+type family uint8
+
+const (
+	anyFamily family = iota
+	onlyV4
+	onlyV6
+)
+
+func familyOf(r *calc.Rule) family {
+	nets := func(is func(netip.Addr) bool, lists ...[]netip.Prefix) bool {
+		for _, l := range lists {
+			if len(l) > 0 && !slices.ContainsFunc(l, func(p netip.Prefix) bool { return !is(p.Addr()) }) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case r.V4 && r.V6:
+	case r.V4 && !nets(netip.Addr.Is4, r.Source.Nets, r.Destination.Nets):
+		return onlyV4
+	case r.V6 && !nets(netip.Addr.Is6, r.Source.Nets, r.Destination.Nets):
+		return onlyV6
+	}
+	return anyFamily
+}
+
+// sameRule says whether two rules match the same packets and do the same.
+func sameRule(a, b *calc.Rule) bool {
+	icmp := func(x, y *calc.ICMP) bool { return x == y || x != nil && y != nil && *x == *y }
+	match := func(x, y *calc.Match) bool {
+		return x.Set == y.Set && x.NotSet == y.NotSet &&
+			slices.Equal(x.Nets, y.Nets) && slices.Equal(x.NotNets, y.NotNets) &&
+			slices.Equal(x.Ports, y.Ports) && slices.Equal(x.NotPorts, y.NotPorts)
+	}
+	return a.Action == b.Action && a.Never == b.Never && a.V4 == b.V4 && a.V6 == b.V6 &&
+		a.Protocol == b.Protocol && a.NotProtocol == b.NotProtocol &&
+		icmp(a.ICMP, b.ICMP) && icmp(a.NotICMP, b.NotICMP) &&
+		match(&a.Source, &b.Source) && match(&a.Destination, &b.Destination)
+}

@@ -1,0 +1,35 @@
+// Package classifier turns policies, sets and endpoints into the tables of the bit-vector classifier, and looks packets
+// up in them as the BPF program does. It is pure: it writes to memory and to the Tables that it is given, and does no
+// other I/O. It does not attach anything, knows no interface and decides no verdict: calc.Judge defines those.
+//
+//	       rule   r0   r1   r2   end        all rules of the node in one order, with gaps
+//	       slot    1    2    7    9
+//	               |    |    |    |
+//	       mask    1    0    1    1         which of them judge this endpoint at this stage
+//	  &  source    1    1    1    1         one bit for each slot: does the class of the source address
+//	  &    dest    1    0    1    1         meet the rule's condition; likewise for the destination,
+//	  & service    0    1    1    1         the protocol with port or type, and the source port
+//	               ------------------
+//	               0    0    1    1         the lowest bit is the rule that decides: r2
+//
+// An address or point belongs to a class: the set of all atoms (sets, lists of nets, port ranges) that contain it.
+// Each class has a vector, sparse in blocks of 4,096 slots. A dimension that a rule does not constrain, or only
+// negatively, is wild for it; so a rule about a set writes only the classes inside that set:
+//
+//	bits(class) = (wild | pos[class]) &^ veto[class]
+//
+// A change is safe at every moment because of the order of the writes:
+//
+//  1. Apply fills what no packet can see yet: slots that no mask has, their bits in every class, new classes, then
+//     addresses and points move to the new classes, then new masks. Only the membership of sets shows at once.
+//  2. The caller writes the masks of each endpoint in one piece: the commit.
+//  3. Sweep notes what is now unused. It changes nothing that the program could still be reading.
+//  4. Reuse, after a grace period, clears what no mask needs and gives the numbers back.
+//
+// A policy therefore takes effect endpoint by endpoint, each time as a whole, and a set address by address. In the
+// middle of a change that has both, an address may already be a member under the old policy.
+//
+// Start at classifier.go (the steps), then order.go (slots), condition.go (rules to conditions), class.go (atoms,
+// conditions, classes), address.go and line.go (the two kinds of dimensions), vector.go (the bits), mask.go and
+// endpoint.go (what is committed), lookup.go (the program's search, in Go).
+package classifier

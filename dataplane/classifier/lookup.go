@@ -1,0 +1,104 @@
+package classifier
+
+import (
+	"math/bits"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// View looks packets up in the tables as the program does.
+type View struct {
+	Memory    *Memory
+	Addresses Addresses
+}
+
+// Result is what the slots say about a packet.
+type Result struct {
+	Action api.Action // Allow or Deny; empty if nothing decided, or the search had to go on too often
+	Rule   uint64     // that decided; 0: none
+	Passed []uint64   // rules with Pass, in order
+	Logged []uint64
+	Lost   bool // the search had to go on too often: the program drops the packet
+}
+
+// dims are the vectors of a packet.
+type dims [bpf.Dims]uint32
+
+func (v View) classify(p calc.Packet) dims {
+	var d dims
+	d[bpf.DimSource], _ = v.Addresses.Vectors(p.Source)
+	_, d[bpf.DimDest] = v.Addresses.Vectors(p.Destination)
+	d[bpf.DimService] = v.Memory.Services[Service(p)]
+	d[bpf.DimSourcePort] = v.Memory.SourcePorts[SourcePort(p)]
+	return d
+}
+
+// Lookup returns the first slot of a mask that matches a packet.
+func (v View) Lookup(mask uint32, p calc.Packet) (slot uint32, ok bool) {
+	return v.first(mask, v.classify(p), 0)
+}
+
+// Verdict follows the search to its end.
+func (v View) Verdict(mask uint32, p calc.Packet) Result { return v.follow(mask, v.classify(p)) }
+
+func (v View) follow(mask uint32, d dims) (r Result) {
+	from := uint32(0)
+	for range maxContinuations + 1 {
+		slot, ok := v.first(mask, d, from)
+		if !ok {
+			return r
+		}
+		s := v.Memory.Slots[slot]
+		switch s.Action {
+		case bpf.ActionAllow:
+			r.Action, r.Rule = api.Allow, s.Rule
+			return r
+		case bpf.ActionPass:
+			r.Passed, from = append(r.Passed, s.Rule), s.Next
+		case bpf.ActionLog:
+			r.Logged, from = append(r.Logged, s.Rule), slot+1
+		default:
+			r.Action, r.Rule = api.Deny, s.Rule
+			return r
+		}
+	}
+	r.Lost = true
+	return r
+}
+
+// first searches from a slot on.
+func (v View) first(mask uint32, d dims, from uint32) (uint32, bool) {
+	m := v.Memory
+	used := bpf.Dims
+	if m.Vectors[int(mask)*m.Blocks].Unused == 0 {
+		used = bpf.DimSourcePort
+	}
+	for b := int(from) / bpf.BlockSlots; b < m.Blocks; b++ {
+		wild, vector := &m.Wild[b], &m.Vectors[int(mask)*m.Blocks+b]
+		summary := vector.Summary
+		for dim := range used {
+			summary &= wild.Summary[dim] | m.Vectors[int(d[dim])*m.Blocks+b].Summary
+		}
+		for ; summary != 0; summary &= summary - 1 {
+			w := bits.TrailingZeros64(summary)
+			at := uint32(b*bpf.BlockSlots + w*64)
+			if at+64 <= from {
+				continue
+			}
+			match := m.Chunks[vector.Chunk].Words[w].Pos
+			for dim := range used {
+				c := &m.Chunks[m.Vectors[int(d[dim])*m.Blocks+b].Chunk].Words[w]
+				match &= (wild.Words[w][dim] | c.Pos) &^ c.Veto
+			}
+			if from > at {
+				match &= ^uint64(0) << (from - at)
+			}
+			if match != 0 {
+				return at + uint32(bits.TrailingZeros64(match)), true
+			}
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,208 @@
+package classifier
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/margay-project/margay/bpf"
+)
+
+// maxContinuations is how often the program goes on after a Pass or a Log.
+const maxContinuations = 8
+
+// spec is the lists that judge an endpoint at one stage; endpoints with the same share it and its mask.
+type spec struct {
+	key       string
+	lists     []*list
+	mask      *mask // of the lists as they last were; nil: there never was one
+	endpoints map[*endpoint]struct{}
+}
+
+// mask is an immutable vector of the slots that apply.
+type mask struct {
+	vector uint32
+	chunks []*maskChunk // by block; nil: none of its slots
+	refs   int
+	idle   uint64 // the epoch in which refs became 0
+}
+
+// maskChunk is one block of masks; masks with the same block share it.
+type maskChunk struct {
+	number uint32
+	words  [bpf.BlockWords]uint64
+	refs   int
+}
+
+// masks are those that the program may use.
+type masks struct {
+	vectors *vectors
+	all     map[*mask]struct{}
+	chunks  map[[bpf.BlockWords]uint64]*maskChunk
+	scratch [][bpf.BlockWords]uint64
+}
+
+func newMasks(vs *vectors) masks {
+	return masks{
+		vectors: vs,
+		all:     map[*mask]struct{}{},
+		chunks:  map[[bpf.BlockWords]uint64]*maskChunk{},
+		scratch: make([][bpf.BlockWords]uint64, vs.mem.Blocks),
+	}
+}
+
+// make returns the mask for some lists: old itself if it is the same.
+func (m *masks) make(lists []*list, old *mask) (*mask, error) {
+	clear(m.scratch)
+	ports := uint32(0)
+	for _, l := range lists {
+		for _, w := range l.slots {
+			m.scratch[w.at/uint32(bpf.BlockWords)][w.at%uint32(bpf.BlockWords)] |= w.bits
+		}
+		if l.ports {
+			ports = 1
+		}
+	}
+	if old != nil && m.equal(old) {
+		return old, nil
+	}
+	n := &mask{chunks: make([]*maskChunk, len(m.scratch))}
+	if err := m.fill(n, ports); err != nil {
+		m.free(n)
+		return nil, err
+	}
+	m.all[n] = struct{}{}
+	return n, nil
+}
+
+func (m *masks) equal(old *mask) bool {
+	for b, c := range old.chunks {
+		if c == nil {
+			if m.scratch[b] != [bpf.BlockWords]uint64{} {
+				return false
+			}
+		} else if c.words != m.scratch[b] {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *masks) fill(n *mask, ports uint32) (err error) {
+	if n.vector, err = m.vectors.take(); err != nil {
+		return err
+	}
+	entries := m.vectors.entries(n.vector)
+	for b := range m.scratch {
+		c, err := m.chunk(&m.scratch[b])
+		if err != nil {
+			return err
+		}
+		e := bpf.Vector{Unused: ports}
+		if c != nil {
+			n.chunks[b], e.Chunk = c, c.number
+			for w, bits := range c.words {
+				if bits != 0 {
+					e.Summary |= 1 << w
+				}
+			}
+		}
+		entries[b] = e
+	}
+	return nil
+}
+
+// chunk returns the shared chunk with these words, nil if there are none.
+func (m *masks) chunk(words *[bpf.BlockWords]uint64) (*maskChunk, error) {
+	if *words == ([bpf.BlockWords]uint64{}) {
+		return nil, nil
+	}
+	if c := m.chunks[*words]; c != nil {
+		c.refs++
+		return c, nil
+	}
+	number, err := m.vectors.chunks.take()
+	if err != nil {
+		return nil, err
+	}
+	for w, bits := range words {
+		atomic.StoreUint64(&m.vectors.mem.Chunks[number].Words[w].Pos, bits)
+		m.vectors.mem.Chunks[number].Words[w].Veto = 0
+	}
+	c := &maskChunk{number: number, words: *words, refs: 1}
+	m.chunks[*words] = c
+	return c, nil
+}
+
+func (m *masks) release(n *mask, epoch uint64) {
+	if n == nil {
+		return
+	}
+	if n.refs--; n.refs == 0 {
+		n.idle = epoch
+	}
+}
+
+// reuse frees the masks that no endpoint has had since an epoch.
+func (m *masks) reuse(epoch uint64) {
+	for n := range m.all {
+		if n.refs == 0 && n.idle <= epoch {
+			delete(m.all, n)
+			m.free(n)
+		}
+	}
+}
+
+func (m *masks) free(n *mask) {
+	for _, c := range n.chunks {
+		if c == nil {
+			continue
+		}
+		if c.refs--; c.refs == 0 {
+			delete(m.chunks, c.words)
+			m.vectors.chunks.release(c.number)
+		}
+	}
+	if n.vector != 0 {
+		m.vectors.numbers.release(n.vector)
+	}
+}
+
+// union is the slots of a block that some mask has.
+func (m *masks) union(block uint32) []uint64 {
+	out := make([]uint64, bpf.BlockWords)
+	for n := range m.all {
+		if c := n.chunks[block]; c != nil {
+			for w, bits := range c.words {
+				out[w] |= bits
+			}
+		}
+	}
+	return out
+}
+
+// problem says why lists, in order, must not judge an endpoint.
+func problem(lists []*list) string {
+	continuations, depth, logs := 0, 0, 0
+	for i, l := range lists {
+		if l.refused != "" {
+			return l.refused
+		}
+		if i > 0 && !lists[i-1].place.sameTier(l.place) {
+			continuations += max(depth, logs)
+			depth, logs = 0, 0
+		}
+		if i > 0 && lists[i-1].place.compare(l.place) > 0 {
+			return fmt.Sprintf("its policies are not in the order of the node: %q before %q",
+				lists[i-1].place.name, l.place.name)
+		}
+		if l.depth > 0 {
+			depth = logs + l.depth
+		}
+		logs += l.logs
+	}
+	if continuations += max(depth, logs); continuations > maxContinuations {
+		return fmt.Sprintf("a packet may pass or be logged %d times on its way through its policies, more than %d: "+
+			"use fewer rules with the actions Log and Pass", continuations, maxContinuations)
+	}
+	return ""
+}

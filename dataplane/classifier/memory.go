@@ -1,0 +1,94 @@
+package classifier
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/margay-project/margay/bpf"
+)
+
+// Memory is the arrays that the program reads. In production they alias memory-mapped BPF arrays.
+//
+// The classifier is the only writer; the program reads while it writes. Everything must be zero at first.
+type Memory struct {
+	Slots       []bpf.Slot
+	Vectors     []bpf.Vector // Blocks entries for each vector
+	Chunks      []bpf.Chunk
+	Wild        []bpf.Wild // one for each block
+	Services    []uint32
+	SourcePorts []uint32
+	Blocks      int
+}
+
+// Sizes are the capacities of one generation's tables.
+type Sizes struct {
+	Blocks  int // of slots
+	Vectors int
+	Chunks  int
+	Hosts   int
+	Nets    int
+}
+
+// Limits are the largest Sizes. At these a change that does not fit is refused for the objects that need it.
+func Limits() Sizes {
+	return Sizes{Blocks: bpf.MaxBlocks, Vectors: 1 << 18, Chunks: 1 << 20, Hosts: 1 << 22, Nets: 1 << 20}
+}
+
+// NewMemory returns ordinary memory, for tests and for a dry run.
+func NewMemory(s Sizes) *Memory {
+	return &Memory{
+		Slots:       make([]bpf.Slot, s.Blocks*bpf.BlockSlots),
+		Vectors:     make([]bpf.Vector, s.Vectors*s.Blocks),
+		Chunks:      make([]bpf.Chunk, s.Chunks),
+		Wild:        make([]bpf.Wild, s.Blocks),
+		Services:    make([]uint32, pages(bpf.Services)),
+		SourcePorts: make([]uint32, pages(bpf.SourcePorts)),
+		Blocks:      s.Blocks,
+	}
+}
+
+// pages rounds up to whole pages of points.
+func pages(points uint32) uint32 {
+	return (points + bpf.PagePoints - 1) / bpf.PagePoints * bpf.PagePoints
+}
+
+func (m *Memory) check() error {
+	var wrong []string
+	expect := func(what string, have, want int) {
+		if have < want {
+			wrong = append(wrong, fmt.Sprintf("%s has %d entries, not %d", what, have, want))
+		}
+	}
+	if m.Blocks < 1 || m.Blocks > bpf.MaxBlocks {
+		return fmt.Errorf("memory of the classifier: %d blocks, not 1 to %d", m.Blocks, bpf.MaxBlocks)
+	}
+	expect("slots", len(m.Slots), m.Blocks*bpf.BlockSlots)
+	expect("vectors", len(m.Vectors), 2*m.Blocks)
+	expect("chunks", len(m.Chunks), 2)
+	expect("wild", len(m.Wild), m.Blocks)
+	expect("services", len(m.Services), int(bpf.Services))
+	expect("source ports", len(m.SourcePorts), int(bpf.SourcePorts))
+	if wrong != nil {
+		return fmt.Errorf("memory of the classifier: %s", strings.Join(wrong, ", "))
+	}
+	return nil
+}
+
+// ErrFull says that a table has no room for the change. The running tables are correct as they are; build the next
+// generation with the Sizes that SizesFor gives.
+type ErrFull struct {
+	What string // slots, vectors, chunks, hosts or nets
+	Size int
+}
+
+func (e *ErrFull) Error() string {
+	return fmt.Sprintf("%s: all %d are in use: build the next generation with larger tables", e.What, e.Size)
+}
+
+// full returns the first ErrFull within err, if any.
+func full(err error) *ErrFull {
+	var f *ErrFull
+	errors.As(err, &f)
+	return f
+}

@@ -1,0 +1,424 @@
+package classifier
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// group is the coarsest order of slots.
+type group uint8
+
+const (
+	failsafes group = iota
+	tiers
+	profiles
+)
+
+// place says where a list stands in the one order of the node.
+type place struct {
+	group  group
+	tier   calc.Tier
+	end    bool // of the tier: after its policies
+	order  calc.Order
+	name   string // tie-break: name/namespace/kind; of profiles: their names
+	egress bool   // no matter: no mask has both directions
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(
+		cmp.Compare(p.group, q.group),
+		compareTiers(p.tier, q.tier),
+		after(p.end, q.end),
+		compareOrders(p.order, q.order),
+		strings.Compare(p.name, q.name),
+		after(p.egress, q.egress),
+	)
+}
+
+// sameTier says whether a Pass in one skips the other.
+func (p place) sameTier(q place) bool { return p.group == q.group && p.tier.Name == q.tier.Name }
+
+func compareTiers(a, b calc.Tier) int {
+	return cmp.Or(after(a.Missing, b.Missing), compareOrders(a.Order, b.Order), strings.Compare(a.Name, b.Name))
+}
+
+// compareOrders puts unset orders last.
+func compareOrders(a, b calc.Order) int {
+	if a.Set && b.Set {
+		return cmp.Compare(a.Value, b.Value)
+	}
+	return after(!a.Set, !b.Set)
+}
+
+func after(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// list is the rules of a policy in one direction, the end of a tier, or the rules of a list of profiles.
+type list struct {
+	place   place
+	serial  uint32
+	items   []*item
+	refused string // why it may not be used
+	specs   map[*spec]struct{}
+	slots   slotSet // of items, once all have one
+	whole   bool    // all items have slots, and slots is theirs
+	passes  int
+	logs    int
+	depth   int // continuations up to and with the last Pass
+	ports   bool
+}
+
+// item is a rule that has a slot, or needs one.
+type item struct {
+	id     calc.RuleID
+	hash   uint64
+	rule   *calc.Rule // nil: it matches everything
+	action uint8
+	conds  [bpf.Dims]*condition // nil: the dimension is not constrained
+	list   *list
+	slot   uint32 // 0: none yet
+	next   uint32 // for Pass
+	filled bool   // the program's tables have it
+}
+
+// summarize counts what may make a search go on.
+func (l *list) summarize() {
+	l.passes, l.logs, l.depth, l.ports = 0, 0, 0, false
+	for _, it := range l.items {
+		switch it.action {
+		case bpf.ActionPass:
+			l.passes++
+			l.depth = l.logs + 1
+		case bpf.ActionLog:
+			l.logs++
+		}
+		l.ports = l.ports || it.conds[bpf.DimSourcePort] != nil
+	}
+}
+
+// order gives every rule its slot. Slots stand in the order of evaluation, with gaps, and a rule keeps its slot for as
+// long as it lives; what would have to move is copied, and the old slot stays until no mask has it.
+type order struct {
+	lists   []*list
+	taken   []uint64 // slots, of rules alive or not
+	total   uint32   // the first and the last slot are never used, so that there is always a next one
+	items   int
+	changed map[*list]struct{} // since the last settle: their slots are to be set
+	retired []retired
+	epoch   *uint64
+	onMove  func(*item) // called with the copy that stays behind
+}
+
+type retired struct {
+	epoch uint64
+	item  *item
+}
+
+func newOrder(blocks int, epoch *uint64) order {
+	o := order{
+		total:   uint32(blocks * bpf.BlockSlots),
+		taken:   make([]uint64, blocks*bpf.BlockWords),
+		changed: map[*list]struct{}{},
+		epoch:   epoch,
+	}
+	o.take(0)
+	o.take(o.total - 1)
+	return o
+}
+
+func (o *order) take(slot uint32)    { o.taken[slot/64] |= 1 << (slot % 64) }
+func (o *order) release(slot uint32) { o.taken[slot/64] &^= 1 << (slot % 64) }
+
+// insert adds a list at its place. Its items need slots.
+func (o *order) insert(l *list) {
+	at, _ := slices.BinarySearchFunc(o.lists, l, func(x, y *list) int { return x.place.compare(y.place) })
+	o.lists = slices.Insert(o.lists, at, l)
+	o.changed[l] = struct{}{}
+}
+
+// remove takes a list out; its items are retired.
+func (o *order) remove(l *list) {
+	if at := slices.Index(o.lists, l); at >= 0 {
+		o.lists = slices.Delete(o.lists, at, at+1)
+	}
+	delete(o.changed, l)
+	for _, it := range l.items {
+		o.retire(it)
+	}
+	l.items = nil
+}
+
+// move gives a list another place, and so other slots.
+func (o *order) move(l *list, to place) {
+	if l.place == to {
+		return
+	}
+	if at := slices.Index(o.lists, l); at >= 0 {
+		o.lists = slices.Delete(o.lists, at, at+1)
+	}
+	for _, it := range l.items {
+		o.unplace(it)
+	}
+	l.place = to
+	o.insert(l)
+}
+
+// retire gives up an item. Its slot stays taken until no mask has it.
+func (o *order) retire(it *item) {
+	if it.slot != 0 && !it.filled { // nobody has seen it
+		o.release(it.slot)
+		it.slot = 0
+	}
+	o.retired = append(o.retired, retired{*o.epoch, it})
+}
+
+// unplace makes an item need another slot; a copy of it keeps the one that it has.
+func (o *order) unplace(it *item) {
+	switch {
+	case it.slot == 0:
+		return
+	case it.filled:
+		old := *it
+		o.onMove(&old)
+		o.retire(&old)
+	default:
+		o.release(it.slot)
+	}
+	it.slot, it.filled = 0, false
+	o.changed[it.list] = struct{}{}
+}
+
+// settle gives slots to all items that need one. With an error some still have none, and their lists are not whole.
+func (o *order) settle() (err error) {
+	if len(o.changed) == 0 {
+		return nil
+	}
+	const tries = 8 // a Pass that moves rarely makes another move
+	for range tries {
+		if err = o.arrange(); err != nil || !o.redirect() {
+			break
+		}
+	}
+	for l := range o.changed {
+		l.slots, l.whole = nil, true
+		for _, it := range l.items {
+			if it.slot == 0 {
+				l.whole = false
+				break
+			}
+			l.slots.add(it.slot)
+		}
+		if l.whole {
+			continue
+		}
+		if err == nil {
+			err = &ErrFull{What: "slots", Size: int(o.total)}
+		}
+	}
+	return err
+}
+
+// arrange finds slots for the items without.
+func (o *order) arrange() (err error) {
+	sequence := make([]*item, 0, o.items)
+	for _, l := range o.lists {
+		sequence = append(sequence, l.items...)
+	}
+	o.items = len(sequence)
+	for i := 0; i < len(sequence); {
+		if sequence[i].slot != 0 {
+			i++
+			continue
+		}
+		j := i + 1
+		for j < len(sequence) && sequence[j].slot == 0 {
+			j++
+		}
+		w := window{order: o, sequence: sequence, first: i, end: j}
+		if e := w.open(); e != nil {
+			err, i = e, j
+			continue
+		}
+		w.assign()
+		i = w.end
+	}
+	return err
+}
+
+// window is the items from first up to end and the room between their neighbours.
+type window struct {
+	*order
+	sequence   []*item
+	first, end int
+	from, to   uint32 // the slots that they may have, without to
+	free       int
+}
+
+// open widens the window until its items have room. Those that have a slot in it will get another one.
+func (w *window) open() error {
+	w.measure()
+	for step := 1; w.free < w.end-w.first; step *= 2 {
+		if w.first == 0 && w.end == len(w.sequence) {
+			return &ErrFull{What: "slots", Size: int(w.total)}
+		}
+		w.first = max(w.first-step, 0)
+		w.end = min(w.end+step, len(w.sequence))
+		for w.first > 0 && w.sequence[w.first-1].slot == 0 {
+			w.first--
+		}
+		for w.end < len(w.sequence) && w.sequence[w.end].slot == 0 {
+			w.end++
+		}
+		w.measure()
+	}
+	for _, it := range w.sequence[w.first:w.end] {
+		w.unplace(it)
+	}
+	return nil
+}
+
+func (w *window) measure() {
+	w.from, w.to = 0, w.total
+	if w.first > 0 {
+		w.from = w.sequence[w.first-1].slot + 1
+	}
+	if w.end < len(w.sequence) {
+		w.to = w.sequence[w.end].slot
+	}
+	w.free = int(w.to) - int(w.from)
+	for at := w.from; at < w.to; {
+		stop := min(w.to, (at/64+1)*64)
+		mask := ^uint64(0) << (at % 64)
+		if stop%64 != 0 {
+			mask &= 1<<(stop%64) - 1
+		}
+		w.free -= bits.OnesCount64(w.taken[at/64] & mask)
+		at = stop
+	}
+}
+
+// run is the length of the longest stretch of a list without a gap: then a change copies at most about as many.
+const run = 64
+
+// assign spreads the items: runs without gaps, and between them gaps in proportion, so that successors fit there.
+func (w *window) assign() {
+	items := w.sequence[w.first:w.end]
+	runs := cutRuns(items)
+	weight := 0
+	for _, r := range runs {
+		weight += r + 1
+	}
+	lead := 0
+	if w.first > 0 && (items[0].list != w.sequence[w.first-1].list || w.inside()) {
+		lead = runs[0] + 1
+	}
+	weight += lead
+	spare, passed, skipped := w.free-len(items), lead, 0
+	slot := w.from
+	for _, r := range runs {
+		for ; skipped < spare*passed/weight; skipped++ {
+			slot = w.nextFree(slot) + 1
+		}
+		for range r {
+			slot = w.nextFree(slot)
+			items[0].slot = slot
+			w.take(slot)
+			w.changed[items[0].list] = struct{}{}
+			items = items[1:]
+			slot++
+		}
+		passed += r + 1
+	}
+}
+
+// inside says whether the window begins and ends within one list.
+func (w *window) inside() bool {
+	return w.first > 0 && w.end < len(w.sequence) && w.sequence[w.first-1].list == w.sequence[w.end].list
+}
+
+func cutRuns(items []*item) (runs []int) {
+	n := 0
+	for i, it := range items {
+		if n++; n == run || i+1 == len(items) || items[i+1].list != it.list {
+			runs = append(runs, n)
+			n = 0
+		}
+	}
+	return runs
+}
+
+// nextFree is the first free slot that is not below another.
+func (o *order) nextFree(slot uint32) uint32 {
+	for at := slot / 64; ; at++ {
+		free := ^o.taken[at]
+		if at == slot/64 {
+			free &= ^uint64(0) << (slot % 64)
+		}
+		if free != 0 {
+			return at*64 + uint32(bits.TrailingZeros64(free))
+		}
+	}
+}
+
+// redirect sends each Pass behind the end of its tier: in the middle of the gap before what follows, so that both may
+// grow. It reports whether a Pass that stands already has to be copied because its tier has outgrown it.
+func (o *order) redirect() (moved bool) {
+	following := o.total - 1
+	for end := len(o.lists); end > 0; {
+		first := end - 1
+		for first > 0 && o.lists[first-1].place.sameTier(o.lists[end-1].place) {
+			first--
+		}
+		tier := o.lists[first:end]
+		low, high := bounds(tier)
+		for _, l := range tier {
+			if l.passes > 0 && o.redirectList(l, high, following) {
+				moved = true
+			}
+		}
+		if low != 0 {
+			following = low
+		}
+		end = first
+	}
+	return moved
+}
+
+// bounds are the first and the last slot of some lists; 0 if they have none.
+func bounds(lists []*list) (low, high uint32) {
+	for _, l := range lists {
+		for _, it := range l.items {
+			if low == 0 {
+				low = it.slot
+			}
+			high = max(high, it.slot)
+		}
+	}
+	return low, high
+}
+
+func (o *order) redirectList(l *list, high, following uint32) (moved bool) {
+	for _, it := range l.items {
+		switch {
+		case it.action != bpf.ActionPass || it.slot == 0:
+		case !it.filled:
+			it.next = high + 1 + (following-high-1)/2
+		case it.next <= high || it.next > following:
+			o.unplace(it)
+			moved = true
+		}
+	}
+	return moved
+}

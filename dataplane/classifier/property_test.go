@@ -1,0 +1,162 @@
+package classifier
+
+import (
+	"flag"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
+)
+
+var (
+	seedFlag = flag.Uint64("seed", 0, "seed of the random states; 0: another one each time")
+	rounds   = flag.Int("rounds", 1, "multiplies the random states")
+)
+
+// random returns a source for a subtest, and says how to repeat it.
+func random(t *testing.T, i int) *rand.Rand {
+	t.Helper()
+	seed := *seedFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	seed += uint64(i)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("repeat with -seed %d -run '%s'", seed, t.Name())
+		}
+	})
+	return rand.New(rand.NewPCG(seed, 1))
+}
+
+func TestLookupAgreesWithJudgeOnRandomStates(t *testing.T) {
+	t.Parallel()
+	closed, judged := 0, 0
+	for i := range 300 * *rounds {
+		r := random(t, i)
+		n := newNode(t, small)
+		n.become(t, classifiertest.RandomState(r, classifiertest.Options{}))
+		closed += n.check(t, r, 60)
+		judged += 60 * len(n.state.Endpoints) * bpf.Stages
+	}
+	t.Logf("%d verdicts, %d endpoints closed because of too many continuations", judged, closed)
+}
+
+func TestLookupAgreesWithJudgeThroughRandomHistories(t *testing.T) {
+	t.Parallel()
+	for i := range 60 * *rounds {
+		r := random(t, i)
+		n := newNode(t, small)
+		o := classifiertest.Options{}
+		n.become(t, classifiertest.RandomState(r, o))
+		for range 20 {
+			step(t, r, n, classifiertest.Change(r, n.state, o))
+			if t.Failed() {
+				return
+			}
+		}
+	}
+}
+
+// held is a packet in the middle of the program: it has its mask and its vectors.
+type held struct {
+	id     calc.EndpointID
+	stage  int
+	packet calc.Packet
+	masks  Masks
+	dims   dims
+	state  *calc.State
+}
+
+// step makes one change and judges packets at every moment of it.
+func step(t *testing.T, r *rand.Rand, n *node, next *calc.State) {
+	t.Helper()
+	from := n.state
+	var inside []held
+	for id := range from.Endpoints {
+		for range 4 {
+			p := classifiertest.RandomPacket(r, from)
+			inside = append(inside, held{id, r.IntN(bpf.Stages), p, n.entries[id], n.view().classify(p), from})
+		}
+	}
+	n.hook = func() { between(t, r, n, from, next) }
+	commit, err := n.Apply(classifiertest.Diff(from, next))
+	if err != nil {
+		t.Fatal(err)
+	}
+	between(t, r, n, from, next)
+	for id, m := range commit.Endpoints {
+		n.entries[id] = m
+		between(t, r, n, from, next)
+	}
+	n.flip(commit)
+	epoch := n.Sweep()
+	for _, h := range inside {
+		got := func(mask uint32) Result { return n.view().follow(mask, h.dims) }
+		if err := n.compare(h.masks, got, h.state, h.id, h.stage, h.packet); err != nil {
+			t.Fatalf("in the middle of the program: %v stage %d %+v: %v", h.id, h.stage, h.packet, err)
+		}
+	}
+	n.hook = func() { between(t, r, n, next, next) }
+	n.state = next
+	n.check(t, r, 10)
+	if r.IntN(3) > 0 {
+		if err := n.Reuse(epoch); err != nil {
+			t.Fatal(err)
+		}
+		n.check(t, r, 10)
+	}
+}
+
+// between checks that packets get the verdict of the old or the new policy, with each address as a member of its old
+// or its new sets.
+func between(t *testing.T, r *rand.Rand, n *node, from, to *calc.State) {
+	t.Helper()
+	for id, m := range n.entries {
+		p := classifiertest.RandomPacket(r, from)
+		if r.IntN(2) == 0 {
+			p = classifiertest.RandomPacket(r, to)
+		}
+		for stage := range bpf.Stages {
+			var err error
+			for _, s := range possible(from, to, id, p) {
+				got := func(mask uint32) Result { return n.view().Verdict(mask, p) }
+				if err = n.compare(m, got, s, id, stage, p); err == nil {
+					break
+				}
+			}
+			if err != nil {
+				t.Fatalf("between: %v stage %d %+v: %v", id, stage, p, err)
+			}
+		}
+	}
+}
+
+// possible states that a packet may see in the middle of a change.
+func possible(from, to *calc.State, id calc.EndpointID, p calc.Packet) (out []*calc.State) {
+	for i := range 8 {
+		s := *to
+		if i&1 == 0 {
+			s = *from
+		}
+		if _, known := s.Endpoints[id]; !known {
+			continue
+		}
+		source, dest := to.Sets, to.Sets
+		if i&2 == 0 {
+			source = from.Sets
+		}
+		if i&4 == 0 {
+			dest = from.Sets
+		}
+		if p.Source == p.Destination && i&2 != i&4/2 {
+			continue
+		}
+		s.Sets = membersOf(source, dest, p)
+		out = append(out, &s)
+	}
+	return out
+}

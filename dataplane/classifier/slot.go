@@ -1,0 +1,140 @@
+package classifier
+
+import (
+	"sync/atomic"
+
+	"github.com/margay-project/margay/bpf"
+)
+
+// fillSlots writes the rules that have just got a slot. No mask has them yet.
+func (c *Classifier) fillSlots() {
+	for l := range c.order.changed {
+		for _, it := range l.items {
+			if it.slot != 0 && !it.filled {
+				c.fillSlot(it)
+			}
+		}
+		if l.whole {
+			delete(c.order.changed, l)
+			for s := range l.specs {
+				c.stale[s] = struct{}{}
+			}
+		}
+	}
+}
+
+func (c *Classifier) fillSlot(it *item) {
+	c.mem.Slots[it.slot] = bpf.Slot{Rule: it.hash, Next: it.next, Action: it.action}
+	for dim, cond := range it.conds {
+		if cond == nil || len(cond.in) == 0 {
+			c.setWild(it.slot, dim)
+		}
+		if cond != nil {
+			s := c.side(dim)
+			s.classes.addSlot(cond, s.at, it.slot)
+		}
+	}
+	it.filled = true
+}
+
+func (c *Classifier) wild(slot uint32, dim int) (word, summary *uint64, at uint32) {
+	w := &c.mem.Wild[slot/uint32(bpf.BlockSlots)]
+	at = slot / 64 % uint32(bpf.BlockWords)
+	return &w.Words[at][dim], &w.Summary[dim], at
+}
+
+func (c *Classifier) setWild(slot uint32, dim int) {
+	word, summary, at := c.wild(slot, dim)
+	atomic.StoreUint64(word, *word|1<<(slot%64))
+	if *summary&(1<<at) == 0 {
+		atomic.StoreUint64(summary, *summary|1<<at)
+	}
+}
+
+func (c *Classifier) clearWild(slot uint32, dim int) {
+	word, summary, at := c.wild(slot, dim)
+	atomic.StoreUint64(word, *word&^(1<<(slot%64)))
+	if *word == 0 {
+		atomic.StoreUint64(summary, *summary&^(1<<at))
+	}
+}
+
+// reuseSlots frees the slots of retired rules that no mask has any more, and what only these rules needed.
+func (c *Classifier) reuseSlots(epoch uint64) {
+	type use struct {
+		cond *condition
+		dim  int
+	}
+	gone := map[use]*slotSet{}
+	masked := map[uint32][]uint64{} // by block: slots that some mask has
+	keep := c.order.retired[:0]
+	for _, r := range c.order.retired {
+		it := r.item
+		if r.epoch > epoch || it.slot != 0 && c.inMask(masked, it.slot) {
+			keep = append(keep, r)
+			continue
+		}
+		for dim, cond := range it.conds {
+			if it.slot == 0 {
+				continue
+			}
+			c.clearWild(it.slot, dim)
+			if cond != nil {
+				u := use{cond, dim}
+				if gone[u] == nil {
+					gone[u] = &slotSet{}
+				}
+				gone[u].add(it.slot)
+			}
+		}
+		c.freed = append(c.freed, it)
+	}
+	clear(c.order.retired[len(keep):])
+	c.order.retired = keep
+	for u, slots := range gone {
+		s := c.side(u.dim)
+		s.classes.removeSlots(u.cond, s.at, *slots, c.epoch)
+	}
+	for _, it := range c.freed {
+		c.forget(it)
+	}
+	c.freed = c.freed[:0]
+}
+
+func (c *Classifier) inMask(masked map[uint32][]uint64, slot uint32) bool {
+	block := slot / uint32(bpf.BlockSlots)
+	words, known := masked[block]
+	if !known {
+		words = c.masks.union(block)
+		masked[block] = words
+	}
+	return words[slot/64%uint32(bpf.BlockWords)]&(1<<(slot%64)) != 0
+}
+
+// forget gives back an item's slot, name and conditions.
+func (c *Classifier) forget(it *item) {
+	if it.slot != 0 {
+		c.mem.Slots[it.slot] = bpf.Slot{}
+		c.order.release(it.slot)
+	}
+	if n := c.names[it.hash]; n != nil {
+		if n.items--; n.items == 0 {
+			delete(c.names, it.hash)
+		}
+	}
+	for dim, cond := range it.conds {
+		if cond == nil {
+			continue
+		}
+		for _, a := range c.side(dim).classes.releaseCondition(cond) {
+			switch dim {
+			case bpf.DimService:
+				c.services.retire(a)
+			case bpf.DimSourcePort:
+				c.sourcePorts.retire(a)
+			default:
+				c.addresses.retire(a)
+			}
+		}
+	}
+}

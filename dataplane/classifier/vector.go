@@ -1,0 +1,156 @@
+package classifier
+
+import (
+	"sync/atomic"
+
+	"github.com/margay-project/margay/bpf"
+)
+
+// vectors hands out vectors and the chunks behind them, and changes their bits.
+//
+// What is given back is reused only after a grace period; until then the program may still read it.
+type vectors struct {
+	mem     *Memory
+	numbers numbers
+	chunks  numbers
+	waste   []wasted // chunks given back, in the order of their epochs
+}
+
+type wasted struct {
+	epoch uint64
+	chunk uint32
+}
+
+// half says which of a class's two sets of bits.
+type half uint8
+
+const (
+	pos half = iota
+	veto
+)
+
+func newVectors(mem *Memory) vectors {
+	return vectors{
+		mem:     mem,
+		numbers: newNumbers("vectors", len(mem.Vectors)/mem.Blocks),
+		chunks:  newNumbers("chunks", len(mem.Chunks)),
+	}
+}
+
+// entries are a vector's blocks.
+func (vs *vectors) entries(v uint32) []bpf.Vector {
+	return vs.mem.Vectors[int(v)*vs.mem.Blocks:][:vs.mem.Blocks]
+}
+
+// take returns an empty vector that nobody refers to.
+func (vs *vectors) take() (uint32, error) {
+	v, err := vs.numbers.take()
+	if err == nil {
+		clear(vs.entries(v))
+	}
+	return v, err
+}
+
+// or sets bits. After an error it may be repeated.
+func (vs *vectors) or(v uint32, h half, set slotSet) error {
+	entries := vs.entries(v)
+	for len(set) > 0 {
+		block := set[0].at / uint32(bpf.BlockWords)
+		n := 1
+		for n < len(set) && set[n].at/uint32(bpf.BlockWords) == block {
+			n++
+		}
+		if err := vs.orBlock(&entries[block], h, set[:n]); err != nil {
+			return err
+		}
+		set = set[n:]
+	}
+	return nil
+}
+
+// orBlock sets the words before the summary that leads to them.
+func (vs *vectors) orBlock(e *bpf.Vector, h half, set slotSet) error {
+	if e.Chunk == 0 {
+		return vs.newBlock(e, h, set)
+	}
+	chunk := &vs.mem.Chunks[e.Chunk]
+	summary := e.Summary
+	for _, w := range set {
+		at := w.at % uint32(bpf.BlockWords)
+		if h == veto {
+			atomic.StoreUint64(&chunk.Words[at].Veto, chunk.Words[at].Veto|w.bits)
+			continue
+		}
+		atomic.StoreUint64(&chunk.Words[at].Pos, chunk.Words[at].Pos|w.bits)
+		summary |= 1 << at
+	}
+	if summary != e.Summary {
+		atomic.StoreUint64(&e.Summary, summary)
+	}
+	return nil
+}
+
+// newBlock fills a chunk while nobody can see it.
+func (vs *vectors) newBlock(e *bpf.Vector, h half, set slotSet) error {
+	number, err := vs.chunks.take()
+	if err != nil {
+		return err
+	}
+	chunk := &vs.mem.Chunks[number]
+	clear(chunk.Words[:])
+	var summary uint64
+	for _, w := range set {
+		at := w.at % uint32(bpf.BlockWords)
+		if h == veto {
+			chunk.Words[at].Veto = w.bits
+			continue
+		}
+		chunk.Words[at].Pos = w.bits
+		summary |= 1 << at
+	}
+	atomic.StoreUint32(&e.Chunk, number)
+	atomic.StoreUint64(&e.Summary, summary)
+	return nil
+}
+
+// andNot clears bits of slots that no mask has. A chunk that becomes empty is given back.
+func (vs *vectors) andNot(v uint32, h half, set slotSet, epoch uint64) {
+	entries := vs.entries(v)
+	for _, w := range set {
+		e := &entries[w.at/uint32(bpf.BlockWords)]
+		if e.Chunk == 0 {
+			continue
+		}
+		at := w.at % uint32(bpf.BlockWords)
+		words := &vs.mem.Chunks[e.Chunk].Words
+		if h == veto {
+			atomic.StoreUint64(&words[at].Veto, words[at].Veto&^w.bits)
+		} else if atomic.StoreUint64(&words[at].Pos, words[at].Pos&^w.bits); words[at].Pos == 0 {
+			atomic.StoreUint64(&e.Summary, e.Summary&^(1<<at))
+		}
+		if e.Summary == 0 && *words == (bpf.Chunk{}).Words {
+			vs.waste = append(vs.waste, wasted{epoch, e.Chunk})
+			atomic.StoreUint32(&e.Chunk, 0)
+		}
+	}
+}
+
+// free gives back a vector of a class, and its chunks, that no running program can still hold.
+func (vs *vectors) free(v uint32) {
+	for _, e := range vs.entries(v) {
+		if e.Chunk != 0 {
+			vs.chunks.release(e.Chunk)
+		}
+	}
+	vs.numbers.release(v)
+}
+
+// reuse frees the chunks given back up to an epoch.
+func (vs *vectors) reuse(epoch uint64) {
+	n := 0
+	for n < len(vs.waste) && vs.waste[n].epoch <= epoch {
+		vs.chunks.release(vs.waste[n].chunk)
+		n++
+	}
+	vs.waste = vs.waste[n:]
+}
