@@ -304,7 +304,7 @@ func inList(path string) bool {
 
 // prepare is a copy of an object as it may be stored: with defaults, and valid.
 func prepare(o api.Object) (api.Object, error) {
-	o = shallow(o)
+	o = deep(o)
 	kind, ok := api.KindOf(o.Type().Kind)
 	if !ok {
 		return nil, fmt.Errorf("kind %q is unknown", o.Type().Kind)

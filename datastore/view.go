@@ -228,7 +228,7 @@ func (v *view) note(key api.Key, problem string) {
 func read(key api.Key, entry Entry) (api.Object, string) {
 	o, err := decode(key, entry)
 	if err == nil {
-		completed := shallow(o)
+		completed := deep(o)
 		api.Default(completed)
 		err = api.Validate(completed)
 	}
