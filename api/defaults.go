@@ -1,7 +1,5 @@
 package api
 
-import "strings"
-
 // The tiers that are always there.
 const (
 	DefaultTier      = "default"
@@ -138,11 +136,4 @@ func (f *FelixConfiguration) setDefaults() {
 	fill(&s.FloatingIPs, "Disabled")
 	fill(&s.NFTablesMode, "Auto")
 	fill(&s.NFTablesFlowTableOffload, "Disabled")
-	for _, ports := range []*[]ProtoPort{s.FailsafeInboundHostPorts, s.FailsafeOutboundHostPorts} {
-		if ports != nil {
-			for i := range *ports {
-				(*ports)[i].Protocol = strings.ToLower((*ports)[i].Protocol)
-			}
-		}
-	}
 }

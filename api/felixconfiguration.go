@@ -203,7 +203,7 @@ type FelixConfigurationSpec struct {
 
 // ProtoPort is a failsafe port; Net, if given, limits it to remote addresses within.
 type ProtoPort struct {
-	Protocol string `json:"protocol"` // tcp or udp
+	Protocol string `json:"protocol"` // tcp or udp, in any case
 	Port     uint16 `json:"port"`
 	Net      string `json:"net,omitempty"`
 }

@@ -72,7 +72,7 @@ func TestDefaultsAreStableAndFillWhatIsStored(t *testing.T) {
 			NodeSelector: "all()", IPIPMode: "Never", VXLANMode: "Never", AllowedUses: []string{"Workload", "Tunnel"}, AssignmentMode: &automatic}}},
 		{&BGPConfiguration{}, &BGPConfiguration{Spec: BGPConfigurationSpec{LogSeverityScreen: "Info", ServiceLoadBalancerAggregation: "Enabled"}}},
 		{&FelixConfiguration{Spec: FelixConfigurationSpec{FailsafeInboundHostPorts: &[]ProtoPort{{Protocol: "TCP", Port: 22}}}},
-			&FelixConfiguration{Spec: FelixConfigurationSpec{FailsafeInboundHostPorts: &[]ProtoPort{{Protocol: "tcp", Port: 22}},
+			&FelixConfiguration{Spec: FelixConfigurationSpec{FailsafeInboundHostPorts: &[]ProtoPort{{Protocol: "TCP", Port: 22}},
 				BPFConnectTimeLoadBalancing: "TCP", BPFHostNetworkedNATWithoutCTLB: "Enabled", FloatingIPs: "Disabled",
 				NFTablesMode: "Auto", NFTablesFlowTableOffload: "Disabled"}}},
 		{&WorkloadEndpoint{Spec: WorkloadEndpointSpec{Node: "n1", Orchestrator: "vmm", Workload: "vm-1", Endpoint: "eth0"}},

@@ -1,0 +1,84 @@
+package api
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What Decode, Default and Encode make of manifests is what the other implementation stored for them, but for what only the
+// store adds.
+func TestManifestsBecomeWhatIsStored(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("testdata/manifests.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored := storedByKey(t)
+	for _, o := range objects {
+		Default(o)
+		if err := Validate(o); err != nil {
+			t.Errorf("%s: %v", KeyOf(o), err)
+		}
+		value, err := Encode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, ok := stored[KeyOf(o)]
+		if !ok {
+			t.Errorf("%s was not stored", KeyOf(o))
+			continue
+		}
+		metadata := want["metadata"].(map[string]any)
+		delete(metadata, "uid")
+		delete(metadata, "creationTimestamp")
+		if a, ok := metadata["annotations"].(map[string]any); ok { // the datastore keeps the name of a policy there
+			if delete(a, "projectcalico.org/metadata"); len(a) == 0 {
+				delete(metadata, "annotations")
+			}
+		}
+		if diff := cmp.Diff(want, asMap(t, value)); diff != "" {
+			t.Errorf("%s:\n%s", KeyOf(o), diff)
+		}
+	}
+	if len(objects) < 12 {
+		t.Errorf("only %d objects", len(objects))
+	}
+}
+
+func storedByKey(t *testing.T) map[Key]map[string]any {
+	t.Helper()
+	text, err := os.ReadFile("testdata/stored.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var entries []struct {
+		Key   string
+		Value json.RawMessage
+	}
+	if err := json.Unmarshal(text, &entries); err != nil {
+		t.Fatal(err)
+	}
+	stored := map[Key]map[string]any{}
+	for _, e := range entries {
+		if !strings.Contains(e.Key, "/resources/v3/") {
+			continue
+		}
+		var head struct {
+			Kind     string
+			Metadata Metadata
+		}
+		if err := json.Unmarshal(e.Value, &head); err != nil {
+			t.Fatal(err)
+		}
+		stored[Key{head.Kind, head.Metadata.Namespace, head.Metadata.Name}] = asMap(t, e.Value)
+	}
+	return stored
+}
