@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -144,5 +145,137 @@ func probePacket() Packet {
 	return Packet{
 		Src: Address(netip.MustParseAddr(benchFrom)), Dst: Address(netip.MustParseAddr(benchTo)),
 		Sport: hostOrder(31234), Dport: hostOrder(5678), Proto: 6, Segments: 1, Length: 54,
+	}
+}
+
+// rotator runs a program on packets of one connection after the other.
+type rotator struct {
+	*rig
+	packet []byte
+	turn   *programRotation
+}
+
+// newRotator counts up the source address of a packet, from 12.0.0.0.
+func newRotator(b *testing.B, r *rig, packet []byte, offset, count uint32) *rotator {
+	b.Helper()
+	turns, mp, err := mapArray[programRotation](r.objects.Rotations, "rotations")
+	must(b, err)
+	b.Cleanup(func() { must(b, mp.close()) })
+	turns[0] = programRotation{Offset: offset, First: 12 << 24, Count: count}
+	return &rotator{r, packet, &turns[0]}
+}
+
+// mean is the mean time of a run over n connections, from the first.
+func (r *rotator) mean(b *testing.B, n int) time.Duration {
+	b.Helper()
+	r.turn.Next = 0
+	_, d, err := r.objects.Rotate.Benchmark(r.packet, n, nil)
+	must(b, err)
+	return d
+}
+
+func (r *rotator) hand(b *testing.B, on bool) {
+	b.Helper()
+	if on {
+		must(b, r.objects.Rotated.Put(uint32(0), r.objects.Ingress))
+	} else if err := r.objects.Rotated.Delete(uint32(0)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		b.Fatal(err)
+	}
+}
+
+const (
+	ipv4Source = 14 + 12
+	ipv4Dest   = 14 + 16
+)
+
+// openHost makes the loopback interface one of the host that has the given mask for all that comes in.
+func openHost(r *rig, mask uint32) {
+	r.iface(Iface{Endpoint: 3, Ifindex: 1, Mask: [Stages]uint32{StageNormalIn: mask, StageForwardIn: mask}})
+}
+
+func BenchmarkEstablished(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		n    int
+	}{{"1kFlows", 1000}, {"1MFlows", 1_000_000}} {
+		b.Run(c.name, func(b *testing.B) {
+			r := newRigOf(b, benchSizes(), SharedSizes{Flows: uint32(c.n) * 5 / 4, NewFlows: uint32(c.n) * 5 / 4})
+			openHost(r, policyOf(r, "nets", 100))
+			question := newRotator(b, r, udp("12.0.0.0", benchTo, 31234, 5678), ipv4Source, uint32(c.n))
+			answer := newRotator(b, r, udp(benchTo, "12.0.0.0", 5678, 31234), ipv4Dest, uint32(c.n))
+			prove(b, question, answer, c.n)
+			caches := newThrash()
+			for range b.N {
+				nothing := warm(b, r.objects.Noop, question.packet, warmRepeat)
+				report(b, b.Name(), "hot", c.n, warm(b, r.objects.Ingress, question.packet, warmRepeat)-nothing)
+				nothing = cold(b, r.objects.Noop, question.packet, caches)
+				report(b, b.Name(), "cold", c.n, cold(b, r.objects.Ingress, question.packet, caches)-nothing)
+				report(b, b.Name(), "round-robin", c.n, roundRobin(b, question, max(c.n, 300_000)))
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// prove opens n connections, has each answered, and lets each opener speak again.
+func prove(b *testing.B, question, answer *rotator, n int) {
+	b.Helper()
+	question.hand(b, true)
+	for _, r := range []*rotator{question, answer, question} {
+		*question.turn = programRotation{Offset: ipv4Source, First: 12 << 24, Count: uint32(n)}
+		if r == answer {
+			question.turn.Offset = ipv4Dest
+		}
+		r.mean(b, n)
+	}
+	proven := 0
+	must(b, question.shared.Connections(func(c Connection) bool {
+		if c.Proven {
+			proven++
+		}
+		return true
+	}))
+	if proven != n {
+		b.Fatalf("%d of %d connections are proven", proven, n)
+	}
+}
+
+// roundRobin is the least mean time of several rounds over all connections, net of the change of the packet.
+func roundRobin(b *testing.B, r *rotator, n int) time.Duration {
+	b.Helper()
+	best, nothing := time.Hour, time.Hour
+	for range 5 {
+		r.hand(b, true)
+		best = min(best, r.mean(b, n))
+		r.hand(b, false)
+		nothing = min(nothing, r.mean(b, n))
+	}
+	r.hand(b, true)
+	return best - nothing
+}
+
+func BenchmarkNewFlow(b *testing.B) {
+	for _, n := range []int{1, 1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			const flows = 2000
+			r := newRigOf(b, benchSizes(), SharedSizes{Flows: 1024, NewFlows: 65536})
+			openHost(r, policyOf(r, "nets", n))
+			opener := newRotator(b, r, tcp("12.0.0.0", benchTo, 31234, 5678, "S", 1, 0), ipv4Source, flows)
+			for range b.N {
+				best, nothing := time.Hour, time.Hour
+				for range 15 {
+					opener.hand(b, true)
+					best = min(best, opener.mean(b, flows))
+					if got := len(r.connections()); got != flows {
+						b.Fatalf("%d connections, want %d", got, flows)
+					}
+					r.forgetAll()
+					opener.hand(b, false)
+					nothing = min(nothing, opener.mean(b, flows))
+				}
+				report(b, b.Name(), "warm", n, best-nothing)
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }

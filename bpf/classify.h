@@ -113,8 +113,8 @@ static __always_inline struct chunk *chunk_at(__u32 index)
 	return bpf_map_lookup_elem(&chunks, &index);
 }
 
-/* First slot of one block, at or after `from`, that applies and matches. */
-static __always_inline __u32 first_in_block(const struct classes *c, __u32 mask, __u32 block, __u32 from)
+/* First slot of one block, at or after `from`, that applies and matches. A function of its own for the verifier. */
+__noinline __u32 first_in_block(struct classes *c, __u32 mask, __u32 block, __u32 from)
 {
 	struct vector *applies, *source, *dest, *service, *port = NULL;
 	struct chunk *in_applies, *in_source, *in_dest, *in_service, *in_port = NULL;
@@ -123,7 +123,7 @@ static __always_inline __u32 first_in_block(const struct classes *c, __u32 mask,
 	int i;
 
 	applies = vector_at(mask, block);
-	if (!applies)
+	if (!applies || !c)
 		return NO_SLOT;
 	words = applies->summary;
 	if (from >= (block + 1) * BLOCK_SLOTS)
@@ -184,11 +184,15 @@ static __always_inline __u32 first_in_block(const struct classes *c, __u32 mask,
 /* First slot at or after `from` that applies and matches. */
 __noinline __u32 first_slot(struct classes *c, __u32 mask, __u32 from)
 {
+	struct vector *applies;
 	__u32 block, slot;
 
 	if (!c)
 		return NO_SLOT;
 	for (block = from / BLOCK_SLOTS; block < MAX_BLOCKS && block < blocks; block++) {
+		applies = vector_at(mask, block);
+		if (!applies || !applies->summary)
+			continue;
 		slot = first_in_block(c, mask, block, from);
 		if (slot != NO_SLOT)
 			return slot;

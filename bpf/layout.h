@@ -376,4 +376,12 @@ struct probe {
 	__u32 unused;
 };
 
+/* Where `rotate` writes a number that counts up, network order, so that each run sees another connection. */
+struct rotation {
+	__u32 offset;
+	__u32 first;
+	__u32 count;
+	__u32 next;
+};
+
 #define MAX_CONTINUATIONS 8

@@ -378,4 +378,21 @@ int classify_only(struct __sk_buff *skb)
 	return result;
 }
 
+/* Makes the packet that of another connection and hands it to the program in `rotated`, if there is one. */
+SEC("tcx/ingress")
+int rotate(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct rotation *r = bpf_map_lookup_elem(&rotations, &zero);
+	__be32 number;
+
+	if (!r)
+		return -1;
+	number = bpf_htonl(r->first + r->next);
+	r->next = r->next + 1 >= r->count ? 0 : r->next + 1;
+	bpf_skb_store_bytes(skb, r->offset, &number, sizeof(number), 0);
+	bpf_tail_call(skb, &rotated, 0);
+	return TCX_NEXT;
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

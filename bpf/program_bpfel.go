@@ -317,6 +317,14 @@ const (
 	programReasonREASONS                     programReason = 35
 )
 
+type programRotation struct {
+	_      structs.HostLayout
+	Offset uint32
+	First  uint32
+	Count  uint32
+	Next   uint32
+}
+
 type programScratch struct {
 	_         structs.HostLayout
 	Flow      programFlow
@@ -416,6 +424,8 @@ const (
 	programMapNets          = "nets"
 	programMapProbes        = "probes"
 	programMapReasons       = "reasons"
+	programMapRotated       = "rotated"
+	programMapRotations     = "rotations"
 	programMapRuleHits      = "rule_hits"
 	programMapScratches     = "scratches"
 	programMapServices      = "services"
@@ -428,6 +438,7 @@ const (
 	programProgEgress       = "egress"
 	programProgIngress      = "ingress"
 	programProgNoop         = "noop"
+	programProgRotate       = "rotate"
 	programProgSweep        = "sweep"
 	programVarBlocks        = "blocks"
 	programVarNames         = "names"
@@ -480,6 +491,7 @@ type programProgramSpecs struct {
 	Egress       *ebpf.ProgramSpec `ebpf:"egress"`
 	Ingress      *ebpf.ProgramSpec `ebpf:"ingress"`
 	Noop         *ebpf.ProgramSpec `ebpf:"noop"`
+	Rotate       *ebpf.ProgramSpec `ebpf:"rotate"`
 	Sweep        *ebpf.ProgramSpec `ebpf:"sweep"`
 }
 
@@ -503,6 +515,8 @@ type programMapSpecs struct {
 	Nets        *ebpf.MapSpec `ebpf:"nets"`
 	Probes      *ebpf.MapSpec `ebpf:"probes"`
 	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
+	Rotated     *ebpf.MapSpec `ebpf:"rotated"`
+	Rotations   *ebpf.MapSpec `ebpf:"rotations"`
 	RuleHits    *ebpf.MapSpec `ebpf:"rule_hits"`
 	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
 	Services    *ebpf.MapSpec `ebpf:"services"`
@@ -558,6 +572,8 @@ type programMaps struct {
 	Nets        *ebpf.Map `ebpf:"nets"`
 	Probes      *ebpf.Map `ebpf:"probes"`
 	Reasons     *ebpf.Map `ebpf:"reasons"`
+	Rotated     *ebpf.Map `ebpf:"rotated"`
+	Rotations   *ebpf.Map `ebpf:"rotations"`
 	RuleHits    *ebpf.Map `ebpf:"rule_hits"`
 	Scratches   *ebpf.Map `ebpf:"scratches"`
 	Services    *ebpf.Map `ebpf:"services"`
@@ -586,6 +602,8 @@ func (m *programMaps) Close() error {
 		m.Nets,
 		m.Probes,
 		m.Reasons,
+		m.Rotated,
+		m.Rotations,
 		m.RuleHits,
 		m.Scratches,
 		m.Services,
@@ -614,6 +632,7 @@ type programPrograms struct {
 	Egress       *ebpf.Program `ebpf:"egress"`
 	Ingress      *ebpf.Program `ebpf:"ingress"`
 	Noop         *ebpf.Program `ebpf:"noop"`
+	Rotate       *ebpf.Program `ebpf:"rotate"`
 	Sweep        *ebpf.Program `ebpf:"sweep"`
 }
 
@@ -623,6 +642,7 @@ func (p *programPrograms) Close() error {
 		p.Egress,
 		p.Ingress,
 		p.Noop,
+		p.Rotate,
 		p.Sweep,
 	)
 }

@@ -1,0 +1,159 @@
+package bpf
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestStateOutlivesTheAgent(t *testing.T) {
+	dir := pinDir(t)
+	first, err := OpenShared(dir, SharedSizes{Flows: 512, NewFlows: 128})
+	must(t, err)
+	first.Settings.Mark = 0x100
+	epoch := first.AdvanceEpoch()
+	must(t, first.CreateRule(4))
+	must(t, first.Close())
+	again, err := OpenShared(dir, SharedSizes{Flows: 9999, NewFlows: 9999})
+	must(t, err)
+	defer again.Close()
+	if again.Epoch() != epoch || again.Settings.Mark != 0x100 {
+		t.Errorf("epoch %d, mark %#x", again.Epoch(), again.Settings.Mark)
+	}
+	if hits, err := again.AllRuleHits(); err != nil || len(hits) != 1 {
+		t.Errorf("%v, %v", hits, err)
+	}
+	if s := again.FlowSizes(); s.Flows != 512 || s.NewFlows != 128 {
+		t.Errorf("a restart changed the sizes to %+v", s)
+	}
+	must(t, again.Unpin())
+	if names, err := filepath.Glob(dir + "/*_*"); err != nil || len(names) != 0 {
+		t.Errorf("left behind: %v, %v", names, err)
+	}
+}
+
+func TestSharedStateNeedsABPFFileSystem(t *testing.T) {
+	_, err := OpenShared(t.TempDir(), DefaultSharedSizes())
+	if err == nil || !strings.Contains(err.Error(), "mount one there") {
+		t.Error(err)
+	}
+}
+
+func TestGenerationsShareConnections(t *testing.T) {
+	r := outbound(t)
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	g, err := LoadTraced(r.shared, smallSizes())
+	must(t, err)
+	defer g.Close()
+	next := &router{rig: &rig{TB: t, Generation: g, shared: r.shared, nextVector: 1}, v1: r.v1}
+	next.workload(next.v1, 5, next.denyAll(), next.allowAll(), alice)
+	next.want(next.out(next.v1, udp(bob, alice, 53, 9)), PassFlow)
+	next.shared.AdvanceEpoch()
+	next.want(next.out(next.v1, udp(bob, alice, 53, 9)), PassPolicy)
+}
+
+func TestConnectionsMoveToALargerTable(t *testing.T) {
+	r := outbound(t)
+	reopen := func() {
+		t.Helper()
+		g, err := LoadTraced(r.shared, smallSizes())
+		must(t, err)
+		t.Cleanup(func() { must(t, g.Close()) })
+		next := &rig{TB: t, Generation: g, shared: r.shared, nextVector: 1}
+		next.workload(r.v1, 5, next.denyAll(), next.allowAll(), alice)
+		r.rig = next
+	}
+	old := r.rig
+	for port := range uint16(5) {
+		r.in(r.v1, udp(alice, bob, port, 53))
+		r.out(r.v1, udp(bob, alice, 53, port))
+		r.in(r.v1, udp(alice, bob, port, 53))
+	}
+	r.in(r.v1, udp(alice, bob, 77, 53))
+	must(t, r.shared.GrowFlows(SharedSizes{Flows: 2048, NewFlows: 2048}))
+	reopen()
+	// Old and new generations see the same connections until the last link has been swapped.
+	r.want(r.out(r.v1, udp(bob, alice, 53, 2)), PassFlow)
+	r.want(r.in(r.v1, udp(alice, bob, 88, 53)), PassPolicy)
+	old.want(old.out(r.v1, udp(bob, alice, 53, 2)), PassFlow)
+	old.want(old.out(r.v1, udp(bob, alice, 53, 88)), PassFlow)
+	r.shared.DrainFlows()
+	for _, port := range []uint16{0, 1, 2, 3, 4, 77, 88} {
+		r.want(r.out(r.v1, udp(bob, alice, 53, port)), PassFlow)
+	}
+	must(t, r.shared.DropOldFlows())
+	reopen()
+	for _, port := range []uint16{0, 1, 2, 3, 4, 77, 88} {
+		r.want(r.out(r.v1, udp(bob, alice, 53, port)), PassFlow)
+	}
+	if s := r.shared.FlowSizes(); s.Flows != 2048 || r.shared.Growing() {
+		t.Errorf("%+v, growing %v", s, r.shared.Growing())
+	}
+}
+
+func TestEventsTellVerdicts(t *testing.T) {
+	r := outbound(t)
+	events, err := r.shared.ReadEvents()
+	must(t, err)
+	r.shared.Settings.LogLevel = LogVerdicts
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	r.out(r.v1, udp(bob, alice, 54, 9))
+	r.workload(r.v1, 5, 0, r.mask(rule{id: 77, action: ActionLog}, rule{id: 78, action: ActionDeny}))
+	r.shared.Settings.LogLevel = LogRules
+	r.in(r.v1, udp(alice, bob, 10, 53))
+	events.SetDeadline(time.Now().Add(10 * time.Second))
+	for _, want := range []Event{
+		{Kind: EventAllow, Reason: PassPolicy, Rule: 1000, Hook: Ingress, Stage: StageNormalOut},
+		{Kind: EventDrop, Reason: DropPolicy, Rule: 1001, Hook: Egress, Stage: StageNormalIn},
+		{Kind: EventLog, Reason: PassPolicy, Rule: 77, Hook: Ingress, Stage: StageNormalOut},
+	} {
+		e, err := events.Next()
+		must(t, err)
+		if e.Kind != want.Kind || e.Reason != want.Reason || e.Rule != want.Rule || e.Hook != want.Hook ||
+			e.Stage != want.Stage || e.Ifindex != r.v1 || e.Endpoint != 5 || e.Proto != 17 {
+			t.Errorf("%+v, want %+v", e, want)
+		}
+	}
+	must(t, events.Close())
+	if _, err := events.Next(); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+}
+
+func TestSizesAreChecked(t *testing.T) {
+	dir := pinDir(t)
+	shared, err := OpenShared(dir, SharedSizes{Flows: 16, NewFlows: 16})
+	must(t, err)
+	defer shared.Close()
+	for _, blocks := range []uint32{0, MaxBlocks + 1} {
+		if _, err := LoadGeneration(shared, Sizes{Blocks: blocks}); err == nil {
+			t.Errorf("%d blocks were taken", blocks)
+		}
+	}
+	sizes := smallSizes()
+	sizes.Blocks, sizes.Hosts = MaxBlocks, 2
+	g, err := LoadGeneration(shared, sizes)
+	must(t, err)
+	defer g.Close()
+	if len(g.Slots) != MaxBlocks*BlockSlots || len(g.Vectors) != MaxBlocks*64 || len(g.Wild) != MaxBlocks {
+		t.Errorf("%d slots, %d vectors, %d wild", len(g.Slots), len(g.Vectors), len(g.Wild))
+	}
+	if len(g.Services) != int(Services) || len(g.SourcePorts) != int(SourcePorts) {
+		t.Errorf("%d services, %d source ports", len(g.Services), len(g.SourcePorts))
+	}
+	must(t, g.PutHost(addr("10.0.0.1"), 1, 2))
+	must(t, g.PutHost(addr("10.0.0.2"), 1, 2))
+	if err := g.PutHost(addr("10.0.0.3"), 1, 2); !IsFull(err) || !strings.Contains(err.Error(), "full at 2 entries") {
+		t.Error(err)
+	}
+	all, failed := g.Hosts.All()
+	n := 0
+	for range all {
+		n++
+	}
+	if n != 2 || failed() != nil {
+		t.Errorf("read %d back, %v", n, failed())
+	}
+}
