@@ -22,7 +22,7 @@ the rest is still written, and the exit code is 1. Warnings about accepted objec
 		Example: `  margayctl apply -f docs/examples/block-crypto-mining.yaml
   margayctl apply -f docs/examples/
   margayctl get gnp -o yaml | sed 's/order: 500/order: 600/' | margayctl apply -f -`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out, err := s.write(cmd.Context(), v, in, at, func(st store, o api.Object) error {
 				return s.apply(cmd.Context(), st, o)

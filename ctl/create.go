@@ -16,7 +16,7 @@ func newCreate(s *session) *cobra.Command {
 		Short: "Create objects from files; it is an error if they exist",
 		Example: `  margayctl create -f docs/examples/tier.yaml
   margayctl create -f docs/examples/ --skip-exists`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			out, err := s.write(cmd.Context(), v, in, at, func(st store, o api.Object) error {
 				err := create(cmd.Context(), st, o)

@@ -58,6 +58,7 @@ func (s *session) objectsToDelete(in input, at place, args []string) ([]api.Obje
 }
 
 func (s *session) delete(ctx context.Context, objects []api.Object, at place, skipMissing bool) error {
+	baseLast(objects)
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {
 		return err

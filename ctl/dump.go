@@ -54,13 +54,15 @@ func newFelix(s *session) *cobra.Command {
 	state.Use = "state [TABLE...]"
 	state.Long = "The same as margayctl dump.\n\n" + dumpHelp
 	state.Example = "  margayctl felix ebpf dump state rules"
-	return group("felix", "The agent of this node", group("ebpf", "What its programs do", group("dump", "Print their tables", state)))
+	felix := group("felix", "The agent of this node", group("ebpf", "What its programs do", group("dump", "Print their tables", state)))
+	felix.Hidden = true
+	return felix
 }
 
 // group is a command that only holds others.
 func group(name, short string, child *cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: name, Short: short, Hidden: true, Args: noSuchCommand,
+		Use: name, Short: short, Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(child)

@@ -52,16 +52,6 @@ operations (RFC 6902). The result is checked as strictly as a manifest.`,
 	return cmd
 }
 
-// exactly demands a number of arguments, and names them when they are not given.
-func exactly(n int, names string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == n {
-			return nil
-		}
-		return withHints(fmt.Errorf("want %s, got %d arguments", names, len(args)), "see "+cmd.CommandPath()+" --help")
-	}
-}
-
 // patcher turns the JSON of an object into that of the changed object.
 type patcher func(original []byte) ([]byte, error)
 

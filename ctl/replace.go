@@ -18,7 +18,7 @@ func newReplace(s *session) *cobra.Command {
 An object with metadata.resourceVersion is written only if nobody changed it since.`,
 		Example: `  margayctl get ippool vms-v4 -o yaml > pool.yaml
   margayctl replace -f pool.yaml`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var attempted []error
 			out, err := s.write(cmd.Context(), v, in, at, func(st store, o api.Object) error {

@@ -36,13 +36,12 @@ func newRoot(s *session) *cobra.Command {
 	root.SetOut(s.stdout)
 	root.SetErr(s.stderr)
 	root.SetFlagErrorFunc(flagError)
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
 	flags.StringVarP(&s.config, "config", "c", defaultConfig, "file that says where the datastore is")
 	flags.StringVarP(&s.logLevel, "log-level", "l", "panic", "panic, fatal, error, warn, info or debug")
-	flags.StringVar(&s.kubeContext, "context", "", "accepted for calicoctl's scripts; has no effect")
-	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false, "accepted for calicoctl's scripts; has no effect")
+	flags.StringVar(&s.kubeContext, "context", "", "accepted for scripts of calicoctl; there is no Kubernetes here")
+	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false, "accepted for scripts of calicoctl; versions are never a reason to refuse")
 	root.AddCommand(
 		newCreate(s), newApply(s), newReplace(s), newPatch(s), newLabel(s), newDelete(s), newGet(s), newValidate(s),
 		newStatus(s), newDump(s), newFelix(s),
@@ -77,6 +76,9 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 
 // flagError names the flag that may have been meant.
 func flagError(cmd *cobra.Command, err error) error {
+	if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
+		return noSuchCommand(cmd, words) // the flag belongs to a verb that does not exist
+	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if !f.Hidden {
@@ -88,4 +90,21 @@ func flagError(cmd *cobra.Command, err error) error {
 		hint = didYouMean(unknown, names)
 	}
 	return withHints(err, hint, "see "+cmd.CommandPath()+" --help")
+}
+
+// exactly demands a number of arguments, and names them when they are not given.
+func exactly(n int, names string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		return withHints(fmt.Errorf("want %s, got %d arguments", names, len(args)), "see "+cmd.CommandPath()+" --help")
+	}
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return withHints(fmt.Errorf("%s takes flags only, got %q", cmd.CommandPath(), args[0]), "see "+cmd.CommandPath()+" --help")
 }

@@ -27,15 +27,13 @@ var update = flag.Bool("update", false, "rewrite the expected outputs in testdat
 // from a file. The commands beside margayctl are in this file and in agent_test.go.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
-	recorded, err := filepath.Abs("testdata/calico")
-	if err != nil {
-		t.Fatal(err)
-	}
+	recorded, examples := absolute(t, "testdata/calico"), absolute(t, "../docs/examples")
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("RECORDED", recorded)
+			env.Setenv("EXAMPLES", examples)
 			env.Values[worldKey{}] = newWorld()
 			return nil
 		},
@@ -43,6 +41,14 @@ func TestTranscripts(t *testing.T) {
 			"margayctl": cmdMargayctl, "datastore": cmdDatastore, "agent": cmdAgent, "bytes": cmdBytes,
 		},
 	})
+}
+
+func absolute(t *testing.T, path string) string {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 type worldKey struct{}

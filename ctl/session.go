@@ -15,6 +15,8 @@ type session struct {
 	stdout, stderr io.Writer
 	getenv         func(string) string
 	log            *logrus.Entry
+	embedded       string        // socket of the etcd that felix embeds
+	patience       time.Duration // with a datastore that does not answer; 0: the datastore's default
 	open           func(ctx context.Context, s *session) (store, func(), error)
 	pause          func(ctx context.Context, d time.Duration) error
 	now            func() time.Time
@@ -31,7 +33,7 @@ func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) s
 	logger.SetOutput(stderr)
 	return &session{
 		stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv,
-		log: logrus.NewEntry(logger), open: openDatastore, pause: pause, now: time.Now,
+		log: logrus.NewEntry(logger), embedded: embeddedSocket, open: openDatastore, pause: pause, now: time.Now,
 	}
 }
 

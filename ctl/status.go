@@ -24,7 +24,7 @@ interface or a table is not as wanted, a BGP session is down, or an object is no
 -o json prints the message StatusResponse of api/agent/v1/agent.proto.`,
 		Example: `  margayctl status
   margayctl status -o json | jq '.interfaces[] | select(.state != "enforced")'`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkOutput(output); err != nil {
 				return err

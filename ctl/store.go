@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/margay-project/margay/api"
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	defaultConfig  = "/etc/calico/calicoctl.cfg"
+	defaultConfig  = datastore.DefaultConfigFile
 	embeddedSocket = "/run/margay/etcd/etcd.sock"
 )
 
@@ -27,22 +28,20 @@ type store interface {
 
 // openDatastore connects to the datastore that the flags, the environment or this machine name.
 func openDatastore(ctx context.Context, s *session) (store, func(), error) {
-	file := s.config
-	if _, err := os.Stat(file); file == defaultConfig && errors.Is(err, os.ErrNotExist) {
-		file = ""
-	}
 	getenv := s.getenv
-	if file == "" && !namesDatastore(getenv) {
-		if _, err := os.Stat(embeddedSocket); err != nil {
+	if _, err := os.Stat(s.config); s.config == defaultConfig && errors.Is(err, fs.ErrNotExist) && !namesDatastore(getenv) {
+		if _, err := os.Stat(s.embedded); err != nil {
 			return nil, nil, fmt.Errorf("no datastore is named by %s or the environment, and felix embeds none here (%w): "+
-				"set ETCD_ENDPOINTS, for example ETCD_ENDPOINTS=https://10.0.0.1:2379", defaultConfig, err)
+				"set ETCD_ENDPOINTS, for example ETCD_ENDPOINTS=https://10.0.0.1:2379", s.config, err)
 		}
-		getenv = embeddedEtcd
+		getenv = onlyEndpoint("unix://" + s.embedded)
 	}
-	config, err := datastore.ConfigFromEnvironment(getenv, file)
+	config, err := datastore.ConfigFromEnvironment(getenv, s.config)
 	if err != nil {
 		return nil, nil, err
 	}
+	config.DialTimeout = s.patience
+	s.log.WithField("endpoints", config.Endpoints).Debug("connecting to etcd")
 	etcd, err := datastore.Dial(ctx, config)
 	if err != nil {
 		return nil, nil, err
@@ -60,15 +59,14 @@ func namesDatastore(getenv func(string) string) bool {
 	return false
 }
 
-// embeddedEtcd is an environment that names the etcd that felix embeds.
-func embeddedEtcd(name string) string {
-	switch name {
-	case "ETCD_ENDPOINTS":
-		return "unix://" + embeddedSocket
-	case "DATASTORE_TYPE":
-		return "etcdv3"
+// onlyEndpoint is an environment that names one etcd.
+func onlyEndpoint(endpoint string) func(string) string {
+	return func(name string) string {
+		if name == "ETCD_ENDPOINTS" {
+			return endpoint
+		}
+		return ""
 	}
-	return ""
 }
 
 func isExists(err error) bool   { return errors.As(err, new(datastore.ExistsError)) }

@@ -15,7 +15,7 @@ func newValidate(s *session) *cobra.Command {
 		Long: `Check files without a datastore: syntax, fields, values. What depends on other objects, such as whether a policy's tier
 exists or whether pools overlap, is only checked when the objects are written.`,
 		Example: `  margayctl validate -f docs/examples/ -R`,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			objects, err := s.load(in)
 			if err != nil {

@@ -48,7 +48,7 @@ func newVersion(s *session) *cobra.Command {
 What cannot be reached is told on standard error; that is no failure.`,
 		Example: `  margayctl version
   margayctl version --client`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, c := stamp()
 			fmt.Fprintln(s.stdout, "Client Version:   ", v)

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/margay-project/margay/api"
@@ -37,6 +39,7 @@ func (s *session) write(ctx context.Context, v verb, in input, at place, action 
 	if err != nil || len(objects) == 0 {
 		return outcome{}, err
 	}
+	baseFirst(objects)
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {
 		return outcome{}, err
@@ -59,6 +62,25 @@ func (s *session) write(ctx context.Context, v verb, in input, at place, action 
 		return nil
 	})
 	return out, nil
+}
+
+// baseFirst moves the objects that others stand on to the front: a policy cannot be written before its tier, and the files
+// of a directory come in the order of their names. Everything else stays in the order in which it was given.
+func baseFirst(objects []api.Object) {
+	slices.SortStableFunc(objects, func(a, b api.Object) int { return cmp.Compare(height(a), height(b)) })
+}
+
+// baseLast is the order for deletions: a tier must be empty, and a node takes its endpoints with it.
+func baseLast(objects []api.Object) {
+	slices.SortStableFunc(objects, func(a, b api.Object) int { return cmp.Compare(height(b), height(a)) })
+}
+
+func height(o api.Object) int {
+	switch o.(type) {
+	case *api.Tier, *api.Node:
+		return 0
+	}
+	return 1
 }
 
 // warn tells what is probably not meant in an object that was accepted.
