@@ -1,11 +1,10 @@
 package interfaces
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +20,7 @@ type Watcher struct {
 	handle *netlink.Handle
 	events *nl.NetlinkSocket
 	wake   func()
+	closed atomic.Bool
 	done   sync.WaitGroup
 
 	mu    sync.Mutex
@@ -63,6 +63,7 @@ func Watch(log *logrus.Entry, wake func()) (*Watcher, error) {
 
 // Close ends the Watcher's goroutine and waits for it.
 func (w *Watcher) Close() {
+	w.closed.Store(true)
 	w.events.Close()
 	w.done.Wait()
 	w.handle.Close()
@@ -87,7 +88,7 @@ func (w *Watcher) follow() {
 	for {
 		messages, from, err := w.events.Receive()
 		switch {
-		case errors.Is(err, os.ErrClosed):
+		case w.closed.Load():
 			return
 		case err != nil:
 			w.recover(err)
@@ -111,14 +112,15 @@ func (w *Watcher) follow() {
 	}
 }
 
-// recover lists everything anew after events were lost. While that fails the old picture stays.
+// recover lists everything anew after events were lost. While that fails the old picture stays. It takes its time, for
+// an error that stays must not keep a processor busy.
 func (w *Watcher) recover(cause error) {
+	time.Sleep(20 * time.Millisecond)
 	w.mu.Lock()
 	err := w.relist()
 	w.mu.Unlock()
 	if err != nil {
 		w.log.WithError(err).Warn("interface events were lost and the interfaces cannot be listed; trying again")
-		time.Sleep(100 * time.Millisecond)
 		return
 	}
 	w.log.WithError(cause).Info("interface events were lost; all interfaces were listed anew")

@@ -1,0 +1,118 @@
+package interfaces
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Sysctl is a file under /proc/sys. One that belongs to an interface carries the interface's life: the kernel forgets
+// the setting with the interface.
+type Sysctl struct {
+	Path string
+	Life uint64
+}
+
+func (s Sysctl) String() string { return s.Path }
+
+const (
+	forwardV4 = "net/ipv4/ip_forward"
+	forwardV6 = "net/ipv6/conf/all/forwarding"
+)
+
+// Sysctls are the settings that the interfaces of workloads need, and forwarding by the host when there are any.
+//
+//   - The host answers ARP for the gateway and for every other workload (proxy_arp), at once (proxy_delay).
+//   - Sources are judged by our program, so the kernel's reverse path filter only has to let pass what is routed (2).
+//   - What a workload says about routers is not listened to (accept_ra).
+func Sysctls(workloads []Link, v4, v6 bool) map[Sysctl]string {
+	wanted := map[Sysctl]string{}
+	for _, link := range workloads {
+		for path, value := range map[string]string{
+			"net/ipv4/conf/%s/proxy_arp":    "1",
+			"net/ipv4/conf/%s/rp_filter":    "2",
+			"net/ipv4/conf/%s/forwarding":   "1",
+			"net/ipv4/neigh/%s/proxy_delay": "0",
+			"net/ipv6/conf/%s/accept_ra":    "0",
+			"net/ipv6/conf/%s/proxy_ndp":    "1",
+			"net/ipv6/conf/%s/forwarding":   "1",
+		} {
+			if strings.HasPrefix(path, "net/ipv6") && !v6 {
+				continue
+			}
+			wanted[Sysctl{Path: fmt.Sprintf(path, link.Name), Life: link.Life}] = value
+		}
+	}
+	if v4 {
+		wanted[Sysctl{Path: forwardV4}] = "1"
+	}
+	if v6 {
+		wanted[Sysctl{Path: forwardV6}] = "1"
+	}
+	return wanted
+}
+
+// Proc is /proc/sys as a table.Target, of the network namespace of the calling thread. Settings are never taken back:
+// those of an interface go with it, and the host may forward for others too.
+type Proc struct {
+	Root string // default /proc/sys
+}
+
+func (p Proc) root() string {
+	if p.Root == "" {
+		return "/proc/sys"
+	}
+	return p.Root
+}
+
+// Put writes one setting if it is not so already.
+func (p Proc) Put(s Sysctl, value string) error {
+	path := filepath.Join(p.root(), s.Path)
+	text, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(text)) == value {
+		return nil
+	}
+	if s.Path == forwardV6 {
+		if err := p.keepRouters(); err != nil {
+			return err
+		}
+	}
+	err = os.WriteFile(path, []byte(value), 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("set it to %s: the kernel does not have it, or the interface has gone: %w", value, err)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("set it to %s: not permitted: run as root with /proc/sys writable, or set it by hand: %w", value, err)
+	}
+	return err
+}
+
+// keepRouters lets the host go on learning routers once it forwards: the kernel stops listening to advertisements
+// where accept_ra is 1, and the host would lose its way out.
+func (p Proc) keepRouters() error {
+	paths, err := filepath.Glob(filepath.Join(p.root(), "net/ipv6/conf/*/accept_ra"))
+	if err != nil {
+		return err
+	}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) || (err == nil && strings.TrimSpace(string(text)) != "1") {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(path, []byte("2"), 0)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keep learning IPv6 routers before forwarding: %w", err)
+		}
+	}
+	return nil
+}
+
+// Delete leaves the setting as it is.
+func (p Proc) Delete(Sysctl) error { return nil }
+
+// List says that nothing is known: Put reads each setting before it writes.
+func (p Proc) List() (map[Sysctl]string, error) { return nil, nil }

@@ -1,0 +1,122 @@
+package interfaces_test
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/margay-project/margay/dataplane/interfaces"
+)
+
+// newHost puts the test into a network namespace of its own and watches it.
+func newHost(t *testing.T) (*interfaces.Watcher, chan struct{}) {
+	t.Helper()
+	runtime.LockOSThread()
+	before, err := netns.Get()
+	if err != nil {
+		t.Skip("no network namespaces:", err)
+	}
+	namespace, err := netns.New()
+	if err != nil {
+		t.Skip("cannot make a network namespace (not root?):", err)
+	}
+	t.Cleanup(func() {
+		namespace.Close()
+		if err := netns.Set(before); err == nil {
+			runtime.UnlockOSThread() // else the thread ends with the goroutine
+		}
+		before.Close()
+	})
+	wake := make(chan struct{}, 1)
+	watcher, err := interfaces.Watch(logrus.NewEntry(logrus.New()), func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(watcher.Close)
+	return watcher, wake
+}
+
+// eventually waits until the watcher's picture is as it should be.
+func eventually(t *testing.T, w *interfaces.Watcher, wake chan struct{}, what string, is func(interfaces.Links) bool) interfaces.Links {
+	t.Helper()
+	deadline := time.After(5 * time.Second)
+	for !is(w.Links()) {
+		select {
+		case <-wake:
+		case <-deadline:
+			t.Fatalf("never came: %s; links %+v", what, w.Links())
+		}
+	}
+	return w.Links()
+}
+
+func addVeth(t *testing.T, name string) netlink.Link {
+	t.Helper()
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "p" + name}); err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return link
+}
+
+func TestInterfacesAreFollowed(t *testing.T) {
+	w, wake := newHost(t)
+	named := func(name string, is func(interfaces.Link) bool) func(interfaces.Links) bool {
+		return func(l interfaces.Links) bool { link, there := l.Named(name); return there && is(link) }
+	}
+	link := addVeth(t, "cali1")
+	links := eventually(t, w, wake, "a new interface", named("cali1", func(l interfaces.Link) bool { return l.Kind == "veth" && !l.Up && !l.Layer3 }))
+	first, _ := links.Named("cali1")
+
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(netlink.LinkSetUp(link))
+	address := netip.MustParseAddr("192.0.2.1")
+	check(netlink.AddrAdd(link, &netlink.Addr{IPNet: netlink.NewIPNet(address.AsSlice())}))
+	eventually(t, w, wake, "up with its address", named("cali1", func(l interfaces.Link) bool {
+		return l.Up && slices.Contains(l.Addresses, address)
+	}))
+	check(netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK}))
+	eventually(t, w, wake, "an uplink", named("cali1", func(l interfaces.Link) bool { return l.Uplink }))
+
+	check(netlink.LinkSetDown(link))
+	down := eventually(t, w, wake, "down, without the route", named("cali1", func(l interfaces.Link) bool { return !l.Up && !l.Uplink }))
+	if second, _ := down.Named("cali1"); second.Life == first.Life {
+		t.Error("an interface that was down has the same life")
+	}
+	check(netlink.LinkSetName(link, "cali2"))
+	eventually(t, w, wake, "the new name", named("cali2", func(l interfaces.Link) bool { return l.Index == first.Index }))
+	check(netlink.LinkDel(link))
+	eventually(t, w, wake, "gone", func(l interfaces.Links) bool { return len(l) == 1 })
+}
+
+func TestABurstOfInterfacesIsSeenWhole(t *testing.T) {
+	w, wake := newHost(t)
+	const n = 100
+	for i := range n {
+		addVeth(t, fmt.Sprintf("cali%d", i))
+	}
+	eventually(t, w, wake, "all of them", func(l interfaces.Links) bool { return len(l) == 2*n+1 })
+	if err := w.Resync(); err != nil || len(w.Links()) != 2*n+1 {
+		t.Error("listed anew:", len(w.Links()), err)
+	}
+}
