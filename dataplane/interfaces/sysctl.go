@@ -79,7 +79,7 @@ func (p Proc) Put(s Sysctl, value string) error {
 			return err
 		}
 	}
-	err = os.WriteFile(path, []byte(value), 0)
+	err = write(path, value)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("set it to %s: the kernel does not have it, or the interface has gone: %w", value, err)
@@ -102,7 +102,7 @@ func (p Proc) keepRouters() error {
 			continue
 		}
 		if err == nil {
-			err = os.WriteFile(path, []byte("2"), 0)
+			err = write(path, "2")
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("keep learning IPv6 routers before forwarding: %w", err)
@@ -116,3 +116,13 @@ func (p Proc) Delete(Sysctl) error { return nil }
 
 // List says that nothing is known: Put reads each setting before it writes.
 func (p Proc) List() (map[Sysctl]string, error) { return nil, nil }
+
+// write changes a file that is there.
+func write(path, value string) error {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = file.WriteString(value)
+	return errors.Join(err, file.Close())
+}

@@ -2,6 +2,7 @@ package interfaces_test
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -95,7 +96,7 @@ func TestInterfacesAreFollowed(t *testing.T) {
 	eventually(t, w, wake, "up with its address", named("cali1", func(l interfaces.Link) bool {
 		return l.Up && slices.Contains(l.Addresses, address)
 	}))
-	check(netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK}))
+	check(netlink.RouteAdd(&netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}, LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK}))
 	eventually(t, w, wake, "an uplink", named("cali1", func(l interfaces.Link) bool { return l.Uplink }))
 
 	check(netlink.LinkSetDown(link))
