@@ -162,7 +162,7 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 		}
 		delete(s.peers, name)
 		delete(s.links, have.session.Address.WithZone(""))
-		delete(s.restartingPeers, name)
+		s.heardOfRestart(name)
 	}
 	return errs
 }
@@ -170,14 +170,14 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]session) []error {
 	var errs []error
 	added := false
+	s.beginRestart(sessions)
 	for _, name := range slices.Sorted(maps.Keys(sessions)) {
 		sess := sessions[name]
 		if _, there := s.peers[name]; there {
 			s.peers[name] = peer{calc: want[name], session: s.peers[name].session}
 			continue
 		}
-		now := time.Now()
-		s.links[sess.Address.WithZone("")] = link{since: now}
+		s.links[sess.Address.WithZone("")] = link{since: time.Now()}
 		if err := s.srv.addPeer(sess, s.restarting); err != nil {
 			delete(s.links, sess.Address.WithZone(""))
 			s.failed[name] = err
@@ -186,9 +186,6 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 		}
 		added = true
 		s.peers[name] = peer{calc: want[name], session: sess}
-		if s.restarting {
-			s.restartingPeers[name] = now.Add(time.Duration(sess.RestartTime) * time.Second)
-		}
 	}
 	if added {
 		s.restarting = false // peers that come later have nothing of ours to keep

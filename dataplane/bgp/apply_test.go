@@ -212,37 +212,77 @@ func TestInvalidChangesLeaveWhatRuns(t *testing.T) {
 	}
 }
 
+// restarted is what a start calls when the agent only restarted.
+var restarted = strings.Replace(strings.ReplaceAll(started, "AS 65000", "AS 65000 restarting"), "add peer", "begin restart\nadd peer", 1)
+
 func TestRestartIsToldOnceToThePeersOfTheStart(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{Restarting: true}, f)
 	calls, _ := apply(t, s, f, with(func(n *calc.BGP) { clear(n.Peers) }))
 	expect(t, "calls before there are peers", calls, "")
 	calls, _ = apply(t, s, f, node())
-	expect(t, "calls", calls, strings.ReplaceAll(started, "AS 65000", "AS 65000 restarting"))
+	expect(t, "calls", calls, restarted)
 	calls, _ = apply(t, s, f, with(func(n *calc.BGP) { setPeer(n, func(p *calc.Peer) { p.AS = 65001 }) }))
 	expect(t, "calls of a later change", calls, "delete peer 10.0.0.9\nadd peer 10.0.0.9 AS 65001")
 }
 
-func TestPeersThatConnectLateStillHearOfTheRestart(t *testing.T) {
+func TestRestartEndsWhenAllPeersHaveConnected(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{Restarting: true}, f)
 	apply(t, s, f, node())
-
-	// The first is up and has sent its routes: the server takes the restart for finished, for all.
-	f.states[addr("10.0.0.9")] = peerState{State: established, Negotiated: true}
-	f.states[addr("fd00::9")] = peerState{State: "Active"}
 	s.observe(event{Address: addr("10.0.0.9"), Up: true})
-	expect(t, "calls", f.take(), "delete peer fd00::9\nadd peer fd00::9 AS 65000 restarting")
-
-	s.observe(event{Address: addr("10.0.0.9"), EOR: true})
-	expect(t, "calls while it still says so", f.take(), "")
-
-	f.states[addr("fd00::9")] = peerState{State: established}
+	s.observe(event{Address: addr("10.0.0.9")})
+	s.observe(event{Address: addr("10.0.0.9"), Up: true})
+	expect(t, "calls while one has not connected", f.take(), "")
 	s.observe(event{Address: addr("fd00::9"), Up: true})
-	f.states[addr("fd00::9")] = peerState{State: "Idle"}
+	expect(t, "calls when both have", f.take(), "end restart")
 	s.observe(event{Address: addr("fd00::9")})
-	s.observe(event{Address: addr("10.0.0.9"), EOR: true})
-	expect(t, "calls once all have heard it", f.take(), "")
+	s.observe(event{Address: addr("fd00::9"), Up: true})
+	expect(t, "calls after that", f.take(), "")
+}
+
+func TestRestartEndsWhenTheLatePeerIsRemoved(t *testing.T) {
+	f := newFake()
+	s := newSpeaker(quiet(), Options{Restarting: true}, f)
+	apply(t, s, f, node())
+	s.observe(event{Address: addr("10.0.0.9"), Up: true})
+	calls, _ := apply(t, s, f, with(func(n *calc.BGP) { delete(n.Peers, "Global_fd00__9") }))
+	expect(t, "calls", calls, "delete peer fd00::9\nend restart")
+}
+
+func TestRestartEndsWithTheNeighboursPatience(t *testing.T) {
+	f := newFake()
+	s := newSpeaker(quiet(), Options{Restarting: true}, f)
+	apply(t, s, f, with(func(n *calc.BGP) {
+		for name, p := range n.Peers {
+			p.RestartTime = time.Second
+			n.Peers[name] = p
+		}
+	}))
+	f.take()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		s.mu.Lock()
+		calls := f.take()
+		s.mu.Unlock()
+		if calls != "" {
+			expect(t, "calls", calls, "end restart")
+			return
+		}
+	}
+	t.Error("the restart did not end")
+}
+
+func TestRestartGoesOnWithoutTheGate(t *testing.T) {
+	f := newFake()
+	s := newSpeaker(quiet(), Options{Restarting: true}, f)
+	f.fail = []string{"begin restart"}
+	calls, failed := apply(t, s, f, node())
+	expect(t, "calls", calls, strings.Replace(restarted, "begin restart", "begin restart FAILS", 1))
+	expect(t, "error", failed, "")
+	if err := s.Shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "calls of Shutdown", f.take(), "stop")
 }
 
 func TestShutdownAndClose(t *testing.T) {

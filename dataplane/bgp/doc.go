@@ -30,5 +30,6 @@
 // its goroutine never ends.
 //
 // This package does not decide what is announced or to whom (calc does), does not program routes, and does no graceful
-// restart of its own. Start reading in speaker.go; gobgp.go and translate.go are the only files that know GoBGP.
+// restart of its own. Start reading in speaker.go; gobgp.go, gate.go, translate.go and log.go are the
+// only files that know GoBGP.
 package bgp

@@ -77,3 +77,7 @@ func (f *fakeServer) deletePeer(a netip.Addr) error {
 func (f *fakeServer) peers() map[netip.Addr]peerState { return f.states }
 
 func (f *fakeServer) lastError(a netip.Addr) failure { return f.errors[a] }
+
+func (f *fakeServer) beginRestart() error { return f.call("begin restart") }
+
+func (f *fakeServer) endRestart() { _ = f.call("end restart") }

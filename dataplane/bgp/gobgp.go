@@ -24,6 +24,8 @@ type gobgpServer struct {
 	journal *journal
 	observe func(event)
 	bgp     *gobgp.BgpServer // nil until the first start
+	global  global
+	gate    gate
 }
 
 func newGoBGP(log *logrus.Entry, observe func(event)) *gobgpServer {
@@ -41,6 +43,7 @@ func (g *gobgpServer) start(want global) error {
 		ListenAddresses: listenAddresses(),
 	}})
 	if err == nil {
+		g.global = want
 		return nil
 	}
 	// One of the two families may be listening already.
@@ -64,12 +67,7 @@ func (g *gobgpServer) create() error {
 	}
 	g.bgp = gobgp.NewBgpServer(gobgp.LoggerOption(g.journal))
 	go g.bgp.Serve() // ends with the process
-	return g.bgp.WatchEvent(context.Background(), &api.WatchEventRequest{
-		Peer: &api.WatchEventRequest_Peer{},
-		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{
-			{Type: api.WatchEventRequest_Table_Filter_EOR},
-		}},
-	}, g.take)
+	return g.bgp.WatchEvent(context.Background(), &api.WatchEventRequest{Peer: &api.WatchEventRequest_Peer{}}, g.take)
 }
 
 // take turns GoBGP's events into ours.
@@ -77,11 +75,6 @@ func (g *gobgpServer) take(r *api.WatchEventResponse) {
 	if p := r.GetPeer(); p != nil {
 		if a, err := netip.ParseAddr(p.GetPeer().GetConf().GetNeighborAddress()); err == nil {
 			g.observe(event{Address: a, Up: p.GetPeer().GetState().GetSessionState() == api.PeerState_ESTABLISHED})
-		}
-	}
-	for _, path := range r.GetTable().GetPaths() {
-		if a, err := netip.ParseAddr(path.GetNeighborIp()); err == nil {
-			g.observe(event{Address: a, EOR: true})
 		}
 	}
 }
@@ -99,6 +92,7 @@ func (g *gobgpServer) stop() error {
 	if g.bgp == nil {
 		return nil
 	}
+	g.closeGate()
 	done := make(chan error, 1)
 	go func() { done <- g.bgp.StopBgp(context.Background(), &api.StopBgpRequest{}) }()
 	select {

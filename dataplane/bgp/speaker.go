@@ -22,6 +22,10 @@ type server interface {
 	deletePeer(netip.Addr) error // sends Cease
 	peers() map[netip.Addr]peerState
 	lastError(netip.Addr) failure
+
+	// Peers that are added as restarting between these two say so to their neighbours, however late they connect.
+	beginRestart() error
+	endRestart()
 }
 
 // peerState is what the server knows about a session.
@@ -40,11 +44,10 @@ type failure struct {
 	At   time.Time
 }
 
-// event says that a session went up or down, or that the neighbour has sent all it has.
+// event says that a session went up or down.
 type event struct {
 	Address netip.Addr
 	Up      bool
-	EOR     bool
 }
 
 // Options are what only the process knows.
@@ -73,9 +76,9 @@ type Speaker struct {
 	wanted  calc.BGP
 	links   map[netip.Addr]link // by address without zone, which events do not have
 
-	// The peers that must hear in our OPEN that we restarted, and have not yet; see keepRestarting.
-	restarting      bool
-	restartingPeers map[string]time.Time
+	restarting      bool            // no peer has been added yet that is to hear of our restart
+	restartingPeers map[string]bool // by name, those that have not connected since
+	restartTimer    *time.Timer
 }
 
 // peer is a peer as the server has it.
@@ -110,7 +113,7 @@ func (s *Speaker) forget() {
 	s.peers = map[string]peer{}
 	s.failed = map[string]error{}
 	s.links = map[netip.Addr]link{}
-	s.restartingPeers = map[string]time.Time{}
+	s.restartingPeers = map[string]bool{}
 }
 
 // Close leaves without a word: neighbours keep our routes for the restart time. The sessions end with the process,
@@ -132,6 +135,7 @@ func (s *Speaker) Shutdown() error {
 
 func (s *Speaker) stop() error {
 	s.restarting = false
+	s.endRestart()
 	if s.running == nil {
 		s.forget()
 		return nil
@@ -150,7 +154,7 @@ func (s *Speaker) observe(e event) {
 	if s.closed || !known {
 		return
 	}
-	if !e.EOR && l.up != e.Up {
+	if l.up != e.Up {
 		s.links[e.Address.WithZone("")] = link{up: e.Up, since: time.Now()}
 		log := s.log.WithField("address", e.Address).WithField("peer", s.nameOf(e.Address))
 		if e.Up {
@@ -159,8 +163,8 @@ func (s *Speaker) observe(e event) {
 			log.WithField("reason", s.srv.lastError(e.Address).Text).Warn("BGP session is down")
 		}
 	}
-	if e.EOR || e.Up {
-		s.keepRestarting()
+	if e.Up {
+		s.heardOfRestart(s.nameOf(e.Address))
 	}
 }
 
@@ -173,40 +177,42 @@ func (s *Speaker) nameOf(address netip.Addr) string {
 	return ""
 }
 
-// keepRestarting lets every neighbour hear that we restarted, however late its session comes up.
-//
-// The server forgets the restart for all its peers as soon as those that are up have sent their routes. A neighbour that
-// connects after that would hear that forwarding was not preserved, and drop the routes it keeps for us. Peers that have
-// not connected yet are therefore made anew, until they have or their neighbour has given up on us.
-func (s *Speaker) keepRestarting() {
-	if len(s.restartingPeers) == 0 {
+// beginRestart is called before the first peers are added.
+func (s *Speaker) beginRestart(sessions map[string]session) {
+	if !s.restarting || s.restartTimer != nil || len(sessions) == 0 {
 		return
 	}
-	states := s.srv.peers()
-	for name, until := range s.restartingPeers {
-		p, there := s.peers[name]
-		state := states[p.session.Address]
-		switch {
-		case !there, state.State == established, time.Now().After(until):
-			delete(s.restartingPeers, name)
-		case state.Restarting, state.State == "OpenSent", state.State == "OpenConfirm":
-			// It will say so, or just has.
-		default:
-			s.remakeRestarting(name, p)
-		}
+	if err := s.srv.beginRestart(); err != nil {
+		s.log.WithError(err).Warn("BGP neighbours that connect late may drop this node's routes for a moment, as they do not hear that the agent only restarted")
+		return
+	}
+	longest := time.Duration(0)
+	for name, sess := range sessions {
+		s.restartingPeers[name] = true
+		longest = max(longest, time.Duration(sess.RestartTime)*time.Second)
+	}
+	// After that no neighbour keeps routes for us.
+	s.restartTimer = time.AfterFunc(longest, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.endRestart()
+	})
+}
+
+// heardOfRestart notes that a peer has connected or is gone; with the last one the restart is over.
+func (s *Speaker) heardOfRestart(name string) {
+	delete(s.restartingPeers, name)
+	if len(s.restartingPeers) == 0 {
+		s.endRestart()
 	}
 }
 
-func (s *Speaker) remakeRestarting(name string, p peer) {
-	log := s.log.WithField("peer", name)
-	if err := s.srv.deletePeer(p.session.Address); err != nil {
-		log.WithError(err).Warn("BGP peer will not hear that this agent restarted, and may drop its routes for a moment")
+func (s *Speaker) endRestart() {
+	if s.restartTimer == nil {
 		return
 	}
-	if err := s.srv.addPeer(p.session, true); err != nil {
-		delete(s.peers, name)
-		delete(s.restartingPeers, name)
-		s.failed[name] = err
-		log.WithError(err).Error("BGP peer is lost until the next change or retry")
-	}
+	s.restartTimer.Stop()
+	s.restartTimer = nil
+	clear(s.restartingPeers)
+	s.srv.endRestart()
 }

@@ -16,9 +16,9 @@ const (
 	connectRetry = 5 // seconds, as Calico; GoBGP's own 120 makes a rebooted router wait
 	idleHold     = 5 // seconds, instead of 30 after a reset
 
-	// While we restart, GoBGP holds our updates until all neighbours have sent their routes, at most this long. Our
-	// paths do not depend on theirs, so waiting gains nothing; a neighbour without graceful restart loses by it.
-	deferral = 5 // seconds
+	// While we restart, GoBGP holds our updates for this long after a session has come up, so that neighbours can send
+	// their routes first. Our paths do not depend on theirs: waiting gains nothing, and it has to be more than 0.
+	deferral = 1 // second
 
 	// What Calico's BIRD sends for a route of metric 1024, so that both agree on the best path in a mixed cluster.
 	localPref = math.MaxInt32 - 1024

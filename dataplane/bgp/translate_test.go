@@ -31,7 +31,7 @@ func plainPeer() *api.Peer {
 		Transport:       &api.Transport{RemotePort: 179},
 		EbgpMultihop:    &api.EbgpMultihop{Enabled: true, MultihopTtl: 255},
 		Timers:          &api.Timers{Config: &api.TimersConfig{ConnectRetry: 5, HoldTime: 90, KeepaliveInterval: 30, IdleHoldTimeAfterReset: 5}},
-		GracefulRestart: &api.GracefulRestart{Enabled: true, RestartTime: 120, DeferralTime: 5},
+		GracefulRestart: &api.GracefulRestart{Enabled: true, RestartTime: 120, DeferralTime: 1},
 		AfiSafis: []*api.AfiSafi{{
 			Config:            &api.AfiSafiConfig{Family: &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}, Enabled: true},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},

@@ -1,0 +1,272 @@
+package bgp_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/bgp/bgptest"
+)
+
+func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+const (
+	block4, block6 = "192.0.2.64/26", "2001:db8::40/122"
+	hostAS         = 64512
+	routerAS       = 65001
+)
+
+// node has a session with the router for each family.
+func node(peerAS uint32) calc.BGP {
+	return calc.BGP{
+		AS:       hostAS,
+		RouterID: addr(host4),
+		V4:       prefix(host4 + "/24"),
+		V6:       prefix(host6 + "/64"),
+		Peers: map[string]calc.Peer{
+			"v4": {Object: "router", Address: addr(router4), AS: peerAS},
+			"v6": {Object: "router", Address: addr(router6), AS: peerAS, Source: addr(host6)},
+		},
+		Paths: map[netip.Prefix]calc.Path{
+			prefix(block4): {Communities: []string{"64512:100", "64512:7:4294967295"}, Reason: "block"},
+			prefix(block6): {Reason: "block"},
+		},
+	}
+}
+
+// without is the node without some of its paths, as when a pool is disabled.
+func without(n calc.BGP, prefixes ...string) calc.BGP {
+	n.Paths = maps.Clone(n.Paths)
+	for _, p := range prefixes {
+		delete(n.Paths, prefix(p))
+	}
+	return n
+}
+
+// birdConfig is a router with a session for each family. Its own static routes are offered to the host.
+func birdConfig(as uint32) string {
+	return fmt.Sprintf(`
+router id %[1]s;
+protocol device { }
+protocol kernel kernel4 { ipv4 { import none; export where source = RTS_BGP; }; }
+protocol kernel kernel6 { ipv6 { import none; export where source = RTS_BGP; }; }
+protocol static offered { ipv4; route 203.0.113.0/24 blackhole; route 0.0.0.0/0 blackhole; }
+protocol bgp session4 {
+	local %[1]s as %[2]d; neighbor %[3]s as %[4]d;
+	graceful restart on;
+	ipv4 { import all; export where source = RTS_STATIC; };
+}
+protocol bgp session6 {
+	local %[5]s as %[2]d; neighbor %[6]s as %[4]d;
+	graceful restart on;
+	ipv6 { import all; export none; };
+}
+`, router4, as, host4, hostAS, router6, host6)
+}
+
+func TestRouterLearnsLosesAndRelearns(t *testing.T) {
+	t.Parallel()
+	for name, as := range map[string]uint32{"eBGP": routerAS, "iBGP": hostAS} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			b := startBIRD(t, l.router, birdConfig(as))
+			s := run(t, l.host, "speaker")
+			s.apply(t, node(as))
+
+			attributes := []string{"BGP.next_hop: " + host4, "BGP.community: (64512,100)", "BGP.large_community: (64512, 7, 4294967295)"}
+			if as == hostAS {
+				attributes = append(attributes, "BGP.local_pref: 2147482623")
+			} else {
+				attributes = append(attributes, "BGP.as_path: 64512")
+			}
+			b.has(t, block4, attributes...)
+			b.has(t, block6, "BGP.next_hop: "+host6)
+
+			s.apply(t, without(node(as), block4))
+			b.hasNot(t, block4)
+			b.has(t, block6)
+			s.apply(t, node(as))
+			b.has(t, block4, attributes...)
+
+			changed := without(node(as))
+			changed.Paths[prefix(block4)] = calc.Path{Communities: []string{"64512:200"}}
+			s.apply(t, changed)
+			b.has(t, block4, "BGP.community: (64512,200)")
+
+			if a := s.ask(t, request{Shutdown: true}); a.Error != "" {
+				t.Error(a.Error)
+			}
+			b.hasNot(t, block4)
+			b.hasNot(t, block6)
+			s.apply(t, node(as))
+			b.has(t, block4)
+		})
+	}
+}
+
+func TestStatusTellsWhoHasWhat(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	startBIRD(t, l.router, birdConfig(routerAS))
+	s := run(t, l.host, "speaker")
+	n := node(routerAS)
+	n.Peers["absent"] = calc.Peer{Address: addr("10.99.0.7"), AS: routerAS}
+	began := time.Now()
+	s.apply(t, n)
+
+	eventually(t, func() error {
+		st := s.status(t)
+		switch {
+		case len(st) != 3 || st[0].Name != "absent" || st[1].Name != "v4" || st[2].Name != "v6":
+			return fmt.Errorf("%+v", st)
+		case st[0].State == "Established" || st[0].Announced != 0 || !strings.Contains(st[0].LastError, "connect:"):
+			return fmt.Errorf("%+v", st[0])
+		case st[1].State != "Established" || st[1].Announced != 1 || st[1].Received != 2 || st[1].Since.Before(began):
+			return fmt.Errorf("%+v", st[1])
+		case st[2].State != "Established" || st[2].Announced != 1 || st[2].Received != 0:
+			return fmt.Errorf("%+v", st[2])
+		}
+		return nil
+	})
+	a := s.ask(t, request{Announced: true}).Announced
+	if len(a) != 2 || !slices.Equal(a[0].Peers, []string{"v4"}) || !slices.Equal(a[1].Peers, []string{"v6"}) {
+		t.Errorf("announced: %+v", a)
+	}
+}
+
+func TestWrongASIsShown(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	startBIRD(t, l.router, birdConfig(routerAS))
+	s := run(t, l.host, "speaker")
+	s.apply(t, node(routerAS+1))
+	eventually(t, func() error {
+		for _, st := range s.status(t) {
+			if st.State == "Established" {
+				t.Fatal("a router of another AS was accepted")
+			}
+			if !strings.Contains(st.LastError, "session") {
+				return fmt.Errorf("%+v", st)
+			}
+		}
+		return nil
+	})
+	t.Logf("%s", s.status(t)[0].LastError)
+}
+
+func TestListensWithPlainTCPAndSaysWhenItCannot(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	s := run(t, l.host, "speaker")
+	s.apply(t, node(routerAS))
+	const tcp, mptcp = 6, 262
+	if got := s.ask(t, request{Listeners: true}).Listeners; !slices.Equal(got, []int{tcp, tcp}) {
+		t.Errorf("protocols of the listeners: %v, want IPv4 and IPv6, both %d (%d takes no TCP MD5 signatures)", got, tcp, mptcp)
+	}
+
+	second := run(t, l.host, "speaker")
+	n := node(routerAS)
+	got := second.ask(t, request{Apply: &n}).Error
+	if !strings.Contains(got, "listen for BGP on port 179: another process has it") || strings.Contains(got, "\n") {
+		t.Errorf("error when the port is taken: %q", got)
+	}
+	n.ListenPort = 1179
+	second.apply(t, n)
+	s.kill(t)
+	n.ListenPort = 0
+	second.apply(t, n)
+	if got := second.ask(t, request{Listeners: true}).Listeners; !slices.Equal(got, []int{tcp, tcp}) {
+		t.Errorf("listeners after the port was free: %v", got)
+	}
+	if got := second.ask(t, request{Apply: &n, Second: true}).Error; !strings.Contains(got, "has a BGP speaker already") {
+		t.Errorf("error of a second speaker in one process: %q", got)
+	}
+}
+
+func TestKilledSpeakerCausesNoRouteChange(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	b := startBIRD(t, l.router, birdConfig(routerAS))
+	s := run(t, l.host, "speaker")
+	s.apply(t, node(routerAS))
+	b.has(t, block4)
+	b.has(t, block6)
+	s.waitUp(t)
+	time.Sleep(time.Second) // let the last kernel route be seen
+	changes := watchRoutes(t, l.router)
+	for range 3 {
+		s.kill(t)
+		time.Sleep(time.Second)
+		s = run(t, l.host, "restarted speaker")
+		s.apply(t, node(routerAS))
+		s.waitUp(t)
+	}
+	if got := changes(); len(got) > 0 {
+		t.Errorf("route changes at the router:\n%s", strings.Join(got, "\n"))
+	}
+
+	// The watch works, and a first start says nothing about a restart.
+	s.kill(t)
+	s = run(t, l.host, "speaker")
+	s.apply(t, without(node(routerAS), block4))
+	b.hasNot(t, block4)
+	eventually(t, func() error {
+		if len(changes()) == 0 {
+			return fmt.Errorf("the withdrawal was not seen")
+		}
+		return nil
+	})
+}
+
+// One neighbour is back and has sent all it has, seconds before the other can connect.
+func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	only4, _, _ := strings.Cut(birdConfig(routerAS), "protocol bgp session6")
+	b := startBIRD(t, l.router, only4)
+	r := run(t, l.router, "router")
+	err := json.NewEncoder(r.in).Encode(bgptest.Config{AS: routerAS, RouterID: addr(router4), Port: 1179, Neighbours: []bgptest.Neighbour{
+		{Address: addr(host6), AS: hostAS},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := node(routerAS)
+	n.Peers["v6"] = calc.Peer{Address: addr(router6), Port: 1179, AS: routerAS}
+	s := run(t, l.host, "speaker")
+	s.apply(t, n)
+	b.has(t, block4)
+	s.waitUp(t)
+	time.Sleep(time.Second)
+	changes := watchRoutes(t, l.router)
+
+	s.kill(t)
+	setAddress(t, l.host, host4+"/24", false)
+	s = run(t, l.host, "restarted speaker")
+	s.apply(t, n)
+	eventually(t, func() error {
+		if st := s.status(t); st[1].Announced == 0 || st[0].State == "Established" {
+			return fmt.Errorf("%+v", st)
+		}
+		return nil
+	})
+	time.Sleep(2 * time.Second)
+	setAddress(t, l.host, host4+"/24", true)
+	s.waitUp(t)
+	time.Sleep(time.Second)
+	if got := changes(); len(got) > 0 {
+		t.Errorf("route changes at the router:\n%s", strings.Join(got, "\n"))
+	}
+	out, err := b.ask("show protocols all session4")
+	if err != nil || !strings.Contains(out, "AF preserved: ipv4") {
+		t.Errorf("the late neighbour did not hear that forwarding went on: %v\n%s", err, out)
+	}
+}

@@ -1,0 +1,136 @@
+package bgp_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/dataplane/bgp/bgptest"
+)
+
+// The test binary runs itself again as a speaker or a router in a network namespace: GoBGP makes its sockets on any
+// thread, so the whole process must be there, and it has to be killed. Requests come as lines of JSON on standard
+// input, each with an answer on standard output; the end of the input ends the process.
+const roleVariable = "MARGAY_BGP_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(roleVariable) {
+	case "speaker", "restarted speaker":
+		speak(os.Getenv(roleVariable) != "speaker")
+	case "router":
+		route()
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// request asks a speaker for one thing.
+type request struct {
+	Apply     *calc.BGP
+	Status    bool
+	Announced bool
+	Listeners bool
+	Shutdown  bool
+	Second    bool // start a second speaker in the process
+}
+
+type answer struct {
+	Error     string
+	Status    []bgp.PeerStatus
+	Announced []bgp.Announcement
+	Listeners []int // protocol number of each listening socket
+}
+
+func speak(restarting bool) {
+	log := logrus.New()
+	log.SetOutput(os.Stderr)
+	if os.Getenv("MARGAY_BGP_TEST_TRACE") != "" {
+		log.SetLevel(logrus.TraceLevel)
+		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "05.000"})
+	}
+	s := bgp.New(logrus.NewEntry(log), bgp.Options{Restarting: restarting})
+	in, out := json.NewDecoder(bufio.NewReader(os.Stdin)), json.NewEncoder(os.Stdout)
+	for {
+		var r request
+		if in.Decode(&r) != nil {
+			return
+		}
+		_ = out.Encode(serve(s, r))
+	}
+}
+
+func serve(s *bgp.Speaker, r request) answer {
+	var a answer
+	var err error
+	switch {
+	case r.Apply != nil && r.Second:
+		second := bgp.New(logrus.NewEntry(logrus.New()), bgp.Options{ListenPort: -1})
+		err = second.Apply(*r.Apply)
+	case r.Apply != nil:
+		err = s.Apply(*r.Apply)
+	case r.Status:
+		a.Status = s.Status()
+	case r.Announced:
+		a.Announced = s.Announced()
+	case r.Listeners:
+		a.Listeners = listeners()
+	case r.Shutdown:
+		err = s.Shutdown()
+	}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	return a
+}
+
+// listeners finds this process's listening TCP sockets and says of which protocol each is.
+func listeners() []int {
+	const soAcceptConn, soProtocol = 30, 38
+	var protocols []int
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		fd, _ := strconv.Atoi(e.Name())
+		listens, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, soAcceptConn)
+		if err != nil || listens == 0 {
+			continue
+		}
+		if protocol, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, soProtocol); err == nil {
+			protocols = append(protocols, protocol)
+		}
+	}
+	return protocols
+}
+
+// route runs a router whose configuration is the first line of input, and prints its routes.
+func route() {
+	var cfg bgptest.Config
+	in := json.NewDecoder(os.Stdin)
+	if in.Decode(&cfg) != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_ = in.Decode(&struct{}{}) // the end of the input
+		cancel()
+	}()
+	err := bgptest.RunRouter(ctx, cfg, func(p netip.Prefix, withdrawn bool) {
+		sign := "+"
+		if withdrawn {
+			sign = "-"
+		}
+		fmt.Println(sign, p)
+	})
+	if err != nil {
+		fmt.Println("error", err)
+	}
+}

@@ -1,0 +1,85 @@
+package bgp_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/bgp/bgptest"
+)
+
+// lines gives what a process prints, line by line.
+func (p *process) lines() <-chan string {
+	lines := make(chan string, 100)
+	go func() {
+		defer close(lines)
+		for {
+			line, err := p.out.ReadString('\n')
+			if err != nil {
+				return
+			}
+			lines <- strings.TrimSpace(line)
+		}
+	}()
+	return lines
+}
+
+// expectLines waits for lines in any order.
+func expectLines(t *testing.T, lines <-chan string, want ...string) {
+	t.Helper()
+	missing := map[string]bool{}
+	for _, w := range want {
+		missing[w] = true
+	}
+	deadline := time.After(40 * time.Second)
+	for len(missing) > 0 {
+		select {
+		case line := <-lines:
+			if !missing[line] {
+				t.Fatalf("the router says %q, want %v", line, missing)
+			}
+			delete(missing, line)
+		case <-deadline:
+			t.Fatalf("the router does not say %v", missing)
+		}
+	}
+}
+
+func TestRouterWithoutBIRD(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	r := run(t, l.router, "router")
+	lines := r.lines()
+	err := json.NewEncoder(r.in).Encode(bgptest.Config{AS: routerAS, RouterID: addr(router4), Neighbours: []bgptest.Neighbour{
+		{Address: addr(host4), AS: hostAS}, {Address: addr(host6), AS: hostAS},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := run(t, l.host, "speaker")
+	s.apply(t, node(routerAS))
+	expectLines(t, lines, "+ "+block4, "+ "+block6)
+	s.apply(t, without(node(routerAS), block4))
+	expectLines(t, lines, "- "+block4)
+	s.apply(t, node(routerAS))
+	expectLines(t, lines, "+ "+block4)
+
+	s.waitUp(t)
+	s.kill(t)
+	s = run(t, l.host, "restarted speaker")
+	s.apply(t, node(routerAS))
+	s.waitUp(t)
+	changed := without(node(routerAS))
+	changed.Paths[prefix("192.0.2.1/32")] = calc.Path{Reason: "borrowed"}
+	s.apply(t, changed)
+	for line := range lines { // a route that is sent again is no change; a withdrawal would be
+		if strings.HasPrefix(line, "-") {
+			t.Errorf("restart: the router says %q", line)
+		}
+		if line == "+ 192.0.2.1/32" {
+			break
+		}
+	}
+}
