@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -56,9 +57,21 @@ func (s *session) askAgent(ctx context.Context, call func(context.Context, agent
 	}
 	defer conn.Close()
 	if err := call(ctx, agentv1.NewAgentClient(conn)); err != nil {
-		return fmt.Errorf("the agent at %s: %s", address, status.Convert(err).Message())
+		return fmt.Errorf("the agent at %s: %s", address, agentError(err))
 	}
 	return nil
+}
+
+// agentError is what an agent answered, or what it means that it did not.
+func agentError(err error) string {
+	answer := status.Convert(err)
+	switch answer.Code() {
+	case codes.DeadlineExceeded:
+		return fmt.Sprintf("no answer within %v: see journalctl -u felix", agentTimeout)
+	case codes.Unimplemented:
+		return "it does not know this question: felix is older than this command, upgrade it"
+	}
+	return answer.Message()
 }
 
 // probe finds out why a socket cannot be reached; gRPC would only say that it is unavailable.

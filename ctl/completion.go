@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/api"
 )
 
 func newCompletion(s *session) *cobra.Command {
@@ -35,10 +39,41 @@ func newCompletion(s *session) *cobra.Command {
 	}
 }
 
-// completeKind completes the first argument with the kinds.
-func completeKind(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+// completeKind completes the first argument with the kinds, and up to a number of further ones with the names of objects.
+func completeKind(s *session, names int) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return kindWords(), cobra.ShellCompDirectiveNoFileComp
+		}
+		if len(args) > names {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return s.namesOf(cmd.Context(), args[0], args[1:]), cobra.ShellCompDirectiveNoFileComp
 	}
-	return kindWords(), cobra.ShellCompDirectiveNoFileComp
+}
+
+// namesOf are the names of a kind's objects that are not there already; none when they cannot be had quickly.
+func (s *session) namesOf(ctx context.Context, kindName string, given []string) []string {
+	kind, ok := api.KindOf(kindName)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	st, closeStore, err := s.open(ctx, s)
+	if err != nil {
+		return nil
+	}
+	defer closeStore()
+	objects, _, err := st.List(ctx, kind.Name, "")
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, o := range objects {
+		if name := o.Meta().Name; !slices.Contains(given, name) {
+			names = append(names, name)
+		}
+	}
+	return names
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,7 @@ func newDelete(s *session) *cobra.Command {
 		Short: "Delete objects by kind and name, or those in files",
 		Example: `  margayctl delete gnp block-crypto-mining
   margayctl delete -f docs/examples/ --skip-not-exists`,
-		ValidArgsFunction: completeKind,
+		ValidArgsFunction: completeKind(s, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			objects, err := s.objectsToDelete(in, at, args)
 			if err != nil {

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -105,22 +106,12 @@ func document(results []result) any {
 type jsonFormat struct{}
 
 func (jsonFormat) print(w io.Writer, results []result, _ func() string) error {
-	text, err := marshalPlain(document(results))
+	text, err := json.MarshalIndent(document(results), "", "  ")
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(text)
+	_, err = w.Write(text) // without a newline, as calicoctl
 	return err
-}
-
-// marshalPlain is indented JSON for people: && stays &&. It ends without a newline.
-func marshalPlain(v any) ([]byte, error) {
-	var buffer bytes.Buffer
-	encoder := json.NewEncoder(&buffer)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	err := encoder.Encode(v)
-	return bytes.TrimSuffix(buffer.Bytes(), []byte("\n")), err
 }
 
 type yamlFormat struct{}
@@ -139,8 +130,8 @@ type templateFormat struct{ text string }
 
 func (f templateFormat) print(w io.Writer, results []result, asNumber func() string) error {
 	t, err := template.New("get").Funcs(template.FuncMap{
-		"join":            func(items []string, separator string) string { return strings.Join(items, separator) },
-		"joinAndTruncate": joinAndCut,
+		"join":            func(items any, separator string) string { return joinAndCut(texts(items), separator, 0) },
+		"joinAndTruncate": func(items any, separator string, limit int) string { return joinAndCut(texts(items), separator, limit) },
 		"config":          func(string) string { return asNumber() },
 	}).Parse(f.text)
 	if err != nil {
@@ -151,6 +142,27 @@ func (f templateFormat) print(w io.Writer, results []result, asNumber func() str
 		values[i] = r.value()
 	}
 	return t.Execute(w, values)
+}
+
+// texts are the elements of a list or map of anything.
+func texts(items any) []string {
+	v := reflect.ValueOf(items)
+	var all []string
+	switch v.Kind() {
+	case reflect.Slice:
+		for i := range v.Len() {
+			all = append(all, fmt.Sprint(v.Index(i).Interface()))
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			all = append(all, fmt.Sprintf("%v=%v", key.Interface(), v.MapIndex(key).Interface()))
+		}
+		slices.Sort(all)
+	case reflect.Invalid:
+	default:
+		all = []string{fmt.Sprint(items)}
+	}
+	return all
 }
 
 // tableFormat prints one table for each result, with a blank line after it.

@@ -33,7 +33,7 @@ func newGet(s *session) *cobra.Command {
 		Example: `  margayctl get gnp -o wide
   margayctl get wep -A
   margayctl get felixconfiguration default -o yaml`,
-		ValidArgsFunction: completeKind,
+		ValidArgsFunction: completeKind(s, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := parseFormat(output, at)
 			if err != nil {

@@ -27,7 +27,7 @@ func newLabel(s *session) *cobra.Command {
   margayctl label node node-a rack=r2 --overwrite
   margayctl label node node-a rack --remove`,
 		Args:              exactly(3, "KIND NAME KEY=VALUE, or KIND NAME KEY --remove"),
-		ValidArgsFunction: completeKind,
+		ValidArgsFunction: completeKind(s, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, value, hasValue := strings.Cut(args[2], "=")
 			if hasValue == change.remove || key == "" {

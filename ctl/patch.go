@@ -33,7 +33,7 @@ operations (RFC 6902). The result is checked as strictly as a manifest.`,
   margayctl patch felixconfiguration default -p 'spec: {bpfLogLevel: Debug}'
   margayctl patch gnp web -t json -p '[{"op": "replace", "path": "/spec/ingress/0/action", "value": "Deny"}]'`,
 		Args:              exactly(2, "KIND NAME"),
-		ValidArgsFunction: completeKind,
+		ValidArgsFunction: completeKind(s, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			objects, err := at.named(args[0], args[1:])
 			if err != nil {
@@ -121,7 +121,7 @@ func applyPatch(current api.Object, p patcher) (api.Object, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the patch does not fit %s: %w", api.KeyOf(current), err)
 	}
-	changed, err := decodePatched(current, original, text)
+	changed, err := decodePatched(current, original, text, p)
 	if err != nil {
 		return nil, err
 	}
@@ -135,10 +135,13 @@ func applyPatch(current api.Object, p patcher) (api.Object, error) {
 	return changed, nil
 }
 
-// decodePatched reads the result strictly, unless the stored object itself has fields that this version does not know:
-// those are not the patch's fault, and are kept.
-func decodePatched(current api.Object, original, text []byte) (api.Object, error) {
+// decodePatched reads the result strictly. When the stored object itself has fields that this version does not know, they are
+// not the patch's fault and are kept; then what the patch alone says is read strictly instead.
+func decodePatched(current api.Object, original, text []byte, p patcher) (api.Object, error) {
 	if _, err := api.Decode(original); err != nil {
+		if err := checkAlone(current, p); err != nil {
+			return nil, err
+		}
 		return api.DecodeStored(current.Type().Kind, text)
 	}
 	objects, err := api.Decode(text)
@@ -149,4 +152,21 @@ func decodePatched(current api.Object, original, text []byte) (api.Object, error
 		return nil, fmt.Errorf("the patch makes %d objects out of %s", len(objects), api.KeyOf(current))
 	}
 	return objects[0], nil
+}
+
+// checkAlone applies a patch to an object that has nothing but a name. A list of operations does not fit that, and passes.
+func checkAlone(current api.Object, p patcher) error {
+	bare, err := json.Marshal(map[string]any{
+		"apiVersion": api.APIVersion, "kind": current.Type().Kind,
+		"metadata": map[string]string{"name": current.Meta().Name, "namespace": current.Meta().Namespace},
+	})
+	if err != nil {
+		return err
+	}
+	text, err := p(bare)
+	if err != nil {
+		return nil
+	}
+	_, err = api.Decode(text)
+	return err
 }

@@ -127,6 +127,8 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 // datastore recorded: what the real calicoctl left in etcd, at the revisions that it had.
 // datastore conflicts N: someone else writes just before each of the next N updates.
 // datastore pauses N: the command has waited N times.
+// datastore put KEY FILE: someone writes a value straight into etcd.
+// datastore show KEY: the stored value, on standard output.
 // datastore down TEXT: the datastore cannot be reached.
 func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
@@ -140,6 +142,15 @@ func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
 	case "pauses":
 		if got := strconv.Itoa(w.pauses); got != args[1] {
 			ts.Fatalf("paused %s times", got)
+		}
+	case "put":
+		_, err := w.kv.Commit(context.Background(), nil, []datastore.Write{{Key: args[1], Value: []byte(ts.ReadFile(args[2]))}})
+		ts.Check(err)
+	case "show":
+		page, err := w.kv.Range(context.Background(), datastore.Span{From: args[1], To: args[1] + "\x00"}, 0, 1)
+		ts.Check(err)
+		for _, entry := range page.Entries {
+			fmt.Fprintln(ts.Stdout(), string(entry.Value))
 		}
 	case "down":
 		w.outage = args[1]
