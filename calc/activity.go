@@ -173,6 +173,9 @@ func (g *Graph) activate() {
 			a.policies.set(id, now.Policy)
 			g.engage(now, 1)
 		}
+		if id.Kind == KindProfile {
+			g.problems.only(noProfile(id.Name), now != nil && g.profiles[id.Name] == nil)
+		}
 		if old != nil {
 			g.engage(old, -1)
 		}
@@ -184,6 +187,7 @@ func (g *Graph) activate() {
 		} else {
 			a.tiers.remove(name)
 		}
+		g.problems.only(noTier(name), a.inTier[name] > 0 && a.tiers.now[name].Missing)
 	}
 	clear(a.tierSeen)
 }

@@ -174,8 +174,8 @@ func (r *bgpReader) selected(key api.Key, spec api.BGPPeerSpec) bool {
 }
 
 func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
-	if why := unsupportedPeer(spec); why != "" {
-		r.note(key, "%s, so there is no session with it: %s", why, "peer by peerIP without it")
+	if field, instead := unsupportedPeer(spec); field != "" {
+		r.note(key, "%s is not supported yet, so there is no session with it: %s", field, instead)
 		return Peer{}, false
 	}
 	at, err := parsePeerIP(spec.PeerIP)
@@ -218,22 +218,22 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	return p, true
 }
 
-// unsupportedPeer names what makes a peer something else than was asked for, were it left out. Without its password or
-// its filters a session would accept and announce more than it may.
-func unsupportedPeer(spec api.BGPPeerSpec) string {
+// unsupportedPeer names the field that makes a peer something else than was asked for, were it left out, and what to do.
+// Without its password or its filters a session would accept and announce more than it may.
+func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
 	switch {
 	case spec.PeerSelector != "":
-		return "peerSelector is not supported yet"
+		return "peerSelector", "name each peer by peerIP"
 	case spec.LocalWorkloadSelector != "":
-		return "localWorkloadSelector is not supported yet"
+		return "localWorkloadSelector", "name each peer by peerIP"
 	case spec.Password != nil:
-		return "password is not supported yet"
+		return "password", "remove it if the session may do without, also on the peer"
 	case len(spec.Filters) > 0:
-		return "filters are not supported yet"
+		return "filters", "filter on the peer and remove them here"
 	case spec.ReachableBy != "":
-		return "reachableBy is not supported yet"
+		return "reachableBy", "add a route to the peer and remove it"
 	}
-	return ""
+	return "", ""
 }
 
 // partly notes what a session does without.

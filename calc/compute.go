@@ -177,6 +177,11 @@ func (c *computation) activatePolicy(p *policy) {
 	c.state.Policies[p.ID] = p.Policy
 	if p.Tier != "" {
 		c.state.Tiers[p.Tier] = tierNamed(c.tiers, p.Tier)
+		if c.state.Tiers[p.Tier].Missing {
+			c.state.Problems[noTier(p.Tier)] = struct{}{}
+		}
+	} else if c.profiles[p.ID.Name] == nil {
+		c.state.Problems[noProfile(p.ID.Name)] = struct{}{}
 	}
 	for id, s := range p.sets {
 		if _, known := c.state.Sets[id]; !known {

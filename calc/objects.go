@@ -2,6 +2,7 @@ package calc
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -64,6 +65,9 @@ func brokenText(u api.Update) string {
 	}
 	if u.Broken == "" {
 		return ""
+	}
+	if foreign, yes := api.ForeignKindOf(u.Key.Kind); yes {
+		return fmt.Sprintf("kind %s is not supported yet, so it is not in force: say it with another kind, or remove it", foreign.Name)
 	}
 	return invalid(u.Broken, "it is ignored")
 }

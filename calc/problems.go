@@ -39,6 +39,15 @@ func (b *problemBook) setAll(reading string, problems []Problem) {
 	b.replace(problemSource{reading: reading}, problems)
 }
 
+// only keeps a problem that is its own source, or takes it out.
+func (b *problemBook) only(p Problem, there bool) {
+	var problems []Problem
+	if there {
+		problems = []Problem{p}
+	}
+	b.replace(problemSource{p.Object, "missing"}, problems)
+}
+
 func (b *problemBook) replace(from problemSource, problems []Problem) {
 	for _, p := range problems {
 		if b.count[p]++; b.count[p] == 1 {

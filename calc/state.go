@@ -53,9 +53,9 @@ type Members map[netip.Prefix]struct{}
 
 // PolicyID names a list of rules: a policy, a profile, or one that calc makes itself (KindFailsafe).
 type PolicyID struct {
-	Kind      string
-	Namespace string
-	Name      string
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
 }
 
 // Kinds of PolicyID that are not policies in the datastore.
@@ -71,9 +71,9 @@ type SetID string
 
 // EndpointID names an endpoint.
 type EndpointID struct {
-	Kind      string // WorkloadEndpoint or HostEndpoint
-	Namespace string
-	Name      string
+	Kind      string `json:"kind"` // WorkloadEndpoint or HostEndpoint
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
 }
 
 // Direction of a rule list, seen from the endpoint.
@@ -113,10 +113,10 @@ type RuleID struct {
 
 // Tier is a tier's place in the order and what happens at its end.
 type Tier struct {
-	Name    string
-	Order   Order
-	Missing bool // policies name it but it does not exist: it comes last and denies
-	Default api.Action
+	Name    string     `json:"name"`
+	Order   Order      `json:"order"`
+	Missing bool       `json:"missing,omitempty"` // policies name it but it does not exist: it comes last and denies
+	Default api.Action `json:"defaultAction"`
 }
 
 // Order is a tier's or policy's order; unset is after every number.
@@ -127,11 +127,11 @@ type Order struct {
 
 // Policy is an active policy's or profile's rules, parsed.
 type Policy struct {
-	ID      PolicyID
-	Tier    string // empty for profiles and failsafes
-	Order   Order
-	Ingress []Rule
-	Egress  []Rule
+	ID      PolicyID `json:"id"`
+	Tier    string   `json:"tier,omitempty"` // empty for profiles and failsafes
+	Order   Order    `json:"order"`
+	Ingress []Rule   `json:"ingress,omitempty"`
+	Egress  []Rule   `json:"egress,omitempty"`
 }
 
 // Rule is one rule with all its criteria resolved: they are ANDed, and one that is not given matches everything.
@@ -139,28 +139,31 @@ type Policy struct {
 // Never says that the rule cannot match at all (a criterion that is not enforced yet, in an Allow; no family left);
 // it keeps its place so that indexes stay those of the manifest.
 type Rule struct {
-	Action      api.Action
-	Never       bool
-	V4, V6      bool  // the families the rule is about; at least one unless Never
-	Protocol    uint8 // 0: any
-	NotProtocol uint8 // 0: none
-	ICMP        *ICMP
-	NotICMP     *ICMP
-	Source      Match
-	Destination Match
+	Action      api.Action `json:"action"`
+	Never       bool       `json:"never,omitempty"`
+	V4, V6      bool       `json:"-"`                     // the families the rule is about; at least one unless Never
+	Protocol    uint8      `json:"protocol,omitempty"`    // 0: any
+	NotProtocol uint8      `json:"notProtocol,omitempty"` // 0: none
+	ICMP        *ICMP      `json:"icmp,omitempty"`
+	NotICMP     *ICMP      `json:"notICMP,omitempty"`
+	Source      Match      `json:"source,omitzero"`
+	Destination Match      `json:"destination,omitzero"`
 }
 
 // ICMP is a type and a code, -1 for any.
-type ICMP struct{ Type, Code int16 }
+type ICMP struct {
+	Type int16 `json:"type"`
+	Code int16 `json:"code"`
+}
 
 // Match is one side of a rule.
 type Match struct {
-	Nets     []netip.Prefix // one of them contains the address; empty: any address
-	NotNets  []netip.Prefix // none of them contains it
-	Set      SetID          // the address is in it; empty: any address
-	NotSet   SetID          // the address is not in it; empty: no such condition
-	Ports    []PortRange    // one of them contains the port (protocols with ports only); empty: any
-	NotPorts []PortRange    // none of them contains it; packets without ports pass
+	Nets     []netip.Prefix `json:"nets,omitempty"`     // one of them contains the address; empty: any address
+	NotNets  []netip.Prefix `json:"notNets,omitempty"`  // none of them contains it
+	Set      SetID          `json:"set,omitempty"`      // the address is in it; empty: any address
+	NotSet   SetID          `json:"notSet,omitempty"`   // the address is not in it; empty: no such condition
+	Ports    []PortRange    `json:"ports,omitempty"`    // one of them contains the port (protocols with ports only); empty: any
+	NotPorts []PortRange    `json:"notPorts,omitempty"` // none of them contains it; packets without ports pass
 }
 
 // PortRange is inclusive at both ends.
@@ -168,22 +171,22 @@ type PortRange struct{ First, Last uint16 }
 
 // Endpoint is a local endpoint and the policies that judge its traffic.
 type Endpoint struct {
-	ID        EndpointID
-	Interface string       // workload: its interface, empty when it is another's; host: a name, * or empty (then ExpectedIPs tell)
-	Addresses []netip.Addr // workload: its own; host: expectedIPs
-	MAC       string       // lower-case, empty when not given
-	Profiles  []string     // in the endpoint's order
-	Closed    string       // not empty: why everything is dropped, but for a host endpoint's failsafes
+	ID        EndpointID   `json:"id"`
+	Interface string       `json:"interface,omitempty"` // workload: its interface, empty when it is another's; host: a name, * or empty (then ExpectedIPs tell)
+	Addresses []netip.Addr `json:"addresses,omitempty"` // workload: its own; host: expectedIPs
+	MAC       string       `json:"mac,omitempty"`       // lower-case, empty when not given
+	Profiles  []string     `json:"profiles,omitempty"`  // in the endpoint's order
+	Closed    string       `json:"closed,omitempty"`    // not empty: why everything is dropped, but for a host endpoint's failsafes
 
 	// For each stage and direction the policies by tier, in order; nil when no policy of the stage applies.
 	// At the normal stage profiles follow, then the end denies.
-	Policies [Stages][2][]TierPolicies
+	Policies [Stages][2][]TierPolicies `json:"-"`
 }
 
 // TierPolicies are the policies of one tier that apply to an endpoint at one stage and direction, in order.
 type TierPolicies struct {
-	Tier     string
-	Policies []PolicyID
+	Tier     string     `json:"tier"`
+	Policies []PolicyID `json:"policies"`
 }
 
 // RouteKind says why a route is there.
@@ -196,19 +199,19 @@ const (
 
 // Route is a route of this node's kernel.
 type Route struct {
-	Kind      RouteKind
-	Interface string // LocalWorkload
+	Kind      RouteKind `json:"kind"`
+	Interface string    `json:"interface,omitempty"` // LocalWorkload
 }
 
 // Pool is an address pool. One that is disabled gives out no addresses and is not announced; those that it gave out
 // before stay, so it still counts for NAT.
 type Pool struct {
-	CIDR        netip.Prefix
-	BlockSize   int
-	NATOutgoing bool
-	Encap       string // empty, VXLAN or IPIP
-	NoExport    bool
-	Disabled    bool
+	CIDR        netip.Prefix `json:"cidr"`
+	BlockSize   int          `json:"blockSize"`
+	NATOutgoing bool         `json:"natOutgoing,omitempty"`
+	Encap       string       `json:"encap,omitempty"` // empty, VXLAN or IPIP
+	NoExport    bool         `json:"noExport,omitempty"`
+	Disabled    bool         `json:"disabled,omitempty"`
 }
 
 // BGP is what this node's speaker must be and say.
@@ -223,21 +226,21 @@ type BGP struct {
 
 // Peer is one BGP session.
 type Peer struct {
-	Object      string // the BGPPeer's name
-	Address     netip.Addr
-	Port        uint16
-	AS          uint32
-	LocalAS     uint32     // 0: the node's
-	Source      netip.Addr // invalid: the kernel chooses
-	RestartTime time.Duration
-	Keepalive   time.Duration // 0: default
-	TTLSecurity uint8         // 0: off
+	Object      string        `json:"object"` // the BGPPeer's name
+	Address     netip.Addr    `json:"address"`
+	Port        uint16        `json:"port"`
+	AS          uint32        `json:"as"`
+	LocalAS     uint32        `json:"localAS,omitempty"` // 0: the node's
+	Source      netip.Addr    `json:"source,omitzero"`   // invalid: the kernel chooses
+	RestartTime time.Duration `json:"-"`
+	Keepalive   time.Duration `json:"-"`                     // 0: default
+	TTLSecurity uint8         `json:"ttlSecurity,omitempty"` // 0: off
 }
 
 // Path is one announced prefix.
 type Path struct {
-	Communities []string
-	Reason      string // block, borrowed
+	Communities []string `json:"communities,omitempty"`
+	Reason      string   `json:"reason"` // block, borrowed
 }
 
 // Config is what FelixConfiguration, default and then this node's, asks of the dataplane. Fields that it leaves
@@ -262,6 +265,6 @@ type Timeouts struct {
 
 // Problem is something that was accepted but is not in force as written. It names what to do.
 type Problem struct {
-	Object api.Key
-	Text   string
+	Object api.Key `json:"-"`
+	Text   string  `json:"text"`
 }

@@ -57,3 +57,18 @@ func (o Order) compare(p Order) int {
 	}
 	return 0
 }
+
+// noTier is the problem of a tier that policies in force on this node name and that does not exist; noProfile likewise.
+func noTier(name string) Problem {
+	return Problem{
+		Object: api.Key{Kind: kindTier, Name: name},
+		Text:   "does not exist, but policies are in it: it comes last and denies; create it or move them",
+	}
+}
+
+func noProfile(name string) Problem {
+	return Problem{
+		Object: api.Key{Kind: kindProfile, Name: name},
+		Text:   "does not exist, but endpoints of this node name it: it denies everything; create it or correct them",
+	}
+}

@@ -1,0 +1,162 @@
+package calc
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// JSON of a State, for scripts: lists in the order of Text, and names that do not change.
+
+// MarshalJSON writes the maps of the State as sorted lists.
+func (s *State) MarshalJSON() ([]byte, error) {
+	type set struct {
+		Selector SetID          `json:"selector"`
+		Members  []netip.Prefix `json:"members"`
+	}
+	type route struct {
+		Destination netip.Prefix `json:"destination"`
+		Route
+	}
+	out := struct {
+		Ready     bool       `json:"ready"`
+		Tiers     []Tier     `json:"tiers"`
+		Policies  []Policy   `json:"policies"`
+		Sets      []set      `json:"sets"`
+		Endpoints []Endpoint `json:"endpoints"`
+		Routes    []route    `json:"routes"`
+		Pools     []Pool     `json:"pools"`
+		BGP       BGP        `json:"bgp"`
+		Config    Config     `json:"config"`
+		Problems  []Problem  `json:"problems"`
+	}{
+		Ready: s.Ready, Tiers: s.SortedTiers(), Policies: s.SortedPolicies(), Sets: []set{}, Endpoints: s.SortedEndpoints(),
+		Routes: []route{}, Pools: []Pool{}, BGP: s.BGP, Config: s.Config, Problems: s.SortedProblems(),
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.Sets)) {
+		out.Sets = append(out.Sets, set{id, s.Sets[id].Sorted()})
+	}
+	for _, p := range sortedPrefixes(s.Routes) {
+		out.Routes = append(out.Routes, route{p, s.Routes[p]})
+	}
+	for _, p := range sortedPrefixes(s.Pools) {
+		out.Pools = append(out.Pools, s.Pools[p])
+	}
+	return json.Marshal(out)
+}
+
+// MarshalJSON adds the lists as policies.STAGE.DIRECTION, those that there are.
+func (e Endpoint) MarshalJSON() ([]byte, error) {
+	type plain Endpoint
+	policies := map[string]map[string][]TierPolicies{}
+	for stage, directions := range e.Policies {
+		for dir, tiers := range directions {
+			if len(tiers) == 0 {
+				continue
+			}
+			name := Stage(stage).String()
+			if policies[name] == nil {
+				policies[name] = map[string][]TierPolicies{}
+			}
+			policies[name][Direction(dir).String()] = tiers
+		}
+	}
+	return json.Marshal(struct {
+		plain
+		Policies map[string]map[string][]TierPolicies `json:"policies,omitempty"`
+	}{plain(e), policies})
+}
+
+// MarshalJSON adds the family, when the rule is about one only, and the rule as a sentence.
+func (r Rule) MarshalJSON() ([]byte, error) {
+	type plain Rule
+	family := 0
+	switch {
+	case r.V4 && !r.V6:
+		family = 4
+	case r.V6 && !r.V4:
+		family = 6
+	}
+	return json.Marshal(struct {
+		plain
+		IPVersion int    `json:"ipVersion,omitempty"`
+		Text      string `json:"text"`
+	}{plain(r), family, r.String()})
+}
+
+func (b BGP) MarshalJSON() ([]byte, error) {
+	type peer struct {
+		Name string `json:"name"`
+		Peer
+		RestartTime string `json:"restartTime"`
+		Keepalive   string `json:"keepalive,omitempty"`
+	}
+	type path struct {
+		Prefix netip.Prefix `json:"prefix"`
+		Path
+	}
+	out := struct {
+		AS         uint32       `json:"as"`
+		RouterID   netip.Addr   `json:"routerID"`
+		ListenPort uint16       `json:"listenPort"`
+		V4         netip.Prefix `json:"ipv4Address,omitzero"`
+		V6         netip.Prefix `json:"ipv6Address,omitzero"`
+		Peers      []peer       `json:"peers"`
+		Paths      []path       `json:"paths"`
+	}{AS: b.AS, RouterID: b.RouterID, ListenPort: b.ListenPort, V4: b.V4, V6: b.V6, Peers: []peer{}, Paths: []path{}}
+	for _, name := range slices.Sorted(maps.Keys(b.Peers)) {
+		p := b.Peers[name]
+		keepalive := ""
+		if p.Keepalive != 0 {
+			keepalive = p.Keepalive.String()
+		}
+		out.Peers = append(out.Peers, peer{name, p, p.RestartTime.String(), keepalive})
+	}
+	for _, p := range sortedPrefixes(b.Paths) {
+		out.Paths = append(out.Paths, path{p, b.Paths[p]})
+	}
+	return json.Marshal(out)
+}
+
+// MarshalJSON writes the fields that FelixConfiguration sets, by their names in the manifest.
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.Raw) }
+
+func (p Problem) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"object": p.Object.String(), "text": p.Text})
+}
+
+// MarshalJSON is the number, or null when there is none.
+func (o Order) MarshalJSON() ([]byte, error) {
+	if !o.Set {
+		return []byte("null"), nil
+	}
+	return json.Marshal(o.Value)
+}
+
+func (k RouteKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// MarshalJSON is a number, or LOW:HIGH as in manifests.
+func (p PortRange) MarshalJSON() ([]byte, error) {
+	if p.First == p.Last {
+		return json.Marshal(p.First)
+	}
+	return json.Marshal(p.String())
+}
+
+// MarshalJSON names the rule in parts and as people read it.
+func (r RuleID) MarshalJSON() ([]byte, error) {
+	if r == (RuleID{}) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(struct {
+		Policy    PolicyID  `json:"policy"`
+		Tier      string    `json:"tier,omitempty"`
+		Direction Direction `json:"direction"`
+		Index     int       `json:"index"`
+		Text      string    `json:"text"`
+	}{r.Policy, r.Tier, r.Direction, r.Index, fmt.Sprint(r)})
+}

@@ -1,0 +1,108 @@
+package calc
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/margay-project/margay/api"
+	"sigs.k8s.io/yaml"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// Each file of objects has beside it what node n1 must do, as text, and one of them also as JSON.
+func TestStatesAreAsWrittenDown(t *testing.T) {
+	files, err := filepath.Glob("testdata/states/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files", err)
+	}
+	facts := Facts{
+		Addresses: []netip.Addr{netip.MustParseAddr("10.70.0.1")},
+		Uplinks:   []string{"eth0"},
+		Sessions:  []Session{{Remote: netip.MustParseAddr("10.70.0.9"), Port: 2379, Outbound: true, Protocol: 6}},
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			updates := readObjects(t, file)
+			state := Compute("n1", facts, updates)
+			golden(t, strings.TrimSuffix(file, ".yaml")+".txt", []byte(state.Text()))
+			g, folded := New("n1", facts), &State{}
+			for _, u := range updates {
+				g.Update(u)
+				folded.Fold(g.Flush())
+			}
+			if diff := cmp.Diff(state.Text(), folded.Text()); diff != "" {
+				t.Errorf("one by one the objects come to something else:\n%s", diff)
+			}
+			if name != "host" {
+				return
+			}
+			text, err := json.MarshalIndent(state, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, strings.TrimSuffix(file, ".yaml")+".json", append(text, '\n'))
+		})
+	}
+}
+
+// readObjects reads objects that may have beside their own fields: broken (why), unreadable (no object at all) and key.
+func readObjects(t *testing.T, file string) (updates []api.Update) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range bytes.Split(text, []byte("\n---\n")) {
+		var about struct {
+			Kind, Broken string
+			Unreadable   bool
+			Key          *struct{ Namespace, Name string }
+		}
+		if err := yaml.Unmarshal(document, &about); err != nil {
+			t.Fatalf("%s: %v", document, err)
+		}
+		u := api.Update{Key: api.Key{Kind: about.Kind}, Broken: about.Broken}
+		if !about.Unreadable {
+			object, known := api.New(about.Kind)
+			if !known {
+				t.Fatalf("kind %q", about.Kind)
+			}
+			if err := yaml.Unmarshal(document, object); err != nil {
+				t.Fatalf("%s: %v", document, err)
+			}
+			u.Key, u.Object = api.KeyOf(object), object
+		}
+		if about.Key != nil {
+			u.Key.Namespace, u.Key.Name = about.Key.Namespace, about.Key.Name
+		}
+		updates = append(updates, u)
+	}
+	return updates
+}
+
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s is (-) and should be (+), if that is right run with -update:\n%s", file, diff)
+	}
+}
