@@ -1,0 +1,300 @@
+package calc
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"github.com/margay-project/margay/api"
+)
+
+// The shapes of these benchmarks are those in which the reference implementation measures its own calculation.
+
+const benchNode = "localhost"
+
+// taggedEndpoint is one of many workload endpoints, with labels that one in so many shares and one marker.
+func taggedEndpoint(node string, n int) api.Update {
+	address := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+	labels := map[string]string{markerOf(n): "true"}
+	for _, k := range []int{10, 11, 20, 30, 40} {
+		labels[fmt.Sprintf("one-in-%d", k)] = fmt.Sprintf("value-%d", n%k)
+	}
+	w := &api.WorkloadEndpoint{
+		Metadata: api.Metadata{Name: fmt.Sprintf("%s-k8s-wep--%d-eth0", node, n), Namespace: "default", Labels: labels},
+		Spec: api.WorkloadEndpointSpec{
+			Orchestrator: "k8s", Node: node, InterfaceName: fmt.Sprintf("cali%d", n), IPNetworks: []string{address.String() + "/32"},
+			Profiles: []string{fmt.Sprintf("kns.namespace-%d", n%100)},
+		},
+	}
+	return unshared(w, "WorkloadEndpoint")
+}
+
+func markerOf(n int) string { return fmt.Sprintf("marker-%d", n%31) }
+
+// unshared gives an object strings of its own, as if it had been decoded.
+func unshared(o api.Object, kind string) api.Update {
+	text, err := json.Marshal(o)
+	if err != nil {
+		panic(err)
+	}
+	fresh, _ := api.New(kind)
+	if err := json.Unmarshal(text, fresh); err != nil {
+		panic(err)
+	}
+	fresh.Type().Kind = kind
+	return api.Update{Key: api.KeyOf(fresh), Object: fresh}
+}
+
+func namespaces(n int) (updates []api.Update) {
+	for i := range n {
+		updates = append(updates, unshared(&api.Profile{
+			Metadata: api.Metadata{Name: fmt.Sprintf("kns.namespace-%d", i)},
+			Spec:     api.ProfileSpec{LabelsToApply: map[string]string{"pcns.projectcalico.org/name": fmt.Sprintf("namespace-%d", i)}},
+		}, "Profile"))
+	}
+	return updates
+}
+
+func tagPolicy(n int) api.Update {
+	p := &api.GlobalNetworkPolicy{
+		Metadata: api.Metadata{Name: fmt.Sprintf("policy-%d", n)},
+		Spec:     api.GlobalNetworkPolicySpec{Selector: "has(" + markerOf(n) + ")", Types: []api.PolicyType{api.Ingress}},
+	}
+	for j := range 5 {
+		p.Spec.Ingress = append(p.Spec.Ingress, api.Rule{
+			Action: api.Allow, Source: api.EntityRule{Selector: "has(" + markerOf(n+j) + ")"},
+		})
+	}
+	return unshared(p, "GlobalNetworkPolicy")
+}
+
+// netset is a network set of a size from a cycle, with host addresses from next on, and a policy that names it.
+func netset(n int, next *uint32) (updates []api.Update) {
+	s := &api.GlobalNetworkSet{Metadata: api.Metadata{
+		Name: fmt.Sprintf("network-set-%d", n), Labels: map[string]string{"network-set-name": fmt.Sprintf("network-set-%d", n)},
+	}}
+	for range []int{1, 1, 1, 1, 2, 3, 4, 5, 100, 1000}[n%10] {
+		*next++
+		a := netip.AddrFrom4([4]byte{11, byte(*next >> 16), byte(*next >> 8), byte(*next)})
+		s.Spec.Nets = append(s.Spec.Nets, a.String()+"/32")
+	}
+	p := &api.GlobalNetworkPolicy{
+		Metadata: api.Metadata{Name: fmt.Sprintf("policy-%d", n)},
+		Spec: api.GlobalNetworkPolicySpec{Selector: "all()", Types: []api.PolicyType{api.Ingress}, Ingress: []api.Rule{{
+			Action: api.Allow, Source: api.EntityRule{Selector: fmt.Sprintf("network-set-name == 'network-set-%d'", n)},
+		}}},
+	}
+	return []api.Update{unshared(s, "GlobalNetworkSet"), unshared(p, "GlobalNetworkPolicy")}
+}
+
+func endpoints(remote, local int) (updates []api.Update) {
+	for n := range remote {
+		updates = append(updates, taggedEndpoint("remotehost", n))
+	}
+	for n := range local {
+		updates = append(updates, taggedEndpoint(benchNode, remote+n))
+	}
+	return updates
+}
+
+func netsetWorld(remote, local, policies int) []api.Update {
+	updates := append(namespaces(100), endpoints(remote, 0)...)
+	var next uint32
+	for n := range policies {
+		updates = append(updates, netset(n, &next)...)
+	}
+	for n := range local {
+		updates = append(updates, taggedEndpoint(benchNode, remote+n))
+	}
+	return updates
+}
+
+func tagWorld(remote, local, policies int) (updates []api.Update) {
+	for n := range policies {
+		updates = append(updates, tagPolicy(n))
+	}
+	return append(append(updates, namespaces(100)...), endpoints(remote, local)...)
+}
+
+func loaded(updates []api.Update) *Graph {
+	g := New(benchNode, Facts{})
+	for _, u := range updates {
+		g.Update(u)
+	}
+	g.Flush()
+	return g
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	for _, shape := range []struct {
+		name  string
+		world func() []api.Update
+	}{
+		{"250kTagPolicies", func() []api.Update { return tagWorld(250_000, 200, 10_000) }},
+		{"10kNetsetPolicies1000", func() []api.Update { return netsetWorld(10_000, 200, 1_000) }},
+		{"10kNetsetPolicies10000", func() []api.Update { return netsetWorld(10_000, 200, 10_000) }},
+	} {
+		b.Run(shape.name, func(b *testing.B) {
+			updates := shape.world()
+			b.ReportAllocs()
+			var g *Graph
+			b.ResetTimer()
+			for range b.N {
+				g = loaded(updates)
+			}
+			b.StopTimer()
+			reportHeap(b, updates, g)
+		})
+	}
+}
+
+// reportHeap reports what is alive with the updates, and what the graph alone keeps.
+func reportHeap(b *testing.B, updates []api.Update, g *Graph) {
+	var with, without runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&with)
+	b.ReportMetric(float64(with.HeapAlloc)/1e6, "MB-with-input")
+	runtime.KeepAlive(updates)
+	clear(updates)
+	runtime.GC()
+	runtime.ReadMemStats(&without)
+	b.ReportMetric(float64(without.HeapAlloc)/1e6, "MB-heap")
+	runtime.KeepAlive(g)
+}
+
+// BenchmarkIsolatedCustomers has one endpoint and one policy for each customer; 100 endpoints are local.
+func BenchmarkIsolatedCustomers(b *testing.B) {
+	for _, c := range []struct {
+		name string
+		n    int
+	}{{"1k", 1_000}, {"10k", 10_000}, {"100k", 100_000}} {
+		b.Run(c.name, func(b *testing.B) {
+			var updates []api.Update
+			for n := range c.n {
+				updates = append(updates, customer(n, c.n)...)
+			}
+			b.ReportAllocs()
+			var g *Graph
+			b.ResetTimer()
+			for range b.N {
+				g = loaded(updates)
+			}
+			b.StopTimer()
+			reportHeap(b, updates, g)
+		})
+	}
+}
+
+func customer(n, of int) []api.Update {
+	name := fmt.Sprintf("customer-%d", n)
+	own := fmt.Sprintf("pcns.projectcalico.org/name == '%s'", name)
+	labels := map[string]string{"managed-by": "operator", "tenant-id": fmt.Sprintf("t-%d", n%5000)}
+	for i := range 5 {
+		labels[fmt.Sprintf("unique-%d", i)] = fmt.Sprintf("%d-%020d", i, n)
+	}
+	for i := range 4 {
+		labels[fmt.Sprintf("binary-%d", i)] = fmt.Sprint(n >> i & 1)
+	}
+	for i, values := range []int{3, 4, 4, 5} {
+		labels[fmt.Sprintf("few-%d", i)] = fmt.Sprint(n % values)
+	}
+	node := "remotehost"
+	if n%(of/100) == 0 {
+		node = benchNode
+	}
+	address := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+	return []api.Update{
+		unshared(&api.GlobalNetworkPolicy{Metadata: api.Metadata{Name: name}, Spec: api.GlobalNetworkPolicySpec{
+			Selector: own, Types: []api.PolicyType{api.Ingress, api.Egress},
+			Ingress: []api.Rule{{Action: api.Allow, Source: api.EntityRule{Selector: own}}},
+			Egress: []api.Rule{
+				{Action: api.Allow, Destination: api.EntityRule{Selector: own}},
+				{Action: api.Allow, Protocol: &api.Protocol{Name: "UDP"}, Destination: api.EntityRule{
+					Nets: []string{"10.96.0.10/32"}, Ports: []api.Port{{First: 53, Last: 53}},
+				}},
+			},
+		}}, "GlobalNetworkPolicy"),
+		unshared(&api.Profile{Metadata: api.Metadata{Name: "kns." + name}, Spec: api.ProfileSpec{LabelsToApply: map[string]string{
+			"pcns.projectcalico.org/name": name, "pcns.id": fmt.Sprintf("%020d", n), "pcns.production": fmt.Sprint(n%2 == 0),
+		}}}, "Profile"),
+		unshared(&api.WorkloadEndpoint{
+			Metadata: api.Metadata{Name: fmt.Sprintf("%s-k8s-%s-eth0", node, name), Namespace: name, Labels: labels},
+			Spec: api.WorkloadEndpointSpec{
+				Orchestrator: "k8s", Node: node, InterfaceName: fmt.Sprintf("cali%d", n), IPNetworks: []string{address.String()},
+				Profiles: []string{"kns." + name},
+			},
+		}, "WorkloadEndpoint"),
+	}
+}
+
+// BenchmarkEndpointUpdate adds an endpoint that one of many selectors matches, all of which begin alike.
+func BenchmarkEndpointUpdate(b *testing.B) {
+	for _, selectors := range []int{1000, 10000} {
+		b.Run(fmt.Sprintf("%dSelectors", selectors), func(b *testing.B) {
+			updates := endpoints(0, 1)
+			for n := range selectors {
+				updates = append(updates, api.Update{
+					Key: api.Key{Kind: "GlobalNetworkPolicy", Name: fmt.Sprint("p", n)},
+					Object: &api.GlobalNetworkPolicy{Spec: api.GlobalNetworkPolicySpec{Ingress: []api.Rule{{Action: api.Allow,
+						Source: api.EntityRule{Selector: fmt.Sprintf("alpha == 'beta' && has(ipset-%d)", n)}}}}},
+				})
+			}
+			g := loaded(updates)
+			n := 0
+			for b.Loop() {
+				n++
+				u := taggedEndpoint("remotehost", n)
+				u.Object.Meta().Labels = map[string]string{"alpha": "beta", "ipset-1": "true"}
+				g.Update(u)
+				g.Flush()
+			}
+		})
+	}
+}
+
+// BenchmarkPolicyUpdate changes one rule of one of ten policies of 1,000 rules, which select 1,000 local endpoints.
+func BenchmarkPolicyUpdate(b *testing.B) {
+	policy := func(n, changed int) api.Update {
+		p := &api.GlobalNetworkPolicy{Spec: api.GlobalNetworkPolicySpec{Selector: "all()"}}
+		for i := range 1000 {
+			p.Spec.Ingress = append(p.Spec.Ingress, api.Rule{Action: api.Allow, Source: api.EntityRule{
+				Nets: []string{fmt.Sprintf("10.%d.%d.%d/32", n, i>>8, i&255)},
+			}})
+		}
+		p.Spec.Ingress[500].Source.Nets[0] = fmt.Sprintf("11.0.%d.%d/32", changed>>8&255, changed&255)
+		return api.Update{Key: api.Key{Kind: "GlobalNetworkPolicy", Name: fmt.Sprint("p", n)}, Object: p}
+	}
+	updates := endpoints(0, 1000)
+	for n := range 10 {
+		updates = append(updates, policy(n, 0))
+	}
+	g := loaded(updates)
+	variants := []api.Update{policy(3, 1), policy(3, 2)}
+	n := 0
+	for b.Loop() {
+		n++
+		g.Update(variants[n%2])
+		if g.Flush().Empty() {
+			b.Fatal("nothing changed")
+		}
+	}
+}
+
+// BenchmarkSetMember lets one endpoint join and leave a set of 10,000.
+func BenchmarkSetMember(b *testing.B) {
+	updates := append(endpoints(10_000, 1), tagPolicy(10_000))
+	g := loaded(updates)
+	join := taggedEndpoint("remotehost", 20_000)
+	n := 0
+	for b.Loop() {
+		n++
+		u := join
+		if n%2 == 0 {
+			u.Object = nil
+		}
+		g.Update(u)
+		g.Flush()
+	}
+}
