@@ -270,3 +270,19 @@ func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 		t.Errorf("the late neighbour did not hear that forwarding went on: %v\n%s", err, out)
 	}
 }
+
+func TestTTLSecurityOnBothSides(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	secured := strings.ReplaceAll(birdConfig(routerAS), "graceful restart on;", "graceful restart on; ttl security on;")
+	b := startBIRD(t, l.router, secured)
+	s := run(t, l.host, "speaker")
+	n := node(routerAS)
+	for name, p := range n.Peers {
+		p.TTLSecurity = 1
+		n.Peers[name] = p
+	}
+	s.apply(t, n)
+	b.has(t, block4)
+	b.has(t, block6)
+}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -135,6 +136,7 @@ func setAddress(t *testing.T, ns netns.NsHandle, text string, there bool) {
 // start runs a command in a namespace and kills it when the test ends, or this process.
 func start(t *testing.T, ns netns.NsHandle, cmd *exec.Cmd) {
 	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	home, err := netns.Get()
