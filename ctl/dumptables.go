@@ -23,7 +23,8 @@ func dumpTables(d *agentv1.DumpResponse, wanted []string) []section {
 
 // endpointTable has a line for each stage and direction under each endpoint.
 func endpointTable(endpoints []*agentv1.Endpoint) section {
-	t := section{title: "Endpoints", headings: []string{"ENDPOINT", "KIND", "INTERFACE", "ADDRESSES", "PROFILES", "STAGE", "DIRECTION", "POLICIES", "CLOSED"}}
+	t := section{title: "Endpoints", headings: []string{"ENDPOINT", "KIND", "INTERFACE", "ADDRESSES", "PROFILES",
+		"STAGE", "DIRECTION", "POLICIES", "CLOSED"}}
 	for _, e := range endpoints {
 		cells := []string{qualified(e.Namespace, e.Name), e.Kind, e.Interface, list(e.Addresses), list(e.Profiles)}
 		if len(e.Stages) == 0 {
@@ -74,7 +75,8 @@ func ruleTable(rules []*agentv1.Rule) section {
 }
 
 func connectionTable(connections []*agentv1.Connection) section {
-	t := section{title: "Connections", headings: []string{"PROTOCOL", "SOURCE", "DESTINATION", "STATE", "PACKETS OUT/BACK", "BYTES OUT/BACK", "IDLE", "APPROVED BY"}}
+	t := section{title: "Connections", headings: []string{"PROTOCOL", "SOURCE", "DESTINATION", "STATE",
+		"PACKETS OUT/BACK", "BYTES OUT/BACK", "IDLE", "APPROVED BY"}}
 	for _, c := range connections {
 		t.add(c.Protocol, c.Source, c.Destination, c.State,
 			fmt.Sprintf("%d/%d", c.PacketsOut, c.PacketsBack), fmt.Sprintf("%d/%d", c.BytesOut, c.BytesBack),

@@ -86,6 +86,7 @@ func (s *session) loadDirectory(in input, directory string) ([]api.Object, error
 // manifestFiles lists the files of a directory that hold manifests by their names, sorted by path.
 func manifestFiles(directory string, recursive bool) ([]string, error) {
 	var files []string
+	directory += "/" // so that a link to a directory is followed
 	err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err

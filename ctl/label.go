@@ -88,7 +88,8 @@ func (c labelChange) applyTo(meta *api.Metadata, subject string) (string, error)
 		delete(meta.Labels, c.key)
 		return fmt.Sprintf("Successfully removed label %s from %s", c.key, subject), nil
 	case exists && !c.overwrite:
-		return "", fmt.Errorf("failed to update label of %s, key %s is already present. please use '--overwrite' to set a new value", subject, c.key)
+		return "", fmt.Errorf("failed to update label of %s, key %s is already present. "+
+			"please use '--overwrite' to set a new value", subject, c.key)
 	}
 	if meta.Labels == nil {
 		meta.Labels = map[string]string{}

@@ -41,7 +41,8 @@ func newRoot(s *session) *cobra.Command {
 	flags.StringVarP(&s.config, "config", "c", defaultConfig, "file that says where the datastore is")
 	flags.StringVarP(&s.logLevel, "log-level", "l", "panic", "panic, fatal, error, warn, info or debug")
 	flags.StringVar(&s.kubeContext, "context", "", "accepted for scripts of calicoctl; there is no Kubernetes here")
-	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false, "accepted for scripts of calicoctl; versions are never a reason to refuse")
+	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false,
+		"accepted for scripts of calicoctl; versions are never a reason to refuse")
 	root.AddCommand(
 		newCreate(s), newApply(s), newReplace(s), newPatch(s), newLabel(s), newDelete(s), newGet(s), newValidate(s),
 		newStatus(s), newDump(s), newFelix(s),

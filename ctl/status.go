@@ -21,7 +21,7 @@ func newStatus(s *session) *cobra.Command {
 
 The exit code is 1, and standard error says why, when the agent does not answer, its datastore is out of reach, an
 interface or a table is not as wanted, a BGP session is down, or an object is not in force as written.
--o json prints the message StatusResponse of api/agent/v1/agent.proto.`,
+-o json prints the message StatusResponse of api/agent/v1/agent.proto, with every setting in force and where it comes from.`,
 		Example: `  margayctl status
   margayctl status -o json | jq '.interfaces[] | select(.state != "enforced")'`,
 		Args: noArguments,
