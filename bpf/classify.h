@@ -229,8 +229,10 @@ __noinline int classify(struct job *job, __u32 mask)
 	classes_of(&c, &job->packet, mask);
 	for (i = 0; i <= MAX_CONTINUATIONS; i++) {
 		slot = first_slot(&c, mask, from);
-		if (slot == NO_SLOT)
+		if (slot == NO_SLOT) {
+			job->rule = 0;
 			return JUDGE_UNDECIDED;
+		}
 		s = bpf_map_lookup_elem(&slots, &slot);
 		if (!s)
 			break;

@@ -223,19 +223,23 @@ static __always_inline __u8 first_state(const struct packet *p)
 	}
 }
 
-/* An unproven connection is proven by what a sender of forged packets cannot know or do. */
-static __always_inline bool proves(struct flow *f, const struct packet *p, bool reply)
-{
-	bool tcp = p->proto == IPPROTO_TCP;
+/* How far beyond the first answer an acknowledgement may be. The fewer, the harder it is to guess one. */
+#define ACK_WINDOW (1 << 18)
 
-	if (reply) {
+/* Notes the first answer, and what an opener must know to have seen it. */
+static __always_inline void note_answer(struct flow *f, const struct packet *p)
+{
+	if (!(f->flags & FLOW_ANSWERED) || (p->tcp_flags & TCP_SYN))
 		f->answer = p->seq + !!(p->tcp_flags & TCP_SYN);
-		f->flags |= FLOW_ANSWERED;
-		return false;
-	}
+	f->flags |= FLOW_ANSWERED;
+}
+
+/* An unproven connection is proven by what a sender of forged packets cannot know or do. */
+static __always_inline bool proves(const struct flow *f, const struct packet *p)
+{
 	if (!(f->flags & FLOW_ANSWERED))
 		return false;
-	return !tcp || ((p->tcp_flags & TCP_ACK) && p->ack - f->answer < 65536);
+	return p->proto != IPPROTO_TCP || ((p->tcp_flags & TCP_ACK) && p->ack - f->answer < ACK_WINDOW);
 }
 
 static __always_inline void note_tcp(struct flow *f, const struct packet *p, bool reply)
@@ -260,6 +264,7 @@ static __always_inline void prove(struct track *t, const struct packet *p, __u32
 		f->state = FLOW_TCP_ESTABLISHED;
 	if (move_flow(&t->key, f, t->table, to)) {
 		f->flags = flags;
+		f->refused = 1;
 		count_reason(REASON_NOTE_FLOWS_FULL, p);
 	}
 }
@@ -282,6 +287,10 @@ static __always_inline void advance(struct track *t, struct leg *leg, const stru
 		return;
 	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_RST | TCP_FIN)))
 		note_tcp(f, p, reply);
-	if (!(f->flags & FLOW_PROVEN) && proves(f, p, reply) && (tick || f->state == FLOW_TCP_OPENING || t->table & 1))
+	if (f->flags & FLOW_PROVEN)
+		return;
+	if (reply)
+		note_answer(f, p);
+	else if (proves(f, p) && (tick || !f->refused))
 		prove(t, p, tables);
 }

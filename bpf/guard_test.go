@@ -177,7 +177,7 @@ func TestParse(t *testing.T) {
 		{"ping, IPv6", echo(alice6, bob6, false, 3), PassPolicy, 6},
 		{"GRE", newFrame(alice, bob, 47, make([]byte, 20)).bytes(), PassPolicy, 7},
 		{"other port", udp(alice, bob, 9, 81), DropPolicy, 8},
-		{"ICMP of IPv6 in IPv4", newFrame(alice, bob, 58, icmpHeader(128, 0, 1)).bytes(), DropPolicy, 8},
+		{"ICMP of IPv6 in IPv4", newFrame(alice, bob, 58, icmpHeader(128, 0, 1)).bytes(), PassPolicy, 6},
 		{"IPv4 options", with(newFrame(alice, bob, 17, udpHeader(10, 80)), func(f *frame) { f.options = make([]byte, 40) }), PassPolicy, 2},
 		{"one extension header", chain(1), PassPolicy, 2},
 		{"eight extension headers", chain(8), PassPolicy, 2},

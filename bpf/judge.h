@@ -108,7 +108,6 @@ __noinline int judge(struct job *job, __u32 stage)
 	result = classify(job, mask);
 	if (result != JUDGE_UNDECIDED)
 		return result;
-	job->rule = 0;
 	if (stage == STAGE_FORWARD_IN || stage == STAGE_FORWARD_OUT)
 		return allow(job, REASON_PASS_END_OF_FORWARD);
 	return deny(job, REASON_DROP_END_OF_POLICY);
@@ -233,7 +232,7 @@ static __always_inline void approve(struct job *job, struct track *t, const stru
 	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_RST | TCP_FIN)))
 		note_tcp(f, p, reply);
 	if (!(f->flags & FLOW_PROVEN) && reply)
-		proves(f, p, true);
+		note_answer(f, p);
 	if (store(t->table, &t->key, f, BPF_ANY))
 		count_reason(REASON_NOTE_FLOW_NOT_STORED, p);
 }

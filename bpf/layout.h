@@ -242,10 +242,11 @@ struct flow {
 	__u64 seen;    /* coarse monotonic clock, nanoseconds */
 	__u64 created;
 	__u64 tag;     /* of the key: an element may be recycled under a reader */
-	__u32 answer;  /* TCP: sequence number of the replier, until proven */
+	__u32 answer;  /* TCP: sequence number that the replier expects to be acknowledged */
 	__u8 state;
 	__u8 flags;
-	__u8 unused[2];
+	__u8 refused;  /* there was no room for it among the proven */
+	__u8 unused;
 	struct leg legs[LEGS];
 };
 

@@ -127,6 +127,8 @@ static __always_inline void note_icmp(struct packet *p, const struct icmp *icmp)
 
 	p->icmp_type = icmp->type;
 	p->icmp_code = icmp->code;
+	if (p->proto != (p->flags & PACKET_IPV6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+		return; /* means nothing in the other version of IP */
 	if (is_icmp_error(p->proto, icmp->type)) {
 		p->flags |= PACKET_ICMP_ERROR;
 	} else if (is_query(p->proto, query)) {
@@ -187,7 +189,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 		bad = parse_tcp(skb, p);
 	else if (has_ports(p->proto))
 		bad = parse_ports(skb, p);
-	else if (p->proto == (p->flags & PACKET_IPV6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP))
+	else if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6)
 		bad = parse_icmp(skb, p);
 	return bad;
 }
@@ -407,7 +409,7 @@ __noinline int parse_quoted(struct __sk_buff *skb, struct packet *error, struct 
 			return 0;
 		q->sport = ports.source;
 		q->dport = ports.dest;
-	} else if (q->proto == (q->flags & PACKET_IPV6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+	} else if (q->proto == IPPROTO_ICMP || q->proto == IPPROTO_ICMPV6) {
 		if (!READ(skb, off, icmp))
 			return 0;
 		note_icmp(q, &icmp);

@@ -84,7 +84,8 @@ type programFlow struct {
 	Answer  uint32
 	State   uint8
 	Flags   uint8
-	Unused  [2]uint8
+	Refused uint8
+	Unused  uint8
 	Legs    [2]programLeg
 }
 

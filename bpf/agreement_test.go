@@ -1,0 +1,222 @@
+package bpf_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/classifier"
+	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
+)
+
+var (
+	seed     = flag.Uint64("seed", 0, "seed of the random rule sets and packets; 0: another one each time")
+	ruleSets = flag.Int("rulesets", 1000, "number of random rule sets")
+)
+
+// twin is a classifier whose tables are in the kernel and, as the Go lookup needs them, in ordinary memory.
+type twin struct {
+	*bpf.Generation
+	*classifier.Classifier
+	image *classifier.Image
+	mem   *classifier.Memory
+	masks map[calc.EndpointID]classifier.Masks
+	state *calc.State
+}
+
+func (w *twin) PutHost(a netip.Addr, source, dest uint32) error {
+	return errors.Join(w.image.PutHost(a, source, dest), w.Generation.PutHost(a, source, dest))
+}
+
+func (w *twin) DeleteHost(a netip.Addr) error {
+	return errors.Join(w.image.DeleteHost(a), w.Generation.DeleteHost(a))
+}
+
+func (w *twin) PutNet(p netip.Prefix, source, dest uint32) error {
+	return errors.Join(w.image.PutNet(p, source, dest), w.Generation.PutNet(p, source, dest))
+}
+
+func (w *twin) DeleteNet(p netip.Prefix) error {
+	return errors.Join(w.image.DeleteNet(p), w.Generation.DeleteNet(p))
+}
+
+func newTwin(t *testing.T) *twin {
+	t.Helper()
+	sizes := classifier.Sizes{Blocks: 2, Vectors: 8000, Chunks: 24000, Hosts: 4000, Nets: 4000}
+	g := bpf.TracedGeneration(t, bpf.Sizes{
+		Blocks: uint32(sizes.Blocks), Vectors: uint32(sizes.Vectors), Chunks: uint32(sizes.Chunks),
+		Hosts: uint32(sizes.Hosts), Nets: uint32(sizes.Nets), Interfaces: 16, Sources: 16,
+	})
+	w := &twin{Generation: g, image: classifier.NewImage(), state: &calc.State{}, masks: map[calc.EndpointID]classifier.Masks{}}
+	w.mem = &classifier.Memory{
+		Slots: g.Slots, Vectors: g.Vectors, Chunks: g.Chunks, Wild: g.Wild,
+		Services: g.Services, SourcePorts: g.SourcePorts, Blocks: sizes.Blocks,
+	}
+	var err error
+	if w.Classifier, err = classifier.New(w.mem, sizes, w); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// become brings another rule set into the same tables.
+func (w *twin) become(t *testing.T, s *calc.State) {
+	t.Helper()
+	commit, err := w.Apply(classifiertest.Diff(w.state, s))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, m := range commit.Endpoints {
+		w.masks[id] = m
+	}
+	for _, id := range commit.Gone {
+		delete(w.masks, id)
+	}
+	w.state = s
+	if err := w.Reuse(w.Classifier.Sweep()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// place says how a packet gets judged at a stage by the real program.
+type place struct {
+	stage    int
+	of       calc.Stage
+	dir      calc.Direction
+	hook     bpf.Hook
+	inner    uint32
+	workload bool
+}
+
+const loopback = 1
+
+func places() []place {
+	return []place{
+		{bpf.StageNormalIn, calc.Normal, calc.Ingress, bpf.Egress, 77, true},
+		{bpf.StageNormalOut, calc.Normal, calc.Egress, bpf.Ingress, 0, true},
+		{bpf.StageNormalIn, calc.Normal, calc.Ingress, bpf.Ingress, 0, false},
+		{bpf.StageNormalOut, calc.Normal, calc.Egress, bpf.Egress, 0, false},
+		{bpf.StageForwardOut, calc.Forward, calc.Egress, bpf.Egress, 77, false},
+		{bpf.StagePreDNATIn, calc.PreDNAT, calc.Ingress, bpf.Ingress, 0, false},
+		{bpf.StageUntrackedIn, calc.Untracked, calc.Ingress, bpf.Ingress, 0, false},
+		{bpf.StageUntrackedOut, calc.Untracked, calc.Egress, bpf.Egress, 0, false},
+	}
+}
+
+// iface is the loopback interface with an endpoint's mask at one place only, so that nothing else decides.
+func (p place) iface(m classifier.Masks) bpf.Iface {
+	i := bpf.Iface{Endpoint: 7, Ifindex: loopback}
+	i.Mask[p.stage] = m.Mask[p.stage]
+	if p.workload {
+		i.Flags = bpf.IfaceWorkload | bpf.IfaceToHost | bpf.IfaceAllowIPIP | bpf.IfaceAllowVXLAN
+	} else if p.stage == bpf.StageNormalIn {
+		i.Mask[bpf.StageForwardIn] = m.Mask[p.stage] // then local and forwarded packets need not be told apart
+	}
+	return i
+}
+
+// comesBefore tells that something else than policy decides about a packet.
+func (p place) comesBefore(q calc.Packet) bool {
+	if q.Source.Is6() {
+		switch q.Protocol {
+		case 0, 43, 44, 51, 60: // extension headers
+			return true
+		}
+	}
+	if !p.workload || p.hook != bpf.Ingress {
+		return false
+	}
+	return q.Source.Is6() && q.Protocol == 58 && q.ICMPType >= 130 && q.ICMPType <= 137 ||
+		q.Source.Is4() && q.Protocol == 1 && q.ICMPType == 5
+}
+
+// TestThreeJudgesAgree asks the definition, the lookup in Go and the program in the kernel about the same packets:
+// they must give the same verdict by the same rule.
+func TestThreeJudgesAgree(t *testing.T) {
+	if *seed == 0 {
+		*seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("seed %d", *seed)
+	r := rand.New(rand.NewPCG(*seed, 1))
+	w := newTwin(t)
+	packets, decided := 0, map[api.Action]int{}
+	for n := range *ruleSets {
+		w.become(t, classifiertest.RandomState(r, classifiertest.Options{}))
+		for id := range w.state.Endpoints {
+			m := w.masks[id]
+			if m.Closed != "" {
+				continue
+			}
+			for _, p := range places() {
+				packets += w.ask(t, r, id, m, p, decided)
+				if t.Failed() {
+					t.Fatalf("rule set %d; repeat with -seed %d", n, *seed)
+				}
+			}
+		}
+	}
+	t.Logf("%d packets over %d rule sets: %v", packets, *ruleSets, decided)
+	if *ruleSets >= 1000 && packets < 100_000 {
+		t.Errorf("only %d packets", packets)
+	}
+}
+
+const packetsAtAPlace = 6
+
+func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.Masks, p place, decided map[api.Action]int) (n int) {
+	t.Helper()
+	if err := w.Interfaces.Put(loopback, p.iface(m)); err != nil {
+		t.Fatal(err)
+	}
+	view := classifier.View{Memory: w.mem, Addresses: w.image}
+	for range packetsAtAPlace {
+		q := classifiertest.RandomPacket(r, w.state)
+		if p.comesBefore(q) {
+			continue
+		}
+		n++
+		want := calc.Judge(w.state, id, p.of, p.dir, q)
+		decided[want.Action]++
+		lookup := view.Verdict(m.Mask[p.stage], q)
+		if lookup.Action != want.Action || want.Action != "" && lookup.Rule != want.Rule.Hash() {
+			t.Errorf("lookup: %+v, want %+v\n%+v", lookup, want, q)
+		}
+		if err := w.run(p, q, want); err != nil {
+			t.Errorf("kernel: %v\n%+v at %+v of %v", err, q, p, id)
+		}
+	}
+	return n
+}
+
+// run has the kernel judge a packet and compares.
+func (w *twin) run(p place, q calc.Packet, want calc.Verdict) error {
+	if p.workload && p.hook == bpf.Ingress {
+		own := bpf.SourceKey{Ifindex: loopback, Addr: bpf.Address(q.Source)}
+		if err := w.Sources.Put(own, 1); err != nil {
+			return err
+		}
+		defer w.Sources.Delete(own)
+	}
+	got, err := w.Run(bpf.Run{
+		Hook: p.hook, Ifindex: loopback, Inner: p.inner,
+		Packet: bpf.Frame(q.Source, q.Destination, q.Protocol, q.SourcePort, q.DestinationPort, q.ICMPType, q.ICMPCode),
+	})
+	if err != nil {
+		return err
+	}
+	rule := uint64(0)
+	if want.Action != "" {
+		rule = want.Rule.Hash()
+	}
+	if got.Allowed == (want.Action == api.Deny) || got.Rule != rule {
+		return fmt.Errorf("%+v, want %+v (rule %d)", got, want, rule)
+	}
+	return nil
+}
