@@ -22,19 +22,20 @@ func (c Config) secure() bool {
 // fileCredentials does TLS with what the files hold at the moment of each handshake, so that certificates can be replaced
 // while the process runs. While the files are half written, those of the last handshake are used.
 type fileCredentials struct {
-	config Config
+	config  Config
+	trouble *trouble
 
 	mu   *sync.Mutex
 	last *tls.Config
 	credentials.TransportCredentials
 }
 
-func newFileCredentials(c Config) (*fileCredentials, error) {
+func newFileCredentials(c Config, t *trouble) (*fileCredentials, error) {
 	loaded, err := c.loadTLS()
 	if err != nil {
 		return nil, err
 	}
-	return &fileCredentials{config: c, mu: &sync.Mutex{}, last: loaded, TransportCredentials: credentials.NewTLS(loaded)}, nil
+	return &fileCredentials{config: c, trouble: t, mu: &sync.Mutex{}, last: loaded, TransportCredentials: credentials.NewTLS(loaded)}, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
@@ -45,14 +46,16 @@ func (f *fileCredentials) ClientHandshake(ctx context.Context, authority string,
 	}
 	current := f.last
 	f.mu.Unlock()
-	return credentials.NewTLS(current).ClientHandshake(ctx, authority, conn)
+	secured, info, err := credentials.NewTLS(current).ClientHandshake(ctx, authority, conn)
+	f.trouble.note(err)
+	return secured, info, err
 }
 
 // Clone implements credentials.TransportCredentials.
 func (f *fileCredentials) Clone() credentials.TransportCredentials {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return &fileCredentials{config: f.config, mu: &sync.Mutex{}, last: f.last, TransportCredentials: f.TransportCredentials.Clone()}
+	return &fileCredentials{config: f.config, trouble: f.trouble, mu: &sync.Mutex{}, last: f.last, TransportCredentials: f.TransportCredentials.Clone()}
 }
 
 func (c Config) loadTLS() (*tls.Config, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // Config says how to reach etcd.
@@ -28,12 +31,14 @@ const (
 	defaultDialTimeout = 10 * time.Second
 	keepaliveInterval  = 30 * time.Second
 	keepaliveTimeout   = 10 * time.Second
+	requestTimeout     = 30 * time.Second
 )
 
 // Etcd is a KV in an etcd cluster.
 type Etcd struct {
-	client *clientv3.Client
-	config Config
+	client  *clientv3.Client
+	config  Config
+	trouble *trouble
 }
 
 // Dial connects to etcd and checks that it answers. Its errors are one line that says what to do.
@@ -44,6 +49,7 @@ func Dial(ctx context.Context, c Config) (*Etcd, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	e := &Etcd{config: c, trouble: &trouble{secure: c.secure()}}
 	config := clientv3.Config{
 		Endpoints:            c.Endpoints,
 		Username:             c.Username,
@@ -51,22 +57,23 @@ func Dial(ctx context.Context, c Config) (*Etcd, error) {
 		DialTimeout:          c.DialTimeout,
 		DialKeepAliveTime:    keepaliveInterval,
 		DialKeepAliveTimeout: keepaliveTimeout,
+		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(e.trouble.dial)},
 		Logger:               zap.NewNop(),
 	}
 	if c.secure() {
-		credentials, err := newFileCredentials(c)
+		credentials, err := newFileCredentials(c, e.trouble)
 		if err != nil {
 			return nil, err
 		}
-		config.DialOptions = []grpc.DialOption{grpc.WithTransportCredentials(credentials)}
+		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(credentials))
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
 	client, err := clientv3.New(config)
 	if err != nil {
-		return nil, c.explain(err)
+		return nil, e.explain(err)
 	}
-	e := &Etcd{client: client, config: c}
+	e.client = client
 	if _, err := e.Range(ctx, kv.Single(rootKey), 0, 1); err != nil {
 		_ = client.Close() // the first error is the one that matters
 		return nil, err
@@ -96,10 +103,12 @@ func (c Config) check() error {
 
 // Range implements KV.
 func (e *Etcd) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	response, err := e.client.Get(ctx, span.From, clientv3.WithRange(span.To), clientv3.WithRev(revision),
 		clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 	if err != nil {
-		return Page{}, e.config.explain(err)
+		return Page{}, e.explain(err)
 	}
 	page := Page{More: response.More, Revision: response.Header.Revision, Store: response.Header.ClusterId}
 	for _, pair := range response.Kvs {
@@ -131,10 +140,12 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 			puts = append(puts, clientv3.OpPut(w.Key, string(w.Value)))
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	// Read before writing, so that the outcome tells what was there in either case.
 	response, err := e.client.Txn(ctx).If(compares...).Then(append(reads, puts...)...).Else(reads...).Commit()
 	if err != nil {
-		return Outcome{}, e.config.explain(err)
+		return Outcome{}, e.explain(err)
 	}
 	outcome := Outcome{Done: response.Succeeded, Revision: response.Header.Revision}
 	for i := range writes {
@@ -176,7 +187,7 @@ func (e *Etcd) changes(response clientv3.WatchResponse) Changes {
 		return Changes{Err: ErrCompacted}
 	}
 	if err := response.Err(); err != nil {
-		return Changes{Err: e.config.explain(err)}
+		return Changes{Err: e.explain(err)}
 	}
 	changes := Changes{Revision: response.Header.Revision}
 	for _, event := range response.Events {
@@ -190,31 +201,44 @@ func (e *Etcd) changes(response clientv3.WatchResponse) Changes {
 func (e *Etcd) Close() error { return e.client.Close() }
 
 // explain is one line that says what was tried, what went wrong and what to do.
-func (c Config) explain(err error) error {
-	where := strings.Join(c.Endpoints, ",")
-	text := strings.ReplaceAll(err.Error(), "\n", " ")
-	switch {
-	case errors.Is(err, rpctypes.ErrCompacted):
+func (e *Etcd) explain(err error) error {
+	if errors.Is(err, rpctypes.ErrCompacted) {
 		return ErrCompacted
-	case errors.Is(err, context.Canceled):
-		return err
-	case errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrUserNotFound),
-		errors.Is(err, rpctypes.ErrInvalidAuthToken), errors.Is(err, rpctypes.ErrAuthNotEnabled):
-		return advice{fmt.Sprintf("etcd at %s refused user %q: check ETCD_USERNAME and ETCD_PASSWORD", where, c.Username), err}
-	case errors.Is(err, rpctypes.ErrPermissionDenied):
-		return advice{fmt.Sprintf("etcd at %s gives user %q no access to the keys under %s: grant a role that may read and write them",
-			where, c.Username, rootKey), err}
-	case errors.Is(err, rpctypes.ErrNoSpace):
-		return advice{fmt.Sprintf("etcd at %s is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", where), err}
-	case strings.Contains(text, "x509:") || strings.Contains(text, "tls:"):
-		return advice{fmt.Sprintf("etcd at %s: %s: check ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE", where, cause(text)), err}
-	case strings.Contains(text, "first record does not look like a TLS handshake"):
-		return advice{fmt.Sprintf("etcd at %s does not speak TLS: use an http:// endpoint or enable TLS there", where), err}
-	case errors.Is(err, context.DeadlineExceeded) || clientv3.IsConnCanceled(err) || strings.Contains(text, "connection error") ||
-		strings.Contains(text, "Unavailable") || strings.Contains(text, "context deadline exceeded"):
-		return advice{fmt.Sprintf("etcd at %s does not answer (%s): check that it runs and can be reached, and ETCD_ENDPOINTS", where, cause(text)), err}
 	}
-	return fmt.Errorf("etcd at %s: %w", where, err)
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	where, user := "etcd at "+strings.Join(e.config.Endpoints, ","), e.config.Username
+	text := strings.ReplaceAll(err.Error(), "\n", " ")
+	unreachable := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rpctypes.ErrNoLeader) || isUnavailable(err)
+	if cause := e.trouble.text(); unreachable && cause != "" {
+		text = cause
+	}
+	switch {
+	case isAny(err, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthNotEnabled):
+		return advice{fmt.Sprintf("%s refused user %q (%s): check ETCD_USERNAME and ETCD_PASSWORD", where, user, rpctypes.ErrorDesc(err)), err}
+	case errors.Is(err, rpctypes.ErrPermissionDenied):
+		return advice{fmt.Sprintf("%s gives user %q no access to the keys under %s: grant a role that may read and write them", where, user, rootKey), err}
+	case errors.Is(err, rpctypes.ErrNoSpace):
+		return advice{where + " is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", err}
+	case strings.Contains(text, "first record does not look like a TLS handshake"):
+		return advice{where + " does not speak TLS: use an http:// endpoint, or enable TLS there", err}
+	case strings.Contains(text, "x509:") || strings.Contains(text, "tls:"):
+		return advice{fmt.Sprintf("%s: %s: check ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE", where, text), err}
+	case unreachable:
+		return advice{fmt.Sprintf("%s does not answer (%s): check that it runs and can be reached, and ETCD_ENDPOINTS", where, text), err}
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}
+
+func isAny(err error, targets ...error) bool {
+	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// isUnavailable says that a request got no answer, as gRPC says it.
+func isUnavailable(err error) bool {
+	code := status.Code(err)
+	return code == codes.Unavailable || code == codes.DeadlineExceeded
 }
 
 // advice is an error that reads as a line for an operator and keeps what caused it.
@@ -225,14 +249,3 @@ type advice struct {
 
 func (a advice) Error() string { return a.line }
 func (a advice) Unwrap() error { return a.cause }
-
-// cause is the innermost part of a gRPC error.
-func cause(text string) string {
-	for _, mark := range []string{`desc = "transport: Error while dialing: `, `desc = "transport: authentication handshake failed: `, "rpc error: code = "} {
-		if _, after, found := strings.Cut(text, mark); found {
-			text = after
-			text, _, _ = strings.Cut(text, `"`)
-		}
-	}
-	return text
-}

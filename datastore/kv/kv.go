@@ -11,7 +11,7 @@ type KV interface {
 	// ErrCompacted says that the revision is no longer kept.
 	Range(ctx context.Context, span Span, revision int64, limit int) (Page, error)
 
-	// Commit makes all writes in one revision if every condition holds, and none of them otherwise.
+	// Commit makes all writes (at most 64) in one revision if every condition holds, and none of them otherwise.
 	Commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error)
 
 	// Watch reports every change of the span from a revision on, in order, and never a part of a revision. The channel is

@@ -1,0 +1,270 @@
+package datastore
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/datastore/kv"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// refused dials and returns the one line that an operator sees.
+func refused(t *testing.T, c Config, parts ...string) {
+	t.Helper()
+	if c.DialTimeout == 0 {
+		c.DialTimeout = time.Second
+	}
+	store, err := Dial(testContext(t), c)
+	if err == nil {
+		_ = store.Close()
+		t.Errorf("%+v: connected", c)
+		return
+	}
+	for _, part := range append(parts, ": ") {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%q\nlacks %q", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), "\n") || len(err.Error()) > 300 {
+		t.Errorf("not one readable line: %v", err)
+	}
+}
+
+func TestDialSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := "http://" + free.Addr().String()
+	free.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	refused(t, Config{Endpoints: []string{nobody}}, nobody, "does not answer", "connection refused", "ETCD_ENDPOINTS")
+	refused(t, Config{Endpoints: []string{"http://" + silent.Addr().String()}}, "does not answer", "ETCD_ENDPOINTS")
+	refused(t, Config{Endpoints: []string{"unix:///nonexistent/etcd.sock"}}, "does not answer", "no such file")
+	refused(t, Config{}, "ETCD_ENDPOINTS")
+	refused(t, Config{Endpoints: []string{"ftp://x"}}, `"ftp://x"`, "want http://")
+	refused(t, Config{Endpoints: []string{nobody}, Username: "u"}, "ETCD_PASSWORD")
+	refused(t, Config{Endpoints: []string{nobody}, CertFile: "x"}, "ETCD_KEY_FILE")
+	refused(t, Config{Endpoints: []string{nobody}, CAFile: "/nonexistent"}, "ETCD_CA_CERT_FILE", "no such file")
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	if err := os.WriteFile(empty, []byte("nothing"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, Config{Endpoints: []string{nobody}, CAFile: empty}, "holds no PEM certificate")
+	refused(t, Config{Endpoints: []string{nobody}, CertFile: empty, KeyFile: empty}, "ETCD_CERT_FILE", "ETCD_KEY_FILE")
+}
+
+func TestDialWithAPassword(t *testing.T) {
+	t.Parallel()
+	server := startEtcd(t, shortDir(t))
+	admin, ctx := dial(t, server.Endpoint()).client, testContext(t)
+	for _, step := range []func() error{
+		func() error { _, err := admin.RoleAdd(ctx, "root"); return err },
+		func() error { _, err := admin.UserAdd(ctx, "root", "secret"); return err },
+		func() error { _, err := admin.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := admin.RoleAdd(ctx, "reader"); return err },
+		func() error {
+			_, err := admin.RoleGrantPermission(ctx, "reader", "/elsewhere", "/elsewherf", clientv3.PermissionType(clientv3.PermRead))
+			return err
+		},
+		func() error { _, err := admin.UserAdd(ctx, "stranger", "secret"); return err },
+		func() error { _, err := admin.UserGrantRole(ctx, "stranger", "reader"); return err },
+		func() error { _, err := admin.AuthEnable(ctx); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	endpoints := []string{server.Endpoint()}
+	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute}, "refused", "ETCD_USERNAME")
+	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute, Username: "root", Password: "wrong"}, `refused user "root"`, "ETCD_PASSWORD")
+	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute, Username: "stranger", Password: "secret"}, `gives user "stranger" no access`, "grant")
+	store, err := Dial(ctx, Config{Endpoints: endpoints, Username: "root", Password: "secret"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = store.Close()
+}
+
+// authority signs certificates.
+type authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) authority {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authority{key: key, certificate: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}}
+	return a
+}
+
+func (a authority) write(t *testing.T, path string) {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, a.certificate, a.certificate, a.key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, path, "CERTIFICATE", der)
+}
+
+// issue writes a certificate and its key for both ends of a connection over the loopback interface.
+func (a authority) issue(t *testing.T, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "node"}, NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}, a.certificate, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, certFile, "CERTIFICATE", der)
+	writePEM(t, keyFile, "EC PRIVATE KEY", private)
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tlsFront speaks TLS in front of a server on a unix socket. Its certificates are read for each connection.
+func tlsFront(t *testing.T, caFile, certFile, keyFile, socket string) (address string, disconnect func()) {
+	t.Helper()
+	config := &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"h2"}}
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		fresh := config.Clone()
+		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			return nil, err
+		}
+		pool := x509.NewCertPool()
+		text, err := os.ReadFile(caFile)
+		pool.AppendCertsFromPEM(text)
+		fresh.Certificates, fresh.ClientCAs, fresh.GetConfigForClient = []tls.Certificate{pair}, pool, nil
+		return fresh, err
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	open := make(chan net.Conn, 100)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			inner, err := net.Dial("unix", socket)
+			if err != nil {
+				_ = conn.Close()
+				continue
+			}
+			open <- conn
+			go pipe(inner, conn)
+			go pipe(conn, inner)
+		}
+	}()
+	return "https://" + listener.Addr().String(), func() {
+		for {
+			select {
+			case conn := <-open:
+				_ = conn.Close()
+			default:
+				return
+			}
+		}
+	}
+}
+
+func pipe(to, from net.Conn) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				break
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	_ = to.Close()
+	_ = from.Close()
+}
+
+func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
+	t.Parallel()
+	server, dir := startEtcd(t, shortDir(t)), t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	renew := func() {
+		a := newAuthority(t)
+		a.write(t, path("ca"))
+		a.issue(t, path("server"), path("server-key"))
+		a.issue(t, path("client"), path("client-key"))
+	}
+	renew()
+	address, disconnect := tlsFront(t, path("ca"), path("server"), path("server-key"), strings.TrimPrefix(server.Endpoint(), "unix://"))
+	config := Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("client"), KeyFile: path("client-key")}
+	store, err := Dial(testContext(t), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+
+	stranger := newAuthority(t)
+	stranger.write(t, path("other-ca"))
+	stranger.issue(t, path("other"), path("other-key"))
+	refused(t, Config{Endpoints: []string{address}, CAFile: path("other-ca")}, "x509: certificate signed by unknown authority", "ETCD_CA_CERT_FILE")
+	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("other"), KeyFile: path("client-key")}, "do not belong together")
+
+	renew()
+	disconnect()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		_, err := store.Range(ctx, kv.Single(rootKey), 0, 1)
+		cancel()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not connected with the new certificates: %v", err)
+		}
+	}
+}

@@ -1,0 +1,343 @@
+package datastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/margay-project/margay/api"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// consumer folds batches and holds them to what a batch promises.
+type consumer struct {
+	t       *testing.T
+	batches <-chan Batch
+	known   told
+	last    Batch
+	invalid map[api.Key]string
+	version map[api.Key]string // of the object that was told last
+}
+
+func consume(t *testing.T, ctx context.Context, s *Store) *consumer {
+	return &consumer{t: t, batches: s.Watch(ctx, quiet()), known: told{}, version: map[api.Key]string{}}
+}
+
+// until takes batches until a condition holds.
+func (c *consumer) until(what string, holds func() bool) {
+	c.t.Helper()
+	deadline := time.After(30 * time.Second)
+	for !holds() {
+		select {
+		case batch, ok := <-c.batches:
+			if !ok {
+				c.t.Fatalf("the watch ended before: %s", what)
+			}
+			c.take(batch)
+		case <-deadline:
+			c.t.Fatalf("not within 30 s: %s; known at revision %d:\n%v", what, c.last.Revision, c.known)
+		}
+	}
+}
+
+func (c *consumer) take(batch Batch) {
+	c.t.Helper()
+	if c.last.InSync && !batch.InSync {
+		c.t.Error("in sync, and then no more")
+	}
+	c.known.fold(c.t, batch.Updates)
+	for _, u := range batch.Updates {
+		version := ""
+		if u.Object != nil {
+			version = u.Object.Meta().ResourceVersion + " " + describeUpdate(u)
+		}
+		if version != "" && c.version[u.Key] == version {
+			c.t.Errorf("%v at %s was told twice", u.Key, version)
+		}
+		c.version[u.Key] = version
+	}
+	if batch.Invalid != nil {
+		c.invalid = batch.Invalid
+	}
+	c.last = batch
+}
+
+// reached says that everything up to a revision has been told.
+func (c *consumer) reached(revision int64) func() bool {
+	return func() bool { return c.last.InSync && c.last.Revision >= revision }
+}
+
+// listed is what a consumer knows that starts now.
+func listed(t *testing.T, s *Store) told {
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	c := consume(t, ctx, s)
+	c.until("in sync", func() bool { return c.last.InSync })
+	return c.known
+}
+
+func TestWatchTellsEverythingAndThenEveryChange(t *testing.T) {
+	onBoth(t, func(t *testing.T, store KV) {
+		ctx, s := testContext(t), New(store)
+		raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))
+		raw(t, store, "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-26", `{"cidr":"10.0.0.0/26","affinity":"host:n1","allocations":[]}`)
+		raw(t, store, "/calico/ipam/v2/host/n1/ipv4/block/10.0.0.0-26", "")
+		at := raw(t, store, "/calico/ipam/v2/handle/h", "{}")
+		c := consume(t, ctx, s)
+		c.until("in sync", c.reached(at))
+		block := api.Key{Kind: "IPAMBlock", Name: "10.0.0.0-26"}
+		affinity := api.Key{Kind: "BlockAffinity", Namespace: "n1", Name: "10.0.0.0-26"}
+		if len(c.known) != 3 || c.known[block] == "" || c.known[affinity] == "" {
+			t.Errorf("listed %v", c.known)
+		}
+		outcome, err := store.Commit(ctx, nil, []Write{
+			{Key: policies + "a", Value: entry("a", "has(x)", 0).Value},
+			{Key: policies + "b", Value: entry("b", "all()", 0).Value},
+			{Key: "/calico/ipam/v2/assignment/ipv4/block/10.0.0.0-26", Delete: true},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.until("the change", c.reached(outcome.Revision))
+		if len(c.last.Updates) != 3 {
+			t.Errorf("one revision came in pieces: %+v", c.last.Updates)
+		}
+		if diff := cmp.Diff(listed(t, s), c.known); diff != "" {
+			t.Errorf("-listed +watched\n%s", diff)
+		}
+	})
+}
+
+func TestListsLongerThanAPage(t *testing.T) {
+	onBoth(t, func(t *testing.T, store KV) {
+		var at int64
+		for i := range 50 {
+			var writes []Write
+			for j := range 50 {
+				name := fmt.Sprintf("p%d-%d", i, j)
+				writes = append(writes, Write{Key: policies + name, Value: entry(name, "all()", 0).Value})
+			}
+			outcome, err := store.Commit(testContext(t), nil, writes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at = outcome.Revision
+		}
+		c := consume(t, testContext(t), New(store))
+		c.until("everything", c.reached(at))
+		if len(c.known) != 2500 {
+			t.Errorf("%d policies, want 2500", len(c.known))
+		}
+	})
+}
+
+func TestTheLastValidVersionStaysInForce(t *testing.T) {
+	onBoth(t, func(t *testing.T, store KV) {
+		ctx, s := testContext(t), New(store)
+		key := api.Key{Kind: "GlobalNetworkPolicy", Name: "a"}
+		raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))
+		c := consume(t, ctx, s)
+		c.until("in sync", func() bool { return c.last.InSync })
+		at := raw(t, store, policies+"a", `{"spec":{"selector":"(("}}`)
+		c.until("the invalid value", c.reached(at))
+		if c.known[key] != "a all() " || c.invalid[key] == "" {
+			t.Errorf("known %q, invalid %v", c.known[key], c.invalid)
+		}
+		raw(t, store, policies+"a", `{"half`)
+		// Who starts now finds the valid version in the history.
+		late := consume(t, ctx, s)
+		late.until("in sync", func() bool { return late.last.InSync })
+		if late.known[key] != "a all() " || late.invalid[key] == "" {
+			t.Errorf("late: known %q, invalid %v", late.known[key], late.invalid)
+		}
+		at = raw(t, store, policies+"a", string(entry("a", "has(z)", 0).Value))
+		c.until("the repaired value", c.reached(at))
+		if c.known[key] != "a has(z) " || len(c.invalid) != 0 {
+			t.Errorf("repaired: known %q, invalid %v", c.known[key], c.invalid)
+		}
+	})
+}
+
+// TestWatchIsOneHistory writes at random while the history is compacted, the connection breaks and the server is away, and
+// demands that what was told adds up to what is there.
+func TestWatchIsOneHistory(t *testing.T) {
+	t.Parallel()
+	for round := range 20 {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			t.Parallel()
+			store := NewMemory()
+			faults := []func(){store.Compact, store.Interrupt, func() { store.Compact(); store.Interrupt() },
+				func() { store.Offline(errors.New("away")); store.Compact(); store.Offline(nil) }}
+			writeAtRandom(t, store, 300, faults)
+		})
+	}
+}
+
+func writeAtRandom(t *testing.T, store KV, steps int, faults []func()) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 2))
+	ctx, s := testContext(t), New(store)
+	c := consume(t, ctx, s)
+	names := strings.Fields("a b c d default.a default.b e f")
+	var at int64
+	for step := range steps {
+		var writes []Write
+		for _, i := range random.Perm(len(names))[:1+random.IntN(3)] {
+			w := Write{Key: policies + names[i], Delete: random.IntN(3) == 0}
+			if !w.Delete {
+				w.Value = entry(names[i], fmt.Sprintf("%s == '%d'", strings.ReplaceAll(names[i], ".", "_"), step), 0).Value
+			}
+			writes = append(writes, w)
+		}
+		outcome, err := store.Commit(ctx, nil, writes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = outcome.Revision
+		if random.IntN(50) == 0 {
+			faults[random.IntN(len(faults))]()
+		}
+		for random.IntN(4) == 0 { // a consumer takes batches when it has time
+			select {
+			case batch := <-c.batches:
+				c.take(batch)
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	c.until("everything", c.reached(at))
+	if diff := cmp.Diff(listed(t, s), c.known); diff != "" {
+		t.Errorf("seed %d: -listed +watched\n%s", seed, diff)
+	}
+}
+
+func TestWatchSurvivesCompactionAndRestartOfEtcd(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	server := startEtcd(t, dir)
+	store := dial(t, server.Endpoint())
+	ctx, s := testContext(t), New(store)
+	c := consume(t, ctx, s)
+	raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))
+	c.until("the first policy", func() bool { return len(c.known) == 1 })
+
+	server.Close()
+	server = startEtcd(t, dir)
+	other := dial(t, server.Endpoint())
+	raw(t, other, policies+"b", string(entry("b", "all()", 0).Value))
+	at := raw(t, other, policies+"a", string(entry("a", "has(x)", 0).Value))
+	if _, err := other.Commit(ctx, nil, []Write{{Key: policies + "b", Delete: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.client.Compact(ctx, at+1, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	at = raw(t, other, policies+"c", string(entry("c", "all()", 0).Value))
+	c.until("the changes while it was away", c.reached(at))
+	if diff := cmp.Diff(listed(t, New(other)), c.known); diff != "" {
+		t.Errorf("-listed +watched\n%s", diff)
+	}
+}
+
+func TestWritesAtRandomAgainstEtcd(t *testing.T) {
+	t.Parallel()
+	server := startEtcd(t, shortDir(t))
+	store, admin := dial(t, server.Endpoint()), dial(t, server.Endpoint())
+	compact := func() {
+		page, err := admin.Range(testContext(t), Span{From: "/", To: "0"}, 0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := admin.client.Compact(testContext(t), page.Revision); err != nil && !strings.Contains(err.Error(), "compacted") {
+			t.Fatal(err)
+		}
+	}
+	writeAtRandom(t, store, 300, []func(){compact})
+}
+
+func TestAStoreThatWasReplacedIsComparedWhole(t *testing.T) {
+	ctx := testContext(t)
+	first, second := NewMemory(), NewMemory()
+	for range 5 {
+		raw(t, first, policies+"a", string(entry("a", "all()", 0).Value))
+	}
+	raw(t, first, policies+"gone", string(entry("gone", "all()", 0).Value))
+	raw(t, second, policies+"a", string(entry("a", "has(restored)", 0).Value))
+	swap := &swapped{KV: first}
+	w := &watcher{kv: swap, log: quiet(), view: newView(), out: make(chan Batch, 10)}
+	if err := w.list(ctx); err != nil {
+		t.Fatal(err)
+	}
+	swap.KV = second
+	if err := w.check(ctx); err == nil {
+		t.Error("nobody noticed that the store is another one")
+	}
+	if err := w.list(ctx); err != nil {
+		t.Fatal(err)
+	}
+	close(w.out)
+	known := told{}
+	for batch := range w.out {
+		known.fold(t, batch.Updates)
+	}
+	want := told{{Kind: "GlobalNetworkPolicy", Name: "a"}: "a has(restored) "}
+	if diff := cmp.Diff(want, known); diff != "" {
+		t.Error(diff)
+	}
+}
+
+type swapped struct{ KV }
+
+func TestAListThatBreaksOffLosesNothing(t *testing.T) {
+	ctx := testContext(t)
+	store := NewMemory()
+	raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))
+	flaky := &breaking{KV: store}
+	w := &watcher{kv: flaky, log: quiet(), view: newView(), out: make(chan Batch, 10)}
+	if err := w.list(ctx); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, store, "/calico/ipam/v2/host/n1/ipv4/block/10.0.0.0-26", "{}")
+	raw(t, store, policies+"b", string(entry("b", "all()", 0).Value))
+	flaky.failAfter = 3
+	if err := w.list(ctx); err == nil {
+		t.Fatal("the list did not break off")
+	}
+	flaky.failAfter = 0
+	if err := w.list(ctx); err != nil {
+		t.Fatal(err)
+	}
+	close(w.out)
+	known, count := told{}, 0
+	for batch := range w.out {
+		count += len(batch.Updates)
+		known.fold(t, batch.Updates)
+	}
+	if len(known) != 3 || count != 3 {
+		t.Errorf("%d updates, known %v", count, known)
+	}
+}
+
+// breaking fails after some requests.
+type breaking struct {
+	KV
+	failAfter int
+}
+
+func (b *breaking) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
+	if b.failAfter > 0 {
+		if b.failAfter--; b.failAfter == 0 {
+			b.failAfter = -1
+		}
+	}
+	if b.failAfter < 0 {
+		return Page{}, errors.New("broken")
+	}
+	return b.KV.Range(ctx, span, revision, limit)
+}
