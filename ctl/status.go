@@ -20,7 +20,8 @@ func newStatus(s *session) *cobra.Command {
 		Long: `Say whether this node does what the datastore asks, and what is in the way.
 
 The exit code is 1, and standard error says why, when the agent does not answer, its datastore is out of reach, an
-interface or a table is not as wanted, a BGP session is down, or an object is not in force as written.
+interface or a table is not as wanted, or a BGP session is down. Objects that are not in force as written are listed as
+problems; they do not change the exit code, because no node can mend them.
 -o json prints the message StatusResponse of api/agent/v1/agent.proto, with every setting in force and where it comes from.`,
 		Example: `  margayctl status
   margayctl status -o json | jq '.interfaces[] | select(.state != "enforced")'`,
@@ -59,7 +60,8 @@ func (s *session) status(ctx context.Context, output string) error {
 	return nil
 }
 
-// degraded lists the reasons why the node does not do all that the datastore asks.
+// degraded lists the reasons why the node does not do its part. Problems of objects are not among them: they are the same on
+// every node and are mended in the datastore.
 func degraded(a *agentv1.StatusResponse) []string {
 	var reasons []string
 	say := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
@@ -72,7 +74,8 @@ func degraded(a *agentv1.StatusResponse) []string {
 		say("the datastore is locked: ClusterInformation default says that it is not ready")
 	}
 	for _, i := range a.Interfaces {
-		if i.State != "enforced" && i.State != "none" {
+		absent := i.State == "waiting" && i.Index == 0 // its machine is off
+		if i.State != "enforced" && i.State != "none" && !absent {
 			say("interface %s of %s is %s: %s", i.Name, i.Endpoint, i.State, because(i.Reason, "no reason is known"))
 		}
 	}
@@ -85,9 +88,6 @@ func degraded(a *agentv1.StatusResponse) []string {
 		if t.Failed > 0 {
 			say("%d entries of table %s cannot be programmed: %s", t.Failed, t.Name, because(t.Error, "no error is known"))
 		}
-	}
-	for _, p := range a.Problems {
-		say("%s: %s", p.Object, p.Text)
 	}
 	return reasons
 }
