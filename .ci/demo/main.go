@@ -1,0 +1,66 @@
+// Demo runs Margay's main job for people to watch: one host with felix and three VMs behind it, a client outside and
+// the fabric's router between them, all in network namespaces of its own, with real packets. Each step prints the
+// command that a user would type and what traffic did; the exit status is 0 only if every verdict was the expected one.
+//
+// Start at steps.go, the story; lab.go builds the hosts, traffic.go sends the packets.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// inside marks the process that runs in the demo's own mount namespace.
+const inside = "MARGAY_DEMO_INSIDE"
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	if os.Geteuid() != 0 {
+		return errors.New("network namespaces and BPF need root: run sudo make demo")
+	}
+	if os.Getenv(inside) == "" {
+		return runInside()
+	}
+	if len(os.Args) == 2 && os.Args[1] == speaker {
+		return runSpeaker()
+	}
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	lab, err := newLab(ctx)
+	if err != nil {
+		return fmt.Errorf("build the lab: %w", err)
+	}
+	defer lab.close()
+	return tell(ctx, lab)
+}
+
+// runInside runs the demo in a mount namespace: what it mounts is gone when it ends, whatever ends it.
+func runInside() error {
+	self := exec.Command("/proc/self/exe", os.Args[1:]...)
+	self.Env = append(os.Environ(), inside+"=1")
+	self.Stdin, self.Stdout, self.Stderr = os.Stdin, os.Stdout, os.Stderr
+	self.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
+	signal.Ignore(os.Interrupt) // the terminal sends it to the inner process too, which cleans up
+	err := self.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		os.Exit(max(exit.ExitCode(), 1))
+	}
+	return err
+}

@@ -1,0 +1,356 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore"
+)
+
+// block and block6 are the blocks of the pools that the VMs' addresses lie in.
+var (
+	block  = netip.MustParsePrefix("10.65.0.0/26")
+	block6 = netip.MustParsePrefix("fd00:65::/122")
+)
+
+// story runs the steps and keeps the score.
+type story struct {
+	*lab
+	ctx             context.Context
+	checks, misses  int
+	latency         time.Duration
+	lostOverRestart int
+}
+
+func tell(ctx context.Context, l *lab) error {
+	s := &story{lab: l, ctx: ctx}
+	for _, step := range []struct {
+		title string
+		run   func() error
+	}{
+		{"Start felix on host1, with etcd inside it", s.start},
+		{"Apply the fleet: tiers, profile, pools, node, VMs, host endpoint, BGP peers", s.applyFleet},
+		{"Apply policy, and see what packets say", s.applyPolicy},
+		{"Patch a policy while connections are open", s.patchPolicy},
+		{"The fabric's router and the pool", s.disablePool},
+		{"Settings and dumps", s.settings},
+		{"Kill felix: the kernel goes on judging; start it again: nothing was lost", s.restart},
+	} {
+		if err := ctx.Err(); err != nil {
+			return errors.New("interrupted; everything is removed")
+		}
+		fmt.Printf("\n=== %s\n", step.title)
+		if err := step.run(); err != nil {
+			return fmt.Errorf("%s: %w", step.title, err)
+		}
+	}
+	return s.summary()
+}
+
+func (s *story) summary() error {
+	fmt.Printf("\n=== Summary\n%d of %d checks were as expected.\n", s.checks-s.misses, s.checks)
+	fmt.Printf("A patched policy was in force %.2f ms after its commit in etcd.\n", float64(s.latency.Microseconds())/1000)
+	fmt.Printf("Packets lost over kill -9 and restart of the agent: %d.\n", s.lostOverRestart)
+	if s.misses > 0 {
+		return fmt.Errorf("%d checks failed", s.misses)
+	}
+	return nil
+}
+
+// command prints a command as a user would type it, runs it and prints what it said.
+func (s *story) command(args ...string) (string, error) {
+	fmt.Printf("\n$ margayctl %s\n", quote(args))
+	out, err := s.margayctl(args...)
+	for _, line := range strings.Split(strings.TrimRight(out, "\n"), "\n") {
+		fmt.Println("  " + line)
+	}
+	if err != nil {
+		return out, fmt.Errorf("margayctl %s: %w", quote(args), err)
+	}
+	return out, nil
+}
+
+func quote(args []string) string {
+	quoted := make([]string, len(args))
+	for i, a := range args {
+		quoted[i] = a
+		if strings.ContainsAny(a, " {}\"*") {
+			quoted[i] = "'" + a + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+// expect sends packets until the verdicts are the expected ones, at most for a few seconds, and prints each.
+func (s *story) expect(tries ...try) {
+	for _, t := range tries {
+		got := t.allowed()
+		for deadline := time.Now().Add(5 * time.Second); got != t.want && time.Now().Before(deadline); {
+			got = t.allowed()
+		}
+		s.check(got == t.want, "%-38s %-8s %s", t, map[bool]string{true: "allowed", false: "denied"}[got], t.note)
+	}
+}
+
+// check counts one expectation and prints it.
+func (s *story) check(ok bool, format string, args ...any) {
+	mark := "ok  "
+	s.checks++
+	if !ok {
+		s.misses++
+		mark = "WRONG"
+	}
+	fmt.Printf("  %s %s\n", mark, strings.TrimRight(fmt.Sprintf(format, args...), " "))
+}
+
+// eventually polls until the condition holds, at most for the given time.
+func (s *story) eventually(limit time.Duration, condition func() bool) bool {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline) && s.ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		if condition() {
+			return true
+		}
+	}
+	return condition()
+}
+
+func (s *story) start() error {
+	for _, server := range []struct {
+		host     *host
+		tcp, udp []int
+	}{
+		{s.web, []int{80, 8001, 8005, 9000}, []int{5000}},
+		{s.db, []int{5432}, nil},
+		{s.client, []int{80, 9999}, []int{5353}},
+		{s.host1, []int{22, 8080}, nil},
+	} {
+		if _, err := server.host.serve(server.tcp, server.udp); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("\n# on host1:  felix --node-name host1 --embedded-etcd %[1]s/etcd --agent-socket %[1]s/felix.sock --pin-dir %[1]s/bpf\n", s.dir)
+	fmt.Printf("# for margayctl:  export %s\n", strings.Join(s.env, " "))
+	if err := s.startFelix(s.ctx); err != nil {
+		return err
+	}
+	return s.startRouter(s.ctx)
+}
+
+func (s *story) applyFleet() error {
+	fmt.Println("\nBefore: no VM has an endpoint, nothing passes.")
+	s.expect(
+		try{s.client, webIP, "ping", 0, false, "no endpoint, no route"},
+		try{s.web, dbIP, "tcp", 5432, false, ""},
+	)
+	for _, file := range []string{"tiers", "profile", "ippools", "node", "workloads", "host-endpoint", "bgp-peers"} {
+		if _, err := s.command("apply", "-f", "docs/examples/"+file+".yaml"); err != nil {
+			return err
+		}
+	}
+	s.check(s.eventually(40*time.Second, func() bool { return s.routed(block) && s.routed(block6) }),
+		"the router learned %v and %v from host1", block, block6)
+	fmt.Println("\nAfter: VMs may send (profile vm), nothing reaches them; the host is closed but for failsafe ports.")
+	s.expect(
+		try{s.web, clientIP, "tcp", 80, true, "profile vm allows egress"},
+		try{s.web, clientIP6, "tcp", 80, true, ""},
+		try{s.batch, clientIP, "udp", 5353, true, ""},
+		try{s.client, webIP, "tcp", 80, false, "no profile allows ingress"},
+		try{s.client, webIP, "ping", 0, false, ""},
+		try{s.client, hostIP, "tcp", 22, true, "failsafe port"},
+		try{s.client, hostIP, "tcp", 8080, false, "host endpoint without policy"},
+	)
+	return nil
+}
+
+func (s *story) applyPolicy() error {
+	for _, file := range []string{"allow-platform", "web"} {
+		if _, err := s.command("apply", "-f", "docs/examples/"+file+".yaml"); err != nil {
+			return err
+		}
+	}
+	for file, says := range map[string]string{"block-crypto-mining": "default", "allow-dns-only": "domain"} {
+		out, err := s.command("apply", "-f", "docs/examples/"+file+".yaml")
+		if err != nil {
+			return err
+		}
+		s.check(strings.Contains(out, says), "applying %s warns of what it does", file)
+	}
+	s.expect(
+		try{s.client, webIP, "ping", 0, true, "allow-ping"},
+		try{s.client, webIP6, "ping", 0, true, "allow-ping, IPv6"},
+		try{s.client, hostIP, "ping", 0, true, "allow-ping, the host itself"},
+		try{s.client, webIP, "tcp", 80, true, "web"},
+		try{s.client, webIP6, "tcp", 80, true, "web, IPv6"},
+		try{s.client, webIP, "tcp", 8001, true, "web, port range"},
+		try{s.client, webIP, "tcp", 8005, false, "web, the Deny before the range"},
+		try{s.client, webIP, "tcp", 9000, false, "end of tier default"},
+		try{s.client, webIP6, "tcp", 9000, false, "end of tier default, IPv6"},
+		try{s.client, webIP, "udp", 5000, true, "web, UDP"},
+		try{s.web, dbIP, "tcp", 5432, true, "web to db by labels"},
+		try{s.client, dbIP, "tcp", 5432, false, "db allows only role web"},
+		try{s.web, clientIP, "tcp", 80, false, "block-crypto-mining makes egress default-deny"},
+		try{s.batch, clientIP, "udp", 5353, false, "the domain rule never widens access"},
+		try{s.client, hostIP, "tcp", 22, true, "failsafe port"},
+		try{s.client, hostIP, "tcp", 8080, false, "end of tier default, host endpoint"},
+	)
+	out, err := s.command("status")
+	s.check(strings.Contains(out, "domains"), "status shows the domain rule as waiting")
+	return err
+}
+
+// patchPolicy turns the UDP rule of the policy web into a Deny while conversations are open.
+func (s *story) patchPolicy() error {
+	conn, err := s.client.dial("tcp", webIP, 80)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	before := echo(conn)
+	s.check(before == nil, "an open TCP connection client -> web:80 works")
+	udp, err := s.client.stream(webIP, 5000, 200*time.Microsecond)
+	if err != nil {
+		return err
+	}
+	committed, err := s.watchCommit("web")
+	if err != nil {
+		return err
+	}
+	time.Sleep(300 * time.Millisecond)
+	if _, err := s.command("patch", "globalnetworkpolicy", "web", "--type", "json", "-p",
+		`[{"op": "replace", "path": "/spec/ingress/1/action", "value": "Deny"}, {"op": "replace", "path": "/spec/ingress/2/action", "value": "Deny"}]`); err != nil {
+		return err
+	}
+	commit := <-committed
+	time.Sleep(300 * time.Millisecond)
+	sent, answered := udp.end()
+	denied, ok := firstUnanswered(sent, answered)
+	s.check(ok, "the open UDP conversation client -> web:5000 is cut")
+	if s.latency = max(denied.Sub(commit), 0); ok {
+		fmt.Printf("       first packet judged anew %.2f ms after the commit (a packet every 0.2 ms)\n", float64(s.latency.Microseconds())/1000)
+	}
+	s.check(echo(conn) != nil, "the open TCP connection client -> web:80 is cut")
+	s.expect(try{s.client, webIP, "tcp", 80, false, "now a Deny"})
+	if _, err := s.command("apply", "-f", "docs/examples/web.yaml"); err != nil {
+		return err
+	}
+	s.expect(
+		try{s.client, webIP, "tcp", 80, true, "allowed again"},
+		try{s.client, webIP, "udp", 5000, true, "allowed again"},
+	)
+	return nil
+}
+
+// watchCommit reports when etcd has committed the next change of a policy, as seen by a watch of our own.
+func (s *story) watchCommit(policy string) (<-chan time.Time, error) {
+	etcd, err := datastore.Dial(s.ctx, datastore.Config{Endpoints: []string{strings.TrimPrefix(s.env[1], "ETCD_ENDPOINTS=")}})
+	if err != nil {
+		return nil, err
+	}
+	store := datastore.New(etcd)
+	committed := make(chan time.Time, 1)
+	go func() {
+		defer store.Close()
+		key := api.Key{Kind: "GlobalNetworkPolicy", Name: policy}
+		inSync := false
+		for batch := range store.Watch(s.ctx, quietLog()) {
+			for _, u := range batch.Updates {
+				if inSync && u.Key == key {
+					committed <- time.Now()
+					return
+				}
+			}
+			inSync = inSync || batch.InSync
+		}
+	}()
+	time.Sleep(200 * time.Millisecond) // until the watch has its first list
+	return committed, nil
+}
+
+func (s *story) disablePool() error {
+	s.check(s.routed(block), "the router has %v", block)
+	if _, err := s.command("patch", "ippool", "vms", "-p", `{"spec": {"disabled": true}}`); err != nil {
+		return err
+	}
+	s.check(s.eventually(10*time.Second, func() bool { return !s.routed(block) }), "the router lost %v when its pool was disabled", block)
+	s.check(s.routed(block6), "the router still has %v", block6)
+	if _, err := s.command("patch", "ippool", "vms", "-p", `{"spec": {"disabled": false}}`); err != nil {
+		return err
+	}
+	s.check(s.eventually(10*time.Second, func() bool { return s.routed(block) }), "the router has %v again", block)
+	s.expect(try{s.client, webIP, "tcp", 80, true, ""})
+	return nil
+}
+
+func (s *story) settings() error {
+	for _, args := range [][]string{
+		{"get", "felixconfiguration", "default", "-o", "yaml"},
+		{"patch", "felixconfiguration", "default", "-p", `{"spec": {"bpfLogLevel": "Debug", "bpfMapSizeConntrack": 65536}}`},
+	} {
+		if _, err := s.command(args...); err != nil {
+			return err
+		}
+	}
+	s.check(s.eventually(10*time.Second, func() bool {
+		out, _ := s.margayctl("status", "-o", "json")
+		var status struct {
+			Dataplane     struct{ ConnectionsLimit int }
+			Configuration map[string]string
+		}
+		return json.Unmarshal([]byte(out), &status) == nil && status.Dataplane.ConnectionsLimit == 65536 &&
+			strings.HasPrefix(strings.ToLower(status.Configuration["bpfLogLevel"]), "debug")
+	}), "status shows the connection table's new size and the log level")
+	s.expect(try{s.client, webIP, "tcp", 80, true, ""})
+	if _, err := s.command("dump"); err != nil {
+		return err
+	}
+	out, err := s.margayctl("felix", "ebpf", "dump", "state", "-o", "json")
+	if err != nil {
+		return fmt.Errorf("margayctl felix ebpf dump state: %s", out)
+	}
+	var dump map[string]json.RawMessage
+	err = json.Unmarshal([]byte(out), &dump)
+	s.check(err == nil && len(dump["endpoints"]) > 0 && len(dump["rules"]) > 0 && len(dump["connections"]) > 0,
+		"margayctl felix ebpf dump state -o json is JSON and has endpoints, rules and connections (%d bytes)", len(out))
+	return nil
+}
+
+func (s *story) restart() error {
+	udp, err := s.client.stream(webIP, 5000, 2*time.Millisecond)
+	if err != nil {
+		return err
+	}
+	conn, err := s.client.dial("tcp", webIP, 80)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	time.Sleep(200 * time.Millisecond)
+	fmt.Printf("\n# on host1:  kill -9 %d\n", s.felix.Process.Pid)
+	s.killFelix()
+	s.expect(
+		try{s.client, webIP, "tcp", 80, true, "felix is dead, the kernel judges"},
+		try{s.client, webIP, "tcp", 8005, false, "felix is dead, the kernel judges"},
+		try{s.client, hostIP, "tcp", 8080, false, "felix is dead, the kernel judges"},
+	)
+	fmt.Println("\n# on host1:  felix ... (as before)")
+	if err := s.startFelix(s.ctx); err != nil {
+		return err
+	}
+	s.expect(
+		try{s.client, webIP, "tcp", 80, true, ""},
+		try{s.client, webIP, "tcp", 8005, false, ""},
+	)
+	time.Sleep(time.Second)
+	s.check(echo(conn) == nil, "the TCP connection opened before is still open")
+	sent, answered := udp.end()
+	s.lostOverRestart = lost(answered)
+	s.check(s.lostOverRestart == 0, "%d of %d packets lost over kill and restart", s.lostOverRestart, len(sent))
+	s.check(s.routed(block) && s.routed(block6), "the router still has the routes")
+	_, err = s.command("status")
+	return err
+}
