@@ -10,7 +10,7 @@ import (
 type activity struct {
 	users    map[PolicyID]int
 	touched  map[PolicyID]struct{}
-	current  map[PolicyID]*policy // what is in use, as it was last handed out
+	current  map[PolicyID]inUse // as it was last handed out
 	inTier   map[string]int
 	tierSeen map[string]struct{} // tiers that may have changed
 
@@ -18,11 +18,17 @@ type activity struct {
 	tiers    *table[string, Tier]
 }
 
+// inUse is a policy in use and what it was resolved from.
+type inUse struct {
+	from *policy
+	active
+}
+
 func newActivity() activity {
 	return activity{
 		users:    map[PolicyID]int{},
 		touched:  map[PolicyID]struct{}{},
-		current:  map[PolicyID]*policy{},
+		current:  map[PolicyID]inUse{},
 		inTier:   map[string]int{},
 		tierSeen: map[string]struct{}{},
 		policies: newTable[PolicyID](Policy.equal),
@@ -160,25 +166,7 @@ func (l *locals) dropUnused() {
 func (g *Graph) activate() {
 	a := &g.active
 	for id := range a.touched {
-		old := a.current[id]
-		var now *policy
-		if a.users[id] > 0 {
-			now = g.policyNamed(id)
-		}
-		if now == nil {
-			delete(a.current, id)
-			a.policies.remove(id)
-		} else {
-			a.current[id] = now
-			a.policies.set(id, now.Policy)
-			g.engage(now, 1)
-		}
-		if id.Kind == KindProfile {
-			g.problems.only(noProfile(id.Name), now != nil && g.profiles[id.Name] == nil)
-		}
-		if old != nil {
-			g.engage(old, -1)
-		}
+		g.activatePolicy(id)
 	}
 	clear(a.touched)
 	for name := range a.tierSeen {
@@ -190,6 +178,35 @@ func (g *Graph) activate() {
 		g.problems.only(noTier(name), a.inTier[name] > 0 && a.tiers.now[name].Missing)
 	}
 	clear(a.tierSeen)
+}
+
+func (g *Graph) activatePolicy(id PolicyID) {
+	a := &g.active
+	old, was := a.current[id]
+	var now *policy
+	if a.users[id] > 0 {
+		now = g.policyNamed(id)
+	}
+	switch {
+	case now == nil:
+		delete(a.current, id)
+		a.policies.remove(id)
+		g.problems.set(id.key(), "rules")
+	case was && now == old.from:
+		return
+	default:
+		resolved := now.resolve()
+		a.current[id] = inUse{now, resolved}
+		a.policies.set(id, resolved.Policy)
+		g.problems.set(id.key(), "rules", resolved.problems...)
+		g.engage(resolved, 1)
+	}
+	if was {
+		g.engage(old.active, -1)
+	}
+	if id.Kind == KindProfile {
+		g.problems.only(noProfile(id.Name), now != nil && g.profiles[id.Name] == nil)
+	}
 }
 
 func (g *Graph) policyNamed(id PolicyID) *policy {
@@ -206,7 +223,7 @@ func (g *Graph) policyNamed(id PolicyID) *policy {
 }
 
 // engage counts a policy as a user of its tier and its sets.
-func (g *Graph) engage(p *policy, by int) {
+func (g *Graph) engage(p active, by int) {
 	if p.Tier != "" {
 		g.active.inTier[p.Tier] += by
 		if g.active.inTier[p.Tier] == 0 {

@@ -83,20 +83,11 @@ func (r *bgpReader) nodeAddress(about api.Key, field, text string) netip.Prefix 
 	if text == "" {
 		return netip.Prefix{}
 	}
-	p, err := parseInterface(text)
+	p, err := api.ParseAddrNet(text)
 	if err != nil {
 		r.note(about, "%s: %v; the node speaks BGP without it", field, err)
 	}
 	return p
-}
-
-// parseInterface reads an address with the length of its network, or an address alone.
-func parseInterface(text string) (netip.Prefix, error) {
-	n, err := parseNet(text)
-	if err != nil || !strings.Contains(text, "/") {
-		return n, err
-	}
-	return netip.PrefixFrom(netip.MustParsePrefix(text).Addr().Unmap(), n.Bits()), nil
 }
 
 // routerID is the node's IPv4 address, or a number that looks like one: from the node's name, never multicast.
@@ -272,7 +263,7 @@ func (r *bgpReader) portOf(p Peer) uint16 {
 			as = uint32(*n.Spec.BGP.ASNumber)
 		}
 		for _, text := range []string{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address} {
-			if a, err := parseInterface(text); err == nil && a.Addr() == p.Address && as == p.AS {
+			if a, err := api.ParseAddrNet(text); err == nil && a.Addr() == p.Address && as == p.AS {
 				return r.listenPort(keys[i].Name)
 			}
 		}
@@ -334,7 +325,7 @@ func (r *bgpReader) communities(of netip.Prefix) (values []string) {
 		config = r.own
 	}
 	for _, a := range config.PrefixAdvertisements {
-		n, err := parseNet(a.CIDR)
+		n, err := api.ParseNet(a.CIDR)
 		if err != nil || n.Addr().Is4() != of.Addr().Is4() || n.Bits() > of.Bits() || !n.Contains(of.Addr()) {
 			continue
 		}

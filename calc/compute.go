@@ -174,7 +174,9 @@ func (c *computation) activate() {
 }
 
 func (c *computation) activatePolicy(p *policy) {
-	c.state.Policies[p.ID] = p.Policy
+	a := p.resolve()
+	c.state.Policies[p.ID] = a.Policy
+	c.note(p.ID.key(), a.problems...)
 	if p.Tier != "" {
 		c.state.Tiers[p.Tier] = tierNamed(c.tiers, p.Tier)
 		if c.state.Tiers[p.Tier].Missing {
@@ -183,7 +185,7 @@ func (c *computation) activatePolicy(p *policy) {
 	} else if c.profiles[p.ID.Name] == nil {
 		c.state.Problems[noProfile(p.ID.Name)] = struct{}{}
 	}
-	for id, s := range p.sets {
+	for id, s := range a.sets {
 		if _, known := c.state.Sets[id]; !known {
 			c.state.Sets[id] = c.members(s)
 		}

@@ -47,7 +47,7 @@ func readNets(texts []string) (nets []netip.Prefix, problems []string) {
 		if text == "" {
 			continue
 		}
-		n, err := parseNet(text)
+		n, err := api.ParseNet(text)
 		if err != nil {
 			problems = append(problems, err.Error())
 			continue
@@ -98,7 +98,7 @@ func namedFor(node string, key api.Key) bool {
 func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []string) {
 	e.Interface, e.MAC, e.Profiles = spec.InterfaceName, strings.ToLower(spec.MAC), spec.Profiles
 	for _, text := range spec.IPNetworks {
-		n, err := parseNet(text)
+		n, err := api.ParseNet(text)
 		switch {
 		case err != nil:
 			e.close(err.Error())
@@ -131,12 +131,12 @@ func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []strin
 func (e *Endpoint) readHost(spec api.HostEndpointSpec) (problems []string) {
 	e.Interface, e.Profiles = spec.InterfaceName, spec.Profiles
 	for _, text := range spec.ExpectedIPs {
-		a, err := netip.ParseAddr(text)
+		a, err := api.ParseAddr(text)
 		if err != nil {
-			problems = append(problems, fmt.Sprintf("expectedIPs: %q is no address and is ignored: correct it", text))
+			problems = append(problems, fmt.Sprintf("expectedIPs: %v; it is ignored", err))
 			continue
 		}
-		e.Addresses = append(e.Addresses, a.Unmap())
+		e.Addresses = append(e.Addresses, a)
 	}
 	if e.Interface == "" && len(e.Addresses) == 0 {
 		problems = append(problems, "has neither interfaceName nor expectedIPs, so it governs no interface: give one")

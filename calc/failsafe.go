@@ -122,7 +122,7 @@ func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort
 		}
 		port := failsafePort{protocol: protocol, port: entry.Port}
 		if net := strings.TrimSpace(entry.Net); net != "" {
-			remote, err := parseNet(net)
+			remote, err := api.ParseNet(net)
 			if err != nil {
 				problems = append(problems, fmt.Sprintf("%s: %v; the entry is ignored", field, err))
 				continue

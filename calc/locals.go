@@ -65,6 +65,10 @@ func newLocals() locals {
 	}
 }
 
+func (id PolicyID) key() api.Key {
+	return api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}
+}
+
 func (id EndpointID) key() api.Key {
 	return api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}
 }

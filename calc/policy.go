@@ -22,15 +22,35 @@ const (
 
 const defaultTier = "default"
 
-// policy is a policy or profile as an object describes it, whether or not it is active.
+// policy is a policy or profile as an object describes it, whether or not it is active. Its rules are resolved only when
+// it is: most policies of a datastore are of no concern to a node.
 type policy struct {
-	Policy
+	Policy                      // with rules only where they are not from an object's list
 	selector *selector.Selector // of endpoints; nil for profiles
 	stages   [Stages][2]bool    // where its rules stand
+	rules    [2][]api.Rule      // as the object has them, by direction
+	labels   map[string]string  // of profiles: labelsToApply
+	problems []string           // of the object as a whole
+	tie      string             // name/namespace/kind: the order among equals
+}
+
+// active is a policy with its rules resolved, the sets that they name and what is wrong with them.
+type active struct {
+	Policy
 	sets     map[SetID]*selector.Selector
-	labels   map[string]string // of profiles: labelsToApply
 	problems []string
-	tie      string // name/namespace/kind: the order among equals
+}
+
+func (p *policy) resolve() active {
+	if p.rules[Ingress] == nil && p.rules[Egress] == nil {
+		return active{Policy: p.Policy}
+	}
+	rr := ruleReader{namespace: p.ID.Namespace, sets: map[SetID]*selector.Selector{}}
+	a := active{Policy: p.Policy, sets: rr.sets}
+	a.Ingress = rr.rules(Ingress, p.rules[Ingress])
+	a.Egress = rr.rules(Egress, p.rules[Egress])
+	a.problems = rr.problems
+	return a
 }
 
 // readPolicy reads a GlobalNetworkPolicy. One that is broken, or whose selector cannot be read, denies what it may
@@ -43,7 +63,6 @@ func readPolicy(u api.Update) *policy {
 		},
 		tie:      u.Key.Name + "/" + u.Key.Namespace + "/" + u.Key.Kind,
 		selector: selector.All(),
-		sets:     map[SetID]*selector.Selector{},
 	}
 	gnp, ok := u.Object.(*api.GlobalNetworkPolicy)
 	if !ok || gnp == nil {
@@ -66,14 +85,12 @@ func readPolicy(u api.Update) *policy {
 	}
 	ingress, egress := directions(spec)
 	p.stand(spec, ingress, egress)
-	rr := ruleReader{sets: p.sets}
 	if ingress {
-		p.Ingress = rr.rules(Ingress, spec.Ingress)
+		p.rules[Ingress] = spec.Ingress
 	}
 	if egress {
-		p.Egress = rr.rules(Egress, spec.Egress)
+		p.rules[Egress] = spec.Egress
 	}
-	p.problems = rr.problems
 	return p
 }
 
@@ -148,10 +165,7 @@ const defaultAllow = "projectcalico-default-allow"
 
 // readProfile reads a Profile. One that does not exist, or has never been valid, denies everything: u's object is nil.
 func readProfile(u api.Update) *policy {
-	p := &policy{
-		Policy: Policy{ID: PolicyID{Kind: KindProfile, Name: u.Key.Name}},
-		sets:   map[SetID]*selector.Selector{},
-	}
+	p := &policy{Policy: Policy{ID: PolicyID{Kind: KindProfile, Name: u.Key.Name}}}
 	profile, ok := u.Object.(*api.Profile)
 	switch {
 	case u.Key.Name == defaultAllow:
@@ -163,10 +177,8 @@ func readProfile(u api.Update) *policy {
 			p.problems = []string{invalid(u.Broken, "it denies everything")}
 		}
 	default:
-		rr := ruleReader{sets: p.sets}
-		p.Ingress = rr.rules(Ingress, profile.Spec.Ingress)
-		p.Egress = rr.rules(Egress, profile.Spec.Egress)
-		p.problems, p.labels = rr.problems, profile.Spec.LabelsToApply
+		p.rules = [2][]api.Rule{profile.Spec.Ingress, profile.Spec.Egress}
+		p.labels = profile.Spec.LabelsToApply
 	}
 	return p
 }

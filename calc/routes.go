@@ -50,7 +50,7 @@ func (s *space) note(about api.Key, format string, args ...any) {
 }
 
 func readPool(spec api.IPPoolSpec) (Pool, error) {
-	cidr, err := parseNet(spec.CIDR)
+	cidr, err := api.ParseNet(spec.CIDR)
 	if err != nil {
 		return Pool{}, fmt.Errorf("cidr: %w", err)
 	}
@@ -78,7 +78,7 @@ func (s *space) ownBlocks(node string, o objects) {
 		if !ownedBy(node, b) || !confirmed(node, keys[i].Name, o) {
 			continue
 		}
-		cidr, err := parseNet(b.CIDR)
+		cidr, err := api.ParseNet(b.CIDR)
 		if err != nil {
 			s.note(keys[i], "cidr: %v; the block is ignored", err)
 			continue

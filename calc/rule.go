@@ -209,7 +209,7 @@ func (c *criteria) set(s *selector.Selector) SetID {
 func (c *criteria) nets(side string, texts []string) []netip.Prefix {
 	var nets []netip.Prefix
 	for _, text := range texts {
-		n, err := parseNet(text)
+		n, err := api.ParseNet(text)
 		if err != nil {
 			c.lose("%s: %v", side, err)
 			return nil

@@ -42,8 +42,13 @@ func newThings() things {
 	}
 }
 
-// updateThings takes in endpoints and network sets, and lets changed profiles change the labels of their things.
+// updateThings lets changed profiles change the labels of their things, and takes in endpoints and network sets.
 func (g *Graph) updateThings(byKind map[string][]api.Update) {
+	for _, u := range byKind[kindProfile] {
+		for id := range g.things.children[u.Key.Name] {
+			g.relabel(id, g.things.list[id])
+		}
+	}
 	for _, u := range byKind[kindSet] {
 		g.updateThing(u)
 	}
@@ -51,11 +56,6 @@ func (g *Graph) updateThings(byKind map[string][]api.Update) {
 		for _, u := range byKind[kind] {
 			g.updateThing(u)
 			g.updateLocal(u)
-		}
-	}
-	for _, u := range byKind[kindProfile] {
-		for id := range g.things.children[u.Key.Name] {
-			g.relabel(id, g.things.list[id])
 		}
 	}
 }
