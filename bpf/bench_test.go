@@ -200,7 +200,8 @@ func BenchmarkEstablished(b *testing.B) {
 	}{{"1kFlows", 1000}, {"1MFlows", 1_000_000}} {
 		b.Run(c.name, func(b *testing.B) {
 			r := newRigOf(b, benchSizes(), SharedSizes{Flows: uint32(c.n) * 5 / 4, NewFlows: uint32(c.n) * 5 / 4})
-			openHost(r, policyOf(r, "nets", 100))
+			mask := policyOf(r, "nets", 100)
+			openHost(r, mask)
 			question := newRotator(b, r, udp("12.0.0.0", benchTo, 31234, 5678), ipv4Source, uint32(c.n))
 			answer := newRotator(b, r, udp(benchTo, "12.0.0.0", 5678, 31234), ipv4Dest, uint32(c.n))
 			prove(b, question, answer, c.n)
@@ -210,6 +211,10 @@ func BenchmarkEstablished(b *testing.B) {
 				report(b, b.Name(), "hot", c.n, warm(b, r.objects.Ingress, question.packet, warmRepeat)-nothing)
 				nothing = cold(b, r.objects.Noop, question.packet, caches)
 				report(b, b.Name(), "cold", c.n, cold(b, r.objects.Ingress, question.packet, caches)-nothing)
+				r.workload(1, 3, 0, 0, "12.0.0.0")
+				nothing = warm(b, r.objects.Noop, question.packet, warmRepeat)
+				report(b, b.Name(), "hot-workload", c.n, warm(b, r.objects.Ingress, question.packet, warmRepeat)-nothing)
+				openHost(r, mask)
 				report(b, b.Name(), "round-robin", c.n, roundRobin(b, question, max(c.n, 300_000)))
 			}
 			b.ReportMetric(0, "ns/op")

@@ -145,6 +145,8 @@ __noinline int move_flow(struct flow_key *key, struct flow *f, __u32 from, __u32
 	if (!key || !f || !scratch)
 		return -1;
 	scratch->flow = *f;
+	if (scratch->flow.tag != tag_of(key))
+		return -1;
 	err = store(to, key, &scratch->flow, BPF_ANY);
 	if (!err)
 		erase(from, key);

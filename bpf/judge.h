@@ -212,8 +212,9 @@ static __always_inline void approve(struct job *job, struct track *t, const stru
 	if (!scratch)
 		return;
 	f = &scratch->flow;
-	if (t->flow && !begins_anew(t->flow, p)) {
+	if (t->flow)
 		*f = *t->flow;
+	if (t->flow && f->tag == tag_of(&t->key) && !begins_anew(f, p)) {
 		reply = t->reply;
 	} else {
 		if (t->flow)

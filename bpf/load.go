@@ -40,6 +40,7 @@ type Generation struct {
 	Interfaces Table[uint32, Iface]
 	Sources    Table[SourceKey, uint8]
 
+	shared  *Shared
 	objects programObjects
 	last    []Judged
 	probes  []Probe
@@ -65,7 +66,7 @@ func load(shared *Shared, sizes Sizes, traced bool) (*Generation, error) {
 	for name, m := range replacements {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
-	g := &Generation{Sizes: sizes}
+	g := &Generation{Sizes: sizes, shared: shared}
 	opts := &ebpf.CollectionOptions{MapReplacements: replacements}
 	if err := spec.LoadAndAssign(&g.objects, opts); err != nil {
 		return nil, explain("load the packet program", err)

@@ -6,6 +6,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 func TestStateOutlivesTheAgent(t *testing.T) {
@@ -155,5 +158,51 @@ func TestSizesAreChecked(t *testing.T) {
 	}
 	if n != 2 || failed() != nil {
 		t.Errorf("read %d back, %v", n, failed())
+	}
+}
+
+func TestTwinAnswersWithoutEffect(t *testing.T) {
+	r := outbound(t)
+	twin, err := r.Twin()
+	must(t, err)
+	defer twin.Close()
+	for range 2 {
+		o, err := twin.Run(Run{Hook: Ingress, Ifindex: r.v1, Packet: udp(alice, bob, 9, 53)})
+		must(t, err)
+		if o.Reason != PassPolicy || o.Rule != 1000 {
+			t.Errorf("%+v", o)
+		}
+	}
+	r.workload(r.v1, 5, 0, r.denyAll())
+	o, err := twin.Run(Run{Hook: Ingress, Ifindex: r.v1, Packet: udp(alice, bob, 9, 53)})
+	must(t, err)
+	if o.Reason != DropPolicy || o.Rule != 1001 {
+		t.Errorf("%+v: the twin has other tables", o)
+	}
+	if n := len(r.connections()); n != 0 {
+		t.Errorf("%d connections, want none", n)
+	}
+	counts, err := r.shared.ReasonCounts()
+	must(t, err)
+	if counts[DropPolicy].Packets != 0 {
+		t.Error("the twin counted a packet")
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	for err, want := range map[error]string{
+		unix.EPERM:           "run as root",
+		unix.ENOMEM:          "not enough memory",
+		ebpf.ErrNotSupported: "6.6 or newer",
+	} {
+		if got := explain("load", err); !strings.Contains(got.Error(), want) || !errors.Is(got, err) {
+			t.Errorf("%v, want %q in it", got, want)
+		}
+	}
+	if got := explainTCX(unix.EINVAL); !strings.Contains(got.Error(), "lacks tcx") {
+		t.Error(got)
+	}
+	if err := MountFS("/proc/margay"); err == nil {
+		t.Error("mounted where nothing can be made")
 	}
 }
