@@ -2,15 +2,15 @@
 // up in them as the BPF program does. It is pure: it writes to memory and to the Tables that it is given, and does no
 // other I/O. It does not attach anything, knows no interface and decides no verdict: calc.Judge defines those.
 //
-//	       rule   r0   r1   r2   end        all rules of the node in one order, with gaps
-//	       slot    1    2    7    9
-//	               |    |    |    |
-//	       mask    1    0    1    1         which of them judge this endpoint at this stage
-//	  &  source    1    1    1    1         one bit for each slot: does the class of the source address
-//	  &    dest    1    0    1    1         meet the rule's condition; likewise for the destination,
-//	  & service    0    1    1    1         the protocol with port or type, and the source port
-//	               ------------------
-//	               0    0    1    1         the lowest bit is the rule that decides: r2
+//	     rule   r0   r1   r2   end        all rules of the node in one order, with gaps
+//	     slot    1    2    7    9
+//	             |    |    |    |
+//	     mask    1    0    1    1         which of them judge this endpoint at this stage
+//	&  source    1    1    1    1         one bit for each slot: does the class of the source address
+//	&    dest    1    0    1    1         meet the rule's condition; likewise for the destination,
+//	& service    0    1    1    1         the protocol with port or type, and the source port
+//	             ------------------
+//	             0    0    1    1         the lowest bit is the rule that decides: r2
 //
 // An address or point belongs to a class: the set of all atoms (sets, lists of nets, port ranges) that contain it.
 // Each class has a vector, sparse in blocks of 4,096 slots. A dimension that a rule does not constrain, or only

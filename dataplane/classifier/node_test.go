@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
 
-var small = Sizes{Blocks: 2, Vectors: 4000, Chunks: 12000, Hosts: 1000, Nets: 1000}
+var small = Sizes{Blocks: 1, Vectors: 3000, Chunks: 3000, Hosts: 1000, Nets: 1000}
 
 // node is a classifier with the tables and interface entries around it.
 type node struct {
@@ -20,14 +20,15 @@ type node struct {
 	*Image
 	state   *calc.State
 	entries map[calc.EndpointID]Masks
-	hook    func()      // after each write to the tables
-	fail    func() bool // says whether a write to the tables fails
+	hook    func(netip.Prefix) // after each write to the tables
+	fail    func() bool        // says whether a write to the tables fails
+	passing []held             // packets in the middle of the program
 }
 
 func newNode(t testing.TB, s Sizes) *node {
 	t.Helper()
 	n := &node{Image: NewImage(), state: &calc.State{}, entries: map[calc.EndpointID]Masks{}}
-	n.hook, n.fail = func() {}, func() bool { return false }
+	n.hook, n.fail = func(netip.Prefix) {}, func() bool { return false }
 	c, err := New(NewMemory(s), s, n)
 	if err != nil {
 		t.Fatal(err)
@@ -38,29 +39,29 @@ func newNode(t testing.TB, s Sizes) *node {
 
 var errInjected = fmt.Errorf("injected")
 
-func (n *node) write(f func() error) error {
+func (n *node) write(p netip.Prefix, f func() error) error {
 	if n.fail() {
 		return errInjected
 	}
 	err := f()
-	n.hook()
+	n.hook(p)
 	return err
 }
 
 func (n *node) PutHost(a netip.Addr, source, dest uint32) error {
-	return n.write(func() error { return n.Image.PutHost(a, source, dest) })
+	return n.write(netip.PrefixFrom(a, a.BitLen()), func() error { return n.Image.PutHost(a, source, dest) })
 }
 
 func (n *node) DeleteHost(a netip.Addr) error {
-	return n.write(func() error { return n.Image.DeleteHost(a) })
+	return n.write(netip.PrefixFrom(a, a.BitLen()), func() error { return n.Image.DeleteHost(a) })
 }
 
 func (n *node) PutNet(p netip.Prefix, source, dest uint32) error {
-	return n.write(func() error { return n.Image.PutNet(p, source, dest) })
+	return n.write(p, func() error { return n.Image.PutNet(p, source, dest) })
 }
 
 func (n *node) DeleteNet(p netip.Prefix) error {
-	return n.write(func() error { return n.Image.DeleteNet(p) })
+	return n.write(p, func() error { return n.Image.DeleteNet(p) })
 }
 
 func (n *node) view() View { return View{Memory: n.mem, Addresses: n.Image} }

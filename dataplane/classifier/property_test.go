@@ -3,6 +3,8 @@ package classifier
 import (
 	"flag"
 	"math/rand/v2"
+	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -69,68 +71,99 @@ type held struct {
 	masks  Masks
 	dims   dims
 	state  *calc.State
+	until  uint64 // the epoch whose grace period waits for it
 }
 
 // step makes one change and judges packets at every moment of it.
 func step(t *testing.T, r *rand.Rand, n *node, next *calc.State) {
 	t.Helper()
 	from := n.state
-	var inside []held
-	for id := range from.Endpoints {
-		for range 4 {
-			p := classifiertest.RandomPacket(r, from)
-			inside = append(inside, held{id, r.IntN(bpf.Stages), p, n.entries[id], n.view().classify(p), from})
-		}
-	}
-	n.hook = func() { between(t, r, n, from, next) }
+	n.enter(r)
+	n.hook = func(p netip.Prefix) { between(t, r, n, from, next, p) }
 	commit, err := n.Apply(classifiertest.Diff(from, next))
 	if err != nil {
 		t.Fatal(err)
 	}
-	between(t, r, n, from, next)
+	between(t, r, n, from, next, anywhere)
+	n.continued(t)
 	for id, m := range commit.Endpoints {
 		n.entries[id] = m
-		between(t, r, n, from, next)
+		between(t, r, n, from, next, anywhere)
 	}
 	n.flip(commit)
 	epoch := n.Sweep()
-	for _, h := range inside {
+	for i := range n.passing {
+		if n.passing[i].until == 0 {
+			n.passing[i].until = epoch
+		}
+	}
+	n.continued(t)
+	n.hook = func(p netip.Prefix) { between(t, r, n, next, next, p) }
+	n.state = next
+	n.check(t, r, 10)
+	if r.IntN(3) > 0 {
+		grace := epoch - min(epoch, r.Uint64N(3)) // perhaps that of an earlier change
+		n.passing = slices.DeleteFunc(n.passing, func(h held) bool { return h.until <= grace })
+		if err := n.Reuse(grace); err != nil {
+			t.Fatal(err)
+		}
+		n.check(t, r, 10)
+		n.continued(t)
+	}
+}
+
+// enter has some packets start on their way.
+func (n *node) enter(r *rand.Rand) {
+	for id := range n.state.Endpoints {
+		for range 3 {
+			p := classifiertest.RandomPacket(r, n.state)
+			h := held{id: id, stage: r.IntN(bpf.Stages), packet: p, masks: n.entries[id], state: n.state}
+			h.dims = n.view().classify(p)
+			n.passing = append(n.passing, h)
+		}
+	}
+}
+
+// continued checks that the packets on their way still get the verdict of their time.
+func (n *node) continued(t *testing.T) {
+	t.Helper()
+	for _, h := range n.passing {
 		got := func(mask uint32) Result { return n.view().follow(mask, h.dims) }
 		if err := n.compare(h.masks, got, h.state, h.id, h.stage, h.packet); err != nil {
 			t.Fatalf("in the middle of the program: %v stage %d %+v: %v", h.id, h.stage, h.packet, err)
 		}
 	}
-	n.hook = func() { between(t, r, n, next, next) }
-	n.state = next
-	n.check(t, r, 10)
-	if r.IntN(3) > 0 {
-		if err := n.Reuse(epoch); err != nil {
-			t.Fatal(err)
-		}
-		n.check(t, r, 10)
-	}
 }
 
+var anywhere netip.Prefix
+
 // between checks that packets get the verdict of the old or the new policy, with each address as a member of its old
-// or its new sets.
-func between(t *testing.T, r *rand.Rand, n *node, from, to *calc.State) {
+// or its new sets. Near says where addresses have just moved.
+func between(t *testing.T, r *rand.Rand, n *node, from, to *calc.State, near netip.Prefix) {
 	t.Helper()
 	for id, m := range n.entries {
 		p := classifiertest.RandomPacket(r, from)
 		if r.IntN(2) == 0 {
 			p = classifiertest.RandomPacket(r, to)
 		}
-		for stage := range bpf.Stages {
-			var err error
-			for _, s := range possible(from, to, id, p) {
-				got := func(mask uint32) Result { return n.view().Verdict(mask, p) }
-				if err = n.compare(m, got, s, id, stage, p); err == nil {
-					break
-				}
+		if near.IsValid() {
+			other := classifiertest.AddressIn(r, near)
+			if r.IntN(2) == 0 && p.Destination.Is4() == other.Is4() {
+				p.Source = other
+			} else if p.Source.Is4() == other.Is4() {
+				p.Destination = other
 			}
-			if err != nil {
-				t.Fatalf("between: %v stage %d %+v: %v", id, stage, p, err)
+		}
+		stage := r.IntN(bpf.Stages)
+		var err error
+		for _, s := range possible(from, to, id, p) {
+			got := func(mask uint32) Result { return n.view().Verdict(mask, p) }
+			if err = n.compare(m, got, s, id, stage, p); err == nil {
+				break
 			}
+		}
+		if err != nil {
+			t.Fatalf("between: %v stage %d %+v: %v", id, stage, p, err)
 		}
 	}
 }

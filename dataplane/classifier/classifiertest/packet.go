@@ -59,6 +59,16 @@ func randomAddr(r *rand.Rand) netip.Addr {
 	return edge(r, netip.MustParsePrefix(pick(r, prefixes)))
 }
 
+// AddressIn returns an address of a prefix, most often one where a longer prefix of the pool begins or ends.
+func AddressIn(r *rand.Rand, p netip.Prefix) netip.Addr {
+	for range 8 {
+		if a := randomAddr(r); p.Contains(a) {
+			return a
+		}
+	}
+	return p.Masked().Addr()
+}
+
 // edge is the first or last address of a prefix, or the one before or behind it. It is never a mapped one.
 func edge(r *rand.Rand, p netip.Prefix) netip.Addr {
 	a := p.Masked().Addr()
