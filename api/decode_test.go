@@ -160,7 +160,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		for _, o := range objects {
 			Default(o)
-			Warnings(o)
+			Warnings(o, "")
 			if Validate(o) != nil {
 				continue
 			}

@@ -42,7 +42,7 @@ func TestNewObjectsSayWhatTheyAre(t *testing.T) {
 			t.Errorf("%s: %+v", k.Name, o)
 		}
 		Default(o)
-		Warnings(o)
+		Warnings(o, "")
 		_ = Validate(o)
 		if _, err := Encode(o); err != nil {
 			t.Error(err)

@@ -180,7 +180,7 @@ func FuzzDecodeStored(f *testing.F) {
 			return
 		}
 		_ = Validate(o)
-		Warnings(o)
+		Warnings(o, "")
 		if err != nil {
 			return
 		}

@@ -8,11 +8,12 @@ import (
 )
 
 // Warnings says what is valid about an object but may not be what its writer expects: traffic that it cuts off without
-// saying so, and criteria that are stored and not enforced yet.
-func Warnings(o Object) []string {
+// saying so, and criteria that are stored and not enforced yet. endOfTier is the default action of a policy's tier where
+// the caller knows it; empty stands for what a tier has that nobody changed.
+func Warnings(o Object, endOfTier Action) []string {
 	switch o := o.(type) {
 	case *GlobalNetworkPolicy:
-		warnings := o.defaultDeny()
+		warnings := o.defaultDeny(endOfTier)
 		warnings = append(warnings, ruleWarnings("spec.ingress", o.Spec.Ingress)...)
 		return append(warnings, ruleWarnings("spec.egress", o.Spec.Egress)...)
 	case *Profile:
@@ -32,13 +33,16 @@ func Warnings(o Object) []string {
 }
 
 // defaultDeny warns of the denial at the end of a tier, which holds for every endpoint that a policy selects.
-func (p *GlobalNetworkPolicy) defaultDeny() []string {
+func (p *GlobalNetworkPolicy) defaultDeny(endOfTier Action) []string {
 	s := &p.Spec
 	tier := s.Tier
 	if tier == "" {
 		tier = DefaultTier
 	}
-	if _, action := builtinTier(tier); action == Pass || s.DoNotTrack || s.PreDNAT {
+	if endOfTier == "" {
+		_, endOfTier = builtinTier(tier)
+	}
+	if endOfTier == Pass || s.DoNotTrack || s.PreDNAT {
 		return nil
 	}
 	everywhere := s.selectsEverything()

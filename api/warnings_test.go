@@ -13,7 +13,7 @@ func warningsOf(t *testing.T, manifest string) string {
 		t.Fatal(err)
 	}
 	Default(objects[0])
-	return strings.Join(Warnings(objects[0]), "\n")
+	return strings.Join(Warnings(objects[0], ""), "\n")
 }
 
 func seed(t *testing.T, name string) string {
@@ -82,6 +82,17 @@ func TestADomainRuleBehindDNSIsWithinReach(t *testing.T) {
 		if strings.Contains(got, "spec.egress[1].destination.domains is out of reach") == reachable {
 			t.Errorf("%s: %s", before, got)
 		}
+	}
+}
+
+func TestATierThatPassesMakesNothingDefaultDeny(t *testing.T) {
+	t.Parallel()
+	objects, err := Decode([]byte(seed(t, "block-crypto-mining.yaml")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := Warnings(objects[0], Pass); len(got) > 0 {
+		t.Errorf("warnings about a policy in a tier that passes: %v", got)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 const (
 	defaultConfig  = datastore.DefaultConfigFile
-	embeddedSocket = "/run/margay/etcd/etcd.sock"
+	embeddedSocket = "/var/lib/margay/etcd/etcd.sock"
 )
 
 // store is what the verbs ask of the datastore.

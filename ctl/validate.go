@@ -28,7 +28,7 @@ exists or whether pools overlap, is only checked when the objects are written.`,
 				if err := api.Validate(o); err != nil {
 					return err
 				}
-				s.warn(o)
+				s.warn(o, "")
 				return nil
 			})
 			return s.report(v, out)

@@ -58,7 +58,7 @@ func (s *session) write(ctx context.Context, v verb, in input, at place, action 
 		if err := action(st, o); err != nil {
 			return err
 		}
-		s.warn(o)
+		s.warn(o, endOfTier(ctx, st, o))
 		return nil
 	})
 	return out, nil
@@ -83,11 +83,24 @@ func height(o api.Object) int {
 	return 1
 }
 
-// warn tells what is probably not meant in an object that was accepted.
-func (s *session) warn(o api.Object) {
-	for _, w := range api.Warnings(o) {
+// warn tells what is probably not meant in an object that was accepted. endOfTier is what is known of a policy's tier.
+func (s *session) warn(o api.Object, endOfTier api.Action) {
+	for _, w := range api.Warnings(o, endOfTier) {
 		fmt.Fprintf(s.stderr, "warning: %s: %s\n", api.KeyOf(o), w)
 	}
+}
+
+// endOfTier is the default action of the tier that a policy is in; empty for other kinds, and when it cannot be read.
+func endOfTier(ctx context.Context, st store, o api.Object) api.Action {
+	policy, ok := o.(*api.GlobalNetworkPolicy)
+	if !ok {
+		return ""
+	}
+	stored, err := st.Get(ctx, api.Key{Kind: "Tier", Name: policy.Spec.Tier})
+	if tier, ok := stored.(*api.Tier); ok && err == nil {
+		return tier.Spec.DefaultAction
+	}
+	return ""
 }
 
 // nameWorkloadEndpoint gives an endpoint that was written without a name the one that follows from its fields.

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -126,10 +126,9 @@ func (l *lab) startFelix(ctx context.Context) (err error) {
 // waitFelix waits until the agent answers and has read the datastore.
 func (l *lab) waitFelix(ctx context.Context) error {
 	deadline := time.Now().Add(30 * time.Second)
-	var out string
 	for time.Now().Before(deadline) && ctx.Err() == nil {
-		var err error
-		if out, err = l.margayctl("status", "-o", "json"); err == nil || strings.Contains(out, `"inSync"`) {
+		var status struct{ Datastore struct{ InSync bool } }
+		if l.margayctlJSON(&status, "status") == nil && status.Datastore.InSync {
 			return nil
 		}
 		if l.felix.Process.Signal(syscall.Signal(0)) != nil {
@@ -138,7 +137,7 @@ func (l *lab) waitFelix(ctx context.Context) error {
 		time.Sleep(50 * time.Millisecond)
 	}
 	log, _ := os.ReadFile(l.felixLog())
-	return fmt.Errorf("felix did not start: %s\nits log:\n%s", out, log)
+	return fmt.Errorf("felix did not start; its log:\n%s", log)
 }
 
 // killFelix ends the agent without warning.
@@ -152,12 +151,25 @@ func (l *lab) killFelix() {
 
 func (l *lab) felixLog() string { return filepath.Join(l.dir, "felix.log") }
 
-// margayctl runs the command line and returns what it printed.
+// margayctl runs the command line and returns all that it printed.
 func (l *lab) margayctl(args ...string) (string, error) {
+	out, err := l.margayctlCommand(args).CombinedOutput()
+	return string(out), err
+}
+
+// margayctlJSON decodes what a command prints on its standard output, also when its exit status says that not all is well.
+func (l *lab) margayctlJSON(into any, args ...string) error {
+	out, err := l.margayctlCommand(append(args, "-o", "json")).Output()
+	if decodeErr := json.Unmarshal(out, into); decodeErr != nil {
+		return errors.Join(err, decodeErr)
+	}
+	return nil
+}
+
+func (l *lab) margayctlCommand(args []string) *exec.Cmd {
 	cmd := exec.Command(l.margayctlBinary, args...)
 	cmd.Env = append(os.Environ(), l.env...)
-	out, err := cmd.CombinedOutput()
-	return string(out), err
+	return cmd
 }
 
 // close removes everything. The namespaces, and what is in them, go with the processes.

@@ -296,26 +296,22 @@ func (s *story) settings() error {
 		}
 	}
 	s.check(s.eventually(10*time.Second, func() bool {
-		out, _ := s.margayctl("status", "-o", "json")
 		var status struct {
 			Dataplane     struct{ ConnectionsLimit int }
 			Configuration map[string]string
 		}
-		return json.Unmarshal([]byte(out), &status) == nil && status.Dataplane.ConnectionsLimit == 65536 &&
+		return s.margayctlJSON(&status, "status") == nil && status.Dataplane.ConnectionsLimit == 65536 &&
 			strings.HasPrefix(strings.ToLower(status.Configuration["bpfLogLevel"]), "debug")
 	}), "status shows the connection table's new size and the log level")
 	s.expect(try{s.client, webIP, "tcp", 80, true, ""})
 	if _, err := s.command("dump"); err != nil {
 		return err
 	}
-	out, err := s.margayctl("felix", "ebpf", "dump", "state", "-o", "json")
-	if err != nil {
-		return fmt.Errorf("margayctl felix ebpf dump state: %s", out)
-	}
-	var dump map[string]json.RawMessage
-	err = json.Unmarshal([]byte(out), &dump)
-	s.check(err == nil && len(dump["endpoints"]) > 0 && len(dump["rules"]) > 0 && len(dump["connections"]) > 0,
-		"margayctl felix ebpf dump state -o json is JSON and has endpoints, rules and connections (%d bytes)", len(out))
+	var dump struct{ Endpoints, Rules, Connections []json.RawMessage }
+	err := s.margayctlJSON(&dump, "felix", "ebpf", "dump", "state")
+	s.check(err == nil && len(dump.Endpoints) == 4 && len(dump.Rules) > 0 && len(dump.Connections) > 0,
+		"margayctl felix ebpf dump state -o json: %d endpoints, %d rules, %d connections",
+		len(dump.Endpoints), len(dump.Rules), len(dump.Connections))
 	return nil
 }
 
