@@ -87,7 +87,7 @@ func (g *Graph) Flush() Delta {
 		byKind[u.Key.Kind] = append(byKind[u.Key.Kind], u)
 		g.problems.set(u.Key, "object", brokenText(u))
 	}
-	clear(g.pending)
+	g.pending = map[api.Key]api.Update{} // not cleared: the first one is large
 
 	g.updateTiers(byKind[kindTier])
 	g.updateProfiles(byKind[kindProfile])

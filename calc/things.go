@@ -12,7 +12,6 @@ import (
 type things struct {
 	ids      map[api.Key]thingID
 	list     []thing // by id; labels with those of the profiles
-	keys     []api.Key
 	free     []thingID
 	children map[string]map[thingID]struct{} // by profile
 	index    *index                          // selectors of sets
@@ -82,9 +81,9 @@ func (t *things) allocate(key api.Key) thingID {
 		id, t.free = t.free[n-1], t.free[:n-1]
 	} else {
 		id = thingID(len(t.list))
-		t.list, t.keys = append(t.list, thing{}), append(t.keys, api.Key{})
+		t.list = append(t.list, thing{})
 	}
-	t.ids[key], t.keys[id] = id, key
+	t.ids[key] = id
 	return id
 }
 
@@ -136,7 +135,7 @@ func (g *Graph) removeThing(id thingID, key api.Key) {
 		delete(g.local.byThing, id)
 		e.hasThing = false
 	}
-	t.list[id], t.keys[id] = thing{}, api.Key{}
+	t.list[id] = thing{}
 	delete(t.ids, key)
 	t.free = append(t.free, id)
 }
