@@ -60,13 +60,13 @@ func readConfig(node string, o objects) configuration {
 			return otherwise
 		}
 		if !slices.Contains(allowed, lower) {
-			note("%s %q is not one of %s, %s is used: correct it", field, value, strings.Join(allowed, ", "), otherwise)
+			note("%s %q is not one of %s and is ignored: correct it", field, value, strings.Join(allowed, ", "))
 			return otherwise
 		}
 		return lower
 	}
 	c.LogLevel = word("bpfLogLevel", spec.BPFLogLevel, "off", "off", "info", "debug")
-	c.ScreenLevel = word("logSeverityScreen", spec.LogSeverityScreen, "info",
+	c.ScreenLevel = word("logSeverityScreen", spec.LogSeverityScreen, "",
 		"trace", "debug", "info", "warning", "error", "fatal")
 	toHost := word("defaultEndpointToHostAction", spec.DefaultEndpointToHostAction, "drop", "drop", "accept", "return")
 	c.ToHost = toHost != "drop"

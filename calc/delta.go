@@ -64,6 +64,18 @@ func asSet(problems []Problem) map[Problem]struct{} {
 	return set
 }
 
+// Clone is a copy that later Folds into s do not change.
+func (s *State) Clone() *State {
+	c := *s
+	c.Tiers, c.Policies, c.Endpoints = maps.Clone(s.Tiers), maps.Clone(s.Policies), maps.Clone(s.Endpoints)
+	c.Routes, c.Pools, c.Problems = maps.Clone(s.Routes), maps.Clone(s.Pools), maps.Clone(s.Problems)
+	c.Sets = maps.Clone(s.Sets)
+	for id, members := range c.Sets {
+		c.Sets[id] = maps.Clone(members)
+	}
+	return &c // what BGP, Config and the values hold is shared: nobody changes it
+}
+
 // Diff is the Delta that makes b of a. A nil a is the zero State.
 func Diff(a, b *State) (d Delta) {
 	whole := a == nil

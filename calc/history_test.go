@@ -55,8 +55,13 @@ func playHistory(t *testing.T, seed uint64, steps int) (flushes int, ok bool) {
 		if w.IntN(3) == 0 {
 			continue
 		}
+		before, frozen := folded.Clone(), folded.Text()
 		folded.Fold(g.Flush())
 		flushes++
+		if flushes%10 == 0 && before.Text() != frozen {
+			t.Errorf("folding into a state changed its clone")
+			return flushes, false
+		}
 		want := Compute("n1", facts, history)
 		if diff := differences(want, folded, flushes%10 == 0); diff != "" {
 			t.Errorf("after %d updates, the last of %v: folded deltas (+) are not what Compute makes (-):\n%s",

@@ -253,7 +253,7 @@ type Config struct {
 	AllowIPIP           bool
 	FlowTableSize       int    // bpfMapSizeConntrack, default 512000
 	LogLevel            string // bpfLogLevel: off, info, debug
-	ScreenLevel         string // logSeverityScreen
+	ScreenLevel         string // logSeverityScreen, in lower case; empty when it is not set
 	Timeouts            Timeouts
 	DeviceRouteProtocol int
 }
