@@ -42,6 +42,8 @@ const (
 	socketName = "etcd.sock"
 	peerName   = "peer.sock"
 	quota      = 4 << 30 // bytes of data; etcd refuses writes beyond
+	// The largest object; a long list of networks needs more than etcd's usual 1.5 MiB.
+	maxRequest = 8 << 20
 	// History that is kept for those that lost the connection; older than that they list everything again.
 	keepHistory  = "1h"
 	startTimeout = 30 * time.Second
@@ -108,6 +110,7 @@ func embeddedConfig(dir string, c EmbeddedConfig, closing *atomic.Bool) (*embed.
 	config.QuotaBackendBytes = quota
 	config.AutoCompactionMode = embed.CompactorModePeriodic
 	config.AutoCompactionRetention = keepHistory
+	config.MaxRequestBytes = maxRequest
 	config.EnableGRPCGateway = false
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(c.Log, closing))
 	socket := url.URL{Scheme: "unix", Path: filepath.Join(dir, socketName)}

@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/margay-project/margay/api"
 )
@@ -56,14 +57,16 @@ func invalid(path, value, reason string) error {
 	return api.Errors{{Path: path, Value: value, Reason: reason}}
 }
 
-// UnreadableError says that a stored value is not the JSON of an object of its kind.
+// UnreadableError says that a stored value is not the JSON of an object of its kind. It can be replaced and deleted.
 type UnreadableError struct {
-	Key   api.Key
-	Cause error
+	Key     api.Key
+	Current api.Object // what can be read; at least its name and resourceVersion
+	Cause   error
 }
 
 func (e UnreadableError) Error() string {
-	return fmt.Sprintf("the stored value of %s cannot be read: %v: delete the object and create it anew", e.Key, e.Cause)
+	cause, _, _ := strings.Cut(e.Cause.Error(), ";")
+	return fmt.Sprintf("the stored value of %s cannot be read: %s: replace it, or delete it and create it anew", e.Key, cause)
 }
 
 func (e UnreadableError) Unwrap() error { return e.Cause }

@@ -57,6 +57,7 @@ func Dial(ctx context.Context, c Config) (*Etcd, error) {
 		DialTimeout:          c.DialTimeout,
 		DialKeepAliveTime:    keepaliveInterval,
 		DialKeepAliveTimeout: keepaliveTimeout,
+		MaxCallSendMsgSize:   maxRequest,
 		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(e.trouble.dial)},
 		Logger:               zap.NewNop(),
 	}
@@ -219,6 +220,8 @@ func (e *Etcd) explain(err error) error {
 		return advice{fmt.Sprintf("%s refused user %q (%s): check ETCD_USERNAME and ETCD_PASSWORD", where, user, rpctypes.ErrorDesc(err)), err}
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
 		return advice{fmt.Sprintf("%s gives user %q no access to the keys under %s: grant a role that may read and write them", where, user, rootKey), err}
+	case errors.Is(err, rpctypes.ErrRequestTooLarge) || status.Code(err) == codes.ResourceExhausted && strings.Contains(text, "larger than max"):
+		return advice{where + " takes no object as large as this one: split it, or raise the server's --max-request-bytes", err}
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return advice{where + " is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", err}
 	case strings.Contains(text, "first record does not look like a TLS handshake"):

@@ -76,11 +76,11 @@ func (s *Store) beforeDelete(ctx context.Context, key api.Key) ([]Condition, err
 
 // settleBeforeDelete undoes what depends on an object that is about to be deleted. It says whether it changed the object.
 func (s *Store) settleBeforeDelete(ctx context.Context, key api.Key, entry *Entry, old api.Object) (changed bool, err error) {
-	switch old := old.(type) {
-	case *api.IPPool:
-		return s.drainPool(ctx, key, entry, old)
-	case *api.Node:
+	if key.Kind == "Node" {
 		return false, s.clearNode(ctx, key.Name)
+	}
+	if pool, ok := old.(*api.IPPool); ok {
+		return s.drainPool(ctx, key, entry, pool)
 	}
 	return false, nil
 }

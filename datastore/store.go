@@ -44,12 +44,7 @@ func (s *Store) Create(ctx context.Context, o api.Object) (api.Object, error) {
 	if meta.ResourceVersion != "" {
 		return nil, invalid("ResourceVersion", meta.ResourceVersion, "must not be set for an object to be created")
 	}
-	if meta.UID == "" {
-		meta.UID = uuid.NewString()
-	}
-	if meta.CreationTimestamp.IsZero() {
-		meta.CreationTimestamp.Time = time.Now().UTC().Truncate(time.Second)
-	}
+	identify(meta)
 	for range attempts {
 		conditions, err := s.beforeCreate(ctx, o)
 		if err != nil {
@@ -87,12 +82,15 @@ func (s *Store) Update(ctx context.Context, o api.Object) (api.Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := carriesIdentity(meta); err != nil {
-		return nil, err
-	}
 	for range attempts {
 		entry, old, err := s.current(ctx, key, revision)
 		if err != nil {
+			return nil, err
+		}
+		if missing(old) {
+			identify(meta) // there is nothing readable that the caller could have taken it from
+		}
+		if err := carriesIdentity(meta); err != nil {
 			return nil, err
 		}
 		conditions, err := s.beforeUpdate(ctx, old, o)
@@ -115,7 +113,8 @@ func (s *Store) Update(ctx context.Context, o api.Object) (api.Object, error) {
 	return nil, fmt.Errorf("update %v: %w", key, errContended)
 }
 
-// Delete removes an object and returns it. With a resourceVersion only if it has not changed since then.
+// Delete removes an object and returns it, or nil if its value could not be read. With a resourceVersion only if it has not
+// changed since then.
 func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string) (api.Object, error) {
 	var revision int64
 	if resourceVersion != "" {
@@ -171,10 +170,15 @@ func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
 		return nil, err
 	}
 	o, err := decode(key, *entry)
-	if err != nil {
-		return nil, UnreadableError{Key: key, Cause: err}
+	if err == nil {
+		return o, nil
 	}
-	return o, nil
+	if missing(o) {
+		o, _ = api.New(key.Kind)
+		o.Meta().Name, o.Meta().Namespace = key.Name, key.Namespace
+		o.Meta().ResourceVersion = strconv.FormatInt(entry.Revision, 10)
+	}
+	return nil, UnreadableError{Key: key, Current: o, Cause: err}
 }
 
 // List reads all objects of a kind, for a namespaced kind those of one namespace unless that is empty, in the order of
@@ -251,7 +255,10 @@ func (s *Store) current(ctx context.Context, key api.Key, revision int64) (*Entr
 	if revision != 0 && entry.Revision != revision {
 		return nil, nil, ConflictError{Key: key}
 	}
-	o, _ := decode(key, *entry)
+	o, err := decode(key, *entry)
+	if err != nil {
+		return entry, nil, nil
+	}
 	return entry, o, nil
 }
 
@@ -322,6 +329,16 @@ func prepare(o api.Object) (api.Object, error) {
 		return nil, err
 	}
 	return o, nil
+}
+
+// identify gives an object what identifies it, unless it has that.
+func identify(meta *api.Metadata) {
+	if meta.UID == "" {
+		meta.UID = uuid.NewString()
+	}
+	if meta.CreationTimestamp.IsZero() {
+		meta.CreationTimestamp.Time = time.Now().UTC().Truncate(time.Second)
+	}
 }
 
 // carriesIdentity says whether an update carries what identifies the object that was read.

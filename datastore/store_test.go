@@ -3,6 +3,7 @@ package datastore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ var behaviours = []struct {
 	{"a list has only what can be read, in one namespace or in all", testList},
 	{"a workload endpoint is named by what identifies it", testEndpointName},
 	{"initializing twice changes nothing", testInitialize},
-	{"an unreadable value can be deleted but not updated by accident", testUnreadable},
+	{"an unreadable value can be replaced and deleted", testUnreadable},
 }
 
 func TestStore(t *testing.T) {
@@ -356,10 +357,33 @@ func testUnreadable(t *testing.T, ctx context.Context, s *Store) {
 	raw(t, s.kv, policies+"bad", `{"kind":"GlobalNetworkPolicy","spec":{"order":"not a number"}}`)
 	key := api.Key{Kind: "GlobalNetworkPolicy", Name: "bad"}
 	var unreadable UnreadableError
-	if _, err := s.Get(ctx, key); !errors.As(err, &unreadable) || !strings.Contains(err.Error(), "delete") {
+	if _, err := s.Get(ctx, key); !errors.As(err, &unreadable) || !strings.Contains(err.Error(), "replace") {
 		t.Errorf("get: %v", err)
 	}
+	mended := policy("bad", "all()")
+	mended.ResourceVersion = unreadable.Current.Meta().ResourceVersion
+	must[*api.GlobalNetworkPolicy](t)(s.Update(ctx, mended))
+	raw(t, s.kv, policies+"bad", `{"kind":`)
 	if _, err := s.Delete(ctx, key, ""); err != nil {
 		t.Errorf("delete: %v", err)
+	}
+}
+
+func TestLargeObjects(t *testing.T) {
+	t.Parallel()
+	s := New(dial(t, startEtcd(t, shortDir(t)).Endpoint()))
+	set := func(name string, nets int) *api.GlobalNetworkSet {
+		o := &api.GlobalNetworkSet{TypeMeta: api.TypeMeta{Kind: "GlobalNetworkSet"}, Metadata: api.Metadata{Name: name}}
+		for i := range nets {
+			o.Spec.Nets = append(o.Spec.Nets, fmt.Sprintf("10.%d.%d.%d/32", i>>16, i>>8&255, i&255))
+		}
+		return o
+	}
+	must[*api.GlobalNetworkSet](t)(s.Create(testContext(t), set("large", 200_000)))
+	if _, err := s.Create(testContext(t), set("too-large", 600_000)); err == nil || !strings.Contains(err.Error(), "split it") {
+		t.Errorf("created, or no advice: %v", err)
+	}
+	if list, _, err := s.List(testContext(t), "GlobalNetworkSet", ""); err != nil || len(list) != 1 {
+		t.Errorf("%d objects, %v", len(list), err)
 	}
 }
