@@ -39,6 +39,8 @@ type Classifier struct {
 	epoch    uint64
 	serial   uint32
 	scratch  []byte
+	lists    []*list
+	lately   [bpf.Stages]*endpoint // resolved in this Apply: the next may have the same
 	freed    []*item
 }
 
@@ -157,6 +159,7 @@ func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 }
 
 func (c *Classifier) resolveDirty() {
+	c.lately = [bpf.Stages]*endpoint{}
 	for e := range c.dirty {
 		c.resolve(e)
 	}
@@ -172,6 +175,7 @@ func (c *Classifier) newList(p place) *list {
 // disturb has the endpoints of a list resolved again.
 func (c *Classifier) disturb(l *list) {
 	for s := range l.specs {
+		s.checked = false
 		maps.Copy(c.dirty, s.endpoints)
 	}
 }

@@ -3,6 +3,7 @@ package classifier
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/margay-project/margay/bpf"
@@ -66,14 +67,14 @@ var stages = [bpf.Stages]struct {
 // resolve finds the lists that judge an endpoint now.
 func (c *Classifier) resolve(e *endpoint) {
 	delete(c.troubled, e)
-	old := e.profiles
-	names := e.Profiles
+	c.dirty[e] = struct{}{}
+	old, names := e.profiles, e.Profiles
 	e.closed = e.Closed
 	if e.closed != "" {
 		names = nil
 	}
 	e.profiles = c.useProfiles(names)
-	lists, trouble := c.listsOf(e)
+	specs, trouble := c.specsOf(e)
 	if trouble != "" {
 		e.closed = trouble
 		c.troubled[e] = struct{}{}
@@ -81,104 +82,136 @@ func (c *Classifier) resolve(e *endpoint) {
 	if e.closed != "" {
 		c.dropProfiles(e.profiles)
 		e.profiles = c.useProfiles(nil)
-		lists = c.closedLists(e)
+		specs = c.closedSpecs(e)
 	}
-	for i := range lists {
-		c.attach(e, i, lists[i])
+	for stage, s := range specs {
+		c.attach(e, stage, s)
+		if e.closed == "" {
+			c.lately[stage] = e
+		}
 	}
 	c.dropProfiles(old)
-	c.dirty[e] = struct{}{}
 }
 
-// listsOf returns an endpoint's lists by stage, or why it has to be closed.
-func (c *Classifier) listsOf(e *endpoint) (out [bpf.Stages][]*list, trouble string) {
-	for i, s := range stages {
-		for _, t := range e.Policies[s.stage][s.dir] {
-			if len(t.Policies) == 0 {
-				continue
-			}
-			for _, id := range t.Policies {
-				p := c.policies[id]
-				if p == nil || p.lists[s.dir] == nil {
-					return out, fmt.Sprintf("%s %s is not known", strings.ToLower(id.Kind), id.Name)
-				}
-				out[i] = append(out[i], p.lists[s.dir])
-			}
-			if t.Tier != "" && (s.stage == calc.Normal || s.stage == calc.Forward) {
-				out[i] = append(out[i], c.tierNamed(t.Tier).ends[s.dir])
-			}
-		}
-		if s.stage == calc.Normal {
-			out[i] = append(out[i], e.profiles.lists[s.dir])
-		}
-		if trouble = problem(out[i]); trouble != "" {
-			return out, trouble
-		}
-	}
+// specsOf returns an endpoint's specs by stage, or why it has to be closed.
+func (c *Classifier) specsOf(e *endpoint) (specs [bpf.Stages]*spec, trouble string) {
 	for _, name := range e.profiles.names {
 		if c.policies[calc.PolicyID{Kind: calc.KindProfile, Name: name}] == nil {
-			return out, fmt.Sprintf("profile %s is not known", name)
+			return specs, fmt.Sprintf("profile %s is not known", name)
 		}
 	}
+	for i := range specs {
+		if like := c.lately[i]; like != nil && like.profiles == e.profiles && samePolicies(like, e, i) {
+			specs[i] = like.specs[i]
+			continue
+		}
+		lists, trouble := c.listsOf(e, i)
+		if trouble != "" {
+			return specs, trouble
+		}
+		specs[i] = c.specOf(lists)
+		if s := specs[i]; s != nil && s.trouble != "" {
+			return specs, s.trouble
+		}
+	}
+	return specs, ""
+}
+
+// samePolicies says whether two endpoints have the same at a stage.
+func samePolicies(a, b *endpoint, i int) bool {
+	s := stages[i]
+	return slices.EqualFunc(a.Policies[s.stage][s.dir], b.Policies[s.stage][s.dir],
+		func(x, y calc.TierPolicies) bool { return x.Tier == y.Tier && slices.Equal(x.Policies, y.Policies) })
+}
+
+// listsOf returns an endpoint's lists at a stage until the next call.
+func (c *Classifier) listsOf(e *endpoint, i int) (lists []*list, trouble string) {
+	s := stages[i]
+	out := c.lists[:0]
+	for _, t := range e.Policies[s.stage][s.dir] {
+		for _, id := range t.Policies {
+			p := c.policies[id]
+			if p == nil || p.lists[s.dir] == nil {
+				return nil, fmt.Sprintf("%s %s is not known", strings.ToLower(id.Kind), id.Name)
+			}
+			out = append(out, p.lists[s.dir])
+		}
+		if t.Tier != "" && len(t.Policies) > 0 && (s.stage == calc.Normal || s.stage == calc.Forward) {
+			out = append(out, c.tierNamed(t.Tier).ends[s.dir])
+		}
+	}
+	if s.stage == calc.Normal {
+		out = append(out, e.profiles.lists[s.dir])
+	}
+	c.lists = out
 	return out, ""
 }
 
-// closedLists let only failsafes through.
-func (c *Classifier) closedLists(e *endpoint) (out [bpf.Stages][]*list) {
+// closedSpecs let only failsafes through.
+func (c *Classifier) closedSpecs(e *endpoint) (specs [bpf.Stages]*spec) {
 	for i, s := range stages {
+		var lists []*list
 		for _, t := range e.Policies[s.stage][s.dir] {
 			if t.Tier != "" {
 				continue
 			}
 			for _, id := range t.Policies {
 				if p := c.policies[id]; p != nil && p.lists[s.dir] != nil && p.lists[s.dir].refused == "" {
-					out[i] = append(out[i], p.lists[s.dir])
+					lists = append(lists, p.lists[s.dir])
 				}
 			}
 		}
 		if s.stage == calc.Normal || s.stage == calc.Forward {
-			out[i] = append(out[i], e.profiles.lists[s.dir])
+			lists = append(lists, e.profiles.lists[s.dir])
 		}
+		specs[i] = c.specOf(lists)
 	}
-	return out
+	return specs
 }
 
-// attach makes an endpoint use the spec of some lists.
-func (c *Classifier) attach(e *endpoint, stage int, lists []*list) {
-	var s *spec
-	if len(lists) > 0 {
-		c.scratch = c.scratch[:0]
-		for _, l := range lists {
-			c.scratch = binary.LittleEndian.AppendUint32(c.scratch, l.serial)
-		}
-		s = c.specs[string(c.scratch)]
-		if s == nil {
-			s = &spec{key: string(c.scratch), lists: lists, endpoints: map[*endpoint]struct{}{}}
+// specOf returns the spec of some lists, nil for none. One that no endpoint has yet is not kept: attach does that.
+func (c *Classifier) specOf(lists []*list) *spec {
+	if len(lists) == 0 {
+		return nil
+	}
+	c.scratch = c.scratch[:0]
+	for _, l := range lists {
+		c.scratch = binary.LittleEndian.AppendUint32(c.scratch, l.serial)
+	}
+	s := c.specs[string(c.scratch)]
+	if s == nil {
+		s = &spec{key: string(c.scratch), lists: slices.Clone(lists), endpoints: map[*endpoint]struct{}{}}
+	}
+	if !s.checked {
+		s.checked, s.trouble = true, problem(lists)
+	}
+	return s
+}
+
+// attach makes an endpoint use a spec.
+func (c *Classifier) attach(e *endpoint, stage int, s *spec) {
+	old := e.specs[stage]
+	if s != nil {
+		if known := c.specs[s.key]; known != nil {
+			s = known
+		} else {
 			c.specs[s.key] = s
 			c.stale[s] = struct{}{}
-			for _, l := range lists {
+			for _, l := range s.lists {
 				l.specs[s] = struct{}{}
 			}
 		}
+		s.endpoints[e] = struct{}{}
 	}
-	if old := e.specs[stage]; old != s {
-		if s != nil {
-			s.endpoints[e] = struct{}{}
-		}
-		e.specs[stage] = s
+	if e.specs[stage] = s; old != s {
 		c.detach(e, old)
 	}
 }
 
 // detach frees a spec that an endpoint has no longer, if no other has it. One endpoint may have it at two stages.
 func (c *Classifier) detach(e *endpoint, s *spec) {
-	if s == nil {
+	if s == nil || slices.Contains(e.specs[:], s) {
 		return
-	}
-	for _, other := range e.specs {
-		if other == s {
-			return
-		}
 	}
 	delete(s.endpoints, e)
 	if len(s.endpoints) > 0 {
@@ -190,6 +223,7 @@ func (c *Classifier) detach(e *endpoint, s *spec) {
 		delete(l.specs, s)
 	}
 	c.masks.release(s.mask, c.epoch)
+	s.mask = nil // it may be attached again
 }
 
 func (c *Classifier) useProfiles(names []string) *profileList {

@@ -85,22 +85,38 @@ func (l *line) edges() []edge {
 	return edges
 }
 
-// settle cuts the segments anew, fills the new classes and then moves points to them. After an error the line is as
-// it was before, and everything stays to be done.
+// settle cuts the segments anew, fills the new classes and then moves points to them. When there is no room for all
+// atoms it goes on with those for which there is; the others stay in join.
 func (l *line) settle(epoch uint64) error {
 	if len(l.join)+len(l.leave) == 0 {
 		return nil
 	}
+	todo := l.join
+	l.join = nil
+	failed, err := l.try(todo, epoch)
+	l.join = failed
+	return err
+}
+
+// try brings atoms into the segments, in halves if that is too much at once.
+func (l *line) try(atoms []*atom, epoch uint64) (failed []*atom, err error) {
+	l.join = atoms
 	segments, err := l.cut()
-	if err != nil {
-		for _, s := range segments {
-			l.release(s.class, epoch)
-		}
-		return err
+	if err == nil {
+		l.move(segments, epoch)
+		l.leave = nil
+		return nil, nil
 	}
-	l.move(segments, epoch)
-	l.join, l.leave = nil, nil
-	return nil
+	for _, s := range segments {
+		l.release(s.class, epoch)
+	}
+	if len(atoms) <= 1 {
+		return atoms, err
+	}
+	half := len(atoms) / 2
+	failed, err = l.try(atoms[:half], epoch)
+	more, e := l.try(atoms[half:], epoch)
+	return append(slices.Clip(failed), more...), cmp.Or(err, e)
 }
 
 // cut returns the new segments, with a reference to each class; with an error those that it got to.

@@ -16,6 +16,8 @@ type spec struct {
 	lists     []*list
 	mask      *mask // of the lists as they last were; nil: there never was one
 	endpoints map[*endpoint]struct{}
+	trouble   string // why endpoints with it are closed
+	checked   bool   // trouble is up to date
 }
 
 // mask is an immutable vector of the slots that apply.

@@ -2,6 +2,8 @@ package classifier
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"math/bits"
 	"slices"
 	"strings"
@@ -74,6 +76,7 @@ type list struct {
 	specs   map[*spec]struct{}
 	slots   slotSet // of items, once all have one
 	whole   bool    // all items have slots, and slots is theirs
+	out     bool    // there was no room for it in this settle
 	passes  int
 	logs    int
 	depth   int // continuations up to and with the last Pass
@@ -200,18 +203,23 @@ func (o *order) unplace(it *item) {
 	o.changed[it.list] = struct{}{}
 }
 
-// settle gives slots to all items that need one. With an error some still have none, and their lists are not whole.
+// settle gives slots to all items that need one. With an error some lists are not whole.
 func (o *order) settle() (err error) {
 	if len(o.changed) == 0 {
 		return nil
 	}
 	const tries = 8 // a Pass that moves rarely makes another move
-	for range tries {
-		if err = o.arrange(); err != nil || !o.redirect() {
+	for try := range tries {
+		err = errors.Join(err, o.arrange())
+		if !o.redirect() {
 			break
+		}
+		if try+1 == tries {
+			err = errors.Join(err, &ErrFull{What: "slots", Size: int(o.total)})
 		}
 	}
 	for l := range o.changed {
+		l.out = false
 		l.slots, l.whole = nil, true
 		for _, it := range l.items {
 			if it.slot == 0 {
@@ -220,21 +228,18 @@ func (o *order) settle() (err error) {
 			}
 			l.slots.add(it.slot)
 		}
-		if l.whole {
-			continue
-		}
-		if err == nil {
-			err = &ErrFull{What: "slots", Size: int(o.total)}
-		}
 	}
 	return err
 }
 
-// arrange finds slots for the items without.
+// arrange finds slots for the items without. When there is no room, what needs the most of it stays out until the
+// next settle, so that the rest goes on.
 func (o *order) arrange() (err error) {
 	sequence := make([]*item, 0, o.items)
 	for _, l := range o.lists {
-		sequence = append(sequence, l.items...)
+		if !l.out {
+			sequence = append(sequence, l.items...)
+		}
 	}
 	o.items = len(sequence)
 	for i := 0; i < len(sequence); {
@@ -247,14 +252,28 @@ func (o *order) arrange() (err error) {
 			j++
 		}
 		w := window{order: o, sequence: sequence, first: i, end: j}
-		if e := w.open(); e != nil {
-			err, i = e, j
-			continue
+		if !w.open() {
+			l := largest(sequence[i:j])
+			l.out = true
+			full := &ErrFull{What: "slots", Size: int(o.total)}
+			return errors.Join(fmt.Errorf("%s, %d rules: %w", l.place.name, len(l.items), full), o.arrange())
 		}
 		w.assign()
 		i = w.end
 	}
-	return err
+	return nil
+}
+
+// largest is the list with the most of some items without slots.
+func largest(items []*item) *list {
+	counts := map[*list]int{}
+	most := items[0].list
+	for _, it := range items {
+		if counts[it.list]++; counts[it.list] > counts[most] {
+			most = it.list
+		}
+	}
+	return most
 }
 
 // window is the items from first up to end and the room between their neighbours.
@@ -267,11 +286,12 @@ type window struct {
 }
 
 // open widens the window until its items have room. Those that have a slot in it will get another one.
-func (w *window) open() error {
+// It reports whether there is room at all.
+func (w *window) open() bool {
 	w.measure()
 	for step := 1; w.free < w.end-w.first; step *= 2 {
 		if w.first == 0 && w.end == len(w.sequence) {
-			return &ErrFull{What: "slots", Size: int(w.total)}
+			return false
 		}
 		w.first = max(w.first-step, 0)
 		w.end = min(w.end+step, len(w.sequence))
@@ -286,7 +306,7 @@ func (w *window) open() error {
 	for _, it := range w.sequence[w.first:w.end] {
 		w.unplace(it)
 	}
-	return nil
+	return true
 }
 
 func (w *window) measure() {

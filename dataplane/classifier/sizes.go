@@ -1,0 +1,127 @@
+package classifier
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// Whole is everything in a state as one change: what the first Apply of a generation gets.
+func Whole(s *calc.State) *calc.Delta {
+	d := &calc.Delta{
+		Tiers:     s.Tiers,
+		Policies:  s.Policies,
+		Sets:      make(map[calc.SetID]calc.SetDelta, len(s.Sets)),
+		Endpoints: s.Endpoints,
+	}
+	for id, members := range s.Sets {
+		var set calc.SetDelta
+		for p := range members {
+			set.Added = append(set.Added, p)
+		}
+		d.Sets[id] = set
+	}
+	return d
+}
+
+// SizesFor returns Sizes for a state in which as much again fits beside what is there, up to Limits. It finds them by
+// building the tables in ordinary memory.
+func SizesFor(s *calc.State) (Sizes, error) {
+	whole := Whole(s)
+	try := guess(s)
+	for {
+		c, err := New(NewMemory(try), try, NewImage())
+		if err != nil {
+			return Sizes{}, err
+		}
+		_, err = c.Apply(whole)
+		var full *ErrFull
+		switch {
+		case err == nil, errors.As(err, &full) && !try.grow(full.What):
+			return c.sizes(), nil // at a limit Apply refuses what does not fit
+		case full == nil:
+			return Sizes{}, fmt.Errorf("size the tables of the classifier: %w", err)
+		}
+	}
+}
+
+// guess is right for rules that differ in one net and one port each.
+func guess(s *calc.State) Sizes {
+	rules, members := 0, 0
+	for _, p := range s.Policies {
+		rules += len(p.Ingress) + len(p.Egress) + 2
+	}
+	for _, set := range s.Sets {
+		members += len(set)
+	}
+	g := Sizes{
+		Blocks:  blocksFor(rules),
+		Vectors: 1024 + 3*rules + 2*len(s.Sets),
+		Chunks:  1024 + 4*rules + 2*len(s.Sets),
+		Hosts:   1024 + members + rules,
+		Nets:    1024 + members + rules,
+	}
+	return g.min(Limits())
+}
+
+// blocksFor leaves as much room again between the rules, and some more.
+func blocksFor(items int) int {
+	return max(1, (2*items+items/4+bpf.BlockSlots-1)/bpf.BlockSlots)
+}
+
+// grow doubles one size. It reports whether it could.
+func (s *Sizes) grow(what string) bool {
+	limits := Limits()
+	for _, size := range []struct {
+		what  string
+		is    *int
+		limit int
+	}{
+		{"slots", &s.Blocks, limits.Blocks},
+		{"vectors", &s.Vectors, limits.Vectors},
+		{"chunks", &s.Chunks, limits.Chunks},
+		{"hosts", &s.Hosts, limits.Hosts},
+		{"nets", &s.Nets, limits.Nets},
+	} {
+		if size.what == what && *size.is < size.limit {
+			*size.is = min(2**size.is, size.limit)
+			return true
+		}
+	}
+	return false
+}
+
+func (s Sizes) min(t Sizes) Sizes {
+	return Sizes{
+		Blocks:  min(s.Blocks, t.Blocks),
+		Vectors: min(s.Vectors, t.Vectors),
+		Chunks:  min(s.Chunks, t.Chunks),
+		Hosts:   min(s.Hosts, t.Hosts),
+		Nets:    min(s.Nets, t.Nets),
+	}
+}
+
+// sizes are twice what is in use, and some more for small states.
+func (c *Classifier) sizes() Sizes {
+	s := Sizes{
+		Blocks:  max(c.mem.Blocks, blocksFor(c.order.items)),
+		Vectors: 256 + 2*int(c.vectors.numbers.used),
+		Chunks:  256 + 2*int(c.vectors.chunks.used),
+		Hosts:   1024 + 2*c.addresses.hosts.used,
+		Nets:    256 + 2*c.addresses.nets.used,
+	}
+	return s.min(Limits())
+}
+
+// Use is how much of its Sizes a generation uses: what waits for Reuse counts.
+func (c *Classifier) Use() (slots int, rest Sizes) {
+	return c.order.items + len(c.order.retired), Sizes{
+		Blocks:  c.mem.Blocks,
+		Vectors: int(c.vectors.numbers.used),
+		Chunks:  int(c.vectors.chunks.used),
+		Hosts:   c.addresses.hosts.used,
+		Nets:    c.addresses.nets.used,
+	}
+}
