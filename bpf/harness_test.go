@@ -40,11 +40,6 @@ type rig struct {
 	nextVector uint32
 }
 
-func newRig(t testing.TB) *rig {
-	t.Helper()
-	return newRigOf(t, smallSizes(), SharedSizes{Flows: 1024, NewFlows: 1024})
-}
-
 func newRigOf(t testing.TB, sizes Sizes, flows SharedSizes) *rig {
 	t.Helper()
 	return newRigIn(t, pinDir(t), sizes, flows)

@@ -222,3 +222,19 @@ func TestSourcePortCounts(t *testing.T) {
 		}
 	}
 }
+
+func TestAnswerOfAWorkloadForgedOnTheWire(t *testing.T) {
+	r := newRouter(t)
+	allow, deny := r.allowAll(), r.denyAll()
+	r.workload(r.v1, 5, deny, allow, alice)
+	r.workload(r.v2, 6, allow, deny, carol)
+	r.host(r.up, map[int]uint32{StageNormalIn: allow, StageNormalOut: allow, StageForwardIn: allow, StageForwardOut: deny})
+	r.want(r.in(r.v1, udp(alice, carol, 9, 53)), PassPolicy)
+	r.want(r.out(r.v2, udp(alice, carol, 9, 53)), PassPolicy)
+	o := r.in(r.up, udp(carol, alice, 53, 9))
+	r.want(o, DropPolicy) // alice's question would not have been let out here
+	if o.Stage != StageForwardOut {
+		t.Errorf("judged at stage %d", o.Stage)
+	}
+	r.want(r.in(r.v2, udp(carol, alice, 53, 9)), PassFlow)
+}

@@ -263,17 +263,27 @@ static __always_inline int judge_again(struct job *job, const struct leg *leg, _
 	return result;
 }
 
-/* An answer comes by another interface than the question left by: would the question have been allowed here? */
-static __always_inline int judge_elsewhere(struct job *job, const struct leg *leg)
+/*
+ * The stage of a question at an interface that it did not use, when its answer comes there. The leg tells local from
+ * forwarded if it belongs to an interface of the same kind.
+ */
+static __always_inline __u32 question_stage(const struct job *job, const struct leg *leg)
 {
 	__u32 stage = leg->stage;
 
-	job->to_host = 0;
 	if (is_workload(job)) {
-		if (stage != STAGE_BORN_HERE || job->egress)
-			stage = job->egress ? STAGE_NORMAL_OUT : STAGE_NORMAL_IN;
-	} else if (stage == STAGE_BORN_HERE) {
-		stage = STAGE_NORMAL_OUT;
+		if (job->egress)
+			return STAGE_NORMAL_OUT;
+		return stage == STAGE_BORN_HERE ? STAGE_BORN_HERE : STAGE_NORMAL_IN;
 	}
-	return judge_turned(job, stage, true);
+	if (job->egress)
+		return stage == STAGE_NORMAL_IN ? STAGE_NORMAL_IN : STAGE_FORWARD_IN;
+	return stage == STAGE_NORMAL_OUT || stage == STAGE_BORN_HERE ? STAGE_NORMAL_OUT : STAGE_FORWARD_OUT;
+}
+
+/* An answer comes by another interface than the question left by: would the question have been allowed here? */
+static __always_inline int judge_elsewhere(struct job *job, const struct leg *leg)
+{
+	job->to_host = 0;
+	return judge_turned(job, question_stage(job, leg), true);
 }
