@@ -135,6 +135,16 @@ func (s scenario) compare(t *testing.T, updates []api.Update) {
 		node, _, _ := strings.Cut(p.Endpoint, "-")
 		if states[node] == nil {
 			states[node] = Compute(node, Facts{}, updates)
+			g, folded := New(node, Facts{}), &State{}
+			for i, u := range updates {
+				if g.Update(u); i%3 == 0 {
+					folded.Fold(g.Flush())
+				}
+			}
+			folded.Fold(g.Flush())
+			if diff := differences(states[node], folded, false); diff != "" {
+				t.Errorf("%s: Compute (-) and Graph (+) differ:\n%s", s.ID, diff)
+			}
 		}
 		verdict, decidedBy, passedBy := p.judge(states[node])
 		if verdict != p.Verdict || decidedBy != p.DecidedBy || !slices.Equal(passedBy, p.PassedBy) {

@@ -56,7 +56,7 @@ func TestStatesAreAsWrittenDown(t *testing.T) {
 }
 
 // readObjects reads objects that may have beside their own fields: broken (why), unreadable (no object at all) and key.
-func readObjects(t *testing.T, file string) (updates []api.Update) {
+func readObjects(t testing.TB, file string) (updates []api.Update) {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
