@@ -161,9 +161,8 @@ func writePEM(t *testing.T, path, kind string, der []byte) {
 	}
 }
 
-// tlsFront speaks TLS in front of a server on a unix socket. Its certificates are read for each connection.
-func tlsFront(t *testing.T, caFile, certFile, keyFile, socket string) (address string, disconnect func()) {
-	t.Helper()
+// certificates is a TLS server's configuration that reads its files for each connection.
+func certificates(caFile, certFile, keyFile string) *tls.Config {
 	config := &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"h2"}}
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		fresh := config.Clone()
@@ -177,12 +176,35 @@ func tlsFront(t *testing.T, caFile, certFile, keyFile, socket string) (address s
 		fresh.Certificates, fresh.ClientCAs, fresh.GetConfigForClient = []tls.Certificate{pair}, pool, nil
 		return fresh, err
 	}
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	return config
+}
+
+// front passes connections to a TCP port on to a unix socket, through TLS if that is configured, until they are cut.
+func front(t *testing.T, socket string, secure *tls.Config) (address string, disconnect func()) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = listener.Close() })
-	open := make(chan net.Conn, 100)
+	address = listener.Addr().String()
+	if secure != nil {
+		listener = tls.NewListener(listener, secure)
+	}
+	open := make(chan net.Conn, 1000)
+	disconnect = func() {
+		for {
+			select {
+			case conn := <-open:
+				_ = conn.Close()
+			default:
+				return
+			}
+		}
+	}
+	t.Cleanup(func() {
+		_ = listener.Close()
+		disconnect()
+	})
 	go func() {
 		for {
 			conn, err := listener.Accept()
@@ -199,16 +221,7 @@ func tlsFront(t *testing.T, caFile, certFile, keyFile, socket string) (address s
 			go pipe(conn, inner)
 		}
 	}()
-	return "https://" + listener.Addr().String(), func() {
-		for {
-			select {
-			case conn := <-open:
-				_ = conn.Close()
-			default:
-				return
-			}
-		}
-	}
+	return address, disconnect
 }
 
 func pipe(to, from net.Conn) {
@@ -239,7 +252,8 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 		a.issue(t, path("client"), path("client-key"))
 	}
 	renew()
-	address, disconnect := tlsFront(t, path("ca"), path("server"), path("server-key"), strings.TrimPrefix(server.Endpoint(), "unix://"))
+	address, disconnect := front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), certificates(path("ca"), path("server"), path("server-key")))
+	address = "https://" + address
 	config := Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("client"), KeyFile: path("client-key")}
 	store, err := Dial(testContext(t), config)
 	if err != nil {

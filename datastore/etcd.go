@@ -191,6 +191,10 @@ func (e *Etcd) changes(response clientv3.WatchResponse) Changes {
 		return Changes{Err: e.explain(err)}
 	}
 	changes := Changes{Revision: response.Header.Revision}
+	if len(response.Events) > 0 {
+		// To one that is catching up the header tells how far the store is, not how far the events go.
+		changes.Revision = response.Events[len(response.Events)-1].Kv.ModRevision
+	}
 	for _, event := range response.Events {
 		change := Event{Entry: entryOf(event.Kv), Delete: event.Type == mvccpb.DELETE}
 		changes.Events = append(changes.Events, change)

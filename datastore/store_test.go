@@ -85,7 +85,7 @@ func testCreate(t *testing.T, ctx context.Context, s *Store) {
 		t.Errorf("stored %s", value)
 	}
 	read := must[*api.GlobalNetworkPolicy](t)(s.Get(ctx, api.KeyOf(given)))
-	if read.ResourceVersion != made.ResourceVersion || read.Annotations != nil && len(read.Annotations) > 0 {
+	if read.ResourceVersion != made.ResourceVersion || len(read.Annotations) > 0 {
 		t.Errorf("read %+v", read.Metadata)
 	}
 }

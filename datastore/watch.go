@@ -51,6 +51,7 @@ type watcher struct {
 	out  chan Batch
 
 	inSync   bool
+	applied  int64        // everything up to here has been turned into updates
 	revision int64        // the consumer knows everything up to here
 	store    uint64       // the store that this is a revision of
 	pending  []api.Update // of a listing that broke off: the view knows them, the consumer does not
@@ -129,7 +130,7 @@ func (w *watcher) list(ctx context.Context) error {
 		}
 	}
 	w.pending = append(w.pending, w.view.sweep()...)
-	w.revision, w.store, w.inSync = first.Revision, first.Store, true
+	w.applied, w.revision, w.store, w.inSync = first.Revision, first.Revision, first.Store, true
 	return w.deliver(ctx)
 }
 
@@ -186,10 +187,13 @@ func (w *watcher) follow(ctx context.Context) error {
 
 func (w *watcher) take(ctx context.Context, c Changes) error {
 	for _, event := range c.Events {
-		if event.Revision <= w.revision {
+		if event.Revision <= w.applied {
 			continue // a connection that was made anew may repeat what is known
 		}
 		w.pending = append(w.pending, w.view.event(event)...)
+	}
+	if len(c.Events) > 0 {
+		w.applied = max(w.applied, c.Events[len(c.Events)-1].Revision)
 	}
 	w.revision = max(w.revision, c.Revision)
 	return w.deliver(ctx)

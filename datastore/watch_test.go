@@ -173,17 +173,18 @@ func TestWatchIsOneHistory(t *testing.T) {
 			store := NewMemory()
 			faults := []func(){store.Compact, store.Interrupt, func() { store.Compact(); store.Interrupt() },
 				func() { store.Offline(errors.New("away")); store.Compact(); store.Offline(nil) }}
-			writeAtRandom(t, store, 300, faults)
+			writeAtRandom(t, store, store, 300, faults)
 		})
 	}
 }
 
-func writeAtRandom(t *testing.T, store KV, steps int, faults []func()) {
+// writeAtRandom writes to a store that is watched over another connection to it, which may be the same.
+func writeAtRandom(t *testing.T, store, watched KV, steps int, faults []func()) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 2))
-	ctx, s := testContext(t), New(store)
-	c := consume(t, ctx, s)
+	ctx := testContext(t)
+	c := consume(t, ctx, New(watched))
 	names := strings.Fields("a b c d default.a default.b e f")
 	var at int64
 	for step := range steps {
@@ -212,7 +213,7 @@ func writeAtRandom(t *testing.T, store KV, steps int, faults []func()) {
 		}
 	}
 	c.until("everything", c.reached(at))
-	if diff := cmp.Diff(listed(t, s), c.known); diff != "" {
+	if diff := cmp.Diff(listed(t, New(store)), c.known); diff != "" {
 		t.Errorf("seed %d: -listed +watched\n%s", seed, diff)
 	}
 }
@@ -245,20 +246,58 @@ func TestWatchSurvivesCompactionAndRestartOfEtcd(t *testing.T) {
 	}
 }
 
-func TestWritesAtRandomAgainstEtcd(t *testing.T) {
+func TestWatchIsOneHistoryOfEtcd(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, shortDir(t))
-	store, admin := dial(t, server.Endpoint()), dial(t, server.Endpoint())
+	direct := dial(t, server.Endpoint())
+	address, disconnect := front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
 	compact := func() {
-		page, err := admin.Range(testContext(t), Span{From: "/", To: "0"}, 0, 1)
+		page, err := direct.Range(testContext(t), Span{From: "/", To: "0"}, 0, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := admin.client.Compact(testContext(t), page.Revision); err != nil && !strings.Contains(err.Error(), "compacted") {
+		if _, err := direct.client.Compact(testContext(t), page.Revision); err != nil && !strings.Contains(err.Error(), "compacted") {
 			t.Fatal(err)
 		}
 	}
-	writeAtRandom(t, store, 300, []func(){compact})
+	writeAtRandom(t, direct, dial(t, "http://"+address), 500, []func(){compact, disconnect, func() { disconnect(); compact() }})
+}
+
+// TestAWatchThatIsFarBehindMissesNothing begins more revisions ago than etcd sends at once.
+func TestAWatchThatIsFarBehindMissesNothing(t *testing.T) {
+	t.Parallel()
+	store := dial(t, startEtcd(t, shortDir(t)).Endpoint())
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	const count = 2500
+	w := &watcher{kv: store, log: quiet(), view: newView(), out: make(chan Batch, 2*count)}
+	if err := w.list(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var at int64
+	for i := range count {
+		at = raw(t, store, policies+fmt.Sprintf("p%d", i), string(entry("", "all()", 0).Value))
+	}
+	c := &consumer{t: t, batches: w.out, known: told{}, version: map[api.Key]string{}}
+	ended := make(chan error)
+	go func() { ended <- w.follow(ctx) }()
+	c.until("everything", c.reached(at))
+	cancel()
+	<-ended
+	if len(c.known) != count {
+		t.Errorf("%d policies, want %d", len(c.known), count)
+	}
+}
+
+func TestTheWatchEndsWithItsContext(t *testing.T) {
+	onBoth(t, func(t *testing.T, store KV) {
+		ctx, cancel := context.WithCancel(testContext(t))
+		batches := New(store).Watch(ctx, quiet())
+		<-batches
+		cancel()
+		for range batches {
+		}
+	})
 }
 
 func TestAStoreThatWasReplacedIsComparedWhole(t *testing.T) {
