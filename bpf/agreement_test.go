@@ -188,6 +188,9 @@ func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.
 		if lookup.Action != want.Action || want.Action != "" && lookup.Rule != want.Rule.Hash() {
 			t.Errorf("lookup: %+v, want %+v\n%+v", lookup, want, q)
 		}
+		if err := w.classify(m.Mask[p.stage], q, want); err != nil {
+			t.Errorf("classifier in the kernel: %v\n%+v", err, q)
+		}
 		if err := w.run(p, q, want); err != nil {
 			t.Errorf("kernel: %v\n%+v at %+v of %v", err, q, p, id)
 		}
@@ -217,6 +220,25 @@ func (w *twin) run(p place, q calc.Packet, want calc.Verdict) error {
 	}
 	if got.Allowed == (want.Action == api.Deny) || got.Rule != rule {
 		return fmt.Errorf("%+v, want %+v (rule %d)", got, want, rule)
+	}
+	return nil
+}
+
+// classify asks the kernel about the mask alone.
+func (w *twin) classify(mask uint32, q calc.Packet, want calc.Verdict) error {
+	got, rule, err := w.Classify(mask, bpf.Query{
+		Source: q.Source, Dest: q.Destination, Proto: q.Protocol, SourcePort: q.SourcePort, DestPort: q.DestinationPort,
+		ICMPType: q.ICMPType, ICMPCode: q.ICMPCode,
+	})
+	if err != nil {
+		return err
+	}
+	expected, by := bpf.Undecided, uint64(0)
+	if want.Action != "" {
+		expected, by = map[api.Action]bpf.Judgement{api.Allow: bpf.JudgedAllow, api.Deny: bpf.JudgedDeny}[want.Action], want.Rule.Hash()
+	}
+	if got != expected || rule != by {
+		return fmt.Errorf("%v by %d, want %+v (rule %d)", got, rule, want, by)
 	}
 	return nil
 }

@@ -132,8 +132,8 @@ func BenchmarkClassify(b *testing.B) {
 				r.probes[0] = Probe{Mask: policyOf(r, shape, n), Packet: probePacket()}
 				o, err := r.objects.ClassifyOnly.Run(&ebpf.RunOptions{Data: benchPacket()})
 				must(b, err)
-				if o != 1 || r.last[0].Rule != uint64(n+1) {
-					b.Fatalf("result %d by rule %d", o, r.last[0].Rule)
+				if o != uint32(JudgedAllow) || r.probes[0].Rule != uint64(n+1) {
+					b.Fatalf("result %d by rule %d", o, r.probes[0].Rule)
 				}
 				measureNet(b, r, b.Name(), n, r.objects.ClassifyOnly, benchPacket())
 			})

@@ -243,7 +243,8 @@ __noinline int classify(struct job *job, __u32 mask)
 		if (s->action == ACTION_PASS) {
 			from = s->next;
 		} else if (s->action == ACTION_LOG) {
-			emit(job, EVENT_LOG);
+			if (job->packet.segments) /* else it is a mere question */
+				emit(job, EVENT_LOG);
 			from = slot + 1;
 		} else {
 			job->reason = REASON_DROP_POLICY;

@@ -102,7 +102,7 @@ func endOf(addr [16]byte, port uint16, proto uint8) netip.AddrPort {
 	return netip.AddrPortFrom(AddrOf(addr), hostOrder(port))
 }
 
-// hostOrder turns a port from network order.
+// hostOrder turns a port from network order, or to it.
 func hostOrder(port uint16) uint16 {
 	var b [2]byte
 	binary.NativeEndian.PutUint16(b[:], port)

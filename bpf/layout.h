@@ -370,11 +370,18 @@ struct judged {
 	__u32 stage;
 };
 
-/* A packet that `classify_only` judges. */
+/* A question to `classify_only`, and its answer. */
 struct probe {
 	struct packet packet;
+	__u64 rule;
 	__u32 mask;
-	__u32 unused;
+	__u32 judgement; /* enum judgement */
+};
+
+enum judgement {
+	JUDGE_UNDECIDED,
+	JUDGE_ALLOW,
+	JUDGE_DENY,
 };
 
 /* Where `rotate` writes a number that counts up, network order, so that each run sees another connection. */

@@ -86,6 +86,7 @@ struct names {
 	enum log_level log_level;
 	enum reason reason;
 	enum event_kind event_kind;
+	enum judgement judgement;
 	struct chunk_word chunk_word;
 	struct leg leg;
 	struct event event;

@@ -368,14 +368,13 @@ int classify_only(struct __sk_buff *skb)
 	struct job job = {};
 	__u32 zero = 0;
 	struct probe *probe = bpf_map_lookup_elem(&probes, &zero);
-	int result;
 
 	if (!probe)
 		return -1;
 	job.packet = probe->packet;
-	result = classify(&job, probe->mask);
-	remember_last(&job);
-	return result;
+	probe->judgement = classify(&job, probe->mask);
+	probe->rule = job.rule;
+	return probe->judgement;
 }
 
 /* Makes the packet that of another connection and hands it to the program in `rotated`, if there is one. */

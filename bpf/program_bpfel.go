@@ -187,6 +187,14 @@ type programJudged struct {
 	Stage  uint32
 }
 
+type programJudgement uint32
+
+const (
+	programJudgementJUDGE_UNDECIDED programJudgement = 0
+	programJudgementJUDGE_ALLOW     programJudgement = 1
+	programJudgementJUDGE_DENY      programJudgement = 2
+)
+
 type programLeg struct {
 	_        structs.HostLayout
 	Endpoint uint64
@@ -271,10 +279,11 @@ type programPointPage struct {
 }
 
 type programProbe struct {
-	_      structs.HostLayout
-	Packet programPacket
-	Mask   uint32
-	Unused uint32
+	_         structs.HostLayout
+	Packet    programPacket
+	Rule      uint64
+	Mask      uint32
+	Judgement uint32
 }
 
 type programReason uint32

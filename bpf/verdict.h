@@ -7,12 +7,6 @@
 /* A stage of its own: packets of this host to its own workload are always allowed. */
 #define STAGE_BORN_HERE STAGES
 
-enum judgement {
-	JUDGE_UNDECIDED,
-	JUDGE_ALLOW,
-	JUDGE_DENY,
-};
-
 /* Everything about the packet in hand. */
 struct job {
 	struct packet packet;
