@@ -2,7 +2,6 @@ package classifier
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -230,7 +229,7 @@ func (a *addresses) settle(epoch uint64) error {
 	w := a.prepare(epoch)
 	w.write()
 	a.failed = w.failedAtoms
-	return errors.Join(w.errs...)
+	return w.faults.err("addresses")
 }
 
 // prepare finds the new class of every entry that may have changed.
@@ -277,8 +276,8 @@ type writing struct {
 	puts        []queued
 	deletes     []queued
 	needless    []netip.Prefix // entries that the tables never had
-	errs        []error
-	failed      bart.Lite
+	faults      faults
+	failed      bart.Lite // mapped: without the entry of allV4 no shorter IPv6 prefix may be written
 	failedAtoms []*atom
 }
 
@@ -333,10 +332,8 @@ func (w *writing) compute(q queued, inherited []*atom) []*atom {
 
 // fail leaves an entry as it is in the tables, to be tried again.
 func (w *writing) fail(q queued, atoms []*atom, err error) {
-	if err != nil {
-		w.errs = append(w.errs, err)
-	}
-	w.failed.Insert(q.prefix)
+	w.faults.add(err)
+	w.failed.Insert(mapped(q.prefix))
 	w.touch(q.prefix, q.entry)
 	var have []*atom
 	if q.entry.put != nil {
@@ -361,14 +358,14 @@ func (w *writing) write() {
 	slices.SortStableFunc(w.puts, func(x, y queued) int { return cmp.Compare(y.length(), x.length()) })
 	slices.SortStableFunc(w.deletes, func(x, y queued) int { return cmp.Compare(x.length(), y.length()) })
 	for _, q := range w.puts {
-		if !q.prefix.IsSingleIP() && w.failed.OverlapsPrefix(q.prefix) {
+		if !q.prefix.IsSingleIP() && w.failed.OverlapsPrefix(mapped(q.prefix)) {
 			w.fail(q, q.entry.class.atoms, nil)
 		} else if err := w.put(q); err != nil {
 			w.fail(q, q.entry.class.atoms, err)
 		}
 	}
 	for _, q := range w.deletes {
-		if w.failed.OverlapsPrefix(q.prefix) {
+		if w.failed.OverlapsPrefix(mapped(q.prefix)) {
 			w.fail(q, nil, nil)
 		} else if err := w.erase(q); err != nil {
 			w.fail(q, nil, err)

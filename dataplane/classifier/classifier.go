@@ -54,7 +54,8 @@ type policy struct {
 // tier is a tier that policies or endpoints name.
 type tier struct {
 	calc.Tier
-	ends [2]*list
+	known bool // to calc
+	ends  [2]*list
 }
 
 // failures are what the last Apply could not bring into the tables.
@@ -106,12 +107,13 @@ func (c *Classifier) Apply(d *calc.Delta) (Commit, error) {
 	}
 	gone := c.merge(d)
 	c.resolveDirty()
+	c.dropTiers()
 	err := c.program()
+	var f faults
 	for s := range c.stale {
-		if e := c.rebuild(s); e != nil {
-			err = errors.Join(err, e)
-		}
+		f.add(c.rebuild(s))
 	}
+	err = errors.Join(err, f.err("masks"))
 	commit := c.propose(err)
 	commit.Gone = gone
 	return commit, err
@@ -123,10 +125,10 @@ func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 		c.addresses.change(id, s)
 	}
 	for _, t := range d.Tiers {
-		c.setTier(t)
+		c.setTier(t, true)
 	}
 	for _, name := range d.TiersGone {
-		c.setTier(calc.Tier{Name: name, Missing: true})
+		c.setTier(calc.Tier{Name: name, Missing: true}, false)
 	}
 	for _, id := range d.PoliciesGone {
 		c.removePolicy(id)
@@ -199,9 +201,9 @@ func (t *tier) place(end bool, dir calc.Direction) place {
 	return place{group: tiers, tier: where, end: end, egress: dir == calc.Egress}
 }
 
-func (c *Classifier) setTier(n calc.Tier) {
+func (c *Classifier) setTier(n calc.Tier, known bool) {
 	t := c.tierNamed(n.Name)
-	t.Tier = n
+	t.Tier, t.known = n, known
 	for _, p := range c.policies {
 		if p.lists[0] != nil && p.ID.Kind != calc.KindFailsafe && p.Tier == n.Name {
 			c.placePolicy(p)
@@ -211,6 +213,28 @@ func (c *Classifier) setTier(n calc.Tier) {
 		c.moveList(l, t.place(true, calc.Direction(dir)))
 		c.setRules(l, tierEnd(n, calc.Direction(dir)))
 	}
+}
+
+// dropTiers forgets the tiers that calc does not know and nothing names.
+func (c *Classifier) dropTiers() {
+	for name, t := range c.tiers {
+		if t.known || len(t.ends[0].specs)+len(t.ends[1].specs) > 0 || c.inTier(name) {
+			continue
+		}
+		delete(c.tiers, name)
+		c.order.remove(t.ends[0])
+		c.order.remove(t.ends[1])
+	}
+}
+
+// inTier says whether some policy is in a tier.
+func (c *Classifier) inTier(name string) bool {
+	for _, p := range c.policies {
+		if p.lists[0] != nil && p.ID.Kind != calc.KindFailsafe && p.Tier == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Classifier) moveList(l *list, to place) {

@@ -1,7 +1,6 @@
 package classifier
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -84,11 +83,4 @@ type ErrFull struct {
 
 func (e *ErrFull) Error() string {
 	return fmt.Sprintf("%s: all %d are in use: build the next generation with larger tables", e.What, e.Size)
-}
-
-// full returns the first ErrFull within err, if any.
-func full(err error) *ErrFull {
-	var f *ErrFull
-	errors.As(err, &f)
-	return f
 }

@@ -14,6 +14,8 @@ import (
 
 var small = Sizes{Blocks: 1, Vectors: 3000, Chunks: 3000, Hosts: 1000, Nets: 1000}
 
+var medium = Sizes{Blocks: 1, Vectors: 3000, Chunks: 3000, Hosts: 4000, Nets: 1000}
+
 // node is a classifier with the tables and interface entries around it.
 type node struct {
 	*Classifier

@@ -2,7 +2,6 @@ package classifier
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -204,18 +203,20 @@ func (o *order) unplace(it *item) {
 }
 
 // settle gives slots to all items that need one. With an error some lists are not whole.
-func (o *order) settle() (err error) {
+func (o *order) settle() error {
 	if len(o.changed) == 0 {
 		return nil
 	}
 	const tries = 8 // a Pass that moves rarely makes another move
+	var f faults
 	for try := range tries {
-		err = errors.Join(err, o.arrange())
+		for !o.arrange(&f) {
+		}
 		if !o.redirect() {
 			break
 		}
 		if try+1 == tries {
-			err = errors.Join(err, &ErrFull{What: "slots", Size: int(o.total)})
+			f.add(&ErrFull{What: "slots", Size: int(o.total)})
 		}
 	}
 	for l := range o.changed {
@@ -229,7 +230,7 @@ func (o *order) settle() (err error) {
 			l.slots.add(it.slot)
 		}
 	}
-	return err
+	return f.err("lists of rules")
 }
 
 // arrange finds slots for the items without. When there is no room, what needs the most of it stays out until the
@@ -256,12 +257,13 @@ func (o *order) arrange() (err error) {
 			l := largest(sequence[i:j])
 			l.out = true
 			full := &ErrFull{What: "slots", Size: int(o.total)}
-			return errors.Join(fmt.Errorf("%s, %d rules: %w", l.place.name, len(l.items), full), o.arrange())
+			f.add(fmt.Errorf("%s, %d rules: %w", l.place.name, len(l.items), full))
+			return false
 		}
 		w.assign()
 		i = w.end
 	}
-	return nil
+	return true
 }
 
 // largest is the list with the most of some items without slots.
