@@ -255,31 +255,62 @@ static __always_inline void note_tcp(struct flow *f, const struct packet *p, boo
 	}
 }
 
-static __always_inline void prove(struct track *t, const struct packet *p, __u32 tables)
+/* May the endpoint have another proven connection? No endpoint fills the table alone. 0: no bound is set. */
+static __always_inline bool has_share(__u64 endpoint, __u32 most)
 {
-	struct flow *f = t->flow;
-	__u32 to = tables == FLOW_TABLES_SWAP ? TABLE_PROVEN_OLD : TABLE_PROVEN;
-	__u8 flags = f->flags, state = f->state;
+	struct share *share = bpf_map_lookup_elem(&shares, &endpoint);
 
+	return !share || !most || share->used < most;
+}
+
+static __always_inline void take_share(__u64 endpoint)
+{
+	struct share *share = bpf_map_lookup_elem(&shares, &endpoint);
+	struct share first = {.used = 1};
+
+	if (share)
+		__sync_fetch_and_add(&share->used, 1);
+	else
+		bpf_map_update_elem(&shares, &endpoint, &first, BPF_NOEXIST);
+}
+
+/* Takes a connection among the proven, if there is room for it. */
+__noinline int prove(struct flow_key *key, struct flow *f, __u32 table, __u64 endpoint)
+{
+	struct settings *s = settings_now();
+	__u8 flags, state;
+	__u32 to;
+
+	if (!key || !f || !s)
+		return 0;
+	f->refused = 1; /* for now */
+	if (!has_share(endpoint, s->share))
+		return REASON_NOTE_SHARE_FULL;
+	to = s->tables == FLOW_TABLES_SWAP ? TABLE_PROVEN_OLD : TABLE_PROVEN;
+	flags = f->flags;
+	state = f->state;
 	f->flags |= FLOW_PROVEN;
+	f->owner = endpoint;
 	if (state == FLOW_TCP_OPENING)
 		f->state = FLOW_TCP_ESTABLISHED;
-	if (move_flow(&t->key, f, t->table, to)) {
+	if (move_flow(key, f, table, to)) {
 		f->flags = flags;
-		f->refused = 1;
-		count_reason(REASON_NOTE_FLOWS_FULL, p);
+		return REASON_NOTE_FLOWS_FULL;
 	}
+	take_share(endpoint);
+	return 0;
 }
 
 /*
  * Counts a packet that passed on an approved leg. The counters are not exact when several processors carry one
  * connection: an atomic addition would cost more than all the rest here.
  */
-static __always_inline void advance(struct track *t, struct leg *leg, const struct packet *p, __u32 tables)
+static __always_inline void advance(struct track *t, struct leg *leg, const struct packet *p)
 {
 	struct flow *f = t->flow;
 	__u32 reply = t->reply & 1;
 	bool tick = f->seen != t->now;
+	int note;
 
 	leg->packets[reply] += p->segments;
 	leg->bytes[reply] += p->length;
@@ -291,8 +322,11 @@ static __always_inline void advance(struct track *t, struct leg *leg, const stru
 		note_tcp(f, p, reply);
 	if (f->flags & FLOW_PROVEN)
 		return;
-	if (reply)
+	if (reply) {
 		note_answer(f, p);
-	else if (proves(f, p) && (tick || !f->refused))
-		prove(t, p, tables);
+	} else if (proves(f, p) && (tick || !f->refused)) {
+		note = prove(&t->key, f, t->table, leg->endpoint);
+		if (note)
+			count_reason(note, p);
+	}
 }

@@ -324,17 +324,35 @@ func TestLaterFragmentsHaveThePortsOfTheFirst(t *testing.T) {
 	}
 }
 
+// converse opens connections that their openers may prove.
+func (r *rig) converse(ifindex uint32, from string, n int) {
+	r.Helper()
+	for port := range uint16(n) {
+		r.in(ifindex, udp(from, bob, port, 53))
+		r.out(ifindex, udp(bob, from, 53, port))
+		r.want(r.in(ifindex, udp(from, bob, port, 53)), PassFlow)
+		r.want(r.out(ifindex, udp(bob, from, 53, port)), PassFlow)
+	}
+}
+
+func (r *rig) proven() map[uint64]int {
+	r.Helper()
+	count := map[uint64]int{}
+	for _, c := range r.connections() {
+		if c.Proven {
+			count[c.Approvals[0].Endpoint]++
+		}
+	}
+	return count
+}
+
 func TestFullTableKeepsConnectionsAmongTheUnproven(t *testing.T) {
 	r := newRigOf(t, smallSizes(), SharedSizes{Flows: 4, NewFlows: 1024})
+	r.shared.Settings.Share = 100
 	i := r.workload(1, 5, 0, r.allowAll(), alice)
 	i.Flags |= IfaceToHost
 	r.iface(i)
-	for port := range uint16(10) {
-		r.in(1, udp(alice, bob, port, 53))
-		r.out(1, udp(bob, alice, 53, port))
-		r.want(r.in(1, udp(alice, bob, port, 53)), PassFlow)
-		r.want(r.out(1, udp(bob, alice, 53, port)), PassFlow)
-	}
+	r.converse(1, alice, 10)
 	if n := len(r.connections()); n != 10 {
 		t.Errorf("%d connections, want 10", n)
 	}
@@ -342,6 +360,30 @@ func TestFullTableKeepsConnectionsAmongTheUnproven(t *testing.T) {
 	must(t, err)
 	if counts[NoteFlowsFull].Packets == 0 {
 		t.Error("nobody was told")
+	}
+}
+
+func TestNoEndpointFillsTheTableAlone(t *testing.T) {
+	r := newRouter(t)
+	r.shared.Settings.Share = 10
+	r.workload(r.v1, 5, 0, r.allowAll(), alice)
+	r.workload(r.v2, 6, 0, r.allowAll(), carol)
+	r.converse(r.v1, alice, 25)
+	r.converse(r.v2, carol, 8)
+	if p := r.proven(); p[5] != 10 || p[6] != 8 {
+		t.Errorf("proven: %v", p)
+	}
+	counts, err := r.shared.ReasonCounts()
+	must(t, err)
+	if counts[NoteShareFull].Packets == 0 {
+		t.Error("nobody was told")
+	}
+	r.forgetAll()
+	_, err = r.Sweep() // counts anew
+	must(t, err)
+	r.converse(r.v1, alice, 25)
+	if p := r.proven(); p[5] != 10 {
+		t.Errorf("proven: %v", p)
 	}
 }
 

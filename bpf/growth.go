@@ -149,6 +149,7 @@ func (s *Shared) GrowFlows(n SharedSizes) error {
 	}
 	s.setTables(programFlowTablesFLOW_TABLES_SWAP)
 	s.tables.old, s.tables.current = s.tables.current, pair
+	s.setShare()
 	return nil
 }
 
@@ -171,6 +172,11 @@ func (s *Shared) DropOldFlows() error {
 		return fmt.Errorf("drop the old table of connections: %w", err)
 	}
 	return nil
+}
+
+// setShare lets no endpoint have more than half of the proven connections.
+func (s *Shared) setShare() {
+	atomic.StoreUint32(&s.Settings.Share, max(s.tables.current.proven.MaxEntries()/2, 1))
 }
 
 func (s *Shared) setTables(t programFlowTables) {

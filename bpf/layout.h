@@ -242,12 +242,19 @@ struct flow {
 	__u64 seen;    /* coarse monotonic clock, nanoseconds */
 	__u64 created;
 	__u64 tag;     /* of the key: an element may be recycled under a reader */
+	__u64 owner;   /* proven: the endpoint in whose share it counts */
 	__u32 answer;  /* TCP: sequence number that the replier expects to be acknowledged */
 	__u8 state;
 	__u8 flags;
 	__u8 refused;  /* there was no room for it among the proven */
 	__u8 unused;
 	struct leg legs[LEGS];
+};
+
+/* How many proven connections an endpoint has. Each sweep counts anew, so that no error lasts. */
+struct share {
+	__u32 used;
+	__u32 counted; /* by the sweep that is running */
 };
 
 enum flow_tables {
@@ -268,6 +275,8 @@ struct settings {
 	__u32 log_level;
 	__u32 revoke;		    /* a flow that policy no longer allows ends now */
 	__u32 tables;
+	__u32 share; /* proven connections that one endpoint may have; 0: any number */
+	__u32 unused;
 };
 
 /* What the agent gives to a run of `sweep`, and gets back. */
@@ -335,6 +344,7 @@ enum reason {
 	REASON_DROP_TINY_FRAGMENT,
 	/* beside a verdict */
 	REASON_NOTE_FLOWS_FULL,
+	REASON_NOTE_SHARE_FULL,
 	REASON_NOTE_FLOW_NOT_STORED,
 	REASON_NOTE_EVENT_LOST,
 	REASONS,

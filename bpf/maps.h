@@ -37,6 +37,7 @@ MAP(flows, BPF_MAP_TYPE_HASH, struct flow_key, struct flow, 1, BPF_F_NO_PREALLOC
 MAP(flows_new, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1, 0);
 MAP(flows_old, BPF_MAP_TYPE_HASH, struct flow_key, struct flow, 1, BPF_F_NO_PREALLOC);
 MAP(flows_new_old, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1, 0);
+MAP(shares, BPF_MAP_TYPE_HASH, __u64, struct share, 65536, BPF_F_NO_PREALLOC);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
 MAP(locals, BPF_MAP_TYPE_HASH, struct address, __u8, 65536, BPF_F_NO_PREALLOC);
 MAP(epoch, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1, BPF_F_MMAPABLE);

@@ -215,7 +215,7 @@ static __always_inline int track(struct __sk_buff *skb, struct job *job)
 		    !is_syn(&job->packet) && t.flow->tag == tag_of(&t.key)) {
 			job->rule = leg->rule;
 			job->stage = leg->stage;
-			advance(&t, leg, &job->packet, s->tables);
+			advance(&t, leg, &job->packet);
 			return pass_flow(skb, job, REASON_PASS_FLOW);
 		}
 	}
@@ -329,13 +329,30 @@ struct sweep_run {
 static long sweep_flow(void *map, const void *key, struct flow *f, struct sweep_run *run)
 {
 	struct settings *s = settings_now();
+	struct share *share;
+	__u64 owner = f->owner;
 
-	if (!s || !expired(f, s, run->now)) {
-		run->left++;
+	if (s && expired(f, s, run->now)) {
+		bpf_map_delete_elem(map, key);
+		run->removed++;
 		return 0;
 	}
-	bpf_map_delete_elem(map, key);
-	run->removed++;
+	run->left++;
+	if (f->flags & FLOW_PROVEN) {
+		share = bpf_map_lookup_elem(&shares, &owner);
+		if (share)
+			share->counted++;
+	}
+	return 0;
+}
+
+/* What was proven while the sweep ran is not counted before the next one. */
+static long settle_share(void *map, const void *key, struct share *share, struct sweep_run *run)
+{
+	share->used = share->counted;
+	share->counted = 0;
+	if (!share->used)
+		bpf_map_delete_elem(map, key);
 	return 0;
 }
 
@@ -349,6 +366,7 @@ int sweep(struct sweep_result *result)
 	bpf_for_each_map_elem(&flows_new, sweep_flow, &run, 0);
 	bpf_for_each_map_elem(&flows_old, sweep_flow, &run, 0);
 	bpf_for_each_map_elem(&flows_new_old, sweep_flow, &run, 0);
+	bpf_for_each_map_elem(&shares, settle_share, &run, 0);
 	result->removed = run.removed;
 	result->left = run.left;
 	return 0;

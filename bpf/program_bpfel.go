@@ -81,6 +81,7 @@ type programFlow struct {
 	Seen    uint64
 	Created uint64
 	Tag     uint64
+	Owner   uint64
 	Answer  uint32
 	State   uint8
 	Flags   uint8
@@ -322,9 +323,10 @@ const (
 	programReasonREASON_DROP_FRAGMENT        programReason = 30
 	programReasonREASON_DROP_TINY_FRAGMENT   programReason = 31
 	programReasonREASON_NOTE_FLOWS_FULL      programReason = 32
-	programReasonREASON_NOTE_FLOW_NOT_STORED programReason = 33
-	programReasonREASON_NOTE_EVENT_LOST      programReason = 34
-	programReasonREASONS                     programReason = 35
+	programReasonREASON_NOTE_SHARE_FULL      programReason = 33
+	programReasonREASON_NOTE_FLOW_NOT_STORED programReason = 34
+	programReasonREASON_NOTE_EVENT_LOST      programReason = 35
+	programReasonREASONS                     programReason = 36
 )
 
 type programRotation struct {
@@ -365,6 +367,14 @@ type programSettings struct {
 	LogLevel uint32
 	Revoke   uint32
 	Tables   uint32
+	Share    uint32
+	Unused   uint32
+}
+
+type programShare struct {
+	_       structs.HostLayout
+	Used    uint32
+	Counted uint32
 }
 
 type programSlot struct {
@@ -439,6 +449,7 @@ const (
 	programMapRuleHits      = "rule_hits"
 	programMapScratches     = "scratches"
 	programMapServices      = "services"
+	programMapShares        = "shares"
 	programMapSlots         = "slots"
 	programMapSourcePorts   = "source_ports"
 	programMapSources       = "sources"
@@ -530,6 +541,7 @@ type programMapSpecs struct {
 	RuleHits    *ebpf.MapSpec `ebpf:"rule_hits"`
 	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
 	Services    *ebpf.MapSpec `ebpf:"services"`
+	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Slots       *ebpf.MapSpec `ebpf:"slots"`
 	SourcePorts *ebpf.MapSpec `ebpf:"source_ports"`
 	Sources     *ebpf.MapSpec `ebpf:"sources"`
@@ -587,6 +599,7 @@ type programMaps struct {
 	RuleHits    *ebpf.Map `ebpf:"rule_hits"`
 	Scratches   *ebpf.Map `ebpf:"scratches"`
 	Services    *ebpf.Map `ebpf:"services"`
+	Shares      *ebpf.Map `ebpf:"shares"`
 	Slots       *ebpf.Map `ebpf:"slots"`
 	SourcePorts *ebpf.Map `ebpf:"source_ports"`
 	Sources     *ebpf.Map `ebpf:"sources"`
@@ -617,6 +630,7 @@ func (m *programMaps) Close() error {
 		m.RuleHits,
 		m.Scratches,
 		m.Services,
+		m.Shares,
 		m.Slots,
 		m.SourcePorts,
 		m.Sources,

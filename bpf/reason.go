@@ -40,6 +40,7 @@ const (
 	DropFragment           = Reason(programReasonREASON_DROP_FRAGMENT)
 	DropTinyFragment       = Reason(programReasonREASON_DROP_TINY_FRAGMENT)
 	NoteFlowsFull          = Reason(programReasonREASON_NOTE_FLOWS_FULL)
+	NoteShareFull          = Reason(programReasonREASON_NOTE_SHARE_FULL)
 	NoteFlowNotStored      = Reason(programReasonREASON_NOTE_FLOW_NOT_STORED)
 	NoteEventLost          = Reason(programReasonREASON_NOTE_EVENT_LOST)
 	Reasons                = int(programReasonREASONS)
@@ -94,6 +95,7 @@ func reasonText(r Reason) string {
 		DropFragment:      "fragment without its first",
 		DropTinyFragment:  "tiny first fragment",
 		NoteFlowsFull:     "table of connections is full",
+		NoteShareFull:     "endpoint has its share of connections",
 		NoteFlowNotStored: "connection could not be stored",
 		NoteEventLost:     "event lost",
 	}[r]

@@ -39,7 +39,7 @@ type Shared struct {
 
 // pinned lists the shared maps of which there is one for each layout.
 func pinned() []string {
-	return []string{"fragments", "locals", "epoch", "config", "rule_hits", "reasons", "events"}
+	return []string{"fragments", "shares", "locals", "epoch", "config", "rule_hits", "reasons", "events"}
 }
 
 // OpenShared opens the shared state pinned in dir, a bpf file system (see MountFS), and creates what is not there.
@@ -129,6 +129,7 @@ func (s *Shared) openMemory() error {
 		s.Settings.Tables = tables
 	}
 	s.recoverTables()
+	s.setShare()
 	return nil
 }
 
