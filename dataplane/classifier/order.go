@@ -234,8 +234,8 @@ func (o *order) settle() error {
 }
 
 // arrange finds slots for the items without. When there is no room, what needs the most of it stays out until the
-// next settle, so that the rest goes on.
-func (o *order) arrange() (err error) {
+// next settle, so that the rest goes on; then it has to start over.
+func (o *order) arrange(f *faults) (done bool) {
 	sequence := make([]*item, 0, o.items)
 	for _, l := range o.lists {
 		if !l.out {
