@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -177,4 +178,28 @@ func explain(err error) error {
 			"new interfaces are open until their program is attached, and natOutgoing does not work: %w", TableName, err)
 	}
 	return fmt.Errorf("nftables table %s: %w", TableName, err)
+}
+
+// Ready returns the interfaces that are ready in the table that is there, perhaps from another process.
+func Ready() ([]int, error) {
+	there, err := Exists()
+	if err != nil || !there {
+		return nil, err
+	}
+	conn, err := nftables.New()
+	if err != nil {
+		return nil, explain(err)
+	}
+	_, ready := sets(table())
+	elements, err := conn.GetSetElements(ready)
+	if err != nil {
+		return nil, explain(err)
+	}
+	var indexes []int
+	for _, e := range elements {
+		if len(e.Key) == 4 {
+			indexes = append(indexes, int(binaryutil.NativeEndian.Uint32(e.Key)))
+		}
+	}
+	return indexes, nil
 }

@@ -23,9 +23,10 @@ type Watcher struct {
 	closed atomic.Bool
 	done   sync.WaitGroup
 
-	mu    sync.Mutex
-	links Links
-	life  uint64 // the last that was given to a Link
+	mu       sync.Mutex
+	links    Links
+	revision uint64
+	life     uint64 // the last that was given to a Link
 }
 
 // groups are the kernel's announcements that matter. Of routes only default routes are looked at.
@@ -71,9 +72,15 @@ func (w *Watcher) Close() {
 
 // Links returns the interfaces as they are now.
 func (w *Watcher) Links() Links {
+	links, _ := w.Snapshot()
+	return links
+}
+
+// Snapshot returns the interfaces as they are now, and a number that is another one after each change.
+func (w *Watcher) Snapshot() (Links, uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.links
+	return w.links, w.revision
 }
 
 // Resync lists all interfaces at once, for a caller that saw something the events did not tell.
@@ -104,6 +111,7 @@ func (w *Watcher) follow() {
 		changed := !maps.EqualFunc(w.links, next, Link.equal)
 		if changed {
 			w.links = next
+			w.revision++
 		}
 		w.mu.Unlock()
 		if changed {
@@ -139,6 +147,7 @@ func (w *Watcher) relist() error {
 		next[i] = link
 	}
 	w.links = next
+	w.revision++
 	return nil
 }
 

@@ -77,3 +77,15 @@ func (t *Table[K, V]) Held() iter.Seq2[K, V] {
 		}
 	}
 }
+
+// Wants returns the state of one entry; false when it is not wanted.
+func (t *Table[K, V]) Wants(k K) (Entry[V], bool) {
+	v, wanted := t.wanted[k]
+	return Entry[V]{Value: v, Programmed: wanted && t.holds(k, v), Error: t.failed[k].err}, wanted
+}
+
+// Holds returns what is programmed for one key, wanted or not; false when there is nothing.
+func (t *Table[K, V]) Holds(k K) (V, bool) {
+	v, held := t.programmed[k]
+	return v, held
+}

@@ -1,0 +1,83 @@
+package dataplane
+
+import (
+	"slices"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// ruleNames knows the rules in force by their number in the kernel.
+type ruleNames struct {
+	of      map[uint64]calc.RuleID
+	numbers map[calc.PolicyID][]uint64 // of a policy, of the end of a tier
+	changed map[calc.PolicyID]struct{}
+}
+
+// note remembers what may have other rules now.
+func (r *ruleNames) note(d calc.Delta) {
+	if r.changed == nil {
+		r.changed = map[calc.PolicyID]struct{}{{Kind: calc.KindEnd}: {}}
+	}
+	for id := range d.Policies {
+		r.changed[id] = struct{}{}
+	}
+	for _, id := range d.PoliciesGone {
+		r.changed[id] = struct{}{}
+	}
+	for name := range d.Tiers {
+		r.changed[tierEnd(name)] = struct{}{}
+	}
+	for _, name := range d.TiersGone {
+		r.changed[tierEnd(name)] = struct{}{}
+	}
+}
+
+func tierEnd(name string) calc.PolicyID { return calc.PolicyID{Kind: calc.KindTier, Name: name} }
+
+// planCounters wants a counter for each rule in force, and for the ends of tiers and profiles.
+func (d *Driver) planCounters() {
+	r := &d.rules
+	if r.of == nil {
+		r.of, r.numbers = map[uint64]calc.RuleID{}, map[calc.PolicyID][]uint64{}
+	}
+	for id := range r.changed {
+		before := r.numbers[id]
+		delete(r.numbers, id)
+		now := rulesOf(d.state, id)
+		for _, rule := range now {
+			number := rule.Hash()
+			r.of[number] = rule
+			r.numbers[id] = append(r.numbers[id], number)
+			d.counters.Want(number, struct{}{})
+		}
+		slices.Sort(r.numbers[id])
+		for _, number := range before {
+			if _, still := slices.BinarySearch(r.numbers[id], number); !still {
+				delete(r.of, number)
+				d.counters.Unwant(number)
+			}
+		}
+	}
+	clear(r.changed)
+}
+
+// rulesOf are the rules of a policy that is in force, or the end of a tier or of profiles; none when it is not.
+func rulesOf(s *calc.State, id calc.PolicyID) (rules []calc.RuleID) {
+	directions := [...]calc.Direction{calc.Ingress, calc.Egress}
+	switch id.Kind {
+	case calc.KindTier, calc.KindEnd:
+		if _, there := s.Tiers[id.Name]; there || id.Kind == calc.KindEnd {
+			for _, dir := range directions {
+				rules = append(rules, calc.RuleID{Policy: id, Tier: id.Name, Direction: dir, Index: -1})
+			}
+		}
+		return rules
+	}
+	p := s.Policies[id]
+	for dir, list := range [...][]calc.Rule{p.Ingress, p.Egress} {
+		for i := range list {
+			rules = append(rules, calc.RuleID{Policy: id, Tier: p.Tier, Direction: directions[dir], Index: i})
+		}
+	}
+	return rules
+}

@@ -1,0 +1,211 @@
+package dataplane
+
+import (
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/dataplane/interfaces"
+	"github.com/margay-project/margay/dataplane/routes"
+	"github.com/margay-project/margay/dataplane/table"
+)
+
+// Options are what the Driver takes. The zero value of a field is its default.
+type Options struct {
+	Log *logrus.Entry
+	// PinDir is a directory for pinned links and connections: a bpf file system is mounted there unless it is one.
+	PinDir string // default /run/margay/bpf
+	// Mark are the bits that are set on what a workload was allowed to send; the gate asks for them.
+	Mark uint32 // default 0x01000000
+
+	clock func() time.Time
+	// step is asked before every write to the kernel; a test answers with an error instead of it.
+	step func(what string) error
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = logrus.NewEntry(logrus.StandardLogger())
+	}
+	if o.PinDir == "" {
+		o.PinDir = "/run/margay/bpf"
+	}
+	if o.Mark == 0 {
+		o.Mark = 0x01000000
+	}
+	if o.clock == nil {
+		o.clock = time.Now
+	}
+	if o.step == nil {
+		o.step = func(string) error { return nil }
+	}
+	return o
+}
+
+// Driver keeps one network namespace: that of the thread that calls New and Apply, which must be the same.
+type Driver struct {
+	Options
+	wake    chan struct{}
+	timer   *time.Timer
+	watcher *interfaces.Watcher
+	kernel  *routes.Kernel
+
+	mu       sync.Mutex // Apply writes; Status and Dump read
+	state    *calc.State
+	inSync   bool
+	plan     plan
+	shared   *bpf.Shared
+	policies policies
+	links    *table.Table[int, running]
+	enforced map[int]bool // interfaces of workloads on which a program runs
+	routes   *table.Table[netip.Prefix, routes.Route]
+	settings *table.Table[interfaces.Sysctl, string]
+	locals   *table.Table[netip.Addr, uint8]
+	counters *table.Table[uint64, struct{}]
+	gate     gate.Gate
+	gateErr  error
+	rules    ruleNames
+	flows    flowCare
+	dirty    bool // something that connections were approved by has changed since the epoch advanced
+	lastErr  error
+}
+
+// New prepares a Driver. It changes nothing in the kernel; what a former process left goes on enforcing.
+func New(options Options) (*Driver, error) {
+	o := options.withDefaults()
+	if err := bpf.MountFS(o.PinDir); err != nil {
+		return nil, err
+	}
+	d := &Driver{Options: o, wake: make(chan struct{}, 1), state: &calc.State{}}
+	d.policies.attached = map[int]*bpf.Attachment{}
+	d.timer = time.AfterFunc(time.Hour, d.signal)
+	d.timer.Stop()
+	var err error
+	if d.kernel, err = routes.NewKernel(); err != nil {
+		return nil, err
+	}
+	if d.watcher, err = interfaces.Watch(o.Log, d.signal); err != nil {
+		d.kernel.Close()
+		return nil, err
+	}
+	d.makeTables()
+	return d, d.recall()
+}
+
+func (d *Driver) makeTables() {
+	d.links = table.New("interfaces", linkTarget{d}, func(a, b running) bool { return a == b })
+	d.routes = table.New("routes", stepped[netip.Prefix, routes.Route]{d, "route", d.kernel}, func(a, b routes.Route) bool { return a == b })
+	d.settings = table.New("settings", stepped[interfaces.Sysctl, string]{d, "setting", interfaces.Proc{}}, func(a, b string) bool { return a == b })
+	d.locals = table.New("host addresses", stepped[netip.Addr, uint8]{d, "host address", localTarget{d}}, func(a, b uint8) bool { return a == b })
+	d.counters = table.New("rule counters", stepped[uint64, struct{}]{d, "rule counter", counterTarget{d}}, func(a, b struct{}) bool { return true })
+}
+
+// recall finds out which interfaces of workloads a former process left enforced, so that they stay closed whatever
+// their names are.
+func (d *Driver) recall() error {
+	pinned, err := bpf.Attached(d.PinDir)
+	if err != nil {
+		return err
+	}
+	ready, err := gate.Ready()
+	if err != nil {
+		d.Log.WithError(err).Debug("the gate of a former process cannot be read")
+	}
+	d.enforced = map[int]bool{}
+	for _, index := range ready {
+		if pinned[uint32(index)] {
+			d.enforced[index] = true
+		}
+	}
+	return nil
+}
+
+// Wake delivers when Apply has something to do without new input: an interface changed, or it is time to try again
+// what failed. Apply with an empty Delta then.
+func (d *Driver) Wake() <-chan struct{} { return d.wake }
+
+func (d *Driver) signal() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// InSync says that the Deltas so far are the whole of the input. From the next Apply on, the kernel is brought to it.
+func (d *Driver) InSync() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.inSync = true
+	d.signal()
+}
+
+// Apply takes over a change and makes one pass. The error joins everything that could not be done; it is tried again
+// when Wake delivers.
+func (d *Driver) Apply(delta calc.Delta) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state.Fold(delta)
+	d.policies.pending(delta)
+	d.rules.note(delta)
+	if len(delta.Endpoints)+len(delta.EndpointsGone)+len(delta.Routes)+len(delta.RoutesGone)+
+		len(delta.Pools)+len(delta.PoolsGone) > 0 || delta.Config != nil {
+		d.plan.stale = true
+	}
+	err := d.pass(d.clock())
+	d.lastErr = err
+	d.schedule()
+	return err
+}
+
+// Facts are what the calculation must know of the host.
+func (d *Driver) Facts() calc.Facts {
+	links := d.watcher.Links()
+	return calc.Facts{Addresses: links.Addresses(), Uplinks: links.Uplinks()}
+}
+
+// Close ends the Driver. Everything that is in force stays in force.
+func (d *Driver) Close() error {
+	d.watcher.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.timer.Stop()
+	d.flows.wait()
+	d.kernel.Close()
+	err := d.policies.close()
+	if d.shared != nil {
+		err = errors.Join(err, d.shared.Close())
+	}
+	return err
+}
+
+// Uninstall ends the Driver and removes every trace of it but what it set under /proc/sys: programs, connections,
+// routes and the gate. Every interface is open then.
+func (d *Driver) Uninstall() error {
+	err := d.remove()
+	return errors.Join(err, d.Close())
+}
+
+func (d *Driver) remove() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	pinned, err := bpf.Attached(d.PinDir)
+	for index := range pinned {
+		err = errors.Join(err, bpf.Detach(d.PinDir, index))
+	}
+	d.routes.WantExactly(nil)
+	err = errors.Join(err, d.routes.Reconcile(d.clock(), true), gate.Remove())
+	if d.shared == nil {
+		shared, e := bpf.OpenShared(d.PinDir, bpf.DefaultSharedSizes())
+		d.shared, err = shared, errors.Join(err, e)
+	}
+	if d.shared != nil {
+		err = errors.Join(err, d.shared.Unpin())
+	}
+	return err
+}

@@ -1,0 +1,171 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/classifier"
+	"github.com/margay-project/margay/dataplane/table"
+)
+
+// generation is one loaded program with its tables, and the classifier that fills them.
+type generation struct {
+	*bpf.Generation
+	d          *Driver
+	serial     int
+	classifier *classifier.Classifier
+	memory     *classifier.Memory
+	sizes      classifier.Sizes
+	masks      map[calc.EndpointID]classifier.Masks // as committed, or about to be
+	interfaces *table.Table[uint32, bpf.Iface]
+	sources    *table.Table[bpf.SourceKey, uint8]
+
+	unsettled bool                       // the classifier has more to do without new input
+	proposed  bool                       // it waits to hear which masks were written
+	held      map[calc.EndpointID]string // keep their former policy, and why
+	gone      []calc.EndpointID
+	touched   []calc.EndpointID // have other masks than planInterfaces saw
+	planned   int               // serial of the plan that the tables follow
+	reuse     grace
+}
+
+// Sizes of interface tables do not follow the policy.
+const (
+	maxInterfaces = 8192
+	maxSources    = 1 << 17
+)
+
+// load makes a generation with nothing in it. It judges no packet before it is attached.
+func (d *Driver) load(serial int, s classifier.Sizes) (*generation, error) {
+	if err := d.step("load program"); err != nil {
+		return nil, err
+	}
+	program, err := bpf.LoadGeneration(d.shared, bpf.Sizes{
+		Blocks: uint32(s.Blocks), Vectors: uint32(s.Vectors), Chunks: uint32(s.Chunks), Hosts: uint32(s.Hosts), Nets: uint32(s.Nets),
+		Interfaces: maxInterfaces, Sources: maxSources,
+	})
+	if err != nil {
+		return nil, err
+	}
+	g := &generation{Generation: program, d: d, serial: serial, sizes: s, masks: map[calc.EndpointID]classifier.Masks{}}
+	g.memory = &classifier.Memory{
+		Slots: program.Slots, Vectors: program.Vectors, Chunks: program.Chunks, Wild: program.Wild,
+		Services: program.Services, SourcePorts: program.SourcePorts, Blocks: s.Blocks,
+	}
+	if g.classifier, err = classifier.New(g.memory, s, g); err != nil {
+		return nil, errors.Join(err, program.Close())
+	}
+	g.interfaces = table.New("interface policies", stepped[uint32, bpf.Iface]{
+		d, "interface policy", bpfTarget[uint32, bpf.Iface]{d, program.Interfaces},
+	}, func(a, b bpf.Iface) bool { return a == b })
+	g.sources = table.New("source addresses", stepped[bpf.SourceKey, uint8]{
+		d, "source address", bpfTarget[bpf.SourceKey, uint8]{d, program.Sources},
+	}, func(a, b uint8) bool { return a == b })
+	return g, nil
+}
+
+// PutHost and its like are the classifier's tables, with the Driver's step before each write.
+func (g *generation) PutHost(a netip.Addr, source, dest uint32) error {
+	return g.write("put address", a, func() error { return g.Generation.PutHost(a, source, dest) })
+}
+
+func (g *generation) DeleteHost(a netip.Addr) error {
+	return g.write("delete address", a, func() error { return g.Generation.DeleteHost(a) })
+}
+
+func (g *generation) PutNet(p netip.Prefix, source, dest uint32) error {
+	return g.write("put network", p, func() error { return g.Generation.PutNet(p, source, dest) })
+}
+
+func (g *generation) DeleteNet(p netip.Prefix) error {
+	return g.write("delete network", p, func() error { return g.Generation.DeleteNet(p) })
+}
+
+func (g *generation) write(what string, on fmt.Stringer, do func() error) error {
+	if err := g.d.step(what + " " + on.String()); err != nil {
+		return err
+	}
+	g.d.dirty = true
+	return do()
+}
+
+// absorbAll brings changes into the tables of policy. What endpoints must get is in masks afterwards; settle ends it.
+func (g *generation) absorbAll(deltas []calc.Delta) error {
+	if len(deltas) == 0 {
+		if !g.unsettled {
+			return nil
+		}
+		deltas = []calc.Delta{{}}
+	}
+	var err error
+	for i := range deltas {
+		if i > 0 {
+			// Nobody has written the masks of the change before; they come again.
+			g.classifier.Sweep(slices.Concat(slices.Collect(maps.Keys(g.masks)), g.gone)...)
+		}
+		err = g.absorb(&deltas[i])
+	}
+	return err
+}
+
+func (g *generation) absorb(delta *calc.Delta) error {
+	commit, err := g.classifier.Apply(delta)
+	maps.Copy(g.masks, commit.Endpoints)
+	g.touched = slices.AppendSeq(g.touched, maps.Keys(commit.Endpoints))
+	for _, id := range commit.Gone {
+		delete(g.masks, id)
+		g.touched = append(g.touched, id)
+	}
+	g.gone, g.held = commit.Gone, commit.Held
+	g.unsettled = err != nil || len(commit.Held) > 0
+	g.proposed = true
+	g.d.dirty = true
+	return err
+}
+
+// settle ends a change after the entries of interfaces were written: the classifier learns which could not be.
+func (g *generation) settle(names map[uint64]calc.EndpointID) {
+	if !g.proposed {
+		return
+	}
+	g.proposed = false
+	var failed []calc.EndpointID
+	held := map[uint32]bpf.Iface{}
+	for index, entry := range g.interfaces.Held() {
+		held[index] = entry
+	}
+	for index, entry := range g.interfaces.Wanted() {
+		if entry.Programmed {
+			delete(held, index)
+			continue
+		}
+		if id, known := names[entry.Value.Endpoint]; known {
+			failed = append(failed, id)
+		}
+	}
+	for _, entry := range held { // former policy that is still there
+		if id, known := names[entry.Endpoint]; known {
+			failed = append(failed, id)
+		}
+	}
+	g.unsettled = g.unsettled || len(failed) > 0
+	g.reuse.after(g.classifier.Sweep(failed...))
+}
+
+// reclaim gives numbers back that no running program can hold any more.
+func (g *generation) reclaim(now time.Time) error {
+	epoch, passed := g.reuse.passed(now)
+	if !passed {
+		return nil
+	}
+	return g.classifier.Reuse(epoch)
+}
+
+// close releases the generation. Links that still run it, pinned, keep it alive in the kernel.
+func (g *generation) close() error { return g.Generation.Close() }

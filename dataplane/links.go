@@ -1,0 +1,72 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/margay-project/margay/bpf"
+)
+
+// running says which generation an interface runs, in which of the interface's lives. The zero value, as listed,
+// is whatever a former process left pinned.
+type running struct {
+	generation *generation
+	life       uint64
+}
+
+// linkTarget keeps the programs on interfaces. To put is to attach, to swap, or to see that all is still there.
+type linkTarget struct{ d *Driver }
+
+func (t linkTarget) Put(index int, want running) error {
+	old := t.d.policies.attached[index]
+	if old != nil && old.Live() {
+		if err := t.d.step(fmt.Sprintf("swap interface %d", index)); err != nil {
+			return err
+		}
+		if err := old.Swap(want.generation.Generation); err != nil {
+			return err
+		}
+		t.d.dirty = true
+		return nil
+	}
+	if err := t.d.step(fmt.Sprintf("attach interface %d", index)); err != nil {
+		return err
+	}
+	if old != nil {
+		delete(t.d.policies.attached, index)
+		if err := old.Close(); err != nil {
+			t.d.Log.WithError(err).WithField("index", index).Warn("links of an interface that has gone were not closed")
+		}
+	}
+	a, err := want.generation.Attach(t.d.PinDir, uint32(index))
+	if err != nil {
+		return err
+	}
+	t.d.policies.attached[index] = a
+	t.d.dirty = true
+	return nil
+}
+
+func (t linkTarget) Delete(index int) error {
+	if err := t.d.step(fmt.Sprintf("detach interface %d", index)); err != nil {
+		return err
+	}
+	var err error
+	if a := t.d.policies.attached[index]; a != nil {
+		delete(t.d.policies.attached, index)
+		err = a.Close()
+	}
+	return errors.Join(err, bpf.Detach(t.d.PinDir, uint32(index)))
+}
+
+func (t linkTarget) List() (map[int]running, error) {
+	pinned, err := bpf.Attached(t.d.PinDir)
+	if err != nil {
+		return nil, err
+	}
+	held := map[int]running{}
+	for index := range pinned {
+		held[int(index)] = running{}
+	}
+	return held, nil
+}

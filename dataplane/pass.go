@@ -1,0 +1,164 @@
+package dataplane
+
+import (
+	"errors"
+	"time"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/dataplane/interfaces"
+)
+
+// pass brings the kernel closer to what is wanted. The order is what keeps it safe:
+//
+//  1. names of workload interfaces into the gate: closed until ready;
+//  2. policy into the tables of every generation; another generation, when one is needed, built and verified;
+//  3. sources and entries of interfaces: the commit of a policy change for an endpoint;
+//  4. programs onto interfaces that have an entry, or swapped; then those interfaces into the gate's ready set;
+//  5. programs off interfaces without policy, and only then their entries;
+//  6. the epoch, after the last write that connections were approved by;
+//  7. routes, settings, counters; numbers and generations that nobody uses any more.
+//
+// A step that fails does not stop the others, only what depends on it.
+func (d *Driver) pass(now time.Time) error {
+	d.replan()
+	if !d.inSync || !d.state.Ready {
+		return d.closeEarly()
+	}
+	errs := []error{d.open(), d.keepGate()}
+	if d.shared == nil {
+		return errors.Join(errs...)
+	}
+	d.applySettings()
+	errs = append(errs, d.growFlows(now), d.absorb(), d.build(now))
+	for _, g := range d.policies.all {
+		d.planInterfaces(g)
+		errs = append(errs, g.sources.Fill(now), g.interfaces.Fill(now))
+	}
+	errs = append(errs, d.locals.Fill(now), d.attach(now), d.keepGate(), d.detach(now), d.locals.Sweep(now))
+	for _, g := range d.policies.all {
+		d.dropEntries(g)
+		errs = append(errs, g.interfaces.Sweep(now), g.sources.Sweep(now))
+		g.settle(d.plan.names)
+	}
+	d.advance()
+	errs = append(errs, d.routes.Reconcile(now, true), d.settings.Reconcile(now, true))
+	d.planCounters()
+	errs = append(errs, d.counters.Reconcile(now, true), d.tidy(now))
+	return errors.Join(errs...)
+}
+
+// closeEarly is all that is done before the input is known: a host without a gate gets one, so that interfaces with
+// a workload's name are closed. A gate that a former process left stays as it is.
+func (d *Driver) closeEarly() error {
+	there, err := gate.Exists()
+	if err != nil || there {
+		d.gateErr = err
+		return err
+	}
+	if len(d.state.Config.InterfacePrefixes) == 0 {
+		return nil
+	}
+	return d.keepGate()
+}
+
+func (d *Driver) keepGate() error {
+	err := d.step("gate")
+	if err == nil {
+		err = d.gate.Apply(d.planGate())
+	}
+	if (err == nil) != (d.gateErr == nil) {
+		d.plan.stale = true // the gateway's route depends on it
+	}
+	d.gateErr = err
+	return err
+}
+
+// open opens what generations share, with the size that is configured when it is not there yet.
+func (d *Driver) open() error {
+	if d.shared != nil {
+		return nil
+	}
+	if err := d.step("open shared state"); err != nil {
+		return err
+	}
+	sizes := bpf.DefaultSharedSizes()
+	if n := d.state.Config.FlowTableSize; n > 0 {
+		sizes.Flows = uint32(n)
+	}
+	shared, err := bpf.OpenShared(d.PinDir, sizes)
+	d.shared = shared
+	return err
+}
+
+// attach has every interface with a complete entry run the newest generation.
+func (d *Driver) attach(now time.Time) error {
+	newest := d.policies.newest()
+	if newest == nil {
+		return nil
+	}
+	for index, a := range d.plan.assigned {
+		if a.Role == interfaces.None {
+			continue
+		}
+		if entry, wanted := newest.interfaces.Wants(uint32(index)); wanted && entry.Programmed {
+			d.links.Want(index, running{newest, a.Link.Life})
+		}
+	}
+	err := d.links.Fill(now)
+	d.noteEnforced()
+	return err
+}
+
+// detach takes programs off interfaces that are gone, or that no policy is about any more.
+func (d *Driver) detach(now time.Time) error {
+	if d.policies.newest() == nil {
+		return nil // what a former process attached goes on
+	}
+	for index := range d.links.Wanted() {
+		if a, there := d.plan.assigned[index]; !there || a.Role == interfaces.None {
+			d.links.Unwant(index)
+		}
+	}
+	d.keepUnready()
+	err := d.links.Sweep(now)
+	d.noteEnforced()
+	return err
+}
+
+// keepUnready protects interfaces that a former process enforced and that have no entry of ours yet: their links stay.
+func (d *Driver) keepUnready() {
+	for index, held := range d.links.Held() {
+		if a, there := d.plan.assigned[index]; there && a.Role != interfaces.None {
+			if _, wanted := d.links.Wants(index); !wanted {
+				d.links.Want(index, held)
+			}
+		}
+	}
+}
+
+func (d *Driver) noteEnforced() {
+	clear(d.enforced)
+	for index := range d.links.Held() {
+		if d.plan.assigned[index].Role == interfaces.Workload {
+			d.enforced[index] = true
+		}
+	}
+}
+
+// advance makes connections be judged again, when something that they were approved by has changed.
+func (d *Driver) advance() {
+	if d.dirty {
+		d.dirty = false
+		d.shared.AdvanceEpoch()
+	}
+}
+
+// tidy gives back what nothing uses any more, and does what is due from time to time.
+func (d *Driver) tidy(now time.Time) error {
+	errs := []error{d.retire()}
+	for _, g := range d.policies.all {
+		errs = append(errs, g.reclaim(now))
+	}
+	return errors.Join(append(errs, d.care(now))...)
+}

@@ -1,0 +1,233 @@
+package dataplane
+
+import (
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/dataplane/interfaces"
+	"github.com/margay-project/margay/dataplane/routes"
+)
+
+// plan is what follows from the State and the interfaces together. It is made anew when one of them changes.
+type plan struct {
+	stale    bool
+	revision uint64 // of the interfaces it was made from
+	links    interfaces.Links
+	assigned map[int]interfaces.Assignment
+	idle     interfaces.Idle
+	routes   map[netip.Prefix]routes.Route
+	waiting  map[netip.Prefix]string // routes that cannot be there yet
+	names    map[uint64]calc.EndpointID
+	of       map[calc.EndpointID][]int // interfaces of an endpoint
+	serial   int
+}
+
+// replan makes the plan and tells the tables, when there is something new. It writes nothing to the kernel.
+func (d *Driver) replan() {
+	links, revision := d.watcher.Snapshot()
+	if !d.plan.stale && d.plan.revision == revision && d.plan.assigned != nil {
+		return
+	}
+	before := d.plan.links
+	p := plan{
+		links: links, revision: revision, serial: d.plan.serial + 1,
+		names: map[uint64]calc.EndpointID{}, of: map[calc.EndpointID][]int{},
+	}
+	config := &d.state.Config
+	p.assigned, p.idle = interfaces.Match(links, d.state.Endpoints, interfaces.Rules{
+		Prefixes: config.InterfacePrefixes, Enforced: d.enforced,
+	})
+	for id := range d.state.Endpoints {
+		p.names[id.Hash()] = id
+	}
+	for index, a := range p.assigned {
+		p.of[a.Endpoint] = append(p.of[a.Endpoint], index)
+	}
+	for hash, id := range d.plan.names { // those that just left may still have entries
+		if _, known := p.names[hash]; !known && d.mentioned(hash) {
+			p.names[hash] = id
+		}
+	}
+	d.plan = p
+	d.planRoutes()
+	d.planSettings()
+	locals := map[netip.Addr]uint8{}
+	for _, a := range links.Addresses() {
+		locals[a.WithZone("")] = 1
+	}
+	d.locals.WantExactly(locals)
+	d.rewriteRevived(before)
+}
+
+// mentioned says whether an interface has an entry for an endpoint.
+func (d *Driver) mentioned(hash uint64) bool {
+	for _, g := range d.policies.all {
+		for _, entry := range g.interfaces.Held() {
+			if entry.Endpoint == hash {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (d *Driver) workloads() map[string]interfaces.Link {
+	found := map[string]interfaces.Link{}
+	for _, a := range d.plan.assigned {
+		if a.Role == interfaces.Workload {
+			found[a.Link.Name] = a.Link
+		}
+	}
+	return found
+}
+
+func (d *Driver) planRoutes() {
+	loopback := 0
+	if lo, there := d.plan.links.Named("lo"); there && lo.Up && d.gateErr == nil && len(d.state.Routes) > 0 {
+		loopback = lo.Index
+	}
+	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, d.workloads(), loopback,
+		routes.Protocol(d.state.Config.DeviceRouteProtocol))
+	d.routes.WantExactly(d.plan.routes)
+}
+
+func (d *Driver) planSettings() {
+	var v4, v6 bool
+	for prefix, route := range d.state.Routes {
+		if route.Kind == calc.LocalWorkload {
+			v4, v6 = v4 || prefix.Addr().Is4(), v6 || prefix.Addr().Is6()
+		}
+	}
+	var links []interfaces.Link
+	for _, a := range d.plan.assigned {
+		if a.Role == interfaces.Workload && a.Endpoint != (calc.EndpointID{}) {
+			links = append(links, a.Link)
+		}
+	}
+	d.settings.WantExactly(interfaces.Sysctls(links, v4, v6))
+}
+
+// rewriteRevived doubts what the kernel forgets with an interface, for those that were gone or down meanwhile.
+func (d *Driver) rewriteRevived(before interfaces.Links) {
+	for prefix, route := range d.plan.routes {
+		old, known := before[route.Interface]
+		if known && old.Life != d.plan.links[route.Interface].Life {
+			d.routes.Rewrite(prefix)
+		}
+	}
+}
+
+// planGate are the gate's rules: every workload interface, those that are ready, and the pools.
+func (d *Driver) planGate() gate.Rules {
+	rules := gate.Rules{Mark: d.Mark, Prefixes: d.state.Config.InterfacePrefixes, Gateway: routes.GatewayAddress}
+	for _, a := range d.plan.assigned {
+		if a.Role == interfaces.Workload {
+			rules.Names = append(rules.Names, a.Link.Name)
+		}
+	}
+	for id, ep := range d.state.Endpoints { // also before the interface is there
+		if id.Kind == "WorkloadEndpoint" && ep.Interface != "" && d.mayBeWorkload(ep.Interface) {
+			rules.Names = append(rules.Names, ep.Interface)
+		}
+	}
+	rules.Ready = slices.Collect(maps.Keys(d.enforced))
+	// A prefix that would close the host's own way out is left to the names.
+	rules.Prefixes = slices.DeleteFunc(slices.Clone(rules.Prefixes), func(p string) bool {
+		for _, a := range d.plan.assigned {
+			if a.Role != interfaces.Workload && len(p) <= len(a.Link.Name) && a.Link.Name[:len(p)] == p {
+				return true
+			}
+		}
+		return false
+	})
+	for prefix, pool := range d.state.Pools {
+		rules.Pools = append(rules.Pools, prefix)
+		if pool.NATOutgoing {
+			rules.NAT = append(rules.NAT, prefix)
+		}
+	}
+	return rules
+}
+
+func (d *Driver) mayBeWorkload(name string) bool {
+	link, there := d.plan.links.Named(name)
+	return !there || d.plan.assigned[link.Index].Role == interfaces.Workload
+}
+
+// planInterfaces tells a generation's tables what every interface must have: all of them after a new plan, else those
+// whose endpoints have other masks.
+func (d *Driver) planInterfaces(g *generation) {
+	touched := g.touched
+	g.touched = nil
+	if g.planned == d.plan.serial {
+		for _, id := range touched {
+			for _, index := range d.plan.of[id] {
+				if entry, ok := d.entry(g, d.plan.assigned[index]); ok {
+					g.interfaces.Want(uint32(index), entry)
+				}
+			}
+		}
+		return
+	}
+	g.planned = d.plan.serial
+	sources := map[bpf.SourceKey]uint8{}
+	for index, a := range d.plan.assigned {
+		if entry, ok := d.entry(g, a); ok {
+			g.interfaces.Want(uint32(index), entry)
+		}
+		if a.Role != interfaces.Workload {
+			continue
+		}
+		for _, address := range d.state.Endpoints[a.Endpoint].Addresses {
+			sources[bpf.SourceKey{Ifindex: uint32(index), Addr: bpf.Address(address)}] = 1
+		}
+	}
+	g.sources.WantExactly(sources)
+}
+
+// dropEntries no longer wants the entries of interfaces without policy, once no program runs there.
+func (d *Driver) dropEntries(g *generation) {
+	for index := range g.interfaces.Wanted() {
+		if _, attached := d.links.Holds(int(index)); !attached && d.plan.assigned[int(index)].Role == interfaces.None {
+			g.interfaces.Unwant(index)
+		}
+	}
+}
+
+// entry is what an interface must have in a generation; false while there is nothing that it could have.
+func (d *Driver) entry(g *generation, a interfaces.Assignment) (bpf.Iface, bool) {
+	entry := bpf.Iface{Ifindex: uint32(a.Link.Index)}
+	if a.Link.Layer3 {
+		entry.Flags |= bpf.IfaceLayer3
+	}
+	if a.Endpoint != (calc.EndpointID{}) {
+		entry.Endpoint = a.Endpoint.Hash()
+	}
+	masks, judged := g.masks[a.Endpoint]
+	entry.Mask = masks.Mask
+	switch a.Role {
+	case interfaces.None:
+		return entry, false
+	case interfaces.Host:
+		return entry, judged // closed: the masks let failsafes through and nothing else
+	}
+	config := &d.state.Config
+	for flag, set := range map[uint32]bool{
+		bpf.IfaceWorkload: true, bpf.IfaceClosed: !judged || masks.Closed != "" || a.Closed != "",
+		bpf.IfaceAllowVXLAN: config.AllowVXLAN, bpf.IfaceAllowIPIP: config.AllowIPIP, bpf.IfaceToHost: config.ToHost,
+	} {
+		if set {
+			entry.Flags |= flag
+		}
+	}
+	if mac, err := net.ParseMAC(d.state.Endpoints[a.Endpoint].MAC); err == nil && len(mac) == len(entry.Mac) {
+		entry.Flags |= bpf.IfaceCheckMAC
+		copy(entry.Mac[:], mac)
+	}
+	return entry, true
+}

@@ -1,0 +1,94 @@
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/dataplane/table"
+)
+
+// stepped asks the Driver's step before each write of another target.
+type stepped[K comparable, V any] struct {
+	d      *Driver
+	what   string
+	target table.Target[K, V]
+}
+
+func (s stepped[K, V]) Put(k K, v V) error {
+	if err := s.d.step(fmt.Sprintf("put %s %v", s.what, k)); err != nil {
+		return err
+	}
+	return s.target.Put(k, v)
+}
+
+func (s stepped[K, V]) Delete(k K) error {
+	if err := s.d.step(fmt.Sprintf("delete %s %v", s.what, k)); err != nil {
+		return err
+	}
+	return s.target.Delete(k)
+}
+
+func (s stepped[K, V]) List() (map[K]V, error) { return s.target.List() }
+
+// localTarget keeps the addresses of this host. A change counts for every connection: it decides their stage.
+type localTarget struct{ d *Driver }
+
+func (t localTarget) Put(a netip.Addr, v uint8) error {
+	t.d.dirty = true
+	return t.d.shared.Locals.Put(bpf.Address(a), v)
+}
+
+func (t localTarget) Delete(a netip.Addr) error {
+	t.d.dirty = true
+	return t.d.shared.Locals.Delete(bpf.Address(a))
+}
+
+func (t localTarget) List() (map[netip.Addr]uint8, error) {
+	held := map[netip.Addr]uint8{}
+	entries, failed := t.d.shared.Locals.All()
+	for key, v := range entries {
+		held[bpf.AddrOf(key)] = v
+	}
+	return held, failed()
+}
+
+// counterTarget keeps the rules whose hits are counted.
+type counterTarget struct{ d *Driver }
+
+func (t counterTarget) Put(rule uint64, _ struct{}) error { return t.d.shared.CreateRule(rule) }
+func (t counterTarget) Delete(rule uint64) error          { return t.d.shared.DeleteRule(rule) }
+
+func (t counterTarget) List() (map[uint64]struct{}, error) {
+	hits, err := t.d.shared.AllRuleHits()
+	held := map[uint64]struct{}{}
+	for rule := range hits {
+		held[rule] = struct{}{}
+	}
+	return held, err
+}
+
+// bpfTarget keeps one keyed table of a generation.
+type bpfTarget[K comparable, V any] struct {
+	d     *Driver
+	table bpf.Table[K, V]
+}
+
+func (t bpfTarget[K, V]) Put(k K, v V) error {
+	t.d.dirty = true
+	return t.table.Put(k, v)
+}
+
+func (t bpfTarget[K, V]) Delete(k K) error {
+	t.d.dirty = true
+	return t.table.Delete(k)
+}
+
+func (t bpfTarget[K, V]) List() (map[K]V, error) {
+	held := map[K]V{}
+	entries, failed := t.table.All()
+	for k, v := range entries {
+		held[k] = v
+	}
+	return held, failed()
+}
