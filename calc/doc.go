@@ -5,5 +5,18 @@
 // Deltas of any history gives what Compute gives for its last state. Judge (judge.go) is the one definition of a
 // packet's verdict; the classifier and the kernel's program are compared with it.
 //
-// Start at state.go: the values that calc hands out.
+// Start at state.go: the values that calc hands out. Then compute.go, which calls one reading after the other, each a
+// function from objects to values in a file of its own: policy.go and rule.go, tier.go, endpoint.go and labels.go,
+// failsafe.go, config.go, routes.go, bgp.go.
+//
+//	             objects                      Graph.Update
+//	    profiles   endpoints, sets   policies
+//	        \        /        \       /       labels.go, index.go: which selectors match what
+//	      things.go: sets   locals.go: groups of endpoints with the same policies
+//	                \        /
+//	          activity.go: policies, tiers and sets that are in use
+//	                    |
+//	                  Delta                   Graph.Flush
+//
+// What an object asks for and the node cannot do is a Problem; it never widens what is allowed.
 package calc

@@ -30,10 +30,10 @@ func readThing(u api.Update) (t thing, problems []string, ok bool) {
 			return thing{}, nil, false
 		}
 	case *api.HostEndpoint:
-		t = thing{labels: labels{own: o.Labels}, profiles: o.Spec.Profiles}
+		t = thing{labels: labelsOf(o.Labels), profiles: o.Spec.Profiles}
 		t.nets, _ = readNets(o.Spec.ExpectedIPs)
 	case *api.GlobalNetworkSet:
-		t = thing{labels: labels{own: o.Labels}}
+		t = thing{labels: labelsOf(o.Labels)}
 		t.nets, problems = readNets(o.Spec.Nets)
 	default:
 		return thing{}, nil, false

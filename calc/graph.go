@@ -66,8 +66,8 @@ func New(node string, facts Facts) *Graph {
 		paths:    newTable[netip.Prefix](Path.equal),
 		pools:    newTable[netip.Prefix](same[Pool]),
 	}
-	labelsOf := func(id thingID) labels { return g.things.list[id].labels }
-	g.things.index, g.local.index = newIndex(labelsOf), newIndex(labelsOf)
+	ofThing := func(id thingID) labels { return g.things.list[id].labels }
+	g.things.index, g.local.index = newIndex(ofThing), newIndex(ofThing)
 	return g
 }
 

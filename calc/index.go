@@ -44,6 +44,7 @@ type bucket struct {
 
 // postings are the things with some value of some label. Those that lost it stay until they are as many as the rest.
 type postings struct {
+	label
 	ids   []thingID
 	stale int
 }
@@ -290,17 +291,31 @@ func (x *index) relabel(id thingID, old, now labels) {
 	now.each(func(name, value string) {
 		if v, had := old.Get(name); !had || v != value {
 			x.count[name]++
-			if x.things[name] == nil {
-				x.things[name] = map[string]*postings{}
-			}
-			p := x.things[name][value]
-			if p == nil {
-				p = &postings{}
-				x.things[name][value] = p
-			}
+			p := x.posted(name, value)
 			p.ids = append(p.ids, id)
 		}
 	})
+}
+
+func (x *index) posted(name, value string) *postings {
+	values := x.things[name]
+	if values == nil {
+		values = map[string]*postings{}
+		x.things[name] = values
+	}
+	p := values[value]
+	if p == nil {
+		p = &postings{label: label{name, value}}
+		values[value] = p
+	}
+	return p
+}
+
+// share makes the labels of a thing that is about to be set point at those that the index has.
+func (x *index) share(l labels) {
+	for i, own := range l.own {
+		l.own[i] = &x.posted(own.name, own.value).label
+	}
 }
 
 // compact drops the stale postings of a value, and then those that are there twice.

@@ -17,22 +17,60 @@ const (
 	prefixServiceAccount = "pcsa."
 )
 
-// labels are what selectors see of a thing: its own labels, those that its kind brings, and then those of its
+// labels are what selectors see of a thing: its own labels, with those that its kind brings, and then those of its
 // profiles, the first profile that has one.
+//
+// There are many things, and most of their labels are alike, so labels are pointers that an index shares.
 type labels struct {
-	own      map[string]string
-	workload *workloadLabels // nil unless the thing is a workload endpoint
+	own      []*label
 	profiles []map[string]string
 }
 
-type workloadLabels struct {
-	namespace, orchestrator, serviceAccount string
+type label struct{ name, value string }
+
+func labelsOf(own map[string]string) labels {
+	all := make([]label, 0, len(own))
+	for name, value := range own {
+		all = append(all, label{name, value})
+	}
+	return pointing(all)
+}
+
+// labelsOfWorkload are a workload endpoint's labels with those that the dialect adds, without those that it reserves.
+func labelsOfWorkload(w *api.WorkloadEndpoint) labels {
+	all := make([]label, 0, len(w.Labels)+3)
+	all = append(all, label{labelNamespace, w.Namespace}, label{labelOrchestrator, w.Spec.Orchestrator})
+	if w.Spec.ServiceAccountName != "" {
+		all = append(all, label{labelServiceAccount, w.Spec.ServiceAccountName})
+	}
+	for name, value := range w.Labels {
+		if !reserved(name) {
+			all = append(all, label{name, value})
+		}
+	}
+	return pointing(all)
+}
+
+func pointing(all []label) labels {
+	l := labels{own: make([]*label, len(all))}
+	for i := range all {
+		l.own[i] = &all[i]
+	}
+	return l
+}
+
+// reserved labels of a workload endpoint come from its other fields or from profiles, and from nowhere else.
+func reserved(name string) bool {
+	return name == labelNamespace || name == labelOrchestrator || name == labelServiceAccount ||
+		strings.HasPrefix(name, prefixNamespace) || strings.HasPrefix(name, prefixServiceAccount)
 }
 
 // Get makes labels a selector.Labels.
 func (l labels) Get(name string) (string, bool) {
-	if value, ok := l.before(name); ok {
-		return value, true
+	for _, own := range l.own {
+		if own.name == name {
+			return own.value, true
+		}
 	}
 	for _, p := range l.profiles {
 		if value, ok := p[name]; ok {
@@ -42,70 +80,17 @@ func (l labels) Get(name string) (string, bool) {
 	return "", false
 }
 
-// before is a label that no profile can override.
-func (l labels) before(name string) (string, bool) {
-	if w := l.workload; w != nil {
-		switch name {
-		case labelNamespace:
-			return w.namespace, true
-		case labelOrchestrator:
-			return w.orchestrator, true
-		case labelServiceAccount:
-			return w.serviceAccount, w.serviceAccount != ""
-		}
-		if reserved(name) {
-			return "", false
-		}
-	}
-	value, ok := l.own[name]
-	return value, ok
-}
-
 // each calls f with every label that there is, once.
 func (l labels) each(f func(name, value string)) {
-	if w := l.workload; w != nil {
-		f(labelNamespace, w.namespace)
-		f(labelOrchestrator, w.orchestrator)
-		if w.serviceAccount != "" {
-			f(labelServiceAccount, w.serviceAccount)
-		}
-	}
-	for name, value := range l.own {
-		if l.workload == nil || !(builtIn(name) || reserved(name)) {
-			f(name, value)
-		}
+	for _, own := range l.own {
+		f(own.name, own.value)
 	}
 	for i, p := range l.profiles {
+		before := labels{own: l.own, profiles: l.profiles[:i]}
 		for name, value := range p {
-			if _, own := l.before(name); !own && !inAny(l.profiles[:i], name) {
+			if _, has := before.Get(name); !has {
 				f(name, value)
 			}
 		}
 	}
-}
-
-func inAny(all []map[string]string, name string) bool {
-	for _, m := range all {
-		if _, ok := m[name]; ok {
-			return true
-		}
-	}
-	return false
-}
-
-func builtIn(name string) bool {
-	return name == labelNamespace || name == labelOrchestrator || name == labelServiceAccount
-}
-
-// reserved labels count only when a profile gives them.
-func reserved(name string) bool {
-	return strings.HasPrefix(name, prefixNamespace) || strings.HasPrefix(name, prefixServiceAccount)
-}
-
-func labelsOfWorkload(w *api.WorkloadEndpoint) labels {
-	return labels{own: w.Labels, workload: &workloadLabels{
-		namespace:      w.Namespace,
-		orchestrator:   w.Spec.Orchestrator,
-		serviceAccount: w.Spec.ServiceAccountName,
-	}}
 }

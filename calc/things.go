@@ -69,6 +69,7 @@ func (g *Graph) updateThing(u api.Update) {
 		fallthrough
 	case ok:
 		g.things.adopt(id, g.things.list[id].profiles, t.profiles)
+		g.things.index.share(t.labels)
 		g.relabel(id, t)
 	case known:
 		g.removeThing(id, u.Key)
