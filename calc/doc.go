@@ -9,14 +9,14 @@
 // function from objects to values in a file of its own: policy.go and rule.go, tier.go, endpoint.go and labels.go,
 // failsafe.go, config.go, routes.go, bgp.go.
 //
-//	             objects                      Graph.Update
-//	    profiles   endpoints, sets   policies
-//	        \        /        \       /       labels.go, index.go: which selectors match what
-//	      things.go: sets   locals.go: groups of endpoints with the same policies
-//	                \        /
-//	          activity.go: policies, tiers and sets that are in use
-//	                    |
-//	                  Delta                   Graph.Flush
+//	         objects                      Graph.Update
+//	profiles   endpoints, sets   policies
+//	    \        /        \       /       labels.go, index.go: which selectors match what
+//	  things.go: sets   locals.go: groups of endpoints with the same policies
+//	            \        /
+//	      activity.go: policies, tiers and sets that are in use
+//	                |
+//	              Delta                   Graph.Flush
 //
 // What an object asks for and the node cannot do is a Problem; it never widens what is allowed.
 package calc
