@@ -120,6 +120,7 @@ func (a *addresses) atomOf(s *set) *atom {
 	if s.atom == nil {
 		s.atom = a.newAtom()
 		s.atom.nets = s
+		a.queue = slices.Grow(a.queue, len(s.members))
 		for p := range s.members {
 			a.join(p, s.atom)
 		}
@@ -237,7 +238,7 @@ func (a *addresses) prepare(epoch uint64) *writing {
 	queue := a.queue
 	a.queue = nil
 	a.pass++
-	w := &writing{addresses: a, epoch: epoch}
+	w := &writing{addresses: a, epoch: epoch, puts: make([]queued, 0, len(queue))}
 	slices.SortFunc(queue, func(x, y queued) int { return cmp.Compare(x.prefix.Bits(), y.prefix.Bits()) })
 	for _, q := range queue {
 		q.entry.queued = false

@@ -2,7 +2,11 @@ package classifier
 
 import (
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/margay-project/margay/api"
@@ -65,7 +69,6 @@ func fleetRule(n int) calc.Rule {
 
 var large = Sizes{Blocks: 6, Vectors: 40000, Chunks: 60000, Hosts: 100000, Nets: 100000}
 
-// wide is many different policies, so that endpoints differ.
 func benchNode(b *testing.B, s *calc.State) *node {
 	n := newNode(b, large)
 	n.become(b, s)
@@ -160,6 +163,83 @@ func BenchmarkRuleInsertedInFront(b *testing.B) {
 		b.StopTimer()
 		_ = n.Reuse(n.Sweep())
 		b.StartTimer()
+	}
+}
+
+// Every endpoint has other policies, so every one has a mask of its own that changes.
+func BenchmarkOneRuleChangesWithMasksOfTheirOwn(b *testing.B) {
+	s := fleet(1000, 10, 1000)
+	all := slices.SortedFunc(maps.Keys(s.Policies), func(x, y calc.PolicyID) int { return strings.Compare(x.Name, y.Name) })
+	i := 0
+	for id, e := range s.Endpoints {
+		e.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{
+			{Tier: "default", Policies: append([]calc.PolicyID{all[0]}, all[1+i%900:][:99]...)},
+		}
+		s.Endpoints[id] = e
+		i++
+	}
+	n := benchNode(b, s)
+	i = 0
+	for b.Loop() {
+		p := s.Policies[all[0]]
+		p.Ingress = append([]calc.Rule(nil), p.Ingress...)
+		p.Ingress[5].Destination.Ports = []calc.PortRange{{First: uint16(i), Last: uint16(i)}}
+		i++
+		commit, err := n.Apply(&calc.Delta{Policies: map[calc.PolicyID]calc.Policy{all[0]: p}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(commit.Endpoints) != 1000 {
+			b.Fatal(len(commit.Endpoints))
+		}
+		b.StopTimer()
+		_ = n.Reuse(n.Sweep())
+		b.StartTimer()
+	}
+}
+
+// Ranges that overlap everywhere are the worst case of the line of services.
+func BenchmarkWideRanges(b *testing.B) {
+	for _, rules := range []int{100, 1000, 4000} {
+		b.Run(fmt.Sprintf("rules=%d", rules), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, 1))
+			s := fleet(1, rules, 1)
+			p := s.Policies[calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "policy-00000"}]
+			for i := range p.Ingress {
+				x, y := uint16(r.Uint32()), uint16(r.Uint32())
+				p.Ingress[i].Destination.Ports = []calc.PortRange{{First: min(x, y), Last: max(x, y)}}
+			}
+			whole := classifiertest.Whole(s)
+			for b.Loop() {
+				b.StopTimer()
+				n := newNode(b, large)
+				b.StartTimer()
+				if _, err := n.Apply(whole); err != nil {
+					b.Fatal(err)
+				}
+				_, use := n.Use()
+				b.ReportMetric(float64(use.Vectors), "vectors")
+				b.ReportMetric(float64(use.Chunks), "chunks")
+			}
+		})
+	}
+}
+
+func BenchmarkBuild50000Rules(b *testing.B) {
+	s := fleet(50, 1000, 200)
+	sizes, err := SizesFor(s)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("%+v", sizes)
+	whole := classifiertest.Whole(s)
+	for b.Loop() {
+		b.StopTimer()
+		n := newNode(b, sizes)
+		b.StartTimer()
+		if _, err := n.Apply(whole); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 
