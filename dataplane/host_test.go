@@ -2,13 +2,15 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
 	"runtime"
-	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -292,12 +294,54 @@ func (m *vm) reachesAtOnce(network string, to netip.Addr, port int) bool {
 	return echo(c)
 }
 
-// table is what can be reached, as text.
-func reach(checks ...string) string { return strings.Join(checks, "\n") }
+// stream is a conversation that never pauses: a datagram every two milliseconds, each to be echoed.
+type stream struct {
+	conn           net.Conn
+	stop           chan struct{}
+	done           sync.WaitGroup
+	sent, received atomic.Int64
+}
 
-func yesNo(what string, is bool) string {
-	if is {
-		return what + " yes"
-	}
-	return what + " no"
+func (m *vm) stream(to netip.Addr, port int) *stream {
+	m.h.Helper()
+	conn, err := m.dial("udp", to, port)
+	must(m.h, err)
+	s := &stream{conn: conn, stop: make(chan struct{})}
+	s.done.Go(func() {
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-s.stop:
+				return
+			case <-tick.C:
+				if _, err := conn.Write([]byte{byte(s.sent.Load())}); err == nil {
+					s.sent.Add(1)
+				}
+			}
+		}
+	})
+	s.done.Go(func() {
+		buffer := make([]byte, 16)
+		for {
+			if _, err := conn.Read(buffer); err != nil {
+				if errors.Is(err, net.ErrClosed) {
+					return
+				}
+				continue
+			}
+			s.received.Add(1)
+		}
+	})
+	m.h.until("the stream to flow", func() bool { return s.received.Load() > 5 })
+	return s
+}
+
+// end stops the stream and returns how many were sent and lost since it flowed.
+func (s *stream) end() (sent, lost int64) {
+	close(s.stop)
+	time.Sleep(50 * time.Millisecond)
+	s.conn.Close()
+	s.done.Wait()
+	return s.sent.Load(), s.sent.Load() - s.received.Load()
 }

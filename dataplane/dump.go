@@ -1,0 +1,275 @@
+package dataplane
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// Dump is what is in force, in policy terms.
+type Dump struct {
+	Endpoints   []calc.Endpoint // Closed says also why the dataplane closed one
+	Policies    []Policy
+	Sets        []Set
+	Rules       []Rule
+	Connections []Connection
+	Routes      []Route
+	Truncated   bool // there are more connections
+}
+
+// Policy is an active policy or profile.
+type Policy struct {
+	calc.Policy
+	Endpoints int // local endpoints it applies to
+}
+
+// Set is an address set.
+type Set struct {
+	ID      calc.SetID
+	Members []netip.Prefix // sorted
+}
+
+// Rule is a rule in force, with what it has judged.
+type Rule struct {
+	ID             calc.RuleID
+	Rule           *calc.Rule // nil for the ends of tiers and profiles
+	Action         string     // Allow, Deny, Pass or Log
+	Packets, Bytes uint64
+}
+
+// Connection is a tracked connection.
+type Connection struct {
+	Protocol        uint8
+	Opener, Replier netip.AddrPort
+	State           string    // syn-sent, established, closing, reset, unreplied, replied
+	Packets, Bytes  [2]uint64 // from the opener, from the replier
+	Age, Idle       time.Duration
+	Approvals       []Approval
+	ICMPType        uint8
+	ICMPID          uint16
+}
+
+// Approval is what one endpoint has granted to a connection.
+type Approval struct {
+	Endpoint  calc.EndpointID // zero: one that is no longer known
+	Interface string
+	Stage     string
+	Rule      calc.RuleID // zero: none, or one that is no longer in force
+	Current   bool        // judged under the policy that is in force now
+}
+
+// Route is a route of ours and whether it is there.
+type Route struct {
+	Destination netip.Prefix
+	Interface   string
+	Kind        string // workload, blackhole, gateway
+	State       string // programmed, failed, waiting
+	Error       string
+}
+
+// Tables of a Dump.
+const (
+	TableEndpoints   = "endpoints"
+	TablePolicies    = "policies"
+	TableSets        = "sets"
+	TableRules       = "rules"
+	TableConnections = "connections"
+	TableRoutes      = "routes"
+)
+
+// Dump reads the named tables, all when none is named, and at most so many connections. It may be called from any
+// goroutine; meanwhile no change is applied.
+func (d *Driver) Dump(maxConnections int, tables ...string) (Dump, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	asked := func(name string) bool { return len(tables) == 0 || slices.Contains(tables, name) }
+	var dump Dump
+	var err error
+	if asked(TableEndpoints) {
+		dump.Endpoints = d.dumpEndpoints()
+	}
+	if asked(TablePolicies) {
+		dump.Policies = d.dumpPolicies()
+	}
+	if asked(TableSets) {
+		dump.Sets = d.dumpSets()
+	}
+	if asked(TableRules) && d.shared != nil {
+		dump.Rules, err = d.dumpRules()
+	}
+	if asked(TableConnections) && d.shared != nil && err == nil {
+		err = d.dumpConnections(&dump, maxConnections)
+	}
+	if asked(TableRoutes) {
+		dump.Routes = d.dumpRoutes()
+	}
+	return dump, err
+}
+
+func (d *Driver) dumpEndpoints() (list []calc.Endpoint) {
+	for _, id := range d.sortedIDs() {
+		ep := d.state.Endpoints[id]
+		ep.Closed = cmp.Or(ep.Closed, d.closedBy(id))
+		list = append(list, ep)
+	}
+	return list
+}
+
+func (d *Driver) dumpPolicies() (list []Policy) {
+	users := map[calc.PolicyID]map[calc.EndpointID]struct{}{}
+	for id, ep := range d.state.Endpoints {
+		for policy := range policiesOf(ep) {
+			if users[policy] == nil {
+				users[policy] = map[calc.EndpointID]struct{}{}
+			}
+			users[policy][id] = struct{}{}
+		}
+	}
+	for _, p := range d.state.SortedPolicies() {
+		list = append(list, Policy{p, len(users[p.ID])})
+	}
+	return list
+}
+
+func policiesOf(ep calc.Endpoint) func(yield func(calc.PolicyID) bool) {
+	return func(yield func(calc.PolicyID) bool) {
+		for _, name := range ep.Profiles {
+			if !yield(calc.PolicyID{Kind: calc.KindProfile, Name: name}) {
+				return
+			}
+		}
+		for _, directions := range ep.Policies {
+			for _, tiers := range directions {
+				for _, tier := range tiers {
+					for _, id := range tier.Policies {
+						if !yield(id) {
+							return
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func (d *Driver) dumpSets() (list []Set) {
+	for id, members := range d.state.Sets {
+		list = append(list, Set{id, members.Sorted()})
+	}
+	slices.SortFunc(list, func(a, b Set) int { return cmp.Compare(a.ID, b.ID) })
+	return list
+}
+
+func (d *Driver) dumpRules() (list []Rule, err error) {
+	hits, err := d.shared.AllRuleHits()
+	add := func(id calc.RuleID, rule *calc.Rule, action string) {
+		h := hits[id.Hash()]
+		list = append(list, Rule{id, rule, action, h.Packets, h.Bytes})
+	}
+	for _, p := range d.state.SortedPolicies() {
+		for dir, rules := range [...][]calc.Rule{p.Ingress, p.Egress} {
+			for i := range rules {
+				id := calc.RuleID{Policy: p.ID, Tier: p.Tier, Direction: calc.Direction(dir), Index: i}
+				add(id, &rules[i], string(rules[i].Action))
+			}
+		}
+	}
+	for _, t := range d.state.SortedTiers() {
+		action := "Deny"
+		if !t.Missing && t.Default == "Pass" {
+			action = "Pass"
+		}
+		for _, id := range rulesOf(d.state, tierEnd(t.Name)) {
+			add(id, nil, action)
+		}
+	}
+	for _, id := range rulesOf(d.state, calc.PolicyID{Kind: calc.KindEnd}) {
+		add(id, nil, "Deny")
+	}
+	return list, err
+}
+
+func (d *Driver) dumpConnections(dump *Dump, most int) error {
+	epoch := d.shared.Epoch()
+	return d.shared.Connections(func(c bpf.Connection) bool {
+		if len(dump.Connections) >= most {
+			dump.Truncated = true
+			return false
+		}
+		dump.Connections = append(dump.Connections, d.connection(c, epoch))
+		return true
+	})
+}
+
+func (d *Driver) connection(c bpf.Connection, epoch uint64) Connection {
+	out := Connection{
+		Protocol: c.Proto, Opener: c.Opener, Replier: c.Replier, State: flowState(c), Age: c.Age, Idle: c.Idle,
+		ICMPType: c.ICMPType, ICMPID: c.ICMPID,
+	}
+	for _, a := range c.Approvals {
+		for dir := range a.Packets { // both sides see every packet; one may have joined later
+			out.Packets[dir] = max(out.Packets[dir], a.Packets[dir])
+			out.Bytes[dir] = max(out.Bytes[dir], a.Bytes[dir])
+		}
+		if a.Ifindex == 0 {
+			continue
+		}
+		out.Approvals = append(out.Approvals, Approval{
+			Endpoint: d.plan.names[a.Endpoint], Interface: d.plan.links[int(a.Ifindex)].Name, Stage: stageName(a.Stage),
+			Rule: d.rules.of[a.Rule], Current: a.Epoch == epoch,
+		})
+	}
+	return out
+}
+
+func flowState(c bpf.Connection) string {
+	switch c.State {
+	case bpf.FlowTCPOpening:
+		return "syn-sent"
+	case bpf.FlowTCPEstablished:
+		return "established"
+	case bpf.FlowTCPFins:
+		return "closing"
+	case bpf.FlowTCPReset:
+		return "reset"
+	}
+	if c.Answered {
+		return "replied"
+	}
+	return "unreplied"
+}
+
+func stageName(stage int) string {
+	names := [...]string{
+		bpf.StageNormalIn: "normal ingress", bpf.StageNormalOut: "normal egress",
+		bpf.StageForwardIn: "forward ingress", bpf.StageForwardOut: "forward egress", bpf.StagePreDNATIn: "preDNAT ingress",
+		bpf.StageUntrackedIn: "untracked ingress", bpf.StageUntrackedOut: "untracked egress", bpf.StageBornHere: "from the host",
+	}
+	if stage < 0 || stage >= len(names) {
+		return "unknown"
+	}
+	return names[stage]
+}
+
+func (d *Driver) dumpRoutes() (list []Route) {
+	for prefix, entry := range d.routes.Wanted() {
+		r := Route{Destination: prefix, Kind: entry.Value.Kind.String(), State: "waiting"}
+		r.Interface = d.plan.links[entry.Value.Interface].Name
+		switch {
+		case entry.Programmed:
+			r.State = "programmed"
+		case entry.Error != nil:
+			r.State, r.Error = "failed", entry.Error.Error()
+		}
+		list = append(list, r)
+	}
+	for prefix, why := range d.plan.waiting {
+		list = append(list, Route{prefix, d.state.Routes[prefix].Interface, "workload", "waiting", why})
+	}
+	slices.SortFunc(list, func(a, b Route) int { return a.Destination.Compare(b.Destination) })
+	return list
+}

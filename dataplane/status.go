@@ -1,0 +1,197 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/classifier"
+	"github.com/margay-project/margay/dataplane/interfaces"
+	"github.com/margay-project/margay/dataplane/table"
+)
+
+// Status says whether the kernel does what is wanted, and what is in the way.
+type Status struct {
+	InSync           bool
+	Generation       uint64 // 0: none yet; what a former process left may be enforcing
+	Generations      int    // more than 1: some interface could not be swapped yet
+	Epoch            uint64
+	Rules            int // slots in use, at the last change
+	RulesLimit       int
+	Connections      int // at the last sweep, at most ten seconds ago
+	ConnectionsLimit int
+	Drops            map[string]uint64 // packets by reason
+	Interfaces       []Interface
+	Tables           []table.Status
+	Problems         []string // each says what to do
+}
+
+// InterfaceState says whether policy is in force on an interface.
+type InterfaceState string
+
+// The states of an interface.
+const (
+	Enforced InterfaceState = "enforced"
+	Waiting  InterfaceState = "waiting" // for the interface to appear, or for the input
+	Closed   InterfaceState = "closed"  // everything is dropped, but for a host's failsafes
+	Failed   InterfaceState = "failed"
+	NoPolicy InterfaceState = "none"
+)
+
+// Interface is a network interface and whether policy is in force on it. An endpoint that waits for its interface has
+// one with index 0.
+type Interface struct {
+	Name     string
+	Index    int
+	Endpoint calc.EndpointID // zero: no endpoint
+	State    InterfaceState
+	Reason   string // why it is not enforced
+	MAC      string
+}
+
+// Status reads everything at once. It may be called from any goroutine.
+func (d *Driver) Status() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := Status{InSync: d.inSync, Generations: len(d.policies.all), Interfaces: d.interfaces(), Drops: map[string]uint64{}}
+	s.RulesLimit = classifier.Limits().Blocks * bpf.BlockSlots
+	if g := d.policies.newest(); g != nil {
+		s.Generation = uint64(g.serial)
+		s.Rules = g.slots()
+	}
+	s.Tables = []table.Status{d.links.Status(), d.routes.Status(), d.settings.Status(), d.locals.Status(), d.counters.Status()}
+	if g := d.policies.newest(); g != nil {
+		s.Tables = append(s.Tables, g.interfaces.Status(), g.sources.Status())
+	}
+	if d.shared != nil {
+		d.countShared(&s)
+	}
+	s.Problems = d.problems()
+	return s
+}
+
+func (d *Driver) countShared(s *Status) {
+	s.Epoch = d.shared.Epoch()
+	s.ConnectionsLimit = int(d.shared.FlowSizes().Flows)
+	if swept, err := d.flows.result(); err == nil {
+		s.Connections = int(swept.Left)
+	}
+	counts, err := d.shared.ReasonCounts()
+	if err != nil {
+		return
+	}
+	for reason, hits := range counts {
+		if r := bpf.Reason(reason); r.Drops() && hits.Packets > 0 {
+			s.Drops[r.String()] = hits.Packets
+		}
+	}
+}
+
+// slots counts the rules that stand in the classifier's order.
+func (g *generation) slots() (n int) {
+	for _, s := range g.memory.Slots {
+		if s.Action != 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// problems are what is wrong with the whole; what is wrong with one entry is in the status of its table.
+func (d *Driver) problems() (texts []string) {
+	for _, err := range []error{d.policies.err, d.gateErr} {
+		if err != nil {
+			texts = append(texts, err.Error())
+		}
+	}
+	if g := d.policies.newest(); g != nil {
+		for id, why := range g.held {
+			texts = append(texts, fmt.Sprintf("%s(%s) keeps its former policy: %s", id.Kind, id.Name, why))
+		}
+	}
+	var late error
+	if d.lastErr != nil && len(texts) == 0 {
+		late = d.lastErr
+	}
+	if late != nil {
+		texts = append(texts, strings.Split(errors.Join(late).Error(), "\n")...)
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+// interfaces says for every interface with a role, and every endpoint without an interface, what is the matter.
+func (d *Driver) interfaces() []Interface {
+	var list []Interface
+	for index, a := range d.plan.assigned {
+		i := Interface{Name: a.Link.Name, Index: index, Endpoint: a.Endpoint, MAC: a.Link.MAC}
+		i.State, i.Reason = d.stateOf(index, a)
+		list = append(list, i)
+	}
+	for id, why := range d.plan.idle {
+		list = append(list, Interface{Name: d.state.Endpoints[id].Interface, Endpoint: id, State: Waiting, Reason: why})
+	}
+	slices.SortFunc(list, func(a, b Interface) int {
+		return strings.Compare(a.Name+"\x00"+a.Endpoint.Name, b.Name+"\x00"+b.Endpoint.Name)
+	})
+	return list
+}
+
+func (d *Driver) stateOf(index int, a interfaces.Assignment) (InterfaceState, string) {
+	if a.Role == interfaces.None {
+		return NoPolicy, a.Refused
+	}
+	newest := d.policies.newest()
+	if newest == nil {
+		if d.enforced[index] {
+			return Enforced, "by the program of a former process, until this one is ready"
+		}
+		return Waiting, "policy is not loaded yet"
+	}
+	link, _ := d.links.Wants(index)
+	entry, _ := newest.interfaces.Wants(uint32(index))
+	closed := a.Closed
+	if m, judged := newest.masks[a.Endpoint]; judged && m.Closed != "" {
+		closed = m.Closed
+	}
+	switch {
+	case entry.Error != nil:
+		return Failed, entry.Error.Error()
+	case link.Error != nil:
+		return Failed, link.Error.Error()
+	case !link.Programmed:
+		return Waiting, "policy is not loaded yet"
+	case closed != "":
+		return Closed, closed
+	case newest.held[a.Endpoint] != "":
+		return Enforced, "former policy, because the new one is not complete: " + newest.held[a.Endpoint]
+	}
+	return Enforced, ""
+}
+
+// Endpoints, policies and the like are those of the State in force; the caller must not change it, and must not keep it
+// beyond do.
+func (d *Driver) WithState(do func(*calc.State)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	do(d.state)
+}
+
+// closedBy is why an endpoint is closed although calc did not close it; empty if it is not.
+func (d *Driver) closedBy(id calc.EndpointID) string {
+	if g := d.policies.newest(); g != nil {
+		return g.masks[id].Closed
+	}
+	return ""
+}
+
+// sortedIDs are the endpoints of the State by name.
+func (d *Driver) sortedIDs() []calc.EndpointID {
+	return slices.SortedFunc(maps.Keys(d.state.Endpoints), func(a, b calc.EndpointID) int {
+		return strings.Compare(a.Name+"\x00"+a.Namespace+a.Kind, b.Name+"\x00"+b.Namespace+b.Kind)
+	})
+}
