@@ -9,12 +9,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -131,8 +133,19 @@ func embeddedConfig(dir string, c EmbeddedConfig, closing *atomic.Bool) (*embed.
 	return config, nil
 }
 
-func startServer(ctx context.Context, config *embed.Config) (*embed.Etcd, error) {
-	server, err := embed.StartEtcd(config)
+func startServer(ctx context.Context, config *embed.Config) (server *embed.Etcd, err error) {
+	defer func() {
+		if problem := recover(); problem != nil { // how etcd says that its data is damaged
+			if _, own := problem.(runtime.Error); own {
+				problem = "etcd cannot continue from it" // it also fails to clean up after itself
+			}
+			server, err = nil, damaged(problem)
+		}
+	}()
+	if err := checkDatabase(filepath.Join(config.Dir, "member", "snap", "db")); err != nil {
+		return nil, err
+	}
+	server, err = embed.StartEtcd(config)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +161,22 @@ func startServer(ctx context.Context, config *embed.Config) (*embed.Etcd, error)
 	server.Server.Stop()
 	server.Close()
 	return nil, err
+}
+
+// checkDatabase opens the database for a moment, because etcd opens it where its panic cannot be caught.
+func checkDatabase(path string) error {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	database, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err != nil {
+		return damaged(err)
+	}
+	return database.Close()
+}
+
+func damaged(problem any) error {
+	return fmt.Errorf("its data is damaged (%v): restore the directory from a backup, or move it away to start empty", problem)
 }
 
 func explainStart(c EmbeddedConfig, err error) error {
@@ -184,12 +213,14 @@ func (e *Embedded) report(log *logrus.Entry, stopped <-chan error) {
 }
 
 // zapTo passes on the errors that etcd logs, except those that come of its being closed; the rest is its own business.
+// What etcd would end the process for is a panic instead, which the start turns into an error.
 func zapTo(log *logrus.Entry, closing *atomic.Bool) *zap.Logger {
-	if log == nil {
-		return zap.NewNop()
+	core := zapcore.NewNopCore()
+	if log != nil {
+		encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "message"})
+		core = zapcore.NewCore(encoder, lineWriter{log, closing}, zapcore.ErrorLevel)
 	}
-	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "message"})
-	return zap.New(zapcore.NewCore(encoder, lineWriter{log, closing}, zapcore.ErrorLevel))
+	return zap.New(core, zap.WithFatalHook(zapcore.WriteThenPanic))
 }
 
 type lineWriter struct {

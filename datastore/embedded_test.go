@@ -111,6 +111,24 @@ func TestEmbeddedEtcdSaysWhatIsInTheWay(t *testing.T) {
 	}
 }
 
+func TestEmbeddedEtcdSaysThatItsDataIsDamaged(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"data/member/snap/db", "data/member/wal/0000000000000000-0000000000000000.wal"} {
+		dir := shortDir(t)
+		startEtcd(t, dir).Close()
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(strings.Repeat("garbage", 10_000)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		server, err := StartEmbedded(testContext(t), EmbeddedConfig{Dir: dir})
+		if err == nil {
+			server.Close()
+		}
+		if err == nil || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "its data is damaged") {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
 func TestEmbeddedEtcdListensOnTCPWhenAsked(t *testing.T) {
 	t.Parallel()
 	free, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,18 +14,18 @@ import (
 // Two keys of etcd may hold the same policy, because old versions named its key otherwise. The key that has the object's
 // own name wins; of the others the first.
 type view struct {
-	records map[string]*record
+	records map[string]followed
 	aliases map[api.Key][]string // keys of etcd that do not have their object's name, in order
 	invalid map[api.Key]string   // why the newest stored value of an object is not in force
 	changed bool                 // invalid changed since it was last handed out
-	round   int                  // of the listing that is under way
+	round   int32                // of the listing that is under way
 }
 
 // record is what is known about one key of etcd.
 type record struct {
 	key      api.Key
 	revision int64
-	round    int        // the listing that saw it last
+	round    int32      // the listing that saw it last
 	valid    bool       // there is, or was, a valid version, which is in force
 	broken   string     // else what is wrong
 	problem  string     // what is wrong with the newest value, which is not in force then
@@ -33,10 +33,41 @@ type record struct {
 	object   api.Object // of an alias: its newest valid version, or what can be read
 }
 
+// followed is a record as the view keeps it: there are as many as objects, and for nearly all of them the rest follows from
+// the key.
+type followed struct {
+	revision int64
+	round    int32
+	odd      *record // nil for a valid object with its key's own name
+}
+
+// record is what is known about a key; nil if nothing is.
+func (v *view) record(path string) *record {
+	f, ok := v.records[path]
+	if !ok {
+		return nil
+	}
+	r := f.odd
+	if r == nil {
+		key, _, _ := parseKey(path)
+		r = &record{key: key, valid: true}
+	}
+	r.revision, r.round = f.revision, f.round
+	return r
+}
+
+func (v *view) keep(path string, r *record) {
+	f := followed{revision: r.revision, round: r.round}
+	if !r.valid || r.problem != "" || r.alias {
+		f.odd = r
+	}
+	v.records[path] = f
+}
+
 const foreign = "kind %s is not enforced by this version"
 
 func newView() *view {
-	return &view{records: map[string]*record{}, aliases: map[api.Key][]string{}, invalid: map[api.Key]string{}}
+	return &view{records: map[string]followed{}, aliases: map[api.Key][]string{}, invalid: map[api.Key]string{}}
 }
 
 // begin starts a listing: what is not listed until sweep does not exist any more. With forget the revisions that are known
@@ -44,17 +75,19 @@ func newView() *view {
 func (v *view) begin(forget bool) {
 	v.round++
 	if forget {
-		for _, r := range v.records {
-			r.revision = 0
+		for path, f := range v.records {
+			f.revision = 0
+			v.records[path] = f
 		}
 	}
 }
 
 // listed takes an entry of the listing, and says whether it differs from what is known.
 func (v *view) listed(entry Entry) (updates []api.Update, changed bool) {
-	if r, ok := v.records[entry.Key]; ok {
-		r.round = v.round
-		if r.revision == entry.Revision {
+	if f, ok := v.records[entry.Key]; ok {
+		f.round = v.round
+		v.records[entry.Key] = f
+		if f.revision == entry.Revision {
 			return nil, false
 		}
 	}
@@ -64,8 +97,8 @@ func (v *view) listed(entry Entry) (updates []api.Update, changed bool) {
 // sweep ends the listing: what it has not seen is deleted.
 func (v *view) sweep() []api.Update {
 	var gone []string
-	for path, r := range v.records {
-		if r.round != v.round {
+	for path, f := range v.records {
+		if f.round != v.round {
 			gone = append(gone, path)
 		}
 	}
@@ -91,7 +124,7 @@ func (v *view) put(entry Entry) []api.Update {
 	if !ok {
 		return nil
 	}
-	before := v.records[entry.Key]
+	before := v.record(entry.Key)
 	if !known {
 		return v.putUnknown(key, entry, before)
 	}
@@ -104,7 +137,7 @@ func (v *view) put(entry Entry) []api.Update {
 		// The last valid version stays in force, under the name that it had.
 		now.key, now.alias, now.object = before.key, before.alias, before.object
 		now.valid, now.broken = true, ""
-		v.records[entry.Key] = now
+		v.keep(entry.Key, now)
 		if v.wins(entry.Key, now) {
 			v.note(now.key, problem)
 		}
@@ -119,8 +152,8 @@ func (v *view) put(entry Entry) []api.Update {
 
 // faulty says whether the newest value of a key is invalid.
 func (v *view) faulty(path string) bool {
-	r, ok := v.records[path]
-	return ok && r.problem != ""
+	odd := v.records[path].odd
+	return odd != nil && odd.problem != ""
 }
 
 // restore takes an older version of an invalid entry, which is then in force; false if that one is not valid either.
@@ -135,7 +168,7 @@ func (v *view) restore(older, newest Entry) ([]api.Update, bool) {
 
 // putUnknown takes an entry of a kind that this version does not have. Whoever needs to know is told once.
 func (v *view) putUnknown(key api.Key, entry Entry, before *record) []api.Update {
-	v.records[entry.Key] = &record{key: key, revision: entry.Revision, round: v.round, broken: foreign}
+	v.keep(entry.Key, &record{key: key, revision: entry.Revision, round: v.round, broken: foreign})
 	if before != nil {
 		return nil
 	}
@@ -143,8 +176,8 @@ func (v *view) putUnknown(key api.Key, entry Entry, before *record) []api.Update
 }
 
 func (v *view) remove(path string) []api.Update {
-	before, ok := v.records[path]
-	if !ok {
+	before := v.record(path)
+	if before == nil {
 		return nil
 	}
 	return v.replace(path, before, nil, nil)
@@ -164,7 +197,7 @@ func (v *view) replace(path string, before, now *record, o api.Object) []api.Upd
 	if now == nil {
 		return updates
 	}
-	v.records[path] = now
+	v.keep(path, now)
 	v.index(now, path, true)
 	if !v.wins(path, now) {
 		return updates
@@ -177,7 +210,7 @@ func (v *view) replace(path string, before, now *record, o api.Object) []api.Upd
 func (v *view) inherit(key api.Key) api.Update {
 	heir := &record{}
 	if aliases := v.aliases[key]; len(aliases) > 0 {
-		heir = v.records[aliases[0]]
+		heir = v.record(aliases[0])
 	}
 	v.note(key, heir.broken)
 	return api.Update{Key: key, Object: heir.object, Broken: heir.broken}
@@ -188,7 +221,7 @@ func (v *view) wins(path string, r *record) bool {
 	if !r.alias {
 		return true
 	}
-	if exact, ok := v.records[ResourceKey(r.key)]; ok && !exact.alias {
+	if exact := v.record(ResourceKey(r.key)); exact != nil && !exact.alias {
 		return false
 	}
 	return v.aliases[r.key][0] == path

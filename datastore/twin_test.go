@@ -1,0 +1,72 @@
+package datastore
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// TestMemoryIsTheTwinOfEtcd does the same random commits and reads in both and compares every answer.
+func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 3))
+	etcd, memory, ctx := dial(t, startEtcd(t, shortDir(t)).Endpoint()), NewMemory(), testContext(t)
+	keys := []string{"/a", "/a/b", "/a/c", "/b", "/b\xff", "/c"}
+	key := func() string { return keys[random.IntN(len(keys))] }
+	span := func() Span {
+		from, to := key(), key()
+		if from >= to {
+			to = from + "\x00"
+		}
+		return Span{From: from, To: to}
+	}
+	revision := int64(1)
+	for step := range 500 {
+		var conditions []Condition
+		for range random.IntN(3) {
+			c := Condition{Key: key(), Revision: random.Int64N(revision + 1)}
+			if random.IntN(2) == 0 {
+				c = Condition{Span: span(), Revision: random.Int64N(revision + 1)}
+			}
+			conditions = append(conditions, c)
+		}
+		var writes []Write
+		for _, i := range random.Perm(len(keys))[:random.IntN(3)] {
+			write := Write{Key: keys[i], Delete: random.IntN(3) == 0}
+			if !write.Delete {
+				write.Value = fmt.Append(nil, step)
+			}
+			writes = append(writes, write)
+		}
+		want, err := etcd.Commit(ctx, conditions, writes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := memory.Commit(ctx, conditions, writes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("seed %d: commit %+v of %+v: -etcd +memory\n%s", seed, conditions, writes, diff)
+		}
+		revision = want.Revision
+		s, at, limit := span(), random.Int64N(revision+1), 1+random.IntN(3)
+		page, err := etcd.Range(ctx, s, at, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		twin, err := memory.Range(ctx, s, at, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(page, twin, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Page{}, "Store")); diff != "" {
+			t.Fatalf("seed %d: %v at %d: -etcd +memory\n%s", seed, s, at, diff)
+		}
+	}
+}
