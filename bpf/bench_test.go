@@ -98,6 +98,9 @@ func benchSizes() Sizes {
 func policyOf(r *rig, shape string, n int) uint32 {
 	w := newWriter(r.Generation)
 	mask := w.vector()
+	if shape == "sets" {
+		members(r, w.host(r, netip.MustParseAddr(benchFrom)))
+	}
 	for i := range n {
 		w.slot(mask, uint32(i), Slot{Rule: uint64(i + 1), Action: ActionDeny})
 		switch shape {
@@ -107,7 +110,7 @@ func policyOf(r *rig, shape string, n int) uint32 {
 		case "portmiss":
 			w.match(w.net(r, netip.MustParsePrefix("11.0.0.0/8")).Source, uint32(i))
 		case "sets":
-			w.match(w.host(r, netip.MustParseAddr("11.128.0.1")).Source, uint32(i))
+			w.match(w.host(r, netip.MustParseAddr(benchFrom)).Source, uint32(i))
 		}
 		w.match(w.service(ServiceTCP+1+uint32(i%1000)), uint32(i))
 		w.wild(uint32(i), DimDest)
@@ -118,6 +121,18 @@ func policyOf(r *rig, shape string, n int) uint32 {
 		w.wild(uint32(n), dim)
 	}
 	return mask
+}
+
+// members gives 10,000 addresses the class of one, as members of the same sets.
+func members(r *rig, class AddressClass) {
+	var keys [][16]byte
+	var classes []AddressClass
+	for i := range 10_000 {
+		addr := netip.AddrFrom4([4]byte{11, 64, byte(i >> 8), byte(i)})
+		keys = append(keys, Address(addr))
+		classes = append(classes, ClassOf(addr, class.Source, class.Dest))
+	}
+	must(r, r.Hosts.PutAll(keys, classes))
 }
 
 const benchFrom, benchTo = "11.128.0.1", "10.0.0.2"
@@ -200,6 +215,7 @@ func BenchmarkEstablished(b *testing.B) {
 	}{{"1kFlows", 1000}, {"1MFlows", 1_000_000}} {
 		b.Run(c.name, func(b *testing.B) {
 			r := newRigOf(b, benchSizes(), SharedSizes{Flows: uint32(c.n) * 5 / 4, NewFlows: uint32(c.n) * 5 / 4})
+			r.shared.Settings.Share = 0 // all are of one endpoint
 			mask := policyOf(r, "nets", 100)
 			openHost(r, mask)
 			question := newRotator(b, r, udp("12.0.0.0", benchTo, 31234, 5678), ipv4Source, uint32(c.n))
