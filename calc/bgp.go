@@ -30,6 +30,7 @@ type bgpReader struct {
 	def, own api.BGPConfigurationSpec // the configuration named default, and the node's
 	bgp      BGP
 	problems []Problem
+	nodes    map[identity]string // made when it is first needed
 }
 
 func readBGP(node string, o objects) *bgpReader {
@@ -253,9 +254,27 @@ func parsePeerIP(text string) (netip.AddrPort, error) {
 
 // portOf is where a peer listens that is given without port: a node may have its own.
 func (r *bgpReader) portOf(p Peer) uint16 {
-	nodes, keys := valid[api.Node](r.objects, kindNode)
-	for i, n := range nodes {
-		if n.Spec.BGP == nil {
+	if r.nodes == nil {
+		r.nodes = r.nodesByAddress()
+	}
+	if name, ok := r.nodes[identity{p.Address, p.AS}]; ok {
+		return r.listenPort(name)
+	}
+	return defaultBGPPort
+}
+
+// identity is how a peer recognises a node.
+type identity struct {
+	address netip.Addr
+	as      uint32
+}
+
+// nodesByAddress finds nodes by address and AS; of several the first by name.
+func (r *bgpReader) nodesByAddress() map[identity]string {
+	found := map[identity]string{}
+	for key, u := range r.objects[kindNode] {
+		n, ok := u.Object.(*api.Node)
+		if !ok || u.Broken != "" || n.Spec.BGP == nil {
 			continue
 		}
 		as := r.globalAS()
@@ -263,12 +282,17 @@ func (r *bgpReader) portOf(p Peer) uint16 {
 			as = uint32(*n.Spec.BGP.ASNumber)
 		}
 		for _, text := range []string{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address} {
-			if a, err := api.ParseAddrNet(text); err == nil && a.Addr() == p.Address && as == p.AS {
-				return r.listenPort(keys[i].Name)
+			a, err := api.ParseAddrNet(text)
+			if err != nil {
+				continue
+			}
+			at := identity{a.Addr(), as}
+			if other, taken := found[at]; !taken || key.Name < other {
+				found[at] = key.Name
 			}
 		}
 	}
-	return defaultBGPPort
+	return found
 }
 
 // peerName is the peer's kind and address, as the dialect names sessions: Global_10_0_0_1, Node_fd00__1_port_1179.
