@@ -20,6 +20,7 @@ type Attachment struct {
 
 // Attach puts the generation's programs before all others at an interface, in both directions. Links that are
 // pinned in dir from before are kept and only their program is replaced, so that no packet is missed.
+// If only one direction could be attached, it stays so, pinned: the next Attach adopts it.
 // Nothing may be attached before the interface has its entry in Interfaces: without one, every packet is dropped.
 func (g *Generation) Attach(dir string, ifindex uint32) (*Attachment, error) {
 	if err := requireFS(dir); err != nil {
