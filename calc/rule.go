@@ -51,6 +51,11 @@ func problemText(dir Direction, index int, action api.Action, lost []string) str
 	return fmt.Sprintf("%v rule %d: %s; %s", dir, index, strings.Join(lost, "; "), effect)
 }
 
+// OfRule is the problem's text when it is about this rule of its object.
+func (p Problem) OfRule(dir Direction, index int) (text string, about bool) {
+	return strings.CutPrefix(p.Text, fmt.Sprintf("%v rule %d: ", dir, index))
+}
+
 // criteria are those of one rule as they are read; lost names the ones that cannot be enforced, and what to do.
 type criteria struct {
 	namespace string

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane"
+)
+
+const (
+	defaultConnections = 10000
+	mostMembers        = 1000 // of a set
+	announcements      = "announcements"
+)
+
+// dumpTables are the tables that can be asked for.
+var dumpTables = [...]string{
+	dataplane.TableEndpoints, dataplane.TablePolicies, dataplane.TableSets, dataplane.TableRules,
+	dataplane.TableConnections, dataplane.TableRoutes, announcements,
+}
+
+// dump lists what is in force, read back from the kernel and the speaker.
+func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
+	tables := request.Tables
+	for _, name := range tables {
+		if !slices.Contains(dumpTables[:], name) {
+			return nil, fmt.Errorf("there is no table %q: ask for %s", name, strings.Join(dumpTables[:], ", "))
+		}
+	}
+	if len(tables) == 0 {
+		tables = dumpTables[:]
+	}
+	most := int(request.MaxConnections)
+	if most == 0 {
+		most = defaultConnections
+	}
+	kernel, err := a.driver.Dump(most, tables...)
+	if err != nil {
+		return nil, fmt.Errorf("read the tables: %w", err)
+	}
+	response := &agentv1.DumpResponse{Node: a.settings.nodeName}
+	for _, ep := range kernel.Endpoints {
+		response.Endpoints = append(response.Endpoints, dumpEndpoint(ep))
+	}
+	for _, p := range kernel.Policies {
+		response.Policies = append(response.Policies, dumpPolicy(p))
+	}
+	for _, s := range kernel.Sets {
+		response.Sets = append(response.Sets, dumpSet(s))
+	}
+	for _, r := range kernel.Rules {
+		response.Rules = append(response.Rules, a.dumpRule(r))
+	}
+	for _, c := range kernel.Connections {
+		response.Connections = append(response.Connections, dumpConnection(c))
+	}
+	if kernel.Truncated {
+		response.Truncated = append(response.Truncated, dataplane.TableConnections)
+	}
+	for _, r := range kernel.Routes {
+		response.Routes = append(response.Routes, &agentv1.Route{
+			Destination: r.Destination.String(), Interface: r.Interface, Kind: r.Kind, State: r.State, Error: r.Error,
+		})
+	}
+	if slices.Contains(tables, announcements) {
+		for _, p := range a.speaker.Announced() {
+			response.Announcements = append(response.Announcements, &agentv1.Announcement{
+				Prefix: p.Prefix.String(), Reason: p.Reason, Communities: p.Communities, Peers: p.Peers,
+			})
+		}
+	}
+	return response, nil
+}
+
+func dumpEndpoint(ep calc.Endpoint) *agentv1.Endpoint {
+	out := &agentv1.Endpoint{
+		Kind: ep.ID.Kind, Namespace: ep.ID.Namespace, Name: ep.ID.Name, Interface: ep.Interface,
+		Profiles: ep.Profiles, Closed: ep.Closed,
+	}
+	for _, addr := range ep.Addresses {
+		out.Addresses = append(out.Addresses, addr.String())
+	}
+	for stage, directions := range ep.Policies {
+		for direction, tiers := range directions {
+			if len(tiers) == 0 {
+				continue
+			}
+			s := &agentv1.StagePolicies{Stage: calc.Stage(stage).String(), Direction: calc.Direction(direction).String()}
+			for _, tier := range tiers {
+				for _, id := range tier.Policies {
+					s.Policies = append(s.Policies, policyName(tier.Tier, id))
+				}
+			}
+			out.Stages = append(out.Stages, s)
+		}
+	}
+	return out
+}
+
+func dumpPolicy(p dataplane.Policy) *agentv1.Policy {
+	out := &agentv1.Policy{
+		Kind: p.ID.Kind, Namespace: p.ID.Namespace, Name: p.ID.Name, Tier: p.Tier,
+		IngressRules: uint32(len(p.Ingress)), EgressRules: uint32(len(p.Egress)), Endpoints: uint32(p.Endpoints),
+	}
+	if p.Order.Set {
+		out.Order = fmt.Sprint(p.Order.Value)
+	}
+	return out
+}
+
+func dumpSet(s dataplane.Set) *agentv1.Set {
+	out := &agentv1.Set{Selector: string(s.ID), Size: uint32(len(s.Members))}
+	for _, m := range s.Members[:min(len(s.Members), mostMembers)] {
+		out.Members = append(out.Members, memberText(m))
+	}
+	return out
+}
+
+// memberText leaves out the length of a single address.
+func memberText(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+func (a *agent) dumpRule(r dataplane.Rule) *agentv1.Rule {
+	out := &agentv1.Rule{
+		Rule: r.ID.String(), Direction: r.ID.Direction.String(), Action: r.Action, Packets: r.Packets, Bytes: r.Bytes,
+		NotEnforced: a.notEnforced(r.ID),
+	}
+	if r.Rule != nil {
+		// The sentence begins with the action, which has its own field.
+		_, out.Criteria, _ = strings.Cut(r.Rule.String(), " ")
+	}
+	return out
+}
+
+// notEnforced is why a rule is not in force as written, if it is not.
+func (a *agent) notEnforced(id calc.RuleID) string {
+	key := api.Key{Kind: id.Policy.Kind, Namespace: id.Policy.Namespace, Name: id.Policy.Name}
+	for p := range a.state.Problems {
+		if why, ok := p.OfRule(id.Direction, id.Index); ok && p.Object == key {
+			return why
+		}
+	}
+	return ""
+}
+
+func dumpConnection(c dataplane.Connection) *agentv1.Connection {
+	out := &agentv1.Connection{
+		Protocol: protocolName(c.Protocol), Source: c.Opener.String(), Destination: c.Replier.String(), State: c.State,
+		PacketsOut: c.Packets[0], PacketsBack: c.Packets[1], BytesOut: c.Bytes[0], BytesBack: c.Bytes[1],
+		IdleSeconds: uint64(c.Idle.Seconds()),
+	}
+	if !hasPorts(c.Protocol) {
+		out.Source, out.Destination = c.Opener.Addr().String(), c.Replier.Addr().String()
+	}
+	for _, a := range c.Approvals {
+		out.Approvals = append(out.Approvals, &agentv1.Approval{
+			Endpoint: endpointName(a.Endpoint), Interface: a.Interface, Stage: a.Stage, Rule: a.Rule.String(), Current: a.Current,
+		})
+	}
+	return out
+}
+
+func hasPorts(protocol uint8) bool {
+	return slices.Contains([]uint8{6, 17, 132, 136}, protocol)
+}
+
+func protocolName(protocol uint8) string {
+	names := map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp", 136: "udplite"}
+	if name, known := names[protocol]; known {
+		return name
+	}
+	return fmt.Sprint(protocol)
+}

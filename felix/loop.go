@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane"
+	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/datastore"
+)
+
+// agent is everything that the loop owns. Only the goroutine of run touches it.
+type agent struct {
+	log      *logrus.Entry
+	settings *settings
+	started  time.Time
+
+	driver       *dataplane.Driver
+	speaker      *bgp.Speaker
+	reservations *reservations
+	connection   connection
+
+	graph  *calc.Graph
+	facts  calc.Facts
+	state  calc.State  // what the deltas so far add up to
+	paused *calc.State // what the driver was given last, while the datastore is not ready
+
+	inSync    bool  // the datastore has been read completely
+	revision  int64 // newest that was read
+	applied   int64 // newest that is in force
+	appliedAt time.Time
+	invalid   map[api.Key]string               // stored values that are not in force, and why
+	recorded  map[api.Key]map[reservation]bool // by IPAM block
+	bgpError  error
+	failing   string // what was last logged about failed entries
+}
+
+func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *bgp.Speaker, store *datastore.Store) *agent {
+	a := &agent{
+		log: log, settings: s, started: time.Now(),
+		driver: driver, speaker: speaker,
+		reservations: newReservations(log, store, s.nodeName),
+		recorded:     map[api.Key]map[reservation]bool{},
+		connection:   connection{store: store},
+	}
+	a.facts = a.readFacts()
+	a.graph = calc.New(s.nodeName, a.facts)
+	return a
+}
+
+// run is the loop. It returns when ctx ends.
+func (a *agent) run(ctx context.Context, batches <-chan datastore.Batch, questions <-chan func(*agent)) {
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case batch, open := <-batches:
+			if !open {
+				return
+			}
+			a.take(batch)
+			a.pass()
+		case <-a.driver.Wake():
+			a.noticeHost()
+			a.pass()
+		case <-retry.C:
+			a.pass()
+		case question := <-questions:
+			question(a)
+			continue
+		}
+		if a.bgpError != nil {
+			retry.Reset(bgpRetry)
+		}
+	}
+}
+
+// take gives a batch to the calculation.
+func (a *agent) take(batch datastore.Batch) {
+	for _, u := range batch.Updates {
+		a.graph.Update(u)
+		if u.Key.Kind == "IPAMBlock" {
+			a.record(u)
+		}
+	}
+	if batch.InSync && !a.inSync {
+		a.inSync = true
+		a.driver.InSync()
+		a.log.WithField("revision", batch.Revision).Info("datastore is read completely")
+	}
+	if batch.Invalid != nil {
+		a.invalid = batch.Invalid
+	}
+	a.revision = max(a.revision, batch.Revision)
+}
+
+// record notes what a block says of this node's endpoints.
+func (a *agent) record(u api.Update) {
+	delete(a.recorded, u.Key)
+	if block, ok := u.Object.(*api.IPAMBlock); ok && block != nil {
+		if r := recordedReservations(block, a.settings.nodeName); len(r) > 0 {
+			a.recorded[u.Key] = r
+		}
+	}
+}
+
+func (a *agent) books() books {
+	b := books{wanted: wantedReservations(&a.state), recorded: map[reservation]bool{}}
+	for _, r := range a.recorded {
+		maps.Copy(b.recorded, r)
+	}
+	return b
+}
+
+// noticeHost looks at the host's addresses and interfaces after they changed.
+func (a *agent) noticeHost() {
+	facts := a.readFacts()
+	if !slices.Equal(facts.Addresses, a.facts.Addresses) || !slices.Equal(facts.Uplinks, a.facts.Uplinks) {
+		a.facts = facts
+		a.graph.SetFacts(facts)
+	}
+}
+
+// pass brings what changed, and what failed before, into force. Before the datastore has been read completely, and
+// while it says that it is not ready, whatever is in force stays.
+func (a *agent) pass() {
+	if !a.inSync {
+		return
+	}
+	delta := a.flush()
+	if !a.state.Ready {
+		a.report(errors.New("the datastore says that it is not ready (ClusterInformation default, datastoreReady): nothing is changed until it is; margayctl datastore migrate unlock ends this"))
+		return
+	}
+	err := a.driver.Apply(delta)
+	a.bgpError = a.speaker.Apply(a.state.BGP)
+	a.reservations.set(a.books())
+	a.applyLogLevel()
+	a.applied, a.appliedAt = a.revision, time.Now()
+	a.report(errors.Join(err, a.bgpError))
+}
+
+// flush takes what changed from the calculation. Over a time in which the datastore is not ready changes add up, and
+// the first flush after it gives them all.
+func (a *agent) flush() calc.Delta {
+	delta := a.graph.Flush()
+	if a.paused == nil && delta.Ready != nil && !*delta.Ready {
+		a.paused = a.state.Clone()
+	}
+	a.state.Fold(delta)
+	if a.paused != nil && a.state.Ready {
+		delta = calc.Diff(a.paused, &a.state)
+		a.paused = nil
+	}
+	return delta
+}
+
+// report logs what is in the way when it changes, and when nothing is any more.
+func (a *agent) report(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text == a.failing {
+		return
+	}
+	a.failing = text
+	if err != nil {
+		a.log.WithError(err).Warn("not everything is in force; what failed is tried again")
+	} else {
+		a.log.Info("everything is in force")
+	}
+}
+
+// bgpRetry is how long a session that could not be made waits for the next attempt. The driver wakes the loop for
+// what failed there.
+const bgpRetry = 5 * time.Second
+
+// applyLogLevel follows logSeverityScreen once FelixConfiguration sets it.
+func (a *agent) applyLogLevel() {
+	if level, err := logrus.ParseLevel(a.state.Config.ScreenLevel); err == nil && a.state.Config.ScreenLevel != "" {
+		a.log.Logger.SetLevel(level)
+	}
+}
+
+// readFacts is what the calculation must know of this host.
+func (a *agent) readFacts() calc.Facts {
+	facts := a.driver.Facts()
+	facts.Sessions = sessions(a.settings.datastore.Endpoints)
+	return facts
+}
+
+const protocolTCP = 6
+
+// sessions are the agent's own connections to etcd, by exact address. An endpoint that is a name is left to the
+// failsafe ports.
+func sessions(endpoints []string) (list []calc.Session) {
+	for _, endpoint := range endpoints {
+		if at, ok := endpointAddress(endpoint); ok {
+			list = append(list, calc.Session{Remote: at.Addr(), Port: at.Port(), Outbound: true, Protocol: protocolTCP})
+		}
+	}
+	return list
+}
+
+func endpointAddress(endpoint string) (netip.AddrPort, bool) {
+	for _, scheme := range []string{"http://", "https://"} {
+		if len(endpoint) > len(scheme) && endpoint[:len(scheme)] == scheme {
+			endpoint = endpoint[len(scheme):]
+		}
+	}
+	at, err := netip.ParseAddrPort(endpoint)
+	return at, err == nil
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore"
+)
+
+// register makes the datastore ready for this node: what every store has, the default FelixConfiguration, and the
+// Node object. It only adds; what an operator has written stays.
+func register(ctx context.Context, store *datastore.Store, s *settings, found nodeAddresses) error {
+	if err := store.EnsureInitialized(ctx); err != nil {
+		return fmt.Errorf("initialise the datastore: %w", err)
+	}
+	config := &api.FelixConfiguration{
+		TypeMeta: api.TypeMeta{Kind: "FelixConfiguration", APIVersion: api.APIVersion},
+		Metadata: api.Metadata{Name: "default"},
+	}
+	if _, err := store.Create(ctx, config); err != nil && !isError[datastore.ExistsError](err) {
+		return fmt.Errorf("create FelixConfiguration default: %w", err)
+	}
+	return registerNode(ctx, store, s, found)
+}
+
+// registerNode creates or completes this node's Node object; another writer's change in between is taken up.
+func registerNode(ctx context.Context, store *datastore.Store, s *settings, found nodeAddresses) error {
+	key := api.Key{Kind: "Node", Name: s.nodeName}
+	for {
+		err := completeStoredNode(ctx, store, key, s, found)
+		if isError[datastore.ExistsError](err) || isError[datastore.ConflictError](err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("register node %s: %w", s.nodeName, err)
+		}
+		return nil
+	}
+}
+
+func completeStoredNode(ctx context.Context, store *datastore.Store, key api.Key, s *settings, found nodeAddresses) error {
+	stored, err := store.Get(ctx, key)
+	if isError[datastore.NotFoundError](err) {
+		node := &api.Node{
+			TypeMeta: api.TypeMeta{Kind: "Node", APIVersion: api.APIVersion},
+			Metadata: api.Metadata{Name: key.Name},
+		}
+		completeNode(node, s, found)
+		_, err = store.Create(ctx, node)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	node := stored.(*api.Node)
+	if !completeNode(node, s, found) {
+		return nil
+	}
+	_, err = store.Update(ctx, node)
+	return err
+}
+
+// nodeAddresses are the node's addresses with the length of their networks; invalid when there is none.
+type nodeAddresses struct{ v4, v6 netip.Prefix }
+
+// completeNode fills what the node lacks and says whether it changed anything. Flags win over what is stored, what is
+// stored wins over what was found on the machine.
+func completeNode(node *api.Node, s *settings, found nodeAddresses) (changed bool) {
+	bgp := api.NodeBGPSpec{}
+	if node.Spec.BGP != nil {
+		bgp = *node.Spec.BGP
+	}
+	set := func(field *string, flag string, found netip.Prefix) {
+		value := *field
+		if value == "" && found.IsValid() {
+			value = found.String()
+		}
+		if flag != "" {
+			value = flag
+		}
+		changed = changed || value != *field
+		*field = value
+	}
+	set(&bgp.IPv4Address, s.ipv4, found.v4)
+	set(&bgp.IPv6Address, s.ipv6, found.v6)
+	if number := api.ASNumber(s.asNumber); number != 0 && (bgp.ASNumber == nil || *bgp.ASNumber != number) {
+		bgp.ASNumber, changed = &number, true
+	}
+	if bgp != (api.NodeBGPSpec{}) {
+		node.Spec.BGP = &bgp
+	}
+	if len(node.Spec.Addresses) == 0 && bgp.IPv4Address != "" {
+		node.Spec.Addresses, changed = []api.NodeAddress{{Address: bgp.IPv4Address, Type: "CalicoNodeIP"}}, true
+	}
+	for name, value := range s.labels {
+		if node.Labels[name] != value {
+			labels := maps.Clone(node.Labels)
+			if labels == nil {
+				labels = map[string]string{}
+			}
+			labels[name] = value
+			node.Labels, changed = labels, true
+		}
+	}
+	return changed
+}
+
+// isError says whether an error is of a type.
+func isError[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// keepRegistering registers the node, again and again until the datastore lets it. It ends when the node is
+// registered or ctx ends.
+func keepRegistering(ctx context.Context, log *logrus.Entry, store *datastore.Store, s *settings, found nodeAddresses) {
+	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
+		err := register(ctx, store, s, found)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		log.WithError(err).Warnf("node is not registered; next attempt in %v", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}

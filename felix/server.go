@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+)
+
+// server answers the agent API. Each answer is made on the agent's own goroutine, so it sees one consistent state.
+type server struct {
+	agentv1.UnimplementedAgentServer
+	questions chan<- func(*agent)
+}
+
+func (s *server) Status(ctx context.Context, _ *agentv1.StatusRequest) (*agentv1.StatusResponse, error) {
+	var response *agentv1.StatusResponse
+	err := s.ask(ctx, func(a *agent) error { response = a.status(); return nil })
+	return response, err
+}
+
+func (s *server) Dump(ctx context.Context, request *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
+	var response *agentv1.DumpResponse
+	err := s.ask(ctx, func(a *agent) (err error) { response, err = a.dump(request); return err })
+	return response, err
+}
+
+// ask runs a question on the agent's goroutine and waits for its end.
+func (s *server) ask(ctx context.Context, question func(*agent) error) error {
+	answered := make(chan error, 1)
+	select {
+	case s.questions <- func(a *agent) { answered <- question(a) }:
+	case <-ctx.Done():
+		return status.Error(codes.Unavailable, "felix is busy or stopping; try again")
+	}
+	select {
+	case err := <-answered:
+		return err
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// listenPrivately makes a unix socket that only this user can open. A socket left by a dead process is replaced; one
+// that answers belongs to a running felix.
+func listenPrivately(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("another felix answers on %s: stop it, or give --agent-socket", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	// The socket gets its mode before anything listens on it.
+	private := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))
+	listener, err := net.Listen("unix", private)
+	if err != nil {
+		return nil, err
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(private, 0o600), os.Rename(private, path)); err != nil {
+		listener.Close()
+		os.Remove(private)
+		return nil, err
+	}
+	return listener, nil
+}
+
+// newServer serves the agent API on the listener until the returned function is called.
+func newServer(listener net.Listener, questions chan<- func(*agent)) (stop func()) {
+	g := grpc.NewServer()
+	agentv1.RegisterAgentServer(g, &server{questions: questions})
+	ended := make(chan struct{})
+	go func() { defer close(ended); g.Serve(listener) }()
+	return func() { g.Stop(); <-ended }
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/pflag"
+
+	"github.com/margay-project/margay/datastore"
+)
+
+// settings are what felix must know before it can read the datastore; everything else is in FelixConfiguration.
+type settings struct {
+	nodeName       string
+	datastore      datastore.Config
+	embeddedDir    string
+	embeddedListen string
+	pinDir         string
+	agentSocket    string
+	ipv4, ipv6     string
+	asNumber       uint32
+	labels         map[string]string
+	logLevel       string
+	showVersion    bool
+
+	// parameters are settings of FelixConfiguration that the environment overrides, by lower-case name.
+	parameters map[string]string
+}
+
+// environmentPrefix begins the name of every variable that felix reads: FELIX_NODENAME is --node-name.
+const environmentPrefix = "FELIX_"
+
+// parseSettings reads flags, and the environment for those that are not given.
+func parseSettings(args, environ []string) (*settings, error) {
+	s := &settings{}
+	flags := s.flags()
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w; felix --help lists the flags", err)
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q; felix --help lists the flags", flags.Arg(0))
+	}
+	if err := s.readEnvironment(flags, environ); err != nil {
+		return nil, err
+	}
+	if s.nodeName == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("no --node-name, and the host has no name: %w", err)
+		}
+		s.nodeName = strings.ToLower(name)
+	}
+	return s, s.check()
+}
+
+func (s *settings) flags() *pflag.FlagSet {
+	flags := pflag.NewFlagSet("felix", pflag.ContinueOnError)
+	flags.SortFlags = false
+	flags.Usage = func() {
+		fmt.Fprintf(os.Stderr, "Usage: felix [flags]\n\nEnforces the datastore's policies on this machine.\n\n%s\n"+
+			"Each flag can be set in the environment: --node-name is FELIX_NODENAME. FELIX_ and the name of a field of\n"+
+			"FelixConfiguration overrides that field on this machine: FELIX_BPFLOGLEVEL=debug.\n", flags.FlagUsages())
+	}
+	flags.StringVar(&s.nodeName, "node-name", "", "name of this node's Node object (default: the host's name in lower case)")
+	flags.StringSliceVar(&s.datastore.Endpoints, "etcd-endpoints", nil, "etcd servers, for example https://etcd1:2379,https://etcd2:2379")
+	flags.StringVar(&s.datastore.CAFile, "etcd-ca-file", "", "certificate authority of the etcd servers")
+	flags.StringVar(&s.datastore.CertFile, "etcd-cert-file", "", "client certificate for etcd")
+	flags.StringVar(&s.datastore.KeyFile, "etcd-key-file", "", "key of the client certificate")
+	flags.StringVar(&s.datastore.Username, "etcd-username", "", "user for etcd; the password is read from FELIX_ETCDPASSWORD")
+	flags.StringVar(&s.embeddedDir, "embedded-etcd", "", "run etcd inside felix with its data in this directory (instead of --etcd-endpoints)")
+	flags.StringVar(&s.embeddedListen, "embedded-etcd-listen", "", "let other machines use the embedded etcd at this address, for example http://10.0.0.1:2379 (default: only a private unix socket)")
+	flags.StringVar(&s.ipv4, "ip", "", "IPv4 address of this node with its prefix length, for example 192.0.2.10/24 (default: found)")
+	flags.StringVar(&s.ipv6, "ip6", "", "IPv6 address of this node with its prefix length (default: found)")
+	flags.Uint32Var(&s.asNumber, "as-number", 0, "BGP AS number for this node's Node object (default: that of BGPConfiguration)")
+	flags.StringToStringVar(&s.labels, "labels", nil, "labels for this node's Node object, for example rack=r1,zone=a")
+	flags.StringVar(&s.pinDir, "pin-dir", "/run/margay/bpf", "where BPF links and connections outlive felix; bpffs is mounted there")
+	flags.StringVar(&s.agentSocket, "agent-socket", "/run/margay/felix.sock", "unix socket on which margayctl finds felix")
+	flags.StringVar(&s.logLevel, "log-level", "info", "trace, debug, info, warning or error, until FelixConfiguration says otherwise")
+	flags.BoolVar(&s.showVersion, "version", false, "print the version and exit")
+	return flags
+}
+
+// readEnvironment fills flags that were not given. A variable that names no flag is a parameter of FelixConfiguration.
+func (s *settings) readEnvironment(flags *pflag.FlagSet, environ []string) error {
+	byVariable := map[string]*pflag.Flag{"FELIXHOSTNAME": flags.Lookup("node-name")} // Calico's name for it
+	flags.VisitAll(func(f *pflag.Flag) {
+		byVariable[strings.ToUpper(strings.ReplaceAll(f.Name, "-", ""))] = f
+	})
+	s.parameters = map[string]string{}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		name = strings.ToUpper(name)
+		if !strings.HasPrefix(name, environmentPrefix) {
+			continue
+		}
+		name = strings.TrimPrefix(name, environmentPrefix)
+		f, isFlag := byVariable[name]
+		switch {
+		case name == "ETCDPASSWORD":
+			s.datastore.Password = value
+		case !isFlag:
+			s.parameters[strings.ToLower(name)] = value
+		case !f.Changed:
+			if err := f.Value.Set(value); err != nil {
+				return fmt.Errorf("%s%s=%q: %w", environmentPrefix, name, value, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (s *settings) check() error {
+	var errs []error
+	if s.embeddedDir != "" && len(s.datastore.Endpoints) > 0 {
+		errs = append(errs, errors.New("--embedded-etcd and --etcd-endpoints exclude each other: give one"))
+	}
+	if s.embeddedDir == "" && len(s.datastore.Endpoints) == 0 && !s.showVersion {
+		errs = append(errs, errors.New("no datastore: give --etcd-endpoints, or --embedded-etcd DIR for a machine on its own"))
+	}
+	if s.embeddedDir == "" && s.embeddedListen != "" {
+		errs = append(errs, errors.New("--embedded-etcd-listen needs --embedded-etcd DIR"))
+	}
+	for flag, text := range map[string]string{"--ip": s.ipv4, "--ip6": s.ipv6} {
+		prefix, err := netip.ParsePrefix(text)
+		if text != "" && (err != nil || prefix.Addr().Is4() != (flag == "--ip")) {
+			errs = append(errs, fmt.Errorf("%s %q: want an address of its family with a prefix length", flag, text))
+		}
+	}
+	if _, err := logrus.ParseLevel(s.logLevel); err != nil {
+		errs = append(errs, fmt.Errorf("--log-level %q: want trace, debug, info, warning or error", s.logLevel))
+	}
+	return errors.Join(errs...)
+}

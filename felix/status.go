@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane"
+)
+
+// status says whether the node does what the datastore asks, and what is in the way.
+func (a *agent) status() *agentv1.StatusResponse {
+	kernel := a.driver.Status()
+	reached := a.connection.problem()
+	response := &agentv1.StatusResponse{
+		Node: a.settings.nodeName, Version: version, Commit: commit, StartedAt: a.started.UnixNano(),
+		Datastore: &agentv1.Datastore{
+			Endpoints: a.settings.datastore.Endpoints,
+			Connected: reached == nil && a.connection.asked(),
+			Error:     text(reached),
+			InSync:    a.inSync,
+			Ready:     a.inSync && a.state.Ready,
+			Revision:  a.revision, AppliedRevision: a.applied,
+		},
+		Dataplane: &agentv1.Dataplane{
+			Generation: kernel.Generation, Epoch: kernel.Epoch,
+			Rules: uint32(kernel.Rules), RulesLimit: uint32(kernel.RulesLimit),
+			Connections: uint32(kernel.Connections), ConnectionsLimit: uint32(kernel.ConnectionsLimit),
+			Drops: kernel.Drops,
+		},
+		Configuration: a.configuration(),
+	}
+	if !a.appliedAt.IsZero() {
+		response.Datastore.AppliedAt = a.appliedAt.UnixNano()
+	}
+	for _, i := range kernel.Interfaces {
+		response.Interfaces = append(response.Interfaces, statusOfInterface(i))
+	}
+	for _, t := range kernel.Tables {
+		response.Tables = append(response.Tables, &agentv1.Table{
+			Name: t.Name, Wanted: uint32(t.Wanted), Programmed: uint32(t.Programmed), Failed: uint32(t.Failed), Error: text(t.Error),
+		})
+	}
+	response.Peers = a.statusOfPeers()
+	response.Problems = a.problems(kernel.Problems)
+	return response
+}
+
+func statusOfInterface(i dataplane.Interface) *agentv1.Interface {
+	return &agentv1.Interface{
+		Name: i.Name, Index: uint32(i.Index), Endpoint: endpointName(i.Endpoint), EndpointKind: i.Endpoint.Kind,
+		State: string(i.State), Reason: i.Reason, Mac: i.MAC,
+	}
+}
+
+func (a *agent) statusOfPeers() (peers []*agentv1.Peer) {
+	for _, p := range a.speaker.Status() {
+		peer := &agentv1.Peer{
+			Name: p.Object, Address: p.Address.String(), As: p.AS, State: strings.ToLower(p.State),
+			Error: p.LastError, Announced: uint64(p.Announced), Received: uint64(p.Received),
+		}
+		if !p.Since.IsZero() {
+			peer.Since = p.Since.UnixNano()
+		}
+		if peer.State == "established" {
+			peer.Error = "" // what went wrong before is over
+		}
+		peers = append(peers, peer)
+	}
+	return peers
+}
+
+// problems are what the calculation, the datastore and the kernel have to say, each once, in order.
+func (a *agent) problems(kernel []string) (list []*agentv1.Problem) {
+	for p := range a.state.Problems {
+		list = append(list, &agentv1.Problem{Object: p.Object.String(), Text: p.Text})
+	}
+	for key, why := range a.invalid {
+		list = append(list, &agentv1.Problem{Object: key.String(), Text: "the stored object is not in force: " + why})
+	}
+	for _, line := range kernel {
+		list = append(list, &agentv1.Problem{Object: "dataplane", Text: line})
+	}
+	if a.bgpError != nil {
+		list = append(list, &agentv1.Problem{Object: "BGP", Text: a.bgpError.Error()})
+	}
+	slices.SortFunc(list, func(x, y *agentv1.Problem) int { return strings.Compare(x.Object+x.Text, y.Object+y.Text) })
+	return list
+}
+
+// configuration is every setting of FelixConfiguration that was set, with where it came from.
+func (a *agent) configuration() map[string]string {
+	shown := map[string]string{}
+	for name, value := range a.state.Config.Raw {
+		shown[name] = value
+	}
+	return shown
+}
+
+func endpointName(id calc.EndpointID) string {
+	if id.Namespace == "" {
+		return id.Name
+	}
+	return id.Namespace + "/" + id.Name
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}
+
+func policyName(tier string, id calc.PolicyID) string {
+	name := endpointName(calc.EndpointID{Namespace: id.Namespace, Name: id.Name})
+	switch id.Kind {
+	case calc.KindProfile:
+		return "profile " + name
+	case calc.KindFailsafe:
+		return "failsafe " + name
+	}
+	return fmt.Sprintf("%s/%s", tier, name)
+}

@@ -1,0 +1,7 @@
+package main
+
+// Stamped by the linker, see the Makefile.
+var (
+	version = "unknown"
+	commit  = "unknown"
+)
