@@ -131,6 +131,7 @@ func (m *vm) connect() {
 	must(h, netlink.LinkAdd(&netlink.Veth{
 		LinkAttrs: netlink.LinkAttrs{Name: m.iface}, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(m.namespace)),
 	}))
+	noDAD(m.iface)
 	setUp(h, m.iface)
 	must(h, in(m.namespace, func() error {
 		if lo, err := netlink.LinkByName("lo"); err == nil {
@@ -138,7 +139,7 @@ func (m *vm) connect() {
 				return err
 			}
 		}
-		_ = os.WriteFile("/proc/sys/net/ipv6/conf/eth0/accept_dad", []byte("0"), 0)
+		noDAD("eth0")
 		eth0, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err
@@ -151,6 +152,11 @@ func (m *vm) connect() {
 	if len(m.addresses) > 1 {
 		m.routeV6()
 	}
+}
+
+// noDAD has IPv6 addresses usable at once: nobody else has them.
+func noDAD(name string) {
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_dad", []byte("0"), 0)
 }
 
 func (m *vm) configure(eth0 netlink.Link) error {
@@ -251,7 +257,7 @@ func (m *vm) serve(port int) {
 	}))
 }
 
-const patience = 300 * time.Millisecond
+const patience = 150 * time.Millisecond
 
 // dial opens a connection from the machine.
 func (m *vm) dial(network string, to netip.Addr, port int) (c net.Conn, err error) {
@@ -277,7 +283,7 @@ func echo(c net.Conn) bool {
 
 // reaches tries some times (the first packets may wait for ARP), and reports whether an answer came.
 func (m *vm) reaches(network string, to netip.Addr, port int) bool {
-	for range 4 {
+	for range 10 {
 		if m.reachesAtOnce(network, to, port) {
 			return true
 		}

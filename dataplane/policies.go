@@ -166,9 +166,12 @@ func (d *Driver) buildUntilItFits() (*generation, error) {
 			}
 			continue
 		}
-		// An error here is about objects that do not fit at all; the others are complete, and these are closed.
-		if err != nil {
-			d.Log.WithError(err).Error("the new policy tables are not complete; endpoints that need the rest are closed")
+		var full *classifier.ErrFull
+		switch {
+		case errors.As(err, &full): // at the limits: what fits is complete, and endpoints that need the rest are closed
+			d.Log.WithError(err).Error("policy is larger than the tables can be; endpoints that need the rest are closed: remove some rules")
+		case err != nil:
+			return nil, errors.Join(err, g.close())
 		}
 		if err := g.verify(d.state); err != nil {
 			return nil, errors.Join(err, g.close())

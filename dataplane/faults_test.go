@@ -1,0 +1,202 @@
+package dataplane
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/classifier"
+)
+
+// fault makes the n-th write to the kernel fail, and the same one again until it is healed. Of writes that differ only in
+// their key the first two count.
+type fault struct {
+	at, count int
+	kinds     map[string]int
+	what      string // that failed; empty: the fault was never reached
+}
+
+func (f *fault) step(what string) error {
+	if f.what != "" && what == f.what {
+		return errors.New("injected")
+	}
+	kind := what[:strings.LastIndex(" "+what, " ")]
+	if f.kinds == nil {
+		f.kinds = map[string]int{}
+	}
+	if f.kinds[kind]++; f.kinds[kind] > 2 {
+		return nil
+	}
+	f.count++
+	if f.count == f.at {
+		f.what = what
+	}
+	if f.what != "" && what == f.what {
+		return errors.New("injected")
+	}
+	return nil
+}
+
+func (f *fault) heal() { f.at, f.what = -1, "" }
+
+// clock is the time that the Driver sees; tests move it on, so that retries come at once.
+type clock struct{ now time.Time }
+
+func (c *clock) time() time.Time { return c.now }
+
+func TestAFailureAtAnyStepOfTheStartNeverOpens(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.protect(w.workload(server), 80)
+	to := server.addresses[0]
+	for n := 1; ; n++ {
+		f, c := &fault{at: n}, &clock{time.Now()}
+		d := h.start(Options{step: f.step, clock: c.time})
+		d.InSync()
+		err := d.become(w)
+		what := f.what
+		if (what != "") != (err != nil) {
+			t.Errorf("step %d %q failed, and the pass says %v", n, what, err)
+		}
+		if client.reachesAtOnce("tcp", to, 81) {
+			t.Errorf("open after step %d failed: %s", n, what)
+		}
+		f.heal()
+		for range 3 {
+			c.now = c.now.Add(time.Hour)
+			err = d.Apply(calc.Delta{})
+		}
+		if err != nil || !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+			t.Errorf("not as wanted after step %d (%s) was healed: %v\n%+v", n, what, err, d.Status())
+		}
+		must(t, d.Uninstall())
+		if what == "" {
+			t.Logf("%d steps", n-1)
+			return
+		}
+	}
+}
+
+func TestAFailureAtAnyStepOfAChangeKeepsWhatWas(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	f, c := &fault{at: -1}, &clock{time.Now()}
+	w := newWorld()
+	w.workload(client)
+	id := w.workload(server)
+	w.protect(id, 80)
+	d := h.run(w, Options{step: f.step, clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	to := server.addresses[0]
+	if !client.reaches("tcp", to, 80) {
+		t.Fatal("no answer")
+	}
+	ports := []uint16{81, 80}
+	reached := 0
+	for n := 1; ; n++ {
+		port, other := int(ports[n%2]), int(ports[(n+1)%2])
+		w.protect(id, uint16(port))
+		f.at, f.count, f.kinds = n, 0, nil
+		_ = d.become(w)
+		what := f.what
+		if a, b := client.reachesAtOnce("tcp", to, 80), client.reachesAtOnce("tcp", to, 81); a && b {
+			t.Errorf("open after step %d failed: %s", n, what)
+		}
+		f.heal()
+		c.now = c.now.Add(time.Hour)
+		if err := d.Apply(calc.Delta{}); err != nil {
+			t.Errorf("after step %d (%s) was healed: %v", n, what, err)
+		}
+		if !client.reaches("tcp", to, port) || client.reachesAtOnce("tcp", to, other) {
+			t.Errorf("not the new policy after step %d (%s) was healed", n, what)
+		}
+		if what == "" {
+			break
+		}
+		reached = n
+	}
+	t.Logf("%d steps", reached)
+}
+
+func TestAnInterfaceThatCannotBeSwappedStaysCurrent(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	c := &clock{time.Now()}
+	broken := false
+	w := newWorld()
+	w.workload(client)
+	id := w.workload(server)
+	w.protect(id, 80)
+	d := h.run(w, Options{clock: c.time, step: func(what string) error {
+		if broken && strings.HasPrefix(what, "swap interface") {
+			return errors.New("injected")
+		}
+		return nil
+	}})
+	defer func() { must(t, d.Uninstall()) }()
+	to := server.addresses[0]
+	if !client.reaches("tcp", to, 80) {
+		t.Fatal("no answer")
+	}
+	broken = true
+	d.policies.renew = "the test asks for it"
+	w.protect(id, 81)
+	if err := d.become(w); err == nil {
+		t.Error("nothing is reported")
+	}
+	if got := d.Status(); got.Generations != 2 {
+		t.Errorf("%d generations", got.Generations)
+	}
+	if client.reachesAtOnce("tcp", to, 80) || !client.reaches("tcp", to, 81) {
+		t.Error("the generation that could not be left has the old policy")
+	}
+	broken = false
+	c.now = c.now.Add(time.Hour)
+	must(t, d.Apply(calc.Delta{}))
+	if got := d.Status(); got.Generations != 1 {
+		t.Errorf("%d generations after it was healed", got.Generations)
+	}
+	if client.reachesAtOnce("tcp", to, 80) || !client.reaches("tcp", to, 81) {
+		t.Error("not the same policy in the new generation")
+	}
+}
+
+func TestFullTablesGrow(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	id := w.workload(server)
+	w.protect(id, 80)
+	d := h.start(Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.policies.sizes = classifier.Sizes{Blocks: 1, Vectors: 16, Chunks: 16, Hosts: 64, Nets: 64}
+	d.InSync()
+	must(t, d.become(w))
+	first := d.policies.sizes
+	var rules []calc.Rule
+	for i := range 300 {
+		net := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), 0}), 24)
+		rules = append(rules, calc.Rule{Action: api.Deny, V4: true, Source: calc.Match{Nets: []netip.Prefix{net}}})
+	}
+	many := calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.many"}
+	w.Policies[many] = calc.Policy{ID: many, Tier: "default", Ingress: rules}
+	ep := w.Endpoints[id]
+	ep.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{{Tier: "default",
+		Policies: []calc.PolicyID{many, ep.Policies[calc.Normal][calc.Ingress][0].Policies[0]}}}
+	w.Endpoints[id] = ep
+	_ = d.become(w)
+	d.settle(func() bool { return d.Apply(calc.Delta{}) == nil })
+	if d.policies.sizes == first {
+		t.Error("the tables are not larger")
+	}
+	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+		t.Errorf("not as wanted: %+v", d.Status())
+	}
+}
