@@ -62,7 +62,6 @@ type tier struct {
 type failures struct {
 	conds map[*condition]struct{}
 	atoms map[*atom]struct{}
-	why   string
 }
 
 // New returns a classifier for empty tables.
@@ -390,7 +389,6 @@ func (c *Classifier) program() error {
 	fail := func(err error) {
 		if err != nil {
 			errs = append(errs, err)
-			c.failed.why = err.Error()
 		}
 	}
 	fail(c.order.settle())
@@ -459,12 +457,23 @@ func (f *failures) any(atoms []*atom) bool {
 	return false
 }
 
-// rebuild makes the mask of a spec, unless its lists are not complete in the tables.
-func (c *Classifier) rebuild(s *spec) error {
+// complete says whether the tables have everything that a spec needs.
+func (c *Classifier) complete(s *spec) bool {
+	if len(c.order.changed)+len(c.failed.conds)+len(c.failed.atoms) == 0 {
+		return true
+	}
 	for _, l := range s.lists {
 		if c.failed.affect(l) {
-			return nil
+			return false
 		}
+	}
+	return true
+}
+
+// rebuild makes the mask of a spec, unless its lists are not complete in the tables.
+func (c *Classifier) rebuild(s *spec) error {
+	if !c.complete(s) {
+		return nil
 	}
 	m, err := c.masks.make(s.lists, s.mask)
 	if err != nil {

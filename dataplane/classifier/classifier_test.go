@@ -153,7 +153,7 @@ func TestAMaskMovesFromOneStageToAnother(t *testing.T) {
 		})
 	}
 	n := newNode(t, medium)
-	for _, stage := range []calc.Stage{calc.PreDNAT, calc.Untracked, calc.PreDNAT, calc.Untracked} {
+	for _, stage := range []calc.Stage{calc.PreDNAT, calc.Untracked, calc.PreDNAT, calc.Untracked, calc.PreDNAT} {
 		n.become(t, at(stage))
 		n.check(t, random(t, int(stage)), 50)
 	}

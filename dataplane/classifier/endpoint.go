@@ -226,7 +226,9 @@ func (c *Classifier) detach(e *endpoint, s *spec) {
 	s.mask = nil // it may be attached again
 }
 
+// useProfiles returns the list of some profiles with one more user. A name counts where it is first.
 func (c *Classifier) useProfiles(names []string) *profileList {
+	names = distinct(names)
 	key := strings.Join(names, "\x00")
 	p := c.profiles[key]
 	if p == nil {
@@ -239,6 +241,15 @@ func (c *Classifier) useProfiles(names []string) *profileList {
 	}
 	p.users++
 	return p
+}
+
+func distinct(names []string) (out []string) {
+	for _, n := range names {
+		if !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // setProfiles brings the rules of a list of profiles up to date.

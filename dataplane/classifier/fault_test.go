@@ -172,3 +172,55 @@ func TestWithoutSlotsTheLargestPolicyIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// In a table with few free slots rules have to make room for each other all the time.
+func TestRulesMakeRoomForEachOther(t *testing.T) {
+	t.Parallel()
+	full, changes := 0, 0
+	for i := range 60 * *rounds {
+		r := random(t, i)
+		n := newNode(t, small)
+		for slot := range n.order.total {
+			if r.IntN(4096) > 60+4*(i%60) { // few are free, at random
+				n.order.take(slot)
+			}
+		}
+		o := classifiertest.Options{}
+		if !attempt(t, r, n, classifiertest.RandomState(r, o)) {
+			full++
+			continue
+		}
+		for range 15 {
+			changes++
+			if !attempt(t, r, n, classifiertest.Change(r, n.state, o)) {
+				full++
+				break
+			}
+		}
+	}
+	t.Logf("%d changes, %d of them found no room", changes, full)
+}
+
+// attempt makes a change and reports whether there was room.
+func attempt(t *testing.T, r *rand.Rand, n *node, next *calc.State) bool {
+	t.Helper()
+	from := n.state
+	n.hook = func(p netip.Prefix) { between(t, r, n, from, next, p) }
+	commit, err := n.Apply(classifiertest.Diff(from, next))
+	between(t, r, n, from, next, anywhere)
+	n.flip(commit)
+	n.state = next
+	epoch := n.Sweep()
+	if err != nil {
+		refusal(t, map[string]int{}, err)
+		between(t, r, n, from, next, anywhere)
+		return false
+	}
+	n.check(t, r, 5)
+	n.hook = func(netip.Prefix) {}
+	if err := n.Reuse(epoch); err != nil {
+		t.Fatal(err)
+	}
+	n.check(t, r, 5)
+	return true
+}

@@ -2,7 +2,6 @@ package classifier
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"github.com/margay-project/margay/bpf"
 )
@@ -30,9 +29,10 @@ type mask struct {
 
 // maskChunk is one block of masks; masks with the same block share it.
 type maskChunk struct {
-	number uint32
-	words  [bpf.BlockWords]uint64
-	refs   int
+	number  uint32
+	words   [bpf.BlockWords]uint64
+	summary uint64
+	refs    int
 }
 
 // masks are those that the program may use.
@@ -68,7 +68,7 @@ func (m *masks) make(lists []*list, old *mask) (*mask, error) {
 		return old, nil
 	}
 	n := &mask{chunks: make([]*maskChunk, len(m.scratch))}
-	if err := m.fill(n, ports); err != nil {
+	if err := m.fill(n, old, ports); err != nil {
 		m.free(n)
 		return nil, err
 	}
@@ -89,24 +89,23 @@ func (m *masks) equal(old *mask) bool {
 	return true
 }
 
-func (m *masks) fill(n *mask, ports uint32) (err error) {
+// fill shares the blocks that are as before.
+func (m *masks) fill(n, old *mask, ports uint32) (err error) {
 	if n.vector, err = m.vectors.take(); err != nil {
 		return err
 	}
 	entries := m.vectors.entries(n.vector)
 	for b := range m.scratch {
-		c, err := m.chunk(&m.scratch[b])
-		if err != nil {
+		var c *maskChunk
+		if old != nil && old.chunks[b] != nil && old.chunks[b].words == m.scratch[b] {
+			c = old.chunks[b]
+			c.refs++
+		} else if c, err = m.chunk(&m.scratch[b]); err != nil {
 			return err
 		}
 		e := bpf.Vector{Unused: ports}
 		if c != nil {
-			n.chunks[b], e.Chunk = c, c.number
-			for w, bits := range c.words {
-				if bits != 0 {
-					e.Summary |= 1 << w
-				}
-			}
+			n.chunks[b], e.Chunk, e.Summary = c, c.number, c.summary
 		}
 		entries[b] = e
 	}
@@ -126,11 +125,14 @@ func (m *masks) chunk(words *[bpf.BlockWords]uint64) (*maskChunk, error) {
 	if err != nil {
 		return nil, err
 	}
-	for w, bits := range words {
-		atomic.StoreUint64(&m.vectors.mem.Chunks[number].Words[w].Pos, bits)
-		m.vectors.mem.Chunks[number].Words[w].Veto = 0
-	}
 	c := &maskChunk{number: number, words: *words, refs: 1}
+	chunk := &m.vectors.mem.Chunks[number] // nobody sees it yet
+	for w, bits := range words {
+		chunk.Words[w] = bpf.ChunkWord{Pos: bits}
+		if bits != 0 {
+			c.summary |= 1 << w
+		}
+	}
 	m.chunks[*words] = c
 	return c, nil
 }

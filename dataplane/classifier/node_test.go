@@ -142,6 +142,11 @@ func (n *node) check(t testing.TB, r *rand.Rand, packets int) (closed int) {
 		if m.Closed != "" {
 			closed++
 		}
+		for _, v := range m.Mask {
+			if n.vectors.numbers.taken[v/64]&(1<<(v%64)) == 0 {
+				t.Fatalf("%v has mask %d, which is free", id, v)
+			}
+		}
 		for range packets {
 			p := classifiertest.RandomPacket(r, n.state)
 			for stage := range bpf.Stages {
