@@ -346,6 +346,8 @@ func (s *story) restart() error {
 	sent, answered := udp.end()
 	s.lostOverRestart = lost(answered)
 	s.check(s.lostOverRestart == 0, "%d of %d packets lost over kill and restart", s.lostOverRestart, len(sent))
+	s.check(s.eventually(20*time.Second, func() bool { _, err := s.margayctl("status"); return err == nil }),
+		"BGP sessions are back, and nothing is degraded")
 	s.check(s.routed(block) && s.routed(block6), "the router still has the routes")
 	_, err = s.command("status")
 	return err
