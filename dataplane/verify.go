@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -15,8 +16,8 @@ import (
 // verifyPackets is how many packets a new generation is asked about before anything runs it.
 const verifyPackets = 256
 
-// verify reads the tables of a new generation back and asks them about packets at the edges of the rules: the answer must
-// be that of calc.Judge.
+// verify reads the tables of a new generation back and asks them, and the program in the kernel, about packets at the edges
+// of the rules: the answers must be that of calc.Judge.
 func (g *generation) verify(state *calc.State) error {
 	if err := g.d.step("verify"); err != nil {
 		return err
@@ -25,7 +26,16 @@ func (g *generation) verify(state *calc.State) error {
 	if err != nil {
 		return err
 	}
-	view := classifier.View{Memory: g.memory, Addresses: image}
+	kernel, err := g.probe()
+	if err != nil {
+		return err
+	}
+	err = g.askAll(state, classifier.View{Memory: g.memory, Addresses: image}, kernel)
+	return errors.Join(err, kernel.close())
+}
+
+// askAll asks the lookup in Go and the program in the kernel.
+func (g *generation) askAll(state *calc.State, view classifier.View, kernel *probe) error {
 	asker := newAsker(state)
 	for range verifyPackets {
 		id, stage, dir, packet, ok := asker.next()
@@ -46,6 +56,12 @@ func (g *generation) verify(state *calc.State) error {
 		if got.Action != want.Action || got.Rule != rule {
 			return fmt.Errorf("verify: the tables say %q by rule %x, the policy of %s says %q by %s (%v, %+v): report this",
 				got.Action, got.Rule, id.Name, want.Action, want.Rule, stage, packet)
+		}
+		if mask == 0 {
+			continue
+		}
+		if err := kernel.ask(id, stage, dir, mask, packet, want); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,0 +1,142 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// probe asks a twin of a new generation's program, in the kernel, about packets. It uses the loopback interface's entry,
+// which no program ever reads: nothing is attached there.
+type probe struct {
+	g    *generation
+	twin *bpf.Generation
+}
+
+const (
+	loopback  = 1
+	elsewhere = 0x7ffffff0 // an interface that a forwarded packet came by
+)
+
+func (g *generation) probe() (*probe, error) {
+	twin, err := g.Generation.Twin()
+	if err != nil {
+		return nil, err
+	}
+	return &probe{g, twin}, nil
+}
+
+func (p *probe) close() error {
+	return errors.Join(p.g.Interfaces.Delete(loopback), p.twin.Close())
+}
+
+// place is how a packet gets to be judged at a stage by the whole program.
+type place struct {
+	hook  bpf.Hook
+	inner uint32
+	entry bpf.Iface
+}
+
+// placeOf is false where the program would have to ask the routing table first.
+func placeOf(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint32) (place, bool) {
+	at := place{entry: bpf.Iface{Endpoint: id.Hash(), Ifindex: loopback}}
+	at.entry.Mask[stageOf(stage, dir)] = mask
+	workload := id.Kind != "HostEndpoint"
+	switch {
+	case workload:
+		at.entry.Flags = bpf.IfaceWorkload | bpf.IfaceToHost | bpf.IfaceAllowIPIP | bpf.IfaceAllowVXLAN
+		if dir == calc.Ingress {
+			at.hook, at.inner = bpf.Egress, elsewhere
+		}
+	case stage == calc.Forward && dir == calc.Ingress:
+		return at, false
+	case stage == calc.Normal && dir == calc.Ingress:
+		at.entry.Mask[bpf.StageForwardIn] = mask // then nothing has to be asked
+	case dir == calc.Egress:
+		at.hook = bpf.Egress
+		if stage == calc.Forward {
+			at.inner = elsewhere
+		}
+	}
+	return at, true
+}
+
+// ask compares the program's verdict with what it must be.
+func (p *probe) ask(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint32, packet calc.Packet, want calc.Verdict) error {
+	at, ok := placeOf(id, stage, dir, mask)
+	if !ok || decidedBefore(packet) {
+		return nil
+	}
+	own := bpf.SourceKey{Ifindex: loopback, Addr: bpf.Address(packet.Source)}
+	if err := errors.Join(p.g.Interfaces.Put(loopback, at.entry), p.g.Sources.Put(own, 1)); err != nil {
+		return err
+	}
+	got, err := p.twin.Run(bpf.Run{Hook: at.hook, Ifindex: loopback, Inner: at.inner, Packet: frame(packet)})
+	if err = errors.Join(err, p.g.Sources.Delete(own)); err != nil {
+		return err
+	}
+	rule := uint64(0)
+	if want.Action != "" {
+		rule = want.Rule.Hash()
+	}
+	if got.Allowed == (want.Action == api.Deny) || got.Rule != rule {
+		return fmt.Errorf("verify: the program says %v by rule %x, the policy of %s says %q by %s (%v, %+v): report this",
+			got.Reason, got.Rule, id.Name, want.Action, want.Rule, stage, packet)
+	}
+	return nil
+}
+
+// decidedBefore says that something else than policy may decide about the packet: its headers, or the link.
+func decidedBefore(p calc.Packet) bool {
+	switch p.Protocol {
+	case 0, 43, 44, 51, 60, 58, 1:
+		return true
+	}
+	return !p.Source.IsValid() || p.Source.IsUnspecified() || p.Source.IsMulticast() || p.Source.IsLoopback()
+}
+
+// frame is a packet as it is on the wire, with what a rule can see.
+func frame(p calc.Packet) []byte {
+	const payload = 20
+	ethernet := make([]byte, 14, 14+40+payload)
+	body := make([]byte, payload)
+	if p.Protocol == 6 {
+		body[12], body[13] = 5<<4, 2 // a SYN without options
+	}
+	if calc.HasPorts(p.Protocol) {
+		binary.BigEndian.PutUint16(body, p.SourcePort)
+		binary.BigEndian.PutUint16(body[2:], p.DestinationPort)
+	}
+	header := header4(p, payload)
+	binary.BigEndian.PutUint16(ethernet[12:], 0x0800)
+	if p.Source.Is6() {
+		header = header6(p, payload)
+		binary.BigEndian.PutUint16(ethernet[12:], 0x86dd)
+	}
+	return append(append(ethernet, header...), body...)
+}
+
+func header4(p calc.Packet, payload uint16) []byte {
+	h := make([]byte, 20)
+	h[0], h[8], h[9] = 0x45, 64, p.Protocol
+	binary.BigEndian.PutUint16(h[2:], 20+payload)
+	copyAddress(h[12:16], p.Source)
+	copyAddress(h[16:20], p.Destination)
+	return h
+}
+
+func header6(p calc.Packet, payload uint16) []byte {
+	h := make([]byte, 40)
+	h[0], h[6], h[7] = 0x60, p.Protocol, 64
+	binary.BigEndian.PutUint16(h[4:], payload)
+	copyAddress(h[8:24], p.Source)
+	copyAddress(h[24:40], p.Destination)
+	return h
+}
+
+func copyAddress(to []byte, a netip.Addr) { copy(to, a.AsSlice()) }
