@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -89,7 +90,7 @@ func connectionTable(connections []*agentv1.Connection) section {
 func approvals(all []*agentv1.Approval) string {
 	var texts []string
 	for _, a := range all {
-		text := fmt.Sprintf("%s on %s: %s", a.Endpoint, a.Interface, a.Rule)
+		text := fmt.Sprintf("%s on %s: %s", a.Endpoint, a.Interface, cmp.Or(a.Rule, "no policy"))
 		if a.Stage != "" && a.Stage != "normal" {
 			text += " (" + a.Stage + ")"
 		}

@@ -3,11 +3,13 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore"
 )
 
 // verb is the name of an action and its past tense.
@@ -129,6 +131,9 @@ func (s *session) update(ctx context.Context, st store, o api.Object) error {
 	given := *o.Meta()
 	return s.retry(ctx, given.ResourceVersion != "", func() error {
 		current, err := st.Get(ctx, api.KeyOf(o))
+		if unreadable, ok := errors.AsType[datastore.UnreadableError](err); ok {
+			current, err = unreadable.Current, nil // overwriting it is the way out
+		}
 		if err != nil {
 			return err
 		}
