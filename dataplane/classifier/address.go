@@ -400,6 +400,7 @@ func (w *writing) put(q queued) error {
 	w.release(e.put, w.epoch)
 	e.put = c
 	c.refs++
+	c.shown = true
 	return nil
 }
 

@@ -32,10 +32,11 @@ type condition struct {
 type class struct {
 	key     string
 	atoms   []*atom   // by id
-	at      []int     // place in the classes of each atom
+	at      []int32   // place in the classes of each atom
 	vectors [2]uint32 // by side
 	refs    int
 	idle    uint64 // the epoch in which refs became 0
+	shown   bool   // some point has had it
 }
 
 // classes are those of one dimension, or of two that share their points: source and destination are the two sides
@@ -48,9 +49,14 @@ type classes struct {
 	todo    []*condition // with todo
 	idle    []*class     // with no refs, or again with some
 	nextID  uint32
+	size    int // atoms of all classes
 	scratch []byte
 	empty   *class // vector 0 for what is in no atom
 }
+
+// maxClassAtoms bounds the memory of a dimension's classes (16 bytes for each atom in each class): thousands of nets or
+// port ranges that overlap each other make as many classes of as many atoms.
+const maxClassAtoms = 1 << 23
 
 func newClasses(vs *vectors, sides int) classes {
 	return classes{
@@ -92,6 +98,9 @@ func (cs *classes) get(atoms []*atom) (*class, error) {
 		c.refs++
 		return c, nil
 	}
+	if cs.size+len(atoms) > maxClassAtoms {
+		return nil, &ErrFull{What: "classes", Size: maxClassAtoms}
+	}
 	c := &class{key: string(key), atoms: slices.Clone(atoms), refs: 1}
 	for side := range cs.sides {
 		v, err := cs.vectors.take()
@@ -105,9 +114,10 @@ func (cs *classes) get(atoms []*atom) (*class, error) {
 		}
 	}
 	cs.byKey[c.key] = c
-	c.at = make([]int, len(atoms))
+	cs.size += len(atoms)
+	c.at = make([]int32, len(atoms))
 	for i, a := range c.atoms {
-		c.at[i] = len(a.classes)
+		c.at[i] = int32(len(a.classes))
 		a.classes = append(a.classes, c)
 	}
 	return c, nil
@@ -158,6 +168,17 @@ func (cs *classes) release(c *class, epoch uint64) {
 	}
 }
 
+// abandon takes back a reference of a change that failed. A class that was made for it is freed at once, so that a
+// smaller change finds room.
+func (cs *classes) abandon(c *class, epoch uint64) {
+	if c.refs == 1 && !c.shown && c != cs.empty {
+		cs.forget(c)
+		c.refs = 0
+		return
+	}
+	cs.release(c, epoch)
+}
+
 // reuse frees the classes that nothing has referred to since an epoch.
 func (cs *classes) reuse(epoch uint64) {
 	cs.idle = slices.DeleteFunc(cs.idle, func(c *class) bool {
@@ -174,6 +195,7 @@ func (cs *classes) reuse(epoch uint64) {
 
 func (cs *classes) forget(c *class) {
 	delete(cs.byKey, c.key)
+	cs.size -= len(c.atoms)
 	for i, a := range c.atoms {
 		last := a.classes[len(a.classes)-1]
 		a.classes[c.at[i]] = last

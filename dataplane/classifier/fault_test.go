@@ -2,10 +2,12 @@ package classifier
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
@@ -171,6 +173,33 @@ func TestWithoutSlotsTheLargestPolicyIsRefused(t *testing.T) {
 			t.Errorf("%v closed: %q", id, m.Closed)
 		}
 	}
+}
+
+// Vectors run out: the ports for which there is room are in force, and the endpoints of the others are closed.
+func TestWithoutVectorsSomeGoOn(t *testing.T) {
+	t.Parallel()
+	s := fleet(0, 0, 0)
+	for i := range 100 {
+		p := calc.Policy{ID: policyID(fmt.Sprint("policy-", i)), Tier: "default"}
+		port := uint16(100 + 10*i)
+		p.Ingress = []calc.Rule{{Action: api.Allow, V4: true, V6: true, Protocol: 6,
+			Destination: calc.Match{Ports: []calc.PortRange{{First: port, Last: port}}}}}
+		s.Policies[p.ID] = p
+		e := calc.Endpoint{ID: calc.EndpointID{Kind: "WorkloadEndpoint", Name: fmt.Sprint(i)}}
+		e.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{{Tier: "default", Policies: []calc.PolicyID{p.ID}}}
+		s.Endpoints[e.ID] = e
+	}
+	n := newNode(t, Sizes{Blocks: 1, Vectors: 150, Chunks: 1000, Hosts: 10, Nets: 10})
+	commit, err := n.Apply(classifiertest.Whole(s))
+	refusal(t, map[string]int{}, err)
+	n.flip(commit)
+	n.Sweep()
+	n.state = s
+	closed := n.check(t, random(t, 0), 5)
+	if closed == 0 || closed > 60 {
+		t.Errorf("%d of 100 endpoints are closed", closed)
+	}
+	nextGeneration(t, random(t, 0), s)
 }
 
 // In a table with few free slots rules have to make room for each other all the time.

@@ -3,6 +3,7 @@ package classifier
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // faults keeps the first errors of a pass and counts the rest: a table that is full fails for every entry.
@@ -16,9 +17,21 @@ func (f *faults) add(err error) {
 	if err == nil {
 		return
 	}
-	if f.count++; f.count <= enough {
+	if f.count++; f.count <= enough || f.another(err) {
 		f.first = append(f.first, err)
 	}
+}
+
+// another says whether an error is about a table that is full, and the first about it.
+func (f *faults) another(err error) bool {
+	for _, full := range fulls(err) {
+		if !slices.ContainsFunc(f.first, func(e error) bool {
+			return slices.ContainsFunc(fulls(e), func(known *ErrFull) bool { return known.What == full.What })
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // err is what there is to report about so many entries of a kind.

@@ -108,7 +108,7 @@ func (l *line) try(atoms []*atom, epoch uint64) (failed []*atom, err error) {
 		return nil, nil
 	}
 	for _, s := range segments {
-		l.release(s.class, epoch)
+		l.abandon(s.class, epoch)
 	}
 	if len(atoms) <= 1 {
 		return atoms, err
@@ -199,6 +199,7 @@ func (e edge) apply(atoms []*atom) []*atom {
 func (l *line) move(segments []segment, epoch uint64) {
 	old := 0
 	for i, s := range segments {
+		s.class.shown = true
 		end := l.points
 		if i+1 < len(segments) {
 			end = segments[i+1].first

@@ -74,13 +74,17 @@ func (m *Memory) check() error {
 	return nil
 }
 
-// ErrFull says that a table has no room for the change. The running tables are correct as they are; build the next
-// generation with the Sizes that SizesFor gives.
+// ErrFull says that a table has no room for the change. The running tables are correct as they are and keep what they
+// have. Build the next generation with the Sizes that SizesFor gives; if that reports ErrFull at its first Apply, the
+// state is beyond the limits: what does not fit stays closed until there is less of it.
 type ErrFull struct {
-	What string // slots, vectors, chunks, hosts or nets
+	What string // slots, vectors, chunks, hosts, nets or classes
 	Size int
 }
 
 func (e *ErrFull) Error() string {
+	if e.What == "classes" {
+		return "too many nets, sets or port ranges overlap each other: use fewer, or let them be disjoint"
+	}
 	return fmt.Sprintf("%s: all %d are in use: build the next generation with larger tables", e.What, e.Size)
 }

@@ -145,16 +145,27 @@ func (o *order) release(slot uint32) { o.taken[slot/64] &^= 1 << (slot % 64) }
 
 // insert adds a list at its place. Its items need slots.
 func (o *order) insert(l *list) {
-	at, _ := slices.BinarySearchFunc(o.lists, l, func(x, y *list) int { return x.place.compare(y.place) })
-	o.lists = slices.Insert(o.lists, at, l)
+	o.lists = slices.Insert(o.lists, o.find(l), l)
 	o.changed[l] = struct{}{}
+}
+
+// find is where a list stands, or belongs.
+func (o *order) find(l *list) int {
+	at, _ := slices.BinarySearchFunc(o.lists, l, func(x, y *list) int { return x.place.compare(y.place) })
+	return at
+}
+
+func (o *order) takeOut(l *list) {
+	at := o.find(l)
+	if at == len(o.lists) || o.lists[at] != l { // two lists at the same place
+		at = slices.Index(o.lists, l)
+	}
+	o.lists = slices.Delete(o.lists, at, at+1)
 }
 
 // remove takes a list out; its items are retired.
 func (o *order) remove(l *list) {
-	if at := slices.Index(o.lists, l); at >= 0 {
-		o.lists = slices.Delete(o.lists, at, at+1)
-	}
+	o.takeOut(l)
 	delete(o.changed, l)
 	for _, it := range l.items {
 		o.retire(it)
@@ -167,9 +178,7 @@ func (o *order) move(l *list, to place) {
 	if l.place == to {
 		return
 	}
-	if at := slices.Index(o.lists, l); at >= 0 {
-		o.lists = slices.Delete(o.lists, at, at+1)
-	}
+	o.takeOut(l)
 	for _, it := range l.items {
 		o.unplace(it)
 	}

@@ -1,9 +1,6 @@
 package classifier
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
 )
@@ -37,14 +34,31 @@ func SizesFor(s *calc.State) (Sizes, error) {
 			return Sizes{}, err
 		}
 		_, err = c.Apply(whole)
-		var full *ErrFull
-		switch {
-		case err == nil, errors.As(err, &full) && !try.grow(full.What):
+		grown := false
+		for _, full := range fulls(err) {
+			grown = try.grow(full.What) || grown
+		}
+		if !grown {
 			return c.sizes(), nil // at a limit Apply refuses what does not fit
-		case full == nil:
-			return Sizes{}, fmt.Errorf("size the tables of the classifier: %w", err)
 		}
 	}
+}
+
+// fulls are the tables that an error says are full.
+func fulls(err error) []*ErrFull {
+	switch e := err.(type) {
+	case *ErrFull:
+		return []*ErrFull{e}
+	case interface{ Unwrap() error }:
+		return fulls(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var out []*ErrFull
+		for _, one := range e.Unwrap() {
+			out = append(out, fulls(one)...)
+		}
+		return out
+	}
+	return nil
 }
 
 // guess is right for rules that differ in one net and one port each.

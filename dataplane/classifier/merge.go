@@ -1,0 +1,287 @@
+package classifier
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// policy is a policy and its lists; a profile has none, see profileList.
+type policy struct {
+	calc.Policy
+	lists [2]*list
+	rank  int // of a failsafe list: its place among them
+}
+
+// tier is a tier that policies or endpoints name.
+type tier struct {
+	calc.Tier
+	known bool // to calc
+	ends  [2]*list
+}
+
+// merge takes over what changed.
+func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
+	for id, s := range d.Sets {
+		c.addresses.change(id, s)
+	}
+	for _, t := range d.Tiers {
+		c.setTier(t, true)
+	}
+	for _, name := range d.TiersGone {
+		c.setTier(calc.Tier{Name: name, Missing: true}, false)
+	}
+	for _, id := range d.PoliciesGone {
+		c.removePolicy(id)
+	}
+	for _, e := range d.Endpoints {
+		c.rankFailsafes(e)
+	}
+	for _, p := range d.Policies {
+		c.setPolicy(p)
+	}
+	if len(d.SetsGone) > 0 {
+		live := c.liveAtoms()
+		for _, id := range d.SetsGone {
+			c.addresses.remove(id, func(a *atom) bool { return live[a] })
+		}
+	}
+	for _, e := range d.Endpoints {
+		c.setEndpoint(e)
+	}
+	for _, id := range d.EndpointsGone {
+		c.removeEndpoint(id)
+	}
+	for id := range c.leaving {
+		gone = append(gone, id)
+	}
+	if len(d.Policies)+len(d.Tiers)+len(d.PoliciesGone)+len(d.TiersGone) > 0 {
+		maps.Copy(c.dirty, c.troubled)
+	}
+	return gone
+}
+
+func (c *Classifier) resolveDirty() {
+	c.lately = [bpf.Stages]*endpoint{}
+	for e := range c.dirty {
+		c.resolve(e)
+	}
+}
+
+func (c *Classifier) newList(p place) *list {
+	c.serial++
+	l := &list{place: p, serial: c.serial, specs: map[*spec]struct{}{}, whole: true}
+	c.order.insert(l)
+	return l
+}
+
+// disturb has the endpoints of a list resolved again.
+func (c *Classifier) disturb(l *list) {
+	for s := range l.specs {
+		s.checked = false
+		maps.Copy(c.dirty, s.endpoints)
+	}
+}
+
+func (c *Classifier) tierNamed(name string) *tier {
+	t := c.tiers[name]
+	if t == nil {
+		t = &tier{Tier: calc.Tier{Name: name, Missing: true}}
+		c.tiers[name] = t
+		for dir := range t.ends {
+			t.ends[dir] = c.newList(t.place(true, calc.Direction(dir)))
+			c.setRules(t.ends[dir], tierEnd(t.Tier, calc.Direction(dir)))
+		}
+	}
+	return t
+}
+
+func (t *tier) place(end bool, dir calc.Direction) place {
+	where := t.Tier
+	where.Default = ""
+	return place{group: tiers, tier: where, end: end, egress: dir == calc.Egress}
+}
+
+func (c *Classifier) setTier(n calc.Tier, known bool) {
+	t := c.tierNamed(n.Name)
+	t.Tier, t.known = n, known
+	for _, p := range c.policies {
+		if p.lists[0] != nil && p.ID.Kind != calc.KindFailsafe && p.Tier == n.Name {
+			c.placePolicy(p)
+		}
+	}
+	for dir, l := range t.ends {
+		c.moveList(l, t.place(true, calc.Direction(dir)))
+		c.setRules(l, tierEnd(n, calc.Direction(dir)))
+	}
+}
+
+// dropTiers forgets the tiers that calc does not know and nothing names.
+func (c *Classifier) dropTiers() {
+	for name, t := range c.tiers {
+		if t.known || len(t.ends[0].specs)+len(t.ends[1].specs) > 0 || c.inTier(name) {
+			continue
+		}
+		delete(c.tiers, name)
+		c.order.remove(t.ends[0])
+		c.order.remove(t.ends[1])
+	}
+}
+
+// inTier says whether some policy is in a tier.
+func (c *Classifier) inTier(name string) bool {
+	for _, p := range c.policies {
+		if p.lists[0] != nil && p.ID.Kind != calc.KindFailsafe && p.Tier == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Classifier) moveList(l *list, to place) {
+	if l.place != to {
+		c.order.move(l, to)
+		c.disturb(l)
+	}
+}
+
+func (c *Classifier) setPolicy(n calc.Policy) {
+	p := c.policies[n.ID]
+	if p == nil {
+		p = &policy{}
+		c.policies[n.ID] = p
+	}
+	p.Policy = n
+	if n.ID.Kind == calc.KindProfile {
+		for _, list := range c.profiles {
+			for _, name := range list.names {
+				if name == n.ID.Name {
+					c.setProfiles(list)
+					break
+				}
+			}
+		}
+		return
+	}
+	c.placePolicy(p)
+	for dir, l := range p.lists {
+		c.setRules(l, policyRules(&p.Policy, calc.Direction(dir)))
+	}
+}
+
+// placePolicy puts the lists of a policy where they belong.
+func (c *Classifier) placePolicy(p *policy) {
+	for dir := range p.lists {
+		to := place{group: failsafes}
+		to.order = calc.Order{Value: float64(p.rank), Set: true}
+		if p.ID.Kind != calc.KindFailsafe {
+			to = c.tierNamed(p.Tier).place(false, calc.Direction(dir))
+			to.order = p.Order
+		}
+		to.egress = dir == int(calc.Egress)
+		to.name = p.ID.Name + "/" + p.ID.Namespace + "/" + p.ID.Kind
+		if p.lists[dir] == nil {
+			p.lists[dir] = c.newList(to)
+		} else {
+			c.moveList(p.lists[dir], to)
+		}
+	}
+}
+
+// rankFailsafes learns the order of the failsafe lists: it is that of the endpoints, the same for all of them.
+func (c *Classifier) rankFailsafes(e calc.Endpoint) {
+	for _, s := range stages {
+		for _, t := range e.Policies[s.stage][s.dir] {
+			if t.Tier != "" {
+				continue
+			}
+			for rank, id := range t.Policies {
+				p := c.policies[id]
+				if p == nil {
+					p = &policy{Policy: calc.Policy{ID: id}}
+					c.policies[id] = p
+				}
+				if p.rank != rank {
+					p.rank = rank
+					c.placePolicy(p)
+				}
+			}
+		}
+	}
+}
+
+func (c *Classifier) removePolicy(id calc.PolicyID) {
+	p := c.policies[id]
+	if p == nil {
+		return
+	}
+	delete(c.policies, id)
+	for _, l := range p.lists {
+		if l != nil {
+			c.disturb(l)
+			c.order.remove(l)
+			l.refused = fmt.Sprintf("policy %s is not known", id.Name)
+		}
+	}
+	for _, list := range c.profiles {
+		for _, name := range list.names {
+			if id.Kind == calc.KindProfile && name == id.Name {
+				c.disturb(list.lists[0])
+				c.disturb(list.lists[1])
+			}
+		}
+	}
+}
+
+// liveAtoms are those that a rule in force names.
+func (c *Classifier) liveAtoms() map[*atom]bool {
+	live := map[*atom]bool{}
+	for _, l := range c.order.lists {
+		for _, it := range l.items {
+			for _, cond := range it.conds {
+				if cond == nil {
+					continue
+				}
+				for _, a := range cond.in {
+					live[a] = true
+				}
+				for _, a := range cond.out {
+					live[a] = true
+				}
+			}
+		}
+	}
+	return live
+}
+
+func (c *Classifier) setEndpoint(n calc.Endpoint) {
+	e := c.endpoints[n.ID]
+	if e == nil {
+		e = c.leaving[n.ID]
+		delete(c.leaving, n.ID)
+	}
+	if e == nil {
+		e = &endpoint{}
+	}
+	e.Endpoint = n
+	c.endpoints[n.ID] = e
+	c.dirty[e] = struct{}{}
+}
+
+func (c *Classifier) removeEndpoint(id calc.EndpointID) {
+	e := c.endpoints[id]
+	if e == nil {
+		return
+	}
+	delete(c.endpoints, id)
+	delete(c.dirty, e)
+	delete(c.troubled, e)
+	for i := range e.specs {
+		c.attach(e, i, nil)
+	}
+	c.dropProfiles(e.profiles)
+	e.profiles = nil
+	c.leaving[id] = e
+}
