@@ -14,9 +14,9 @@ import (
 
 const kindConfig = "FelixConfiguration"
 
-// deviceRouteProtocol marks our routes in the kernel unless FelixConfiguration says otherwise: 80 is the agent's number,
-// while the dialect's default of 3 is what boot scripts use, whose routes are not ours to remove.
-const deviceRouteProtocol = 80
+// deviceRouteProtocol marks our routes in the kernel unless FelixConfiguration says otherwise. It is a number of our own:
+// 80 is Calico's, and the dialect's default of 3 is what boot scripts use; the routes of neither are ours to remove.
+const deviceRouteProtocol = 86
 
 // configuration is everything that FelixConfiguration decides.
 type configuration struct {

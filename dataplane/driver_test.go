@@ -21,7 +21,7 @@ type world struct{ *calc.State }
 func newWorld() world {
 	s := &calc.State{Ready: true}
 	s.Fold(calc.Delta{})
-	s.Config = calc.Config{InterfacePrefixes: []string{"cali"}, FlowTableSize: 4096, DeviceRouteProtocol: 80}
+	s.Config = calc.Config{InterfacePrefixes: []string{"cali"}, FlowTableSize: 4096, DeviceRouteProtocol: 86}
 	s.Tiers = map[string]calc.Tier{"default": {Name: "default", Default: api.Deny}}
 	s.Policies = map[calc.PolicyID]calc.Policy{allowAll: {
 		ID: allowAll, Ingress: []calc.Rule{{Action: api.Allow, V4: true, V6: true}}, Egress: []calc.Rule{{Action: api.Allow, V4: true, V6: true}},
@@ -158,7 +158,7 @@ func (h *host) leavesNothing() {
 		h.Errorf("the gate is still there: %v", err)
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		all, err := netlink.RouteListFiltered(family, &netlink.Route{Protocol: 80}, netlink.RT_FILTER_PROTOCOL)
+		all, err := netlink.RouteListFiltered(family, &netlink.Route{Protocol: 86}, netlink.RT_FILTER_PROTOCOL)
 		must(h, err)
 		for _, r := range all {
 			h.Errorf("route %v is still there", r)

@@ -97,7 +97,7 @@ func (r *routing) want(wanted map[string]string, inSync bool) error {
 	for _, l := range links {
 		byName[l.Attrs().Name] = interfaces.Link{Index: l.Attrs().Index, Name: l.Attrs().Name, Up: true}
 	}
-	plan, _ := routes.Plan(local, byName, 1, 80)
+	plan, _ := routes.Plan(local, byName, 1, 86)
 	r.table.WantExactly(plan)
 	r.now = r.now.Add(time.Minute)
 	return r.table.Reconcile(r.now, inSync)
@@ -129,7 +129,7 @@ func kernelRoutes(t *testing.T) string {
 	return strings.Join(lines, "\n")
 }
 
-const gateway = "169.254.1.1/32 lo proto 80"
+const gateway = "169.254.1.1/32 lo proto 86"
 
 func TestWorkloadsAndBlocksAreRouted(t *testing.T) {
 	newHost(t, "cali1")
@@ -140,8 +140,8 @@ func TestWorkloadsAndBlocksAreRouted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := strings.Join([]string{"10.65.0.0/26 blackhole proto 80", "10.65.0.1/32 cali1 proto 80", gateway,
-		"fd00::/122 blackhole proto 80", "fd00::1/128 cali1 proto 80"}, "\n")
+	want := strings.Join([]string{"10.65.0.0/26 blackhole proto 86", "10.65.0.1/32 cali1 proto 86", gateway,
+		"fd00::/122 blackhole proto 86", "fd00::1/128 cali1 proto 86"}, "\n")
 	if got := kernelRoutes(t); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -160,15 +160,15 @@ func TestRoutesOfAFormerProcessAreKeptOrSweptAfterSync(t *testing.T) {
 	if err := after.want(map[string]string{"10.0.0.1/32": "cali1", "10.0.0.2/32": "cali2", "fd00::2/128": "cali2"}, false); err != nil {
 		t.Fatal(err)
 	}
-	want := "10.0.0.1/32 cali1 proto 80\n10.0.0.2/32 cali2 proto 80\n"
-	stale := "10.0.0.3/32 cali1 proto 80\n"
-	if got := kernelRoutes(t); got != want+stale+gateway+"\nfd00::2/128 cali2 proto 80" {
+	want := "10.0.0.1/32 cali1 proto 86\n10.0.0.2/32 cali2 proto 86\n"
+	stale := "10.0.0.3/32 cali1 proto 86\n"
+	if got := kernelRoutes(t); got != want+stale+gateway+"\nfd00::2/128 cali2 proto 86" {
 		t.Errorf("before sync:\n%s", got)
 	}
 	if err := after.want(map[string]string{"10.0.0.1/32": "cali1", "10.0.0.2/32": "cali2", "fd00::2/128": "cali2"}, true); err != nil {
 		t.Fatal(err)
 	}
-	if got := kernelRoutes(t); got != want+gateway+"\nfd00::2/128 cali2 proto 80" {
+	if got := kernelRoutes(t); got != want+gateway+"\nfd00::2/128 cali2 proto 86" {
 		t.Errorf("after sync:\n%s", got)
 	}
 }
@@ -193,7 +193,7 @@ func TestAStrangersRouteIsNeverReplaced(t *testing.T) {
 	if !errors.Is(err, routes.ErrConflict) {
 		t.Errorf("err %v", err)
 	}
-	want := "10.0.0.1/32 eth0 proto static\n10.0.0.2/32 cali1 proto 80\n" + gateway + "\nfd00::1/128 eth0 proto static"
+	want := "10.0.0.1/32 eth0 proto static\n10.0.0.2/32 cali1 proto 86\n" + gateway + "\nfd00::1/128 eth0 proto static"
 	if got := kernelRoutes(t); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
@@ -228,13 +228,13 @@ func TestRoutesComeBackAfterTheInterfaceWasDown(t *testing.T) {
 	if err := r.want(wanted, true); err != nil {
 		t.Fatal(err)
 	}
-	if got := kernelRoutes(t); got != "10.0.0.1/32 cali1 proto 80\n"+gateway+"\nfd00::1/128 cali1 proto 80" {
+	if got := kernelRoutes(t); got != "10.0.0.1/32 cali1 proto 86\n"+gateway+"\nfd00::1/128 cali1 proto 86" {
 		t.Errorf("got\n%s", got)
 	}
 }
 
 func TestAdministratorsNumbersAreNeverOurs(t *testing.T) {
-	for configured, want := range map[int]int{0: 80, 2: 80, 3: 80, 4: 80, 99: 99, 256: 80} {
+	for configured, want := range map[int]int{0: 86, 2: 86, 3: 86, 4: 86, 80: 80, 256: 86} {
 		if got := routes.Protocol(configured); got != want {
 			t.Errorf("Protocol(%d) = %d, want %d", configured, got, want)
 		}

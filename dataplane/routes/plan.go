@@ -32,11 +32,12 @@ type Route struct {
 // GatewayAddress stands for the host on every workload's interface.
 var GatewayAddress = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 
-// Protocol is the number that marks our routes. The numbers up to 4 mark those of the kernel, of boot scripts and of
+// Protocol is the number that marks our routes: 86 unless configured, which no other program is known to use (80 is that of
+// Calico, whose leftovers are not ours to sweep). The numbers up to 4 mark those of the kernel, of boot scripts and of
 // administrators, which must not be swept; when the configuration names one of them ours stays.
 func Protocol(configured int) int {
 	if configured <= 4 || configured > 255 {
-		return 80
+		return 86
 	}
 	return configured
 }
