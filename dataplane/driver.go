@@ -56,24 +56,25 @@ type Driver struct {
 	watcher *interfaces.Watcher
 	kernel  *routes.Kernel
 
-	mu       sync.Mutex // Apply writes; Status and Dump read
-	state    *calc.State
-	inSync   bool
-	plan     plan
-	shared   *bpf.Shared
-	policies policies
-	links    *table.Table[int, running]
-	enforced map[int]bool // interfaces of workloads on which a program runs
-	routes   *table.Table[netip.Prefix, routes.Route]
-	settings *table.Table[interfaces.Sysctl, string]
-	locals   *table.Table[netip.Addr, uint8]
-	counters *table.Table[uint64, struct{}]
-	gate     gate.Gate
-	gateErr  error
-	rules    ruleNames
-	flows    flowCare
-	dirty    bool // something that connections were approved by has changed since the epoch advanced
-	lastErr  error
+	mu        sync.Mutex // Apply writes; Status and Dump read
+	state     *calc.State
+	inSync    bool
+	plan      plan
+	shared    *bpf.Shared
+	policies  policies
+	links     *table.Table[int, running]
+	enforced  map[int]bool // interfaces of workloads on which a program runs
+	routes    *table.Table[netip.Prefix, routes.Route]
+	settings  *table.Table[interfaces.Sysctl, string]
+	locals    *table.Table[netip.Addr, uint8]
+	counters  *table.Table[uint64, struct{}]
+	gate      gate.Gate
+	gateErr   error
+	gateStale bool // its rules may have to change
+	rules     ruleNames
+	flows     flowCare
+	dirty     bool // something that connections were approved by has changed since the epoch advanced
+	lastErr   error
 }
 
 // New prepares a Driver. It changes nothing in the kernel; what a former process left goes on enforcing.

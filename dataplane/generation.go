@@ -106,12 +106,30 @@ func (g *generation) absorbAll(deltas []calc.Delta) error {
 	var err error
 	for i := range deltas {
 		if i > 0 {
-			// Nobody has written the masks of the change before; they come again.
-			g.classifier.Sweep(slices.Concat(slices.Collect(maps.Keys(g.masks)), g.gone)...)
+			g.putOff()
 		}
 		err = g.absorb(&deltas[i])
 	}
+	var full *classifier.ErrFull
+	if errors.As(err, &full) {
+		return g.makeRoom(err)
+	}
 	return err
+}
+
+// putOff ends a change whose masks nobody has written; they come again with the next.
+func (g *generation) putOff() (epoch uint64) {
+	return g.classifier.Sweep(slices.Concat(slices.Collect(maps.Keys(g.masks)), g.gone)...)
+}
+
+// makeRoom gives back at once what no program can hold any more, and tries again: cheaper than another generation.
+func (g *generation) makeRoom(full error) error {
+	epoch := g.putOff()
+	g.proposed = false
+	if !kernelGrace() {
+		return full
+	}
+	return errors.Join(g.classifier.Reuse(epoch), g.absorb(&calc.Delta{}))
 }
 
 func (g *generation) absorb(delta *calc.Delta) error {
@@ -130,7 +148,7 @@ func (g *generation) absorb(delta *calc.Delta) error {
 }
 
 // settle ends a change after the entries of interfaces were written: the classifier learns which could not be.
-func (g *generation) settle(names map[uint64]calc.EndpointID) {
+func (g *generation) settle(names map[uint64]calc.EndpointID, now time.Time) {
 	if !g.proposed {
 		return
 	}
@@ -155,12 +173,12 @@ func (g *generation) settle(names map[uint64]calc.EndpointID) {
 		}
 	}
 	g.unsettled = g.unsettled || len(failed) > 0
-	g.reuse.after(g.classifier.Sweep(failed...))
+	g.reuse.after(g.classifier.Sweep(failed...), now)
 }
 
 // reclaim gives numbers back that no running program can hold any more.
 func (g *generation) reclaim(now time.Time) error {
-	epoch, passed := g.reuse.passed(now)
+	epoch, passed := g.reuse.passed(now, g.d.signal)
 	if !passed {
 		return nil
 	}

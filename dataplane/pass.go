@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/margay-project/margay/bpf"
@@ -39,7 +40,7 @@ func (d *Driver) pass(now time.Time) error {
 	for _, g := range d.policies.all {
 		d.dropEntries(g)
 		errs = append(errs, g.interfaces.Sweep(now), g.sources.Sweep(now))
-		g.settle(d.plan.names)
+		g.settle(d.plan.names, now)
 	}
 	d.advance()
 	errs = append(errs, d.routes.Reconcile(now, true), d.settings.Reconcile(now, true))
@@ -63,10 +64,14 @@ func (d *Driver) closeEarly() error {
 }
 
 func (d *Driver) keepGate() error {
+	if d.gateErr == nil && !d.gateStale && d.gate.InForce() != nil {
+		return nil
+	}
 	err := d.step("gate")
 	if err == nil {
 		err = d.gate.Apply(d.planGate())
 	}
+	d.gateStale = err != nil
 	if (err == nil) != (d.gateErr == nil) {
 		d.plan.stale = true // the gateway's route depends on it
 	}
@@ -138,11 +143,14 @@ func (d *Driver) keepUnready() {
 }
 
 func (d *Driver) noteEnforced() {
-	clear(d.enforced)
+	enforced := map[int]bool{}
 	for index := range d.links.Held() {
 		if d.plan.assigned[index].Role == interfaces.Workload {
-			d.enforced[index] = true
+			enforced[index] = true
 		}
+	}
+	if !maps.Equal(enforced, d.enforced) {
+		d.enforced, d.gateStale = enforced, true
 	}
 }
 

@@ -53,7 +53,7 @@ func (d *Driver) replan() {
 			p.names[hash] = id
 		}
 	}
-	d.plan = p
+	d.plan, d.gateStale = p, true
 	d.planRoutes()
 	d.planSettings()
 	locals := map[netip.Addr]uint8{}

@@ -19,7 +19,7 @@ func (d *Driver) schedule() {
 	for _, g := range d.policies.all {
 		due(g.interfaces.Retry())
 		due(g.sources.Retry())
-		due(g.reuse.due(now))
+		due(g.reuse.due())
 		due(now.Add(time.Second), g.unsettled)
 	}
 	due(d.policies.again, d.policies.renew != "" || len(d.policies.all) == 0)
