@@ -122,25 +122,33 @@ func BenchmarkAllRulesNew(b *testing.B) {
 
 // One rule of a policy of 1,000 changes; every endpoint gets another mask.
 func BenchmarkOneRuleChanges(b *testing.B) {
-	s := fleet(10, 1000, 1000)
-	n := benchNode(b, s)
-	id := calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "policy-00005"}
-	i := 0
-	for b.Loop() {
-		p := s.Policies[id]
-		p.Ingress = append([]calc.Rule(nil), p.Ingress...)
-		p.Ingress[500].Destination.Ports = []calc.PortRange{{First: uint16(i), Last: uint16(i)}}
-		i++
-		commit, err := n.Apply(&calc.Delta{Policies: map[calc.PolicyID]calc.Policy{id: p}})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if len(commit.Endpoints) != 1000 {
-			b.Fatal(len(commit.Endpoints))
-		}
-		b.StopTimer()
-		_ = n.Reuse(n.Sweep())
-		b.StartTimer()
+	for _, policies := range []int{10, 50} {
+		b.Run(fmt.Sprintf("rules=%d", policies*1000), func(b *testing.B) {
+			s := fleet(policies, 1000, 1000)
+			sizes, err := SizesFor(s)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n := newNode(b, sizes)
+			n.become(b, s)
+			i := 0
+			for b.Loop() {
+				p := s.Policies[policyID("policy-00005")]
+				p.Ingress = append([]calc.Rule(nil), p.Ingress...)
+				p.Ingress[500].Destination.Ports = []calc.PortRange{{First: uint16(i), Last: uint16(i)}}
+				i++
+				commit, err := n.Apply(&calc.Delta{Policies: map[calc.PolicyID]calc.Policy{p.ID: p}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if len(commit.Endpoints) != 1000 {
+					b.Fatal(len(commit.Endpoints))
+				}
+				b.StopTimer()
+				_ = n.Reuse(n.Sweep())
+				b.StartTimer()
+			}
+		})
 	}
 }
 
@@ -240,6 +248,26 @@ func BenchmarkBuild50000Rules(b *testing.B) {
 		if _, err := n.Apply(whole); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// An endpoint comes and goes; it has the policies of others.
+func BenchmarkEndpointAppears(b *testing.B) {
+	s := fleet(100, 10, 1000)
+	n := benchNode(b, s)
+	e := s.Endpoints[calc.EndpointID{Kind: "WorkloadEndpoint", Name: "endpoint-1"}]
+	e.ID.Name = "new"
+	deltas := [2]*calc.Delta{
+		{Endpoints: map[calc.EndpointID]calc.Endpoint{e.ID: e}},
+		{EndpointsGone: []calc.EndpointID{e.ID}},
+	}
+	i := 0
+	for b.Loop() {
+		if _, err := n.Apply(deltas[i%2]); err != nil {
+			b.Fatal(err)
+		}
+		n.Sweep()
+		i++
 	}
 }
 

@@ -71,8 +71,8 @@ func New(mem *Memory, s Sizes, t Tables) (*Classifier, error) {
 		stale:     map[*spec]struct{}{},
 	}
 	c.addresses = newAddresses(&c.vectors, t, s)
-	c.services = newLine(&c.vectors, mem.Services, bpf.Services)
-	c.sourcePorts = newLine(&c.vectors, mem.SourcePorts, bpf.SourcePorts)
+	c.services = newLine("services", &c.vectors, mem.Services, bpf.Services)
+	c.sourcePorts = newLine("source ports", &c.vectors, mem.SourcePorts, bpf.SourcePorts)
 	c.order = newOrder(mem.Blocks, &c.epoch)
 	c.order.onMove = c.copied
 	c.masks = newMasks(&c.vectors)
@@ -115,7 +115,7 @@ func (c *Classifier) program() error {
 	}
 	fail(c.order.settle())
 	c.fillSlots()
-	for _, cs := range []*classes{&c.addresses.classes, &c.services.classes, &c.sourcePorts.classes} {
+	for _, cs := range c.dimensions() {
 		conds, err := cs.flush()
 		fail(err)
 		c.failed.addConditions(conds)
@@ -129,6 +129,10 @@ func (c *Classifier) program() error {
 	fail(c.addresses.settle(c.epoch))
 	c.failed.addAtoms(c.addresses.failed)
 	return errors.Join(errs...)
+}
+
+func (c *Classifier) dimensions() []*classes {
+	return []*classes{&c.addresses.classes, &c.services.classes, &c.sourcePorts.classes}
 }
 
 func (f *failures) addConditions(conds []*condition) {
@@ -279,7 +283,7 @@ func (c *Classifier) Reuse(epoch uint64) error {
 	c.masks.reuse(epoch)
 	c.reuseSlots(epoch)
 	err := errors.Join(c.services.settle(c.epoch), c.sourcePorts.settle(c.epoch), c.addresses.settle(c.epoch))
-	for _, cs := range []*classes{&c.addresses.classes, &c.services.classes, &c.sourcePorts.classes} {
+	for _, cs := range c.dimensions() {
 		cs.reuse(epoch)
 	}
 	c.vectors.reuse(epoch)

@@ -3,6 +3,7 @@ package classifier
 import (
 	"cmp"
 	"encoding/binary"
+	"fmt"
 	"slices"
 )
 
@@ -10,6 +11,7 @@ import (
 // that are in the same atoms.
 type line struct {
 	classes
+	what     string
 	memory   []uint32
 	points   uint32
 	segments []segment
@@ -23,8 +25,8 @@ type segment struct {
 	class *class
 }
 
-func newLine(vs *vectors, memory []uint32, points uint32) *line {
-	l := &line{classes: newClasses(vs, 1), memory: memory, points: points, atoms: map[string]*atom{}}
+func newLine(what string, vs *vectors, memory []uint32, points uint32) *line {
+	l := &line{classes: newClasses(vs, 1), what: what, memory: memory, points: points, atoms: map[string]*atom{}}
 	l.segments = []segment{{0, l.empty}}
 	return l
 }
@@ -95,7 +97,10 @@ func (l *line) settle(epoch uint64) error {
 	l.join = nil
 	failed, err := l.try(todo, epoch)
 	l.join = failed
-	return err
+	if err != nil {
+		return fmt.Errorf("%s, %d conditions of rules: %w", l.what, len(failed), err)
+	}
+	return nil
 }
 
 // try brings atoms into the segments, in halves if that is too much at once.

@@ -34,9 +34,13 @@ func SizesFor(s *calc.State) (Sizes, error) {
 			return Sizes{}, err
 		}
 		_, err = c.Apply(whole)
-		grown := false
+		lack := map[string]bool{}
 		for _, full := range fulls(err) {
-			grown = try.grow(full.What) || grown
+			lack[full.What] = true
+		}
+		grown := false
+		for what := range lack {
+			grown = try.grow(what) || grown
 		}
 		if !grown {
 			return c.sizes(), nil // at a limit Apply refuses what does not fit
