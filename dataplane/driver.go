@@ -96,7 +96,10 @@ func New(options Options) (*Driver, error) {
 		return nil, err
 	}
 	d.makeTables()
-	return d, d.recall()
+	if err := d.recall(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
 }
 
 func (d *Driver) makeTables() {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/interfaces"
 )
 
 // Event is a verdict as the program told it: a packet that was dropped, a new flow, or a Log rule that matched. Which of
@@ -16,9 +18,11 @@ import (
 type Event struct {
 	Kind                string // drop, allow, log
 	Reason              string
+	ByPolicy            bool // the reason is that the rule says so, or that no rule allows it
 	Interface           string
 	Endpoint            calc.EndpointID
 	Stage               string
+	Direction           string      // as policy says it: a workload's egress is what comes in from it
 	Rule                calc.RuleID // zero: no rule decided
 	Protocol            uint8
 	Source, Destination netip.AddrPort
@@ -69,9 +73,22 @@ func (d *Driver) event(e bpf.Event) Event {
 	defer d.mu.Unlock()
 	kind := map[bpf.EventKind]string{bpf.EventDrop: "drop", bpf.EventAllow: "allow", bpf.EventLog: "log"}[e.Kind]
 	return Event{
-		Kind: kind, Reason: e.Reason.String(), Interface: d.plan.links[int(e.Ifindex)].Name,
-		Endpoint: d.plan.names[e.Endpoint], Stage: stageName(e.Stage), Rule: d.rules.of[e.Rule],
+		Kind: kind, Reason: e.Reason.String(), ByPolicy: e.Reason == bpf.DropPolicy || e.Reason == bpf.DropEndOfPolicy || e.Reason == bpf.PassPolicy,
+		Interface: d.plan.links[int(e.Ifindex)].Name,
+		Endpoint:  d.plan.names[e.Endpoint], Stage: stageName(e.Stage), Direction: d.directionOf(e), Rule: d.rules.of[e.Rule],
 		Protocol: e.Proto, Source: e.Source, Destination: e.Dest, ICMPType: e.ICMPType, ICMPCode: e.ICMPCode,
 		Length: e.Length, Since: e.Time,
 	}
+}
+
+// directionOf follows the stage that judged the packet. A packet that never came so far is told by where it was seen.
+func (d *Driver) directionOf(e bpf.Event) string {
+	if _, direction, judged := strings.Cut(stageName(e.Stage), " "); e.Rule != 0 && judged {
+		return direction
+	}
+	fromWorkload := d.plan.assigned[int(e.Ifindex)].Role == interfaces.Workload
+	if (e.Hook == bpf.Egress) != fromWorkload {
+		return calc.Egress.String()
+	}
+	return calc.Ingress.String()
 }

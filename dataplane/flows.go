@@ -18,7 +18,6 @@ type flowCare struct {
 
 	due      time.Time
 	draining time.Time // since when connections move to the larger tables; zero: they do not
-	asked    uint32    // size asked for that could not be made
 }
 
 // careInterval is how often connections that have expired are freed, and the gate is looked at.

@@ -173,8 +173,7 @@ func (d *Driver) stateOf(index int, a interfaces.Assignment) (InterfaceState, st
 	return Enforced, ""
 }
 
-// Endpoints, policies and the like are those of the State in force; the caller must not change it, and must not keep it
-// beyond do.
+// WithState calls with the State that is wanted; do must not change it, nor keep it.
 func (d *Driver) WithState(do func(*calc.State)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

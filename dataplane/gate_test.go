@@ -1,0 +1,47 @@
+package dataplane
+
+import (
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/gate"
+)
+
+func TestAGateThatSomebodyRemovedIsMadeAnew(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	c := &clock{time.Now()}
+	w := newWorld()
+	w.workload(client)
+	w.workload(server)
+	d := h.run(w, Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	must(t, gate.Remove()) // as `nft flush ruleset` does
+	c.now = c.now.Add(time.Minute)
+	must(t, d.Apply(calc.Delta{}))
+	if there, err := gate.Exists(); !there || err != nil {
+		t.Errorf("the gate is not there: %v", err)
+	}
+	if !client.reaches("tcp", server.addresses[0], 80) {
+		t.Error("no answer")
+	}
+}
+
+func TestAHostWithoutTheGateIsEnforcedAllTheSame(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.protect(w.workload(server), 80)
+	d := h.start(Options{step: (&fault{what: "gate"}).step})
+	defer func() { must(t, d.Uninstall()) }()
+	d.InSync()
+	if d.become(w) == nil || len(d.Status().Problems) == 0 {
+		t.Error("a missing gate is not reported")
+	}
+	// IPv6: without the gate there is no route for the gateway of IPv4, see package routes.
+	if to := server.addresses[1]; !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+		t.Error("not as wanted")
+	}
+}
