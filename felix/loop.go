@@ -200,7 +200,11 @@ func (a *agent) readFacts() calc.Facts {
 	return facts
 }
 
-const protocolTCP = 6
+const (
+	protocolICMP   = 1
+	protocolTCP    = 6
+	protocolICMPv6 = 58
+)
 
 // sessions are the agent's own connections to etcd, by exact address. An endpoint that is a name is left to the
 // failsafe ports.

@@ -102,6 +102,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
 	background.Go(func() { keepRegistering(ctx, log, store, s, findAddresses()) })
 	background.Go(func() { a.reservations.run(ctx) })
 	background.Go(func() { a.connection.run(ctx) })
+	background.Go(func() { (&eventLog{log: log.WithField("part", "packets")}).run(ctx, driver) })
 	log.WithFields(logrus.Fields{"node": s.nodeName, "version": version, "commit": commit}).Info("felix runs")
 	a.run(ctx, store.Watch(ctx, log.WithField("part", "datastore")), questions)
 	log.Info("felix ends; what is enforced stays in force")
