@@ -72,9 +72,6 @@ func (d *Driver) keepGate() error {
 		err = d.gate.Apply(d.planGate())
 	}
 	d.gateStale = err != nil
-	if (err == nil) != (d.gateErr == nil) {
-		d.plan.stale = true // the gateway's route depends on it
-	}
 	d.gateErr = err
 	return err
 }

@@ -88,7 +88,7 @@ func (d *Driver) workloads() map[string]interfaces.Link {
 
 func (d *Driver) planRoutes() {
 	loopback := 0
-	if lo, there := d.plan.links.Named("lo"); there && lo.Up && d.gateErr == nil && len(d.state.Routes) > 0 {
+	if lo, there := d.plan.links.Named("lo"); there && lo.Up && len(d.state.Routes) > 0 {
 		loopback = lo.Index
 	}
 	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, d.workloads(), loopback,

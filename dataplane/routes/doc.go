@@ -5,7 +5,8 @@
 //
 // A workload's gateway is 169.254.1.1 for IPv4, as in Calico: the host answers for it by proxy ARP. The kernel does so
 // only when it has a route to the address by another interface, which a host without a default route has not;
-// therefore the address has a route of its own into loopback, and the gate drops what is really sent there. For IPv6
+// therefore the address has a route of its own into loopback, and the gate drops what is really sent there (without the
+// gate such a packet goes round until its time to live ends). For IPv6
 // the gateway is the link-local address of the host's side of the workload's interface.
 //
 // Plan says which routes should be there, Kernel puts them there; a table.Table stands between them.
