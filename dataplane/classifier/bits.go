@@ -59,7 +59,11 @@ func newNumbers(what string, limit int) numbers {
 	return n
 }
 
-func (n *numbers) take() (uint32, error) {
+// take leaves so many numbers for others.
+func (n *numbers) take(others uint32) (uint32, error) {
+	if n.used+others >= n.limit {
+		return 0, &ErrFull{What: n.what, Size: int(n.limit)}
+	}
 	for w := n.hint; int(w) < len(n.taken); w++ {
 		if free := ^n.taken[w]; free != 0 {
 			i := w*64 + uint32(bits.TrailingZeros64(free))

@@ -189,7 +189,7 @@ func TestWithoutVectorsSomeGoOn(t *testing.T) {
 		e.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{{Tier: "default", Policies: []calc.PolicyID{p.ID}}}
 		s.Endpoints[e.ID] = e
 	}
-	n := newNode(t, Sizes{Blocks: 1, Vectors: 150, Chunks: 1000, Hosts: 10, Nets: 10})
+	n := newNode(t, Sizes{Blocks: 1, Vectors: 200, Chunks: 1000, Hosts: 10, Nets: 10})
 	commit, err := n.Apply(classifiertest.Whole(s))
 	refusal(t, map[string]int{}, err)
 	n.flip(commit)

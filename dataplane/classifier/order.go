@@ -300,9 +300,50 @@ type window struct {
 // It reports whether there is room at all.
 func (w *window) open() bool {
 	w.measure()
-	for step := 1; w.free < w.end-w.first; step *= 2 {
+	if w.free < w.end-w.first && !w.sideways() && !w.around() {
+		return false
+	}
+	for _, it := range w.sequence[w.first:w.end] {
+		w.unplace(it)
+	}
+	return true
+}
+
+// sideways widens the window to the nearest gap, on one side.
+func (w *window) sideways() bool {
+	const far = 4 * run
+	need := w.end - w.first
+	left, right := w.free, w.free // slots that are free in a window that is wider on that side
+	leftmost, rightmost := w.first, w.end
+	for more := 1; more <= far; more++ {
+		enough := need + more + more/4
+		if leftmost > 0 && w.sequence[leftmost-1].slot != 0 {
+			leftmost--
+			left += w.countFree(w.above(leftmost), w.sequence[leftmost].slot)
+			if left >= enough && (leftmost == 0 || w.sequence[leftmost-1].slot != 0) {
+				w.first = leftmost
+				w.measure()
+				return true
+			}
+		}
+		if rightmost < len(w.sequence) && w.sequence[rightmost].slot != 0 {
+			rightmost++
+			right += w.countFree(w.sequence[rightmost-1].slot, w.below(rightmost))
+			if right >= enough && (rightmost == len(w.sequence) || w.sequence[rightmost].slot != 0) {
+				w.end = rightmost
+				w.measure()
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// around widens the window on both sides.
+func (w *window) around() bool {
+	for step := 1; w.free < w.end-w.first+(w.end-w.first)/4; step *= 2 {
 		if w.first == 0 && w.end == len(w.sequence) {
-			return false
+			return w.free >= w.end-w.first
 		}
 		w.first = max(w.first-step, 0)
 		w.end = min(w.end+step, len(w.sequence))
@@ -314,10 +355,28 @@ func (w *window) open() bool {
 		}
 		w.measure()
 	}
-	for _, it := range w.sequence[w.first:w.end] {
-		w.unplace(it)
-	}
 	return true
+}
+
+// above is the first slot behind the item before i, below the slot of the item i; an item without a slot has no room.
+func (w *window) above(i int) uint32 {
+	switch {
+	case i == 0:
+		return 0
+	case w.sequence[i-1].slot == 0:
+		return w.sequence[i].slot
+	}
+	return w.sequence[i-1].slot + 1
+}
+
+func (w *window) below(i int) uint32 {
+	switch {
+	case i == len(w.sequence):
+		return w.total
+	case w.sequence[i].slot == 0:
+		return w.sequence[i-1].slot
+	}
+	return w.sequence[i].slot
 }
 
 func (w *window) measure() {
@@ -328,20 +387,26 @@ func (w *window) measure() {
 	if w.end < len(w.sequence) {
 		w.to = w.sequence[w.end].slot
 	}
-	w.free = int(w.to) - int(w.from)
-	for at := w.from; at < w.to; {
-		stop := min(w.to, (at/64+1)*64)
+	w.free = w.countFree(w.from, w.to)
+}
+
+// countFree counts the free slots from one up to, but without, another.
+func (o *order) countFree(from, to uint32) int {
+	free := 0
+	for at := from; at < to; {
+		stop := min(to, (at/64+1)*64)
 		mask := ^uint64(0) << (at % 64)
 		if stop%64 != 0 {
 			mask &= 1<<(stop%64) - 1
 		}
-		w.free -= bits.OnesCount64(w.taken[at/64] & mask)
+		free += bits.OnesCount64(^o.taken[at/64] & mask)
 		at = stop
 	}
+	return free
 }
 
-// run is the length of the longest stretch of a list without a gap: then a change copies at most about as many.
-const run = 64
+// run is the length of the longest stretch of a list without a gap: then a change copies few rules to find one.
+const run = 16
 
 // assign spreads the items: runs without gaps, and between them gaps in proportion, so that successors fit there.
 func (w *window) assign() {

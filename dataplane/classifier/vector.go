@@ -42,9 +42,12 @@ func (vs *vectors) entries(v uint32) []bpf.Vector {
 	return vs.mem.Vectors[int(v)*vs.mem.Blocks:][:vs.mem.Blocks]
 }
 
+// forMasks is what classes leave to masks: without a mask an endpoint is closed, whatever its rules need.
+func forMasks(n *numbers) uint32 { return n.limit / 8 }
+
 // take returns an empty vector that nobody refers to.
 func (vs *vectors) take() (uint32, error) {
-	v, err := vs.numbers.take()
+	v, err := vs.numbers.take(forMasks(&vs.numbers))
 	if err == nil {
 		clear(vs.entries(v))
 	}
@@ -92,7 +95,7 @@ func (vs *vectors) orBlock(e *bpf.Vector, h half, set slotSet) error {
 
 // newBlock fills a chunk while nobody can see it.
 func (vs *vectors) newBlock(e *bpf.Vector, h half, set slotSet) error {
-	number, err := vs.chunks.take()
+	number, err := vs.chunks.take(forMasks(&vs.chunks))
 	if err != nil {
 		return err
 	}
