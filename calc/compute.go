@@ -17,7 +17,7 @@ func Compute(node string, facts Facts, updates []api.Update) *State {
 	for _, u := range updates {
 		c.objects.put(u)
 	}
-	c.config = readConfig(node, c.objects)
+	c.config = readConfig(node, facts.Parameters, c.objects)
 	c.space = readSpace(node, c.objects)
 	c.bgp = readBGP(node, c.objects)
 	c.readPolicies()
@@ -42,7 +42,7 @@ func newState() *State {
 		Routes:    map[netip.Prefix]Route{},
 		Pools:     map[netip.Prefix]Pool{},
 		BGP:       BGP{Peers: map[string]Peer{}, Paths: map[netip.Prefix]Path{}},
-		Config:    Config{Raw: map[string]string{}},
+		Config:    Config{Raw: map[string]string{}, Sources: map[string]string{}},
 		Problems:  map[Problem]struct{}{},
 		Ready:     true,
 	}
@@ -82,7 +82,7 @@ func (c *computation) readPolicies() {
 		c.profiles[u.Key.Name] = readProfile(u)
 		c.note(u.Key, c.profiles[u.Key.Name].problems...)
 	}
-	for _, u := range c.objects.of(kindPolicy) {
+	for _, u := range c.objects.of(kindGlobalPolicy, kindPolicy) {
 		p := readPolicy(u)
 		c.policies = append(c.policies, p)
 		c.note(u.Key, p.problems...)
@@ -99,7 +99,7 @@ func (c *computation) profile(name string) *policy {
 
 func (c *computation) readThings() {
 	c.things = map[api.Key]thing{}
-	for _, u := range c.objects.of(kindWorkload, kindHost, kindSet) {
+	for _, u := range c.objects.of(kindWorkload, kindHost, kindGlobalSet, kindSet) {
 		t, problems, ok := readThing(u)
 		c.note(u.Key, problems...)
 		if !ok {

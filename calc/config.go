@@ -25,42 +25,78 @@ type configuration struct {
 	problems          []Problem
 }
 
-// readConfig merges the FelixConfigurations that hold for a node, field by field, and reads the result.
-func readConfig(node string, o objects) configuration {
-	spec, from, problems := mergeConfig(node, o)
-	c := configuration{problems: problems}
-	note := func(format string, args ...any) {
-		c.problems = append(c.problems, Problem{Object: from, Text: fmt.Sprintf(format, args...)})
+// readConfig merges what the environment and the FelixConfigurations say that hold for a node, field by field, and reads
+// the result.
+func readConfig(node string, parameters map[string]string, o objects) configuration {
+	m := mergeConfig(node, parameters, o)
+	problems := m.problems
+	c := readSpec(m.spec, func(field, format string, args ...any) {
+		problems = append(problems, Problem{Object: m.from[field], Text: fmt.Sprintf(format, args...)})
+	})
+	c.problems = problems
+	for name := range c.Raw {
+		c.Sources[name] = source(m.from[name])
 	}
+	return c
+}
+
+// source is how people call where a setting comes from.
+func source(from api.Key) string {
+	if from.Kind == kindConfig {
+		return from.Name
+	}
+	return "environment"
+}
+
+// readSpec reads the fields that mean something to this agent. note hears of each that is not in force as written.
+func readSpec(spec api.FelixConfigurationSpec, note func(field, format string, args ...any)) (c configuration) {
 	c.Config = Config{
 		Raw:                 rawFields(spec),
+		Sources:             map[string]string{},
 		InterfacePrefixes:   prefixes(spec.InterfacePrefix),
 		AllowVXLAN:          is(spec.AllowVXLANPacketsFromWorkloads),
 		AllowIPIP:           is(spec.AllowIPIPPacketsFromWorkloads),
 		FlowTableSize:       512000,
 		DeviceRouteProtocol: deviceRouteProtocol,
 	}
+	c.readNumbers(spec, note)
+	c.readWords(spec, note)
+	c.Timeouts = readTimeouts(spec.BPFConntrackTimeouts, note)
+	if spec.BPFEnabled != nil && !*spec.BPFEnabled {
+		note("bpfEnabled", "bpfEnabled is false, but this agent enforces with eBPF and nothing else, so it is enforced anyway: "+
+			"remove the field, or stop the agent to enforce nothing")
+	}
+	c.inbound = readFailsafes("failsafeInboundHostPorts", spec.FailsafeInboundHostPorts, defaultInbound(), note)
+	c.outbound = readFailsafes("failsafeOutboundHostPorts", spec.FailsafeOutboundHostPorts, defaultOutbound(), note)
+	return c
+}
+
+func (c *configuration) readNumbers(spec api.FelixConfigurationSpec, note func(field, format string, args ...any)) {
 	if n := spec.BPFMapSizeConntrack; n != nil {
 		if *n > 0 {
 			c.FlowTableSize = *n
 		} else {
-			note("bpfMapSizeConntrack %d is no size, the default of %d is used: give a positive number", *n, c.FlowTableSize)
+			note("bpfMapSizeConntrack", "bpfMapSizeConntrack %d is no size, the default of %d is used: give a positive number",
+				*n, c.FlowTableSize)
 		}
 	}
 	if n := spec.DeviceRouteProtocol; n != nil {
 		if *n > 0 && *n < 256 {
 			c.DeviceRouteProtocol = *n
 		} else {
-			note("deviceRouteProtocol %d is ignored: give a number from 1 to 255", *n)
+			note("deviceRouteProtocol", "deviceRouteProtocol %d is ignored: give a number from 1 to 255", *n)
 		}
 	}
+}
+
+func (c *configuration) readWords(spec api.FelixConfigurationSpec, note func(field, format string, args ...any)) {
 	word := func(field, value, otherwise string, allowed ...string) string {
 		lower := strings.ToLower(value)
 		if lower == "" {
 			return otherwise
 		}
 		if !slices.Contains(allowed, lower) {
-			note("%s %q is not one of %s and is ignored: correct it", field, value, strings.Join(allowed, ", "))
+			note(field, "%s %q is not one of %s and is ignored: correct it", field, value, strings.Join(allowed, ", "))
 			return otherwise
 		}
 		return lower
@@ -70,48 +106,47 @@ func readConfig(node string, o objects) configuration {
 		"trace", "debug", "info", "warning", "error", "fatal")
 	toHost := word("defaultEndpointToHostAction", spec.DefaultEndpointToHostAction, "drop", "drop", "accept", "return")
 	c.ToHost = toHost != "drop"
-	c.Timeouts = readTimeouts(spec.BPFConntrackTimeouts, note)
-	if spec.BPFEnabled != nil && !*spec.BPFEnabled {
-		note("bpfEnabled is false, but this agent enforces with eBPF and nothing else, so it is enforced anyway: " +
-			"remove the field, or stop the agent to enforce nothing")
-	}
-	var wrong []string
-	c.inbound, wrong = readFailsafes("failsafeInboundHostPorts", spec.FailsafeInboundHostPorts, defaultInbound())
-	for _, text := range wrong {
-		note("%s", text)
-	}
-	c.outbound, wrong = readFailsafes("failsafeOutboundHostPorts", spec.FailsafeOutboundHostPorts, defaultOutbound())
-	for _, text := range wrong {
-		note("%s", text)
-	}
-	return c
 }
 
-// mergeConfig lays the node's own FelixConfiguration over the one that selects it, and that over default. It also
-// names the object that problems of the result are shown at: the most specific one.
-func mergeConfig(node string, o objects) (merged api.FelixConfigurationSpec, from api.Key, problems []Problem) {
-	from = api.Key{Kind: kindConfig, Name: "default"}
-	var layers []*api.FelixConfiguration
-	if c := named[api.FelixConfiguration](o, kindConfig, "default"); c != nil {
-		layers = append(layers, c)
-	}
-	selecting, key, problems := selectingConfig(node, o)
-	if selecting != nil {
-		layers, from = append(layers, selecting), key
-	}
-	if c := named[api.FelixConfiguration](o, kindConfig, "node."+node); c != nil {
-		layers, from = append(layers, c), api.Key{Kind: kindConfig, Name: "node." + node}
-	}
-	result := reflect.ValueOf(&merged).Elem()
-	for _, layer := range layers {
-		spec := reflect.ValueOf(layer.Spec)
-		for i := range spec.NumField() {
-			if field := spec.Field(i); !field.IsZero() {
-				result.Field(i).Set(field)
-			}
+// mergedConfig is one configuration made of several, and where each field comes from, by its name in manifests.
+type mergedConfig struct {
+	spec     api.FelixConfigurationSpec
+	from     map[string]api.Key
+	problems []Problem
+}
+
+// mergeConfig lays parameters over the node's own FelixConfiguration, that over the one that selects it, and that over
+// default.
+func mergeConfig(node string, parameters map[string]string, o objects) mergedConfig {
+	m := mergedConfig{from: map[string]api.Key{}}
+	object := func(name string) {
+		if c := named[api.FelixConfiguration](o, kindConfig, name); c != nil {
+			m.lay(c.Spec, nil, func(string) api.Key { return api.Key{Kind: kindConfig, Name: name} })
 		}
 	}
-	return merged, from, problems
+	object("default")
+	selecting, key, problems := selectingConfig(node, o)
+	m.problems = problems
+	if selecting != nil {
+		m.lay(selecting.Spec, nil, func(string) api.Key { return key })
+	}
+	object("node." + node)
+	top, problems := readParameters(parameters)
+	m.problems = append(m.problems, problems...)
+	m.lay(top.spec, top.set, parameterKey)
+	return m
+}
+
+// lay puts the fields of a spec over those that are there: all that are set, and those that count although they are zero.
+func (m *mergedConfig) lay(spec api.FelixConfigurationSpec, also map[int]bool, from func(field string) api.Key) {
+	result, layer := reflect.ValueOf(&m.spec).Elem(), reflect.ValueOf(spec)
+	for i := range layer.NumField() {
+		if field := layer.Field(i); !field.IsZero() || also[i] {
+			result.Field(i).Set(field)
+			name := fieldName(layer.Type().Field(i))
+			m.from[name] = from(name)
+		}
+	}
 }
 
 // selectingConfig is the FelixConfiguration whose nodeSelector selects the node: of several the oldest.
@@ -174,7 +209,7 @@ func rawFields(spec api.FelixConfigurationSpec) map[string]string {
 }
 
 // readTimeouts reads the connection tracker's timeouts; Auto and what cannot be read are the defaults.
-func readTimeouts(texts *map[string]string, note func(string, ...any)) Timeouts {
+func readTimeouts(texts *map[string]string, note func(field, format string, args ...any)) Timeouts {
 	t := Timeouts{
 		TCPSynSent:     20 * time.Second,
 		TCPEstablished: time.Hour,
@@ -198,7 +233,7 @@ func readTimeouts(texts *map[string]string, note func(string, ...any)) Timeouts 
 		}
 		d, err := time.ParseDuration(text)
 		if err != nil || d <= 0 {
-			note("bpfConntrackTimeouts %s %q is no duration, the default of %v is used: write it like 90s", name, text, *field)
+			note("bpfConntrackTimeouts", "bpfConntrackTimeouts %s %q is no duration, the default of %v is used: write it like 90s", name, text, *field)
 			continue
 		}
 		*field = d

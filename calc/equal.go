@@ -56,7 +56,7 @@ func (p Path) equal(q Path) bool {
 }
 
 func (c Config) equal(d Config) bool {
-	return maps.Equal(c.Raw, d.Raw) && slices.Equal(c.InterfacePrefixes, d.InterfacePrefixes) && c.ToHost == d.ToHost &&
+	return maps.Equal(c.Raw, d.Raw) && maps.Equal(c.Sources, d.Sources) && slices.Equal(c.InterfacePrefixes, d.InterfacePrefixes) && c.ToHost == d.ToHost &&
 		c.AllowVXLAN == d.AllowVXLAN && c.AllowIPIP == d.AllowIPIP && c.FlowTableSize == d.FlowTableSize &&
 		c.LogLevel == d.LogLevel && c.ScreenLevel == d.ScreenLevel && c.Timeouts == d.Timeouts &&
 		c.DeviceRouteProtocol == d.DeviceRouteProtocol

@@ -1,9 +1,9 @@
 package calc
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/margay-project/margay/api"
@@ -109,29 +109,38 @@ func (f failsafePort) rule(source, destination Match) Rule {
 }
 
 // readFailsafes reads a list of failsafe ports; one that was never set has the default.
-func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort) (ports []failsafePort, problems []string) {
+func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort,
+	note func(field, format string, args ...any)) (ports []failsafePort) {
 	if list == nil {
-		return otherwise, nil
+		return otherwise
 	}
 	for _, entry := range *list {
-		protocol, known := api.Protocol{Name: entry.Protocol}.Value()
+		protocol, known := protocolNamed(entry.Protocol)
 		if !known || !HasPorts(protocol) {
-			problems = append(problems, fmt.Sprintf("%s: protocol %q has no ports, the entry is ignored: use tcp or udp",
-				field, entry.Protocol))
+			note(field, "%s: protocol %q has no ports, the entry is ignored: use tcp or udp", field, entry.Protocol)
 			continue
 		}
 		port := failsafePort{protocol: protocol, port: entry.Port}
 		if net := strings.TrimSpace(entry.Net); net != "" {
 			remote, err := api.ParseNet(net)
 			if err != nil {
-				problems = append(problems, fmt.Sprintf("%s: %v; the entry is ignored", field, err))
+				note(field, "%s: %v; the entry is ignored", field, err)
 				continue
 			}
 			port.remote = remote
 		}
 		ports = append(ports, port)
 	}
-	return ports, problems
+	return ports
+}
+
+// protocolNamed reads a protocol's name in any case, or its number as text.
+func protocolNamed(text string) (uint8, bool) {
+	text = strings.TrimSpace(text)
+	if n, err := strconv.ParseUint(text, 10, 8); err == nil {
+		return api.Protocol{Number: uint8(n)}.Value()
+	}
+	return api.Protocol{Name: text}.Value()
 }
 
 func defaultInbound() []failsafePort {

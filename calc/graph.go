@@ -76,6 +76,7 @@ func (g *Graph) Update(u api.Update) { g.pending[u.Key] = u }
 
 // SetFacts replaces what is known of the host. It takes effect with the next Flush.
 func (g *Graph) SetFacts(f Facts) {
+	g.stale.config = g.stale.config || !maps.Equal(g.facts.Parameters, f.Parameters)
 	g.facts = f
 	g.stale.guard, g.stale.failsafes = true, true
 }
@@ -92,6 +93,7 @@ func (g *Graph) Flush() Delta {
 	g.updateTiers(byKind[kindTier])
 	g.updateProfiles(byKind[kindProfile])
 	g.updateThings(byKind)
+	g.updatePolicies(byKind[kindGlobalPolicy])
 	g.updatePolicies(byKind[kindPolicy])
 	g.updateWholes(byKind)
 	g.readWholes()
@@ -147,7 +149,7 @@ func (g *Graph) updateBlock(u api.Update) {
 // readWholes reads anew what is stale.
 func (g *Graph) readWholes() {
 	if g.stale.config {
-		g.config = readConfig(g.node, g.objects)
+		g.config = readConfig(g.node, g.facts.Parameters, g.objects)
 		g.problems.setAll(kindConfig, g.config.problems)
 		g.stale.failsafes = true
 	}

@@ -243,12 +243,13 @@ type Path struct {
 	Reason      string   `json:"reason"` // block, borrowed
 }
 
-// Config is what FelixConfiguration, default and then this node's, asks of the dataplane. Fields that it leaves
+// Config is what the environment and FelixConfiguration ask of the dataplane. Fields that it leaves
 // unset have their defaults; Raw holds every field that was set, by its name in the manifest, for display.
 type Config struct {
 	Raw                 map[string]string
-	InterfacePrefixes   []string // default cali
-	ToHost              bool     // defaultEndpointToHostAction is Accept or Return
+	Sources             map[string]string // of the fields of Raw: a FelixConfiguration's name, or environment
+	InterfacePrefixes   []string          // default cali
+	ToHost              bool              // defaultEndpointToHostAction is Accept or Return
 	AllowVXLAN          bool
 	AllowIPIP           bool
 	FlowTableSize       int    // bpfMapSizeConntrack, default 512000
