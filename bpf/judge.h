@@ -5,6 +5,7 @@
 #include "classify.h"
 #include "flow.h"
 #include "guard.h"
+#include "socket.h"
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -176,20 +177,21 @@ static __always_inline void write_leg(struct leg *leg, const struct job *job, __
 	leg->to_host = job->to_host;
 }
 
-static __always_inline void begin_flow(struct flow *f, const struct track *t, const struct packet *p)
+/* Does the packet that begins an entry go from the replier to the opener? */
+static __always_inline bool begins_with_answer(const struct job *job)
 {
-	bool answer = p->flags & PACKET_ANSWER;
+	return job->packet.flags & PACKET_ANSWER || job->held == HELD_ANSWER;
+}
+
+static __always_inline void begin_flow(struct flow *f, const struct track *t, const struct job *job)
+{
+	bool answer = begins_with_answer(job);
 
 	__builtin_memset(f, 0, sizeof(*f));
 	f->created = t->now;
-	f->state = first_state(p);
+	f->state = job->held ? job->held_state : first_state(&job->packet);
 	if (is_self(&t->key) || !!t->from_low != answer)
 		f->flags = FLOW_LOW_OPENED;
-}
-
-static __always_inline bool is_syn(const struct packet *p)
-{
-	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
 /* A new connection on the ports of one that is over. */
@@ -219,10 +221,11 @@ static __always_inline void approve(struct job *job, struct track *t, const stru
 	} else {
 		if (t->flow)
 			erase(t->table, &t->key);
-		begin_flow(f, t, p);
+		begin_flow(f, t, job);
 		t->table = s->tables == FLOW_TABLES_SWAP ? TABLE_NEW_OLD : TABLE_NEW;
-		reply = !!(p->flags & PACKET_ANSWER) && !is_self(&t->key);
-		way = reply ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
+		reply = begins_with_answer(job) && !is_self(&t->key);
+		/* What a socket holds was judged in the direction in which it was opened. */
+		way = reply && !job->held ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
 	}
 	f->seen = t->now;
 	f->tag = tag_of(&t->key);
@@ -238,11 +241,54 @@ static __always_inline void approve(struct job *job, struct track *t, const stru
 		count_reason(REASON_NOTE_FLOW_NOT_STORED, p);
 }
 
-/* Judges a packet as the first of its connection at this hook. */
-static __always_inline int judge_new(struct __sk_buff *skb, struct job *job)
+/*
+ * Asks the sockets of this host about a packet in its own stage that has no entry: a first start on a busy host, an
+ * idle hour or a lost table end no connection that policy allows.
+ */
+static __always_inline void ask_sockets(struct __sk_buff *skb, struct job *job, __u32 stage)
 {
-	int result = judge(job, own_stage(skb, job));
+	bool local = job->egress ? job->born_here : is_workload(job) ? is_host_address(job->packet.dst) : stage == STAGE_NORMAL_IN;
+	__u32 held;
 
+	if (!local || !is_midway(&job->packet, job->egress))
+		return;
+	held = held_by_socket(skb, &job->packet, job->egress);
+	if (held_opener(held) == HELD_NOT)
+		return;
+	job->held_state = held_state(held);
+	job->held = (held_opener(held) == HELD_OPENED_HERE) == !!job->egress ? HELD_QUESTION : HELD_ANSWER;
+}
+
+/* The stage in which the other end, or this host, opened the connection that the packet in hand answers to. */
+static __always_inline __u32 opened_stage(const struct job *job)
+{
+	if (job->egress)
+		return is_workload(job) ? STAGE_NORMAL_OUT : STAGE_NORMAL_IN;
+	return is_workload(job) ? STAGE_BORN_HERE : STAGE_NORMAL_OUT;
+}
+
+/* Judges the connection that a socket holds, in the direction in which it was opened: not that of the packet. */
+static __always_inline int judge_held(struct job *job)
+{
+	int result = judge_turned(job, opened_stage(job), true);
+
+	job->to_host = job->egress && is_workload(job);
+	if (result == JUDGE_ALLOW && job->to_host && !(job->iface.flags & IFACE_TO_HOST))
+		return deny(job, REASON_DROP_TO_HOST);
+	return result;
+}
+
+/* Judges a packet as the first of its connection at this hook. */
+static __always_inline int judge_new(struct __sk_buff *skb, struct job *job, bool unknown)
+{
+	__u32 stage = own_stage(skb, job);
+	int result;
+
+	if (unknown)
+		ask_sockets(skb, job, stage);
+	if (job->held == HELD_ANSWER)
+		return judge_held(job);
+	result = judge(job, stage);
 	job->to_host = 0;
 	if (result != JUDGE_ALLOW || job->egress || !is_workload(job))
 		return result;

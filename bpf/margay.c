@@ -8,6 +8,7 @@
  *   guard.h     what a workload may send at all
  *   classify.h  the first rule that matches
  *   flow.h      connections
+ *   socket.h    connections of this host that nobody tracked yet
  *   judge.h     stages, approval of connections
  *   verdict.h   verdicts, counters, events
  */
@@ -182,7 +183,7 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, st
 		leg_way = leg->way;
 		result = judge_elsewhere(job, leg);
 	} else {
-		result = judge_new(skb, job);
+		result = judge_new(skb, job, !t->flow);
 	}
 	if (result != JUDGE_ALLOW)
 		return drop(job, job->reason);
@@ -281,6 +282,8 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 	job.egress = egress;
 	job.stage = 0;
 	job.to_host = 0;
+	job.held = HELD_NOTHING;
+	job.held_state = 0;
 	job.born_here = egress && skb->ingress_ifindex == 0;
 	now = bpf_map_lookup_elem(&epoch, &zero);
 	job.epoch = now ? READ_ONCE(*now) : 0;

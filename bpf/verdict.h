@@ -7,6 +7,13 @@
 /* A stage of its own: packets of this host to its own workload are always allowed. */
 #define STAGE_BORN_HERE STAGES
 
+/* A packet without an entry, of a connection that a socket of this host holds. */
+enum of_held {
+	HELD_NOTHING,
+	HELD_QUESTION, /* from who opened it */
+	HELD_ANSWER,
+};
+
 /* Everything about the packet in hand. */
 struct job {
 	struct packet packet;
@@ -18,6 +25,9 @@ struct job {
 	__u8 stage;
 	__u8 born_here;
 	__u8 to_host;
+	__u8 held;	 /* enum of_held */
+	__u8 held_state; /* of an entry for it */
+	__u8 unused[6];
 };
 
 static __always_inline bool is_workload(const struct job *job)
