@@ -28,7 +28,7 @@ func TestMistakesAreNamedWithWhatWasMeant(t *testing.T) {
 		head + "spec:\n  order: 1\n\torder: 2\n":                                        `document 1: line 6: not valid YAML: found a tab character that violates indentation`,
 		strings.Replace(head, "GlobalNetworkPolicy", "GlobalNetworkPolcy", 1):           `document 1, line 1: unknown kind "GlobalNetworkPolcy", did you mean GlobalNetworkPolicy?`,
 		strings.Replace(head, "GlobalNetworkPolicy", "gnp", 1):                          `unknown kind "gnp", did you mean GlobalNetworkPolicy?`,
-		strings.Replace(head, "GlobalNetworkPolicy", "NetworkPolicy", 1):                `kind NetworkPolicy is not supported yet`,
+		strings.Replace(head, "GlobalNetworkPolicy", "BGPFilter", 1):                    `kind BGPFilter is not supported yet`,
 		strings.Replace(head, "calico.org/v3", "calico.org/v2", 1):                      `unknown apiVersion "projectcalico.org/v2": want projectcalico.org/v3`,
 		strings.Replace(head, "name: a", "labels: {}", 1):                               `metadata.name is missing: give the object a name`,
 		"metadata: {}\n":      `kind is missing: want one of BGPConfiguration, BGPPeer,`,

@@ -17,11 +17,22 @@ const (
 // Default fills in what a manifest leaves out, as it is stored. Doing it again changes nothing.
 func Default(o Object) {
 	setType(o, typeName(o))
+	if kindsByName()[typeName(o)].Namespaced {
+		fill(&o.Meta().Namespace, "default")
+	}
 	switch o := o.(type) {
 	case *Tier:
 		o.setDefaults()
 	case *GlobalNetworkPolicy:
 		o.setDefaults()
+	case *NetworkPolicy:
+		o.setDefaults()
+	case *StagedGlobalNetworkPolicy:
+		o.setDefaults()
+	case *StagedNetworkPolicy:
+		o.setDefaults()
+	case *StagedKubernetesNetworkPolicy:
+		fill(&o.Spec.StagedAction, StagedSet)
 	case *WorkloadEndpoint:
 		o.setDefaults()
 	case *IPPool:
@@ -68,11 +79,7 @@ func (t *Tier) setDefaults() {
 }
 
 func (p *GlobalNetworkPolicy) setDefaults() {
-	fill(&p.Spec.Tier, DefaultTier)
-	if len(p.Spec.Types) == 0 {
-		p.Spec.Types = p.Spec.impliedTypes()
-	}
-	setLabel(&p.Metadata, TierLabel, p.Spec.Tier)
+	policyDefaults(&p.Metadata, &p.Spec.Tier, &p.Spec.Types, p.Spec)
 }
 
 // impliedTypes are the directions that a policy judges when it does not say: a policy without rules denies ingress.
@@ -87,7 +94,6 @@ func (s *GlobalNetworkPolicySpec) impliedTypes() []PolicyType {
 }
 
 func (w *WorkloadEndpoint) setDefaults() {
-	fill(&w.Namespace, "default")
 	if w.Name == "" {
 		w.Name, _ = WorkloadEndpointName(w.Spec) // Validate says what is missing
 	}

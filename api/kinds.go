@@ -27,8 +27,14 @@ func Kinds() []Kind {
 		kind[GlobalNetworkSet]("globalnetworksets", "gnetset", "gnetsets"),
 		kind[HostEndpoint]("hostendpoints", "hep", "heps"),
 		kind[IPPool]("ippools", "ipp", "ipps", "pool", "pools"),
+		namespaced(kind[NetworkPolicy]("networkpolicies", "np", "nps", "policy", "policies", "pol", "pols")),
+		namespaced(kind[NetworkSet]("networksets", "netset", "netsets")),
 		kind[Node]("nodes", "no"),
 		kind[Profile]("profiles", "pro", "pros"),
+		kind[StagedGlobalNetworkPolicy]("stagedglobalnetworkpolicies", "sgnp", "sgnps"),
+		namespaced(kind[StagedKubernetesNetworkPolicy]("stagedkubernetesnetworkpolicies",
+			"sknp", "stagedkubernetespolicy", "stagedkubernetespolicies", "skpol", "skpols")),
+		namespaced(kind[StagedNetworkPolicy]("stagednetworkpolicies", "snp", "stagedpolicy", "stagedpolicies", "spol", "spols")),
 		kind[Tier]("tiers"),
 		namespaced(kind[WorkloadEndpoint]("workloadendpoints", "wep", "weps")),
 	}
@@ -105,14 +111,6 @@ func ForeignKinds() []Kind {
 		{Name: "KubeControllersConfiguration", Plural: "kubecontrollersconfigurations",
 			Aliases: []string{"kubecontrollersconfig", "kubecontrollersconfigs"}},
 		{Name: "LiveMigration", Plural: "livemigrations", Namespaced: true},
-		{Name: "NetworkPolicy", Plural: "networkpolicies", Namespaced: true,
-			Aliases: []string{"policy", "np", "nps", "policies", "pol", "pols"}},
-		{Name: "NetworkSet", Plural: "networksets", Namespaced: true, Aliases: []string{"netset", "netsets"}},
-		{Name: "StagedGlobalNetworkPolicy", Plural: "stagedglobalnetworkpolicies", Aliases: []string{"sgnp", "sgnps"}},
-		{Name: "StagedKubernetesNetworkPolicy", Plural: "stagedkubernetesnetworkpolicies", Namespaced: true,
-			Aliases: []string{"sknp", "stagedkubernetespolicy", "stagedkubernetespolicies", "skpol", "skpols"}},
-		{Name: "StagedNetworkPolicy", Plural: "stagednetworkpolicies", Namespaced: true,
-			Aliases: []string{"stagedpolicy", "snp", "stagedpolicies", "spol", "spols"}},
 	}
 }
 

@@ -42,14 +42,25 @@ func Validate(o Object) error {
 	case *Tier:
 		c.tier(o)
 	case *GlobalNetworkPolicy:
-		c.policy(o)
+		c.name(o.Name, 2)
+		c.policySpec(&o.Spec)
+	case *NetworkPolicy:
+		c.networkPolicy(o.Name, o.Spec)
+	case *StagedGlobalNetworkPolicy:
+		c.stagedGlobal(o)
+	case *StagedNetworkPolicy:
+		c.stagedNamespaced(o)
+	case *StagedKubernetesNetworkPolicy:
+		c.stagedKubernetes(o)
 	case *Profile:
 		c.name(o.Name, 127)
 		c.rules("spec.ingress", o.Spec.Ingress, Ingress, true)
 		c.rules("spec.egress", o.Spec.Egress, Egress, true)
 		c.labels("spec.labelsToApply", o.Spec.LabelsToApply)
 	case *GlobalNetworkSet:
-		c.networkSet(o)
+		c.networkSet(&o.Metadata, o.Spec)
+	case *NetworkSet:
+		c.networkSet(&o.Metadata, o.Spec)
 	case *HostEndpoint:
 		c.hostEndpoint(o)
 	case *WorkloadEndpoint:
@@ -98,8 +109,10 @@ func (c *checker) metadata(o Object) {
 	switch {
 	case !kind.Namespaced && m.Namespace != "":
 		c.add("metadata.namespace", m.Namespace, "%s has no namespace: remove it", kind.Name)
-	case kind.Namespaced && !(isLabel(m.Namespace) && len(m.Namespace) <= 63):
+	case kind.Name == "WorkloadEndpoint" && !(isLabel(m.Namespace) && len(m.Namespace) <= 63):
 		c.add("metadata.namespace", m.Namespace, "want a-z, 0-9 and dashes within, at most 63 characters")
+	case kind.Namespaced && m.Namespace != "" && !isWord(m.Namespace, "-_.", 253): // stores hold what no cluster would name so
+		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' within, at most 253 characters")
 	}
 	c.labels("metadata.labels", m.Labels)
 	c.annotations("metadata.annotations", m.Annotations)

@@ -27,9 +27,7 @@ func (c *checker) tier(t *Tier) {
 	}
 }
 
-func (c *checker) policy(p *GlobalNetworkPolicy) {
-	s := &p.Spec
-	c.name(p.Name, 2)
+func (c *checker) policySpec(s *GlobalNetworkPolicySpec) {
 	if s.Tier != "" && !(isLabel(s.Tier) && len(s.Tier) <= 63) {
 		c.add("spec.tier", s.Tier, "not the name of a tier")
 	}
@@ -66,9 +64,9 @@ func (c *checker) stage(s *GlobalNetworkPolicySpec) {
 	}
 }
 
-func (c *checker) networkSet(s *GlobalNetworkSet) {
-	c.name(s.Name, 127)
-	for i, n := range s.Spec.Nets {
+func (c *checker) networkSet(m *Metadata, spec NetworkSetSpec) {
+	c.name(m.Name, 127)
+	for i, n := range spec.Nets {
 		if n == "" {
 			continue // means nothing, and stored sets have it
 		}
@@ -76,7 +74,7 @@ func (c *checker) networkSet(s *GlobalNetworkSet) {
 			c.add(at("spec.nets", i), n, "want a CIDR or an address")
 		}
 	}
-	if ns, ok := s.Labels[NamespaceLabel]; ok {
+	if ns, ok := m.Labels[NamespaceLabel]; ok {
 		c.add("metadata.labels", NamespaceLabel+": "+ns, "this label is set by the system: remove it")
 	}
 }

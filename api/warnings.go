@@ -12,10 +12,8 @@ import (
 // the caller knows it; empty stands for what a tier has that nobody changed.
 func Warnings(o Object, endOfTier Action) []string {
 	switch o := o.(type) {
-	case *GlobalNetworkPolicy:
-		warnings := o.defaultDeny(endOfTier)
-		warnings = append(warnings, ruleWarnings("spec.ingress", o.Spec.Ingress)...)
-		return append(warnings, ruleWarnings("spec.egress", o.Spec.Egress)...)
+	case *GlobalNetworkPolicy, *NetworkPolicy, *StagedGlobalNetworkPolicy, *StagedNetworkPolicy:
+		return policyWarnings(o, endOfTier)
 	case *Profile:
 		return append(ruleWarnings("spec.ingress", o.Spec.Ingress), ruleWarnings("spec.egress", o.Spec.Egress)...)
 	case *WorkloadEndpoint:
@@ -32,9 +30,17 @@ func Warnings(o Object, endOfTier Action) []string {
 	return nil
 }
 
+func policyWarnings(o Object, endOfTier Action) (warnings []string) {
+	spec, staged, _ := PolicyOf(o)
+	if staged == "" {
+		warnings = spec.defaultDeny(o.Meta().Namespace, endOfTier)
+	}
+	warnings = append(warnings, ruleWarnings("spec.ingress", spec.Ingress)...)
+	return append(warnings, ruleWarnings("spec.egress", spec.Egress)...)
+}
+
 // defaultDeny warns of the denial at the end of a tier, which holds for every endpoint that a policy selects.
-func (p *GlobalNetworkPolicy) defaultDeny(endOfTier Action) []string {
-	s := &p.Spec
+func (s *GlobalNetworkPolicySpec) defaultDeny(namespace string, endOfTier Action) []string {
 	tier := s.Tier
 	if tier == "" {
 		tier = DefaultTier
@@ -70,6 +76,9 @@ func (p *GlobalNetworkPolicy) defaultDeny(endOfTier Action) []string {
 	who, what := "the endpoints that it selects", "its rules allow only part of their %s"
 	if everywhere {
 		who = "every workload and host endpoint"
+		if namespace != "" {
+			who = "every workload endpoint of namespace " + namespace
+		}
 	}
 	if only {
 		what = "none of its rules allows %s"

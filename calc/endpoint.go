@@ -35,6 +35,9 @@ func readThing(u api.Update) (t thing, problems []string, ok bool) {
 	case *api.GlobalNetworkSet:
 		t = thing{labels: labelsOf(o.Labels)}
 		t.nets, problems = readNets(o.Spec.Nets)
+	case *api.NetworkSet:
+		t = thing{labels: labelsOfNetworkSet(o), profiles: []string{profileOfNamespace + o.Namespace}}
+		t.nets, problems = readNets(o.Spec.Nets)
 	default:
 		return thing{}, nil, false
 	}

@@ -186,7 +186,17 @@ func (w world) object() api.Object {
 	meta := func(names ...string) api.Metadata {
 		return api.Metadata{Name: pick(w, names...), Labels: w.labels()}
 	}
-	switch w.IntN(16) {
+	switch w.IntN(20) {
+	case 16, 17:
+		m := meta("p1", "p2", "p3")
+		m.Namespace = pick(w, "ns1", "ns2")
+		return &api.NetworkPolicy{Metadata: m, Spec: w.namespacedPolicy()}
+	case 18:
+		m := meta("s1", "s2")
+		m.Namespace = pick(w, "ns1", "ns2")
+		return &api.NetworkSet{Metadata: m, Spec: api.NetworkSetSpec{Nets: some(w, "10.65.0.0/24", "10.65.0.1", "fd00::/64", "x")}}
+	case 19:
+		return w.stagedPolicy(meta)
 	case 0:
 		return &api.Tier{Metadata: meta("default", "t1", "t2"), Spec: api.TierSpec{
 			Order: maybe(w, func() *float64 { return ptr(float64(w.IntN(3))) }), DefaultAction: pick(w, "", api.Deny, api.Pass),
@@ -258,16 +268,36 @@ func (w world) policy() api.GlobalNetworkPolicySpec {
 	return api.GlobalNetworkPolicySpec{
 		Tier: pick(w, "", "t1", "t2"), Order: maybe(w, func() *float64 { return ptr(float64(w.IntN(3))) }),
 		Selector: w.selector(), NamespaceSelector: pick(w, "", "", "", "all()", "env == 'a'"),
-		Ingress: w.rules(), Egress: w.rules(), Types: some(w, api.Ingress, api.Egress),
+		ServiceAccountSelector: pick(w, "", "", "", "", "env == 'b'"),
+		Ingress:                w.rules(), Egress: w.rules(), Types: some(w, api.Ingress, api.Egress),
 		DoNotTrack: w.IntN(6) == 0, PreDNAT: w.IntN(6) == 0, ApplyOnForward: w.IntN(3) == 0,
 	}
+}
+
+func (w world) namespacedPolicy() api.NetworkPolicySpec {
+	p := w.policy()
+	return api.NetworkPolicySpec{Tier: p.Tier, Order: p.Order, Selector: p.Selector, ServiceAccountSelector: p.ServiceAccountSelector,
+		Ingress: p.Ingress, Egress: p.Egress, Types: p.Types}
+}
+
+func (w world) stagedPolicy(meta func(...string) api.Metadata) api.Object {
+	m, action := meta("p1", "p2"), pick(w, api.StagedSet, api.StagedDelete, api.StagedLearn)
+	if w.maybe() {
+		return &api.StagedGlobalNetworkPolicy{Metadata: m, Spec: api.StagedGlobalNetworkPolicySpec{
+			StagedAction: action, GlobalNetworkPolicySpec: w.policy()}}
+	}
+	m.Namespace = "ns1"
+	return &api.StagedNetworkPolicy{Metadata: m, Spec: api.StagedNetworkPolicySpec{
+		StagedAction: action, NetworkPolicySpec: w.namespacedPolicy()}}
 }
 
 func (w world) rules() (rules []api.Rule) {
 	side := func() api.EntityRule {
 		return api.EntityRule{
 			Nets: some(w, "10.0.0.0/8", "fd00::/8"), Selector: maybe(w, w.selector), NotSelector: pick(w, "", "", w.selector()),
-			Ports: pick(w, nil, nil, []api.Port{{First: 80, Last: 90}}, []api.Port{{Name: "http"}}),
+			NamespaceSelector: pick(w, "", "", "", "", "env == 'a'", "all()", "global()"),
+			ServiceAccounts:   pick(w, nil, nil, nil, nil, &api.ServiceAccountMatch{Names: []string{"bot"}, Selector: pick(w, "", "env == 'a'")}),
+			Ports:             pick(w, nil, nil, []api.Port{{First: 80, Last: 90}}, []api.Port{{Name: "http"}}),
 		}
 	}
 	for range w.IntN(3) {

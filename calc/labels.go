@@ -15,6 +15,8 @@ const (
 
 	prefixNamespace      = "pcns."
 	prefixServiceAccount = "pcsa."
+
+	profileOfNamespace = "kns."
 )
 
 // labels are what selectors see of a thing: its own labels, with those that its kind brings, and then those of its
@@ -45,6 +47,18 @@ func labelsOfWorkload(w *api.WorkloadEndpoint) labels {
 	}
 	for name, value := range w.Labels {
 		if !reserved(name) {
+			all = append(all, label{name, value})
+		}
+	}
+	return pointing(all)
+}
+
+// labelsOfNetworkSet are a network set's labels with that of its namespace; the namespace's own come through its profile.
+func labelsOfNetworkSet(s *api.NetworkSet) labels {
+	all := make([]label, 0, len(s.Labels)+1)
+	all = append(all, label{labelNamespace, s.Namespace})
+	for name, value := range s.Labels {
+		if name != labelNamespace {
 			all = append(all, label{name, value})
 		}
 	}

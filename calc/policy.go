@@ -3,6 +3,7 @@ package calc
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -12,12 +13,14 @@ import (
 
 // Kinds of objects, as keys name them.
 const (
-	kindPolicy   = "GlobalNetworkPolicy"
-	kindWorkload = "WorkloadEndpoint"
-	kindHost     = "HostEndpoint"
-	kindSet      = "GlobalNetworkSet"
-	kindTier     = "Tier"
-	kindProfile  = "Profile"
+	kindGlobalPolicy = "GlobalNetworkPolicy"
+	kindPolicy       = "NetworkPolicy"
+	kindWorkload     = "WorkloadEndpoint"
+	kindHost         = "HostEndpoint"
+	kindGlobalSet    = "GlobalNetworkSet"
+	kindSet          = "NetworkSet"
+	kindTier         = "Tier"
+	kindProfile      = "Profile"
 )
 
 const defaultTier = "default"
@@ -53,28 +56,27 @@ func (p *policy) resolve() active {
 	return a
 }
 
-// readPolicy reads a GlobalNetworkPolicy. One that is broken, or whose selector cannot be read, denies what it may
-// select, at its place in its tier.
+// readPolicy reads a GlobalNetworkPolicy or a NetworkPolicy. One that is broken, or whose selector cannot be read, denies
+// what it may select, at its place in its tier; a NetworkPolicy may select what is in its namespace.
 func readPolicy(u api.Update) *policy {
 	p := &policy{
 		Policy: Policy{
 			ID:   PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name},
 			Tier: defaultTier,
 		},
-		tie:      u.Key.Name + "/" + u.Key.Namespace + "/" + u.Key.Kind,
-		selector: selector.All(),
+		tie: u.Key.Name + "/" + u.Key.Namespace + "/" + u.Key.Kind,
 	}
-	gnp, ok := u.Object.(*api.GlobalNetworkPolicy)
-	if !ok || gnp == nil {
+	spec, ok := specOf(u)
+	if !ok {
+		p.selector, _ = selects(api.GlobalNetworkPolicySpec{}, u.Key.Namespace)
 		p.deny(u.Broken, api.GlobalNetworkPolicySpec{ApplyOnForward: true})
 		return p
 	}
-	spec := gnp.Spec
 	if spec.Tier != "" {
 		p.Tier = spec.Tier
 	}
 	p.Order = orderOf(spec.Order)
-	selects, err := selects(spec)
+	selects, err := selects(spec, u.Key.Namespace)
 	p.selector = selects
 	if err != nil && u.Broken == "" {
 		u.Broken = err.Error()
@@ -92,6 +94,15 @@ func readPolicy(u api.Update) *policy {
 		p.rules[Egress] = spec.Egress
 	}
 	return p
+}
+
+// specOf is what a policy says; false if nothing of it can be read.
+func specOf(u api.Update) (api.GlobalNetworkPolicySpec, bool) {
+	if u.Object == nil || reflect.ValueOf(u.Object).IsNil() {
+		return api.GlobalNetworkPolicySpec{}, false
+	}
+	spec, _, ok := api.PolicyOf(u.Object)
+	return spec, ok
 }
 
 // deny makes p deny everything in both directions, at the stages that spec asks for.
@@ -131,9 +142,9 @@ func directions(spec api.GlobalNetworkPolicySpec) (ingress, egress bool) {
 	return len(spec.Ingress) > 0 || len(spec.Egress) == 0, len(spec.Egress) > 0
 }
 
-// selects is the selector of the endpoints that a policy applies to. With an error it is that of the parts that
-// could be read, so it selects no less than was meant.
-func selects(spec api.GlobalNetworkPolicySpec) (*selector.Selector, error) {
+// selects is the selector of the endpoints that a policy applies to, for one in a namespace only of those in it. With an
+// error it is that of the parts that could be read, so it selects no less than was meant.
+func selects(spec api.GlobalNetworkPolicySpec, namespace string) (*selector.Selector, error) {
 	var parts []*selector.Selector
 	var wrong error
 	add := func(text string, rewrite func(*selector.Selector) *selector.Selector) {
@@ -157,6 +168,9 @@ func selects(spec api.GlobalNetworkPolicySpec) (*selector.Selector, error) {
 	add(spec.Selector, own)
 	add(spec.NamespaceSelector, ofNamespaces)
 	add(spec.ServiceAccountSelector, ofServiceAccounts)
+	if namespace != "" {
+		parts = append(parts, selector.Equal(labelNamespace, namespace))
+	}
 	return selector.And(parts...), wrong
 }
 

@@ -48,8 +48,10 @@ func (g *Graph) updateThings(byKind map[string][]api.Update) {
 			g.relabel(id, g.things.list[id])
 		}
 	}
-	for _, u := range byKind[kindSet] {
-		g.updateThing(u)
+	for _, kind := range []string{kindGlobalSet, kindSet} {
+		for _, u := range byKind[kind] {
+			g.updateThing(u)
+		}
 	}
 	for _, kind := range []string{kindWorkload, kindHost} {
 		for _, u := range byKind[kind] {

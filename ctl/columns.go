@@ -47,7 +47,7 @@ func narrowHeadings(kind string) []string {
 		return []string{"NAME", "PEERIP", "NODE", "ASN"}
 	case "ClusterInformation":
 		return []string{"NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY"}
-	case "GlobalNetworkPolicy":
+	case "GlobalNetworkPolicy", "NetworkPolicy", "StagedGlobalNetworkPolicy", "StagedNetworkPolicy":
 		return []string{"NAME", "TIER"}
 	case "HostEndpoint":
 		return []string{"NAME", "NODE"}
@@ -71,6 +71,9 @@ func wideHeadings(kind string, known cells) []string {
 // cellsOf is the one place that knows what a table shows of each kind.
 func cellsOf(o api.Object, asNumber func() string) cells {
 	name := cell{"NAME", o.Meta().Name}
+	if policy, _, ok := api.PolicyOf(o); ok {
+		return namespaced(o, cells{name, {"TIER", policy.Tier}, {"ORDER", nilOr(policy.Order)}, {"SELECTOR", policy.Selector}})
+	}
 	switch o := o.(type) {
 	case *api.BGPConfiguration:
 		return cells{name, {"LOGSEVERITY", dash(o.Spec.LogSeverityScreen)}, {"MESHENABLED", dashOr(o.Spec.NodeToNodeMeshEnabled)},
@@ -80,8 +83,6 @@ func cellsOf(o api.Object, asNumber func() string) cells {
 	case *api.ClusterInformation:
 		return cells{name, {"CLUSTERGUID", o.Spec.ClusterGUID}, {"CLUSTERTYPE", o.Spec.ClusterType},
 			{"CALICOVERSION", o.Spec.CalicoVersion}, {"DATASTOREREADY", nilOr(o.Spec.DatastoreReady)}}
-	case *api.GlobalNetworkPolicy:
-		return cells{name, {"TIER", o.Spec.Tier}, {"ORDER", nilOr(o.Spec.Order)}, {"SELECTOR", o.Spec.Selector}}
 	case *api.GlobalNetworkSet:
 		return cells{name, {"NETS", joinAndCut(o.Spec.Nets, ",", 80)}}
 	case *api.HostEndpoint:
@@ -89,16 +90,53 @@ func cellsOf(o api.Object, asNumber func() string) cells {
 			{"IPS", strings.Join(o.Spec.ExpectedIPs, ",")}, {"PROFILES", strings.Join(o.Spec.Profiles, ",")}}
 	case *api.IPPool:
 		return poolCells(name, o.Spec)
+	case *api.NetworkSet:
+		return namespaced(o, cells{name, {"NETS", joinAndCut(o.Spec.Nets, ",", 80)}})
 	case *api.Node:
 		return nodeCells(name, o.Spec.BGP, asNumber)
 	case *api.Profile:
 		return cells{name, {"LABELS", labelsText(o.Spec.LabelsToApply)}}
+	case *api.StagedKubernetesNetworkPolicy:
+		return namespaced(o, cells{name, {"PODSELECTOR", podSelectorText(o.Spec.PodSelector)}})
 	case *api.Tier:
 		return cells{name, {"ORDER", nilOr(o.Spec.Order)}}
 	case *api.WorkloadEndpoint:
 		return workloadCells(o)
 	}
 	return cells{name}
+}
+
+// namespaced puts the namespace in front of the cells of an object that has one.
+func namespaced(o api.Object, c cells) cells {
+	if kind, _ := api.KindOf(o.Type().Kind); !kind.Namespaced {
+		return c
+	}
+	return append(cells{{"NAMESPACE", o.Meta().Namespace}}, c...)
+}
+
+// podSelectorText writes a selector of Kubernetes in our language.
+func podSelectorText(s api.LabelSelector) string {
+	var terms []string
+	for _, k := range slices.Sorted(maps.Keys(s.MatchLabels)) {
+		terms = append(terms, fmt.Sprintf("%s == '%s'", k, s.MatchLabels[k]))
+	}
+	for _, r := range s.MatchExpressions {
+		values := "{'" + strings.Join(r.Values, "', '") + "'}"
+		switch r.Operator {
+		case "In":
+			terms = append(terms, r.Key+" in "+values)
+		case "NotIn":
+			terms = append(terms, r.Key+" not in "+values)
+		case "Exists":
+			terms = append(terms, "has("+r.Key+")")
+		case "DoesNotExist":
+			terms = append(terms, "!has("+r.Key+")")
+		}
+	}
+	if len(terms) == 0 {
+		return "all()"
+	}
+	return strings.Join(terms, " && ")
 }
 
 func poolCells(name cell, p api.IPPoolSpec) cells {

@@ -38,5 +38,5 @@ func newCreate(s *session) *cobra.Command {
 }
 
 func addNamespaceFlag(cmd *cobra.Command, at *place) {
-	cmd.Flags().StringVarP(&at.namespace, "namespace", "n", "", "namespace of workload endpoints; without it, that of the object, or default")
+	cmd.Flags().StringVarP(&at.namespace, "namespace", "n", "", "namespace of the objects; without it, that of the object, or default")
 }

@@ -51,7 +51,7 @@ func newGet(s *session) *cobra.Command {
 	}
 	in.addFlags(cmd)
 	addNamespaceFlag(cmd, &at)
-	cmd.Flags().BoolVarP(&at.all, "all-namespaces", "A", false, "workload endpoints of every namespace")
+	cmd.Flags().BoolVarP(&at.all, "all-namespaces", "A", false, "objects of every namespace")
 	cmd.Flags().BoolVarP(&at.all, "all", "a", false, "")
 	cmd.Flags().Lookup("all").Hidden = true
 	cmd.Flags().StringVarP(&output, "output", "o", "ps", "ps, wide, yaml, json, custom-columns=..., go-template=..., go-template-file=...")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
@@ -81,6 +82,10 @@ func notWritable(operation string, o api.Object) error {
 	kind, ok := api.KindOf(o.Type().Kind)
 	if ok && kind.ReadOnly {
 		return datastore.UnsupportedError{Operation: operation, Key: api.KeyOf(o), Reason: "resource is readonly"}
+	}
+	if kind.Name == "NetworkPolicy" && strings.HasPrefix(o.Meta().Name, "knp.default.") {
+		return datastore.UnsupportedError{Operation: operation, Key: api.KeyOf(o),
+			Reason: "kubernetes network policies must be managed through the kubernetes API"}
 	}
 	return nil
 }

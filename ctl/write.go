@@ -94,11 +94,11 @@ func (s *session) warn(o api.Object, endOfTier api.Action) {
 
 // endOfTier is the default action of the tier that a policy is in; empty for other kinds, and when it cannot be read.
 func endOfTier(ctx context.Context, st store, o api.Object) api.Action {
-	policy, ok := o.(*api.GlobalNetworkPolicy)
+	policy, _, ok := api.PolicyOf(o)
 	if !ok {
 		return ""
 	}
-	stored, err := st.Get(ctx, api.Key{Kind: "Tier", Name: policy.Spec.Tier})
+	stored, err := st.Get(ctx, api.Key{Kind: "Tier", Name: policy.Tier})
 	if tier, ok := stored.(*api.Tier); ok && err == nil {
 		return tier.Spec.DefaultAction
 	}

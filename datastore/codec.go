@@ -61,10 +61,15 @@ func encode(o api.Object) ([]byte, error) {
 
 // tierOf is the tier that a policy names; false for what is not a policy.
 func tierOf(o api.Object) (string, bool) {
-	if policy, ok := o.(*api.GlobalNetworkPolicy); ok {
-		return policy.Spec.Tier, true
-	}
-	return "", false
+	spec, _, ok := api.PolicyOf(o)
+	return spec.Tier, ok
+}
+
+// inTier says that objects of a kind are policies in a tier.
+func inTier(kind string) bool {
+	o, _ := api.New(kind)
+	_, _, ok := api.PolicyOf(o)
+	return ok
 }
 
 func orDefault(tier string) string {

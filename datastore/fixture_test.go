@@ -63,8 +63,8 @@ func TestEveryStoredValueIsWrittenBackByteForByte(t *testing.T) {
 			t.Errorf("%v:\n got %s\nwant %s", key, got, want)
 		}
 	}
-	if count != 21 {
-		t.Errorf("the fixture has %d objects of known kinds, want 21", count)
+	if count != 24 {
+		t.Errorf("the fixture has %d objects of known kinds, want 24", count)
 	}
 }
 

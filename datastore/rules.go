@@ -21,9 +21,10 @@ func (s *Store) beforeCreate(ctx context.Context, o api.Object) ([]Condition, er
 	if key := api.KeyOf(o); synthetic(key) != nil {
 		return nil, ExistsError{Key: key, Current: synthetic(key)}
 	}
+	if tier, inTier := tierOf(o); inTier {
+		return s.tierExists(ctx, orDefault(tier))
+	}
 	switch o := o.(type) {
-	case *api.GlobalNetworkPolicy:
-		return s.tierExists(ctx, orDefault(o.Spec.Tier))
 	case *api.IPPool:
 		return s.poolFits(ctx, o)
 	case *api.BGPPeer:
@@ -41,11 +42,13 @@ func (s *Store) beforeUpdate(ctx context.Context, old, o api.Object) ([]Conditio
 	if key := api.KeyOf(o); synthetic(key) != nil {
 		return nil, UnsupportedError{Operation: "Update", Key: key}
 	}
-	switch o := o.(type) {
-	case *api.GlobalNetworkPolicy:
-		if was, ok := old.(*api.GlobalNetworkPolicy); !ok || orDefault(was.Spec.Tier) != orDefault(o.Spec.Tier) {
-			return s.tierExists(ctx, orDefault(o.Spec.Tier))
+	if tier, inTier := tierOf(o); inTier {
+		if was, readable := tierOf(old); !readable || orDefault(was) != orDefault(tier) {
+			return s.tierExists(ctx, orDefault(tier))
 		}
+		return nil, nil
+	}
+	switch o := o.(type) {
 	case *api.IPPool:
 		if was, ok := old.(*api.IPPool); ok {
 			return nil, poolKeepsShape(was, o)

@@ -220,7 +220,7 @@ func (s *Store) find(ctx context.Context, key api.Key) (*Entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("get %v: %w", key, err)
 	}
-	if entry == nil && key.Kind == "GlobalNetworkPolicy" {
+	if entry == nil && inTier(key.Kind) {
 		entry, err = s.findLegacy(ctx, key)
 	}
 	if err == nil && entry == nil {

@@ -156,7 +156,7 @@ func testPolicyNeedsTier(t *testing.T, ctx context.Context, s *Store) {
 
 func testTierInUse(t *testing.T, ctx context.Context, s *Store) {
 	must[*api.Tier](t)(s.Create(ctx, &api.Tier{TypeMeta: api.TypeMeta{Kind: "Tier"}, Metadata: api.Metadata{Name: "security"}}))
-	// Also by kinds that this version does not have.
+	// Also by policies of other kinds.
 	raw(t, s.kv, resourceRoot+"networkpolicies/web/x", `{"kind":"NetworkPolicy","spec":{"tier":"security"}}`)
 	key := api.Key{Kind: "Tier", Name: "security"}
 	var unsupported UnsupportedError
