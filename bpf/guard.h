@@ -133,6 +133,19 @@ static __always_inline bool is_link_control(const struct packet *p)
 	       ((p->icmp_type >= 130 && p->icmp_type <= 133) || p->icmp_type == 135 || p->icmp_type == 136);
 }
 
+/*
+ * A workload's address comes from its endpoint and nobody asks for it: such a request is as much a forged source as
+ * any other, but an image that is set to DHCP sends it at each start, so it has a reason of its own.
+ */
+static __always_inline bool is_dhcp(const struct packet *p)
+{
+	if (p->proto != IPPROTO_UDP)
+		return false;
+	if (p->flags & PACKET_IPV6)
+		return is_link_local(p->src) && p->sport == bpf_htons(546) && p->dport == bpf_htons(547);
+	return *(u32_alias *)(p->src + 12) == 0 && p->sport == bpf_htons(68) && p->dport == bpf_htons(67);
+}
+
 /* Why the packet may not leave its workload, or REASON_NONE, or REASON_PASS_NEIGHBOUR if nothing else is to be asked. */
 __noinline int guard(struct __sk_buff *skb, struct job *job, int parsed)
 {
@@ -155,7 +168,7 @@ __noinline int guard(struct __sk_buff *skb, struct job *job, int parsed)
 		return REASON_PASS_NEIGHBOUR;
 	}
 	if (!owns(job, p->src))
-		return REASON_DROP_SOURCE;
+		return is_dhcp(p) ? REASON_DROP_DHCP : REASON_DROP_SOURCE;
 	if (p->proto == IPPROTO_IPIP && !(job->iface.flags & IFACE_ALLOW_IPIP))
 		return REASON_DROP_TUNNEL;
 	if (p->proto == IPPROTO_UDP && p->dport == bpf_htons(VXLAN_PORT) && !(job->iface.flags & IFACE_ALLOW_VXLAN))

@@ -277,6 +277,7 @@ struct settings {
 	__u32 tables;
 	__u32 share; /* proven connections that one endpoint may have; 0: any number */
 	__u32 unused;
+	__u64 event_gap; /* nanoseconds from event to event of one processor, on average; 0: no bound */
 };
 
 /* What the agent gives to a run of `sweep`, and gets back. */
@@ -342,11 +343,13 @@ enum reason {
 	REASON_DROP_MAPPED,
 	REASON_DROP_FRAGMENT,
 	REASON_DROP_TINY_FRAGMENT,
+	REASON_DROP_DHCP,
 	/* beside a verdict */
 	REASON_NOTE_FLOWS_FULL,
 	REASON_NOTE_SHARE_FULL,
 	REASON_NOTE_FLOW_NOT_STORED,
 	REASON_NOTE_EVENT_LOST,
+	REASON_NOTE_EVENT_LEFT_OUT,
 	REASONS,
 };
 

@@ -45,6 +45,8 @@ MAP(config, BPF_MAP_TYPE_ARRAY, __u32, struct settings, 1, BPF_F_MMAPABLE);
 MAP(rule_hits, BPF_MAP_TYPE_PERCPU_HASH, __u64, struct hits, 131072, BPF_F_NO_PREALLOC);
 MAP(reasons, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct hits, REASONS, 0);
 
+MAP(event_times, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, __u64, 1, 0); /* when the next event would be due */
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);

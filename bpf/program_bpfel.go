@@ -322,11 +322,13 @@ const (
 	programReasonREASON_DROP_MAPPED          programReason = 29
 	programReasonREASON_DROP_FRAGMENT        programReason = 30
 	programReasonREASON_DROP_TINY_FRAGMENT   programReason = 31
-	programReasonREASON_NOTE_FLOWS_FULL      programReason = 32
-	programReasonREASON_NOTE_SHARE_FULL      programReason = 33
-	programReasonREASON_NOTE_FLOW_NOT_STORED programReason = 34
-	programReasonREASON_NOTE_EVENT_LOST      programReason = 35
-	programReasonREASONS                     programReason = 36
+	programReasonREASON_DROP_DHCP            programReason = 32
+	programReasonREASON_NOTE_FLOWS_FULL      programReason = 33
+	programReasonREASON_NOTE_SHARE_FULL      programReason = 34
+	programReasonREASON_NOTE_FLOW_NOT_STORED programReason = 35
+	programReasonREASON_NOTE_EVENT_LOST      programReason = 36
+	programReasonREASON_NOTE_EVENT_LEFT_OUT  programReason = 37
+	programReasonREASONS                     programReason = 38
 )
 
 type programRotation struct {
@@ -369,6 +371,7 @@ type programSettings struct {
 	Tables   uint32
 	Share    uint32
 	Unused   uint32
+	EventGap uint64
 }
 
 type programShare struct {
@@ -431,6 +434,7 @@ const (
 	programMapChunks        = "chunks"
 	programMapConfig        = "config"
 	programMapEpoch         = "epoch"
+	programMapEventTimes    = "event_times"
 	programMapEvents        = "events"
 	programMapFlows         = "flows"
 	programMapFlowsNew      = "flows_new"
@@ -523,6 +527,7 @@ type programMapSpecs struct {
 	Chunks      *ebpf.MapSpec `ebpf:"chunks"`
 	Config      *ebpf.MapSpec `ebpf:"config"`
 	Epoch       *ebpf.MapSpec `ebpf:"epoch"`
+	EventTimes  *ebpf.MapSpec `ebpf:"event_times"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	FlowsNew    *ebpf.MapSpec `ebpf:"flows_new"`
@@ -581,6 +586,7 @@ type programMaps struct {
 	Chunks      *ebpf.Map `ebpf:"chunks"`
 	Config      *ebpf.Map `ebpf:"config"`
 	Epoch       *ebpf.Map `ebpf:"epoch"`
+	EventTimes  *ebpf.Map `ebpf:"event_times"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	FlowsNew    *ebpf.Map `ebpf:"flows_new"`
@@ -612,6 +618,7 @@ func (m *programMaps) Close() error {
 		m.Chunks,
 		m.Config,
 		m.Epoch,
+		m.EventTimes,
 		m.Events,
 		m.Flows,
 		m.FlowsNew,

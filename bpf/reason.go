@@ -39,10 +39,12 @@ const (
 	DropMapped             = Reason(programReasonREASON_DROP_MAPPED)
 	DropFragment           = Reason(programReasonREASON_DROP_FRAGMENT)
 	DropTinyFragment       = Reason(programReasonREASON_DROP_TINY_FRAGMENT)
+	DropDHCP               = Reason(programReasonREASON_DROP_DHCP)
 	NoteFlowsFull          = Reason(programReasonREASON_NOTE_FLOWS_FULL)
 	NoteShareFull          = Reason(programReasonREASON_NOTE_SHARE_FULL)
 	NoteFlowNotStored      = Reason(programReasonREASON_NOTE_FLOW_NOT_STORED)
 	NoteEventLost          = Reason(programReasonREASON_NOTE_EVENT_LOST)
+	NoteEventLeftOut       = Reason(programReasonREASON_NOTE_EVENT_LEFT_OUT)
 	Reasons                = int(programReasonREASONS)
 	firstDrop, firstBeside = DropPolicy, NoteFlowsFull
 )
@@ -94,9 +96,11 @@ func reasonText(r Reason) string {
 		DropMapped:        "IPv4-mapped address in IPv6",
 		DropFragment:      "fragment without its first",
 		DropTinyFragment:  "tiny first fragment",
+		DropDHCP:          "DHCP from a workload: its address comes from its endpoint",
 		NoteFlowsFull:     "table of connections is full",
 		NoteShareFull:     "endpoint has its share of connections",
 		NoteFlowNotStored: "connection could not be stored",
-		NoteEventLost:     "event lost",
+		NoteEventLost:     "event lost: nobody reads them fast enough",
+		NoteEventLeftOut:  "event left out: too many a second",
 	}[r]
 }

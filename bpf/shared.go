@@ -39,7 +39,7 @@ type Shared struct {
 
 // pinned lists the shared maps of which there is one for each layout.
 func pinned() []string {
-	return []string{"fragments", "shares", "locals", "epoch", "config", "rule_hits", "reasons", "events"}
+	return []string{"fragments", "shares", "locals", "epoch", "config", "rule_hits", "reasons", "event_times", "events"}
 }
 
 // OpenShared opens the shared state pinned in dir, a bpf file system (see MountFS), and creates what is not there.
@@ -78,6 +78,9 @@ func (s *Shared) path(name string, spec *ebpf.CollectionSpec) string {
 func layoutOf(m *ebpf.MapSpec) string {
 	h := fnv.New32a()
 	fmt.Fprintln(h, m.Type, m.KeySize, m.ValueSize, m.Flags)
+	if m.Type == ebpf.PerCPUArray { // its size is that of an enumeration
+		fmt.Fprintln(h, m.MaxEntries)
+	}
 	var text btf.GoFormatter
 	for _, t := range []btf.Type{m.Key, m.Value} {
 		if t == nil {
@@ -133,7 +136,8 @@ func (s *Shared) openMemory() error {
 	return nil
 }
 
-// DefaultSettings are the timeouts of Calico, flows that end when they are no longer allowed, and events for drops.
+// DefaultSettings are the timeouts of Calico, flows that end when they are no longer allowed, and events for drops,
+// 1,000 a second of each processor.
 func DefaultSettings() Settings {
 	return Settings{
 		Timeout: [FlowStates]uint64{
@@ -147,6 +151,7 @@ func DefaultSettings() Settings {
 		},
 		LogLevel: LogDrops,
 		Revoke:   1,
+		EventGap: uint64(time.Millisecond),
 	}
 }
 

@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +123,45 @@ func TestEventsTellVerdicts(t *testing.T) {
 	must(t, events.Close())
 	if _, err := events.Next(); !errors.Is(err, ErrClosed) {
 		t.Error(err)
+	}
+}
+
+func TestFloodOfDropsIsNoFloodOfEvents(t *testing.T) {
+	const burst, flood = 10, 100
+	r := outbound(t)
+	r.shared.Settings.EventGap = uint64(time.Second) / burst
+	events, err := r.shared.ReadEvents()
+	must(t, err)
+	defer events.Close()
+	for range flood {
+		r.want(r.out(r.v1, udp(bob, alice, 54, 9)), DropPolicy)
+	}
+	told := 0
+	for events.SetDeadline(time.Now()); err == nil; told++ {
+		_, err = events.Next()
+	}
+	told--
+	counts, err := r.shared.ReasonCounts()
+	must(t, err)
+	if told < burst || told > 2*burst*runtime.NumCPU() || counts[NoteEventLeftOut].Packets != uint64(flood-told) {
+		t.Errorf("%d events told, %d left out", told, counts[NoteEventLeftOut].Packets)
+	}
+	r.shared.Settings.EventGap = 0
+	r.out(r.v1, udp(bob, alice, 54, 9))
+	events.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := events.Next(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCountersOfAnotherNumberOfReasonsAreApart(t *testing.T) {
+	spec, err := loadProgram()
+	must(t, err)
+	reasons := spec.Maps["reasons"]
+	before := layoutOf(reasons)
+	reasons.MaxEntries++
+	if layoutOf(reasons) == before {
+		t.Error("counters of other reasons would be read as those of ours")
 	}
 }
 

@@ -55,18 +55,42 @@ static __always_inline void count_rule(__u64 rule, const struct packet *p)
 	hits->bytes += p->length;
 }
 
+#define EVENT_BURST 1000000000ULL /* nanoseconds for which events may be saved up */
+
+/* May this processor tell another event now? A flood of packets must not cost the time of a flood of events. */
+static __always_inline bool event_due(__u64 now)
+{
+	struct settings *s = settings_now();
+	__u32 zero = 0;
+	__u64 *due = bpf_map_lookup_elem(&event_times, &zero);
+
+	if (!s || !due || !s->event_gap)
+		return true;
+	if ((__s64)(now - *due) > (__s64)EVENT_BURST)
+		*due = now - EVENT_BURST;
+	if ((__s64)(now - *due) < (__s64)s->event_gap)
+		return false;
+	*due += s->event_gap;
+	return true;
+}
+
 __noinline int emit(struct job *job, __u32 kind)
 {
+	__u64 now = bpf_ktime_get_coarse_ns();
 	struct event *event;
 
 	if (!job)
 		return 0;
+	if (!event_due(now)) {
+		count_reason(REASON_NOTE_EVENT_LEFT_OUT, &job->packet);
+		return 0;
+	}
 	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 	if (!event) {
 		count_reason(REASON_NOTE_EVENT_LOST, &job->packet);
 		return 0;
 	}
-	event->time = bpf_ktime_get_coarse_ns();
+	event->time = now;
 	event->rule = job->rule;
 	event->endpoint = job->iface.endpoint;
 	event->packet = job->packet;
