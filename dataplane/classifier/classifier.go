@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
@@ -94,11 +95,7 @@ func (c *Classifier) Apply(d *calc.Delta) (Commit, error) {
 	c.resolveDirty()
 	c.dropTiers()
 	err := c.program()
-	var f faults
-	for s := range c.stale {
-		f.add(c.rebuild(s))
-	}
-	err = errors.Join(err, f.err("masks"))
+	err = errors.Join(err, c.rebuildStale())
 	commit := c.propose(err)
 	commit.Gone = gone
 	return commit, err
@@ -181,6 +178,17 @@ func (f *failures) any(atoms []*atom) bool {
 		}
 	}
 	return false
+}
+
+// rebuildStale makes the masks that are to change; first those that most endpoints need, in case there is no room.
+func (c *Classifier) rebuildStale() error {
+	specs := slices.Collect(maps.Keys(c.stale))
+	slices.SortFunc(specs, func(a, b *spec) int { return len(b.endpoints) - len(a.endpoints) })
+	var f faults
+	for _, s := range specs {
+		f.add(c.rebuild(s))
+	}
+	return f.err("masks")
 }
 
 // complete says whether the tables have everything that a spec needs.

@@ -14,11 +14,37 @@ type interval struct{ first, last uint32 }
 // intervals are ascending and do not touch.
 type intervals []interval
 
-// Protocols that have their own stretch of the lines.
+// portBases are the stretches of the lines that stand for protocols with ports, typeBases those of ICMP and ICMPv6.
 var (
-	withPorts = map[uint8]uint32{6: bpf.ServiceTCP, 17: bpf.ServiceUDP, 132: bpf.ServiceSCTP, 136: bpf.ServiceUDPLite}
-	withTypes = map[uint8]uint32{1: bpf.ServiceICMP, 58: bpf.ServiceICMPv6}
+	portBases = [...]uint32{bpf.ServiceTCP, bpf.ServiceUDP, bpf.ServiceSCTP, bpf.ServiceUDPLite}
+	typeBases = [...]uint32{bpf.ServiceICMP, bpf.ServiceICMPv6}
 )
+
+// portBase is the stretch of a protocol with ports.
+func portBase(protocol uint8) (base uint32, ok bool) {
+	switch protocol {
+	case 6:
+		return bpf.ServiceTCP, true
+	case 17:
+		return bpf.ServiceUDP, true
+	case 132:
+		return bpf.ServiceSCTP, true
+	case 136:
+		return bpf.ServiceUDPLite, true
+	}
+	return 0, false
+}
+
+// typeBase is the stretch of a protocol with types and codes.
+func typeBase(protocol uint8) (base uint32, ok bool) {
+	switch protocol {
+	case 1:
+		return bpf.ServiceICMP, true
+	case 58:
+		return bpf.ServiceICMPv6, true
+	}
+	return 0, false
+}
 
 const stretch = 1<<16 - 1
 
@@ -85,10 +111,10 @@ func servicesOf(r *calc.Rule) intervals {
 		s = s.and(icmpPoints(*r.NotICMP).not(bpf.Services))
 	}
 	if len(r.Destination.Ports) > 0 {
-		s = s.and(portPoints(r.Destination.Ports))
+		s = s.and(portPoints(r.Destination.Ports, r.Protocol))
 	}
 	if len(r.Destination.NotPorts) > 0 {
-		s = s.and(portPoints(r.Destination.NotPorts).not(bpf.Services))
+		s = s.and(portPoints(r.Destination.NotPorts, 0).not(bpf.Services))
 	}
 	return s
 }
@@ -97,30 +123,35 @@ func servicesOf(r *calc.Rule) intervals {
 func sourcePortsOf(r *calc.Rule) intervals {
 	s := intervals{{0, bpf.SourcePorts - 1}}
 	if len(r.Source.Ports) > 0 {
-		s = s.and(portPoints(r.Source.Ports))
+		s = s.and(portPoints(r.Source.Ports, r.Protocol))
 	}
 	if len(r.Source.NotPorts) > 0 {
-		s = s.and(portPoints(r.Source.NotPorts).not(bpf.SourcePorts))
+		s = s.and(portPoints(r.Source.NotPorts, 0).not(bpf.SourcePorts))
 	}
-	if base, ok := withPorts[r.Protocol]; ok && len(r.Source.Ports)+len(r.Source.NotPorts) > 0 {
+	if base, ok := portBase(r.Protocol); ok && len(r.Source.Ports)+len(r.Source.NotPorts) > 0 {
 		s = s.and(intervals{{base, base + stretch}}) // the service takes care of the rest
 	}
 	return s
 }
 
 func protocolPoints(p uint8) intervals {
-	if base, ok := withPorts[p]; ok {
+	if base, ok := portBase(p); ok {
 		return intervals{{base, base + stretch}}
 	}
-	if base, ok := withTypes[p]; ok {
+	if base, ok := typeBase(p); ok {
 		return intervals{{base, base + stretch}}
 	}
 	return intervals{{bpf.ServiceOther + uint32(p), bpf.ServiceOther + uint32(p)}}
 }
 
-func portPoints(ranges []calc.PortRange) intervals {
-	var s intervals
-	for _, base := range withPorts {
+// portPoints are those of some ports, of all protocols that have ports or of the one that matters.
+func portPoints(ranges []calc.PortRange, protocol uint8) intervals {
+	bases := portBases[:]
+	if base, ok := portBase(protocol); ok {
+		bases = []uint32{base}
+	}
+	s := make(intervals, 0, len(bases)*len(ranges))
+	for _, base := range bases {
 		for _, r := range ranges {
 			if r.First <= r.Last {
 				s = append(s, interval{base + uint32(r.First), base + uint32(r.Last)})
@@ -132,7 +163,7 @@ func portPoints(ranges []calc.PortRange) intervals {
 
 func icmpPoints(i calc.ICMP) intervals {
 	var s intervals
-	for _, base := range withTypes {
+	for _, base := range typeBases {
 		switch {
 		case i.Type < 0 && i.Code < 0:
 			s = append(s, interval{base, base + stretch})
@@ -154,10 +185,10 @@ func icmpPoints(i calc.ICMP) intervals {
 
 // Service is the point of a packet on the line of services.
 func Service(p calc.Packet) uint32 {
-	if base, ok := withPorts[p.Protocol]; ok {
+	if base, ok := portBase(p.Protocol); ok {
 		return base + uint32(p.DestinationPort)
 	}
-	if base, ok := withTypes[p.Protocol]; ok {
+	if base, ok := typeBase(p.Protocol); ok {
 		return base + uint32(p.ICMPType)*256 + uint32(p.ICMPCode)
 	}
 	return bpf.ServiceOther + uint32(p.Protocol)
@@ -165,7 +196,7 @@ func Service(p calc.Packet) uint32 {
 
 // SourcePort is the point of a packet on the line of source ports.
 func SourcePort(p calc.Packet) uint32 {
-	if base, ok := withPorts[p.Protocol]; ok {
+	if base, ok := portBase(p.Protocol); ok {
 		return base + uint32(p.SourcePort)
 	}
 	return bpf.SourcePortNone
