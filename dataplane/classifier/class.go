@@ -12,7 +12,6 @@ type atom struct {
 	id      uint32
 	conds   []*condition // that have it among their in or out
 	classes []*class     // that contain it
-	failed  bool         // not all its members are in the tables, see Classifier.commit
 
 	// What is in it: one of these.
 	nets *set

@@ -298,6 +298,15 @@ func (c *Classifier) Reuse(epoch uint64) error {
 	return err
 }
 
+// Masks returns what was last committed for an endpoint: what an interface of it that appears now must get.
+func (c *Classifier) Masks(id calc.EndpointID) (Masks, bool) {
+	e := c.endpoints[id]
+	if e == nil || e.committed == nil {
+		return Masks{}, false
+	}
+	return e.committed.commit(), true
+}
+
 // Rule names the rule that a slot's number stands for.
 func (c *Classifier) Rule(hash uint64) (calc.RuleID, bool) {
 	n := c.names[hash]

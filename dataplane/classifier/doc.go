@@ -29,7 +29,11 @@
 // A policy therefore takes effect endpoint by endpoint, each time as a whole, and a set address by address. In the
 // middle of a change that has both, an address may already be a member under the old policy.
 //
-// Start at classifier.go (the steps), then order.go (slots), condition.go (rules to conditions), class.go (atoms,
-// conditions, classes), address.go and line.go (the two kinds of dimensions), vector.go (the bits), mask.go and
+// What cannot be written holds the endpoints that need it at their former masks (a new endpoint is closed), is reported
+// and tried again by the next Apply. Tables have Sizes; what does not fit is left out in the same way, with an ErrFull,
+// and everything else goes on.
+//
+// Start at classifier.go (the steps) and merge.go, then order.go (slots), condition.go (rules to conditions), class.go
+// (atoms, conditions, classes), address.go and line.go (the two kinds of dimensions), vector.go (the bits), mask.go and
 // endpoint.go (what is committed), lookup.go (the program's search, in Go).
 package classifier

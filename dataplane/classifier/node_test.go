@@ -123,7 +123,9 @@ func closedVerdict(got Result, want calc.Verdict) error {
 	return nil
 }
 
-func (n *node) compare(m Masks, got func(mask uint32) Result, s *calc.State, id calc.EndpointID, stage int, p calc.Packet) error {
+func (n *node) compare(
+	m Masks, got func(mask uint32) Result, s *calc.State, id calc.EndpointID, stage int, p calc.Packet,
+) error {
 	want := calc.Judge(s, id, stages[stage].stage, stages[stage].dir, p)
 	if m.Closed != "" {
 		return closedVerdict(got(m.Mask[stage]), want)
@@ -138,6 +140,9 @@ func (n *node) check(t testing.TB, r *rand.Rand, packets int) (closed int) {
 		m, known := n.entries[id]
 		if !known {
 			t.Fatalf("%v has no entry", id)
+		}
+		if again, _ := n.Masks(id); again != m {
+			t.Fatalf("%v has %+v, was given %+v", id, again, m)
 		}
 		if m.Closed != "" {
 			closed++
