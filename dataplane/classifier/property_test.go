@@ -63,6 +63,24 @@ func TestLookupAgreesWithJudgeThroughRandomHistories(t *testing.T) {
 	}
 }
 
+// Larger states spread over several blocks of slots.
+func TestLookupAgreesWithJudgeOnLargeStates(t *testing.T) {
+	t.Parallel()
+	o := classifiertest.Options{Policies: 60, Rules: 40, Sets: 12, Endpoints: 6, Rare: 400}
+	for i := range 4 * *rounds {
+		r := random(t, i)
+		n := newNode(t, Sizes{Blocks: 4, Vectors: 20000, Chunks: 60000, Hosts: 1000, Nets: 1000})
+		n.become(t, classifiertest.RandomState(r, o))
+		for range 5 {
+			step(t, r, n, classifiertest.Change(r, n.state, o))
+		}
+		slots, use := n.Use()
+		closed := n.check(t, r, 20)
+		t.Logf("%d slots, %d vectors, %d chunks, %d of %d endpoints closed",
+			slots, use.Vectors, use.Chunks, closed, len(n.state.Endpoints))
+	}
+}
+
 // held is a packet in the middle of the program: it has its mask and its vectors.
 type held struct {
 	id     calc.EndpointID

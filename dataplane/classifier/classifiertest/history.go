@@ -66,9 +66,9 @@ func changePolicy(r *rand.Rand, s *calc.State, o Options) {
 	case at < len(*rules) && r.IntN(3) == 0:
 		*rules = slices.Delete(*rules, at, at+1)
 	case at < len(*rules) && r.IntN(2) == 0:
-		(*rules)[at] = randomRule(r, s)
+		(*rules)[at] = randomRule(r, s, o)
 	case len(*rules) < o.Rules:
-		*rules = slices.Insert(*rules, at, randomRule(r, s))
+		*rules = slices.Insert(*rules, at, randomRule(r, s, o))
 	}
 	s.Policies[id] = p
 }

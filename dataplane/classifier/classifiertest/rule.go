@@ -17,16 +17,16 @@ var ports = []uint16{0, 1, 22, 79, 80, 81, 443, 1023, 1024, 8080, 32767, 32768, 
 
 var types = []uint8{0, 1, 3, 8, 127, 128, 129, 255}
 
-func randomRules(r *rand.Rand, s *calc.State, most int) []calc.Rule {
+func randomRules(r *rand.Rand, s *calc.State, o Options) []calc.Rule {
 	var rules []calc.Rule
-	for range r.IntN(most + 1) {
-		rules = append(rules, randomRule(r, s))
+	for range r.IntN(o.Rules + 1) {
+		rules = append(rules, randomRule(r, s, o))
 	}
 	return rules
 }
 
-func randomRule(r *rand.Rand, s *calc.State) calc.Rule {
-	rule := calc.Rule{Action: randomAction(r), V4: true, V6: true}
+func randomRule(r *rand.Rand, s *calc.State, o Options) calc.Rule {
+	rule := calc.Rule{Action: randomAction(r, o), V4: true, V6: true}
 	switch r.IntN(12) {
 	case 0:
 		rule.V4 = false
@@ -54,13 +54,14 @@ func randomRule(r *rand.Rand, s *calc.State) calc.Rule {
 	return rule
 }
 
-func randomAction(r *rand.Rand) api.Action {
-	switch r.IntN(12) {
+func randomAction(r *rand.Rand, o Options) api.Action {
+	switch r.IntN(o.Rare) {
 	case 0:
 		return api.Pass
 	case 1:
 		return api.Log
-	case 2, 3, 4, 5, 6:
+	}
+	if r.IntN(2) == 0 {
 		return api.Deny
 	}
 	return api.Allow

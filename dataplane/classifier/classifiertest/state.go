@@ -17,6 +17,7 @@ type Options struct {
 	Rules     int // at most, for each policy and direction; 0: 6
 	Sets      int // at most; 0: 5
 	Endpoints int // at most; 0: 4
+	Rare      int // one rule of so many has the action Log, and one Pass; 0: 12
 }
 
 func (o Options) defaults() Options {
@@ -26,7 +27,7 @@ func (o Options) defaults() Options {
 		}
 		return n
 	}
-	return Options{or(o.Policies, 8), or(o.Rules, 6), or(o.Sets, 5), or(o.Endpoints, 4)}
+	return Options{or(o.Policies, 8), or(o.Rules, 6), or(o.Sets, 5), or(o.Endpoints, 4), or(o.Rare, 12)}
 }
 
 // RandomState returns a state whose endpoints are as calc would make them: lists in order, every name resolved.
@@ -51,7 +52,7 @@ func RandomState(r *rand.Rand, o Options) *calc.State {
 	}
 	for i := range 1 + r.IntN(3) {
 		p := calc.Policy{ID: calc.PolicyID{Kind: calc.KindProfile, Name: fmt.Sprintf("profile-%d", i)}}
-		p.Ingress, p.Egress = randomRules(r, s, o.Rules), randomRules(r, s, o.Rules)
+		p.Ingress, p.Egress = randomRules(r, s, o), randomRules(r, s, o)
 		s.Policies[p.ID] = p
 	}
 	for _, id := range failsafeIDs {
@@ -98,8 +99,8 @@ func randomPolicy(r *rand.Rand, s *calc.State, o Options, i int) calc.Policy {
 		ID:      calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: fmt.Sprintf("policy-%d", i)},
 		Tier:    pick(r, slices.Sorted(maps.Keys(s.Tiers))),
 		Order:   randomOrder(r),
-		Ingress: randomRules(r, s, o.Rules),
-		Egress:  randomRules(r, s, o.Rules),
+		Ingress: randomRules(r, s, o),
+		Egress:  randomRules(r, s, o),
 	}
 }
 
