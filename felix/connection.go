@@ -6,14 +6,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 )
 
-// connection asks the datastore from time to time whether it answers, for status: the watch that feeds the loop
-// reconnects by itself and stays silent meanwhile.
+// connection connects to the datastore, however long that takes, and asks it from time to time whether it still answers.
+// What it finds out is for status and the log: the watch that feeds the loop reconnects by itself and stays silent
+// meanwhile.
 type connection struct {
-	store *datastore.Store
+	log *logrus.Entry
 
 	mu    sync.Mutex
 	first bool // an answer, or its absence, is known
@@ -23,19 +26,39 @@ type connection struct {
 const (
 	connectionInterval = 5 * time.Second
 	connectionPatience = 3 * time.Second
+	firstDial          = time.Second // between attempts, doubled up to the last
+	lastDial           = 10 * time.Second
 )
 
-func (c *connection) run(ctx context.Context) {
+// dial tries until it is connected; the result is nil when ctx ends before.
+func (c *connection) dial(ctx context.Context, config datastore.Config) *datastore.Store {
+	for wait := firstDial; ; wait = min(2*wait, lastDial) {
+		etcd, err := datastore.Dial(ctx, config)
+		if err == nil {
+			return datastore.New(etcd)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		c.note(err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watch asks until ctx ends.
+func (c *connection) watch(ctx context.Context, store *datastore.Store) {
 	tick := time.NewTicker(connectionInterval)
 	defer tick.Stop()
 	for {
-		err := c.ask(ctx)
+		err := ask(ctx, store)
 		if ctx.Err() != nil {
 			return
 		}
-		c.mu.Lock()
-		c.first, c.err = true, err
-		c.mu.Unlock()
+		c.note(err)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -44,10 +67,10 @@ func (c *connection) run(ctx context.Context) {
 	}
 }
 
-func (c *connection) ask(ctx context.Context) error {
+func ask(ctx context.Context, store *datastore.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, connectionPatience)
 	defer cancel()
-	_, err := c.store.Get(ctx, api.Key{Kind: "ClusterInformation", Name: "default"})
+	_, err := store.Get(ctx, api.Key{Kind: "ClusterInformation", Name: "default"})
 	switch {
 	case isError[datastore.NotFoundError](err):
 		return nil
@@ -57,14 +80,22 @@ func (c *connection) ask(ctx context.Context) error {
 	return err
 }
 
-func (c *connection) asked() bool {
+// note keeps an answer, and logs it when it says another thing than the one before.
+func (c *connection) note(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.first
+	switch {
+	case err != nil && text(err) != text(c.err):
+		c.log.WithError(err).Warn("the datastore is out of reach: nothing changes until it answers")
+	case err == nil && c.err != nil:
+		c.log.Info("the datastore answers")
+	}
+	c.first, c.err = true, err
 }
 
-func (c *connection) problem() error {
+// state is whether the datastore answers, and what is in the way.
+func (c *connection) state() (connected bool, problem error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.err
+	return c.first && c.err == nil, c.err
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -26,7 +28,8 @@ type agent struct {
 	driver       *dataplane.Driver
 	speaker      *bgp.Speaker
 	reservations *reservations
-	connection   connection
+	registrar    *registrar
+	connection   *connection
 
 	graph  *calc.Graph
 	facts  calc.Facts
@@ -43,27 +46,48 @@ type agent struct {
 	failing   string // what was last logged about failed entries
 }
 
-func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *bgp.Speaker, store *datastore.Store) *agent {
+func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *bgp.Speaker) *agent {
 	a := &agent{
 		log: log, settings: s, started: time.Now(),
 		driver: driver, speaker: speaker,
-		reservations: newReservations(log, store, s.nodeName),
+		reservations: newReservations(log, s.nodeName),
+		registrar:    newRegistrar(log, s),
+		connection:   &connection{log: log.WithField("part", "datastore")},
 		recorded:     map[api.Key]map[reservation]bool{},
-		connection:   connection{store: store},
 	}
 	a.facts = a.readFacts()
 	a.graph = calc.New(s.nodeName, a.facts)
 	return a
 }
 
+// serveDatastore connects to the datastore and does everything that needs its answers in the background, until ctx ends.
+// The loop gets its changes over the channel that is sent to connected.
+func (a *agent) serveDatastore(ctx context.Context, connected chan<- <-chan datastore.Batch) {
+	store := a.connection.dial(ctx, a.settings.datastore)
+	if store == nil {
+		return
+	}
+	defer store.Close()
+	connected <- store.Watch(ctx, a.log.WithField("part", "datastore"))
+	var jobs sync.WaitGroup
+	jobs.Go(func() { a.registrar.run(ctx, store) })
+	jobs.Go(func() { a.reservations.run(ctx, store) })
+	jobs.Go(func() { a.connection.watch(ctx, store) })
+	jobs.Wait()
+}
+
 // run is the loop. It returns when ctx ends.
-func (a *agent) run(ctx context.Context, batches <-chan datastore.Batch, questions <-chan func(*agent)) {
+func (a *agent) run(ctx context.Context, connected <-chan <-chan datastore.Batch, questions <-chan func(*agent)) {
+	a.closeEarly()
+	var batches <-chan datastore.Batch // none before there is a connection
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case batches = <-connected:
+			continue
 		case batch, open := <-batches:
 			if !open {
 				return
@@ -85,12 +109,23 @@ func (a *agent) run(ctx context.Context, batches <-chan datastore.Batch, questio
 	}
 }
 
+// closeEarly has the driver close what looks like a workload's interface, where no former process left policy behind:
+// nothing is known of the datastore yet.
+func (a *agent) closeEarly() {
+	if err := a.driver.Apply(a.flush()); err != nil {
+		a.log.WithError(err).Warn("interfaces of workloads may be open until the datastore has been read")
+	}
+}
+
 // take gives a batch to the calculation.
 func (a *agent) take(batch datastore.Batch) {
 	for _, u := range batch.Updates {
 		a.graph.Update(u)
-		if u.Key.Kind == "IPAMBlock" {
+		switch {
+		case u.Key.Kind == "IPAMBlock":
 			a.record(u)
+		case u.Key == (api.Key{Kind: "Node", Name: a.settings.nodeName}) && u.Object == nil && u.Broken == "" && a.inSync:
+			a.registrar.again()
 		}
 	}
 	if batch.InSync && !a.inSync {
@@ -186,9 +221,10 @@ func (a *agent) report(err error) {
 // what failed there.
 const bgpRetry = 5 * time.Second
 
-// applyLogLevel follows logSeverityScreen once FelixConfiguration sets it.
+// applyLogLevel follows logSeverityScreen; while nothing sets it the level is that of the start.
 func (a *agent) applyLogLevel() {
-	if level, err := logrus.ParseLevel(a.state.Config.ScreenLevel); err == nil && a.state.Config.ScreenLevel != "" {
+	level, err := logrus.ParseLevel(cmp.Or(a.state.Config.ScreenLevel, a.settings.logLevel))
+	if err == nil {
 		a.log.Logger.SetLevel(level)
 	}
 }
@@ -197,6 +233,7 @@ func (a *agent) applyLogLevel() {
 func (a *agent) readFacts() calc.Facts {
 	facts := a.driver.Facts()
 	facts.Sessions = sessions(a.settings.datastore.Endpoints)
+	facts.Parameters = a.settings.parameters
 	return facts
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +16,10 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane"
 	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -41,19 +44,43 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		_, err := fmt.Fprintf(stdout, "felix %s (%s)\n", version, commit)
 		return err
 	}
-	level, _ := logrus.ParseLevel(s.logLevel)
-	logger := logrus.New()
-	logger.SetOutput(stderr)
-	logger.SetLevel(level)
-	log := logrus.NewEntry(logger)
-	if err := check(s.pinDir); err != nil {
+	log := newLog(stderr, s)
+	switch {
+	case s.uninstall:
+		return uninstall(log, s)
+	case s.checkOnly:
+		if err := check(s.pinDir); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(stdout, "this host has everything that felix needs")
+		return err
+	}
+	if err := checkNeeded(s.pinDir); err != nil {
 		return err
 	}
 	return serve(ctx, log, s)
 }
 
-// check refuses to start where policy could not be enforced or where another agent enforces its own.
+func newLog(stderr io.Writer, s *settings) *logrus.Entry {
+	level, err := logrus.ParseLevel(cmp.Or(s.parameters["logseverityscreen"], s.logLevel))
+	if err != nil {
+		level = logrus.InfoLevel // the parameter is shown as one that cannot be read
+	}
+	logger := logrus.New()
+	logger.SetOutput(stderr)
+	logger.SetLevel(level)
+	return logrus.NewEntry(logger)
+}
+
+// check looks for everything that felix wants of the host.
 func check(pinDir string) error {
+	_, err := gate.Exists()
+	return errors.Join(checkNeeded(pinDir), err)
+}
+
+// checkNeeded refuses to start where policy could not be enforced or where another agent enforces its own. The driver
+// goes on without a gate, and says so.
+func checkNeeded(pinDir string) error {
 	if problems := dataplane.Check(pinDir); len(problems) > 0 {
 		return errors.Join(problems...)
 	}
@@ -72,18 +99,18 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
 	defer os.Remove(s.agentSocket)
 	defer listener.Close()
 
-	store, closeStore, err := openStore(ctx, log, s)
+	stopEtcd, err := startEmbedded(ctx, log, s)
 	if err != nil {
 		return err
 	}
-	defer closeStore()
+	defer stopEtcd()
 
 	driver, err := dataplane.New(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, driver.Close()) }()
-	restarting, err := sameBoot(filepath.Dir(s.agentSocket), s.nodeName)
+	restarting, err := sameBoot(bootFile(s), s.nodeName)
 	if err != nil {
 		log.WithError(err).Warn("BGP peers are not asked to keep routes over this restart")
 	}
@@ -94,58 +121,48 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
 	stopServer := newServer(listener, questions)
 	defer stopServer()
 
-	a := newAgent(log, s, driver, speaker, store)
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer cancel()
-	background.Go(func() { keepRegistering(ctx, log, store, s, findAddresses()) })
-	background.Go(func() { a.reservations.run(ctx) })
-	background.Go(func() { a.connection.run(ctx) })
+	a := newAgent(log, s, driver, speaker)
+	connected := make(chan (<-chan datastore.Batch), 1)
+	background.Go(func() { a.serveDatastore(ctx, connected) })
 	background.Go(func() { (&eventLog{log: log.WithField("part", "packets")}).run(ctx, driver) })
 	log.WithFields(logrus.Fields{"node": s.nodeName, "version": version, "commit": commit}).Info("felix runs")
-	a.run(ctx, store.Watch(ctx, log.WithField("part", "datastore")), questions)
+	for name, why := range calc.CheckParameters(s.parameters) {
+		log.WithField("variable", name).Warn(why)
+	}
+	a.run(ctx, connected, questions)
 	log.Info("felix ends; what is enforced stays in force")
 	return nil
 }
 
-// openStore connects to etcd, or starts the one inside.
-func openStore(ctx context.Context, log *logrus.Entry, s *settings) (*datastore.Store, func(), error) {
-	embedded := (*datastore.Embedded)(nil)
-	if s.embeddedDir != "" {
-		var err error
-		embedded, err = datastore.StartEmbedded(ctx, datastore.EmbeddedConfig{
-			Dir: s.embeddedDir, ListenTCP: s.embeddedListen, Log: log.WithField("part", "etcd"),
-		})
-		if err != nil {
-			return nil, nil, err
-		}
-		s.datastore.Endpoints = []string{embedded.Endpoint()}
+// startEmbedded starts the etcd inside, if there is to be one.
+func startEmbedded(ctx context.Context, log *logrus.Entry, s *settings) (stop func(), err error) {
+	if s.embeddedDir == "" {
+		return func() {}, nil
 	}
-	etcd, err := datastore.Dial(ctx, s.datastore)
+	embedded, err := datastore.StartEmbedded(ctx, datastore.EmbeddedConfig{
+		Dir: s.embeddedDir, ListenTCP: s.embeddedListen, Log: log.WithField("part", "etcd"),
+	})
 	if err != nil {
-		if embedded != nil {
-			embedded.Close()
-		}
-		return nil, nil, err
+		return nil, err
 	}
-	store := datastore.New(etcd)
-	return store, func() {
-		store.Close()
-		if embedded != nil {
-			embedded.Close()
-		}
-	}, nil
+	s.datastore.Endpoints = []string{embedded.Endpoint()}
+	return embedded.Close, nil
 }
 
+// bootFile is where felix notes that it ran since the machine was booted.
+func bootFile(s *settings) string { return filepath.Join(filepath.Dir(s.agentSocket), "boot") }
+
 // sameBoot says whether a felix of this node ran since the machine was booted, and notes that one has.
-func sameBoot(dir, node string) (bool, error) {
+func sameBoot(file, node string) (bool, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return false, err
 	}
 	now := node + " " + strings.TrimSpace(string(boot)) + "\n"
-	file := filepath.Join(dir, "boot")
 	before, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err

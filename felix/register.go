@@ -118,15 +118,47 @@ func isError[E error](err error) bool {
 	return ok
 }
 
-// keepRegistering registers the node, again and again until the datastore lets it. It ends when the node is
-// registered or ctx ends.
-func keepRegistering(ctx context.Context, log *logrus.Entry, store *datastore.Store, s *settings, found nodeAddresses) {
+// registrar keeps the node registered.
+type registrar struct {
+	log      *logrus.Entry
+	settings *settings
+	missing  chan struct{} // the Node object was deleted
+}
+
+func newRegistrar(log *logrus.Entry, s *settings) *registrar {
+	return &registrar{log: log, settings: s, missing: make(chan struct{}, 1)}
+}
+
+// again has the node registered once more.
+func (r *registrar) again() {
+	select {
+	case r.missing <- struct{}{}:
+	default: // it is about to be
+	}
+}
+
+// run registers the node now, and whenever its object is gone, until ctx ends. What fails is tried again.
+func (r *registrar) run(ctx context.Context, store *datastore.Store) {
+	for {
+		r.register(ctx, store)
+		select {
+		case <-r.missing:
+			r.log.Warnf("Node %s was deleted while felix runs on it: it is registered again; stop felix here to remove the node for good",
+				r.settings.nodeName)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// register tries until the node is registered or ctx ends.
+func (r *registrar) register(ctx context.Context, store *datastore.Store) {
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		err := register(ctx, store, s, found)
+		err := register(ctx, store, r.settings, findAddresses())
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		log.WithError(err).Warnf("node is not registered; next attempt in %v", wait)
+		r.log.WithError(err).Warnf("node is not registered; next attempt in %v", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

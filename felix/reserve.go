@@ -33,17 +33,16 @@ func (r reservation) handle() string {
 // reservations keeps IPAM informed of the addresses that operators wrote into local endpoints. It works behind the
 // loop: nothing that is enforced waits for it.
 type reservations struct {
-	log   *logrus.Entry
-	store *datastore.Store
-	node  string
-	news  chan books
+	log  *logrus.Entry
+	node string
+	news chan books
 }
 
 // books are what should be reserved, and what the datastore's blocks say is.
 type books struct{ wanted, recorded map[reservation]bool }
 
-func newReservations(log *logrus.Entry, store *datastore.Store, node string) *reservations {
-	return &reservations{log: log, store: store, node: node, news: make(chan books, 1)}
+func newReservations(log *logrus.Entry, node string) *reservations {
+	return &reservations{log: log, node: node, news: make(chan books, 1)}
 }
 
 // set replaces the books; only the newest matter.
@@ -56,44 +55,71 @@ func (r *reservations) set(b books) {
 }
 
 // run reserves and releases until ctx ends. What fails is tried again.
-func (r *reservations) run(ctx context.Context) {
-	var b books
-	held := map[reservation]bool{} // by whomever: Reserve said so
+func (r *reservations) run(ctx context.Context, store *datastore.Store) {
+	w := bookkeeper{store: store, node: r.node, held: map[reservation]bool{}}
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
+	failing := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case b = <-r.news:
+		case b := <-r.news:
+			w.update(b)
 		case <-retry.C:
 		}
-		if err := r.pass(ctx, b, held); err != nil && ctx.Err() == nil {
-			r.log.WithError(err).Warn("IPAM does not know all addresses of this node's endpoints; trying again")
-			retry.Reset(5 * time.Second)
+		err := w.pass(ctx)
+		if ctx.Err() != nil {
+			return
 		}
+		if err != nil {
+			retry.Reset(reserveAgain)
+		}
+		if err != nil && err.Error() != failing {
+			r.log.WithError(err).Warn("IPAM does not know all addresses of this node's endpoints; trying again")
+		}
+		failing = text(err)
 	}
 }
 
+const reserveAgain = 5 * time.Second
+
+// bookkeeper makes what is recorded the same as what is wanted.
+type bookkeeper struct {
+	store *datastore.Store
+	node  string
+	books
+	held map[reservation]bool // by whomever: Reserve said so, and no block has denied it since
+}
+
+func (w *bookkeeper) update(b books) {
+	for is := range w.recorded {
+		if !b.recorded[is] {
+			delete(w.held, is) // somebody released it
+		}
+	}
+	w.books = b
+}
+
 // pass works on every difference between the books and returns the first failure.
-func (r *reservations) pass(ctx context.Context, b books, held map[reservation]bool) (failure error) {
-	maps.DeleteFunc(held, func(is reservation, _ bool) bool { return !b.wanted[is] })
-	for is := range b.recorded {
-		if b.wanted[is] {
-			held[is] = true
-		} else if err := r.release(ctx, is); err != nil && failure == nil {
+func (w *bookkeeper) pass(ctx context.Context) (failure error) {
+	maps.DeleteFunc(w.held, func(is reservation, _ bool) bool { return !w.wanted[is] })
+	for is := range w.recorded {
+		if w.wanted[is] {
+			w.held[is] = true
+		} else if err := w.release(ctx, is); err != nil && failure == nil {
 			failure = err
 		}
 	}
-	for should := range b.wanted {
-		if held[should] {
+	for should := range w.wanted {
+		if w.held[should] {
 			continue
 		}
-		err := ipam.Reserve(ctx, r.store.KV(), r.node, should.addr, should.handle(), map[string]string{
-			"node": r.node, "namespace": should.endpoint.Namespace, "pod": should.endpoint.Name,
+		err := ipam.Reserve(ctx, w.store.KV(), w.node, should.addr, should.handle(), map[string]string{
+			"node": w.node, "namespace": should.endpoint.Namespace, "pod": should.endpoint.Name,
 		})
 		if err == nil {
-			held[should] = true
+			w.held[should] = true
 		} else if failure == nil {
 			failure = err
 		}
@@ -103,8 +129,8 @@ func (r *reservations) pass(ctx context.Context, b books, held map[reservation]b
 
 // release gives an address back once its endpoint is gone from the datastore, or has another address. An endpoint that
 // is only invalid, or moved, keeps it.
-func (r *reservations) release(ctx context.Context, is reservation) error {
-	stored, err := r.store.Get(ctx, is.endpoint)
+func (w *bookkeeper) release(ctx context.Context, is reservation) error {
+	stored, err := w.store.Get(ctx, is.endpoint)
 	if err == nil {
 		if ep, ok := stored.(*api.WorkloadEndpoint); ok && slices.ContainsFunc(ep.Spec.IPNetworks, func(text string) bool {
 			prefix, err := api.ParseNet(text)
@@ -115,7 +141,7 @@ func (r *reservations) release(ctx context.Context, is reservation) error {
 	} else if !isError[datastore.NotFoundError](err) {
 		return fmt.Errorf("release %v: %w", is.addr, err)
 	}
-	return ipam.Release(ctx, r.store.KV(), is.handle())
+	return ipam.Release(ctx, w.store.KV(), is.handle())
 }
 
 // wantedReservations are the addresses of the node's workloads that lie in a pool.

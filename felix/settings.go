@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/sirupsen/logrus"
@@ -26,6 +28,8 @@ type settings struct {
 	labels         map[string]string
 	logLevel       string
 	showVersion    bool
+	uninstall      bool
+	checkOnly      bool
 
 	// parameters are settings of FelixConfiguration that the environment overrides, by lower-case name.
 	parameters map[string]string
@@ -65,7 +69,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	flags.SortFlags = false
 	flags.Usage = func() {
 		fmt.Fprintf(os.Stderr, "Usage: felix [flags]\n\nEnforces the datastore's policies on this machine.\n\n%s\n"+
-			"Each flag can be set in the environment: --node-name is FELIX_NODENAME. FELIX_ and the name of a field of\n"+
+			"Each setting can be given in the environment: --node-name is FELIX_NODENAME. FELIX_ and the name of a field of\n"+
 			"FelixConfiguration overrides that field on this machine: FELIX_BPFLOGLEVEL=debug.\n", flags.FlagUsages())
 	}
 	flags.StringVar(&s.nodeName, "node-name", "", "name of this node's Node object (default: the host's name in lower case)")
@@ -75,7 +79,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	flags.StringVar(&s.datastore.KeyFile, "etcd-key-file", "", "key of the client certificate")
 	flags.StringVar(&s.datastore.Username, "etcd-username", "", "user for etcd; the password is read from FELIX_ETCDPASSWORD")
 	flags.StringVar(&s.embeddedDir, "embedded-etcd", "", "run etcd inside felix with its data in this directory (instead of --etcd-endpoints)")
-	flags.StringVar(&s.embeddedListen, "embedded-etcd-listen", "", "let other machines use the embedded etcd at this address, for example http://10.0.0.1:2379 (default: only a private unix socket)")
+	flags.StringVar(&s.embeddedListen, "embedded-etcd-listen", "", "let other machines use the embedded etcd at this address, for example 10.0.0.1:2379 (default: only a private unix socket)")
 	flags.StringVar(&s.ipv4, "ip", "", "IPv4 address of this node with its prefix length, for example 192.0.2.10/24 (default: found)")
 	flags.StringVar(&s.ipv6, "ip6", "", "IPv6 address of this node with its prefix length (default: found)")
 	flags.Uint32Var(&s.asNumber, "as-number", 0, "BGP AS number for this node's Node object (default: that of BGPConfiguration)")
@@ -84,49 +88,75 @@ func (s *settings) flags() *pflag.FlagSet {
 	flags.StringVar(&s.agentSocket, "agent-socket", "/run/margay/felix.sock", "unix socket on which margayctl finds felix")
 	flags.StringVar(&s.logLevel, "log-level", "info", "trace, debug, info, warning or error, until FelixConfiguration says otherwise")
 	flags.BoolVar(&s.showVersion, "version", false, "print the version and exit")
+	flags.BoolVar(&s.checkOnly, "check", false, "say whether this host has what felix needs, and exit")
+	flags.BoolVar(&s.uninstall, "uninstall", false, "remove every trace of felix from this host and exit: nothing is under policy then")
 	return flags
 }
 
 // readEnvironment fills flags that were not given. A variable that names no flag is a parameter of FelixConfiguration.
+// Where to find etcd may also be said by the variables that margayctl reads.
 func (s *settings) readEnvironment(flags *pflag.FlagSet, environ []string) error {
-	byVariable := map[string]*pflag.Flag{"FELIXHOSTNAME": flags.Lookup("node-name")} // Calico's name for it
-	flags.VisitAll(func(f *pflag.Flag) {
-		byVariable[strings.ToUpper(strings.ReplaceAll(f.Name, "-", ""))] = f
-	})
-	s.parameters = map[string]string{}
+	environment := map[string]string{}
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
-		name = strings.ToUpper(name)
-		if !strings.HasPrefix(name, environmentPrefix) {
-			continue
+		environment[strings.ToUpper(name)] = value
+	}
+	byVariable := map[string]*pflag.Flag{}
+	flags.VisitAll(func(f *pflag.Flag) {
+		if isAction(f.Name) {
+			return
 		}
-		name = strings.TrimPrefix(name, environmentPrefix)
-		f, isFlag := byVariable[name]
-		switch {
-		case name == "ETCDPASSWORD":
-			s.datastore.Password = value
-		case !isFlag:
-			s.parameters[strings.ToLower(name)] = value
-		case !f.Changed:
-			if err := f.Value.Set(value); err != nil {
-				return fmt.Errorf("%s%s=%q: %w", environmentPrefix, name, value, err)
+		byVariable[environmentPrefix+strings.ToUpper(strings.ReplaceAll(f.Name, "-", ""))] = f
+	})
+	names := []string{}
+	for variable, f := range byVariable {
+		names = append(names, variable)
+		for _, name := range append([]string{variable}, otherVariables(f.Name)...) {
+			if value := environment[name]; value != "" && !f.Changed {
+				if err := f.Value.Set(value); err != nil {
+					return fmt.Errorf("%s=%q: %w", name, value, err)
+				}
+				f.Changed = true
 			}
+		}
+		names = append(names, otherVariables(f.Name)...)
+	}
+	for _, name := range []string{"FELIX_ETCDPASSWORD", "ETCD_PASSWORD"} {
+		names = append(names, name)
+		s.datastore.Password = cmp.Or(s.datastore.Password, environment[name])
+	}
+	s.parameters = map[string]string{}
+	for name, value := range environment {
+		if parameter, ours := strings.CutPrefix(name, environmentPrefix); ours && !slices.Contains(names, name) {
+			s.parameters[strings.ToLower(parameter)] = value
 		}
 	}
 	return nil
 }
 
+// isAction says that a flag is something to do, which the environment must not ask for.
+func isAction(flag string) bool {
+	return slices.Contains([]string{"version", "check", "uninstall"}, flag)
+}
+
+// otherVariables are further variables that a flag can be set by.
+func otherVariables(flag string) []string {
+	switch flag {
+	case "node-name":
+		return []string{"FELIX_FELIXHOSTNAME"}
+	case "etcd-ca-file":
+		return []string{"ETCD_CA_CERT_FILE"}
+	case "etcd-endpoints", "etcd-cert-file", "etcd-key-file", "etcd-username":
+		return []string{strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))}
+	}
+	return nil
+}
+
 func (s *settings) check() error {
-	var errs []error
-	if s.embeddedDir != "" && len(s.datastore.Endpoints) > 0 {
-		errs = append(errs, errors.New("--embedded-etcd and --etcd-endpoints exclude each other: give one"))
+	if s.showVersion || s.checkOnly || s.uninstall {
+		return nil // none of them asks the datastore
 	}
-	if s.embeddedDir == "" && len(s.datastore.Endpoints) == 0 && !s.showVersion {
-		errs = append(errs, errors.New("no datastore: give --etcd-endpoints, or --embedded-etcd DIR for a machine on its own"))
-	}
-	if s.embeddedDir == "" && s.embeddedListen != "" {
-		errs = append(errs, errors.New("--embedded-etcd-listen needs --embedded-etcd DIR"))
-	}
+	errs := []error{s.checkDatastore()}
 	for flag, text := range map[string]string{"--ip": s.ipv4, "--ip6": s.ipv6} {
 		prefix, err := netip.ParsePrefix(text)
 		if text != "" && (err != nil || prefix.Addr().Is4() != (flag == "--ip")) {
@@ -137,4 +167,30 @@ func (s *settings) check() error {
 		errs = append(errs, fmt.Errorf("--log-level %q: want trace, debug, info, warning or error", s.logLevel))
 	}
 	return errors.Join(errs...)
+}
+
+// checkDatastore finds what could never work, so that it is not tried forever.
+func (s *settings) checkDatastore() error {
+	d := s.datastore
+	switch {
+	case s.embeddedDir != "" && len(d.Endpoints) > 0:
+		return errors.New("--embedded-etcd and --etcd-endpoints exclude each other: give one")
+	case s.embeddedDir != "":
+		return nil
+	case s.embeddedListen != "":
+		return errors.New("--embedded-etcd-listen needs --embedded-etcd DIR")
+	case len(d.Endpoints) == 0:
+		return errors.New("no datastore: give --etcd-endpoints, or --embedded-etcd DIR for a machine on its own")
+	case (d.CertFile == "") != (d.KeyFile == ""):
+		return errors.New("--etcd-cert-file and --etcd-key-file belong together: give both or neither")
+	case (d.Username == "") != (d.Password == ""):
+		return errors.New("--etcd-username and FELIX_ETCDPASSWORD belong together: give both or neither")
+	}
+	for _, endpoint := range d.Endpoints {
+		scheme, rest, given := strings.Cut(endpoint, "://")
+		if given && (rest == "" || !slices.Contains([]string{"http", "https", "unix"}, scheme)) {
+			return fmt.Errorf("--etcd-endpoints %q: want http://HOST:PORT, https://HOST:PORT or unix:///PATH", endpoint)
+		}
+	}
+	return nil
 }

@@ -13,13 +13,13 @@ import (
 // status says whether the node does what the datastore asks, and what is in the way.
 func (a *agent) status() *agentv1.StatusResponse {
 	kernel := a.driver.Status()
-	reached := a.connection.problem()
+	connected, unreached := a.connection.state()
 	response := &agentv1.StatusResponse{
 		Node: a.settings.nodeName, Version: version, Commit: commit, StartedAt: a.started.UnixNano(),
 		Datastore: &agentv1.Datastore{
 			Endpoints: a.settings.datastore.Endpoints,
-			Connected: reached == nil && a.connection.asked(),
-			Error:     text(reached),
+			Connected: connected,
+			Error:     text(unreached),
 			InSync:    a.inSync,
 			Ready:     a.inSync && a.state.Ready,
 			Revision:  a.revision, AppliedRevision: a.applied,
@@ -90,11 +90,12 @@ func (a *agent) problems(kernel []string) (list []*agentv1.Problem) {
 	return list
 }
 
-// configuration is every setting of FelixConfiguration that was set, with where it came from.
+// configuration is every setting of FelixConfiguration that was set, and where it was: in the environment, or in which
+// FelixConfiguration.
 func (a *agent) configuration() map[string]string {
 	shown := map[string]string{}
 	for name, value := range a.state.Config.Raw {
-		shown[name] = value
+		shown[name] = fmt.Sprintf("%s (%s)", value, a.state.Config.Sources[name])
 	}
 	return shown
 }
