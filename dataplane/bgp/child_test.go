@@ -1,8 +1,8 @@
 package bgp_test
 
 import (
-	"bufio"
 	"context"
+	"encoding/gob"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -19,8 +19,8 @@ import (
 )
 
 // The test binary runs itself again as a speaker or a router in a network namespace: GoBGP makes its sockets on any
-// thread, so the whole process must be there, and it has to be killed. Requests come as lines of JSON on standard
-// input, each with an answer on standard output; the end of the input ends the process.
+// thread, so the whole process must be there, and it has to be killed. A speaker's requests come
+// on standard input, each with an answer on standard output; the end of the input ends the process.
 const roleVariable = "MARGAY_BGP_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -59,7 +59,7 @@ func speak(restarting bool) {
 		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "05.000"})
 	}
 	s := bgp.New(logrus.NewEntry(log), bgp.Options{Restarting: restarting})
-	in, out := json.NewDecoder(bufio.NewReader(os.Stdin)), json.NewEncoder(os.Stdout)
+	in, out := gob.NewDecoder(os.Stdin), gob.NewEncoder(os.Stdout)
 	for {
 		var r request
 		if in.Decode(&r) != nil {

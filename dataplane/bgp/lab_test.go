@@ -3,7 +3,7 @@ package bgp_test
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"io"
@@ -165,6 +165,9 @@ type process struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
+
+	questions *gob.Encoder // requests to a speaker, and its answers
+	answers   *gob.Decoder
 }
 
 func run(t *testing.T, ns netns.NsHandle, role string) *process {
@@ -181,6 +184,7 @@ func run(t *testing.T, ns netns.NsHandle, role string) *process {
 		t.Fatal(err)
 	}
 	p.in, p.out = in, bufio.NewReader(out)
+	p.questions, p.answers = gob.NewEncoder(p.in), gob.NewDecoder(p.out)
 	start(t, ns, p.cmd)
 	return p
 }
@@ -196,16 +200,12 @@ func (p *process) kill(t *testing.T) {
 
 func (p *process) ask(t *testing.T, r request) answer {
 	t.Helper()
-	if err := json.NewEncoder(p.in).Encode(r); err != nil {
+	if err := p.questions.Encode(r); err != nil {
 		t.Fatalf("ask the speaker: %v", err)
 	}
-	line, err := p.out.ReadBytes('\n')
-	if err != nil {
-		t.Fatalf("read the speaker's answer: %v", err)
-	}
 	var a answer
-	if err := json.Unmarshal(line, &a); err != nil {
-		t.Fatalf("speaker answered %q: %v", line, err)
+	if err := p.answers.Decode(&a); err != nil {
+		t.Fatalf("read the speaker's answer: %v", err)
 	}
 	return a
 }
