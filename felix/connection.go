@@ -32,6 +32,7 @@ const (
 
 // dial tries until it is connected; the result is nil when ctx ends before.
 func (c *connection) dial(ctx context.Context, config datastore.Config) *datastore.Store {
+	config.DialTimeout = connectionPatience
 	for wait := firstDial; ; wait = min(2*wait, lastDial) {
 		etcd, err := datastore.Dial(ctx, config)
 		if err == nil {

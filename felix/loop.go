@@ -68,6 +68,10 @@ func (a *agent) serveDatastore(ctx context.Context, connected chan<- <-chan data
 		return
 	}
 	defer store.Close()
+	// Once before the first reading, so that BGP starts with what the Node says; what fails is tried again below.
+	if err := a.registrar.once(ctx, store); err != nil {
+		a.log.WithError(err).Debug("node is not registered at once")
+	}
 	connected <- store.Watch(ctx, a.log.WithField("part", "datastore"))
 	var jobs sync.WaitGroup
 	jobs.Go(func() { a.registrar.run(ctx, store) })
@@ -120,12 +124,13 @@ func (a *agent) closeEarly() {
 // take gives a batch to the calculation.
 func (a *agent) take(batch datastore.Batch) {
 	for _, u := range batch.Updates {
-		a.graph.Update(u)
-		switch {
-		case u.Key.Kind == "IPAMBlock":
-			a.record(u)
-		case u.Key == (api.Key{Kind: "Node", Name: a.settings.nodeName}) && u.Object == nil && u.Broken == "" && a.inSync:
+		if a.isOwnNodeGone(u) {
 			a.registrar.again()
+			continue // what the Node said holds until it is back: BGP sessions and block routes depend on it
+		}
+		a.graph.Update(u)
+		if u.Key.Kind == "IPAMBlock" {
+			a.record(u)
 		}
 	}
 	if batch.InSync && !a.inSync {
@@ -137,6 +142,10 @@ func (a *agent) take(batch datastore.Batch) {
 		a.invalid = batch.Invalid
 	}
 	a.revision = max(a.revision, batch.Revision)
+}
+
+func (a *agent) isOwnNodeGone(u api.Update) bool {
+	return u.Key == api.Key{Kind: "Node", Name: a.settings.nodeName} && u.Object == nil && u.Broken == "" && a.inSync
 }
 
 // record notes what a block says of this node's endpoints.

@@ -129,6 +129,13 @@ func newRegistrar(log *logrus.Entry, s *settings) *registrar {
 	return &registrar{log: log, settings: s, missing: make(chan struct{}, 1)}
 }
 
+// once tries a single time, and not for long.
+func (r *registrar) once(ctx context.Context, store *datastore.Store) error {
+	ctx, cancel := context.WithTimeout(ctx, connectionPatience)
+	defer cancel()
+	return register(ctx, store, r.settings, findAddresses())
+}
+
 // again has the node registered once more.
 func (r *registrar) again() {
 	select {

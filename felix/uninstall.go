@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -44,7 +45,9 @@ func removePins(dir string) error {
 		return err
 	}
 	for _, entry := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		if !strings.Contains(entry.Name(), ".") { // the kernel's own files have a dot, and cannot be removed
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, entry.Name())))
+		}
 	}
 	if err != nil {
 		return err

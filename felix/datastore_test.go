@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/margay-project/margay/api"
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+const (
+	webAddress = "10.65.0.2"
+	port       = 7007
+)
+
+// web makes a VM with an endpoint that everybody reaches.
+func (l *lab) web() {
+	l.Helper()
+	l.vm("web", webAddress).echo(l, port)
+	l.apply(openProfile + workload("web", "cali-web", webAddress))
+}
+
+func connected(want bool) func(*agentv1.StatusResponse) error {
+	return func(s *agentv1.StatusResponse) error {
+		if s.Datastore.Connected != want || (s.Datastore.Error == "") != want {
+			return errors.New("connected is not as wanted: " + s.Datastore.String())
+		}
+		return nil
+	}
+}
+
+func TestFelixWaitsForEtcdAndOutlivesIt(t *testing.T) {
+	l := newLab(t)
+	f := l.start()
+	s := f.await(connected(false))
+	if s.Datastore.InSync || s.Datastore.Ready || !strings.Contains(s.Datastore.Error, "does not answer") {
+		t.Errorf("%v", s.Datastore)
+	}
+	l.startEtcd()
+	l.web()
+	f.await(connected(true))
+	f.awaitEnforced("cali-web")
+	l.client.awaitReach(t, webAddress, port, true)
+	if n := f.log.lines("out of reach"); n != 1 {
+		t.Errorf("%d lines say that etcd is out of reach", n)
+	}
+
+	l.stopEtcd()
+	f.await(connected(false))
+	if !l.client.reaches(t, webAddress, port) {
+		t.Error("traffic stops with etcd")
+	}
+	l.startEtcd()
+	l.apply(policy("closed", "web", "Deny"))
+	f.await(connected(true))
+	l.client.awaitReach(t, webAddress, port, false)
+}
+
+// Whatever was restored, mistyped or written by another version must not open or cut anything that worked.
+func TestWhatCannotBeReadKeepsTheLastVersionOrCloses(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	l.apply(policy("web", "web", "Allow"))
+	f := l.startSynced()
+	f.awaitEnforced("cali-web")
+	l.client.awaitReach(t, webAddress, port, true)
+
+	root := "/calico/resources/v3/projectcalico.org/"
+	web := datastore.ResourceKey(api.Key{Kind: "GlobalNetworkPolicy", Name: "web"})
+	l.put(web, "{not json")
+	l.put(root+"frobnicators/x", `{"kind":"Frobnicator","metadata":{"name":"x"}}`)
+	l.put(root+"profiles/open", `{"kind":"Profile","apiVersion":"projectcalico.org/v3","metadata":{"name":"open"},"spec":{"ingress":"all"}}`)
+	f.awaitProblem("GlobalNetworkPolicy(web)", "not in force")
+	f.awaitProblem("Profile(open)", "not in force")
+	f.awaitProblem("frobnicators(x)", "not enforced by this version")
+	if !l.client.reaches(t, webAddress, port) {
+		t.Error("the last valid version is not in force any more")
+	}
+
+	f.kill() // the next one has not seen the valid version, but etcd has
+	f = l.startSynced()
+	f.awaitProblem("GlobalNetworkPolicy(web)", "not in force")
+	f.awaitEnforced("cali-web")
+	l.client.awaitReach(t, webAddress, port, true)
+
+	l.put(strings.Replace(web, "web", "broken", 1), `{"kind":"GlobalNetworkPolicy"`)
+	f.awaitProblem("GlobalNetworkPolicy(broken)", "denies")
+	l.client.awaitReach(t, webAddress, port, false) // nobody knows what it says, or whom it selects
+	l.apply(policy("broken", "nobody", "Deny") + policy("web", "web", "Allow") + openProfile)
+	l.client.awaitReach(t, webAddress, port, true)
+}
+
+func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	f := l.startSynced()
+	f.awaitEnforced("cali-web")
+	ready := func(want bool) {
+		t.Helper()
+		key := api.Key{Kind: "ClusterInformation", Name: "default"}
+		o, err := l.store.Get(context.Background(), key)
+		must(t, err)
+		information := *o.(*api.ClusterInformation)
+		information.Spec.DatastoreReady = &want
+		_, err = l.store.Update(context.Background(), &information)
+		must(t, err)
+		f.await(func(s *agentv1.StatusResponse) error {
+			if s.Datastore.Ready != want {
+				return errors.New("ready is not as wanted")
+			}
+			return nil
+		})
+	}
+	ready(false)
+	l.apply(policy("closed", "web", "Deny"))
+	l.vm("db", "10.65.0.3").echo(t, port)
+	l.apply(workload("db", "cali-db", "10.65.0.3"))
+	f.await(func(s *agentv1.StatusResponse) error {
+		if s.Datastore.Revision == s.Datastore.AppliedRevision {
+			return errors.New("the changes are not read, or in force")
+		}
+		return nil
+	})
+	if !l.client.reaches(t, webAddress, port) {
+		t.Error("the pause tears down, or changes policy")
+	}
+	if l.client.reaches(t, "10.65.0.3", port) {
+		t.Error("an interface opens during the pause")
+	}
+	ready(true)
+	l.client.awaitReach(t, webAddress, port, false)
+	l.client.awaitReach(t, "10.65.0.3", port, true)
+}
+
+// The etcd of a Calico cluster: its settings, its pools with an overlay, and no Node object for this host.
+func TestADatastoreOfCalicoIsTakenAsItIs(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	l.apply(`
+apiVersion: projectcalico.org/v3
+kind: FelixConfiguration
+metadata: {name: default}
+spec: {bpfEnabled: false}
+---
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: overlay}
+spec: {cidr: 10.65.0.0/24, vxlanMode: Always}
+---
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: fabric}
+spec: {peerIP: 192.0.2.1, asNumber: 64600}
+`)
+	f := l.startSynced()
+	f.awaitEnforced("cali-web")
+	f.awaitProblem("FelixConfiguration(default)", "bpfEnabled is false", "enforced anyway")
+	f.awaitProblem("IPPool(overlay)", "VXLAN")
+	l.client.awaitReach(t, webAddress, port, true)
+	l.apply(policy("closed", "web", "Deny"))
+	l.client.awaitReach(t, webAddress, port, false)
+
+	l.awaitNode()
+	poll(t, func() error { // the address is reserved, which makes the node own a block
+		if !l.reserved(webAddress) {
+			return errors.New("the address is not in IPAM")
+		}
+		return nil
+	})
+	f.awaitApplied()
+	if routes := l.routes(); strings.Contains(routes, "blackhole") || !strings.Contains(routes, webAddress) {
+		t.Errorf("routes\n%s", routes)
+	}
+	if announced := f.dump(announcements).Announcements; len(announced) > 0 {
+		t.Errorf("announced: %v", announced)
+	}
+
+	node := datastore.ResourceKey(api.Key{Kind: "Node", Name: "host1"}) // margayctl would delete the endpoints as well
+	_, err := l.store.KV().Commit(context.Background(), nil, []kv.Write{{Key: node, Delete: true}})
+	must(t, err)
+	if l.client.reaches(t, webAddress, port) {
+		t.Error("without its Node object the node enforces nothing")
+	}
+	l.awaitNode()
+	f.await(func(s *agentv1.StatusResponse) error {
+		if !strings.Contains(f.log.String(), "registered again") {
+			return errors.New("the log does not say so")
+		}
+		return nil
+	})
+	f.awaitEnforced("cali-web")
+	if l.client.reaches(t, webAddress, port) {
+		t.Error("policy is gone")
+	}
+	if f.log.lines("BGP restarts") > 0 {
+		t.Error("BGP sessions end with the Node object")
+	}
+}
+
+// awaitNode waits for the host's Node object, with the address that was found.
+func (l *lab) awaitNode() {
+	l.Helper()
+	poll(l, func() error {
+		o, err := l.store.Get(context.Background(), api.Key{Kind: "Node", Name: "host1"})
+		if err != nil {
+			return err
+		}
+		if bgp := o.(*api.Node).Spec.BGP; bgp == nil || bgp.IPv4Address != hostAddress+"/24" {
+			return errors.New("the node has no address")
+		}
+		return nil
+	})
+}

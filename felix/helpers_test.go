@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/margay-project/margay/api"
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/datastore/ipam"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+// routes are the host's routes of our protocol, one a line.
+func (l *lab) routes() string {
+	l.Helper()
+	var text strings.Builder
+	must(l, l.host.do(func() error {
+		list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: 86}, netlink.RT_FILTER_PROTOCOL)
+		for _, r := range list {
+			kind := ""
+			if r.Type == 6 {
+				kind = "blackhole "
+			}
+			fmt.Fprintf(&text, "%s%s\n", kind, r.Dst)
+		}
+		return err
+	}))
+	return text.String()
+}
+
+func (f *felix) dump(tables ...string) *agentv1.DumpResponse {
+	f.Helper()
+	conn, err := grpc.NewClient("unix://"+f.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(f, err)
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	answer, err := agentv1.NewAgentClient(conn).Dump(ctx, &agentv1.DumpRequest{Tables: tables})
+	must(f, err)
+	return answer
+}
+
+// reserved says whether IPAM knows an address as held by an endpoint of the host.
+func (l *lab) reserved(address string) bool {
+	l.Helper()
+	page, err := l.store.KV().Range(context.Background(), kv.Prefix(ipam.BlockRoot), 0, 1000)
+	must(l, err)
+	for _, entry := range page.Entries {
+		var block api.IPAMBlock
+		must(l, json.Unmarshal(entry.Value, &block))
+		for r := range recordedReservations(&block, "host1") {
+			if r.addr == netip.MustParseAddr(address) {
+				return true
+			}
+		}
+	}
+	return false
+}
