@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -58,8 +59,10 @@ func Dial(ctx context.Context, c Config) (*Etcd, error) {
 		DialKeepAliveTime:    keepaliveInterval,
 		DialKeepAliveTimeout: keepaliveTimeout,
 		MaxCallSendMsgSize:   maxRequest,
-		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(e.trouble.dial)},
-		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(e.trouble.dial), grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, // else two minutes
+		})},
+		Logger: zap.NewNop(),
 	}
 	if c.secure() {
 		credentials, err := newFileCredentials(c, e.trouble)
