@@ -189,10 +189,21 @@ func (r *rotator) mean(b *testing.B, n int) time.Duration {
 	return d
 }
 
+// hand lets the rotator hand its packets to the program that judges them, or to none.
 func (r *rotator) hand(b *testing.B, on bool) {
 	b.Helper()
 	if on {
-		must(b, r.objects.Rotated.Put(uint32(0), r.objects.Ingress))
+		r.to(b, r.objects.Ingress)
+	} else {
+		r.to(b, nil)
+	}
+}
+
+// to lets the rotator hand its packets to a program.
+func (r *rotator) to(b *testing.B, p *ebpf.Program) {
+	b.Helper()
+	if p != nil {
+		must(b, r.objects.Rotated.Put(uint32(0), p))
 	} else if err := r.objects.Rotated.Delete(uint32(0)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		b.Fatal(err)
 	}
@@ -214,6 +225,9 @@ func BenchmarkEstablished(b *testing.B) {
 		n    int
 	}{{"1kFlows", 1000}, {"1MFlows", 1_000_000}} {
 		b.Run(c.name, func(b *testing.B) {
+			restore, noRoom := makeRoom(c.n * 5 / 4)
+			b.Cleanup(func() { must(b, restore()) })
+			ownNamespace(b)
 			r := newRigOf(b, benchSizes(), SharedSizes{Flows: uint32(c.n) * 5 / 4, NewFlows: uint32(c.n) * 5 / 4})
 			r.shared.Settings.Share = 0 // all are of one endpoint
 			mask := policyOf(r, "nets", 100)
@@ -221,20 +235,54 @@ func BenchmarkEstablished(b *testing.B) {
 			question := newRotator(b, r, udp("12.0.0.0", benchTo, 31234, 5678), ipv4Source, uint32(c.n))
 			answer := newRotator(b, r, udp(benchTo, "12.0.0.0", 5678, 31234), ipv4Dest, uint32(c.n))
 			prove(b, question, answer, c.n)
-			caches := newThrash()
+			*question.turn = programRotation{Offset: ipv4Source, First: 12 << 24, Count: uint32(c.n)}
+			peer, noPeer := newPeer(b, question, c.n)
+			if err := errors.Join(noRoom, noPeer); err != nil {
+				b.Logf("no figures of nf_conntrack: %v", err)
+				peer = nil
+			}
 			for range b.N {
-				nothing := warm(b, r.objects.Noop, question.packet, warmRepeat)
-				report(b, b.Name(), "hot", c.n, warm(b, r.objects.Ingress, question.packet, warmRepeat)-nothing)
-				nothing = cold(b, r.objects.Noop, question.packet, caches)
-				report(b, b.Name(), "cold", c.n, cold(b, r.objects.Ingress, question.packet, caches)-nothing)
+				measureHot(b, r, c.n, question.packet)
 				r.workload(1, 3, 0, 0, "12.0.0.0")
-				nothing = warm(b, r.objects.Noop, question.packet, warmRepeat)
+				nothing := warm(b, r.objects.Noop, question.packet, warmRepeat)
 				report(b, b.Name(), "hot-workload", c.n, warm(b, r.objects.Ingress, question.packet, warmRepeat)-nothing)
 				openHost(r, mask)
-				report(b, b.Name(), "round-robin", c.n, roundRobin(b, question, max(c.n, 300_000)))
+				measureRoundRobin(b, question, peer, c.n)
 			}
 			b.ReportMetric(0, "ns/op")
 		})
+	}
+}
+
+// measureHot reports the time for one connection over and over, and with cold caches.
+func measureHot(b *testing.B, r *rig, n int, packet []byte) {
+	b.Helper()
+	caches := newThrash()
+	nothing := warm(b, r.objects.Noop, packet, warmRepeat)
+	report(b, b.Name(), "hot", n, warm(b, r.objects.Ingress, packet, warmRepeat)-nothing)
+	nothing = cold(b, r.objects.Noop, packet, caches)
+	report(b, b.Name(), "cold", n, cold(b, r.objects.Ingress, packet, caches)-nothing)
+}
+
+// measureRoundRobin reports the time for one connection after the other, beside that of nf_conntrack for a lookup of
+// the same connections and nothing else. Rounds of both alternate.
+func measureRoundRobin(b *testing.B, r *rotator, peer *peer, n int) {
+	b.Helper()
+	runs := max(n, 300_000)
+	ours, theirs, nothing := time.Hour, time.Hour, time.Hour
+	for range 5 {
+		r.to(b, r.objects.Ingress)
+		ours = min(ours, r.mean(b, runs))
+		if peer != nil {
+			r.to(b, peer.ConntrackFind)
+			theirs = min(theirs, r.mean(b, runs))
+		}
+		r.to(b, nil)
+		nothing = min(nothing, r.mean(b, runs))
+	}
+	report(b, b.Name(), "round-robin", n, ours-nothing)
+	if peer != nil {
+		report(b, b.Name(), "nf_conntrack", n, theirs-nothing)
 	}
 }
 
@@ -259,20 +307,6 @@ func prove(b *testing.B, question, answer *rotator, n int) {
 	if proven != n {
 		b.Fatalf("%d of %d connections are proven", proven, n)
 	}
-}
-
-// roundRobin is the least mean time of several rounds over all connections, net of the change of the packet.
-func roundRobin(b *testing.B, r *rotator, n int) time.Duration {
-	b.Helper()
-	best, nothing := time.Hour, time.Hour
-	for range 5 {
-		r.hand(b, true)
-		best = min(best, r.mean(b, n))
-		r.hand(b, false)
-		nothing = min(nothing, r.mean(b, n))
-	}
-	r.hand(b, true)
-	return best - nothing
 }
 
 func BenchmarkNewFlow(b *testing.B) {

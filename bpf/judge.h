@@ -298,6 +298,19 @@ static __always_inline int judge_new(struct __sk_buff *skb, struct job *job, boo
 	return result;
 }
 
+/*
+ * A packet that comes in still goes where it went when the leg was approved: to this host, or on. Asked before a leg is
+ * judged again, for the epoch advances with the addresses of the host.
+ */
+static __always_inline bool is_same_place(struct __sk_buff *skb, struct job *job, const struct leg *leg, __u8 way)
+{
+	if (job->egress || leg->way != way)
+		return true;
+	if (is_workload(job))
+		return !!leg->to_host == !!is_to_host(skb, &job->packet);
+	return leg->stage == own_stage(skb, job);
+}
+
 /* Judges a leg of this hook again, because the epoch has advanced since it was approved. */
 static __always_inline int judge_again(struct job *job, const struct leg *leg, __u8 way)
 {

@@ -176,7 +176,10 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, st
 
 	if (approved && is_own(leg, job) && is_same_stage(leg, job, way)) {
 		leg_way = leg->way;
-		result = judge_again(job, leg, way);
+		if (is_same_place(skb, job, leg, way))
+			result = judge_again(job, leg, way);
+		else
+			result = judge_new(skb, job, false);
 		if (result != JUDGE_ALLOW)
 			return revoke(job, t, s);
 	} else if (approved && leg->way != way) {
@@ -276,6 +279,8 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 	bool known;
 	int parsed, reason;
 
+	now = bpf_map_lookup_elem(&epoch, &zero);
+	job.epoch = now ? READ_ONCE(*now) : 0; /* before the interface's policy: see struct leg */
 	known = load_iface(skb->ifindex, &job.iface);
 	job.rule = 0;
 	job.reason = REASON_NONE;
@@ -285,8 +290,6 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 	job.held = HELD_NOTHING;
 	job.held_state = 0;
 	job.born_here = egress && skb->ingress_ifindex == 0;
-	now = bpf_map_lookup_elem(&epoch, &zero);
-	job.epoch = now ? READ_ONCE(*now) : 0;
 	parsed = parse(skb, &job.packet, job.iface.flags);
 	if (!known)
 		return drop(&job, REASON_DROP_NO_INTERFACE);

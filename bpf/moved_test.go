@@ -1,0 +1,62 @@
+package bpf
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestAWorkloadDoesNotFollowAnAddressToTheHost(t *testing.T) {
+	r := newRouter(t)
+	r.workload(r.v1, 5, r.denyAll(), r.allowAll(), alice, alice6)
+	for _, c := range []struct{ from, to string }{{alice, bob}, {alice6, bob6}} {
+		r.name = c.to
+		question := udp(c.from, c.to, 9, 53)
+		r.want(r.in(r.v1, question), PassPolicy)
+		must(t, r.shared.Locals.Put(Address(addr(c.to)), 1)) // a service address moves to this host
+		r.shared.AdvanceEpoch()
+		r.want(r.in(r.v1, question), DropToHost)
+		r.want(r.in(r.v1, question), DropToHost)
+	}
+}
+
+func TestTheStageFollowsAnAddressThatMoves(t *testing.T) {
+	r := newRouter(t)
+	r.host(r.up, map[int]uint32{
+		StageNormalIn: r.allowAll(), StageNormalOut: r.denyAll(), StageForwardIn: r.denyAll(), StageForwardOut: r.denyAll()})
+	moving := Address(addr(alice)) // was this host's, and is a workload's now
+	must(t, r.shared.Locals.Put(moving, 1))
+	r.want(r.in(r.up, udp(bob, alice, 9, 53)), PassPolicy)
+	must(t, r.shared.Locals.Delete(moving))
+	r.shared.AdvanceEpoch()
+	r.want(r.in(r.up, udp(bob, alice, 9, 53)), DropRevoked)
+	r.want(r.out(r.up, udp(alice, bob, 53, 9)), DropPolicy) // the flow has ended, not only its one half
+}
+
+func TestAStageThatStaysIsJudgedAsItWas(t *testing.T) {
+	r := newRouter(t)
+	r.host(r.up, map[int]uint32{
+		StageNormalIn: r.allowAll(), StageNormalOut: r.denyAll(), StageForwardIn: r.allowAll(), StageForwardOut: r.denyAll()})
+	for _, to := range []string{here, alice} {
+		r.want(r.in(r.up, udp(bob, to, 9, 53)), PassPolicy)
+		r.shared.AdvanceEpoch()
+		r.want(r.in(r.up, udp(bob, to, 9, 53)), PassPolicy)
+		r.want(r.in(r.up, udp(bob, to, 9, 53)), PassFlow)
+	}
+}
+
+// A program that is interrupted between the two would stamp an approval by the former policy with the new epoch.
+func TestTheEpochIsReadBeforeThePolicyOfTheInterface(t *testing.T) {
+	spec, err := loadProgram()
+	must(t, err)
+	for _, name := range []string{"ingress", "egress"} {
+		var order []string
+		for _, ins := range spec.Programs[name].Instructions {
+			if ref := ins.Reference(); ins.IsLoadFromMap() && (ref == "epoch" || ref == "interfaces") && !slices.Contains(order, ref) {
+				order = append(order, ref)
+			}
+		}
+		if !slices.Equal(order, []string{"epoch", "interfaces"}) {
+			t.Errorf("%s reads %v", name, order)
+		}
+	}
+}
