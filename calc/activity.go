@@ -165,10 +165,13 @@ func (l *locals) dropUnused() {
 // went out of use.
 func (g *Graph) activate() {
 	a := &g.active
+	outdated := g.outdated()
 	for id := range a.touched {
-		g.activatePolicy(id)
+		_, anew := outdated[id]
+		g.activatePolicy(id, anew)
 	}
 	clear(a.touched)
+	clear(g.things.renamed) // by names that came into use only now
 	for name := range a.tierSeen {
 		if a.inTier[name] > 0 {
 			a.tiers.set(name, tierNamed(g.tiers, name))
@@ -180,7 +183,22 @@ func (g *Graph) activate() {
 	clear(a.tierSeen)
 }
 
-func (g *Graph) activatePolicy(id PolicyID) {
+// outdated are the policies whose rules have names of ports that now stand for others.
+func (g *Graph) outdated() map[PolicyID]struct{} {
+	policies := map[PolicyID]struct{}{}
+	for p := range g.things.renamed {
+		for id := range p.users {
+			policies[id] = struct{}{}
+			g.active.touch(id)
+		}
+		clear(p.users) // those that still use the name say so again
+	}
+	clear(g.things.renamed)
+	return policies
+}
+
+// activatePolicy brings a policy up to date; anew says that its rules must be resolved although it has not changed.
+func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	a := &g.active
 	old, was := a.current[id]
 	var now *policy
@@ -192,10 +210,10 @@ func (g *Graph) activatePolicy(id PolicyID) {
 		delete(a.current, id)
 		a.policies.remove(id)
 		g.problems.set(id.key(), "rules")
-	case was && now == old.from:
+	case was && now == old.from && !anew:
 		return
 	default:
-		resolved := now.resolve()
+		resolved := now.resolve(g.things.numbersOf)
 		a.current[id] = inUse{now, resolved}
 		a.policies.set(id, resolved.Policy)
 		g.problems.set(id.key(), "rules", resolved.problems...)
@@ -230,6 +248,9 @@ func (g *Graph) engage(p active, by int) {
 			delete(g.active.inTier, p.Tier)
 		}
 		g.active.tierSeen[p.Tier] = struct{}{}
+	}
+	for _, u := range p.ports {
+		g.things.usePort(u, p.ID, by)
 	}
 	for id, s := range p.sets {
 		g.things.use(id, s, by)

@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/api/selector"
 )
 
 // Compute is what a node must do, given what its datastore holds: the updates in order, of which the last of each object
@@ -174,7 +173,7 @@ func (c *computation) activate() {
 }
 
 func (c *computation) activatePolicy(p *policy) {
-	a := p.resolve()
+	a := p.resolve(c.numbersOf)
 	c.state.Policies[p.ID] = a.Policy
 	c.note(p.ID.key(), a.problems...)
 	if p.Tier != "" {
@@ -209,11 +208,11 @@ func policiesOf(e Endpoint) func(yield func(PolicyID) bool) {
 	}
 }
 
-// members are the addresses of everything that a selector matches.
-func (c *computation) members(s *selector.Selector) Members {
+// members are the addresses of everything that belongs to a set.
+func (c *computation) members(s setSource) Members {
 	m := Members{}
 	for _, t := range c.things {
-		if s.Matches(t.labels) {
+		if s.of.Matches(t.labels) && s.has(t) {
 			for _, n := range t.nets {
 				m[n] = struct{}{}
 			}

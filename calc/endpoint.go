@@ -14,6 +14,7 @@ import (
 type thing struct {
 	labels   labels // without those of the profiles
 	profiles []string
+	ports    []endpointPort
 	nets     []netip.Prefix // what it contributes to sets
 }
 
@@ -24,13 +25,13 @@ func readThing(u api.Update) (t thing, problems []string, ok bool) {
 	}
 	switch o := u.Object.(type) {
 	case *api.WorkloadEndpoint:
-		t = thing{labels: labelsOfWorkload(o), profiles: o.Spec.Profiles}
+		t = thing{labels: labelsOfWorkload(o), profiles: o.Spec.Profiles, ports: portsOfWorkload(o.Spec.Ports)}
 		t.nets, _ = readNets(o.Spec.IPNetworks)
 		if o.Spec.InterfaceName == "" || len(t.nets) == 0 {
 			return thing{}, nil, false
 		}
 	case *api.HostEndpoint:
-		t = thing{labels: labelsOf(o.Labels), profiles: o.Spec.Profiles}
+		t = thing{labels: labelsOf(o.Labels), profiles: o.Spec.Profiles, ports: portsOfHost(o.Spec.Ports)}
 		t.nets, _ = readNets(o.Spec.ExpectedIPs)
 	case *api.GlobalNetworkSet:
 		t = thing{labels: labelsOf(o.Labels)}
@@ -41,6 +42,7 @@ func readThing(u api.Update) (t thing, problems []string, ok bool) {
 	default:
 		return thing{}, nil, false
 	}
+	t.labels = t.labels.labelPorts(t.ports)
 	return t, problems, true
 }
 

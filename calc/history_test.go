@@ -217,13 +217,15 @@ func (w world) object() api.Object {
 		return &api.WorkloadEndpoint{Metadata: m, Spec: api.WorkloadEndpointSpec{
 			Orchestrator: "vm", Node: pick(w, "n1", "n1", "n1", "n2"), InterfaceName: pick(w, "cali1", "cali2", "cali3", "cali4", ""),
 			IPNetworks: some(w, w.address(), w.address(), w.address(), pick(w, "10.65.0.0/24", "10.65.0.2")), MAC: "AA:BB:CC:00:00:01",
-			ServiceAccountName: pick(w, "", "bot"),
-			Profiles:           some(w, "kns.ns1", "kns.ns2", "prof", "missing", defaultAllow),
+			ServiceAccountName: pick(w, "", "bot"), Ports: some(w, w.workloadPort(), w.workloadPort(), w.workloadPort()),
+			Profiles: some(w, "kns.ns1", "kns.ns2", "prof", "missing", defaultAllow),
 		}}
 	case 10:
 		return &api.HostEndpoint{Metadata: meta("n1-eth0", "n1-all", "n2-eth0"), Spec: api.HostEndpointSpec{
 			Node: pick(w, "n1", "n1", "n2"), InterfaceName: pick(w, "eth0", "*", ""),
 			ExpectedIPs: some(w, "10.70.0.1", "fd00:70::1", "?"), Profiles: some(w, "prof", defaultAllow),
+			Ports: some(w, api.EndpointPort{Name: "http", Protocol: api.Protocol{Name: "TCP"}, Port: 8080},
+				api.EndpointPort{Name: "dns", Protocol: api.Protocol{Number: 17}, Port: 53}),
 		}}
 	case 11:
 		return &api.IPPool{Metadata: meta("pool1", "pool2", "pool3"), Spec: api.IPPoolSpec{
@@ -241,6 +243,11 @@ func (w world) object() api.Object {
 		BPFLogLevel: pick(w, "", "Debug", "loud"), BPFEnabled: pick(w, nil, ptr(false)), NodeSelector: pick(w, "", "role == 'a'"),
 		BPFMapSizeConntrack: pick(w, nil, ptr(1000)), FailsafeInboundHostPorts: pick(w, nil, &[]api.ProtoPort{{Protocol: "tcp", Port: 22}}),
 	}}
+}
+
+func (w world) workloadPort() api.WorkloadPort {
+	return api.WorkloadPort{Name: pick(w, "http", "http", "dns", ""), Port: pick[uint16](w, 80, 81, 53, 0),
+		Protocol: pick(w, api.Protocol{Name: "TCP"}, api.Protocol{Number: 17}, api.Protocol{Name: "odd"})}
 }
 
 func (w world) bgpObject(meta func(...string) api.Metadata) api.Object {
@@ -297,7 +304,8 @@ func (w world) rules() (rules []api.Rule) {
 			Nets: some(w, "10.0.0.0/8", "fd00::/8"), Selector: maybe(w, w.selector), NotSelector: pick(w, "", "", w.selector()),
 			NamespaceSelector: pick(w, "", "", "", "", "env == 'a'", "all()", "global()"),
 			ServiceAccounts:   pick(w, nil, nil, nil, nil, &api.ServiceAccountMatch{Names: []string{"bot"}, Selector: pick(w, "", "env == 'a'")}),
-			Ports:             pick(w, nil, nil, []api.Port{{First: 80, Last: 90}}, []api.Port{{Name: "http"}}),
+			Ports:             pick(w, nil, nil, []api.Port{{First: 80, Last: 90}}, []api.Port{{Name: "http"}}, []api.Port{{First: 53, Last: 53}, {Name: "dns"}}),
+			NotPorts:          pick(w, nil, nil, nil, []api.Port{{First: 80, Last: 80}, {Name: "http"}}),
 		}
 	}
 	for range w.IntN(3) {

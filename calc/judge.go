@@ -132,6 +132,7 @@ func (r Rule) Matches(p Packet, sets map[SetID]Members) bool {
 func (m Match) matches(a netip.Addr, port uint16, protocol uint8, sets map[SetID]Members) bool {
 	contains := func(n netip.Prefix) bool { return n.Contains(a) }
 	within := func(r PortRange) bool { return r.First <= port && port <= r.Last }
+	named := func(n NamedPort) bool { return n.matches(protocol, port) && sets[n.Set].Contain(a) }
 	switch {
 	case len(m.Nets) > 0 && !slices.ContainsFunc(m.Nets, contains):
 		return false
@@ -141,9 +142,10 @@ func (m Match) matches(a netip.Addr, port uint16, protocol uint8, sets map[SetID
 		return false
 	case m.NotSet != "" && sets[m.NotSet].Contain(a):
 		return false
-	case len(m.Ports) > 0 && !(HasPorts(protocol) && slices.ContainsFunc(m.Ports, within)):
+	case len(m.Ports)+len(m.PortNames) > 0 &&
+		!(HasPorts(protocol) && slices.ContainsFunc(m.Ports, within) || slices.ContainsFunc(m.NamedPorts, named)):
 		return false
-	case HasPorts(protocol) && slices.ContainsFunc(m.NotPorts, within):
+	case HasPorts(protocol) && slices.ContainsFunc(m.NotPorts, within) || slices.ContainsFunc(m.NotNamedPorts, named):
 		return false
 	}
 	return true

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -39,9 +38,6 @@ func TestVerdictsAreThoseOfTheReference(t *testing.T) {
 			skipped := map[string]int{}
 			eachScenario(t, "testdata/"+corpus+".jsonl.gz", func(s scenario) {
 				updates, why := s.objects(t)
-				if why == "" {
-					why = s.notEnforced()
-				}
 				if why != "" {
 					skipped[why]++
 					return
@@ -116,17 +112,6 @@ func (s scenario) objects(t *testing.T) (updates []api.Update, why string) {
 		}
 	}
 	return updates, ""
-}
-
-var namedPort = regexp.MustCompile(`(?i)"(not)?ports": ?\[[^\]{]*"[^"]*[a-z]`)
-
-func (s scenario) notEnforced() string {
-	for _, text := range s.Manifests {
-		if namedPort.Match(text) {
-			return "named ports"
-		}
-	}
-	return ""
 }
 
 // onPurpose says why our verdict on a packet is another; docs/compatibility.md lists these. Each must really differ.

@@ -40,16 +40,20 @@ type policy struct {
 // active is a policy with its rules resolved, the sets that they name and what is wrong with them.
 type active struct {
 	Policy
-	sets     map[SetID]*selector.Selector
+	sets     map[SetID]setSource
+	ports    map[string]portUse // names of ports, on which the rules depend
 	problems []string
 }
 
-func (p *policy) resolve() active {
+// resolve makes the rules, given what names of ports stand for.
+func (p *policy) resolve(numbersOf func(portUse) []portNumber) active {
 	if p.rules[Ingress] == nil && p.rules[Egress] == nil {
 		return active{Policy: p.Policy}
 	}
-	rr := ruleReader{namespace: p.ID.Namespace, sets: map[SetID]*selector.Selector{}}
-	a := active{Policy: p.Policy, sets: rr.sets}
+	rr := ruleReader{
+		namespace: p.ID.Namespace, numbersOf: numbersOf, sets: map[SetID]setSource{}, ports: map[string]portUse{},
+	}
+	a := active{Policy: p.Policy, sets: rr.sets, ports: rr.ports}
 	a.Ingress = rr.rules(Ingress, p.rules[Ingress])
 	a.Egress = rr.rules(Egress, p.rules[Egress])
 	a.problems = rr.problems

@@ -3,6 +3,7 @@ package calc
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/margay-project/margay/api"
@@ -15,16 +16,25 @@ import (
 // or passes and has one never matches, any other rule matches without it, and a problem says so.
 type ruleReader struct {
 	namespace string // of a namespaced policy
-	sets      map[SetID]*selector.Selector
+	numbersOf func(portUse) []portNumber
+	sets      map[SetID]setSource
+	ports     map[string]portUse // names that were looked up, by their text
 	problems  []string
 }
 
 func (rr *ruleReader) rules(dir Direction, rules []api.Rule) []Rule {
 	var resolved []Rule
 	for i, r := range rules {
-		c := criteria{namespace: rr.namespace}
+		c := criteria{namespace: rr.namespace, numbersOf: rr.numbersOf}
 		resolved = append(resolved, c.rule(r))
 		last := &resolved[i]
+		if n := last.variants(); n > maxVariants {
+			c.lose("its names of ports come to %d combinations, of which at most %d fit: give numbers, or narrow its selectors", n, maxVariants)
+			c.forgetNames(last)
+		}
+		for _, u := range c.ports {
+			rr.ports[u.String()] = u
+		}
 		widens := last.Action == api.Allow || last.Action == api.Pass
 		if len(c.lost) > 0 {
 			rr.problems = append(rr.problems, problemText(dir, i, last.Action, c.lost))
@@ -34,7 +44,7 @@ func (rr *ruleReader) rules(dir Direction, rules []api.Rule) []Rule {
 			continue
 		}
 		for _, s := range c.sets {
-			rr.sets[SetID(s.String())] = s
+			rr.sets[s.id()] = s
 		}
 	}
 	return resolved
@@ -59,7 +69,10 @@ func (p Problem) OfRule(dir Direction, index int) (text string, about bool) {
 // criteria are those of one rule as they are read; lost names the ones that cannot be enforced, and what to do.
 type criteria struct {
 	namespace string
-	sets      []*selector.Selector
+	numbersOf func(portUse) []portNumber
+	only      uint8 // the rule's protocol; 0: any
+	sets      []setSource
+	ports     []portUse
 	lost      []string
 }
 
@@ -68,9 +81,11 @@ func (c *criteria) lose(format string, args ...any) {
 }
 
 func (c *criteria) rule(r api.Rule) Rule {
+	protocol := c.protocol(r.Protocol)
+	c.only = protocol
 	out := Rule{
 		Action:      c.action(r.Action),
-		Protocol:    c.protocol(r.Protocol),
+		Protocol:    protocol,
 		NotProtocol: c.protocol(r.NotProtocol),
 		ICMP:        c.icmp(r.ICMP),
 		NotICMP:     c.icmp(r.NotICMP),
@@ -176,12 +191,9 @@ func familiesOf(nets []netip.Prefix) (v4, v6 bool) {
 }
 
 func (c *criteria) match(side string, e api.EntityRule) Match {
-	m := Match{
-		Nets:     c.nets(side, e.Nets),
-		NotNets:  c.nets(side, e.NotNets),
-		Ports:    c.ports(side, e.Ports),
-		NotPorts: c.ports(side, e.NotPorts),
-	}
+	m := Match{Nets: c.nets(side, e.Nets), NotNets: c.nets(side, e.NotNets)}
+	m.Ports, m.PortNames = splitPorts(e.Ports)
+	m.NotPorts, m.NotPortNames = splitPorts(e.NotPorts)
 	if len(e.Domains) > 0 {
 		c.lose("%s domains are not enforced yet: match nets or a selector", side)
 	}
@@ -197,17 +209,18 @@ func (c *criteria) match(side string, e api.EntityRule) Match {
 		return m
 	}
 	if in != nil {
-		m.Set = c.set(in)
+		m.Set = c.set(setSource{of: in})
 	}
 	if notIn != nil {
-		m.NotSet = c.set(notIn)
+		m.NotSet = c.set(setSource{of: notIn})
 	}
+	m.NamedPorts, m.NotNamedPorts = c.named(m.PortNames, in), c.named(m.NotPortNames, in)
 	return m
 }
 
-func (c *criteria) set(s *selector.Selector) SetID {
+func (c *criteria) set(s setSource) SetID {
 	c.sets = append(c.sets, s)
-	return SetID(s.String())
+	return s.id()
 }
 
 // nets reads a list whole or not at all: one address that cannot be read makes the list mean something else.
@@ -224,16 +237,44 @@ func (c *criteria) nets(side string, texts []string) []netip.Prefix {
 	return nets
 }
 
-func (c *criteria) ports(side string, ports []api.Port) []PortRange {
-	var ranges []PortRange
+func splitPorts(ports []api.Port) (ranges []PortRange, names []string) {
 	for _, p := range ports {
-		if p.Name != "" {
-			c.lose("%s port %q is a name, which is not enforced yet: give its number", side, p.Name)
-			return nil
+		switch {
+		case p.Name == "":
+			ranges = append(ranges, PortRange{First: p.First, Last: p.Last})
+		case !slices.Contains(names, p.Name):
+			names = append(names, p.Name)
 		}
-		ranges = append(ranges, PortRange{First: p.First, Last: p.Last})
 	}
-	return ranges
+	return ranges, names
+}
+
+// named is what names stand for on the endpoints that a selector matches, on all if it is nil.
+func (c *criteria) named(names []string, of *selector.Selector) (named []NamedPort) {
+	if of == nil {
+		of = selector.All()
+	}
+	for _, name := range names {
+		use := portUse{name, of}
+		c.ports = append(c.ports, use)
+		for _, n := range c.numbersOf(use) {
+			if c.only == 0 || c.only == n.protocol {
+				named = append(named, NamedPort{name, n.protocol, n.port, c.set(use.set(n))})
+			}
+		}
+	}
+	return named
+}
+
+// forgetNames takes the names of ports out of a rule that has too many, and the sets that are only there for them.
+func (c *criteria) forgetNames(r *Rule) {
+	for _, m := range []*Match{&r.Source, &r.Destination} {
+		if len(m.PortNames) > 0 {
+			m.Ports, m.PortNames, m.NamedPorts = nil, nil, nil // without its names, the list would match less than it says
+		}
+		m.NotPortNames, m.NotNamedPorts = nil, nil
+	}
+	c.sets = slices.DeleteFunc(c.sets, func(s setSource) bool { return s.name != "" })
 }
 
 // selectors composes the selectors of one side into the set that the address must be in, and the one that it must not

@@ -66,7 +66,7 @@ const (
 	KindEnd      = "EndOfProfile" // RuleID only: no profile decided
 )
 
-// SetID is a set's canonical selector.
+// SetID is a set's canonical selector; for a named port, with the name and what it stands for.
 type SetID string
 
 // EndpointID names an endpoint.
@@ -164,6 +164,13 @@ type Match struct {
 	NotSet   SetID          `json:"notSet,omitempty"`   // the address is not in it; empty: no such condition
 	Ports    []PortRange    `json:"ports,omitempty"`    // one of them contains the port (protocols with ports only); empty: any
 	NotPorts []PortRange    `json:"notPorts,omitempty"` // none of them contains it; packets without ports pass
+
+	// Names of ports are one criterion with Ports, NotPorts: given, one of both must contain the port, or none of either.
+	// What they stand for now may be nothing.
+	PortNames     []string    `json:"portNames,omitempty"`
+	NotPortNames  []string    `json:"notPortNames,omitempty"`
+	NamedPorts    []NamedPort `json:"namedPorts,omitempty"`
+	NotNamedPorts []NamedPort `json:"notNamedPorts,omitempty"`
 }
 
 // PortRange is inclusive at both ends.

@@ -221,9 +221,30 @@ func (m Match) String() string {
 	add(len(m.NotNets) > 0, "not "+join(m.NotNets))
 	add(m.Set != "", string(m.Set))
 	add(m.NotSet != "", "not "+string(m.NotSet))
-	add(len(m.Ports) > 0, "port "+join(m.Ports))
-	add(len(m.NotPorts) > 0, "not port "+join(m.NotPorts))
+	add(len(m.Ports)+len(m.PortNames) > 0, "port "+portText(m.Ports, m.PortNames, m.NamedPorts))
+	add(len(m.NotPorts)+len(m.NotPortNames) > 0, "not port "+portText(m.NotPorts, m.NotPortNames, m.NotNamedPorts))
 	return strings.Join(words, " and ")
+}
+
+// portText is ranges and names, and behind each name what it stands for: 80, http (tcp 8080, tcp 8081).
+func portText(ranges []PortRange, names []string, named []NamedPort) string {
+	var words []string
+	for _, r := range ranges {
+		words = append(words, r.String())
+	}
+	for _, name := range names {
+		var stands []string
+		for _, n := range named {
+			if n.Name == name {
+				stands = append(stands, n.String())
+			}
+		}
+		if len(stands) == 0 {
+			stands = []string{"none"}
+		}
+		words = append(words, name+" ("+strings.Join(stands, ", ")+")")
+	}
+	return strings.Join(words, ", ")
 }
 
 func (i ICMP) String() string {

@@ -1,7 +1,6 @@
 package calc
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/margay-project/margay/api"
@@ -15,29 +14,14 @@ type things struct {
 	free     []thingID
 	children map[string]map[thingID]struct{} // by profile
 	index    *index                          // selectors of sets
-	sets     map[SetID]*setNode
-	byMatch  map[*matcher]*setNode
-	touched  map[SetID]struct{}
-	setsGone []SetID
-}
-
-// setNode is a set that is active, and for each member how many things contribute it.
-type setNode struct {
-	id      SetID
-	matcher *matcher
-	refs    int
-	count   map[netip.Prefix]uint32
-	before  map[netip.Prefix]bool // what was touched: whether it was a member at the last flush
-	sent    bool
+	members
 }
 
 func newThings() things {
 	return things{
 		ids:      map[api.Key]thingID{},
 		children: map[string]map[thingID]struct{}{},
-		sets:     map[SetID]*setNode{},
-		byMatch:  map[*matcher]*setNode{},
-		touched:  map[SetID]struct{}{},
+		members:  newMembers(),
 	}
 }
 
@@ -120,7 +104,7 @@ func (g *Graph) relabel(id thingID, t thing) {
 	old := g.things.list[id]
 	g.things.list[id] = t
 	started, stopped := g.things.index.set(id, old.labels)
-	g.things.move(id, old.nets, started, stopped)
+	g.things.move(id, old, started, stopped)
 	if e := g.local.byThing[id]; e != nil {
 		g.reselect(e, old.labels)
 	}
@@ -131,7 +115,7 @@ func (g *Graph) removeThing(id thingID, key api.Key) {
 	old := t.list[id]
 	t.adopt(id, old.profiles, nil)
 	for _, m := range t.index.remove(id, old.labels) {
-		t.leave(t.byMatch[m], old.nets)
+		t.byMatch[m].leave(&t.members, old)
 	}
 	if e := g.local.byThing[id]; e != nil {
 		g.local.index.remove(id, old.labels)
@@ -143,86 +127,111 @@ func (g *Graph) removeThing(id thingID, key api.Key) {
 	t.free = append(t.free, id)
 }
 
-// move takes a thing that had these addresses out of sets and puts it into others.
-func (t *things) move(id thingID, old []netip.Prefix, started, stopped []*matcher) {
-	now := t.list[id].nets
+// move takes a thing that was old out of sets and puts it into others.
+func (t *things) move(id thingID, old thing, started, stopped []*matcher) {
+	now := t.list[id]
 	for _, m := range stopped {
-		t.leave(t.byMatch[m], old)
+		t.byMatch[m].leave(&t.members, old)
 	}
 	for _, m := range started {
-		t.join(t.byMatch[m], now)
+		t.byMatch[m].join(&t.members, now)
 	}
-	if slices.Equal(old, now) {
+	if slices.Equal(old.nets, now.nets) && slices.Equal(old.ports, now.ports) {
 		return
 	}
 	for _, m := range t.index.all[id] {
 		if !slices.Contains(started, m) && !m.gone {
-			t.join(t.byMatch[m], now)
-			t.leave(t.byMatch[m], old)
+			t.byMatch[m].join(&t.members, now)
+			t.byMatch[m].leave(&t.members, old)
 		}
-	}
-}
-
-func (t *things) join(s *setNode, nets []netip.Prefix) {
-	for _, n := range nets {
-		if s.count[n] == 0 {
-			t.touch(s, n, false)
-		}
-		s.count[n]++
-	}
-}
-
-func (t *things) leave(s *setNode, nets []netip.Prefix) {
-	for _, n := range nets {
-		if s.count[n]--; s.count[n] == 0 {
-			t.touch(s, n, true)
-			delete(s.count, n)
-		}
-	}
-}
-
-func (t *things) touch(s *setNode, n netip.Prefix, member bool) {
-	t.touched[s.id] = struct{}{}
-	if !s.sent {
-		return // it goes out whole
-	}
-	if s.before == nil {
-		s.before = map[netip.Prefix]bool{}
-	}
-	if _, yes := s.before[n]; !yes {
-		s.before[n] = member
 	}
 }
 
 // use counts one more or one less user of a set.
-func (t *things) use(id SetID, s *selector.Selector, by int) {
+func (t *things) use(id SetID, s setSource, by int) {
 	set := t.sets[id]
 	if set == nil {
-		set = &setNode{id: id, count: map[netip.Prefix]uint32{}}
-		t.sets[id] = set
+		if s.name == "" {
+			set = newSetNode(id)
+		} else {
+			set = t.portNode(portUse{s.name, s.of}).child(s.number)
+		}
+		set.listed, t.sets[id] = true, set
 	}
 	set.refs += by
-	t.touched[id] = struct{}{}
-	if set.matcher == nil && set.refs > 0 {
-		m, matched := t.index.add(s)
-		set.matcher, t.byMatch[m] = m, set
-		for _, thing := range matched {
-			t.join(set, t.list[thing].nets)
-		}
+	t.touchSet(set)
+	if s.name == "" && set.matcher == nil && set.refs > 0 {
+		set.matcher = t.watch(s.of, set)
 	}
 }
 
-// flushSets drops sets that have no user left and says what changed in the others.
+// watch lets something know of the things that a selector matches, of those that there are at once.
+func (t *things) watch(s *selector.Selector, who watcher) *matcher {
+	m, matched := t.index.add(s)
+	t.byMatch[m] = who
+	for _, thing := range matched {
+		who.join(&t.members, t.list[thing])
+	}
+	return m
+}
+
+func (t *things) unwatch(m *matcher) {
+	t.index.drop(m)
+	delete(t.byMatch, m)
+}
+
+// portNode finds or makes what knows of a port's name.
+func (t *things) portNode(u portUse) *portNode {
+	key := u.String()
+	if p := t.ports[key]; p != nil {
+		return p
+	}
+	p := &portNode{use: u, users: map[PolicyID]struct{}{}, children: map[portNumber]*setNode{}}
+	t.ports[key] = p
+	p.matcher = t.watch(selector.And(selector.Has(portLabel(u.name)), u.of), p)
+	return p
+}
+
+// numbersOf are the ports that a name stands for, in order.
+func (t *things) numbersOf(u portUse) []portNumber {
+	p := t.portNode(u)
+	stands := map[portNumber]struct{}{}
+	for n, child := range p.children {
+		if len(child.count) > 0 {
+			stands[n] = struct{}{}
+		}
+	}
+	return sortedNumbers(stands)
+}
+
+// usePort counts a policy as a user of a port's name, or not any more.
+func (t *things) usePort(u portUse, id PolicyID, by int) {
+	p := t.portNode(u)
+	p.refs += by
+	if by > 0 {
+		p.users[id] = struct{}{}
+	}
+	if p.refs == 0 {
+		t.portsLeft[p] = struct{}{}
+	}
+}
+
+// flushSets drops sets and names of ports that have no user left, and says what changed in the other sets.
 func (t *things) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
-	for id := range t.touched {
-		s := t.sets[id]
+	for _, s := range t.touched {
+		s.touched = false
 		if s.refs == 0 {
-			t.index.drop(s.matcher)
-			delete(t.byMatch, s.matcher)
-			delete(t.sets, id)
 			if s.sent {
-				gone = append(gone, id)
+				gone = append(gone, s.id)
 			}
+			switch {
+			case s.matcher != nil:
+				t.unwatch(s.matcher)
+			case s.parent != nil && len(s.count) == 0:
+				delete(s.parent.children, s.number)
+			}
+			s.sent, s.before, s.listed = false, nil, false
+			delete(t.sets, s.id)
 			continue
 		}
 		d := s.delta()
@@ -230,29 +239,17 @@ func (t *things) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 			if changed == nil {
 				changed = map[SetID]SetDelta{}
 			}
-			changed[id] = d
+			changed[s.id] = d
 		}
 		s.sent, s.before = true, nil
 	}
-	clear(t.touched)
+	t.touched = nil
+	for p := range t.portsLeft {
+		if p.refs == 0 {
+			t.unwatch(p.matcher)
+			delete(t.ports, p.use.String())
+		}
+	}
+	clear(t.portsLeft)
 	return changed, gone
-}
-
-func (s *setNode) delta() (d SetDelta) {
-	if !s.sent {
-		for n := range s.count {
-			d.Added = append(d.Added, n)
-		}
-		return d
-	}
-	for n, was := range s.before {
-		_, is := s.count[n]
-		switch {
-		case is && !was:
-			d.Added = append(d.Added, n)
-		case was && !is:
-			d.Removed = append(d.Removed, n)
-		}
-	}
-	return d
 }

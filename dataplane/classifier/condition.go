@@ -96,8 +96,19 @@ func (s intervals) and(t intervals) intervals {
 
 // servicesOf returns the points that a rule's protocol, ICMP and destination ports allow.
 func servicesOf(r *calc.Rule) intervals {
-	all := intervals{{0, bpf.Services - 1}}
-	s := all
+	s := protocolsOf(r)
+	if len(r.Destination.Ports) > 0 {
+		s = s.and(portPoints(r.Destination.Ports, r.Protocol))
+	}
+	if len(r.Destination.NotPorts) > 0 {
+		s = s.and(portPoints(r.Destination.NotPorts, 0).not(bpf.Services))
+	}
+	return s
+}
+
+// protocolsOf returns the points that a rule's protocol and ICMP allow.
+func protocolsOf(r *calc.Rule) intervals {
+	s := intervals{{0, bpf.Services - 1}}
 	if r.Protocol != 0 {
 		s = s.and(protocolPoints(r.Protocol))
 	}
@@ -109,12 +120,6 @@ func servicesOf(r *calc.Rule) intervals {
 	}
 	if r.NotICMP != nil {
 		s = s.and(icmpPoints(*r.NotICMP).not(bpf.Services))
-	}
-	if len(r.Destination.Ports) > 0 {
-		s = s.and(portPoints(r.Destination.Ports, r.Protocol))
-	}
-	if len(r.Destination.NotPorts) > 0 {
-		s = s.and(portPoints(r.Destination.NotPorts, 0).not(bpf.Services))
 	}
 	return s
 }
@@ -128,10 +133,18 @@ func sourcePortsOf(r *calc.Rule) intervals {
 	if len(r.Source.NotPorts) > 0 {
 		s = s.and(portPoints(r.Source.NotPorts, 0).not(bpf.SourcePorts))
 	}
-	if base, ok := portBase(r.Protocol); ok && len(r.Source.Ports)+len(r.Source.NotPorts) > 0 {
-		s = s.and(intervals{{base, base + stretch}}) // the service takes care of the rest
+	if len(r.Source.Ports)+len(r.Source.NotPorts) > 0 {
+		s = s.and(onlyProtocol(r)) // the service takes care of the rest
 	}
 	return s
+}
+
+// onlyProtocol returns the source ports of a rule's protocol, all if that has none.
+func onlyProtocol(r *calc.Rule) intervals {
+	if base, ok := portBase(r.Protocol); ok {
+		return intervals{{base, base + stretch}}
+	}
+	return intervals{{0, bpf.SourcePorts - 1}}
 }
 
 func protocolPoints(p uint8) intervals {
@@ -230,7 +243,8 @@ func familyOf(r *calc.Rule) family {
 	return anyFamily
 }
 
-// sameRule says whether two rules match the same packets and do the same.
+// sameRule says whether two rules match the same packets and do the same, but for the names of their ports, which their
+// variants tell.
 func sameRule(a, b *calc.Rule) bool {
 	icmp := func(x, y *calc.ICMP) bool { return x == y || x != nil && y != nil && *x == *y }
 	match := func(x, y *calc.Match) bool {

@@ -84,15 +84,16 @@ type list struct {
 
 // item is a rule that has a slot, or needs one.
 type item struct {
-	id     calc.RuleID
-	hash   uint64
-	rule   *calc.Rule // nil: it matches everything
-	action uint8
-	conds  [bpf.Dims]*condition // nil: the dimension is not constrained
-	list   *list
-	slot   uint32 // 0: none yet
-	next   uint32 // for Pass
-	filled bool   // the program's tables have it
+	id      calc.RuleID
+	hash    uint64
+	rule    *calc.Rule // nil: it matches everything
+	variant *variant   // nil: the rule has none
+	action  uint8
+	conds   [bpf.Dims]*condition // nil: the dimension is not constrained
+	list    *list
+	slot    uint32 // 0: none yet
+	next    uint32 // for Pass
+	filled  bool   // the program's tables have it
 }
 
 // summarize counts what may make a search go on.

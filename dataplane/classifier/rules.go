@@ -18,25 +18,41 @@ type name struct {
 
 // wanted is a rule that a list should have.
 type wanted struct {
-	id   calc.RuleID
-	rule *calc.Rule // nil: it matches everything, with this action
-	does api.Action
+	id      calc.RuleID
+	rule    *calc.Rule // nil: it matches everything, with this action
+	does    api.Action
+	variant *variant // nil: the rule has none
 }
+
+// key tells apart what a list has.
+type key struct {
+	id      calc.RuleID
+	variant string
+}
+
+func (w wanted) key() key {
+	if w.variant == nil {
+		return key{id: w.id}
+	}
+	return key{w.id, w.variant.key}
+}
+
+func (it *item) key() key { return wanted{id: it.id, variant: it.variant}.key() }
 
 // setRules brings a list to the rules that it should have. Rules that stay the same keep their slots.
 func (c *Classifier) setRules(l *list, rules []wanted) {
-	old := make(map[calc.RuleID]*item, len(l.items))
+	old := make(map[key]*item, len(l.items))
 	for _, it := range l.items {
-		old[it.id] = it
+		old[it.key()] = it
 	}
 	items := make([]*item, 0, len(rules))
 	changed := false
 	refused, depth, logs := l.refused, l.depth, l.logs
 	l.refused = ""
 	for _, w := range rules {
-		if it := old[w.id]; it != nil && it.same(w) {
+		if it := old[w.key()]; it != nil && it.same(w) {
 			items = append(items, it)
-			delete(old, w.id)
+			delete(old, w.key())
 			continue
 		}
 		it, err := c.compile(l, w)
@@ -50,7 +66,7 @@ func (c *Classifier) setRules(l *list, rules []wanted) {
 		}
 	}
 	for _, it := range l.items {
-		if old[it.id] == it {
+		if old[it.key()] == it {
 			c.order.retire(it)
 			changed = true
 		}
@@ -89,7 +105,7 @@ func actionOf(a api.Action) uint8 {
 
 // compile makes the item of a rule, or nil if the rule can match nothing.
 func (c *Classifier) compile(l *list, w wanted) (*item, error) {
-	it := &item{id: w.id, hash: c.hash(w.id), rule: w.rule, action: actionOf(w.does), list: l}
+	it := &item{id: w.id, hash: c.hash(w.id), rule: w.rule, variant: w.variant, action: actionOf(w.does), list: l}
 	if n := c.names[it.hash]; n != nil && !n.sameRule(w.id) {
 		return nil, fmt.Errorf("rule %v has the same number as rule %v: rename one of the policies", w.id, n.id)
 	}
@@ -97,14 +113,17 @@ func (c *Classifier) compile(l *list, w wanted) (*item, error) {
 		if r.Never || !r.V4 && !r.V6 {
 			return nil, nil
 		}
-		services, ports := servicesOf(r), sourcePortsOf(r)
-		if len(services) == 0 || len(ports) == 0 {
+		v := w.variant
+		if v == nil {
+			v = &variant{services: servicesOf(r), ports: sourcePortsOf(r)}
+		}
+		if len(v.services) == 0 || len(v.ports) == 0 {
 			return nil, nil
 		}
-		it.conds[bpf.DimSource] = c.addresses.match(&r.Source, familyOf(r))
-		it.conds[bpf.DimDest] = c.addresses.match(&r.Destination, anyFamily)
-		it.conds[bpf.DimService] = c.services.match(services)
-		it.conds[bpf.DimSourcePort] = c.sourcePorts.match(ports)
+		it.conds[bpf.DimSource] = c.addresses.match(&r.Source, v.source, familyOf(r))
+		it.conds[bpf.DimDest] = c.addresses.match(&r.Destination, v.dest, anyFamily)
+		it.conds[bpf.DimService] = c.services.match(v.services)
+		it.conds[bpf.DimSourcePort] = c.sourcePorts.match(v.ports)
 	}
 	c.own(it)
 	return it, nil
@@ -137,8 +156,8 @@ func (c *Classifier) copied(it *item) {
 	}
 }
 
-// match is the condition that one side of a rule has for addresses, or nil.
-func (a *addresses) match(m *calc.Match, f family) *condition {
+// match is the condition that one side of a rule has for addresses, with that of a variant, or nil.
+func (a *addresses) match(m *calc.Match, n named, f family) *condition {
 	var in, out []*atom
 	add := func(to *[]*atom, x *atom) {
 		if !slices.Contains(*to, x) {
@@ -156,6 +175,12 @@ func (a *addresses) match(m *calc.Match, f family) *condition {
 	}
 	if m.NotSet != "" {
 		add(&out, a.setAtom(m.NotSet))
+	}
+	if n.in != "" {
+		add(&in, a.setAtom(n.in))
+	}
+	for _, id := range n.out {
+		add(&out, a.setAtom(id))
 	}
 	switch f {
 	case onlyV4:
@@ -183,12 +208,21 @@ func policyRules(p *calc.Policy, dir calc.Direction) []wanted {
 	if dir == calc.Egress {
 		rules = p.Egress
 	}
-	out := make([]wanted, len(rules))
+	out := make([]wanted, 0, len(rules))
 	for i := range rules {
-		out[i] = wanted{
+		w := wanted{
 			id:   calc.RuleID{Policy: p.ID, Tier: p.Tier, Direction: dir, Index: i},
 			rule: &rules[i],
 			does: rules[i].Action,
+		}
+		variants, has := variantsOf(&rules[i])
+		if !has {
+			out = append(out, w)
+			continue
+		}
+		for _, v := range variants {
+			w.variant = v
+			out = append(out, w)
 		}
 	}
 	return out

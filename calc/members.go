@@ -1,0 +1,151 @@
+package calc
+
+import "net/netip"
+
+// members are the sets that active policies name, and the names of ports.
+type members struct {
+	sets      map[SetID]*setNode
+	ports     map[string]*portNode // by their use
+	byMatch   map[*matcher]watcher
+	touched   []*setNode
+	renamed   map[*portNode]struct{} // names that stand for another list of ports
+	portsLeft map[*portNode]struct{} // that may have no user any more
+}
+
+func newMembers() members {
+	return members{
+		sets:      map[SetID]*setNode{},
+		ports:     map[string]*portNode{},
+		byMatch:   map[*matcher]watcher{},
+		renamed:   map[*portNode]struct{}{},
+		portsLeft: map[*portNode]struct{}{},
+	}
+}
+
+// watcher is told of the things that its selector matches. A thing may leave as another than it joined, if that has the
+// same addresses and ports.
+type watcher interface {
+	join(*members, thing)
+	leave(*members, thing)
+}
+
+// setNode is a set, and for each member how many things contribute it.
+type setNode struct {
+	id      SetID
+	matcher *matcher  // nil for a named port
+	parent  *portNode // of a named port
+	number  portNumber
+	refs    int
+	count   map[netip.Prefix]uint32
+	before  map[netip.Prefix]bool // what was touched: whether it was a member at the last flush
+	listed  bool                  // among the sets; a named port that no rule has to list is not
+	touched bool
+	sent    bool
+}
+
+func newSetNode(id SetID) *setNode { return &setNode{id: id, count: map[netip.Prefix]uint32{}} }
+
+func (s *setNode) join(m *members, t thing) {
+	for _, n := range t.nets {
+		if s.count[n] == 0 {
+			m.touch(s, n, false)
+		}
+		s.count[n]++
+	}
+}
+
+func (s *setNode) leave(m *members, t thing) {
+	for _, n := range t.nets {
+		if s.count[n]--; s.count[n] == 0 {
+			m.touch(s, n, true)
+			delete(s.count, n)
+		}
+	}
+}
+
+func (m *members) touchSet(s *setNode) {
+	if s.listed && !s.touched {
+		s.touched = true
+		m.touched = append(m.touched, s)
+	}
+}
+
+func (m *members) touch(s *setNode, n netip.Prefix, member bool) {
+	m.touchSet(s)
+	if !s.sent {
+		return // it goes out whole
+	}
+	if s.before == nil {
+		s.before = map[netip.Prefix]bool{}
+	}
+	if _, yes := s.before[n]; !yes {
+		s.before[n] = member
+	}
+}
+
+func (s *setNode) delta() (d SetDelta) {
+	if !s.sent {
+		for n := range s.count {
+			d.Added = append(d.Added, n)
+		}
+		return d
+	}
+	for n, was := range s.before {
+		_, is := s.count[n]
+		switch {
+		case is && !was:
+			d.Added = append(d.Added, n)
+		case was && !is:
+			d.Removed = append(d.Removed, n)
+		}
+	}
+	return d
+}
+
+// portNode is what a port's name stands for on the endpoints that a selector matches: a set for each port.
+type portNode struct {
+	use      portUse
+	matcher  *matcher
+	refs     int
+	users    map[PolicyID]struct{} // and former ones
+	children map[portNumber]*setNode
+}
+
+func (p *portNode) child(n portNumber) *setNode {
+	c := p.children[n]
+	if c == nil {
+		c = newSetNode(p.use.set(n).id())
+		c.parent, c.number = p, n
+		p.children[n] = c
+	}
+	return c
+}
+
+func (p *portNode) join(m *members, t thing) {
+	for _, port := range t.ports {
+		if port.name != p.use.name || len(t.nets) == 0 {
+			continue
+		}
+		c := p.child(port.portNumber)
+		if len(c.count) == 0 {
+			m.renamed[p] = struct{}{}
+		}
+		c.join(m, t)
+	}
+}
+
+func (p *portNode) leave(m *members, t thing) {
+	for _, port := range t.ports {
+		if port.name != p.use.name || len(t.nets) == 0 {
+			continue
+		}
+		c := p.children[port.portNumber]
+		if c.leave(m, t); len(c.count) > 0 {
+			continue
+		}
+		m.renamed[p] = struct{}{}
+		if !c.listed {
+			delete(p.children, port.portNumber)
+		}
+	}
+}

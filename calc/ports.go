@@ -1,0 +1,158 @@
+package calc
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/api/selector"
+)
+
+// Named ports. An endpoint says which port a name stands for, so a name in a rule means other ports on other endpoints:
+// for each protocol and port that the name stands for somewhere, there is a set of the addresses where it does. A rule
+// lists these, and changes only when a name comes to stand for another port; who joins and leaves is a matter of sets.
+
+// NamedPort is what a port's name stands for on some endpoints.
+type NamedPort struct {
+	Name     string `json:"name"`
+	Protocol uint8  `json:"protocol"`
+	Port     uint16 `json:"port"`
+	Set      SetID  `json:"set"` // the addresses of these endpoints
+}
+
+func (n NamedPort) String() string { return fmt.Sprintf("%s %d", protocolName(n.Protocol), n.Port) }
+
+// matches says whether the name stands for a packet's protocol and port, given that the address is in the set.
+func (n NamedPort) matches(protocol uint8, port uint16) bool {
+	return n.Protocol == protocol && n.Port == port
+}
+
+// maxVariants bounds what the names in one rule may come to: the classifier needs a slot for each combination.
+const maxVariants = 128
+
+// variants is into how many rules without names a rule with names falls apart.
+func (r Rule) variants() int {
+	return r.Source.variants() * r.Destination.variants()
+}
+
+func (m Match) variants() int {
+	positive, negative := 1, 1
+	if len(m.PortNames) > 0 {
+		if positive = len(m.NamedPorts); len(m.Ports) > 0 {
+			positive++
+		}
+	}
+	if len(m.NotPortNames) > 0 {
+		negative = 1 + len(m.NotNamedPorts)
+	}
+	return positive * negative
+}
+
+// portNumber is a port of a protocol.
+type portNumber struct {
+	protocol uint8
+	port     uint16
+}
+
+func (p portNumber) compare(q portNumber) int {
+	return cmp.Or(cmp.Compare(p.protocol, q.protocol), cmp.Compare(p.port, q.port))
+}
+
+// endpointPort is a port that an endpoint names.
+type endpointPort struct {
+	name string
+	portNumber
+}
+
+// portUse is a name as a side of a rule uses it: on the endpoints that a selector matches.
+type portUse struct {
+	name string
+	of   *selector.Selector
+}
+
+func (u portUse) String() string { return "port " + u.name + " of " + u.of.String() }
+
+// set is the set of addresses where the name stands for a port.
+func (u portUse) set(n portNumber) setSource { return setSource{of: u.of, name: u.name, number: n} }
+
+// setSource is what a set is made of: the addresses of what a selector matches, or only where a name stands for a port.
+type setSource struct {
+	of     *selector.Selector
+	name   string // empty: of everything
+	number portNumber
+}
+
+func (s setSource) id() SetID {
+	if s.name == "" {
+		return SetID(s.of.String())
+	}
+	return SetID(fmt.Sprintf("port %s (%s %d) of %v", s.name, protocolName(s.number.protocol), s.number.port, s.of))
+}
+
+// has says whether what the selector matches belongs to the set.
+func (s setSource) has(t thing) bool {
+	return s.name == "" || slices.Contains(t.ports, endpointPort{s.name, s.number})
+}
+
+// portLabel is a label that things have for each name of a port; no manifest can write it, because of the blank.
+func portLabel(name string) string { return "port " + name }
+
+func portsOfWorkload(ports []api.WorkloadPort) (named []endpointPort) {
+	for _, p := range ports {
+		named = appendPort(named, p.Name, p.Protocol, p.Port)
+	}
+	return named
+}
+
+func portsOfHost(ports []api.EndpointPort) (named []endpointPort) {
+	for _, p := range ports {
+		named = appendPort(named, p.Name, p.Protocol, p.Port)
+	}
+	return named
+}
+
+func appendPort(named []endpointPort, name string, protocol api.Protocol, port uint16) []endpointPort {
+	number, known := protocol.Value()
+	p := endpointPort{name, portNumber{number, port}}
+	if name == "" || port == 0 || !known || !HasPorts(number) || slices.Contains(named, p) {
+		return named
+	}
+	return append(named, p)
+}
+
+// labelPorts adds the labels for the names of ports.
+func (l labels) labelPorts(ports []endpointPort) labels {
+	for i, p := range ports {
+		again := slices.ContainsFunc(ports[:i], func(q endpointPort) bool { return q.name == p.name })
+		if !again {
+			l.own = append(l.own, &label{portLabel(p.name), ""})
+		}
+	}
+	return l
+}
+
+// numbersOf are the ports that a name stands for on the things that a selector matches, in order.
+func (c *computation) numbersOf(u portUse) []portNumber {
+	seen := map[portNumber]struct{}{}
+	for _, t := range c.things {
+		if !u.of.Matches(t.labels) {
+			continue
+		}
+		for _, p := range t.ports {
+			if p.name == u.name && len(t.nets) > 0 {
+				seen[p.portNumber] = struct{}{}
+			}
+		}
+	}
+	return sortedNumbers(seen)
+}
+
+func sortedNumbers[V any](seen map[portNumber]V) []portNumber {
+	numbers := make([]portNumber, 0, len(seen))
+	for n := range seen {
+		numbers = append(numbers, n)
+	}
+	slices.SortFunc(numbers, portNumber.compare)
+	return numbers
+}
