@@ -174,7 +174,6 @@ type lab struct {
 	*testing.T
 	dir          string
 	host, client *place
-	vms          map[string]*place
 	etcd         *datastore.Embedded
 	store        *datastore.Store
 	binary       string
@@ -194,9 +193,9 @@ func newLab(t *testing.T) *lab {
 	}
 	dir, err := os.MkdirTemp("", "felix") // short: the path of a unix socket is limited
 	must(t, err)
-	l := &lab{T: t, dir: dir, binary: felixBinary(t), vms: map[string]*place{}}
-	t.Cleanup(func() { l.leaveNothing() })
+	l := &lab{T: t, dir: dir, binary: felixBinary(t)}
 	l.host, l.client = newPlace(t), newPlace(t)
+	t.Cleanup(l.leaveNothing)
 	cable(t, l.host, "eth0", l.client, "eth0")
 	l.host.setUp(t, "eth0", hostAddress+"/24")
 	l.client.setUp(t, "eth0", clientAddress+"/24")
@@ -209,9 +208,7 @@ func newLab(t *testing.T) *lab {
 // leaveNothing uninstalls felix, which must leave no pin and no mount behind.
 func (l *lab) leaveNothing() {
 	l.stopEtcd()
-	if out, err := l.command("--uninstall").CombinedOutput(); err != nil {
-		l.Errorf("uninstall: %v\n%s", err, out)
-	}
+	l.uninstall()
 	if _, err := os.Stat(l.pins()); !errors.Is(err, os.ErrNotExist) {
 		l.Errorf("the pin directory is left: %v", err)
 	}
@@ -222,6 +219,17 @@ func (l *lab) leaveNothing() {
 		unix.Unmount(l.pins(), unix.MNT_DETACH)
 	}
 	must(l, os.RemoveAll(l.dir))
+}
+
+// uninstall returns what felix said.
+func (l *lab) uninstall() string {
+	l.Helper()
+	var out []byte
+	err := l.host.do(func() (err error) { out, err = l.command("--uninstall").CombinedOutput(); return err })
+	if err != nil {
+		l.Errorf("uninstall: %v\n%s", err, out)
+	}
+	return string(out)
 }
 
 func (l *lab) pins() string     { return filepath.Join(l.dir, "bpf") }
@@ -295,7 +303,6 @@ func (l *lab) put(key, value string) {
 func (l *lab) vm(name, address string) *place {
 	l.Helper()
 	vm := newPlace(l.T)
-	l.vms[name] = vm
 	cable(l, l.host, "cali-"+name, vm, "eth0")
 	l.host.setUp(l, "cali-"+name)
 	vm.setUp(l, "eth0", address+"/32")
@@ -360,7 +367,7 @@ func (l *lab) start(variables ...string) *felix {
 	go func() { cmd.Wait(); close(f.ended) }()
 	l.Cleanup(func() {
 		f.kill()
-		if l.Failed() {
+		if l.Failed() || testing.Verbose() {
 			l.Logf("felix said:\n%s", f.log)
 		}
 		if strings.Contains(f.log.String(), "DATA RACE") {

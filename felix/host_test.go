@@ -1,0 +1,343 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/ipam"
+)
+
+// A stream runs through the host while felix is killed again and again; at last felix ends as it should, and is removed.
+func TestFelixMayDieAtAnyTimeWithoutLosingAPacket(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	l.apply(policy("web", "web", "Allow"))
+	f := l.startSynced()
+	f.awaitEnforced("cali-web")
+	l.client.awaitReach(t, webAddress, port, true)
+
+	stream := l.client.stream(t, webAddress, port)
+	for i := range 5 {
+		time.Sleep(time.Duration(i) * 150 * time.Millisecond) // in another phase of its start each time
+		f.kill()
+		f = l.start()
+	}
+	f.awaitApplied()
+	f.awaitEnforced("cali-web")
+	if sent, lost := stream(); lost > 0 || sent < 100 {
+		t.Errorf("%d of %d packets were lost", lost, sent)
+	}
+
+	began := time.Now()
+	f.terminate()
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("felix took %v to end", took)
+	}
+	if _, err := os.Stat(l.socket()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+	l.apply(policy("web", "web", "Deny"))
+	if !l.client.reaches(t, webAddress, port) {
+		t.Error("the last policy is not in force any more after a clean end")
+	}
+	if len(l.routes()) == 0 {
+		t.Error("routes went with felix")
+	}
+	if said := l.uninstall(); !strings.Contains(said, "no policy is in force") {
+		t.Errorf("uninstall says %s", said)
+	}
+	if routes := l.routes(); routes != "" {
+		t.Errorf("routes are left:\n%s", routes)
+	}
+	must(t, l.host.do(func() error {
+		dev, err := netlink.LinkByName("cali-web")
+		if err != nil {
+			return err
+		}
+		for _, hook := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+			programs, err := link.QueryPrograms(link.QueryOptions{Target: dev.Attrs().Index, Attach: hook})
+			if err != nil {
+				return err
+			}
+			if len(programs.Programs) > 0 {
+				t.Errorf("%s: programs are left on the interface", hook)
+			}
+		}
+		return nil
+	}))
+}
+
+// stream sends a packet each two milliseconds until the returned function is called, which tells how many were sent and
+// how many answers never came.
+func (p *place) stream(t *testing.T, to string, port int) (stop func() (sent, lost int)) {
+	conn := p.dial(t, to, port)
+	ended, received := make(chan struct{}), make(chan int)
+	go func() {
+		n, packet := 0, make([]byte, 64)
+		for {
+			if _, err := conn.Read(packet); err != nil {
+				received <- n
+				return
+			}
+			n++
+		}
+	}()
+	sent := make(chan int)
+	go func() {
+		n := 0
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if _, err := conn.Write([]byte("tick")); err == nil {
+					n++
+				}
+			case <-ended:
+				sent <- n
+				return
+			}
+		}
+	}()
+	return func() (int, int) {
+		close(ended)
+		n := <-sent
+		conn.SetReadDeadline(time.Now().Add(time.Second))
+		got := <-received
+		conn.Close()
+		return n, n - got
+	}
+}
+
+func TestAnEndpointThatWouldCutTheHostOffIsRefused(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.apply(openProfile + workload("uplink", "eth0", "10.65.0.9") + workload("self", "cali-self", hostAddress) +
+		workload("peer", "cali-peer", clientAddress) + `
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: fabric}
+spec: {peerIP: 192.0.2.1, asNumber: 64600}
+---
+`)
+	l.host.echo(t, port)
+	f := l.startSynced()
+	for _, name := range []string{"uplink", "self", "peer"} {
+		f.awaitProblem("WorkloadEndpoint(shop/host1-libvirt-"+name+"-eth0)", "")
+	}
+	f.awaitApplied()
+	if !l.client.reaches(t, hostAddress, port) {
+		t.Error("the host is cut off")
+	}
+	if routes := l.routes(); strings.Contains(routes, hostAddress) || strings.Contains(routes, clientAddress) || strings.Contains(routes, "10.65.0.9") {
+		t.Errorf("routes\n%s", routes)
+	}
+}
+
+func TestBGPWithoutItsPortLeavesPolicyAlone(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	l.apply(policy("closed", "web", "Deny") + `
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: fabric}
+spec: {peerIP: 192.0.2.1, asNumber: 64600}
+`)
+	var other net.Listener
+	must(t, l.host.do(func() (err error) { other, err = net.Listen("tcp", ":179"); return err }))
+	f := l.startSynced()
+	f.awaitEnforced("cali-web")
+	f.awaitProblem("BGP", "179", "another process has it")
+	if l.client.reaches(t, webAddress, port) {
+		t.Error("policy is not in force")
+	}
+	s, err := f.status()
+	must(t, err)
+	n := 0
+	for _, p := range s.Problems {
+		if strings.Contains(p.Text, "179") {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d problems say so: %v", n, s.Problems)
+	}
+	other.Close()
+	f.await(func(s *agentv1.StatusResponse) error {
+		for _, p := range s.Problems {
+			if p.Object == "BGP" {
+				return errors.New(p.Text)
+			}
+		}
+		return nil
+	})
+}
+
+func TestAddressesOfEndpointsAreInIPAMAsLongAsTheyAreThere(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	pool := `
+apiVersion: projectcalico.org/v3
+kind: IPPool
+metadata: {name: vms}
+spec: {cidr: 10.65.0.0/24}
+---
+`
+	l.apply(openProfile + pool + workload("a", "cali-a", "10.65.0.2") + workload("b", "cali-b", "10.65.0.3") + workload("c", "cali-c", "10.66.0.4"))
+	expect := func(want string) {
+		t.Helper()
+		poll(t, func() error {
+			var held []string
+			for _, address := range []string{"10.65.0.2", "10.65.0.3", "10.66.0.4", "10.65.0.5"} {
+				if l.reserved(address) {
+					held = append(held, address)
+				}
+			}
+			if got := strings.Join(held, " "); got != want {
+				return fmt.Errorf("reserved are %q, not %q", got, want)
+			}
+			return nil
+		})
+	}
+	f := l.startSynced()
+	expect("10.65.0.2 10.65.0.3")
+	l.delete("WorkloadEndpoint", "shop", "host1-libvirt-a-eth0")
+	expect("10.65.0.3")
+	f.kill()
+	l.delete("WorkloadEndpoint", "shop", "host1-libvirt-b-eth0")
+	l.apply(workload("d", "cali-d", "10.65.0.5"))
+	expect("10.65.0.3")
+	l.startSynced()
+	expect("10.65.0.5")
+	// Somebody cleans up and is too thorough.
+	must(t, ipam.ReleaseAddress(context.Background(), l.store.KV(), netip.MustParseAddr("10.65.0.5")))
+	expect("10.65.0.5")
+}
+
+func TestTheEnvironmentOverridesTheDatastoreAndDropsAreLogged(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	l.apply(policy("closed", "web", "Deny") + `
+apiVersion: projectcalico.org/v3
+kind: FelixConfiguration
+metadata: {name: default}
+spec: {bpfLogLevel: "Off", logSeverityScreen: Info}
+`)
+	f := l.startSynced("FELIX_BPFLOGLEVEL=Info", "FELIX_BPFLOGLEVLE=Debug", "felix_bpfmapsizeconntrack=many")
+	f.awaitEnforced("cali-web")
+	f.awaitProblem("Environment(FELIX_BPFLOGLEVLE)", "did you mean FELIX_BPFLOGLEVEL?")
+	f.awaitProblem("Environment(FELIX_BPFMAPSIZECONNTRACK)", `"many" cannot be read`)
+	s, err := f.status()
+	must(t, err)
+	if c := s.Configuration; c["bpfLogLevel"] != "Info (environment)" || c["logSeverityScreen"] != "Info (default)" {
+		t.Errorf("%v", c)
+	}
+	if n := f.log.lines("did you mean FELIX_BPFLOGLEVEL"); n != 1 {
+		t.Errorf("%d lines of the log say so", n)
+	}
+	poll(t, func() error {
+		l.client.reaches(t, webAddress, port)
+		line := fmt.Sprintf("-> %s:%d on cali-web (ingress of shop/host1-libvirt-web-eth0): default/closed/0", webAddress, port)
+		if !strings.Contains(f.log.String(), "drop udp "+clientAddress) || !strings.Contains(f.log.String(), line) {
+			return errors.New("the drop is not logged")
+		}
+		return nil
+	})
+}
+
+// What keeps felix from starting is one clear line with what to do, and exit status 1.
+func TestFelixRefusesToStart(t *testing.T) {
+	l := newLab(t)
+	refused := func(t *testing.T, cmd *exec.Cmd, texts ...string) {
+		t.Helper()
+		log := &buffer{}
+		cmd.Stdout, cmd.Stderr = log, log
+		must(t, l.host.do(cmd.Start))
+		end := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		defer end.Stop()
+		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("ended with %v", err)
+		}
+		for _, text := range texts {
+			if !strings.Contains(log.String(), text) {
+				t.Errorf("%q lacks %q", log, text)
+			}
+		}
+		if lines := strings.Count(log.String(), "\n"); lines > 4 {
+			t.Errorf("%d lines:\n%s", lines, log)
+		}
+	}
+	nowhere := []string{"--etcd-endpoints", "unix:///nonexistent/etcd.sock"}
+	t.Run("beside Calico", func(t *testing.T) {
+		proc := l.fakeProcess(t, "/usr/bin/calico-felix")
+		cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", `mount --bind "$0" "$1" && shift && exec "$@"`, proc.file, proc.cmdline},
+			l.command(nowhere...).Args...)...)
+		refused(t, cmd, "/usr/bin/calico-felix runs on this host", "stop and disable it first")
+	})
+	t.Run("beside another felix", func(t *testing.T) {
+		f := l.start()
+		f.await(func(*agentv1.StatusResponse) error { return nil })
+		refused(t, l.command(nowhere...), "another felix answers on "+l.socket(), "--agent-socket")
+		refused(t, l.command("--uninstall"), "another felix answers on "+l.socket(), "stop it")
+		f.terminate()
+	})
+	t.Run("with the data of another etcd", func(t *testing.T) {
+		etcd, err := datastore.StartEmbedded(context.Background(), datastore.EmbeddedConfig{Dir: l.etcdDir(), Log: quiet()})
+		must(t, err)
+		defer etcd.Close()
+		refused(t, l.command("--embedded-etcd", l.etcdDir()), "another process uses "+l.etcdDir(), "choose another directory")
+	})
+	t.Run("as a user", func(t *testing.T) {
+		binary := filepath.Join(l.dir, "felix") // where everybody may read it
+		must(t, os.Chmod(l.dir, 0o755))
+		text, err := os.ReadFile(l.binary)
+		must(t, err)
+		must(t, os.WriteFile(binary, text, 0o755))
+		cmd := l.command(nowhere...)
+		cmd.Path = binary
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		refused(t, cmd, "not permitted", "run as root")
+	})
+	t.Run("without a datastore", func(t *testing.T) {
+		refused(t, l.command(), "give --etcd-endpoints, or --embedded-etcd DIR")
+	})
+	t.Run("but checks the host", func(t *testing.T) {
+		var out []byte
+		err := l.host.do(func() (err error) { out, err = l.command("--check").CombinedOutput(); return err })
+		if err != nil || string(out) != "this host has everything that felix needs\n" {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+// fakeProcess is a process that can be shown under another command line to those who mount file over cmdline.
+func (l *lab) fakeProcess(t *testing.T, commandLine string) (fake struct{ file, cmdline string }) {
+	t.Helper()
+	sleep := exec.Command("sleep", "1000")
+	sleep.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, l.host.do(sleep.Start))
+	t.Cleanup(func() { sleep.Process.Kill(); sleep.Wait() })
+	fake.file = filepath.Join(l.dir, "cmdline")
+	fake.cmdline = fmt.Sprintf("/proc/%d/cmdline", sleep.Process.Pid)
+	must(t, os.WriteFile(fake.file, []byte(commandLine+"\x00"), 0o644))
+	return fake
+}
