@@ -57,23 +57,23 @@ func (d *Driver) absorb() error {
 	var errs []error
 	for _, g := range p.all {
 		err := g.absorbAll(p.queue)
-		errs = append(errs, err)
-		if g == p.newest() && err != nil {
-			d.grow(g, err)
+		if g != p.newest() || !d.grow(g, err) {
+			errs = append(errs, err)
 		}
 	}
 	p.queue = nil
 	return errors.Join(errs...)
 }
 
-// grow asks for a larger generation when a table was full.
-func (d *Driver) grow(g *generation, err error) {
+// grow asks for a larger generation when a table was full. Then nothing is wrong yet: the same pass builds it.
+func (d *Driver) grow(g *generation, err error) bool {
 	sizes, full := larger(g.sizes, err)
-	if !full {
-		return
+	if full {
+		d.policies.sizes = sizes
+		d.policies.renew = err.Error()
+		d.Log.WithField("reason", err).Info("the tables of policy are built anew, and larger")
 	}
-	d.policies.sizes = sizes
-	d.policies.renew = err.Error()
+	return full
 }
 
 // larger returns the sizes with which a change that did not fit may fit. At the limits there is none, and the
@@ -105,27 +105,19 @@ func larger(s classifier.Sizes, err error) (classifier.Sizes, bool) {
 	return s, false
 }
 
-// firstSizes are what a State probably needs: room for three copies of its rules, and for new classes.
-func firstSizes(s *calc.State) classifier.Sizes {
-	rules, members := 64, 0
-	for _, p := range s.Policies {
-		rules += len(p.Ingress) + len(p.Egress) + 2
-	}
-	for _, m := range s.Sets {
-		members += len(m)
-	}
-	blocks := 1
-	for blocks < bpf.MaxBlocks && blocks*bpf.BlockSlots < 3*rules {
-		blocks *= 2
+// firstSizes have room for everything in a State, as much again beside it, and the beginnings of a fleet. What the agent
+// maps counts as its memory, so rules have no more room than that; addresses cost nothing before they are there.
+func firstSizes(s *calc.State) (classifier.Sizes, error) {
+	sizes, err := classifier.SizesFor(s)
+	if err != nil {
+		return sizes, fmt.Errorf("estimate the tables: %w", err)
 	}
 	limits := classifier.Limits()
-	return classifier.Sizes{
-		Blocks:  blocks,
-		Vectors: min(max(4096, 4*rules), limits.Vectors),
-		Chunks:  min(max(8192, 8*rules), limits.Chunks),
-		Hosts:   min(max(1<<16, 2*members), limits.Hosts),
-		Nets:    min(max(1<<16, 2*members), limits.Nets),
-	}
+	sizes.Vectors = min(max(sizes.Vectors, 2048), limits.Vectors)
+	sizes.Chunks = min(max(sizes.Chunks, 2048), limits.Chunks)
+	sizes.Hosts = min(max(sizes.Hosts, 1<<16), limits.Hosts)
+	sizes.Nets = min(max(sizes.Nets, 1<<16), limits.Nets)
+	return sizes, nil
 }
 
 // build makes the next generation beside those that run: loaded, filled with the whole State, verified. Nothing runs
@@ -135,10 +127,14 @@ func (d *Driver) build(now time.Time) error {
 	if (p.renew == "" && len(p.all) > 0) || p.again.After(now) {
 		return nil
 	}
+	var err error
 	if p.sizes == (classifier.Sizes{}) {
-		p.sizes = firstSizes(d.state)
+		p.sizes, err = firstSizes(d.state)
 	}
-	g, err := d.buildUntilItFits()
+	var g *generation
+	if err == nil {
+		g, err = d.buildUntilItFits()
+	}
 	if err != nil {
 		p.failures++
 		p.again = now.Add(min(time.Second<<min(p.failures, 6), time.Minute))
