@@ -34,8 +34,11 @@ type policy struct {
 	rules    [2][]api.Rule      // as the object has them, by direction
 	labels   map[string]string  // of profiles: labelsToApply
 	problems []string           // of the object as a whole
-	tie      string             // name/namespace/kind: the order among equals
+	tie      string             // of its ID
 }
+
+// tie is name/namespace/kind: the order among policies of a tier that have the same order.
+func (id PolicyID) tie() string { return id.Name + "/" + id.Namespace + "/" + id.Kind }
 
 // active is a policy with its rules resolved, the sets that they name and what is wrong with them.
 type active struct {
@@ -68,7 +71,7 @@ func readPolicy(u api.Update) *policy {
 			ID:   PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name},
 			Tier: defaultTier,
 		},
-		tie: u.Key.Name + "/" + u.Key.Namespace + "/" + u.Key.Kind,
+		tie: PolicyID{u.Key.Kind, u.Key.Namespace, u.Key.Name}.tie(),
 	}
 	spec, ok := specOf(u)
 	if !ok {

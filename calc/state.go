@@ -88,6 +88,10 @@ func (d Direction) String() string {
 	return [...]string{"ingress", "egress"}[d]
 }
 
+// MaxContinuations is how often a packet may be passed on or logged at one stage: the search in the kernel is bounded. An
+// endpoint whose policies might do it more often is closed.
+const MaxContinuations = 8
+
 // Stage of judgement. Workloads have only Normal.
 type Stage uint8
 

@@ -112,8 +112,7 @@ func (s *State) SortedPolicies() []Policy {
 	rank := func(p Policy) int { return slices.Index([]string{KindFailsafe, "", KindProfile}, p.class()) }
 	return slices.SortedFunc(maps.Values(s.Policies), func(p, q Policy) int {
 		return cmp.Or(cmp.Compare(rank(p), rank(q)), tierNamed(s.Tiers, p.Tier).compare(tierNamed(s.Tiers, q.Tier)),
-			p.Order.compare(q.Order), strings.Compare(p.ID.Name, q.ID.Name), strings.Compare(p.ID.Namespace, q.ID.Namespace),
-			strings.Compare(p.ID.Kind, q.ID.Kind))
+			p.Order.compare(q.Order), strings.Compare(p.ID.tie(), q.ID.tie()))
 	})
 }
 

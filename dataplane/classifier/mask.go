@@ -4,10 +4,11 @@ import (
 	"fmt"
 
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
 )
 
-// maxContinuations is how often the program goes on after a Pass or a Log.
-const maxContinuations = 8
+// maxContinuations is how often the program goes on after a Pass or a Log, as the calculation knows it.
+const maxContinuations = calc.MaxContinuations
 
 // spec is the lists that judge an endpoint at one stage; endpoints with the same share it and its mask.
 type spec struct {
@@ -199,7 +200,7 @@ func problem(lists []*list) string {
 			return fmt.Sprintf("its policies are not in the order of the node: %q before %q",
 				lists[i-1].place.name, l.place.name)
 		}
-		if l.depth > 0 {
+		if l.depth > 0 && l.place.group != failsafes { // after whose Pass nothing follows
 			depth = logs + l.depth
 		}
 		logs += l.logs

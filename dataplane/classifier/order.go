@@ -99,12 +99,13 @@ type item struct {
 // summarize counts what may make a search go on.
 func (l *list) summarize() {
 	l.passes, l.logs, l.depth, l.ports = 0, 0, 0, false
-	for _, it := range l.items {
-		switch it.action {
-		case bpf.ActionPass:
+	for i, it := range l.items {
+		switch {
+		case i > 0 && it.id == l.items[i-1].id: // a variant of the same rule: no packet meets both
+		case it.action == bpf.ActionPass:
 			l.passes++
 			l.depth = l.logs + 1
-		case bpf.ActionLog:
+		case it.action == bpf.ActionLog:
 			l.logs++
 		}
 		l.ports = l.ports || it.conds[bpf.DimSourcePort] != nil
@@ -480,6 +481,9 @@ func (o *order) redirect() (moved bool) {
 		}
 		tier := o.lists[first:end]
 		low, high := bounds(tier)
+		if tier[0].place.group == failsafes { // nothing is to follow
+			high, following = o.total-2, o.total-1
+		}
 		for _, l := range tier {
 			if l.passes > 0 && o.redirectList(l, high, following) {
 				moved = true

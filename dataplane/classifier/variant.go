@@ -56,7 +56,7 @@ func variantsOf(r *calc.Rule) (variants []*variant, has bool) {
 
 func hasNames(m *calc.Match) bool { return len(m.PortNames)+len(m.NotPortNames) > 0 }
 
-// portCases are disjoint, but where one port has several names.
+// portCases are disjoint, so that a packet meets a rule once.
 func portCases(m *calc.Match, protocol uint8, points uint32) (cases []portCase) {
 	numbers := portPoints(m.Ports, protocol)
 	left := portPoints(m.NotPorts, 0).not(points)
@@ -67,12 +67,18 @@ func portCases(m *calc.Match, protocol uint8, points uint32) (cases []portCase) 
 	if len(m.Ports) > 0 {
 		positive = append(positive, portCase{points: numbers})
 	}
-	for _, n := range m.NamedPorts {
-		positive = append(positive, portCase{points: pointOf(n).and(numbers.not(points)), named: named{in: n.Set}})
+	for i, n := range m.NamedPorts {
+		c := portCase{points: pointOf(n).and(numbers.not(points)), named: named{in: n.Set}}
+		for _, before := range m.NamedPorts[:i] { // the port has several names
+			if before.Protocol == n.Protocol && before.Port == n.Port {
+				c.out = append(c.out, before.Set)
+			}
+		}
+		positive = append(positive, c)
 	}
 	for _, p := range positive {
 		for _, n := range exclusions(m.NotNamedPorts, points) {
-			c := portCase{points: p.points.and(left).and(n.points), named: named{in: p.in, out: n.out}}
+			c := portCase{points: p.points.and(left).and(n.points), named: named{in: p.in, out: slices.Concat(p.out, n.out)}}
 			if len(c.points) > 0 {
 				cases = append(cases, c)
 			}

@@ -7,6 +7,13 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
+func TestTheProgramGoesOnAsOftenAsTheCalculationSays(t *testing.T) {
+	t.Parallel()
+	if bpf.MaxContinuations != calc.MaxContinuations {
+		t.Errorf("the program goes on %d times, calc says %d", bpf.MaxContinuations, calc.MaxContinuations)
+	}
+}
+
 func TestANameOfPortsIsOneSlotForEachPortThatItStandsFor(t *testing.T) {
 	t.Parallel()
 	at := func(port uint16, set calc.SetID) calc.NamedPort {
