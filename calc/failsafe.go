@@ -10,11 +10,16 @@ import (
 )
 
 // Failsafes stand at the front of a host endpoint's lists, so that no policy can cut the host off. First come the
-// agent's own sessions, by exact address and port, which cannot be configured away; then the failsafe ports. The
-// untracked stage has no connections, so it also has the replies of both.
+// agent's own sessions, by exact address and port, which cannot be configured away; then the failsafe ports.
+//
+// The early stages, pre-DNAT and untracked, they only skip: Pass there leaves the stage undecided, for what is forwarded
+// has no failsafes, and what looks like a reply may be none. The untracked stage knows no connections, so it also skips
+// the replies of both: they are judged where their connection is known.
 var (
 	failsafeSessions       = PolicyID{Kind: KindFailsafe, Name: "sessions"}
 	failsafePorts          = PolicyID{Kind: KindFailsafe, Name: "ports"}
+	failsafeEarlySessions  = PolicyID{Kind: KindFailsafe, Name: "early-sessions"}
+	failsafeEarlyPorts     = PolicyID{Kind: KindFailsafe, Name: "early-ports"}
 	failsafeSessionReplies = PolicyID{Kind: KindFailsafe, Name: "session-replies"}
 	failsafePortReplies    = PolicyID{Kind: KindFailsafe, Name: "port-replies"}
 )
@@ -26,11 +31,12 @@ func withFailsafes(lists *[Stages][2][]TierPolicies) {
 	for dir := range lists[Normal] {
 		lists[Normal][dir] = append(slices.Clone(front), lists[Normal][dir]...)
 	}
+	front = []TierPolicies{{Policies: []PolicyID{failsafeEarlySessions, failsafeEarlyPorts}}}
 	if pre := &lists[PreDNAT][Ingress]; len(*pre) > 0 {
 		*pre = append(slices.Clone(front), *pre...)
 	}
 	if raw := &lists[Untracked]; len(raw[Ingress]) > 0 || len(raw[Egress]) > 0 {
-		// In both directions, even if only one has policies: a reply that is tracked would belong to no connection.
+		// In both directions, even if only one has policies: both halves of a connection are tracked or neither is.
 		front[0].Policies = append(slices.Clone(front[0].Policies), failsafeSessionReplies, failsafePortReplies)
 		for dir := range raw {
 			raw[dir] = append(slices.Clone(front), raw[dir]...)
@@ -40,7 +46,7 @@ func withFailsafes(lists *[Stages][2][]TierPolicies) {
 
 // failsafePolicies are the rules of the failsafes.
 func failsafePolicies(sessions []Session, inbound, outbound []failsafePort) map[PolicyID]Policy {
-	own, ownReplies := Policy{ID: failsafeSessions}, Policy{ID: failsafeSessionReplies}
+	own, ownReplies := Policy{ID: failsafeSessions}, Policy{}
 	for _, s := range sessions {
 		port := failsafePort{protocol: s.Protocol, port: s.Port, remote: host(s.Remote)}
 		if s.Outbound {
@@ -49,7 +55,7 @@ func failsafePolicies(sessions []Session, inbound, outbound []failsafePort) map[
 			own.Ingress, ownReplies.Egress = append(own.Ingress, port.in()), append(ownReplies.Egress, port.inReply())
 		}
 	}
-	ports, replies := Policy{ID: failsafePorts}, Policy{ID: failsafePortReplies}
+	ports, replies := Policy{ID: failsafePorts}, Policy{}
 	for _, p := range inbound {
 		ports.Ingress, replies.Egress = append(ports.Ingress, p.in()), append(replies.Egress, p.inReply())
 	}
@@ -57,10 +63,24 @@ func failsafePolicies(sessions []Session, inbound, outbound []failsafePort) map[
 		ports.Egress, replies.Ingress = append(ports.Egress, p.out()), append(replies.Ingress, p.outReply())
 	}
 	all := map[PolicyID]Policy{}
-	for _, p := range []Policy{own, ownReplies, ports, replies} {
+	for _, p := range []Policy{
+		own, ports, passing(failsafeEarlySessions, own), passing(failsafeEarlyPorts, ports),
+		passing(failsafeSessionReplies, ownReplies), passing(failsafePortReplies, replies),
+	} {
 		all[p.ID] = p
 	}
 	return all
+}
+
+// passing is a failsafe list for an early stage, which it leaves undecided.
+func passing(id PolicyID, like Policy) Policy {
+	p := Policy{ID: id, Ingress: slices.Clone(like.Ingress), Egress: slices.Clone(like.Egress)}
+	for _, rules := range [...][]Rule{p.Ingress, p.Egress} {
+		for i := range rules {
+			rules[i].Action = api.Pass
+		}
+	}
+	return p
 }
 
 // failsafePort is a port that stays open; remote limits who may use it, unless it is the zero prefix.

@@ -52,14 +52,14 @@ type judgement struct {
 	verdict Verdict
 }
 
-// tier reports whether the tier decided. A failsafe list has no name and no end.
+// tier reports whether the tier decided. A failsafe list has no name and no end; a Pass in it leaves the stage undecided.
 func (j *judgement) tier(t TierPolicies) bool {
 	for _, id := range t.Policies {
 		action, rule := j.firstMatch(id, t.Tier)
 		switch action {
 		case api.Pass:
 			j.verdict.Passed = append(j.verdict.Passed, rule)
-			return false
+			return t.Tier == ""
 		case api.Allow, api.Deny:
 			j.decide(action, rule)
 			return true

@@ -56,7 +56,10 @@ func RandomState(r *rand.Rand, o Options) *calc.State {
 		s.Policies[p.ID] = p
 	}
 	for _, id := range failsafeIDs {
-		s.Policies[id] = randomFailsafe(r, id)
+		s.Policies[id] = randomFailsafe(r, id, api.Allow)
+	}
+	for _, id := range earlyIDs {
+		s.Policies[id] = randomFailsafe(r, id, api.Pass)
 	}
 	for i := range 1 + r.IntN(o.Endpoints) {
 		e := randomEndpoint(r, s, i)
@@ -65,15 +68,21 @@ func RandomState(r *rand.Rand, o Options) *calc.State {
 	return s
 }
 
-// In the order of the lists, which is not that of the names.
-var failsafeIDs = []calc.PolicyID{
-	{Kind: calc.KindFailsafe, Name: "sessions"},
-	{Kind: calc.KindFailsafe, Name: "ports"},
-}
+// In the order of the lists, which is not that of the names. The early ones are those of the early stages.
+var (
+	failsafeIDs = []calc.PolicyID{
+		{Kind: calc.KindFailsafe, Name: "sessions"},
+		{Kind: calc.KindFailsafe, Name: "ports"},
+	}
+	earlyIDs = []calc.PolicyID{
+		{Kind: calc.KindFailsafe, Name: "early-sessions"},
+		{Kind: calc.KindFailsafe, Name: "early-ports"},
+	}
+)
 
-func randomFailsafe(r *rand.Rand, id calc.PolicyID) calc.Policy {
+func randomFailsafe(r *rand.Rand, id calc.PolicyID, action api.Action) calc.Policy {
 	rule := func() calc.Rule {
-		return calc.Rule{Action: api.Allow, V4: true, V6: true, Protocol: 6,
+		return calc.Rule{Action: action, V4: true, V6: true, Protocol: 6,
 			Destination: calc.Match{Ports: []calc.PortRange{randomPorts(r)}}}
 	}
 	return calc.Policy{ID: id, Ingress: []calc.Rule{rule()}, Egress: []calc.Rule{rule()}}
@@ -142,6 +151,9 @@ func arrange(r *rand.Rand, s *calc.State, e *calc.Endpoint) {
 			e.Policies[stage][dir] = byTier(s, some)
 			if e.ID.Kind == "HostEndpoint" && calc.Stage(stage) != calc.Forward {
 				front := []calc.TierPolicies{{Policies: failsafeIDs}}
+				if calc.Stage(stage) != calc.Normal {
+					front[0].Policies = earlyIDs
+				}
 				e.Policies[stage][dir] = append(front, e.Policies[stage][dir]...)
 			}
 		}

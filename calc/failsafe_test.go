@@ -1,0 +1,57 @@
+package calc
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/margay-project/margay/api"
+)
+
+// earlyState is a host endpoint that accepts nothing of its own and forwards nothing, with a policy at both early stages.
+func earlyState() *State {
+	nothing := func(name string, spec api.GlobalNetworkPolicySpec) api.Update {
+		spec.Selector, spec.ApplyOnForward = "all()", true
+		p := &api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: "GlobalNetworkPolicy"}, Metadata: api.Metadata{Name: name}, Spec: spec}
+		return api.Update{Key: api.KeyOf(p), Object: p}
+	}
+	discard := []api.Rule{{Action: api.Deny, Protocol: &api.Protocol{Name: "SCTP"}}}
+	hep := &api.HostEndpoint{TypeMeta: api.TypeMeta{Kind: "HostEndpoint"}, Metadata: api.Metadata{Name: "n1-eth0"},
+		Spec: api.HostEndpointSpec{Node: "n1", InterfaceName: "eth0"}}
+	return Compute("n1", Facts{Sessions: []Session{{Remote: netip.MustParseAddr("192.0.2.9"), Port: 2379, Outbound: true, Protocol: protocolTCP}}}, []api.Update{
+		nothing("raw", api.GlobalNetworkPolicySpec{DoNotTrack: true, Types: []api.PolicyType{api.Ingress, api.Egress}, Ingress: discard, Egress: discard}),
+		nothing("early", api.GlobalNetworkPolicySpec{PreDNAT: true, Types: []api.PolicyType{api.Ingress}, Ingress: discard}),
+		nothing("closed", api.GlobalNetworkPolicySpec{Types: []api.PolicyType{api.Ingress, api.Egress}}),
+		{Key: api.KeyOf(hep), Object: hep},
+	})
+}
+
+func TestFailsafesOnlySkipTheEarlyStages(t *testing.T) {
+	s := earlyState()
+	for _, c := range []struct {
+		name         string
+		stage        Stage
+		dir          Direction
+		protocol     uint8
+		sport, dport uint16
+		want         api.Action
+	}{
+		{"a failsafe port", Normal, Ingress, protocolTCP, 5000, 22, api.Allow},
+		{"a failsafe port", Forward, Ingress, protocolTCP, 5000, 22, api.Deny},
+		{"a failsafe port", PreDNAT, Ingress, protocolTCP, 5000, 22, ""},
+		{"a failsafe port", Untracked, Ingress, protocolTCP, 5000, 22, ""},
+		{"what looks like an answer of DNS", Normal, Ingress, protocolUDP, 53, 9999, api.Deny},
+		{"what looks like an answer of DNS", Untracked, Ingress, protocolUDP, 53, 9999, ""},
+		{"what looks like an answer of etcd", Untracked, Ingress, protocolTCP, 2379, 81, ""},
+		{"what looks like an answer of ssh", Untracked, Egress, protocolTCP, 22, 81, ""},
+		{"what policy denies early", PreDNAT, Ingress, protocolSCTP, 22, 22, api.Deny},
+		{"what policy denies untracked", Untracked, Egress, protocolSCTP, 22, 22, api.Deny},
+	} {
+		p := Packet{Source: netip.MustParseAddr("192.0.2.9"), Destination: netip.MustParseAddr("192.0.2.2"),
+			Protocol: c.protocol, SourcePort: c.sport, DestinationPort: c.dport}
+		if got := Judge(s, eth0OfN1, c.stage, c.dir, p); got.Action != c.want {
+			t.Errorf("%v %v, %s: %q by %s, want %q", c.stage, c.dir, c.name, got.Action, got.Rule, c.want)
+		}
+	}
+}
+
+var eth0OfN1 = EndpointID{Kind: kindHost, Name: "n1-eth0"}
