@@ -40,7 +40,11 @@ func (g *Generation) Attach(dir string, ifindex uint32) (*Attachment, error) {
 
 func (g *Generation) attachHook(dir string, ifindex uint32, hook Hook) (l link.Link, adopted bool, err error) {
 	path := linkPath(dir, ifindex, hook)
-	if l = adopt(path, ifindex); l != nil {
+	l, err = adopt(path, ifindex)
+	if err != nil {
+		return nil, false, err
+	}
+	if l != nil {
 		if err := l.Update(g.program(hook)); err != nil {
 			return nil, false, errors.Join(explain("swap the program", err), l.Close())
 		}
@@ -64,17 +68,25 @@ func (g *Generation) attachHook(dir string, ifindex uint32, hook Hook) (l link.L
 	return l, false, nil
 }
 
-// adopt opens a pinned link if it is still attached to the interface.
-func adopt(path string, ifindex uint32) link.Link {
+// adopt opens a pinned link if it is still attached to the interface. A pin that holds anything else is stale.
+func adopt(path string, ifindex uint32) (link.Link, error) {
 	l, err := link.LoadPinnedLink(path, nil)
+	if isPassing(err) {
+		return nil, explain("open the pinned link at "+path, err)
+	}
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	if attachedTo(l) != ifindex {
-		l.Close()
-		return nil
+		return nil, l.Close()
 	}
-	return l
+	return l, nil
+}
+
+// isPassing tells of errors that say nothing about what they happened to.
+func isPassing(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) ||
+		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 }
 
 // attachedTo is the interface of a link, 0 if it has vanished.
@@ -166,7 +178,10 @@ func Attached(dir string) (map[uint32]bool, error) {
 		if _, err := fmt.Sscanf(filepath.Base(path), "link_%d_", &ifindex); err != nil {
 			continue
 		}
-		l := adopt(path, ifindex)
+		l, err := adopt(path, ifindex)
+		if err != nil {
+			return nil, err
+		}
 		out[ifindex] = out[ifindex] || l != nil
 		if l != nil {
 			l.Close()

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isFull tells that a table has no room for another entry.
-func isFull(err error) bool { return errors.Is(err, unix.E2BIG) }
+// isFull tells that a table has no room for another entry; a table of networks says it in its own way.
+func isFull(err error) bool { return errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOSPC) }
 
 // IsFull tells that a write failed because a table has no room; it is tried again in vain until something is deleted
 // or a larger generation is built.
