@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -31,10 +32,9 @@ type agent struct {
 	registrar    *registrar
 	connection   *connection
 
-	graph  *calc.Graph
-	facts  calc.Facts
-	state  calc.State  // what the deltas so far add up to
-	paused *calc.State // what the driver was given last, while the datastore is not ready
+	graph *calc.Graph
+	facts calc.Facts
+	state calc.State // what the deltas so far add up to
 
 	inSync    bool  // the datastore has been read completely
 	revision  int64 // newest that was read
@@ -181,31 +181,33 @@ func (a *agent) pass() {
 	if !a.inSync {
 		return
 	}
-	delta := a.flush()
+	err := a.driver.Apply(a.flush())
 	if !a.state.Ready {
 		a.report(errors.New("the datastore says that it is not ready (ClusterInformation default, datastoreReady): nothing is changed until it is; margayctl datastore migrate unlock ends this"))
 		return
 	}
-	err := a.driver.Apply(delta)
 	a.bgpError = a.speaker.Apply(a.state.BGP)
 	a.reservations.set(a.books())
 	a.applyLogLevel()
+	a.giveBack()
 	a.applied, a.appliedAt = a.revision, time.Now()
 	a.report(errors.Join(err, a.bgpError))
 }
 
-// flush takes what changed from the calculation. Over a time in which the datastore is not ready changes add up, and
-// the first flush after it gives them all.
+// giveBack returns the memory that the first reading of the datastore needed and nothing needs any more.
+func (a *agent) giveBack() {
+	if a.appliedAt.IsZero() {
+		debug.FreeOSMemory()
+	}
+}
+
+// flush takes what changed from the calculation. The agent keeps what it answers for itself; sets and rules, which may be
+// large, are kept by the driver.
 func (a *agent) flush() calc.Delta {
 	delta := a.graph.Flush()
-	if a.paused == nil && delta.Ready != nil && !*delta.Ready {
-		a.paused = a.state.Clone()
-	}
-	a.state.Fold(delta)
-	if a.paused != nil && a.state.Ready {
-		delta = calc.Diff(a.paused, &a.state)
-		a.paused = nil
-	}
+	own := delta
+	own.Policies, own.PoliciesGone, own.Sets, own.SetsGone = nil, nil, nil, nil
+	a.state.Fold(own)
 	return delta
 }
 
