@@ -53,8 +53,9 @@ func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error
 	for _, s := range kernel.Sets {
 		response.Sets = append(response.Sets, dumpSet(s))
 	}
+	problems := a.problemsByObject()
 	for _, r := range kernel.Rules {
-		response.Rules = append(response.Rules, a.dumpRule(r))
+		response.Rules = append(response.Rules, dumpRule(r, problems))
 	}
 	for _, c := range kernel.Connections {
 		response.Connections = append(response.Connections, dumpConnection(c))
@@ -129,10 +130,10 @@ func memberText(p netip.Prefix) string {
 	return p.String()
 }
 
-func (a *agent) dumpRule(r dataplane.Rule) *agentv1.Rule {
+func dumpRule(r dataplane.Rule, problems map[api.Key][]calc.Problem) *agentv1.Rule {
 	out := &agentv1.Rule{
 		Rule: r.ID.String(), Direction: r.ID.Direction.String(), Action: r.Action, Packets: r.Packets, Bytes: r.Bytes,
-		NotEnforced: a.notEnforced(r.ID),
+		NotEnforced: notEnforced(r.ID, problems),
 	}
 	if r.Rule != nil {
 		// The sentence begins with the action, which has its own field.
@@ -142,14 +143,21 @@ func (a *agent) dumpRule(r dataplane.Rule) *agentv1.Rule {
 }
 
 // notEnforced is why a rule is not in force as written, if it is not.
-func (a *agent) notEnforced(id calc.RuleID) string {
-	key := api.Key{Kind: id.Policy.Kind, Namespace: id.Policy.Namespace, Name: id.Policy.Name}
-	for p := range a.state.Problems {
-		if why, ok := p.OfRule(id.Direction, id.Index); ok && p.Object == key {
+func notEnforced(id calc.RuleID, problems map[api.Key][]calc.Problem) string {
+	for _, p := range problems[api.Key{Kind: id.Policy.Kind, Namespace: id.Policy.Namespace, Name: id.Policy.Name}] {
+		if why, ok := p.OfRule(id.Direction, id.Index); ok {
 			return why
 		}
 	}
 	return ""
+}
+
+func (a *agent) problemsByObject() map[api.Key][]calc.Problem {
+	by := map[api.Key][]calc.Problem{}
+	for p := range a.state.Problems {
+		by[p.Object] = append(by[p.Object], p)
+	}
+	return by
 }
 
 func dumpConnection(c dataplane.Connection) *agentv1.Connection {

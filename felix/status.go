@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -74,11 +75,17 @@ func (a *agent) statusOfPeers() (peers []*agentv1.Peer) {
 
 // problems are what the calculation, the datastore and the kernel have to say, each once, in order.
 func (a *agent) problems(kernel []string) (list []*agentv1.Problem) {
+	invalid := maps.Clone(a.invalid)
 	for p := range a.state.Problems {
 		list = append(list, &agentv1.Problem{Object: p.Object.String(), Text: p.Text})
+		if why := invalid[p.Object]; why != "" && strings.Contains(p.Text, why) {
+			delete(invalid, p.Object) // there never was a valid version, and the calculation says what holds instead
+		}
 	}
-	for key, why := range a.invalid {
-		list = append(list, &agentv1.Problem{Object: key.String(), Text: "the stored object is not in force: " + why})
+	for key, why := range invalid {
+		list = append(list, &agentv1.Problem{
+			Object: key.String(), Text: "the stored object is not in force, the last valid version of it is: " + why,
+		})
 	}
 	for _, line := range kernel {
 		list = append(list, &agentv1.Problem{Object: "dataplane", Text: line})
