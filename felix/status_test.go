@@ -1,0 +1,103 @@
+package main
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/margay-project/margay/api"
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane"
+)
+
+func TestEachProblemIsShownOnceAndInOrder(t *testing.T) {
+	t.Parallel()
+	key := func(name string) api.Key { return api.Key{Kind: "GlobalNetworkPolicy", Name: name} }
+	a := &agent{
+		state: calc.State{Problems: map[calc.Problem]struct{}{
+			{Object: key("never"), Text: "invalid: not JSON; until it is corrected it denies"}: {},
+			{Object: key("half"), Text: "rule 0: something"}:                                   {},
+		}},
+		invalid:  map[api.Key]string{key("never"): "not JSON", key("half"): "not YAML"},
+		bgpError: errors.New("port 179"),
+	}
+	want := []*agentv1.Problem{
+		{Object: "BGP", Text: "port 179"},
+		{Object: "GlobalNetworkPolicy(half)", Text: "rule 0: something"},
+		{Object: "GlobalNetworkPolicy(half)", Text: "the stored object is not in force, the last valid version of it is: not YAML"},
+		{Object: "GlobalNetworkPolicy(never)", Text: "invalid: not JSON; until it is corrected it denies"},
+		{Object: "dataplane", Text: "no gate"},
+	}
+	if diff := cmp.Diff(want, a.problems([]string{"no gate"}), protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+	if len(a.invalid) != 2 {
+		t.Error("to show problems changes them")
+	}
+}
+
+func TestSettingsAreShownWithWhereTheyComeFrom(t *testing.T) {
+	t.Parallel()
+	a := &agent{state: calc.State{Config: calc.Config{
+		Raw: map[string]string{"bpfLogLevel": "Info"}, Sources: map[string]string{"bpfLogLevel": "node.n1"},
+	}}}
+	if got := a.configuration(); got["bpfLogLevel"] != "Info (node.n1)" || len(got) != 1 {
+		t.Error(got)
+	}
+}
+
+func TestNamesAreThoseOfTheObjects(t *testing.T) {
+	t.Parallel()
+	for got, want := range map[string]string{
+		endpointName(calc.EndpointID{Name: "h"}):                                            "h",
+		endpointName(calc.EndpointID{Namespace: "shop", Name: "web"}):                       "shop/web",
+		policyName("default", calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "p"}):        "default/p",
+		policyName("t", calc.PolicyID{Kind: "NetworkPolicy", Namespace: "shop", Name: "p"}): "t/shop/p",
+		policyName("", calc.PolicyID{Kind: calc.KindProfile, Name: "vm"}):                   "profile vm",
+		policyName("", calc.PolicyID{Kind: calc.KindFailsafe, Name: "ports"}):               "failsafe ports",
+		protocolName(6):  "tcp",
+		protocolName(47): "47",
+		memberText(netip.MustParsePrefix("10.0.0.1/32")):        "10.0.0.1",
+		memberText(netip.MustParsePrefix("10.0.0.0/24")):        "10.0.0.0/24",
+		text(errors.Join(errors.New("one"), errors.New("two"))): "one; two",
+		text(nil): "",
+	} {
+		if got != want {
+			t.Errorf("%q should be %q", got, want)
+		}
+	}
+}
+
+func TestARuleThatIsNotInForceAsWrittenSaysWhy(t *testing.T) {
+	t.Parallel()
+	key := api.Key{Kind: "GlobalNetworkPolicy", Name: "p"}
+	rule := calc.RuleID{Policy: calc.PolicyID{Kind: key.Kind, Name: "p"}, Tier: "default", Direction: calc.Egress, Index: 1}
+	problem := calc.Problem{Object: key, Text: "egress rule 1: domains are not enforced yet"}
+	a := &agent{state: calc.State{Problems: map[calc.Problem]struct{}{problem: {}}}}
+	want, _ := problem.OfRule(calc.Egress, 1)
+	got := dumpRule(dataplane.Rule{ID: rule, Action: "Deny", Packets: 3}, a.problemsByObject())
+	if want == "" || got.NotEnforced != want || got.Rule != "default/p/1" || got.Direction != "egress" || got.Packets != 3 {
+		t.Errorf("%v, want %q", got, want)
+	}
+	rule.Index = 2
+	if got := dumpRule(dataplane.Rule{ID: rule}, a.problemsByObject()); got.NotEnforced != "" {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestOwnSessionsAreThoseWithEtcdByAddress(t *testing.T) {
+	t.Parallel()
+	got := sessions([]string{"http://10.0.0.1:2379", "https://[fd00::1]:2379", "https://etcd.example:2379", "unix:///run/etcd.sock", "10.0.0.2:1"})
+	want := []calc.Session{
+		{Remote: netip.MustParseAddr("10.0.0.1"), Port: 2379, Outbound: true, Protocol: 6},
+		{Remote: netip.MustParseAddr("fd00::1"), Port: 2379, Outbound: true, Protocol: 6},
+		{Remote: netip.MustParseAddr("10.0.0.2"), Port: 1, Outbound: true, Protocol: 6},
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+}
