@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"syscall"
 
-	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
 
 	"github.com/margay-project/margay/dataplane/bgp/bgptest"
@@ -100,10 +98,4 @@ func runSpeaker() error {
 func (s *story) routed(prefix netip.Prefix) bool {
 	found, err := s.router.hasRoute(prefix)
 	return err == nil && found
-}
-
-func quietLog() *logrus.Entry {
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	return logrus.NewEntry(log)
 }
