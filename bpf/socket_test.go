@@ -1,11 +1,16 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // busyHost is a router with a machine behind its uplink and another behind its first workload interface, and policy
@@ -31,10 +36,14 @@ func (s *session) close() { s.conn.Close(); s.far.Close() }
 func sessionOf(t *testing.T, conn, far net.Conn) *session {
 	t.Helper()
 	s := &session{conn: conn, far: far}
-	s.here = netip.MustParseAddrPort(conn.LocalAddr().String())
-	s.there = netip.MustParseAddrPort(conn.RemoteAddr().String())
+	s.here, s.there = endAt(conn.LocalAddr()), endAt(conn.RemoteAddr())
 	t.Cleanup(s.close)
 	return s
+}
+
+func endAt(a net.Addr) netip.AddrPort {
+	at := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 }
 
 // opened connects the host to a machine that listens.
@@ -51,10 +60,18 @@ func (h *busyHost) opened(t *testing.T, m *machine, there string) *session {
 // accepted connects a machine to the host, that listens and goes on to listen.
 func (h *busyHost) accepted(t *testing.T, m *machine, here string) *session {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(here, "0"))
+	both := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var set error
+		err := c.Control(func(fd uintptr) {
+			set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+		})
+		return errors.Join(err, set)
+	}}
+	l, err := both.Listen(t.Context(), "tcp6", "[::]:0") // at every address of both families, as most servers do
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
-	far, err := m.dial(l.Addr().String(), 5*time.Second)
+	port := l.Addr().(*net.TCPAddr).Port
+	far, err := m.dial(net.JoinHostPort(here, strconv.Itoa(port)), 5*time.Second)
 	must(t, err)
 	conn, err := l.Accept()
 	must(t, err)
