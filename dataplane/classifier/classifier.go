@@ -264,7 +264,7 @@ func (c *Classifier) Sweep(failed ...calc.EndpointID) (epoch uint64) {
 	}
 	for _, e := range c.proposed {
 		if bad[e.ID] {
-			e.uncertain = append(e.uncertain, e.proposed)
+			c.doubt(e, e.proposed)
 			c.dirty[e] = struct{}{}
 		} else {
 			c.letGo(e.committed)
@@ -283,6 +283,15 @@ func (c *Classifier) Sweep(failed ...calc.EndpointID) (epoch uint64) {
 	c.proposed = nil
 	c.epoch++
 	return c.epoch - 1
+}
+
+// doubt notes masks that perhaps some interface of an endpoint has. A write that fails for hours is noted once.
+func (c *Classifier) doubt(e *endpoint, m *masking) {
+	if slices.ContainsFunc(e.uncertain, func(u *masking) bool { return *u == *m }) {
+		c.letGo(m)
+		return
+	}
+	e.uncertain = append(e.uncertain, m)
 }
 
 // Reuse frees what was not used any more at the Sweep that returned the epoch. Call it when no program that was
