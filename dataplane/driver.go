@@ -184,6 +184,7 @@ func (d *Driver) Close() error {
 	err := d.policies.close()
 	if d.shared != nil {
 		err = errors.Join(err, d.shared.Close())
+		d.shared, d.inSync = nil, false // Status and its like may still be asked
 	}
 	return err
 }

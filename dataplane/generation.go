@@ -160,14 +160,16 @@ func (g *generation) settle(names map[uint64]calc.EndpointID, now time.Time) {
 	}
 	for index, entry := range g.interfaces.Wanted() {
 		if entry.Programmed {
-			delete(held, index)
+			if g.d.governs(index, entry.Value) {
+				delete(held, index)
+			}
 			continue
 		}
 		if id, known := names[entry.Value.Endpoint]; known {
 			failed = append(failed, id)
 		}
 	}
-	for _, entry := range held { // former policy that is still there
+	for _, entry := range held { // former policy that is still there, perhaps because its program could not be taken off
 		if id, known := names[entry.Endpoint]; known {
 			failed = append(failed, id)
 		}

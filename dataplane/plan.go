@@ -199,6 +199,15 @@ func (d *Driver) dropEntries(g *generation) {
 	}
 }
 
+// governs says whether the endpoint of an interface's entry is the one that governs it now.
+func (d *Driver) governs(index uint32, entry bpf.Iface) bool {
+	a := d.plan.assigned[int(index)]
+	if a.Endpoint == (calc.EndpointID{}) {
+		return entry.Endpoint == 0
+	}
+	return entry.Endpoint == a.Endpoint.Hash()
+}
+
 // entry is what an interface must have in a generation; false while there is nothing that it could have.
 func (d *Driver) entry(g *generation, a interfaces.Assignment) (bpf.Iface, bool) {
 	entry := bpf.Iface{Ifindex: uint32(a.Link.Index)}
