@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net/netip"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -26,11 +25,12 @@ type agent struct {
 	settings *settings
 	started  time.Time
 
-	driver       *dataplane.Driver
-	speaker      *bgp.Speaker
-	reservations *reservations
-	registrar    *registrar
-	connection   *connection
+	driver        *dataplane.Driver
+	speaker       *bgp.Speaker
+	reservations  *reservations
+	registrar     *registrar
+	connection    *connection
+	etcdAddresses *etcdAddresses
 
 	graph *calc.Graph
 	facts calc.Facts
@@ -54,6 +54,8 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 		registrar:    newRegistrar(log, s),
 		connection:   &connection{log: log.WithField("part", "datastore")},
 		recorded:     map[api.Key]map[reservation]bool{},
+
+		etcdAddresses: newEtcdAddresses(log, s.datastore.Endpoints),
 	}
 	a.facts = a.readFacts()
 	a.graph = calc.New(s.nodeName, a.facts)
@@ -99,6 +101,9 @@ func (a *agent) run(ctx context.Context, connected <-chan <-chan datastore.Batch
 			a.take(batch)
 			a.pass()
 		case <-a.driver.Wake():
+			a.noticeHost()
+			a.pass()
+		case <-a.etcdAddresses.news:
 			a.noticeHost()
 			a.pass()
 		case <-retry.C:
@@ -169,7 +174,8 @@ func (a *agent) books() books {
 // noticeHost looks at the host's addresses and interfaces after they changed.
 func (a *agent) noticeHost() {
 	facts := a.readFacts()
-	if !slices.Equal(facts.Addresses, a.facts.Addresses) || !slices.Equal(facts.Uplinks, a.facts.Uplinks) {
+	if !slices.Equal(facts.Addresses, a.facts.Addresses) || !slices.Equal(facts.Uplinks, a.facts.Uplinks) ||
+		!slices.Equal(facts.Sessions, a.facts.Sessions) {
 		a.facts = facts
 		a.graph.SetFacts(facts)
 	}
@@ -243,34 +249,7 @@ func (a *agent) applyLogLevel() {
 // readFacts is what the calculation must know of this host.
 func (a *agent) readFacts() calc.Facts {
 	facts := a.driver.Facts()
-	facts.Sessions = sessions(a.settings.datastore.Endpoints)
+	facts.Sessions = a.etcdAddresses.sessions()
 	facts.Parameters = a.settings.parameters
 	return facts
-}
-
-const (
-	protocolICMP   = 1
-	protocolTCP    = 6
-	protocolICMPv6 = 58
-)
-
-// sessions are the agent's own connections to etcd, by exact address. An endpoint that is a name is left to the
-// failsafe ports.
-func sessions(endpoints []string) (list []calc.Session) {
-	for _, endpoint := range endpoints {
-		if at, ok := endpointAddress(endpoint); ok {
-			list = append(list, calc.Session{Remote: at.Addr(), Port: at.Port(), Outbound: true, Protocol: protocolTCP})
-		}
-	}
-	return list
-}
-
-func endpointAddress(endpoint string) (netip.AddrPort, bool) {
-	for _, scheme := range []string{"http://", "https://"} {
-		if len(endpoint) > len(scheme) && endpoint[:len(scheme)] == scheme {
-			endpoint = endpoint[len(scheme):]
-		}
-	}
-	at, err := netip.ParseAddrPort(endpoint)
-	return at, err == nil
 }

@@ -136,6 +136,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
 	a := newAgent(log, s, driver, speaker)
 	connected := make(chan (<-chan datastore.Batch), 1)
 	background.Go(func() { a.serveDatastore(ctx, connected) })
+	background.Go(func() { a.etcdAddresses.run(ctx) })
 	background.Go(func() { (&eventLog{log: log.WithField("part", "packets")}).run(ctx, driver) })
 	log.WithFields(logrus.Fields{"node": s.nodeName, "version": version, "commit": commit}).Info("felix runs")
 	for name, why := range calc.CheckParameters(s.parameters) {

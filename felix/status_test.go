@@ -88,16 +88,3 @@ func TestARuleThatIsNotInForceAsWrittenSaysWhy(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
-
-func TestOwnSessionsAreThoseWithEtcdByAddress(t *testing.T) {
-	t.Parallel()
-	got := sessions([]string{"http://10.0.0.1:2379", "https://[fd00::1]:2379", "https://etcd.example:2379", "unix:///run/etcd.sock", "10.0.0.2:1"})
-	want := []calc.Session{
-		{Remote: netip.MustParseAddr("10.0.0.1"), Port: 2379, Outbound: true, Protocol: 6},
-		{Remote: netip.MustParseAddr("fd00::1"), Port: 2379, Outbound: true, Protocol: 6},
-		{Remote: netip.MustParseAddr("10.0.0.2"), Port: 1, Outbound: true, Protocol: 6},
-	}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-		t.Error(diff)
-	}
-}

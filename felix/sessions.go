@@ -1,0 +1,129 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/calc"
+)
+
+const (
+	protocolICMP   = 1
+	protocolTCP    = 6
+	protocolICMPv6 = 58
+)
+
+// etcdAddresses knows where etcd is, so that no policy of this host can cut felix off from it. Endpoints that are names
+// are looked up from time to time; an address that a name has had stays, because a session may still use it.
+type etcdAddresses struct {
+	log   *logrus.Entry
+	names []endpoint
+	news  chan struct{} // there are more addresses
+
+	mu    sync.Mutex
+	known map[netip.AddrPort]struct{}
+}
+
+type endpoint struct {
+	host string
+	port uint16
+}
+
+const (
+	lookUpAgain = time.Minute
+	etcdPort    = 2379
+)
+
+func newEtcdAddresses(log *logrus.Entry, endpoints []string) *etcdAddresses {
+	e := &etcdAddresses{log: log, news: make(chan struct{}, 1), known: map[netip.AddrPort]struct{}{}}
+	for _, text := range endpoints {
+		at, ok := parseEndpoint(text)
+		if !ok {
+			continue // a unix socket is not policy's
+		}
+		if addr, err := netip.ParseAddr(at.host); err == nil {
+			e.known[netip.AddrPortFrom(addr, at.port)] = struct{}{}
+		} else {
+			e.names = append(e.names, at)
+		}
+	}
+	return e
+}
+
+// parseEndpoint reads http://HOST:PORT, with or without the scheme and the port.
+func parseEndpoint(text string) (at endpoint, ok bool) {
+	scheme, rest, given := strings.Cut(text, "://")
+	if !given {
+		rest = text
+	} else if scheme == "unix" {
+		return at, false
+	}
+	rest, _, _ = strings.Cut(rest, "/")
+	host, port, err := net.SplitHostPort(rest)
+	if err != nil {
+		return endpoint{strings.Trim(rest, "[]"), etcdPort}, rest != ""
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return endpoint{host, uint16(n)}, err == nil
+}
+
+// run looks the names up until ctx ends.
+func (e *etcdAddresses) run(ctx context.Context) {
+	if len(e.names) == 0 {
+		return
+	}
+	tick := time.NewTicker(lookUpAgain)
+	defer tick.Stop()
+	for {
+		for _, name := range e.names {
+			found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name.host)
+			if err != nil && ctx.Err() == nil {
+				e.log.WithError(err).Debug("an etcd endpoint cannot be looked up; the addresses that it had stay open")
+			}
+			e.add(found, name.port)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (e *etcdAddresses) add(found []netip.Addr, port uint16) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := len(e.known)
+	for _, addr := range found {
+		e.known[netip.AddrPortFrom(addr.Unmap(), port)] = struct{}{}
+	}
+	if len(e.known) == before {
+		return
+	}
+	select {
+	case e.news <- struct{}{}:
+	default:
+	}
+}
+
+// sessions are felix's own connections to etcd, by exact address and port, in order.
+func (e *etcdAddresses) sessions() (list []calc.Session) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for at := range e.known {
+		list = append(list, calc.Session{Remote: at.Addr(), Port: at.Port(), Outbound: true, Protocol: protocolTCP})
+	}
+	slices.SortFunc(list, func(a, b calc.Session) int {
+		return cmp.Or(a.Remote.Compare(b.Remote), cmp.Compare(a.Port, b.Port))
+	})
+	return list
+}

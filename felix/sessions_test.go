@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/margay-project/margay/calc"
+)
+
+func TestOwnSessionsAreThoseWithEtcd(t *testing.T) {
+	t.Parallel()
+	e := newEtcdAddresses(quiet(), []string{
+		"http://10.0.0.1:2379", "https://[fd00::1]:2379/", "https://localhost:12379", "unix:///run/etcd.sock", "10.0.0.2:1", "http://10.0.0.3",
+	})
+	session := func(addr string, port uint16) calc.Session {
+		return calc.Session{Remote: netip.MustParseAddr(addr), Port: port, Outbound: true, Protocol: 6}
+	}
+	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	want := []calc.Session{session("10.0.0.1", 2379), session("10.0.0.2", 1), session("10.0.0.3", 2379), session("fd00::1", 2379)}
+	if diff := cmp.Diff(want, e.sessions(), same); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]endpoint{{"localhost", 12379}}, e.names, cmp.AllowUnexported(endpoint{})); diff != "" {
+		t.Error(diff)
+	}
+	e.add([]netip.Addr{netip.MustParseAddr("::ffff:192.0.2.1")}, 12379)
+	<-e.news
+	e.add([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, 12379) // nothing new
+	e.add(nil, 12379)                                            // a lookup that failed
+	select {
+	case <-e.news:
+		t.Error("news although nothing is new")
+	default:
+	}
+	if diff := cmp.Diff(session("192.0.2.1", 12379), e.sessions()[3], same); diff != "" || len(e.sessions()) != 5 {
+		t.Error(diff, e.sessions())
+	}
+}
+
+func TestNamesOfEtcdAreLookedUp(t *testing.T) {
+	t.Parallel()
+	e := newEtcdAddresses(quiet(), []string{"http://localhost:12379"})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); e.run(ctx) }()
+	<-e.news // the hosts file knows localhost
+	cancel()
+	<-ended
+	for _, s := range e.sessions() {
+		if !s.Remote.IsLoopback() || s.Port != 12379 {
+			t.Errorf("%+v", s)
+		}
+	}
+}
