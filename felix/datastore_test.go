@@ -8,6 +8,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/kv"
 )
@@ -40,6 +41,13 @@ func TestFelixWaitsForEtcdAndOutlivesIt(t *testing.T) {
 	if s.Datastore.InSync || s.Datastore.Ready || !strings.Contains(s.Datastore.Error, "does not answer") {
 		t.Errorf("%v", s.Datastore)
 	}
+	must(t, l.host.do(func() error {
+		there, err := gate.Exists()
+		if err == nil && !there {
+			t.Error("interfaces of workloads are open while the datastore is not known")
+		}
+		return err
+	}))
 	l.startEtcd()
 	l.web()
 	f.await(connected(true))

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
 )
@@ -340,4 +342,61 @@ func (l *lab) fakeProcess(t *testing.T, commandLine string) (fake struct{ file, 
 	fake.cmdline = fmt.Sprintf("/proc/%d/cmdline", sleep.Process.Pid)
 	must(t, os.WriteFile(fake.file, []byte(commandLine+"\x00"), 0o644))
 	return fake
+}
+
+// Where the gate cannot be made, here because the table belongs to another program, policy is enforced all the same.
+func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	l.apply(policy("closed", "web", "Deny"))
+	release := l.ownTable(gate.TableName)
+	f := l.startSynced()
+	f.awaitEnforced("cali-web")
+	f.awaitProblem("dataplane", "nftables table "+gate.TableName)
+	if !strings.Contains(f.log.String(), "nftables table "+gate.TableName) {
+		t.Error("the log does not say that there is no gate")
+	}
+	if l.client.reaches(t, webAddress, port) {
+		t.Error("policy is not in force")
+	}
+	l.apply(policy("closed", "web", "Allow"))
+	l.client.awaitReach(t, webAddress, port, true)
+	release()
+	f.await(func(s *agentv1.StatusResponse) error {
+		for _, p := range s.Problems {
+			if p.Object == "dataplane" {
+				return errors.New(p.Text)
+			}
+		}
+		return nil
+	})
+	l.client.awaitReach(t, webAddress, port, true)
+}
+
+// ownTable makes an nftables table that nobody else can change until it is released.
+func (l *lab) ownTable(name string) (release func()) {
+	l.Helper()
+	if _, err := exec.LookPath("nft"); err != nil {
+		l.Skip("needs nft to own a table: ", err)
+	}
+	nft := exec.Command("nft", "-i")
+	nft.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := nft.StdinPipe()
+	must(l, err)
+	must(l, l.host.do(nft.Start))
+	_, err = fmt.Fprintf(in, "add table inet %s { flags owner; }\n", name)
+	must(l, err)
+	poll(l, func() error {
+		return l.host.do(func() error {
+			there, err := gate.Exists()
+			if err == nil && !there {
+				return errors.New("nft has not made the table")
+			}
+			return err
+		})
+	})
+	release = sync.OnceFunc(func() { in.Close(); nft.Wait() })
+	l.Cleanup(release)
+	return release
 }

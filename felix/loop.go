@@ -219,16 +219,13 @@ func (a *agent) flush() calc.Delta {
 
 // report logs what is in the way when it changes, and when nothing is any more.
 func (a *agent) report(err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if text == a.failing {
+	now := text(err)
+	if now == a.failing {
 		return
 	}
-	a.failing = text
+	a.failing = now
 	if err != nil {
-		a.log.WithError(err).Warn("not everything is in force; what failed is tried again")
+		a.log.WithField("error", now).Warn("not everything is in force; what failed is tried again")
 	} else {
 		a.log.Info("everything is in force")
 	}

@@ -114,11 +114,18 @@ func endpointName(id calc.EndpointID) string {
 	return id.Namespace + "/" + id.Name
 }
 
+// text is an error in one line; what several parts say alike is said once.
 func text(err error) string {
 	if err == nil {
 		return ""
 	}
-	return strings.ReplaceAll(err.Error(), "\n", "; ")
+	var parts []string
+	for part := range strings.SplitSeq(err.Error(), "\n") {
+		if !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
 }
 
 func policyName(tier string, id calc.PolicyID) string {

@@ -61,9 +61,9 @@ func TestNamesAreThoseOfTheObjects(t *testing.T) {
 		policyName("", calc.PolicyID{Kind: calc.KindFailsafe, Name: "ports"}):               "failsafe ports",
 		protocolName(6):  "tcp",
 		protocolName(47): "47",
-		memberText(netip.MustParsePrefix("10.0.0.1/32")):        "10.0.0.1",
-		memberText(netip.MustParsePrefix("10.0.0.0/24")):        "10.0.0.0/24",
-		text(errors.Join(errors.New("one"), errors.New("two"))): "one; two",
+		memberText(netip.MustParsePrefix("10.0.0.1/32")):                           "10.0.0.1",
+		memberText(netip.MustParsePrefix("10.0.0.0/24")):                           "10.0.0.0/24",
+		text(errors.Join(errors.New("one"), errors.New("two"), errors.New("one"))): "one; two",
 		text(nil): "",
 	} {
 		if got != want {
