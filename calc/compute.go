@@ -98,14 +98,15 @@ func (c *computation) profile(name string) *policy {
 
 func (c *computation) readThings() {
 	c.things = map[api.Key]thing{}
+	names := newLabelNames()
 	for _, u := range c.objects.of(kindWorkload, kindHost, kindGlobalSet, kindSet) {
-		t, problems, ok := readThing(u)
+		t, problems, ok := readThing(names, u)
 		c.note(u.Key, problems...)
 		if !ok {
 			continue
 		}
 		for _, name := range t.profiles {
-			t.labels.profiles = append(t.labels.profiles, c.profile(name).labels)
+			t.labels.inherited = append(t.labels.inherited, names.pack(c.profile(name).labels, nil).own)
 		}
 		c.things[u.Key] = t
 	}
@@ -214,7 +215,7 @@ func (c *computation) members(s setSource) Members {
 	for _, t := range c.things {
 		if s.of.Matches(t.labels) && s.has(t) {
 			for _, n := range t.nets {
-				m[n] = struct{}{}
+				m[n.unpack()] = struct{}{}
 			}
 		}
 	}

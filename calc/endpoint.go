@@ -14,40 +14,49 @@ import (
 type thing struct {
 	labels   labels // without those of the profiles
 	profiles []string
-	ports    []endpointPort
-	nets     []netip.Prefix // what it contributes to sets
+	contribution
+}
+
+// contribution is what a thing contributes to sets.
+type contribution struct {
+	nets  []prefix
+	ports []endpointPort
 }
 
 // readThing reads what an object contributes to sets; an object that is broken contributes nothing.
-func readThing(u api.Update) (t thing, problems []string, ok bool) {
+func readThing(names *labelNames, u api.Update) (t thing, problems []string, ok bool) {
 	if u.Broken != "" {
 		return thing{}, nil, false
 	}
 	switch o := u.Object.(type) {
 	case *api.WorkloadEndpoint:
-		t = thing{labels: labelsOfWorkload(o), profiles: o.Spec.Profiles, ports: portsOfWorkload(o.Spec.Ports)}
+		t = thing{profiles: o.Spec.Profiles}
+		t.ports = portsOfWorkload(o.Spec.Ports)
+		t.labels = names.labelsOfWorkload(o, t.ports)
 		t.nets, _ = readNets(o.Spec.IPNetworks)
 		if o.Spec.InterfaceName == "" || len(t.nets) == 0 {
 			return thing{}, nil, false
 		}
 	case *api.HostEndpoint:
-		t = thing{labels: labelsOf(o.Labels), profiles: o.Spec.Profiles, ports: portsOfHost(o.Spec.Ports)}
+		t = thing{profiles: o.Spec.Profiles}
+		t.ports = portsOfHost(o.Spec.Ports)
+		t.labels = names.pack(o.Labels, func(p *packing) { p.addPorts(t.ports) })
 		t.nets, _ = readNets(o.Spec.ExpectedIPs)
 	case *api.GlobalNetworkSet:
-		t = thing{labels: labelsOf(o.Labels)}
+		t = thing{labels: names.pack(o.Labels, nil)}
 		t.nets, problems = readNets(o.Spec.Nets)
 	case *api.NetworkSet:
-		t = thing{labels: labelsOfNetworkSet(o), profiles: []string{profileOfNamespace + o.Namespace}}
+		t = thing{labels: names.labelsOfNetworkSet(o), profiles: []string{profileOfNamespace + o.Namespace}}
 		t.nets, problems = readNets(o.Spec.Nets)
 	default:
 		return thing{}, nil, false
 	}
-	t.labels = t.labels.labelPorts(t.ports)
 	return t, problems, true
 }
 
 // readNets skips what it cannot read.
-func readNets(texts []string) (nets []netip.Prefix, problems []string) {
+func readNets(texts []string) (nets []prefix, problems []string) {
+	nets = make([]prefix, 0, len(texts))
 	for _, text := range texts {
 		if text == "" {
 			continue
@@ -57,7 +66,7 @@ func readNets(texts []string) (nets []netip.Prefix, problems []string) {
 			problems = append(problems, err.Error())
 			continue
 		}
-		nets = append(nets, n)
+		nets = append(nets, packPrefix(n))
 	}
 	return nets, problems
 }

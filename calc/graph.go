@@ -66,8 +66,8 @@ func New(node string, facts Facts) *Graph {
 		paths:    newTable[netip.Prefix](Path.equal),
 		pools:    newTable[netip.Prefix](same[Pool]),
 	}
-	ofThing := func(id thingID) labels { return g.things.list[id].labels }
-	g.things.index, g.local.index = newIndex(ofThing), newIndex(ofThing)
+	g.things.index = newIndex(g.things.names, g.things.indexed())
+	g.local.index = newIndex(g.things.names, g.localsIndexed())
 	return g
 }
 

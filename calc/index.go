@@ -13,113 +13,183 @@ type thingID uint32
 //
 // Every selector that needs some label waits in a bucket for that label, or for one of its values; a thing tries the
 // buckets of the labels that it has. The other way around, a new selector tries the things that have a label that it
-// needs. Of several labels that would do, the one with the fewest to try is taken.
+// needs (postings.go). Of several labels that would do, the one with the fewest to try is taken.
 type index struct {
-	labelsOf func(thingID) labels
-	things   map[string]map[string]*postings // by label and value
-	count    map[string]int                  // by label: how many things have it
-	all      map[thingID][]*matcher          // everything, with what matches it
-	waiting  map[string]*bucket              // matchers by the label that they need
-	always   map[*matcher]struct{}           // those that need none
-	seen     []uint64                        // by thing: the round in which it was a candidate
+	things   indexed
+	names    *labelNames
+	postings postings
+	waiting  map[uint64]*bucket    // matchers by the label that they need
+	always   map[*matcher]struct{} // those that need none
+	seen     []uint32              // by thing: the low half of the round in which it was a candidate
 	round    uint64
 	serial   uint32
+	found    []*matcher // of the last search, used again
+}
+
+// indexed is where the things of an index are.
+type indexed struct {
+	labelsOf func(thingID) labels
+	// matching is where it is kept what matches a thing: nil if it is not in the index.
+	matching func(thingID) *[]*matcher
+	// each yields those that are in the index.
+	each func(yield func(thingID) bool)
 }
 
 // matcher is a selector in an index.
 type matcher struct {
 	selector *selector.Selector
 	serial   uint32 // unlike every other's of the index
-	label    string // where it waits
-	values   []string
-	valued   bool
 	gone     bool
+	valued   bool
 	seen, on uint64 // rounds
+	label    uint64 // where it waits
+	values   []string
+	alone    [1]*matcher // itself: what matches a thing, for the many that one selector matches
 }
 
+// bucket is the matchers that wait for a label. Those that are gone stay until they are as many as the rest.
 type bucket struct {
-	present map[*matcher]struct{}
-	values  map[string]map[*matcher]struct{}
+	present waiters
+	values  map[string]*waiters
 }
 
-// postings are the things with some value of some label. Those that lost it stay until they are as many as the rest.
-type postings struct {
-	label
-	ids   []thingID
-	stale int
+type waiters struct {
+	matchers []*matcher
+	gone     int
 }
 
-func newIndex(labelsOf func(thingID) labels) *index {
+func (w *waiters) drop() (empty bool) {
+	if w.gone++; w.gone*2 >= len(w.matchers) {
+		w.matchers = slices.DeleteFunc(w.matchers, func(m *matcher) bool { return m.gone })
+		w.gone = 0
+	}
+	return len(w.matchers) == 0
+}
+
+func newIndex(names *labelNames, things indexed) *index {
 	return &index{
-		labelsOf: labelsOf,
-		things:   map[string]map[string]*postings{},
-		count:    map[string]int{},
-		all:      map[thingID][]*matcher{},
-		waiting:  map[string]*bucket{},
+		things:   things,
+		names:    names,
+		postings: newPostings(),
+		waiting:  map[uint64]*bucket{},
 		always:   map[*matcher]struct{}{},
 	}
 }
 
+// nothing matches a thing that is in the index and matched by none.
+var nothing = []*matcher{}
+
 // set puts a thing into the index or changes its labels from what they were; labelsOf gives the new ones already. It
 // returns the selectors that began to match it, and those that no longer do.
 func (x *index) set(id thingID, old labels) (started, stopped []*matcher) {
-	before, known := x.all[id]
-	if known {
-		x.relabel(id, old, x.labelsOf(id))
-	} else {
-		x.relabel(id, labels{}, x.labelsOf(id))
+	matching := x.things.matching(id)
+	before := *matching
+	if before == nil {
+		old = labels{}
 	}
-	now := x.matching(x.labelsOf(id))
-	x.round++
-	for _, m := range now {
-		m.on = x.round
+	now := x.things.labelsOf(id)
+	x.postings.relabel(x, id, old, now)
+	x.search(now)
+	mark := x.next()
+	for _, m := range x.found {
+		m.on = mark
 	}
 	for _, m := range before {
-		if m.gone {
-			continue
-		}
-		if m.on != x.round {
+		switch {
+		case m.gone:
+		case m.on != mark:
 			stopped = append(stopped, m)
-		} else {
+		default:
 			m.on = 0
 		}
 	}
-	for _, m := range now {
-		if m.on == x.round {
+	for _, m := range x.found {
+		if m.on == mark {
 			started = append(started, m)
 		}
 	}
-	x.all[id] = slices.Clip(now)
+	if len(started)+len(stopped) > 0 || before == nil {
+		*matching = kept(x.found)
+	}
 	return started, stopped
+}
+
+// kept is what is remembered of what matches a thing.
+func kept(found []*matcher) []*matcher {
+	switch len(found) {
+	case 0:
+		return nothing
+	case 1:
+		return found[0].alone[:]
+	}
+	return slices.Clone(found)
+}
+
+// next begins another round.
+func (x *index) next() uint64 {
+	if x.round++; uint32(x.round) == 0 {
+		clear(x.seen)
+		x.round++
+	}
+	return x.round
 }
 
 // remove takes a thing with these labels out of the index.
 func (x *index) remove(id thingID, old labels) (stopped []*matcher) {
-	before, known := x.all[id]
-	if !known {
+	matching := x.things.matching(id)
+	if matching == nil || *matching == nil {
 		return nil
 	}
-	delete(x.all, id)
-	x.relabel(id, old, labels{})
-	return slices.DeleteFunc(before, func(m *matcher) bool { return m.gone })
+	for _, m := range *matching {
+		if !m.gone {
+			stopped = append(stopped, m)
+		}
+	}
+	*matching = nil
+	x.postings.relabel(x, id, old, labels{})
+	return stopped
 }
 
 // add puts a selector into the index and finds what it matches.
 func (x *index) add(s *selector.Selector) (m *matcher, matched []thingID) {
 	x.serial++
 	m = &matcher{selector: s, serial: x.serial}
+	m.alone[0] = m
 	if s.Never() {
 		return m, nil
 	}
-	needs := s.Restrictions()
+	needs := x.needs(s)
 	x.wait(m, needs)
-	x.candidates(needs, func(id thingID) {
-		if s.Matches(x.labelsOf(id)) {
-			matched = append(matched, id)
-			x.all[id] = append(slices.DeleteFunc(x.all[id], func(m *matcher) bool { return m.gone }), m)
+	x.postings.candidates(x, needs, func(id thingID) {
+		if !s.Matches(x.things.labelsOf(id)) {
+			return
 		}
+		matched = append(matched, id)
+		matching := x.things.matching(id)
+		x.found = x.found[:0]
+		for _, other := range *matching {
+			if !other.gone {
+				x.found = append(x.found, other)
+			}
+		}
+		x.found = append(x.found, m)
+		*matching = kept(x.found)
 	})
 	return m, matched
+}
+
+// need is a label that a selector needs, and its values if they are known.
+type need struct {
+	label uint64
+	selector.Restriction
+}
+
+// needs are in no order.
+func (x *index) needs(s *selector.Selector) (needs []need) {
+	for name, r := range s.Restrictions() {
+		needs = append(needs, need{x.names.number(name), r})
+	}
+	return needs
 }
 
 // drop takes a selector out of the index. Things forget it when they next change.
@@ -130,26 +200,29 @@ func (x *index) drop(m *matcher) {
 	if b == nil {
 		return
 	}
-	delete(b.present, m)
-	for _, v := range m.values {
-		delete(b.values[v], m)
-		if len(b.values[v]) == 0 {
-			delete(b.values, v)
+	if m.valued {
+		for _, v := range m.values {
+			if w := b.values[v]; w != nil && w.drop() {
+				delete(b.values, v)
+			}
 		}
+	} else if len(b.present.matchers) > 0 {
+		b.present.drop()
 	}
-	if len(b.present) == 0 && len(b.values) == 0 {
+	if len(b.present.matchers) == 0 && len(b.values) == 0 {
 		delete(x.waiting, m.label)
 	}
 }
 
-// matching finds the selectors that match labels.
-func (x *index) matching(l labels) (found []*matcher) {
-	x.round++
+// search finds the selectors that match labels, until the next search.
+func (x *index) search(l labels) {
+	round := x.next()
+	x.found = x.found[:0]
 	try := func(m *matcher) {
-		if m.seen != x.round {
-			m.seen = x.round
+		if m.seen != round && !m.gone {
+			m.seen = round
 			if m.selector.Matches(l) {
-				found = append(found, m)
+				x.found = append(x.found, m)
 			}
 		}
 	}
@@ -157,33 +230,34 @@ func (x *index) matching(l labels) (found []*matcher) {
 		try(m)
 	}
 	if len(x.waiting) == 0 {
-		return found
+		return
 	}
-	l.each(func(name, value string) {
-		b := x.waiting[name]
+	l.each(func(number uint64, value string) {
+		b := x.waiting[number]
 		if b == nil {
 			return
 		}
-		for m := range b.present {
+		for _, m := range b.present.matchers {
 			try(m)
 		}
-		for m := range b.values[value] {
-			try(m)
+		if w := b.values[value]; w != nil {
+			for _, m := range w.matchers {
+				try(m)
+			}
 		}
 	})
-	return found
 }
 
 // wait puts a selector where things that it may match look for it.
-func (x *index) wait(m *matcher, needs map[string]selector.Restriction) {
+func (x *index) wait(m *matcher, needs []need) {
 	fewest, chosen := -1, false
-	for label, r := range needs {
-		n := x.waitingFor(label, r)
-		better := !chosen || n < fewest ||
-			n == fewest && (m.valued == (r.Values != nil) && label < m.label || !m.valued && r.Values != nil)
+	for _, n := range needs {
+		waiting := x.waitingFor(n)
+		better := !chosen || waiting < fewest ||
+			waiting == fewest && (m.valued == (n.Values != nil) && n.label < m.label || !m.valued && n.Values != nil)
 		if better {
-			fewest, chosen = n, true
-			m.label, m.values, m.valued = label, r.Values, r.Values != nil
+			fewest, chosen = waiting, true
+			m.label, m.values, m.valued = n.label, n.Values, n.Values != nil
 		}
 	}
 	if !chosen {
@@ -192,149 +266,46 @@ func (x *index) wait(m *matcher, needs map[string]selector.Restriction) {
 	}
 	b := x.waiting[m.label]
 	if b == nil {
-		b = &bucket{present: map[*matcher]struct{}{}, values: map[string]map[*matcher]struct{}{}}
+		b = &bucket{}
 		x.waiting[m.label] = b
 	}
 	if !m.valued {
-		b.present[m] = struct{}{}
+		b.present.matchers = append(b.present.matchers, m)
 	}
 	for _, v := range m.values {
-		if b.values[v] == nil {
-			b.values[v] = map[*matcher]struct{}{}
+		if b.values == nil {
+			b.values = map[string]*waiters{}
 		}
-		b.values[v][m] = struct{}{}
+		if b.values[v] == nil {
+			b.values[v] = &waiters{}
+		}
+		b.values[v].matchers = append(b.values[v].matchers, m)
 	}
 }
 
-func (x *index) waitingFor(label string, r selector.Restriction) int {
-	b := x.waiting[label]
+func (x *index) waitingFor(n need) int {
+	b := x.waiting[n.label]
 	if b == nil {
 		return 0
 	}
-	if r.Values == nil {
-		return len(b.present)
+	if n.Values == nil {
+		return len(b.present.matchers)
 	}
-	n := 0
-	for _, v := range r.Values {
-		n += len(b.values[v])
+	total := 0
+	for _, v := range n.Values {
+		if w := b.values[v]; w != nil {
+			total += len(w.matchers)
+		}
 	}
-	return n
+	return total
 }
 
-// candidates calls f, once each, with things among which are all that meet the needs.
-func (x *index) candidates(needs map[string]selector.Restriction, f func(thingID)) {
-	best, fewest := "", len(x.all)
-	for label, r := range needs {
-		n := x.count[label]
-		if r.Values != nil {
-			n = 0
-			for _, v := range r.Values {
-				if p := x.things[label][v]; p != nil {
-					n += len(p.ids)
-				}
-			}
-		}
-		if n < fewest {
-			best, fewest = label, n
-		}
-	}
-	if best == "" {
-		for id := range x.all {
-			f(id)
-		}
-		return
-	}
-	x.round++
-	try := func(p *postings) {
-		if p == nil {
-			return
-		}
-		for _, id := range p.ids {
-			if _, there := x.all[id]; there && x.first(id) {
-				f(id)
-			}
-		}
-	}
-	if values := needs[best].Values; values != nil {
-		for _, v := range values {
-			try(x.things[best][v])
-		}
-		return
-	}
-	for _, p := range x.things[best] {
-		try(p)
-	}
-}
-
-// first says whether this is the first time in this round that a thing is asked for.
-func (x *index) first(id thingID) bool {
+// first says whether this is the first time in a round that a thing is asked for.
+func (x *index) first(id thingID, round uint64) bool {
 	if int(id) >= len(x.seen) {
-		x.seen = append(x.seen, make([]uint64, int(id)+1-len(x.seen))...)
+		x.seen = append(x.seen, make([]uint32, int(id)+1-len(x.seen))...)
 	}
-	again := x.seen[id] == x.round
-	x.seen[id] = x.round
+	again := x.seen[id] == uint32(round)
+	x.seen[id] = uint32(round)
 	return !again
-}
-
-// relabel keeps the postings of a thing's labels.
-func (x *index) relabel(id thingID, old, now labels) {
-	old.each(func(name, value string) {
-		if v, has := now.Get(name); !has || v != value {
-			x.count[name]--
-			p := x.things[name][value]
-			p.stale++
-			if p.stale*2 > len(p.ids) {
-				x.compact(name, value, p)
-			}
-		}
-	})
-	now.each(func(name, value string) {
-		if v, had := old.Get(name); !had || v != value {
-			x.count[name]++
-			p := x.posted(name, value)
-			p.ids = append(p.ids, id)
-		}
-	})
-}
-
-func (x *index) posted(name, value string) *postings {
-	values := x.things[name]
-	if values == nil {
-		values = map[string]*postings{}
-		x.things[name] = values
-	}
-	p := values[value]
-	if p == nil {
-		p = &postings{label: label{name, value}}
-		values[value] = p
-	}
-	return p
-}
-
-// share makes the labels of a thing that is about to be set point at those that the index has.
-func (x *index) share(l labels) {
-	for i, own := range l.own {
-		l.own[i] = &x.posted(own.name, own.value).label
-	}
-}
-
-// compact drops the stale postings of a value, and then those that are there twice.
-func (x *index) compact(name, value string, p *postings) {
-	p.ids = slices.DeleteFunc(p.ids, func(id thingID) bool {
-		if _, there := x.all[id]; !there {
-			return true
-		}
-		v, has := x.labelsOf(id).Get(name)
-		return !has || v != value
-	})
-	slices.Sort(p.ids)
-	p.ids = slices.Clip(slices.Compact(p.ids))
-	p.stale = 0
-	if len(p.ids) == 0 {
-		delete(x.things[name], value)
-		if len(x.things[name]) == 0 {
-			delete(x.things, name)
-			delete(x.count, name)
-		}
-	}
 }

@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"encoding/binary"
 	"strings"
 
 	"github.com/margay-project/margay/api"
@@ -22,89 +23,155 @@ const (
 // labels are what selectors see of a thing: its own labels, with those that its kind brings, and then those of its
 // profiles, the first profile that has one.
 //
-// There are many things, and most of their labels are alike, so labels are pointers that an index shares.
+// There are many things, so labels are packed: see labelNames.
 type labels struct {
-	own      []*label
-	profiles []map[string]string
+	names     *labelNames
+	own       string
+	inherited []string
 }
 
-type label struct{ name, value string }
+// labelNames numbers the names of labels, of which there are few. Packed labels are a string of names' numbers and values,
+// which costs a thing one allocation and the collector no look.
+type labelNames struct {
+	numbers map[string]uint64
+	names   []string
+}
 
-func labelsOf(own map[string]string) labels {
-	all := make([]label, 0, len(own))
-	for name, value := range own {
-		all = append(all, label{name, value})
+func newLabelNames() *labelNames { return &labelNames{numbers: map[string]uint64{}} }
+
+func (n *labelNames) number(name string) uint64 {
+	number, known := n.numbers[name]
+	if !known {
+		number = uint64(len(n.names))
+		name = strings.Clone(name)
+		n.names = append(n.names, name)
+		n.numbers[name] = number
 	}
-	return pointing(all)
+	return number
+}
+
+// packing is packed labels on the way.
+type packing struct {
+	names *labelNames
+	bytes []byte
+}
+
+func (p *packing) add(name, value string) {
+	p.bytes = binary.AppendUvarint(p.bytes, p.names.number(name))
+	p.bytes = binary.AppendUvarint(p.bytes, uint64(len(value)))
+	p.bytes = append(p.bytes, value...)
+}
+
+func (n *labelNames) pack(own map[string]string, further func(*packing)) labels {
+	p := packing{names: n, bytes: make([]byte, 0, 256)}
+	for name, value := range own {
+		p.add(name, value)
+	}
+	if further != nil {
+		further(&p)
+	}
+	return labels{names: n, own: string(p.bytes)}
+}
+
+// unpack yields packed labels by number until told to stop.
+func unpack(packed string, yield func(number uint64, value string) bool) {
+	for len(packed) > 0 {
+		number, size := uvarint(packed)
+		length, more := uvarint(packed[size:])
+		start := size + more
+		end := start + int(length)
+		if !yield(number, packed[start:end]) {
+			return
+		}
+		packed = packed[end:]
+	}
+}
+
+func uvarint(s string) (value uint64, size int) {
+	for i := 0; ; i++ {
+		value |= uint64(s[i]&0x7f) << (7 * i)
+		if s[i] < 0x80 {
+			return value, i + 1
+		}
+	}
 }
 
 // labelsOfWorkload are a workload endpoint's labels with those that the dialect adds, without those that it reserves.
-func labelsOfWorkload(w *api.WorkloadEndpoint) labels {
-	all := make([]label, 0, len(w.Labels)+3)
-	all = append(all, label{labelNamespace, w.Namespace}, label{labelOrchestrator, w.Spec.Orchestrator})
-	if w.Spec.ServiceAccountName != "" {
-		all = append(all, label{labelServiceAccount, w.Spec.ServiceAccountName})
-	}
-	for name, value := range w.Labels {
-		if !reserved(name) {
-			all = append(all, label{name, value})
+func (n *labelNames) labelsOfWorkload(w *api.WorkloadEndpoint, ports []endpointPort) labels {
+	return n.pack(nil, func(p *packing) {
+		p.add(labelNamespace, w.Namespace)
+		p.add(labelOrchestrator, w.Spec.Orchestrator)
+		if w.Spec.ServiceAccountName != "" {
+			p.add(labelServiceAccount, w.Spec.ServiceAccountName)
 		}
-	}
-	return pointing(all)
+		for name, value := range w.Labels {
+			if !reserved(name) {
+				p.add(name, value)
+			}
+		}
+		p.addPorts(ports)
+	})
 }
 
 // labelsOfNetworkSet are a network set's labels with that of its namespace; the namespace's own come through its profile.
-func labelsOfNetworkSet(s *api.NetworkSet) labels {
-	all := make([]label, 0, len(s.Labels)+1)
-	all = append(all, label{labelNamespace, s.Namespace})
-	for name, value := range s.Labels {
-		if name != labelNamespace {
-			all = append(all, label{name, value})
+func (n *labelNames) labelsOfNetworkSet(s *api.NetworkSet) labels {
+	return n.pack(nil, func(p *packing) {
+		p.add(labelNamespace, s.Namespace)
+		for name, value := range s.Labels {
+			if name != labelNamespace {
+				p.add(name, value)
+			}
 		}
-	}
-	return pointing(all)
-}
-
-func pointing(all []label) labels {
-	l := labels{own: make([]*label, len(all))}
-	for i := range all {
-		l.own[i] = &all[i]
-	}
-	return l
+	})
 }
 
 // reserved labels of a workload endpoint come from its other fields or from profiles, and from nowhere else.
 func reserved(name string) bool {
-	return name == labelNamespace || name == labelOrchestrator || name == labelServiceAccount ||
-		strings.HasPrefix(name, prefixNamespace) || strings.HasPrefix(name, prefixServiceAccount)
+	return strings.HasPrefix(name, "p") && (name == labelNamespace || name == labelOrchestrator || name == labelServiceAccount ||
+		strings.HasPrefix(name, prefixNamespace) || strings.HasPrefix(name, prefixServiceAccount))
 }
 
 // Get makes labels a selector.Labels.
-func (l labels) Get(name string) (string, bool) {
-	for _, own := range l.own {
-		if own.name == name {
-			return own.value, true
+func (l labels) Get(name string) (value string, has bool) {
+	if l.names == nil {
+		return "", false
+	}
+	number, known := l.names.numbers[name]
+	if !known {
+		return "", false
+	}
+	return l.get(number)
+}
+
+func (l labels) get(number uint64) (value string, has bool) {
+	find := func(n uint64, v string) bool {
+		if n == number {
+			value, has = v, true
+		}
+		return !has
+	}
+	unpack(l.own, find)
+	for _, p := range l.inherited {
+		if !has {
+			unpack(p, find)
 		}
 	}
-	for _, p := range l.profiles {
-		if value, ok := p[name]; ok {
-			return value, true
-		}
-	}
-	return "", false
+	return value, has
 }
 
 // each calls f with every label that there is, once.
-func (l labels) each(f func(name, value string)) {
-	for _, own := range l.own {
-		f(own.name, own.value)
-	}
-	for i, p := range l.profiles {
-		before := labels{own: l.own, profiles: l.profiles[:i]}
-		for name, value := range p {
-			if _, has := before.Get(name); !has {
-				f(name, value)
+func (l labels) each(f func(number uint64, value string)) {
+	unpack(l.own, func(number uint64, value string) bool {
+		f(number, value)
+		return true
+	})
+	for i, p := range l.inherited {
+		before := labels{names: l.names, own: l.own, inherited: l.inherited[:i]}
+		unpack(p, func(number uint64, value string) bool {
+			if _, has := before.get(number); !has {
+				f(number, value)
 			}
-		}
+			return true
+		})
 	}
 }

@@ -29,6 +29,7 @@ type local struct {
 	settled  Endpoint // what others leave of it
 	thing    thingID
 	hasThing bool
+	matching []*matcher // selectors of policies
 	refused  bool
 	group    *group
 }
@@ -93,7 +94,7 @@ func (g *Graph) updateLocal(u api.Update) {
 		g.problems.set(u.Key, "guard")
 		g.problems.set(u.Key, "claim")
 		if n.hasThing {
-			l.index.remove(n.thing, g.things.list[n.thing].labels)
+			l.index.remove(n.thing, g.things.labelsOf(n.thing))
 			delete(l.byThing, n.thing)
 		}
 		l.leave(n, &g.active)
@@ -103,10 +104,30 @@ func (g *Graph) updateLocal(u api.Update) {
 	n.read = e
 	g.guardOne(n)
 	l.claim(n)
-	if id, there := g.things.ids[u.Key]; there {
+	if id, there := g.things.find(u.Key); there {
 		n.thing, n.hasThing = id, true
 		l.byThing[id] = n
-		g.reselect(n, g.things.list[id].labels)
+		g.reselect(n, g.things.labelsOf(id))
+	}
+}
+
+// localsIndexed lets an index see the labels of this node's endpoints.
+func (g *Graph) localsIndexed() indexed {
+	return indexed{
+		labelsOf: g.things.labelsOf,
+		matching: func(id thingID) *[]*matcher {
+			if n := g.local.byThing[id]; n != nil {
+				return &n.matching
+			}
+			return nil
+		},
+		each: func(yield func(thingID) bool) {
+			for id, n := range g.local.byThing {
+				if n.matching != nil && !yield(id) {
+					return
+				}
+			}
+		},
 	}
 }
 
@@ -210,7 +231,7 @@ func (g *Graph) settle(n *local) {
 	}
 	var matched []*matcher
 	if n.hasThing && n.settled.Closed == "" {
-		for _, m := range l.index.all[n.thing] {
+		for _, m := range n.matching {
 			if !m.gone {
 				matched = append(matched, m)
 			}

@@ -25,8 +25,8 @@ func newMembers() members {
 // watcher is told of the things that its selector matches. A thing may leave as another than it joined, if that has the
 // same addresses and ports.
 type watcher interface {
-	join(*members, thing)
-	leave(*members, thing)
+	join(*members, contribution)
+	leave(*members, contribution)
 }
 
 // setNode is a set, and for each member how many things contribute it.
@@ -36,16 +36,16 @@ type setNode struct {
 	parent  *portNode // of a named port
 	number  portNumber
 	refs    int
-	count   map[netip.Prefix]uint32
-	before  map[netip.Prefix]bool // what was touched: whether it was a member at the last flush
-	listed  bool                  // among the sets; a named port that no rule has to list is not
+	count   map[prefix]uint32
+	before  map[prefix]bool // what was touched: whether it was a member at the last flush
+	listed  bool            // among the sets; a named port that no rule has to list is not
 	touched bool
 	sent    bool
 }
 
-func newSetNode(id SetID) *setNode { return &setNode{id: id, count: map[netip.Prefix]uint32{}} }
+func newSetNode(id SetID) *setNode { return &setNode{id: id, count: map[prefix]uint32{}} }
 
-func (s *setNode) join(m *members, t thing) {
+func (s *setNode) join(m *members, t contribution) {
 	for _, n := range t.nets {
 		if s.count[n] == 0 {
 			m.touch(s, n, false)
@@ -54,7 +54,7 @@ func (s *setNode) join(m *members, t thing) {
 	}
 }
 
-func (s *setNode) leave(m *members, t thing) {
+func (s *setNode) leave(m *members, t contribution) {
 	for _, n := range t.nets {
 		if s.count[n]--; s.count[n] == 0 {
 			m.touch(s, n, true)
@@ -70,13 +70,13 @@ func (m *members) touchSet(s *setNode) {
 	}
 }
 
-func (m *members) touch(s *setNode, n netip.Prefix, member bool) {
+func (m *members) touch(s *setNode, n prefix, member bool) {
 	m.touchSet(s)
 	if !s.sent {
 		return // it goes out whole
 	}
 	if s.before == nil {
-		s.before = map[netip.Prefix]bool{}
+		s.before = map[prefix]bool{}
 	}
 	if _, yes := s.before[n]; !yes {
 		s.before[n] = member
@@ -85,8 +85,9 @@ func (m *members) touch(s *setNode, n netip.Prefix, member bool) {
 
 func (s *setNode) delta() (d SetDelta) {
 	if !s.sent {
+		d.Added = make([]netip.Prefix, 0, len(s.count))
 		for n := range s.count {
-			d.Added = append(d.Added, n)
+			d.Added = append(d.Added, n.unpack())
 		}
 		return d
 	}
@@ -94,9 +95,9 @@ func (s *setNode) delta() (d SetDelta) {
 		_, is := s.count[n]
 		switch {
 		case is && !was:
-			d.Added = append(d.Added, n)
+			d.Added = append(d.Added, n.unpack())
 		case was && !is:
-			d.Removed = append(d.Removed, n)
+			d.Removed = append(d.Removed, n.unpack())
 		}
 	}
 	return d
@@ -121,7 +122,7 @@ func (p *portNode) child(n portNumber) *setNode {
 	return c
 }
 
-func (p *portNode) join(m *members, t thing) {
+func (p *portNode) join(m *members, t contribution) {
 	for _, port := range t.ports {
 		if port.name != p.use.name || len(t.nets) == 0 {
 			continue
@@ -134,7 +135,7 @@ func (p *portNode) join(m *members, t thing) {
 	}
 }
 
-func (p *portNode) leave(m *members, t thing) {
+func (p *portNode) leave(m *members, t contribution) {
 	for _, port := range t.ports {
 		if port.name != p.use.name || len(t.nets) == 0 {
 			continue

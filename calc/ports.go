@@ -121,15 +121,14 @@ func appendPort(named []endpointPort, name string, protocol api.Protocol, port u
 	return append(named, p)
 }
 
-// labelPorts adds the labels for the names of ports.
-func (l labels) labelPorts(ports []endpointPort) labels {
-	for i, p := range ports {
-		again := slices.ContainsFunc(ports[:i], func(q endpointPort) bool { return q.name == p.name })
+// addPorts adds the labels for the names of ports.
+func (p *packing) addPorts(ports []endpointPort) {
+	for i, port := range ports {
+		again := slices.ContainsFunc(ports[:i], func(q endpointPort) bool { return q.name == port.name })
 		if !again {
-			l.own = append(l.own, &label{portLabel(p.name), ""})
+			p.add(portLabel(port.name), "")
 		}
 	}
-	return l
 }
 
 // numbersOf are the ports that a name stands for on the things that a selector matches, in order.

@@ -1,36 +1,104 @@
 package calc
 
 import (
+	"hash/maphash"
 	"slices"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/api/selector"
 )
 
-// things are all endpoints and network sets, and the sets that active policies name.
+// things are all endpoints and network sets, and the sets that active policies name. There may be many, so what is kept
+// of each is small: on a node nobody asks for the name of another node's endpoint.
 type things struct {
-	ids      map[api.Key]thingID
-	list     []thing // by id; labels with those of the profiles
+	seeds    [2]maphash.Seed
+	ids      map[fingerprint]thingID
+	list     []keptThing // by id
 	free     []thingID
-	children map[string]map[thingID]struct{} // by profile
-	index    *index                          // selectors of sets
+	names    *labelNames
+	parents  map[string]*parent
+	families map[string]*family
+	index    *index // selectors of sets
+	scratch  []byte
 	members
 }
 
+// fingerprint stands for a key: 128 bits of two hashes that nobody outside can foresee, so two keys do not share one.
+type fingerprint [2]uint64
+
+// keptThing is a thing as it is kept.
+type keptThing struct {
+	own      string  // packed labels
+	family   *family // nil: there is no thing
+	nth      uint32  // among the family's children
+	matching []*matcher
+	contribution
+}
+
+// parent is a profile as things see it.
+type parent struct {
+	labels   string
+	families []*family
+}
+
+// family is a list of profiles that things have.
+type family struct {
+	key       string
+	profiles  []string
+	inherited []string // labels
+	children  []thingID
+}
+
 func newThings() things {
-	return things{
-		ids:      map[api.Key]thingID{},
-		children: map[string]map[thingID]struct{}{},
+	t := things{
+		seeds:    [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		ids:      map[fingerprint]thingID{},
+		names:    newLabelNames(),
+		parents:  map[string]*parent{},
+		families: map[string]*family{},
 		members:  newMembers(),
+	}
+	return t
+}
+
+func (t *things) fingerprint(key api.Key) fingerprint {
+	return fingerprint{maphash.Comparable(t.seeds[0], key), maphash.Comparable(t.seeds[1], key)}
+}
+
+// find is the id of what has a key.
+func (t *things) find(key api.Key) (thingID, bool) {
+	id, there := t.ids[t.fingerprint(key)]
+	return id, there
+}
+
+func (t *things) labelsOf(id thingID) labels {
+	k := &t.list[id]
+	l := labels{names: t.names, own: k.own}
+	if k.family != nil {
+		l.inherited = k.family.inherited
+	}
+	return l
+}
+
+// indexed lets an index see all things.
+func (t *things) indexed() indexed {
+	return indexed{
+		labelsOf: t.labelsOf,
+		matching: func(id thingID) *[]*matcher { return &t.list[id].matching },
+		each: func(yield func(thingID) bool) {
+			for id := range t.list {
+				if t.list[id].matching != nil && !yield(thingID(id)) {
+					return
+				}
+			}
+		},
 	}
 }
 
 // updateThings lets changed profiles change the labels of their things, and takes in endpoints and network sets.
 func (g *Graph) updateThings(byKind map[string][]api.Update) {
 	for _, u := range byKind[kindProfile] {
-		for id := range g.things.children[u.Key.Name] {
-			g.relabel(id, g.things.list[id])
-		}
+		g.relabelChildren(u.Key.Name)
 	}
 	for _, kind := range []string{kindGlobalSet, kindSet} {
 		for _, u := range byKind[kind] {
@@ -45,18 +113,145 @@ func (g *Graph) updateThings(byKind map[string][]api.Update) {
 	}
 }
 
+// relabelChildren gives a profile's labels to the things that have the profile.
+func (g *Graph) relabelChildren(name string) {
+	t := &g.things
+	now := t.names.pack(g.labelsToApply(name), nil).own
+	p := t.parents[name]
+	if p == nil {
+		if now == "" {
+			return
+		}
+		p = &parent{}
+		t.parents[name] = p
+	}
+	before := labels{names: t.names, own: p.labels}
+	if sameLabels(before, labels{names: t.names, own: now}) {
+		return
+	}
+	p.labels = now
+	for _, f := range p.families {
+		old := f.inherited
+		f.inherited = t.inheritance(f.profiles)
+		for _, id := range f.children {
+			g.relabel(id, labels{names: t.names, own: t.list[id].own, inherited: old}, t.list[id].contribution)
+		}
+	}
+	t.dropParent(name)
+}
+
+func (t *things) dropParent(name string) {
+	if p := t.parents[name]; p != nil && p.labels == "" && len(p.families) == 0 {
+		delete(t.parents, name)
+	}
+}
+
+func (g *Graph) labelsToApply(profile string) map[string]string {
+	if p := g.profiles[profile]; p != nil {
+		return p.labels
+	}
+	return nil
+}
+
+func sameLabels(a, b labels) bool {
+	same, count := true, 0
+	a.each(func(number uint64, value string) {
+		v, has := b.get(number)
+		same = same && has && v == value
+		count++
+	})
+	b.each(func(uint64, string) { count-- })
+	return same && count == 0
+}
+
+// familyOf finds or makes the family of some profiles.
+func (t *things) familyOf(profiles []string) *family {
+	key := t.familyKey(profiles)
+	f := t.families[string(key)]
+	if f == nil {
+		f = &family{key: string(key), profiles: slices.Clone(profiles)}
+		t.families[f.key] = f
+		for i, name := range profiles {
+			if slices.Contains(profiles[:i], name) {
+				continue
+			}
+			if t.parents[name] == nil {
+				t.parents[name] = &parent{}
+			}
+			p := t.parents[name]
+			p.families = append(p.families, f)
+		}
+		f.inherited = t.inheritance(profiles)
+	}
+	return f
+}
+
+// familyKey is valid until the next call. No name contains a NUL.
+func (t *things) familyKey(profiles []string) []byte {
+	key := t.scratch[:0]
+	for _, name := range profiles {
+		key = append(append(key, name...), 0)
+	}
+	t.scratch = key
+	return key
+}
+
+func (t *things) inheritance(profiles []string) (inherited []string) {
+	for _, name := range profiles {
+		if p := t.parents[name]; p != nil && p.labels != "" {
+			inherited = append(inherited, p.labels)
+		}
+	}
+	return inherited
+}
+
+// adopt makes a thing the child of a family instead of another; nil is none.
+func (t *things) adopt(id thingID, to *family) {
+	from, nth := t.list[id].family, t.list[id].nth
+	if from == to {
+		return
+	}
+	t.list[id].family = to
+	if to != nil {
+		t.list[id].nth = uint32(len(to.children))
+		to.children = append(to.children, id)
+	}
+	if from == nil {
+		return
+	}
+	last := len(from.children) - 1
+	moved := from.children[last]
+	from.children[nth], from.children = moved, from.children[:last]
+	if moved != id {
+		t.list[moved].nth = nth
+	}
+	if len(from.children) > 0 {
+		return
+	}
+	delete(t.families, from.key)
+	for _, name := range from.profiles {
+		p := t.parents[name]
+		if p == nil {
+			continue
+		}
+		p.families = slices.DeleteFunc(p.families, func(f *family) bool { return f == from })
+		t.dropParent(name)
+	}
+}
+
 func (g *Graph) updateThing(u api.Update) {
-	t, problems, ok := readThing(u)
+	t, problems, ok := readThing(g.things.names, u)
 	g.problems.set(u.Key, "thing", problems...)
-	id, known := g.things.ids[u.Key]
+	id, known := g.things.find(u.Key)
 	switch {
-	case ok && !known:
-		id = g.things.allocate(u.Key)
-		fallthrough
 	case ok:
-		g.things.adopt(id, g.things.list[id].profiles, t.profiles)
-		g.things.index.share(t.labels)
-		g.relabel(id, t)
+		if !known {
+			id = g.things.allocate(u.Key)
+		}
+		old, before := g.things.labelsOf(id), g.things.list[id].contribution
+		g.things.adopt(id, g.things.familyOf(t.profiles))
+		g.things.list[id].own, g.things.list[id].contribution = t.labels.own, t.contribution
+		g.relabel(id, old, before)
 	case known:
 		g.removeThing(id, u.Key)
 	}
@@ -68,81 +263,54 @@ func (t *things) allocate(key api.Key) thingID {
 		id, t.free = t.free[n-1], t.free[:n-1]
 	} else {
 		id = thingID(len(t.list))
-		t.list = append(t.list, thing{})
+		t.list = append(t.list, keptThing{})
 	}
-	t.ids[key] = id
+	t.ids[t.fingerprint(key)] = id
 	return id
 }
 
-// adopt makes a thing the child of its new profiles instead of its old ones.
-func (t *things) adopt(id thingID, old, now []string) {
-	if slices.Equal(old, now) {
-		return
-	}
-	for _, name := range old {
-		delete(t.children[name], id)
-		if len(t.children[name]) == 0 {
-			delete(t.children, name)
-		}
-	}
-	for _, name := range now {
-		if t.children[name] == nil {
-			t.children[name] = map[thingID]struct{}{}
-		}
-		t.children[name][id] = struct{}{}
-	}
-}
-
-// relabel gives a thing its labels, the profiles' included, and moves it between sets.
-func (g *Graph) relabel(id thingID, t thing) {
-	t.labels.profiles = nil
-	for _, name := range t.profiles {
-		if p := g.profiles[name]; p != nil && len(p.labels) > 0 {
-			t.labels.profiles = append(t.labels.profiles, p.labels)
-		}
-	}
-	old := g.things.list[id]
-	g.things.list[id] = t
-	started, stopped := g.things.index.set(id, old.labels)
-	g.things.move(id, old, started, stopped)
+// relabel moves a thing that had other labels and another contribution between sets.
+func (g *Graph) relabel(id thingID, old labels, before contribution) {
+	started, stopped := g.things.index.set(id, old)
+	g.things.move(id, before, started, stopped)
 	if e := g.local.byThing[id]; e != nil {
-		g.reselect(e, old.labels)
+		g.reselect(e, old)
 	}
 }
 
 func (g *Graph) removeThing(id thingID, key api.Key) {
 	t := &g.things
-	old := t.list[id]
-	t.adopt(id, old.profiles, nil)
-	for _, m := range t.index.remove(id, old.labels) {
-		t.byMatch[m].leave(&t.members, old)
+	old, before := t.labelsOf(id), t.list[id].contribution
+	for _, m := range t.index.remove(id, old) {
+		t.byMatch[m].leave(&t.members, before)
 	}
 	if e := g.local.byThing[id]; e != nil {
-		g.local.index.remove(id, old.labels)
+		g.local.index.remove(id, old)
 		delete(g.local.byThing, id)
 		e.hasThing = false
 	}
-	t.list[id] = thing{}
-	delete(t.ids, key)
+	t.adopt(id, nil)
+	t.list[id] = keptThing{}
+	delete(t.ids, t.fingerprint(key))
 	t.free = append(t.free, id)
 }
 
-// move takes a thing that was old out of sets and puts it into others.
-func (t *things) move(id thingID, old thing, started, stopped []*matcher) {
-	now := t.list[id]
+// move takes a thing that had another contribution out of sets and puts it into others.
+func (t *things) move(id thingID, before contribution, started, stopped []*matcher) {
+	now := t.list[id].contribution
 	for _, m := range stopped {
-		t.byMatch[m].leave(&t.members, old)
+		t.byMatch[m].leave(&t.members, before)
 	}
 	for _, m := range started {
 		t.byMatch[m].join(&t.members, now)
 	}
-	if slices.Equal(old.nets, now.nets) && slices.Equal(old.ports, now.ports) {
+	if slices.Equal(before.nets, now.nets) && slices.Equal(before.ports, now.ports) {
 		return
 	}
-	for _, m := range t.index.all[id] {
+	for _, m := range t.list[id].matching {
 		if !slices.Contains(started, m) && !m.gone {
 			t.byMatch[m].join(&t.members, now)
-			t.byMatch[m].leave(&t.members, old)
+			t.byMatch[m].leave(&t.members, before)
 		}
 	}
 }
@@ -170,7 +338,7 @@ func (t *things) watch(s *selector.Selector, who watcher) *matcher {
 	m, matched := t.index.add(s)
 	t.byMatch[m] = who
 	for _, thing := range matched {
-		who.join(&t.members, t.list[thing])
+		who.join(&t.members, t.list[thing].contribution)
 	}
 	return m
 }
