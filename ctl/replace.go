@@ -22,7 +22,7 @@ An object with metadata.resourceVersion is written only if nobody changed it sin
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var attempted []error
 			out, err := s.write(cmd.Context(), v, in, at, func(st store, o api.Object) error {
-				err := s.update(cmd.Context(), st, o)
+				_, err := s.update(cmd.Context(), st, o, writeEqual)
 				if err != nil {
 					attempted = append(attempted, err)
 				}

@@ -25,6 +25,7 @@ type store interface {
 	Get(ctx context.Context, key api.Key) (api.Object, error)
 	List(ctx context.Context, kind, namespace string) ([]api.Object, string, error)
 	EnsureInitialized(ctx context.Context) error
+	DryRun() *datastore.Store
 }
 
 // openDatastore connects to the datastore that the flags, the environment or this machine name.

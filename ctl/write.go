@@ -126,11 +126,12 @@ func create(ctx context.Context, st store, o api.Object) error {
 }
 
 // update overwrites an existing object. An object that names the version it was made from is written over that version or
-// not at all; any other is written over whatever is there, and tried again when it changes meanwhile.
-func (s *session) update(ctx context.Context, st store, o api.Object) error {
-	given := *o.Meta()
-	return s.retry(ctx, given.ResourceVersion != "", func() error {
+// not at all; any other is written over whatever is there, and tried again when it changes meanwhile. It says what was done.
+func (s *session) update(ctx context.Context, st store, o api.Object, equal ifEqual) (string, error) {
+	given, done := *o.Meta(), updated
+	err := s.retry(ctx, given.ResourceVersion != "", func() error {
 		current, err := st.Get(ctx, api.KeyOf(o))
+		readable := err == nil
 		if unreadable, ok := errors.AsType[datastore.UnreadableError](err); ok {
 			current, err = unreadable.Current, nil // overwriting it is the way out
 		}
@@ -143,10 +144,24 @@ func (s *session) update(ctx context.Context, st store, o api.Object) error {
 			meta.ResourceVersion = given.ResourceVersion
 		}
 		*o.Meta() = meta
+		sameVersion := meta.ResourceVersion == current.Meta().ResourceVersion
+		if equal == skipEqual && readable && sameVersion && datastore.Equal(current, o) {
+			done = unchanged
+			return nil
+		}
 		_, err = st.Update(ctx, o)
 		return err
 	})
+	return done, err
 }
+
+// ifEqual is what to do with an object that is stored already as it is given.
+type ifEqual bool
+
+const (
+	skipEqual  ifEqual = true
+	writeEqual ifEqual = false
+)
 
 // retry repeats a read and write that met someone else's write.
 func (s *session) retry(ctx context.Context, once bool, attempt func() error) error {
