@@ -42,8 +42,10 @@ type agent struct {
 	appliedAt time.Time
 	invalid   map[api.Key]string               // stored values that are not in force, and why
 	recorded  map[api.Key]map[reservation]bool // by IPAM block
-	bgpError  error
-	failing   string // what was last logged about failed entries
+
+	otherBooks bool // endpoints, pools or blocks are not those that the reservations know
+	bgpError   error
+	failing    string // what was last logged about failed entries
 }
 
 func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *bgp.Speaker) *agent {
@@ -134,8 +136,11 @@ func (a *agent) take(batch datastore.Batch) {
 			continue // what the Node said holds until it is back: BGP sessions and block routes depend on it
 		}
 		a.graph.Update(u)
-		if u.Key.Kind == "IPAMBlock" {
+		switch u.Key.Kind {
+		case "IPAMBlock":
 			a.record(u)
+		case "WorkloadEndpoint": // of any node: one that left this node may have kept its address here
+			a.otherBooks = true
 		}
 	}
 	if batch.InSync && !a.inSync {
@@ -155,6 +160,7 @@ func (a *agent) isOwnNodeGone(u api.Update) bool {
 
 // record notes what a block says of this node's endpoints.
 func (a *agent) record(u api.Update) {
+	a.otherBooks = true
 	delete(a.recorded, u.Key)
 	if block, ok := u.Object.(*api.IPAMBlock); ok && block != nil {
 		if r := recordedReservations(block, a.settings.nodeName); len(r) > 0 {
@@ -193,7 +199,10 @@ func (a *agent) pass() {
 		return
 	}
 	a.bgpError = a.speaker.Apply(a.state.BGP)
-	a.reservations.set(a.books())
+	if a.otherBooks {
+		a.reservations.set(a.books())
+		a.otherBooks = false
+	}
 	a.applyLogLevel()
 	a.giveBack()
 	a.applied, a.appliedAt = a.revision, time.Now()
@@ -214,6 +223,7 @@ func (a *agent) flush() calc.Delta {
 	own := delta
 	own.Policies, own.PoliciesGone, own.Sets, own.SetsGone = nil, nil, nil, nil
 	a.state.Fold(own)
+	a.otherBooks = a.otherBooks || len(own.Endpoints)+len(own.EndpointsGone)+len(own.Pools)+len(own.PoolsGone) > 0
 	return delta
 }
 
