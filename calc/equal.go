@@ -21,8 +21,7 @@ func (r Rule) equal(s Rule) bool {
 func (m Match) equal(n Match) bool {
 	return m.Set == n.Set && m.NotSet == n.NotSet && slices.Equal(m.Nets, n.Nets) && slices.Equal(m.NotNets, n.NotNets) &&
 		slices.Equal(m.Ports, n.Ports) && slices.Equal(m.NotPorts, n.NotPorts) &&
-		slices.Equal(m.PortNames, n.PortNames) && slices.Equal(m.NotPortNames, n.NotPortNames) &&
-		slices.Equal(m.NamedPorts, n.NamedPorts) && slices.Equal(m.NotNamedPorts, n.NotNamedPorts)
+		m.Names.equal(n.Names) && m.NotNames.equal(n.NotNames)
 }
 
 func (e Endpoint) equal(f Endpoint) bool {

@@ -142,10 +142,10 @@ func (m Match) matches(a netip.Addr, port uint16, protocol uint8, sets map[SetID
 		return false
 	case m.NotSet != "" && sets[m.NotSet].Contain(a):
 		return false
-	case len(m.Ports)+len(m.PortNames) > 0 &&
-		!(HasPorts(protocol) && slices.ContainsFunc(m.Ports, within) || slices.ContainsFunc(m.NamedPorts, named)):
+	case (len(m.Ports) > 0 || m.Names != nil) &&
+		!(HasPorts(protocol) && slices.ContainsFunc(m.Ports, within) || m.Names.matches(named)):
 		return false
-	case HasPorts(protocol) && slices.ContainsFunc(m.NotPorts, within) || slices.ContainsFunc(m.NotNamedPorts, named):
+	case HasPorts(protocol) && slices.ContainsFunc(m.NotPorts, within) || m.NotNames.matches(named):
 		return false
 	}
 	return true

@@ -31,14 +31,19 @@ type policy struct {
 	Policy                      // with rules only where they are not from an object's list
 	selector *selector.Selector // of endpoints; nil for profiles
 	stages   [Stages][2]bool    // where its rules stand
-	rules    [2][]api.Rule      // as the object has them, by direction
+	rules    [2]packedRules     // as the object has them, by direction
 	labels   map[string]string  // of profiles: labelsToApply
 	problems []string           // of the object as a whole
-	tie      string             // of its ID
 }
 
-// tie is name/namespace/kind: the order among policies of a tier that have the same order.
-func (id PolicyID) tie() string { return id.Name + "/" + id.Namespace + "/" + id.Kind }
+// compare is the order among policies of a tier that have the same order: that of the texts name/namespace/kind.
+func (id PolicyID) compare(other PolicyID) int {
+	if n := min(len(id.Name), len(other.Name)); id.Name[:n] != other.Name[:n] {
+		return strings.Compare(id.Name, other.Name)
+	}
+	text := func(id PolicyID) string { return id.Name + "/" + id.Namespace + "/" + id.Kind }
+	return strings.Compare(text(id), text(other))
+}
 
 // active is a policy with its rules resolved, the sets that they name and what is wrong with them.
 type active struct {
@@ -50,15 +55,15 @@ type active struct {
 
 // resolve makes the rules, given what names of ports stand for.
 func (p *policy) resolve(numbersOf func(portUse) []portNumber) active {
-	if p.rules[Ingress] == nil && p.rules[Egress] == nil {
+	if p.rules[Ingress] == "" && p.rules[Egress] == "" {
 		return active{Policy: p.Policy}
 	}
 	rr := ruleReader{
 		namespace: p.ID.Namespace, numbersOf: numbersOf, sets: map[SetID]setSource{}, ports: map[string]portUse{},
 	}
 	a := active{Policy: p.Policy, sets: rr.sets, ports: rr.ports}
-	a.Ingress = rr.rules(Ingress, p.rules[Ingress])
-	a.Egress = rr.rules(Egress, p.rules[Egress])
+	a.Ingress = rr.rules(Ingress, p.rules[Ingress].unpack())
+	a.Egress = rr.rules(Egress, p.rules[Egress].unpack())
 	a.problems = rr.problems
 	return a
 }
@@ -71,7 +76,6 @@ func readPolicy(u api.Update) *policy {
 			ID:   PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name},
 			Tier: defaultTier,
 		},
-		tie: PolicyID{u.Key.Kind, u.Key.Namespace, u.Key.Name}.tie(),
 	}
 	spec, ok := specOf(u)
 	if !ok {
@@ -95,10 +99,10 @@ func readPolicy(u api.Update) *policy {
 	ingress, egress := directions(spec)
 	p.stand(spec, ingress, egress)
 	if ingress {
-		p.rules[Ingress] = spec.Ingress
+		p.rules[Ingress] = packRules(spec.Ingress)
 	}
 	if egress {
-		p.rules[Egress] = spec.Egress
+		p.rules[Egress] = packRules(spec.Egress)
 	}
 	return p
 }
@@ -198,7 +202,7 @@ func readProfile(u api.Update) *policy {
 			p.problems = []string{invalid(u.Broken, "it denies everything")}
 		}
 	default:
-		p.rules = [2][]api.Rule{profile.Spec.Ingress, profile.Spec.Egress}
+		p.rules = [2]packedRules{packRules(profile.Spec.Ingress), packRules(profile.Spec.Egress)}
 		p.labels = profile.Spec.LabelsToApply
 	}
 	return p
@@ -256,5 +260,5 @@ func (p *policy) compare(q *policy, tiers map[string]Tier) int {
 	if p.Tier != q.Tier {
 		return tierNamed(tiers, p.Tier).compare(tierNamed(tiers, q.Tier))
 	}
-	return cmp.Or(p.Order.compare(q.Order), strings.Compare(p.tie, q.tie))
+	return cmp.Or(p.Order.compare(q.Order), p.ID.compare(q.ID))
 }

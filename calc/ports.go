@@ -13,6 +13,21 @@ import (
 // for each protocol and port that the name stands for somewhere, there is a set of the addresses where it does. A rule
 // lists these, and changes only when a name comes to stand for another port; who joins and leaves is a matter of sets.
 
+// PortNames are names of ports in a rule, and what they now stand for, which may be nothing.
+type PortNames struct {
+	Names []string    `json:"names"`
+	Ports []NamedPort `json:"ports,omitempty"`
+}
+
+func (n *PortNames) equal(m *PortNames) bool {
+	return n == m || n != nil && m != nil && slices.Equal(n.Names, m.Names) && slices.Equal(n.Ports, m.Ports)
+}
+
+// matches says whether one of the names stands for a packet's port; no names stand for none.
+func (n *PortNames) matches(in func(NamedPort) bool) bool {
+	return n != nil && slices.ContainsFunc(n.Ports, in)
+}
+
 // NamedPort is what a port's name stands for on some endpoints.
 type NamedPort struct {
 	Name     string `json:"name"`
@@ -38,13 +53,13 @@ func (r Rule) variants() int {
 
 func (m Match) variants() int {
 	positive, negative := 1, 1
-	if len(m.PortNames) > 0 {
-		if positive = len(m.NamedPorts); len(m.Ports) > 0 {
+	if m.Names != nil {
+		if positive = len(m.Names.Ports); len(m.Ports) > 0 {
 			positive++
 		}
 	}
-	if len(m.NotPortNames) > 0 {
-		negative = 1 + len(m.NotNamedPorts)
+	if m.NotNames != nil {
+		negative = 1 + len(m.NotNames.Ports)
 	}
 	return positive * negative
 }

@@ -47,7 +47,7 @@ func TestTooManyPortsOfOneNameNeverAllow(t *testing.T) {
 		}
 		rules := folded.Policies[PolicyID{Kind: kindGlobalPolicy, Name: "p"}].Ingress
 		beyond := n > maxVariants
-		if rules[0].Never != beyond || (len(rules[1].Destination.PortNames) == 0) != beyond || rules[1].Never {
+		if rules[0].Never != beyond || (rules[1].Destination.Names == nil) != beyond || rules[1].Never {
 			t.Errorf("%d ports: %v; %v", n, rules[0], rules[1])
 		}
 		if found := strings.Contains(folded.Text(), "its names of ports come to 129 combinations"); found != beyond {

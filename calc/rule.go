@@ -192,8 +192,9 @@ func familiesOf(nets []netip.Prefix) (v4, v6 bool) {
 
 func (c *criteria) match(side string, e api.EntityRule) Match {
 	m := Match{Nets: c.nets(side, e.Nets), NotNets: c.nets(side, e.NotNets)}
-	m.Ports, m.PortNames = splitPorts(e.Ports)
-	m.NotPorts, m.NotPortNames = splitPorts(e.NotPorts)
+	var ports, notPorts []string
+	m.Ports, ports = splitPorts(e.Ports)
+	m.NotPorts, notPorts = splitPorts(e.NotPorts)
 	if len(e.Domains) > 0 {
 		c.lose("%s domains are not enforced yet: match nets or a selector", side)
 	}
@@ -214,7 +215,7 @@ func (c *criteria) match(side string, e api.EntityRule) Match {
 	if notIn != nil {
 		m.NotSet = c.set(setSource{of: notIn})
 	}
-	m.NamedPorts, m.NotNamedPorts = c.named(m.PortNames, in), c.named(m.NotPortNames, in)
+	m.Names, m.NotNames = c.named(ports, in), c.named(notPorts, in)
 	return m
 }
 
@@ -250,16 +251,20 @@ func splitPorts(ports []api.Port) (ranges []PortRange, names []string) {
 }
 
 // named is what names stand for on the endpoints that a selector matches, on all if it is nil.
-func (c *criteria) named(names []string, of *selector.Selector) (named []NamedPort) {
+func (c *criteria) named(names []string, of *selector.Selector) *PortNames {
+	if len(names) == 0 {
+		return nil
+	}
 	if of == nil {
 		of = selector.All()
 	}
+	named := &PortNames{Names: names}
 	for _, name := range names {
 		use := portUse{name, of}
 		c.ports = append(c.ports, use)
 		for _, n := range c.numbersOf(use) {
 			if c.only == 0 || c.only == n.protocol {
-				named = append(named, NamedPort{name, n.protocol, n.port, c.set(use.set(n))})
+				named.Ports = append(named.Ports, NamedPort{name, n.protocol, n.port, c.set(use.set(n))})
 			}
 		}
 	}
@@ -269,10 +274,10 @@ func (c *criteria) named(names []string, of *selector.Selector) (named []NamedPo
 // forgetNames takes the names of ports out of a rule that has too many, and the sets that are only there for them.
 func (c *criteria) forgetNames(r *Rule) {
 	for _, m := range []*Match{&r.Source, &r.Destination} {
-		if len(m.PortNames) > 0 {
-			m.Ports, m.PortNames, m.NamedPorts = nil, nil, nil // without its names, the list would match less than it says
+		if m.Names != nil {
+			m.Ports, m.Names = nil, nil // without its names, the list would match less than it says
 		}
-		m.NotPortNames, m.NotNamedPorts = nil, nil
+		m.NotNames = nil
 	}
 	c.sets = slices.DeleteFunc(c.sets, func(s setSource) bool { return s.name != "" })
 }

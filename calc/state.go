@@ -169,12 +169,10 @@ type Match struct {
 	Ports    []PortRange    `json:"ports,omitempty"`    // one of them contains the port (protocols with ports only); empty: any
 	NotPorts []PortRange    `json:"notPorts,omitempty"` // none of them contains it; packets without ports pass
 
-	// Names of ports are one criterion with Ports, NotPorts: given, one of both must contain the port, or none of either.
-	// What they stand for now may be nothing.
-	PortNames     []string    `json:"portNames,omitempty"`
-	NotPortNames  []string    `json:"notPortNames,omitempty"`
-	NamedPorts    []NamedPort `json:"namedPorts,omitempty"`
-	NotNamedPorts []NamedPort `json:"notNamedPorts,omitempty"`
+	// Names of ports are one criterion with Ports, or NotPorts: one of both must be the port's, or none of either; nil: none
+	// are given.
+	Names    *PortNames `json:"portNames,omitempty"`
+	NotNames *PortNames `json:"notPortNames,omitempty"`
 }
 
 // PortRange is inclusive at both ends.

@@ -112,7 +112,7 @@ func (s *State) SortedPolicies() []Policy {
 	rank := func(p Policy) int { return slices.Index([]string{KindFailsafe, "", KindProfile}, p.class()) }
 	return slices.SortedFunc(maps.Values(s.Policies), func(p, q Policy) int {
 		return cmp.Or(cmp.Compare(rank(p), rank(q)), tierNamed(s.Tiers, p.Tier).compare(tierNamed(s.Tiers, q.Tier)),
-			p.Order.compare(q.Order), strings.Compare(p.ID.tie(), q.ID.tie()))
+			p.Order.compare(q.Order), p.ID.compare(q.ID))
 	})
 }
 
@@ -220,20 +220,23 @@ func (m Match) String() string {
 	add(len(m.NotNets) > 0, "not "+join(m.NotNets))
 	add(m.Set != "", string(m.Set))
 	add(m.NotSet != "", "not "+string(m.NotSet))
-	add(len(m.Ports)+len(m.PortNames) > 0, "port "+portText(m.Ports, m.PortNames, m.NamedPorts))
-	add(len(m.NotPorts)+len(m.NotPortNames) > 0, "not port "+portText(m.NotPorts, m.NotPortNames, m.NotNamedPorts))
+	add(len(m.Ports) > 0 || m.Names != nil, "port "+portText(m.Ports, m.Names))
+	add(len(m.NotPorts) > 0 || m.NotNames != nil, "not port "+portText(m.NotPorts, m.NotNames))
 	return strings.Join(words, " and ")
 }
 
 // portText is ranges and names, and behind each name what it stands for: 80, http (tcp 8080, tcp 8081).
-func portText(ranges []PortRange, names []string, named []NamedPort) string {
+func portText(ranges []PortRange, names *PortNames) string {
 	var words []string
 	for _, r := range ranges {
 		words = append(words, r.String())
 	}
-	for _, name := range names {
+	if names == nil {
+		names = &PortNames{}
+	}
+	for _, name := range names.Names {
 		var stands []string
-		for _, n := range named {
+		for _, n := range names.Ports {
 			if n.Name == name {
 				stands = append(stands, n.String())
 			}

@@ -54,22 +54,23 @@ func variantsOf(r *calc.Rule) (variants []*variant, has bool) {
 	return variants, true
 }
 
-func hasNames(m *calc.Match) bool { return len(m.PortNames)+len(m.NotPortNames) > 0 }
+func hasNames(m *calc.Match) bool { return m.Names != nil || m.NotNames != nil }
 
 // portCases are disjoint, so that a packet meets a rule once.
 func portCases(m *calc.Match, protocol uint8, points uint32) (cases []portCase) {
 	numbers := portPoints(m.Ports, protocol)
 	left := portPoints(m.NotPorts, 0).not(points)
 	var positive []portCase
-	if len(m.Ports)+len(m.PortNames) == 0 {
+	if len(m.Ports) == 0 && m.Names == nil {
 		positive = []portCase{{points: intervals{{0, points - 1}}}}
 	}
 	if len(m.Ports) > 0 {
 		positive = append(positive, portCase{points: numbers})
 	}
-	for i, n := range m.NamedPorts {
+	names := standingFor(m.Names)
+	for i, n := range names {
 		c := portCase{points: pointOf(n).and(numbers.not(points)), named: named{in: n.Set}}
-		for _, before := range m.NamedPorts[:i] { // the port has several names
+		for _, before := range names[:i] { // the port has several names
 			if before.Protocol == n.Protocol && before.Port == n.Port {
 				c.out = append(c.out, before.Set)
 			}
@@ -77,7 +78,7 @@ func portCases(m *calc.Match, protocol uint8, points uint32) (cases []portCase) 
 		positive = append(positive, c)
 	}
 	for _, p := range positive {
-		for _, n := range exclusions(m.NotNamedPorts, points) {
+		for _, n := range exclusions(standingFor(m.NotNames), points) {
 			c := portCase{points: p.points.and(left).and(n.points), named: named{in: p.in, out: slices.Concat(p.out, n.out)}}
 			if len(c.points) > 0 {
 				cases = append(cases, c)
@@ -85,6 +86,13 @@ func portCases(m *calc.Match, protocol uint8, points uint32) (cases []portCase) 
 		}
 	}
 	return cases
+}
+
+func standingFor(n *calc.PortNames) []calc.NamedPort {
+	if n == nil {
+		return nil
+	}
+	return n.Ports
 }
 
 // exclusions are the cases of not being a port that a name stands for: being another port, or being it elsewhere.

@@ -19,30 +19,31 @@ func TestANameOfPortsIsOneSlotForEachPortThatItStandsFor(t *testing.T) {
 	at := func(port uint16, set calc.SetID) calc.NamedPort {
 		return calc.NamedPort{Name: "http", Protocol: 6, Port: port, Set: set}
 	}
-	names, numbers := []string{"http"}, []calc.PortRange{{First: 80, Last: 90}}
+	numbers := []calc.PortRange{{First: 80, Last: 90}}
+	http := func(at ...calc.NamedPort) *calc.PortNames { return &calc.PortNames{Names: []string{"http"}, Ports: at} }
 	for _, c := range []struct {
 		what        string
 		source, dst calc.Match
 		want        int
 	}{
-		{"nothing", calc.Match{}, calc.Match{PortNames: names}, 0},
-		{"numbers and nothing", calc.Match{}, calc.Match{Ports: numbers, PortNames: names}, 1},
-		{"two", calc.Match{}, calc.Match{PortNames: names, NamedPorts: []calc.NamedPort{at(1, "a"), at(2, "b")}}, 2},
+		{"nothing", calc.Match{}, calc.Match{Names: http()}, 0},
+		{"numbers and nothing", calc.Match{}, calc.Match{Ports: numbers, Names: http()}, 1},
+		{"two", calc.Match{}, calc.Match{Names: http(at(1, "a"), at(2, "b"))}, 2},
 		{"one of two is a number already", calc.Match{},
-			calc.Match{Ports: numbers, PortNames: names, NamedPorts: []calc.NamedPort{at(80, "a"), at(2, "b")}}, 2},
+			calc.Match{Ports: numbers, Names: http(at(80, "a"), at(2, "b"))}, 2},
 		{"not two: other ports, and each elsewhere", calc.Match{},
-			calc.Match{NotPortNames: names, NotNamedPorts: []calc.NamedPort{at(1, "a"), at(2, "b")}}, 3},
-		{"both sides", calc.Match{PortNames: names, NamedPorts: []calc.NamedPort{at(1, "a"), at(2, "b")}},
-			calc.Match{PortNames: names, NamedPorts: []calc.NamedPort{at(1, "a"), at(2, "b")}}, 4},
-		{"a port but not on some", calc.Match{}, calc.Match{PortNames: names, NamedPorts: []calc.NamedPort{at(1, "a")},
-			NotPortNames: names, NotNamedPorts: []calc.NamedPort{at(1, "b")}}, 1},
+			calc.Match{NotNames: http(at(1, "a"), at(2, "b"))}, 3},
+		{"both sides", calc.Match{Names: http(at(1, "a"), at(2, "b"))},
+			calc.Match{Names: http(at(1, "a"), at(2, "b"))}, 4},
+		{"a port but not on some", calc.Match{}, calc.Match{Names: http(at(1, "a")),
+			NotNames: http(at(1, "b"))}, 1},
 	} {
 		variants, has := variantsOf(&calc.Rule{V4: true, V6: true, Protocol: 6, Source: c.source, Destination: c.dst})
 		if !has || len(variants) != c.want {
 			t.Errorf("%s: %d variants, want %d", c.what, len(variants), c.want)
 		}
 		for _, v := range variants {
-			if unconstrained := len(c.source.PortNames) == 0; unconstrained != (v.ports[0] == interval{0, bpf.SourcePorts - 1}) {
+			if unconstrained := c.source.Names == nil; unconstrained != (v.ports[0] == interval{0, bpf.SourcePorts - 1}) {
 				t.Errorf("%s: source ports %v", c.what, v.ports)
 			}
 		}

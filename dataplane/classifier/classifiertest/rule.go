@@ -99,27 +99,28 @@ func randomMatch(r *rand.Rand, sets []calc.SetID) calc.Match {
 		m.NotPorts = randomRanges(r)
 	}
 	if r.IntN(8) == 0 {
-		m.PortNames, m.NamedPorts = randomNames(r, sets)
+		m.Names = randomNames(r, sets)
 	}
 	if r.IntN(12) == 0 {
-		m.NotPortNames, m.NotNamedPorts = randomNames(r, sets)
+		m.NotNames = randomNames(r, sets)
 	}
 	return m
 }
 
 // randomNames are names of ports and what they stand for, which may be the same for several, or nothing.
-func randomNames(r *rand.Rand, sets []calc.SetID) (names []string, named []calc.NamedPort) {
+func randomNames(r *rand.Rand, sets []calc.SetID) *calc.PortNames {
+	names := &calc.PortNames{}
 	for _, name := range []string{"a", "b"} {
-		if len(names) > 0 && r.IntN(2) == 0 {
+		if len(names.Names) > 0 && r.IntN(2) == 0 {
 			break
 		}
-		names = append(names, name)
+		names.Names = append(names.Names, name)
 		for range r.IntN(4) {
 			n := calc.NamedPort{Name: name, Protocol: pick(r, protocols[:4]), Port: pick(r, ports), Set: pick(r, append(sets, "missing"))}
-			named = append(named, n)
+			names.Ports = append(names.Ports, n)
 		}
 	}
-	return names, named
+	return names
 }
 
 func randomNets(r *rand.Rand) []netip.Prefix {
