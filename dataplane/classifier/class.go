@@ -200,6 +200,7 @@ func (cs *classes) forget(c *class) {
 		a.classes[c.at[i]] = last
 		j, _ := last.index(a)
 		last.at[j] = c.at[i]
+		a.classes[len(a.classes)-1] = nil // or classes and atoms that are gone keep each other, in a chain without end
 		a.classes = a.classes[:len(a.classes)-1]
 	}
 	c.at = nil
