@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 func main() {
@@ -15,7 +19,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 
-// run is the whole command; it returns the exit code: 0, or 1 after any error.
+// run is the whole command; it returns the exit code: 0, or 1 after any error unless the verb says otherwise.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
 	return newSession(stdin, stdout, stderr, getenv).run(ctx, args)
 }
@@ -23,12 +27,33 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func (s *session) run(ctx context.Context, args []string) int {
 	root := newRoot(s)
 	root.SetArgs(args)
-	if err := root.ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(s.stderr, err)
+	if cmd, err := root.ExecuteContextC(ctx); err != nil {
+		if text := err.Error(); text != "" {
+			fmt.Fprintln(s.stderr, text)
+		}
 		for _, hint := range hints(err) {
 			fmt.Fprintln(s.stderr, hint)
 		}
-		return 1
+		return codeOf(cmd, err)
 	}
 	return 0
+}
+
+// exitAnnotation is where a verb whose errors do not exit with 1 says what they exit with.
+const exitAnnotation = "exit code of errors"
+
+func codeOf(cmd *cobra.Command, err error) int {
+	if answer, ok := errors.AsType[exitCode](err); ok {
+		return answer.code
+	}
+	if code, err := strconv.Atoi(cmd.Annotations[exitAnnotation]); err == nil {
+		return code
+	}
+	return 1
+}
+
+// exitCode is an answer that an exit code gives; its text may be empty.
+type exitCode struct {
+	error
+	code int
 }

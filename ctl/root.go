@@ -44,7 +44,7 @@ func newRoot(s *session) *cobra.Command {
 	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false,
 		"accepted for scripts of calicoctl; versions are never a reason to refuse")
 	root.AddCommand(
-		newCreate(s), newApply(s), newReplace(s), newPatch(s), newLabel(s), newDelete(s), newGet(s), newValidate(s),
+		newCreate(s), newApply(s), newReplace(s), newPatch(s), newLabel(s), newDelete(s), newGet(s), newDiff(s), newValidate(s),
 		newStatus(s), newDump(s), newFelix(s),
 		newVersion(s), newCompletion(s),
 	)

@@ -39,6 +39,7 @@ func TestTranscripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"margayctl": cmdMargayctl, "datastore": cmdDatastore, "agent": cmdAgent, "bytes": cmdBytes,
+			"exitcode": cmdExitCode,
 		},
 	})
 }
@@ -59,6 +60,7 @@ type world struct {
 	store  *interrupted
 	outage string
 	pauses int
+	code   int // of the last margayctl
 }
 
 func newWorld() *world {
@@ -116,8 +118,9 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprint(ts.Stdout(), plain.Replace(stdout.String()))
 	fmt.Fprint(ts.Stderr(), plain.Replace(stderr.String()))
 	ts.Logf("[stdout]\n%s[stderr]\n%s[exit code %d]", stdout.String(), stderr.String(), code)
-	if code != 0 && code != 1 {
-		ts.Fatalf("exit code %d, only 0 and 1 are ours", code)
+	w.code = code
+	if code != 0 && code != 1 && (code != exitTrouble || args[0] != "diff") {
+		ts.Fatalf("exit code %d, only 0 and 1 are ours, and 2 of diff", code)
 	}
 	if neg != (code != 0) {
 		ts.Fatalf("exit code %d", code)
@@ -156,6 +159,13 @@ func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
 		w.outage = args[1]
 	default:
 		ts.Fatalf("unknown: datastore %s", args[0])
+	}
+}
+
+// exitcode N: the exit code of the last margayctl was N.
+func cmdExitCode(ts *testscript.TestScript, _ bool, args []string) {
+	if got := strconv.Itoa(worldOf(ts).code); got != args[0] {
+		ts.Fatalf("exit code %s", got)
 	}
 }
 

@@ -74,6 +74,9 @@ func onlyEndpoint(endpoint string) func(string) string {
 func isExists(err error) bool   { return errors.As(err, new(datastore.ExistsError)) }
 func isNotFound(err error) bool { return errors.As(err, new(datastore.NotFoundError)) }
 func isConflict(err error) bool { return errors.As(err, new(datastore.ConflictError)) }
+func asUnreadable(err error) (datastore.UnreadableError, bool) {
+	return errors.AsType[datastore.UnreadableError](err)
+}
 func isUnsupported(err error) bool {
 	return errors.As(err, new(datastore.UnsupportedError))
 }

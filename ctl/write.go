@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -132,7 +131,7 @@ func (s *session) update(ctx context.Context, st store, o api.Object, equal ifEq
 	err := s.retry(ctx, given.ResourceVersion != "", func() error {
 		current, err := st.Get(ctx, api.KeyOf(o))
 		readable := err == nil
-		if unreadable, ok := errors.AsType[datastore.UnreadableError](err); ok {
+		if unreadable, ok := asUnreadable(err); ok {
 			current, err = unreadable.Current, nil // overwriting it is the way out
 		}
 		if err != nil {
