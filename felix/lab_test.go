@@ -191,10 +191,11 @@ func newLab(t *testing.T) *lab {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to load programs and make network namespaces")
 	}
-	dir, err := os.MkdirTemp("", "felix") // short: the path of a unix socket is limited
-	must(t, err)
-	l := &lab{T: t, dir: dir, binary: felixBinary(t)}
+	l := &lab{T: t, binary: felixBinary(t)}
 	l.host, l.client = newPlace(t), newPlace(t)
+	var err error
+	l.dir, err = os.MkdirTemp("", "felix") // short: the path of a unix socket is limited
+	must(t, err)
 	t.Cleanup(l.leaveNothing)
 	cable(t, l.host, "eth0", l.client, "eth0")
 	l.host.setUp(t, "eth0", hostAddress+"/24")
