@@ -278,21 +278,20 @@ static __always_inline void take_share(__u64 endpoint)
 __noinline int prove(struct flow_key *key, struct flow *f, __u32 table, __u64 endpoint)
 {
 	struct settings *s = settings_now();
-	__u8 flags, state;
+	__u8 flags;
 	__u32 to;
 
 	if (!key || !f || !s)
 		return 0;
 	f->refused = 1; /* for now */
+	if (f->state == FLOW_TCP_OPENING) /* with or without room: it has its time */
+		f->state = FLOW_TCP_ESTABLISHED;
 	if (!has_share(endpoint, s->share))
 		return REASON_NOTE_SHARE_FULL;
 	to = s->tables == FLOW_TABLES_SWAP ? TABLE_PROVEN_OLD : TABLE_PROVEN;
 	flags = f->flags;
-	state = f->state;
 	f->flags |= FLOW_PROVEN;
 	f->owner = endpoint;
-	if (state == FLOW_TCP_OPENING)
-		f->state = FLOW_TCP_ESTABLISHED;
 	if (move_flow(key, f, table, to)) {
 		f->flags = flags;
 		return REASON_NOTE_FLOWS_FULL;
