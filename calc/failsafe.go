@@ -163,13 +163,22 @@ func protocolNamed(text string) (uint8, bool) {
 	return api.Protocol{Name: text}.Value()
 }
 
+// The defaults have DHCP of both versions of IP. That of IPv6 stays on the link, and its answer belongs to no connection:
+// the question went to a group.
 func defaultInbound() []failsafePort {
-	return append([]failsafePort{{protocol: protocolTCP, port: 22}, {protocol: protocolUDP, port: 68}}, infrastructure()...)
+	ports := append([]failsafePort{{protocol: protocolTCP, port: 22}, {protocol: protocolUDP, port: 68}}, infrastructure()...)
+	return append(ports, failsafePort{protocol: protocolUDP, port: 546, remote: linkLocal})
 }
 
 func defaultOutbound() []failsafePort {
-	return append([]failsafePort{{protocol: protocolUDP, port: 53}, {protocol: protocolUDP, port: 67}}, infrastructure()...)
+	ports := append([]failsafePort{{protocol: protocolUDP, port: 53}, {protocol: protocolUDP, port: 67}}, infrastructure()...)
+	return append(ports, failsafePort{protocol: protocolUDP, port: 547, remote: linkLocal}, failsafePort{protocol: protocolUDP, port: 547, remote: allDHCP})
 }
+
+var (
+	linkLocal = netip.MustParsePrefix("fe80::/10")
+	allDHCP   = netip.MustParsePrefix("ff02::1:2/128") // every server and relay of the link
+)
 
 // infrastructure is BGP, etcd and what else a cluster's own machines speak to each other.
 func infrastructure() (ports []failsafePort) {

@@ -55,3 +55,29 @@ func TestFailsafesOnlySkipTheEarlyStages(t *testing.T) {
 }
 
 var eth0OfN1 = EndpointID{Kind: kindHost, Name: "n1-eth0"}
+
+func TestTheHostGetsItsAddressFromDHCP(t *testing.T) {
+	s := earlyState()
+	for _, c := range []struct {
+		stage        Stage
+		dir          Direction
+		from, to     string
+		sport, dport uint16
+		want         api.Action
+	}{
+		{Normal, Egress, "0.0.0.0", "255.255.255.255", 68, 67, api.Allow},
+		{Normal, Ingress, "192.0.2.1", "255.255.255.255", 67, 68, api.Allow},
+		{Normal, Egress, "fe80::1", "ff02::1:2", 546, 547, api.Allow},
+		{Normal, Ingress, "fe80::2", "fe80::1", 547, 546, api.Allow},
+		{Untracked, Ingress, "fe80::2", "fe80::1", 547, 546, ""},
+		{Forward, Ingress, "fe80::2", "fe80::1", 547, 546, api.Deny},
+		{Normal, Ingress, "2001:db8::2", "fe80::1", 547, 546, api.Deny},
+		{Normal, Egress, "fe80::1", "2001:db8::2", 546, 547, api.Deny},
+	} {
+		p := Packet{Source: netip.MustParseAddr(c.from), Destination: netip.MustParseAddr(c.to),
+			Protocol: protocolUDP, SourcePort: c.sport, DestinationPort: c.dport}
+		if got := Judge(s, eth0OfN1, c.stage, c.dir, p); got.Action != c.want {
+			t.Errorf("%v %v from %s to %s: %q by %s, want %q", c.stage, c.dir, c.from, c.to, got.Action, got.Rule, c.want)
+		}
+	}
+}
