@@ -16,7 +16,10 @@ import (
 const getHelp = `Print objects by kind and name, or those named in files.
 
 Formats (-o): ps (the default table), wide, yaml, json, custom-columns=NAME,SELECTOR, go-template=TEMPLATE and
-go-template-file=FILE. What yaml and json print is valid input of apply; with --export it has no traces of this datastore.`
+go-template-file=FILE. What yaml and json print is valid input of apply; with --export it has no traces of this datastore.
+
+With -l SELECTOR only objects whose labels match: the language is that of selectors in policies. With --watch every change
+after that is printed too, until the command is interrupted; yaml and json are then one {type, object} for each change.`
 
 // defaultAllow is the profile that always exists.
 const defaultAllow = "projectcalico-default-allow"
@@ -25,13 +28,14 @@ func newGet(s *session) *cobra.Command {
 	var in input
 	var at place
 	var output string
-	var export bool
+	var export, watch bool
 	cmd := &cobra.Command{
 		Use:   "get {KIND [NAME...] | -f FILE}",
 		Short: "Print objects by kind and name, or those named in files",
 		Long:  getHelp + "\n\nKinds:\n" + kindList(),
 		Example: `  margayctl get gnp -o wide
-  margayctl get wep -A
+  margayctl get hep -l "role == 'db' && has(rack)"
+  margayctl get wep -A --watch
   margayctl get felixconfiguration default -o yaml`,
 		ValidArgsFunction: completeKind(s, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,10 +47,23 @@ func newGet(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if watch && len(args) == 0 {
+				return errors.New("--watch needs a KIND")
+			}
 			if len(wanted) == 0 {
 				return s.report(verb{}, outcome{})
 			}
-			return s.get(cmd.Context(), wanted, at, f, export && len(args) > 1)
+			chosen, err := s.chooser()
+			if err != nil {
+				return err
+			}
+			if chosen.selector != nil && len(args) != 1 {
+				return errSelectorAndNames
+			}
+			if watch {
+				return s.watch(cmd.Context(), wanted, at, f, chosen)
+			}
+			return s.get(cmd.Context(), wanted, at, f, chosen, export && len(args) > 1)
 		},
 	}
 	in.addFlags(cmd)
@@ -55,6 +72,8 @@ func newGet(s *session) *cobra.Command {
 	cmd.Flags().BoolVarP(&at.all, "all", "a", false, "")
 	cmd.Flags().Lookup("all").Hidden = true
 	cmd.Flags().StringVarP(&output, "output", "o", "ps", "ps, wide, yaml, json, custom-columns=..., go-template=..., go-template-file=...")
+	s.addSelectorFlag(cmd)
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on printing changes")
 	cmd.Flags().BoolVar(&export, "export", false, "leave out what belongs to this datastore; only with NAME")
 	return cmd
 }
@@ -106,7 +125,7 @@ func pluralKinds() []string {
 }
 
 // get prints what it finds, then fails with what it did not find.
-func (s *session) get(ctx context.Context, wanted []api.Object, at place, f format, export bool) error {
+func (s *session) get(ctx context.Context, wanted []api.Object, at place, f format, chosen chooser, export bool) error {
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {
 		return err
@@ -119,6 +138,9 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 		if err != nil {
 			missing = append(missing, err.Error())
 			continue
+		}
+		if r.list {
+			r.objects = chosen.choose(r.objects)
 		}
 		if export {
 			r.strip()

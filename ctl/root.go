@@ -27,7 +27,7 @@ func newRoot(s *session) *cobra.Command {
   margayctl status`,
 		Args:              noSuchCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error { return s.prepare() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.prepare(cmd) },
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -39,7 +39,8 @@ func newRoot(s *session) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
 	flags.StringVarP(&s.config, "config", "c", defaultConfig, "file that says where the datastore is")
-	flags.StringVarP(&s.logLevel, "log-level", "l", "panic", "panic, fatal, error, warn, info or debug")
+	s.logLevel = "panic"
+	flags.VarP(levelOrSelector{s}, "log-level", "l", "panic, fatal, error, warn, info or debug")
 	flags.StringVar(&s.kubeContext, "context", "", "accepted for scripts of calicoctl; there is no Kubernetes here")
 	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false,
 		"accepted for scripts of calicoctl; versions are never a reason to refuse")
@@ -52,13 +53,17 @@ func newRoot(s *session) *cobra.Command {
 }
 
 // prepare acts on the flags that every verb has.
-func (s *session) prepare() error {
+func (s *session) prepare(cmd *cobra.Command) error {
 	level, err := logrus.ParseLevel(s.logLevel)
 	if err != nil {
-		return fmt.Errorf("log level %q: want panic, fatal, error, warn, info or debug", s.logLevel)
+		return badLevel(s.logLevel)
 	}
 	s.log.Logger.SetLevel(level)
-	return nil
+	return s.checkSelector(cmd)
+}
+
+func badLevel(text string) error {
+	return fmt.Errorf("log level %q: want panic, fatal, error, warn, info or debug", text)
 }
 
 func noSuchCommand(cmd *cobra.Command, args []string) error {

@@ -24,6 +24,7 @@ type session struct {
 	config               string // --config
 	agent                string // --agent
 	logLevel             string
+	selector             string // --selector, or -l of a verb that has it
 	kubeContext          string
 	allowVersionMismatch bool
 }

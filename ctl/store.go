@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 )
@@ -26,6 +28,7 @@ type store interface {
 	List(ctx context.Context, kind, namespace string) ([]api.Object, string, error)
 	EnsureInitialized(ctx context.Context) error
 	DryRun() *datastore.Store
+	Watch(ctx context.Context, log *logrus.Entry) <-chan datastore.Batch
 }
 
 // openDatastore connects to the datastore that the flags, the environment or this machine name.

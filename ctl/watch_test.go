@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/api"
+)
+
+// growing is a buffer that is read while it is written.
+type growing struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (g *growing) Write(p []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.text.Write(p)
+}
+
+func (g *growing) String() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.text.String()
+}
+
+func (g *growing) waitFor(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(g.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q does not appear in:\n%s", text, g.String())
+		}
+	}
+}
+
+// watching runs a get --watch until the test ends it by the function returned, which gives the exit code.
+func watching(t *testing.T, w *world, args ...string) (out *growing, end func() int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	out = new(growing)
+	s := newSession(strings.NewReader(""), out, io.Discard, func(string) string { return "" })
+	s.open = func(context.Context, *session) (store, func(), error) { return w.store, func() {}, nil }
+	code := make(chan int, 1)
+	go func() { code <- s.run(ctx, args) }()
+	return out, func() int { cancel(); return <-code }
+}
+
+func TestWatchPrintsWhatExistsAndThenEachChange(t *testing.T) {
+	t.Parallel()
+	w, ctx := newWorld(), context.Background()
+	if err := w.store.EnsureInitialized(ctx); err != nil {
+		t.Fatal(err)
+	}
+	out, end := watching(t, w, "get", "tier", "-w", "-l", "!has(hidden)")
+	out.waitFor(t, "kube-baseline")
+	order := 5.0
+	tier, err := w.store.Create(ctx, &api.Tier{
+		TypeMeta: api.TypeMeta{Kind: "Tier"}, Metadata: api.Metadata{Name: "a"}, Spec: api.TierSpec{Order: &order},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "ADDED      a")
+	order = 6
+	tier.(*api.Tier).Spec.Order = &order
+	if tier, err = w.store.Update(ctx, tier); err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "MODIFIED   a")
+	tier.Meta().Labels = map[string]string{"hidden": "yes"}
+	if _, err = w.store.Update(ctx, tier); err != nil {
+		t.Fatal(err)
+	}
+	out.waitFor(t, "DELETED    a")
+	if code := end(); code != 0 {
+		t.Errorf("an interrupted watch has exit code %d", code)
+	}
+	want := `EVENT      NAME            ORDER
+ADDED      kube-admin      1000
+ADDED      default         1e+06
+ADDED      kube-baseline   1e+07
+ADDED      a               5
+MODIFIED   a               6
+DELETED    a               6
+`
+	if out.String() != want {
+		t.Errorf("printed\n%s\nwant\n%s", out, want)
+	}
+}
+
+func TestWatchPrintsJSONLines(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	if err := w.store.EnsureInitialized(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	out, end := watching(t, w, "get", "tier", "default", "-w", "-o", "json")
+	out.waitFor(t, "\n")
+	if code := end(); code != 0 || !strings.HasPrefix(out.String(), `{"type":"ADDED","object":{"kind":"Tier",`) ||
+		strings.Contains(out.String(), "kube-admin") {
+		t.Errorf("exit code %d after %s", code, out)
+	}
+}
