@@ -48,6 +48,13 @@ func (a *activity) use(id PolicyID, by int) {
 // touch says that a policy may have changed.
 func (a *activity) touch(id PolicyID) { a.touched[id] = struct{}{} }
 
+// touchInUse says that a policy may have changed, which matters only if it is in use or was.
+func (a *activity) touchInUse(id PolicyID) {
+	if _, was := a.current[id]; was || a.users[id] > 0 {
+		a.touch(id)
+	}
+}
+
 func (g *Graph) updateTiers(updates []api.Update) {
 	for _, u := range updates {
 		old, existed := g.tiers[u.Key.Name]
@@ -76,7 +83,7 @@ func (g *Graph) updateProfiles(updates []api.Update) {
 		} else {
 			g.profiles[name] = p
 		}
-		g.active.touch(PolicyID{Kind: KindProfile, Name: name})
+		g.active.touchInUse(PolicyID{Kind: KindProfile, Name: name})
 	}
 }
 
@@ -91,7 +98,48 @@ func (g *Graph) updatePolicies(updates []api.Update) {
 			g.problems.set(u.Key, "policy")
 		}
 		g.replacePolicy(id, g.policies[id], now)
-		g.active.touch(id)
+		g.active.touchInUse(id)
+	}
+}
+
+// policySet is some policies; most often there is one.
+type policySet struct {
+	one  *policy
+	more map[PolicyID]*policy
+}
+
+func (s *policySet) put(p *policy) {
+	if s.one == nil || s.one.ID == p.ID {
+		s.one = p
+		return
+	}
+	if s.more == nil {
+		s.more = map[PolicyID]*policy{}
+	}
+	s.more[p.ID] = p
+}
+
+func (s *policySet) remove(id PolicyID) {
+	delete(s.more, id)
+	if s.one == nil || s.one.ID != id {
+		return
+	}
+	s.one = nil
+	for next, p := range s.more {
+		s.one = p
+		delete(s.more, next)
+		return
+	}
+}
+
+func (s *policySet) empty() bool { return s.one == nil }
+
+func (s *policySet) each(f func(*policy)) {
+	if s.one != nil {
+		f(s.one)
+	}
+	for _, p := range s.more {
+		f(p)
 	}
 }
 
@@ -109,15 +157,15 @@ func (g *Graph) replacePolicy(id PolicyID, old, now *policy) {
 			g.local.rearrange(s)
 		}
 		if moved {
-			delete(s.policies, id)
-			if len(s.policies) == 0 {
+			s.policies.remove(id)
+			if s.policies.empty() {
 				g.local.unused[s] = struct{}{}
 			}
 		}
 	}
 	if now != nil {
 		s := g.local.selectionOf(now)
-		s.policies[id] = now
+		s.policies.put(now)
 		if moved {
 			g.local.rearrange(s)
 		}
@@ -138,7 +186,7 @@ func (l *locals) selectionOf(p *policy) *selection {
 		return s
 	}
 	m, matched := l.index.add(p.selector)
-	s := &selection{matcher: m, policies: map[PolicyID]*policy{}, groups: map[*group]struct{}{}}
+	s := &selection{matcher: m}
 	l.selections[text], l.byMatch[m] = s, s
 	for _, id := range matched {
 		l.dirty[l.byThing[id].read.ID] = struct{}{}
@@ -158,7 +206,7 @@ func (l *locals) dropUnused() {
 			}
 		}
 	}
-	clear(l.unused)
+	l.unused = emptied(l.unused)
 }
 
 // activate puts policies that came into use into the state, with the sets that they name, and takes out those that
@@ -170,8 +218,8 @@ func (g *Graph) activate() {
 		_, anew := outdated[id]
 		g.activatePolicy(id, anew)
 	}
-	clear(a.touched)
-	clear(g.things.renamed) // by names that came into use only now
+	a.touched = emptied(a.touched)
+	g.things.renamed = emptied(g.things.renamed) // by names that came into use only now
 	for name := range a.tierSeen {
 		if a.inTier[name] > 0 {
 			a.tiers.set(name, tierNamed(g.tiers, name))
@@ -180,7 +228,7 @@ func (g *Graph) activate() {
 		}
 		g.problems.only(noTier(name), a.inTier[name] > 0 && a.tiers.now[name].Missing)
 	}
-	clear(a.tierSeen)
+	a.tierSeen = emptied(a.tierSeen)
 }
 
 // outdated are the policies whose rules have names of ports that now stand for others.
@@ -191,9 +239,9 @@ func (g *Graph) outdated() map[PolicyID]struct{} {
 			policies[id] = struct{}{}
 			g.active.touch(id)
 		}
-		clear(p.users) // those that still use the name say so again
+		p.users = emptied(p.users) // those that still use the name say so again
 	}
-	clear(g.things.renamed)
+	g.things.renamed = emptied(g.things.renamed)
 	return policies
 }
 

@@ -231,7 +231,7 @@ func customer(n, of int) []api.Update {
 
 // BenchmarkEndpointUpdate adds an endpoint that one of many selectors matches, all of which begin alike.
 func BenchmarkEndpointUpdate(b *testing.B) {
-	for _, selectors := range []int{1000, 10000} {
+	for _, selectors := range []int{1000, 10000, 100000} {
 		b.Run(fmt.Sprintf("%dSelectors", selectors), func(b *testing.B) {
 			updates := endpoints(0, 1)
 			for n := range selectors {
@@ -245,7 +245,7 @@ func BenchmarkEndpointUpdate(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				n++
-				u := taggedEndpoint("remotehost", n)
+				u := markedEndpoint(n)
 				u.Object.Meta().Labels = map[string]string{"alpha": "beta", "ipset-1": "true"}
 				g.Update(u)
 				g.Flush()
@@ -254,47 +254,80 @@ func BenchmarkEndpointUpdate(b *testing.B) {
 	}
 }
 
-// BenchmarkPolicyUpdate changes one rule of one of ten policies of 1,000 rules, which select 1,000 local endpoints.
+// BenchmarkPolicyUpdate changes one rule of one of many policies, which all select 1,000 local endpoints.
 func BenchmarkPolicyUpdate(b *testing.B) {
-	policy := func(n, changed int) api.Update {
-		p := &api.GlobalNetworkPolicy{Spec: api.GlobalNetworkPolicySpec{Selector: "all()"}}
-		for i := range 1000 {
-			p.Spec.Ingress = append(p.Spec.Ingress, api.Rule{Action: api.Allow, Source: api.EntityRule{
-				Nets: []string{fmt.Sprintf("10.%d.%d.%d/32", n, i>>8, i&255)},
-			}})
-		}
-		p.Spec.Ingress[500].Source.Nets[0] = fmt.Sprintf("11.0.%d.%d/32", changed>>8&255, changed&255)
-		return api.Update{Key: api.Key{Kind: "GlobalNetworkPolicy", Name: fmt.Sprint("p", n)}, Object: p}
-	}
-	updates := endpoints(0, 1000)
-	for n := range 10 {
-		updates = append(updates, policy(n, 0))
-	}
-	g := loaded(updates)
-	variants := []api.Update{policy(3, 1), policy(3, 2)}
-	n := 0
-	for b.Loop() {
-		n++
-		g.Update(variants[n%2])
-		if g.Flush().Empty() {
-			b.Fatal("nothing changed")
-		}
+	for _, shape := range []struct {
+		name            string
+		policies, rules int
+	}{{"10000Policies", 10_000, 1}, {"100000Policies", 100_000, 1}, {"10Policies1000Rules", 10, 1000}} {
+		b.Run(shape.name, func(b *testing.B) {
+			updates := endpoints(0, 1000)
+			for n := range shape.policies {
+				updates = append(updates, listPolicy(n, shape.rules, 0))
+			}
+			g := loaded(updates)
+			changed := []api.Update{listPolicy(3, shape.rules, 1), listPolicy(3, shape.rules, 2)}
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				n++
+				g.Update(changed[n%2])
+				if g.Flush().Empty() {
+					b.Fatal("nothing changed")
+				}
+			}
+		})
 	}
 }
 
-// BenchmarkSetMember lets one endpoint join and leave a set of 10,000.
-func BenchmarkSetMember(b *testing.B) {
-	updates := append(endpoints(10_000, 1), tagPolicy(10_000))
-	g := loaded(updates)
-	join := taggedEndpoint("remotehost", 20_000)
-	n := 0
-	for b.Loop() {
-		n++
-		u := join
-		if n%2 == 0 {
-			u.Object = nil
-		}
-		g.Update(u)
-		g.Flush()
+// listPolicy selects everything, and has rules with nets of which one may be changed.
+func listPolicy(n, rules, changed int) api.Update {
+	p := &api.GlobalNetworkPolicy{Spec: api.GlobalNetworkPolicySpec{Selector: "all()"}}
+	for i := range rules {
+		p.Spec.Ingress = append(p.Spec.Ingress, api.Rule{Action: api.Allow, Source: api.EntityRule{
+			Nets: []string{fmt.Sprintf("10.%d.%d.%d/32", n&255, i>>8, i&255)},
+		}})
 	}
+	p.Spec.Ingress[rules/2].Source.Nets[0] = fmt.Sprintf("11.0.%d.%d/32", changed>>8&255, changed&255)
+	return api.Update{Key: api.Key{Kind: "GlobalNetworkPolicy", Name: fmt.Sprint("p", n)}, Object: p}
+}
+
+// BenchmarkSetMember lets one endpoint join and leave a set.
+func BenchmarkSetMember(b *testing.B) {
+	for _, size := range []int{10_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			var updates []api.Update
+			for n := range size {
+				updates = append(updates, markedEndpoint(n))
+			}
+			updates = append(updates, taggedEndpoint(benchNode, 0), tagPolicy(0))
+			g := loaded(updates)
+			updates = nil
+			join := markedEndpoint(size)
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				n++
+				u := join
+				if n%2 == 0 {
+					u.Object = nil
+				}
+				g.Update(u)
+				if g.Flush().Empty() {
+					b.Fatal("nothing changed")
+				}
+			}
+		})
+	}
+}
+
+// markedEndpoint is a remote endpoint with the first marker.
+func markedEndpoint(n int) api.Update {
+	address := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+	w := &api.WorkloadEndpoint{
+		Metadata: api.Metadata{Name: fmt.Sprintf("remotehost-k8s-marked--%d-eth0", n), Namespace: "default",
+			Labels: map[string]string{markerOf(0): "true"}},
+		Spec: api.WorkloadEndpointSpec{Orchestrator: "k8s", Node: "remotehost", InterfaceName: "cali1", IPNetworks: []string{address.String()}},
+	}
+	return api.Update{Key: api.Key{Kind: "WorkloadEndpoint", Namespace: "default", Name: w.Name}, Object: w}
 }

@@ -16,8 +16,8 @@ import (
 type Graph struct {
 	node    string
 	facts   Facts
-	pending map[api.Key]api.Update
-	objects objects // of the kinds that are read as a whole
+	pending map[string][]api.Update // by kind, in order
+	objects objects                 // of the kinds that are read as a whole
 	stale   stale
 
 	tiers    map[string]Tier
@@ -52,7 +52,7 @@ type stale struct {
 func New(node string, facts Facts) *Graph {
 	g := &Graph{
 		node: node, facts: facts,
-		pending:  map[api.Key]api.Update{},
+		pending:  map[string][]api.Update{},
 		objects:  objects{},
 		stale:    stale{config: true, space: true, bgp: true, guard: true, failsafes: true},
 		tiers:    map[string]Tier{},
@@ -72,7 +72,7 @@ func New(node string, facts Facts) *Graph {
 }
 
 // Update takes in one change. It takes effect with the next Flush; the object must not be changed afterwards.
-func (g *Graph) Update(u api.Update) { g.pending[u.Key] = u }
+func (g *Graph) Update(u api.Update) { g.pending[u.Key.Kind] = append(g.pending[u.Key.Kind], u) }
 
 // SetFacts replaces what is known of the host. It takes effect with the next Flush.
 func (g *Graph) SetFacts(f Facts) {
@@ -83,12 +83,13 @@ func (g *Graph) SetFacts(f Facts) {
 
 // Flush returns what changed since the last Flush.
 func (g *Graph) Flush() Delta {
-	byKind := map[string][]api.Update{}
-	for _, u := range g.pending {
-		byKind[u.Key.Kind] = append(byKind[u.Key.Kind], u)
-		g.problems.set(u.Key, "object", brokenText(u))
+	byKind := g.pending
+	g.pending = map[string][]api.Update{} // not cleared: the first one is large
+	for _, updates := range byKind {
+		for _, u := range updates {
+			g.problems.set(u.Key, "object", brokenText(u))
+		}
 	}
-	g.pending = map[api.Key]api.Update{} // not cleared: the first one is large
 
 	g.updateTiers(byKind[kindTier])
 	g.updateProfiles(byKind[kindProfile])

@@ -37,8 +37,8 @@ type local struct {
 // selection is the policies that have one selector.
 type selection struct {
 	matcher  *matcher
-	policies map[PolicyID]*policy
-	groups   map[*group]struct{}
+	policies policySet
+	groups   map[*group]struct{} // nil: there is none
 }
 
 // group is the endpoints of a kind that the same selectors match; closed endpoints count as matched by none.
@@ -213,9 +213,9 @@ func (g *Graph) settleEndpoints() {
 			}
 		}
 	}
-	clear(l.regroup)
+	l.regroup = emptied(l.regroup)
 	g.handOut()
-	clear(l.dirty)
+	l.dirty = emptied(l.dirty)
 }
 
 func (g *Graph) settle(n *local) {
@@ -257,6 +257,9 @@ func (l *locals) join(n *local, matched []*matcher, active *activity) {
 		l.groups[grp.signature] = grp
 		for _, m := range matched {
 			s := l.byMatch[m]
+			if s.groups == nil {
+				s.groups = map[*group]struct{}{}
+			}
 			s.groups[grp] = struct{}{}
 			grp.selections = append(grp.selections, s)
 		}
@@ -294,11 +297,11 @@ func (l *locals) leave(n *local, active *activity) {
 func (grp *group) arrange(tiers map[string]Tier, active *activity) bool {
 	var ordered []*policy
 	for _, s := range grp.selections {
-		for _, p := range s.policies {
+		s.policies.each(func(p *policy) {
 			if p.appliesTo(grp.kind) {
 				ordered = append(ordered, p)
 			}
-		}
+		})
 	}
 	slices.SortFunc(ordered, func(p, q *policy) int { return p.compare(q, tiers) })
 	made := lists(grp.kind, ordered)

@@ -33,6 +33,7 @@ type policy struct {
 	stages   [Stages][2]bool    // where its rules stand
 	rules    [2]packedRules     // as the object has them, by direction
 	labels   map[string]string  // of profiles: labelsToApply
+	labelled bool               // the labels are in force already, and not here
 	problems []string           // of the object as a whole
 }
 

@@ -63,6 +63,16 @@ func (t *table[K, V]) flush() (changed map[K]V, gone []K) {
 			gone = append(gone, key)
 		}
 	}
-	clear(t.before)
+	t.before = emptied(t.before)
 	return changed, gone
+}
+
+// emptied is a map without its entries: itself, unless it was once so large that emptying it would cost more than the
+// next change does.
+func emptied[K comparable, V any](m map[K]V) map[K]V {
+	if len(m) > 64 {
+		return map[K]V{}
+	}
+	clear(m)
+	return m
 }

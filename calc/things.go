@@ -116,7 +116,14 @@ func (g *Graph) updateThings(byKind map[string][]api.Update) {
 // relabelChildren gives a profile's labels to the things that have the profile.
 func (g *Graph) relabelChildren(name string) {
 	t := &g.things
-	now := t.names.pack(g.labelsToApply(name), nil).own
+	var now string
+	if p := g.profiles[name]; p != nil {
+		if p.labelled {
+			return // it was updated twice, and this is the second time
+		}
+		now = t.names.pack(p.labels, nil).own
+		p.labels, p.labelled = nil, true // they are kept packed
+	}
 	p := t.parents[name]
 	if p == nil {
 		if now == "" {
@@ -144,13 +151,6 @@ func (t *things) dropParent(name string) {
 	if p := t.parents[name]; p != nil && p.labels == "" && len(p.families) == 0 {
 		delete(t.parents, name)
 	}
-}
-
-func (g *Graph) labelsToApply(profile string) map[string]string {
-	if p := g.profiles[profile]; p != nil {
-		return p.labels
-	}
-	return nil
 }
 
 func sameLabels(a, b labels) bool {
@@ -242,22 +242,23 @@ func (t *things) adopt(id thingID, to *family) {
 func (g *Graph) updateThing(u api.Update) {
 	t, problems, ok := readThing(g.things.names, u)
 	g.problems.set(u.Key, "thing", problems...)
-	id, known := g.things.find(u.Key)
+	print := g.things.fingerprint(u.Key)
+	id, known := g.things.ids[print]
 	switch {
 	case ok:
 		if !known {
-			id = g.things.allocate(u.Key)
+			id = g.things.allocate(print)
 		}
 		old, before := g.things.labelsOf(id), g.things.list[id].contribution
 		g.things.adopt(id, g.things.familyOf(t.profiles))
 		g.things.list[id].own, g.things.list[id].contribution = t.labels.own, t.contribution
 		g.relabel(id, old, before)
 	case known:
-		g.removeThing(id, u.Key)
+		g.removeThing(id, print)
 	}
 }
 
-func (t *things) allocate(key api.Key) thingID {
+func (t *things) allocate(print fingerprint) thingID {
 	var id thingID
 	if n := len(t.free); n > 0 {
 		id, t.free = t.free[n-1], t.free[:n-1]
@@ -265,7 +266,7 @@ func (t *things) allocate(key api.Key) thingID {
 		id = thingID(len(t.list))
 		t.list = append(t.list, keptThing{})
 	}
-	t.ids[t.fingerprint(key)] = id
+	t.ids[print] = id
 	return id
 }
 
@@ -278,7 +279,7 @@ func (g *Graph) relabel(id thingID, old labels, before contribution) {
 	}
 }
 
-func (g *Graph) removeThing(id thingID, key api.Key) {
+func (g *Graph) removeThing(id thingID, print fingerprint) {
 	t := &g.things
 	old, before := t.labelsOf(id), t.list[id].contribution
 	for _, m := range t.index.remove(id, old) {
@@ -291,7 +292,7 @@ func (g *Graph) removeThing(id thingID, key api.Key) {
 	}
 	t.adopt(id, nil)
 	t.list[id] = keptThing{}
-	delete(t.ids, t.fingerprint(key))
+	delete(t.ids, print)
 	t.free = append(t.free, id)
 }
 
@@ -418,6 +419,6 @@ func (t *things) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 			delete(t.ports, p.use.String())
 		}
 	}
-	clear(t.portsLeft)
+	t.portsLeft = emptied(t.portsLeft)
 	return changed, gone
 }
