@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/api"
+)
+
+func newDatastore(s *session) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "datastore",
+		Short:   "Maintain the datastore as a whole",
+		Example: "  margayctl datastore migrate lock",
+		Args:    noSuchCommand,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	migrate := &cobra.Command{
+		Use:     "migrate",
+		Short:   "Lock the datastore for a migration, and unlock it",
+		Example: "  margayctl datastore migrate lock",
+		Args:    noSuchCommand,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	migrate.AddCommand(
+		newLock(s, "lock", false, "Stop every agent from following the datastore; what they enforce stays in force",
+			"margayctl datastore migrate lock\n  margayctl get clusterinfo"),
+		newLock(s, "unlock", true, "Let the agents follow the datastore again",
+			"margayctl datastore migrate unlock"),
+	)
+	cmd.AddCommand(migrate)
+	return cmd
+}
+
+func newLock(s *session, name string, ready bool, short, example string) *cobra.Command {
+	return &cobra.Command{
+		Use:     name,
+		Short:   short,
+		Example: "  " + example,
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.setReady(cmd.Context(), ready); err != nil {
+				return err
+			}
+			fmt.Fprintf(s.stdout, "Datastore %sed.\n", name)
+			return nil
+		},
+	}
+}
+
+// setReady says in the datastore whether agents may follow it.
+func (s *session) setReady(ctx context.Context, ready bool) error {
+	st, closeStore, err := s.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	if err := st.EnsureInitialized(ctx); err != nil {
+		return err
+	}
+	return s.retry(ctx, false, func() error {
+		o, err := st.Get(ctx, api.Key{Kind: "ClusterInformation", Name: "default"})
+		if err != nil {
+			return err
+		}
+		information := o.(*api.ClusterInformation)
+		if is := information.Spec.DatastoreReady; is != nil && *is == ready {
+			return nil
+		}
+		information.Spec.DatastoreReady = &ready
+		_, err = st.Update(ctx, information)
+		return err
+	})
+}
