@@ -40,11 +40,11 @@ protocol bgp host1v6 {
 func (s *story) startRouter(ctx context.Context) error {
 	bird, err := exec.LookPath("bird")
 	if err != nil {
-		if _, err := os.Stat("/usr/sbin/bird"); err != nil {
-			fmt.Println("\n# on the router:  a GoBGP speaker (BIRD is not installed)")
-			return s.startSpeaker(ctx)
-		}
-		bird = "/usr/sbin/bird"
+		bird, err = exec.LookPath("/usr/sbin/bird") // not on everybody's path
+	}
+	if err != nil {
+		fmt.Println("\n# on the router:  a GoBGP speaker (BIRD is not installed)")
+		return s.startSpeaker(ctx)
 	}
 	fmt.Println("\n# on the router:  bird")
 	config := filepath.Join(s.dir, "bird.conf")
