@@ -261,7 +261,11 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	case was && now == old.from && !anew:
 		return
 	default:
-		resolved := now.resolve(g.things.numbersOf)
+		var before *inUse
+		if was {
+			before = &old
+		}
+		resolved := now.resolve(g.things.numbersOf, before)
 		a.current[id] = inUse{now, resolved}
 		a.policies.set(id, resolved.Policy)
 		g.problems.set(id.key(), "rules", resolved.problems...)

@@ -174,7 +174,7 @@ func (c *computation) activate() {
 }
 
 func (c *computation) activatePolicy(p *policy) {
-	a := p.resolve(c.numbersOf)
+	a := p.resolve(c.numbersOf, nil)
 	c.state.Policies[p.ID] = a.Policy
 	c.note(p.ID.key(), a.problems...)
 	if p.Tier != "" {

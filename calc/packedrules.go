@@ -7,7 +7,7 @@ import (
 )
 
 // packedRules are rules as an object has them, as far as they mean anything here, in a fifth of the memory: a node knows
-// every policy of the datastore, and needs the rules of few.
+// every policy of the datastore, and needs the rules of few. Each rule begins with its length.
 type packedRules string
 
 func packRules(rules []api.Rule) packedRules {
@@ -15,19 +15,29 @@ func packRules(rules []api.Rule) packedRules {
 		return ""
 	}
 	c := coder{writing: true, bytes: make([]byte, 0, 256)}
+	var all []byte
 	for i := range rules {
+		c.bytes = c.bytes[:0]
 		c.rule(&rules[i])
+		all = binary.AppendUvarint(all, uint64(len(c.bytes)))
+		all = append(all, c.bytes...)
 	}
-	return packedRules(c.bytes)
+	return packedRules(all)
 }
 
-func (p packedRules) unpack() (rules []api.Rule) {
-	c := coder{text: string(p)}
-	for len(c.text) > 0 {
-		rules = append(rules, api.Rule{})
-		c.rule(&rules[len(rules)-1])
+// each yields the rules one by one, packed.
+func (p packedRules) each(f func(i int, packed string)) {
+	for i := 0; len(p) > 0; i++ {
+		length, size := uvarint(string(p))
+		f(i, string(p[size:size+int(length)]))
+		p = p[size+int(length):]
 	}
-	return rules
+}
+
+func unpackRule(packed string) (r api.Rule) {
+	c := coder{text: packed}
+	c.rule(&r)
+	return r
 }
 
 // coder writes values, or reads them in the same order.

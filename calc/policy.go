@@ -54,17 +54,17 @@ type active struct {
 	problems []string
 }
 
-// resolve makes the rules, given what names of ports stand for.
-func (p *policy) resolve(numbersOf func(portUse) []portNumber) active {
+// resolve makes the rules, given what names of ports stand for, and the policy as it was resolved before or nil.
+func (p *policy) resolve(numbersOf func(portUse) []portNumber, before *inUse) active {
 	if p.rules[Ingress] == "" && p.rules[Egress] == "" {
 		return active{Policy: p.Policy}
 	}
 	rr := ruleReader{
-		namespace: p.ID.Namespace, numbersOf: numbersOf, sets: map[SetID]setSource{}, ports: map[string]portUse{},
+		namespace: p.ID.Namespace, before: before, numbersOf: numbersOf, sets: map[SetID]setSource{}, ports: map[string]portUse{},
 	}
 	a := active{Policy: p.Policy, sets: rr.sets, ports: rr.ports}
-	a.Ingress = rr.rules(Ingress, p.rules[Ingress].unpack())
-	a.Egress = rr.rules(Egress, p.rules[Egress].unpack())
+	a.Ingress = rr.rules(Ingress, p.rules[Ingress])
+	a.Egress = rr.rules(Egress, p.rules[Egress])
 	a.problems = rr.problems
 	return a
 }

@@ -16,38 +16,77 @@ import (
 // or passes and has one never matches, any other rule matches without it, and a problem says so.
 type ruleReader struct {
 	namespace string // of a namespaced policy
+	before    *inUse // the policy as it was resolved before; nil if it was not
 	numbersOf func(portUse) []portNumber
 	sets      map[SetID]setSource
 	ports     map[string]portUse // names that were looked up, by their text
 	problems  []string
 }
 
-func (rr *ruleReader) rules(dir Direction, rules []api.Rule) []Rule {
+// rules resolves the rules of one direction. Those that were the same before are taken as they were.
+func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
+	var before []string
+	if rr.before != nil {
+		rr.before.from.rules[dir].each(func(_ int, packed string) { before = append(before, packed) })
+	}
 	var resolved []Rule
-	for i, r := range rules {
-		c := criteria{namespace: rr.namespace, numbersOf: rr.numbersOf}
-		resolved = append(resolved, c.rule(r))
-		last := &resolved[i]
-		if n := last.variants(); n > maxVariants {
-			c.lose("its names of ports come to %d combinations, of which at most %d fit: give numbers, or narrow its selectors", n, maxVariants)
-			c.forgetNames(last)
+	rules.each(func(i int, packed string) {
+		if i < len(before) && before[i] == packed {
+			if r, ok := rr.taken(dir, i); ok {
+				resolved = append(resolved, r)
+				return
+			}
 		}
-		for _, u := range c.ports {
-			rr.ports[u.String()] = u
+		resolved = append(resolved, rr.rule(dir, i, unpackRule(packed)))
+	})
+	return resolved
+}
+
+// taken is a rule as it was before, with its sets, if it depends on nothing else and there was nothing to say of it.
+func (rr *ruleReader) taken(dir Direction, i int) (Rule, bool) {
+	rules := rr.before.Ingress
+	if dir == Egress {
+		rules = rr.before.Egress
+	}
+	r := rules[i]
+	if r.Never || len(rr.before.problems) > 0 {
+		return r, false
+	}
+	for _, m := range []*Match{&r.Source, &r.Destination} {
+		if m.Names != nil || m.NotNames != nil {
+			return r, false
 		}
-		widens := last.Action == api.Allow || last.Action == api.Pass
-		if len(c.lost) > 0 {
-			rr.problems = append(rr.problems, problemText(dir, i, last.Action, c.lost))
-		}
-		if (len(c.lost) > 0 && widens) || !(last.V4 || last.V6) {
-			*last = Rule{Action: last.Action, Never: true}
-			continue
-		}
-		for _, s := range c.sets {
-			rr.sets[s.id()] = s
+		for _, id := range []SetID{m.Set, m.NotSet} {
+			if id != "" {
+				rr.sets[id] = rr.before.sets[id]
+			}
 		}
 	}
-	return resolved
+	return r, true
+}
+
+func (rr *ruleReader) rule(dir Direction, i int, r api.Rule) Rule {
+	c := criteria{namespace: rr.namespace, numbersOf: rr.numbersOf}
+	out := c.rule(r)
+	last := &out
+	if n := last.variants(); n > maxVariants {
+		c.lose("its names of ports come to %d combinations, of which at most %d fit: give numbers, or narrow its selectors", n, maxVariants)
+		c.forgetNames(last)
+	}
+	for _, u := range c.ports {
+		rr.ports[u.String()] = u
+	}
+	widens := last.Action == api.Allow || last.Action == api.Pass
+	if len(c.lost) > 0 {
+		rr.problems = append(rr.problems, problemText(dir, i, last.Action, c.lost))
+	}
+	if (len(c.lost) > 0 && widens) || !(last.V4 || last.V6) {
+		return Rule{Action: last.Action, Never: true}
+	}
+	for _, s := range c.sets {
+		rr.sets[s.id()] = s
+	}
+	return out
 }
 
 func problemText(dir Direction, index int, action api.Action, lost []string) string {

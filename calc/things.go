@@ -264,6 +264,9 @@ func (t *things) allocate(print fingerprint) thingID {
 		id, t.free = t.free[n-1], t.free[:n-1]
 	} else {
 		id = thingID(len(t.list))
+		if n := len(t.list); n == cap(t.list) { // the largest slice that there is: with less to spare than append would leave
+			t.list = append(make([]keptThing, 0, n+n/8+64), t.list...)
+		}
 		t.list = append(t.list, keptThing{})
 	}
 	t.ids[print] = id
