@@ -40,6 +40,10 @@ func Default(o Object) {
 	case *BGPConfiguration:
 		fill(&o.Spec.LogSeverityScreen, "Info")
 		fill(&o.Spec.ServiceLoadBalancerAggregation, "Enabled")
+	case *IPAMConfiguration:
+		o.setDefaults()
+	case *KubeControllersConfiguration:
+		o.setDefaults()
 	case *FelixConfiguration:
 		o.setDefaults()
 	}

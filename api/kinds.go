@@ -20,13 +20,18 @@ type Kind struct {
 func Kinds() []Kind {
 	return []Kind{
 		kind[BGPConfiguration]("bgpconfigurations", "bgpconfig", "bgpconfigs"),
+		kind[BGPFilter]("bgpfilters", "bgpf", "bgpfs", "bf", "bfs"),
 		kind[BGPPeer]("bgppeers", "bgpp", "bgpps", "bp", "bps"),
+		kind[CalicoNodeStatus]("caliconodestatuses", "nodestatus", "nodestatuses"),
 		readOnly(kind[ClusterInformation]("clusterinformations", "clusterinfo", "clusterinfos")),
 		kind[FelixConfiguration]("felixconfigurations", "felixconfig", "felixconfigs"),
 		kind[GlobalNetworkPolicy]("globalnetworkpolicies", "gnp", "gnps"),
 		kind[GlobalNetworkSet]("globalnetworksets", "gnetset", "gnetsets"),
 		kind[HostEndpoint]("hostendpoints", "hep", "heps"),
+		kind[IPAMConfiguration]("ipamconfigurations", "ipamconfig", "ipamconfigs"),
 		kind[IPPool]("ippools", "ipp", "ipps", "pool", "pools"),
+		kind[IPReservation]("ipreservations", "reservation", "reservations"),
+		kind[KubeControllersConfiguration]("kubecontrollersconfigurations", "kubecontrollersconfig", "kubecontrollersconfigs"),
 		namespaced(kind[NetworkPolicy]("networkpolicies", "np", "nps", "policy", "policies", "pol", "pols")),
 		namespaced(kind[NetworkSet]("networksets", "netset", "netsets")),
 		kind[Node]("nodes", "no"),
@@ -104,12 +109,6 @@ var kindsByName = sync.OnceValue(func() map[string]Kind {
 // ForeignKinds exist in the dialect but not here yet, so that errors can say "not supported yet" instead of "unknown".
 func ForeignKinds() []Kind {
 	return []Kind{
-		{Name: "BGPFilter", Plural: "bgpfilters", Aliases: []string{"bgpf", "bgpfs", "bf", "bfs"}},
-		{Name: "CalicoNodeStatus", Plural: "caliconodestatuses", Aliases: []string{"nodestatus", "nodestatuses"}},
-		{Name: "IPAMConfiguration", Plural: "ipamconfigurations", Aliases: []string{"ipamconfig", "ipamconfigs"}},
-		{Name: "IPReservation", Plural: "ipreservations", Aliases: []string{"reservation", "reservations"}},
-		{Name: "KubeControllersConfiguration", Plural: "kubecontrollersconfigurations",
-			Aliases: []string{"kubecontrollersconfig", "kubecontrollersconfigs"}},
 		{Name: "LiveMigration", Plural: "livemigrations", Namespaced: true},
 	}
 }

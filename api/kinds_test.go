@@ -9,14 +9,16 @@ func TestKindsAreFoundByEveryName(t *testing.T) {
 	for name, want := range map[string]string{
 		"GlobalNetworkPolicy": "GlobalNetworkPolicy", "globalnetworkpolicies": "GlobalNetworkPolicy", "GNP": "GlobalNetworkPolicy",
 		"felixconfig": "FelixConfiguration", "no": "Node", "nodes": "Node", "Tier": "Tier", "tiers": "Tier", "pool": "IPPool",
-		"wep": "WorkloadEndpoint", "bp": "BGPPeer", "clusterinfo": "ClusterInformation", "ipamblock": "", "np": "NetworkPolicy", "skpol": "StagedKubernetesNetworkPolicy", "": "",
+		"wep": "WorkloadEndpoint", "bp": "BGPPeer", "clusterinfo": "ClusterInformation", "ipamblock": "", "np": "NetworkPolicy", "bf": "BGPFilter", "nodestatus": "CalicoNodeStatus",
+		"reservations": "IPReservation", "ipamconfig": "IPAMConfiguration", "kubecontrollersconfig": "KubeControllersConfiguration",
+		"skpol": "StagedKubernetesNetworkPolicy", "": "",
 	} {
 		k, ok := KindOf(name)
 		if k.Name != want || ok != (want != "") {
 			t.Errorf("%s is %q, want %q", name, k.Name, want)
 		}
 	}
-	if k, ok := ForeignKindOf("bf"); !ok || k.Name != "BGPFilter" {
+	if k, ok := ForeignKindOf("livemigration"); !ok || k.Name != "LiveMigration" {
 		t.Errorf("%v %v", k, ok)
 	}
 }

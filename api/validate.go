@@ -71,14 +71,22 @@ func Validate(o Object) error {
 		c.node(o)
 	case *BGPConfiguration:
 		c.bgpConfiguration(o)
+	case *BGPFilter:
+		c.bgpFilter(o)
 	case *BGPPeer:
 		c.bgpPeer(o)
 	case *FelixConfiguration:
 		c.felixConfiguration(o)
 	case *ClusterInformation:
-		if o.Name != "default" {
-			c.add("metadata.name", o.Name, "there is only the one that is named default")
-		}
+		c.onlyDefault(o.Name)
+	case *IPReservation:
+		c.ipReservation(o)
+	case *IPAMConfiguration:
+		c.ipamConfiguration(o)
+	case *CalicoNodeStatus:
+		c.calicoNodeStatus(o)
+	case *KubeControllersConfiguration:
+		c.kubeControllers(o)
 	default: // internal kinds have no fields that people write
 		return nil
 	}

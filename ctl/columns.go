@@ -43,14 +43,18 @@ func narrowHeadings(kind string) []string {
 	switch kind {
 	case "BGPConfiguration":
 		return []string{"NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"}
+	case "BGPFilter":
+		return []string{"NAME", "NUMEXPORTV4", "NUMIMPORTV4", "NUMEXPORTV6", "NUMIMPORTV6"}
 	case "BGPPeer":
 		return []string{"NAME", "PEERIP", "NODE", "ASN"}
 	case "ClusterInformation":
 		return []string{"NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY"}
 	case "GlobalNetworkPolicy", "NetworkPolicy", "StagedGlobalNetworkPolicy", "StagedNetworkPolicy":
 		return []string{"NAME", "TIER"}
-	case "HostEndpoint":
+	case "CalicoNodeStatus", "HostEndpoint":
 		return []string{"NAME", "NODE"}
+	case "IPAMConfiguration":
+		return []string{"NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS"}
 	case "IPPool":
 		return []string{"NAME", "CIDR", "SELECTOR"}
 	case "Tier":
@@ -78,8 +82,13 @@ func cellsOf(o api.Object, asNumber func() string) cells {
 	case *api.BGPConfiguration:
 		return cells{name, {"LOGSEVERITY", dash(o.Spec.LogSeverityScreen)}, {"MESHENABLED", dashOr(o.Spec.NodeToNodeMeshEnabled)},
 			{"ASNUMBER", dashOr(o.Spec.ASNumber)}}
+	case *api.BGPFilter:
+		return cells{name, {"NUMEXPORTV4", strconv.Itoa(len(o.Spec.ExportV4))}, {"NUMIMPORTV4", strconv.Itoa(len(o.Spec.ImportV4))},
+			{"NUMEXPORTV6", strconv.Itoa(len(o.Spec.ExportV6))}, {"NUMIMPORTV6", strconv.Itoa(len(o.Spec.ImportV6))}}
 	case *api.BGPPeer:
 		return cells{name, {"PEERIP", o.Spec.PeerIP}, {"NODE", peeringNodes(o.Spec)}, {"ASN", asText(o.Spec.ASNumber)}}
+	case *api.CalicoNodeStatus:
+		return cells{name, {"NODE", o.Spec.Node}, {"CLASSES", strings.Join(o.Spec.Classes, ",")}}
 	case *api.ClusterInformation:
 		return cells{name, {"CLUSTERGUID", o.Spec.ClusterGUID}, {"CLUSTERTYPE", o.Spec.ClusterType},
 			{"CALICOVERSION", o.Spec.CalicoVersion}, {"DATASTOREREADY", nilOr(o.Spec.DatastoreReady)}}
@@ -88,6 +97,11 @@ func cellsOf(o api.Object, asNumber func() string) cells {
 	case *api.HostEndpoint:
 		return cells{name, {"NODE", o.Spec.Node}, {"INTERFACE", o.Spec.InterfaceName},
 			{"IPS", strings.Join(o.Spec.ExpectedIPs, ",")}, {"PROFILES", strings.Join(o.Spec.Profiles, ",")}}
+	case *api.IPAMConfiguration:
+		return cells{name, {"STRICTAFFINITY", strconv.FormatBool(o.Spec.StrictAffinity)},
+			{"AUTOALLOCATEBLOCKS", nilOr(o.Spec.AutoAllocateBlocks)}, {"MAXBLOCKSPERHOST", nilOr(o.Spec.MaxBlocksPerHost)}}
+	case *api.IPReservation:
+		return cells{name, {"CIDRS", strings.Join(o.Spec.ReservedCIDRs, ",")}}
 	case *api.IPPool:
 		return poolCells(name, o.Spec)
 	case *api.NetworkSet:

@@ -63,8 +63,8 @@ func TestEveryStoredValueIsWrittenBackByteForByte(t *testing.T) {
 			t.Errorf("%v:\n got %s\nwant %s", key, got, want)
 		}
 	}
-	if count != 24 {
-		t.Errorf("the fixture has %d objects of known kinds, want 24", count)
+	if count != 26 {
+		t.Errorf("the fixture has %d objects of known kinds, want 26", count)
 	}
 }
 

@@ -87,10 +87,10 @@ func TestDifference(t *testing.T) {
 		{"the hidden name changes unnoticed", []Entry{entry("a", "has(x)", 3), entry("default.a", "all()", 2)},
 			[]Entry{entry("a", "has(x)", 3), entry("default.a", "has(y)", 4)}, ""},
 		{"not ours", nil, []Entry{{Key: "/calico/felix/v2/x", Value: []byte("{}")}, {Key: "/calico/ipam/v2/handle/h", Value: []byte("{}")}}, ""},
-		{"a kind of another version, once", []Entry{{Key: resourceRoot + "bgpfilters/p", Revision: 2}},
-			[]Entry{{Key: resourceRoot + "bgpfilters/p", Revision: 3}, {Key: resourceRoot + "ipreservations/p", Revision: 3}},
-			"p: kind IPReservation is not enforced by this version"},
-		{"a kind of another version goes", []Entry{{Key: resourceRoot + "bgpfilters/p", Revision: 2}}, nil, "p:"},
+		{"a kind of another version, once", []Entry{{Key: resourceRoot + "livemigrations/a/p", Revision: 2}},
+			[]Entry{{Key: resourceRoot + "livemigrations/a/p", Revision: 3}, {Key: resourceRoot + "livemigrations/a/q", Revision: 3}},
+			"q: kind LiveMigration is not enforced by this version"},
+		{"a kind of another version goes", []Entry{{Key: resourceRoot + "livemigrations/a/p", Revision: 2}}, nil, "p:"},
 		{"a kind that nobody knows", nil, []Entry{{Key: resourceRoot + "widgets/p", Revision: 2}}, "p: kind widgets is not enforced by this version"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

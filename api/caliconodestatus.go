@@ -1,0 +1,94 @@
+package api
+
+import "fmt"
+
+// CalicoNodeStatus asks for the state of one node's agent, which the agent writes into its status.
+type CalicoNodeStatus struct {
+	TypeMeta
+	Metadata `json:"metadata"`
+	Spec     CalicoNodeStatusSpec    `json:"spec"`
+	Status   *CalicoNodeStatusStatus `json:"status,omitempty"`
+}
+
+type CalicoNodeStatusSpec struct {
+	Node                string   `json:"node,omitempty"`
+	Classes             []string `json:"classes,omitempty"`             // Agent, BGP, Routes
+	UpdatePeriodSeconds *uint32  `json:"updatePeriodSeconds,omitempty"` // 0: the status is not refreshed
+}
+
+type CalicoNodeStatusStatus struct {
+	LastUpdated *Time             `json:"lastUpdated,omitempty"`
+	Agent       *NodeAgentStatus  `json:"agent,omitempty"`
+	BGP         *NodeBGPStatus    `json:"bgp,omitempty"`
+	Routes      *NodeRoutesStatus `json:"routes,omitempty"`
+}
+
+type NodeAgentStatus struct {
+	BIRDV4 *BGPDaemonStatus `json:"birdV4,omitempty"`
+	BIRDV6 *BGPDaemonStatus `json:"birdV6,omitempty"`
+}
+
+type BGPDaemonStatus struct {
+	State                   string `json:"state,omitempty"` // Ready, NotReady
+	Version                 string `json:"version,omitempty"`
+	RouterID                string `json:"routerID,omitempty"`
+	LastBootTime            string `json:"lastBootTime,omitempty"`
+	LastReconfigurationTime string `json:"lastReconfigurationTime,omitempty"`
+}
+
+type NodeBGPStatus struct {
+	NumberEstablishedV4    int              `json:"numberEstablishedV4"`
+	NumberNotEstablishedV4 int              `json:"numberNotEstablishedV4"`
+	NumberEstablishedV6    int              `json:"numberEstablishedV6"`
+	NumberNotEstablishedV6 int              `json:"numberNotEstablishedV6"`
+	PeersV4                []NodePeerStatus `json:"peersV4,omitempty"`
+	PeersV6                []NodePeerStatus `json:"peersV6,omitempty"`
+}
+
+type NodePeerStatus struct {
+	PeerIP string `json:"peerIP,omitempty"`
+	Type   string `json:"type,omitempty"`  // NodeMesh, NodePeer, GlobalPeer
+	State  string `json:"state,omitempty"` // Idle, Connect, Active, OpenSent, OpenConfirm, Established, Close
+	Since  string `json:"since,omitempty"`
+}
+
+type NodeRoutesStatus struct {
+	RoutesV4 []NodeRoute `json:"routesV4,omitempty"`
+	RoutesV6 []NodeRoute `json:"routesV6,omitempty"`
+}
+
+type NodeRoute struct {
+	Type        string           `json:"type,omitempty"` // FIB, RIB
+	Destination string           `json:"destination,omitempty"`
+	Gateway     string           `json:"gateway,omitempty"`
+	Interface   string           `json:"interface,omitempty"`
+	LearnedFrom *NodeRouteOrigin `json:"learnedFrom,omitempty"`
+}
+
+type NodeRouteOrigin struct {
+	SourceType string `json:"sourceType,omitempty"` // Kernel, Static, Direct, NodeMesh, BGPPeer
+	PeerIP     string `json:"peerIP,omitempty"`
+}
+
+// calicoNodeStatus leaves the status alone: it is the agent's.
+func (c *checker) calicoNodeStatus(n *CalicoNodeStatus) {
+	c.name(n.Name, 127)
+	c.nodeName("spec.node", n.Spec.Node)
+	if len(n.Spec.Classes) == 0 {
+		c.add("spec.classes", "", "missing: want one or more of Agent, BGP, Routes")
+	}
+	for i, class := range n.Spec.Classes {
+		c.oneOf(at("spec.classes", i), class, "Agent", "BGP", "Routes")
+		if class == "" {
+			c.add(at("spec.classes", i), "", "want Agent, BGP or Routes")
+		}
+	}
+	unique(c, "spec.classes", n.Spec.Classes)
+	const day = 24 * 60 * 60
+	switch period := n.Spec.UpdatePeriodSeconds; {
+	case period == nil:
+		c.add("spec.updatePeriodSeconds", "", "missing: want 0 to %d", day)
+	case *period > day:
+		c.add("spec.updatePeriodSeconds", fmt.Sprint(*period), "want 0 to %d", day)
+	}
+}

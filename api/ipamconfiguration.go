@@ -1,0 +1,45 @@
+package api
+
+// IPAMConfiguration named default says how addresses are given to nodes. What IPAM itself goes by is a key of its own in
+// the datastore; nothing copies one to the other.
+type IPAMConfiguration struct {
+	TypeMeta
+	Metadata `json:"metadata"`
+	Spec     IPAMConfigurationSpec `json:"spec"`
+}
+
+type IPAMConfigurationSpec struct {
+	StrictAffinity               bool    `json:"strictAffinity"` // a node takes addresses from its own blocks only
+	MaxBlocksPerHost             *int32  `json:"maxBlocksPerHost,omitempty"`
+	AutoAllocateBlocks           *bool   `json:"autoAllocateBlocks,omitempty"`
+	KubeVirtVMAddressPersistence *string `json:"kubeVirtVMAddressPersistence,omitempty"` // Enabled, Disabled
+	IPCooldownSeconds            *int32  `json:"ipCooldownSeconds,omitempty"`            // how long a released address rests
+}
+
+func (i *IPAMConfiguration) setDefaults() {
+	if i.Spec.AutoAllocateBlocks == nil {
+		yes := true
+		i.Spec.AutoAllocateBlocks = &yes
+	}
+	if i.Spec.MaxBlocksPerHost == nil {
+		i.Spec.MaxBlocksPerHost = new(int32)
+	}
+}
+
+func (c *checker) ipamConfiguration(i *IPAMConfiguration) {
+	c.onlyDefault(i.Name)
+	if n := i.Spec.MaxBlocksPerHost; n != nil {
+		c.between("spec.maxBlocksPerHost", int64(*n), 0, 1_000_000)
+	}
+	if s := i.Spec.IPCooldownSeconds; s != nil {
+		c.between("spec.ipCooldownSeconds", int64(*s), 0, 1200)
+	}
+	c.optionalOneOf("spec.kubeVirtVMAddressPersistence", i.Spec.KubeVirtVMAddressPersistence, "Enabled", "Disabled")
+}
+
+// onlyDefault is for kinds of which there is one object.
+func (c *checker) onlyDefault(name string) {
+	if name != "default" {
+		c.add("metadata.name", name, "there is only the one that is named default")
+	}
+}
