@@ -56,8 +56,18 @@ func runInside() error {
 	self.Env = append(os.Environ(), inside+"=1")
 	self.Stdin, self.Stdout, self.Stderr = os.Stdin, os.Stdout, os.Stderr
 	self.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGTERM}
-	signal.Ignore(os.Interrupt) // the terminal sends it to the inner process too, which cleans up
-	err := self.Run()
+	// A signal is passed on: the inner process cleans up, and this one waits for it.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if err := self.Start(); err != nil {
+		return err
+	}
+	go func() {
+		for range signals {
+			self.Process.Signal(syscall.SIGTERM)
+		}
+	}()
+	err := self.Wait()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		os.Exit(max(exit.ExitCode(), 1))

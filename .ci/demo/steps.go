@@ -44,11 +44,12 @@ func tell(ctx context.Context, l *lab) error {
 		{"Settings and dumps", s.settings},
 		{"Kill felix: the kernel goes on judging; start it again: nothing was lost", s.restart},
 	} {
-		if err := ctx.Err(); err != nil {
+		fmt.Printf("\n=== %s\n", step.title)
+		err := step.run()
+		if ctx.Err() != nil {
 			return errors.New("interrupted; everything is removed")
 		}
-		fmt.Printf("\n=== %s\n", step.title)
-		if err := step.run(); err != nil {
+		if err != nil {
 			return fmt.Errorf("%s: %w", step.title, err)
 		}
 	}
