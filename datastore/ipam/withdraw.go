@@ -56,15 +56,11 @@ func ReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) error {
 }
 
 func tryReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) (bool, error) {
-	pool, err := poolOf(ctx, store, addr)
-	if err != nil || pool == nil {
-		return pool == nil, err
-	}
 	config, err := readSettings(ctx, store)
 	if err != nil {
 		return false, err
 	}
-	block, err := blockOf(ctx, store, addr, pool.Spec.BlockSize)
+	block, err := blockHolding(ctx, store, addr)
 	if err != nil || block == nil {
 		return block == nil, err
 	}
