@@ -11,8 +11,11 @@ type activity struct {
 	users    map[PolicyID]int
 	touched  map[PolicyID]struct{}
 	current  map[PolicyID]inUse // as it was last handed out
+	noisy    int                // how many of these may make a search go on
 	inTier   map[string]int
 	tierSeen map[string]struct{} // tiers that may have changed
+
+	noiseChanged bool // since it was last looked at
 
 	policies *table[PolicyID, Policy]
 	tiers    *table[string, Tier]
@@ -22,6 +25,7 @@ type activity struct {
 type inUse struct {
 	from *policy
 	active
+	noise noise
 }
 
 func newActivity() activity {
@@ -266,7 +270,7 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 			before = &old
 		}
 		resolved := now.resolve(g.things.numbersOf, before)
-		a.current[id] = inUse{now, resolved}
+		a.current[id] = inUse{now, resolved, noiseOf(resolved.Policy)}
 		a.policies.set(id, resolved.Policy)
 		g.problems.set(id.key(), "rules", resolved.problems...)
 		g.engage(resolved, 1)
@@ -274,8 +278,23 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	if was {
 		g.engage(old.active, -1)
 	}
+	a.hear(old.noise, a.current[id].noise)
 	if id.Kind == KindProfile {
 		g.problems.only(noProfile(id.Name), now != nil && g.profiles[id.Name] == nil)
+	}
+}
+
+// hear counts the policies that may make a search go on.
+func (a *activity) hear(old, now noise) {
+	if old == now {
+		return
+	}
+	a.noiseChanged = true
+	if old != (noise{}) {
+		a.noisy--
+	}
+	if now != (noise{}) {
+		a.noisy++
 	}
 }
 

@@ -23,6 +23,7 @@ func Compute(node string, facts Facts, updates []api.Update) *State {
 	c.readThings()
 	c.endpoints()
 	c.activate()
+	c.bound()
 	c.routes()
 	c.problems()
 	c.state.Config = c.config.Config

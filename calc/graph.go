@@ -98,8 +98,9 @@ func (g *Graph) Flush() Delta {
 	g.updatePolicies(byKind[kindPolicy])
 	g.updateWholes(byKind)
 	g.readWholes()
-	g.settleEndpoints()
+	changed := g.settleEndpoints()
 	g.activate()
+	g.bound(changed)
 	return g.delta()
 }
 

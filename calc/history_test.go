@@ -308,7 +308,11 @@ func (w world) rules() (rules []api.Rule) {
 			NotPorts:          pick(w, nil, nil, nil, []api.Port{{First: 80, Last: 80}, {Name: "http"}}),
 		}
 	}
-	for range w.IntN(3) {
+	count := w.IntN(3)
+	if w.IntN(12) == 0 {
+		count = 12 // may be too many with Log
+	}
+	for range count {
 		rules = append(rules, api.Rule{
 			Action: pick(w, api.Allow, api.Deny, api.Pass, api.Log), Source: maybe(w, side), Destination: maybe(w, side),
 			Protocol: pick(w, nil, &api.Protocol{Name: "TCP"}, &api.Protocol{Number: 17}),

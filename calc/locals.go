@@ -32,6 +32,8 @@ type local struct {
 	matching []*matcher // selectors of policies
 	refused  bool
 	group    *group
+	excess   string   // why its policies may not judge it
+	employed []string // profiles that are in use for it
 }
 
 // selection is the policies that have one selector.
@@ -98,6 +100,8 @@ func (g *Graph) updateLocal(u api.Update) {
 			delete(l.byThing, n.thing)
 		}
 		l.leave(n, &g.active)
+		g.employ(n, nil)
+		g.problems.set(u.Key, "bound")
 		delete(l.endpoints, e.ID)
 		return
 	}
@@ -197,8 +201,8 @@ func (l *locals) disturb(n *local) {
 }
 
 // settleEndpoints brings every disturbed endpoint into its group, the groups' lists up to date, and hands out what
-// changed.
-func (g *Graph) settleEndpoints() {
+// changed: those that it returns.
+func (g *Graph) settleEndpoints() map[EndpointID]struct{} {
 	l := &g.local
 	l.dropUnused()
 	for id := range l.dirty {
@@ -215,13 +219,17 @@ func (g *Graph) settleEndpoints() {
 	}
 	l.regroup = emptied(l.regroup)
 	g.handOut()
-	l.dirty = emptied(l.dirty)
+	changed := l.dirty
+	l.dirty = map[EndpointID]struct{}{}
+	return changed
 }
 
 func (g *Graph) settle(n *local) {
 	l := &g.local
 	n.settled = n.read
 	if n.refused {
+		n.excess = ""
+		g.problems.set(n.read.ID.key(), "bound")
 		g.problems.set(n.read.ID.key(), "claim")
 		l.leave(n, &g.active)
 		return
@@ -328,30 +336,40 @@ func (g *Graph) handOut() {
 	l := &g.local
 	for id := range l.dirty {
 		if old, there := l.sent.now[id]; there {
-			g.retire(old)
+			g.unroute(old)
 		}
 	}
 	for id := range l.dirty {
 		n := l.endpoints[id]
 		if n == nil || n.refused {
 			l.sent.remove(id)
+			if n != nil {
+				g.employ(n, nil)
+			}
 			continue
 		}
-		e := n.settled
-		e.Policies = n.group.lists
+		e := n.present()
 		l.sent.set(id, e)
-		g.employ(e)
+		g.employ(n, n.settled.Profiles)
+		g.route(e, g.routes.set, g.paths.set)
 	}
 	if g.stale.space {
 		g.rebuildRoutes()
 	}
 }
 
-// retire takes back what an endpoint caused, employ brings it about.
-func (g *Graph) retire(e Endpoint) {
-	for _, name := range e.Profiles {
-		g.active.use(PolicyID{Kind: KindProfile, Name: name}, -1)
+// present is the endpoint as it is handed out.
+func (n *local) present() Endpoint {
+	e := n.settled
+	e.Policies = n.group.lists
+	if n.excess != "" {
+		e.close(n.excess)
 	}
+	return e
+}
+
+// unroute takes back the routes and paths to an endpoint.
+func (g *Graph) unroute(e Endpoint) {
 	if e.ID.Kind == kindWorkload && e.Closed == "" {
 		for _, a := range e.Addresses {
 			g.routes.remove(host(a))
@@ -362,9 +380,13 @@ func (g *Graph) retire(e Endpoint) {
 	}
 }
 
-func (g *Graph) employ(e Endpoint) {
-	for _, name := range e.Profiles {
+// employ makes an endpoint the user of its profiles, and not of those that it had.
+func (g *Graph) employ(n *local, profiles []string) {
+	for _, name := range profiles {
 		g.active.use(PolicyID{Kind: KindProfile, Name: name}, 1)
 	}
-	g.route(e, g.routes.set, g.paths.set)
+	for _, name := range n.employed {
+		g.active.use(PolicyID{Kind: KindProfile, Name: name}, -1)
+	}
+	n.employed = profiles
 }

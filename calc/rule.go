@@ -29,7 +29,12 @@ func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
 	if rr.before != nil {
 		rr.before.from.rules[dir].each(func(_ int, packed string) { before = append(before, packed) })
 	}
-	var resolved []Rule
+	count := 0
+	rules.each(func(int, string) { count++ })
+	if count == 0 {
+		return nil
+	}
+	resolved := make([]Rule, 0, count)
 	rules.each(func(i int, packed string) {
 		if i < len(before) && before[i] == packed {
 			if r, ok := rr.taken(dir, i); ok {
