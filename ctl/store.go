@@ -27,6 +27,7 @@ type store interface {
 	Get(ctx context.Context, key api.Key) (api.Object, error)
 	List(ctx context.Context, kind, namespace string) ([]api.Object, string, error)
 	EnsureInitialized(ctx context.Context) error
+	KV() datastore.KV
 	DryRun() *datastore.Store
 	Watch(ctx context.Context, log *logrus.Entry) <-chan datastore.Batch
 }

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/datastore/ipam"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+func (s *session) showUsage(ctx context.Context, store kv.KV, blocks bool) error {
+	pools, err := ipam.Usages(ctx, store)
+	if err != nil {
+		return err
+	}
+	var rows [][]string
+	for _, p := range pools {
+		rows = append(rows, usageRow("IP Pool", p))
+		if !blocks {
+			continue
+		}
+		for _, b := range p.Blocks {
+			rows = append(rows, usageRow("Block", b))
+		}
+	}
+	printBox(s.stdout, []string{"GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"}, rows)
+	return nil
+}
+
+func usageRow(grouping string, u ipam.Usage) []string {
+	part := func(n float64) string { return fmt.Sprintf("%.5g (%.f%%)", n, 100*n/u.Total) }
+	return []string{grouping, u.CIDR.String(), fmt.Sprintf("%.5g", u.Total), part(u.InUse), part(u.Reserved), part(u.Free())}
+}
+
+func (s *session) showAddress(ctx context.Context, store kv.KV, text string) error {
+	addr, err := parseAddress(text)
+	if err != nil {
+		return err
+	}
+	a, held, err := ipam.Lookup(ctx, store, addr)
+	switch {
+	case err != nil:
+		return err
+	case !held:
+		fmt.Fprintf(s.stdout, "%s is not assigned\n", addr)
+		return nil
+	}
+	handle := a.Handle
+	if handle == "" {
+		handle = "<none>"
+	}
+	fmt.Fprintf(s.stdout, "IP %s is in use\nHandle ID: %s\n", addr, handle)
+	if len(a.Attributes) == 0 {
+		return nil
+	}
+	fmt.Fprintln(s.stdout, "Attributes:")
+	for _, name := range slices.Sorted(maps.Keys(a.Attributes)) {
+		fmt.Fprintf(s.stdout, "  %s: %s\n", name, a.Attributes[name])
+	}
+	return nil
+}
+
+func (s *session) showBorrowed(ctx context.Context, store kv.KV) error {
+	var rows [][]string
+	err := ipam.Assignments(ctx, store, func(a ipam.Assignment) error {
+		if a.Borrowed() {
+			kind, holder := holderOf(a)
+			rows = append(rows, []string{a.Addr.String(), a.Attributes["node"], a.Block.String(), strings.TrimPrefix(a.Owner, "host:"), kind, holder})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	printBox(s.stdout, []string{"IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"}, rows)
+	return nil
+}
+
+// holderOf names what an address was given to, by the attributes that allocators write.
+func holderOf(a ipam.Assignment) (kind, holder string) {
+	if pod, ok := a.Attributes["pod"]; ok {
+		return "pod", a.Attributes["namespace"] + "/" + pod
+	}
+	if kind, ok := a.Attributes["type"]; ok {
+		return kind, a.Attributes["node"]
+	}
+	return "", a.Handle
+}

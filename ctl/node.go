@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+)
+
+func newNode(s *session) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "node",
+		Short:   "Show this node's BGP sessions",
+		Example: "  margayctl node status",
+		Args:    noSuchCommand,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newNodeStatus(s))
+	return cmd
+}
+
+func newNodeStatus(s *session) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Print this node's BGP sessions, in the tables of calicoctl",
+		Long: `Print this node's BGP sessions, in the tables of calicoctl. The agent of this node is asked, not BIRD.
+
+margayctl status says more, and its exit code says whether all is well.`,
+		Example: `  margayctl node status`,
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return s.nodeStatus(cmd.Context())
+		},
+	}
+	s.addAgentFlag(cmd)
+	return cmd
+}
+
+func (s *session) nodeStatus(ctx context.Context) error {
+	var answer *agentv1.StatusResponse
+	err := s.askAgent(ctx, func(ctx context.Context, agent agentv1.AgentClient) (err error) {
+		answer, err = agent.Status(ctx, &agentv1.StatusRequest{})
+		return err
+	})
+	if err != nil {
+		return withHints(fmt.Errorf("Calico process is not running."), err.Error()) // the words of calicoctl
+	}
+	fmt.Fprintln(s.stdout, "Calico process is running.")
+	s.printPeers("IPv4", answer.Peers, netip.Addr.Is4)
+	s.printPeers("IPv6", answer.Peers, netip.Addr.Is6)
+	fmt.Fprintln(s.stdout)
+	return nil
+}
+
+func (s *session) printPeers(family string, peers []*agentv1.Peer, ofFamily func(netip.Addr) bool) {
+	var rows [][]string
+	for _, p := range peers {
+		addr, port := p.Address, ""
+		parsed, err := netip.ParseAddr(addr)
+		if with, portErr := netip.ParseAddrPort(addr); err != nil && portErr == nil {
+			parsed, err, port = with.Addr(), nil, fmt.Sprintf(" port %d", with.Port())
+		}
+		if err == nil && ofFamily(parsed.Unmap()) {
+			rows = append(rows, peerRow(p, parsed.String()+port))
+		}
+	}
+	fmt.Fprintf(s.stdout, "\n%s BGP status\n", family)
+	if len(rows) == 0 {
+		fmt.Fprintf(s.stdout, "No %s peers found.\n", family)
+		return
+	}
+	printBox(s.stdout, []string{"PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"}, rows)
+}
+
+// peerRow says what BIRD would: up and Established, or start and why not.
+func peerRow(p *agentv1.Peer, addr string) []string {
+	state, info := "start", sentence(p.State)
+	if p.State == "established" {
+		state = "up"
+	}
+	if p.Error != "" {
+		info += ": " + p.Error
+	}
+	since := ""
+	if p.Since != 0 {
+		since = time.Unix(0, p.Since).UTC().Format(time.DateTime)
+	}
+	return []string{addr, "BGPPeer " + p.Name, state, since, info}
+}
+
+// sentence is a word with a capital letter.
+func sentence(word string) string {
+	if word == "" || word[0] < 'a' || word[0] > 'z' {
+		return word
+	}
+	return string(word[0]-'a'+'A') + word[1:]
+}
