@@ -23,11 +23,7 @@ func TestStatesAreAsWrittenDown(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no files", err)
 	}
-	facts := Facts{
-		Addresses: []netip.Addr{netip.MustParseAddr("10.70.0.1")},
-		Uplinks:   []string{"eth0"},
-		Sessions:  []Session{{Remote: netip.MustParseAddr("10.70.0.9"), Port: 2379, Outbound: true, Protocol: 6}},
-	}
+	facts := scenarioFacts()
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
 		t.Run(name, func(t *testing.T) {
@@ -52,6 +48,14 @@ func TestStatesAreAsWrittenDown(t *testing.T) {
 			}
 			golden(t, strings.TrimSuffix(file, ".yaml")+".json", append(text, '\n'))
 		})
+	}
+}
+
+func scenarioFacts() Facts {
+	return Facts{
+		Addresses: []netip.Addr{netip.MustParseAddr("10.70.0.1")},
+		Uplinks:   []string{"eth0"},
+		Sessions:  []Session{{Remote: netip.MustParseAddr("10.70.0.9"), Port: 2379, Outbound: true, Protocol: 6}},
 	}
 }
 
