@@ -102,15 +102,17 @@ func (a access) config() (Config, error) {
 		return Config{}, fmt.Errorf("datastore type '%s' is not supported: objects are kept in etcd; set DATASTORE_TYPE=etcdv3 and ETCD_ENDPOINTS",
 			a.DatastoreType)
 	}
-	if a.EtcdDiscoverySrv != "" {
-		return Config{}, errors.New("etcd discovery by SRV records is not supported: set ETCD_ENDPOINTS instead of ETCD_DISCOVERY_SRV")
+	if a.EtcdDiscoverySrv != "" && a.EtcdEndpoints != "" {
+		return Config{}, errors.New("etcd is named both by endpoints and by the domain of its SRV records: " +
+			"keep one of ETCD_ENDPOINTS and ETCD_DISCOVERY_SRV")
 	}
 	inline := a.EtcdKey != "" || a.EtcdCert != "" || a.EtcdCACert != ""
 	if inline && (a.EtcdKeyFile != "" || a.EtcdCertFile != "" || a.EtcdCACertFile != "") {
 		return Config{}, errors.New("etcd certificates are given both as files and inline: keep one of the two")
 	}
 	c := Config{
-		Username: a.EtcdUsername, Password: a.EtcdPassword,
+		DiscoverySRV: a.EtcdDiscoverySrv,
+		Username:     a.EtcdUsername, Password: a.EtcdPassword,
 		KeyFile: a.EtcdKeyFile, CertFile: a.EtcdCertFile, CAFile: a.EtcdCACertFile,
 		KeyPEM: a.EtcdKey, CertPEM: a.EtcdCert, CAPEM: a.EtcdCACert,
 	}

@@ -30,7 +30,8 @@ func TestConfigFromFile(t *testing.T) {
 		{"unknown field", head + "  etcdEndpoint: x\n", Config{}, "syntax error in " + file + ": "},
 		{"kubernetes", head + "  datastoreType: kubernetes\n", Config{}, "datastore type 'kubernetes' is not supported"},
 		{"both kinds of certificates", head + "  etcdCACert: x\n  etcdCACertFile: y\n", Config{}, "etcd certificates are given both"},
-		{"discovery", head + "  etcdDiscoverySrv: example.org\n", Config{}, "set ETCD_ENDPOINTS"},
+		{"discovery", head + "  etcdDiscoverySrv: example.org\n", Config{DiscoverySRV: "example.org"}, ""},
+		{"discovery and endpoints", head + "  etcdDiscoverySrv: example.org\n  etcdEndpoints: http://a:1\n", Config{}, "keep one of ETCD_ENDPOINTS"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {

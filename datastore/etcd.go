@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ import (
 // Config says how to reach etcd.
 type Config struct {
 	Endpoints                 []string // http://HOST:PORT, https://HOST:PORT or unix:///PATH
+	DiscoverySRV              string   // the domain whose SRV records name the endpoints, instead of these
 	Username, Password        string   // both or neither
 	KeyFile, CertFile, CAFile string   // PEM; read anew for each connection, so that they can be replaced at any time
 	KeyPEM, CertPEM, CAPEM    string   // the same inline
@@ -47,6 +49,14 @@ func Dial(ctx context.Context, c Config) (*Etcd, error) {
 	if c.DialTimeout == 0 {
 		c.DialTimeout = defaultDialTimeout
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
+	defer cancel()
+	if c.DiscoverySRV != "" && len(c.Endpoints) == 0 {
+		var err error
+		if c.Endpoints, err = discover(ctx, net.DefaultResolver, c.DiscoverySRV); err != nil {
+			return nil, err
+		}
+	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -71,8 +81,6 @@ func Dial(ctx context.Context, c Config) (*Etcd, error) {
 		}
 		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(credentials))
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.DialTimeout)
-	defer cancel()
 	client, err := clientv3.New(config)
 	if err != nil {
 		return nil, e.explain(err)
