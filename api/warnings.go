@@ -20,6 +20,10 @@ func Warnings(o Object, endOfTier Action) []string {
 		if o.Spec.QoSControls != nil {
 			return []string{"spec.qosControls is stored, not enforced yet"}
 		}
+	case *CalicoNodeStatus:
+		return []string{"the object is stored; the agent does not fill in its status yet"}
+	case *KubeControllersConfiguration:
+		return []string{"the object is stored and has no effect: there is no Kubernetes here"}
 	case *IPPool:
 		return o.encapsulationWarnings()
 	case *FelixConfiguration:

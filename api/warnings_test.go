@@ -102,6 +102,8 @@ func TestWarningsOfOtherKinds(t *testing.T) {
 		"kind: IPPool\nspec: {cidr: 10.0.0.0/16, ipipMode: Always}": "tunnels are not built yet",
 		"kind: FelixConfiguration\nspec: {bpfEnabled: false}":       "enforced with eBPF all the same",
 		"kind: Profile\nspec: {ingress: [{action: Permit}]}":        "spec.ingress[0].action Permit is not known",
+		"kind: KubeControllersConfiguration\nspec: {}":              "there is no Kubernetes",
+		"kind: CalicoNodeStatus\nspec: {}":                          "does not fill in its status",
 		"kind: Tier\nspec: {}":                                      "",
 	} {
 		got := warningsOf(t, "apiVersion: projectcalico.org/v3\nmetadata: {name: default}\n"+manifest)
