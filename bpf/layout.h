@@ -405,4 +405,4 @@ struct rotation {
 	__u32 next;
 };
 
-#define MAX_CONTINUATIONS 8
+#define MAX_CONTINUATIONS 32

@@ -94,7 +94,7 @@ const IfaceLayer3 = uint32(programIfaceFlagIFACE_LAYER3)
 const StageBornHere = Stages
 
 // MaxContinuations bounds how many Pass and Log slots one search may go through; a packet beyond it is dropped.
-const MaxContinuations = 8
+const MaxContinuations = 32
 
 // States of a connection, indexes of Settings.Timeout.
 const (

@@ -30,10 +30,13 @@ func TestTooManyLogsCloseTheEndpoint(t *testing.T) {
 	}
 	objects := []api.Update{{Key: api.Key{Kind: kindWorkload, Namespace: "ns", Name: endpoint.Name}, Object: endpoint}}
 	g, folded := New("n1", Facts{}), &State{}
+	const most = MaxContinuations
 	for _, step := range []struct {
 		policy, profile int
 		closed          bool
-	}{{5, 2, false}, {5, 3, true}, {5, 2, false}, {8, 0, true}, {8, 3, true}, {0, 7, false}} {
+	}{
+		{most - 3, 2, false}, {most - 3, 3, true}, {most - 3, 2, false}, {most, 0, true}, {most, 3, true}, {0, most - 1, false},
+	} {
 		updates := append(objects[:1:1], profile(step.profile), policy(step.policy))
 		for _, u := range updates {
 			g.Update(u)

@@ -99,7 +99,7 @@ func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok
 		e.close(u.Broken)
 		problems = []string{invalid(u.Broken, "it is closed")}
 	}
-	ok = e.ID.Kind == kindHost || (e.Interface != "" && len(e.Addresses) > 0)
+	ok = e.ID.Kind == kindHost || e.Interface != ""
 	return e, problems, ok
 }
 
@@ -128,7 +128,8 @@ func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []strin
 	case e.Interface == "":
 		problems = append(problems, "has no interfaceName, so it is not in force: name its interface")
 	case len(e.Addresses) == 0:
-		problems = append(problems, "has no ipNetworks, so it is not in force: give its addresses")
+		e.close("it has no ipNetworks")
+		problems = append(problems, "has no ipNetworks, so it is closed: give its addresses")
 	}
 	if len(spec.AllowSpoofedSourcePrefixes) > 0 {
 		problems = append(problems, "allowSpoofedSourcePrefixes is not supported yet: only its own addresses may send")

@@ -90,7 +90,7 @@ func (d Direction) String() string {
 
 // MaxContinuations is how often a packet may be passed on or logged at one stage: the search in the kernel is bounded. An
 // endpoint whose policies might do it more often is closed.
-const MaxContinuations = 8
+const MaxContinuations = 32
 
 // Stage of judgement. Workloads have only Normal.
 type Stage uint8

@@ -104,9 +104,10 @@ func TestTooManyContinuationsCloseTheEndpointUntilThereAreFewer(t *testing.T) {
 	}
 	id := calc.EndpointID{Kind: "WorkloadEndpoint", Name: "endpoint-0"}
 	n := newNode(t, medium)
-	for _, logs := range []int{8, 9, 8} {
+	const most = calc.MaxContinuations
+	for _, logs := range []int{most, most + 1, most} {
 		n.become(t, with(logs))
-		if closed := n.entries[id].Closed; (closed != "") != (logs > 8) {
+		if closed := n.entries[id].Closed; (closed != "") != (logs > most) {
 			t.Fatalf("%d log rules: closed %q", logs, closed)
 		}
 		n.check(t, random(t, 0), 20)
