@@ -176,9 +176,13 @@ func (d *Driver) buildUntilItFits() (*generation, error) {
 	}
 }
 
-// retire closes the generations that no interface runs any more.
+// retire closes the generations that no interface runs any more. While a swap has failed none is closed: one of the
+// interface's two programs may have been swapped.
 func (d *Driver) retire() error {
 	p := &d.policies
+	if d.links.Status().Failed > 0 {
+		return nil
+	}
 	used := map[*generation]bool{p.newest(): true}
 	for _, r := range d.links.Held() {
 		used[r.generation] = true
