@@ -7,12 +7,13 @@
 //
 // Start at state.go: the values that calc hands out. Then compute.go, which calls one reading after the other, each a
 // function from objects to values in a file of its own: policy.go and rule.go, tier.go, endpoint.go and labels.go,
-// failsafe.go, config.go, routes.go, bgp.go.
+// ports.go (names of ports), bound.go, failsafe.go, config.go, routes.go, bgp.go.
 //
 //	         objects                      Graph.Update
 //	profiles   endpoints, sets   policies
-//	    \        /        \       /       labels.go, index.go: which selectors match what
-//	  things.go: sets   locals.go: groups of endpoints with the same policies
+//	    \        /        \       /       labels.go, index.go, postings.go: which selectors match what
+//	  things.go,        locals.go: groups of endpoints with the same policies
+//	  members.go: sets       |
 //	            \        /
 //	      activity.go: policies, tiers and sets that are in use
 //	                |
