@@ -1,0 +1,95 @@
+// Command fieldtext collects what the doc comments of a package say about its types and their fields, for programs that
+// print it: Go keeps no comments in a binary. It writes lines of TYPE or TYPE.FIELD, a tab and the text, sorted.
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+)
+
+func main() {
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: fieldtext DIRECTORY FILE")
+		os.Exit(2)
+	}
+	text, err := collect(os.Args[1])
+	if err == nil {
+		err = os.WriteFile(os.Args[2], []byte(text), 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// collect is the table of a directory's package.
+func collect(directory string) (string, error) {
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		return "", err
+	}
+	var lines []string
+	for _, entry := range entries {
+		if !isSource(entry) {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), directory+"/"+entry.Name(), nil, parser.ParseComments)
+		if err != nil {
+			return "", err
+		}
+		for _, declaration := range file.Decls {
+			lines = append(lines, linesOf(declaration)...)
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n") + "\n", nil
+}
+
+func isSource(entry fs.DirEntry) bool {
+	return strings.HasSuffix(entry.Name(), ".go") && !strings.HasSuffix(entry.Name(), "_test.go")
+}
+
+// linesOf are the lines of one declaration: of its types, and of the fields of those that are structs.
+func linesOf(declaration ast.Decl) []string {
+	group, ok := declaration.(*ast.GenDecl)
+	if !ok || group.Tok != token.TYPE {
+		return nil
+	}
+	var lines []string
+	add := func(name string, comments ...*ast.CommentGroup) {
+		var words []string
+		for _, c := range comments {
+			words = append(words, strings.Fields(c.Text())...)
+		}
+		if len(words) > 0 {
+			lines = append(lines, name+"\t"+strings.Join(words, " "))
+		}
+	}
+	for _, s := range group.Specs {
+		spec := s.(*ast.TypeSpec)
+		if !spec.Name.IsExported() {
+			continue
+		}
+		if len(group.Specs) == 1 {
+			add(spec.Name.Name, group.Doc)
+		} else {
+			add(spec.Name.Name, spec.Doc)
+		}
+		structure, ok := spec.Type.(*ast.StructType)
+		if !ok {
+			continue
+		}
+		for _, field := range structure.Fields.List {
+			for _, name := range field.Names {
+				add(spec.Name.Name+"."+name.Name, field.Doc, field.Comment)
+			}
+		}
+	}
+	return lines
+}

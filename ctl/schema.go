@@ -1,0 +1,170 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"reflect"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/api"
+)
+
+//go:generate go run ./fieldtext ../api fields.txt
+
+// fieldTexts is what the comments of the types in package api say, see fieldtext.
+//
+//go:embed fields.txt
+var fieldTexts string
+
+func newSchema(s *session) *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema KIND[.FIELD...]",
+		Short: "Explain a kind or a field: what it means, its type, default and valid values",
+		Long: `Explain a kind or a field: what it means, its type, its default and which values are valid.
+
+The default is what is stored for a field that a manifest leaves out; spec may be left out of the path. Nothing is asked of
+the datastore.`,
+		Example: `  margayctl schema gnp
+  margayctl schema gnp.ingress.destination
+  margayctl schema felixconfiguration.spec.bpfLogLevel`,
+		Args: exactly(1, "KIND or KIND.FIELD"),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return kindWords(), cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			return s.schema(args[0])
+		},
+	}
+}
+
+func (s *session) schema(text string) error {
+	name, path, _ := strings.Cut(text, ".")
+	kind, ok := api.KindOf(name)
+	if !ok {
+		return unknownKind(name)
+	}
+	element := schemaElement{path: []string{kind.Name}, typ: reflect.TypeOf(kind.New()).Elem()}
+	if path != "" {
+		for _, word := range strings.Split(path, ".") {
+			inner, err := element.field(word)
+			if err != nil {
+				return err
+			}
+			element = inner
+		}
+	}
+	s.printSchema(kind, element)
+	return nil
+}
+
+// printSchema prints what is known of an element, and one line for each field in it.
+func (s *session) printSchema(kind api.Kind, e schemaElement) {
+	out := new(strings.Builder)
+	t := tabwriter.NewWriter(out, 0, 1, 2, ' ', 0)
+	defer func() {
+		t.Flush()
+		for line := range strings.Lines(out.String()) {
+			fmt.Fprintln(s.stdout, strings.TrimRight(line, " \n"))
+		}
+	}()
+	line := func(heading, text string) {
+		if text != "" {
+			fmt.Fprintf(t, "%s:\t%s\n", heading, text)
+		}
+	}
+	line("NAME", strings.Join(e.path, "."))
+	line("MEANING", e.meaning())
+	line("TYPE", typeText(e.typ))
+	if len(e.path) > 1 {
+		line("DEFAULT", defaultText(kind, e.index))
+		line("VALID", strings.Join(validTexts(kind, e), "; "))
+	}
+	fields := e.fields()
+	if len(fields) == 0 {
+		return
+	}
+	t.Flush()
+	fmt.Fprintln(out, "\nFIELDS:")
+	if len(e.path) == 1 {
+		for _, f := range fields {
+			if f.path[1] == "spec" {
+				fields = append(fields, f.fields()...)
+			}
+		}
+	}
+	for _, f := range fields {
+		fmt.Fprintf(t, "  %s\t%s\t%s\n", strings.Join(f.path[len(e.path):], "."), typeText(f.typ), f.meaning())
+	}
+}
+
+// schemaElement is a kind or a field of it.
+type schemaElement struct {
+	path  []string
+	index [][]int // of each field on the way, in the struct before it
+	key   string  // of its text: TYPE.FIELD
+	typ   reflect.Type
+}
+
+// meaning is what the field's comment says, or else that of its type.
+func (e schemaElement) meaning() string {
+	for _, key := range []string{e.key, bare(e.typ).Name()} {
+		for line := range strings.Lines(fieldTexts) {
+			if text, ok := strings.CutPrefix(line, key+"\t"); ok && key != "" {
+				return strings.TrimSpace(text)
+			}
+		}
+	}
+	return ""
+}
+
+// field finds a field by its name, in any case; a field of the spec also from outside of it.
+func (e schemaElement) field(word string) (schemaElement, error) {
+	var names []string
+	fields := e.fields()
+	if len(e.path) == 1 {
+		for _, f := range fields {
+			if f.path[1] == "spec" {
+				fields = append(fields, f.fields()...)
+			}
+		}
+	}
+	for _, f := range fields {
+		name := f.path[len(f.path)-1]
+		if strings.EqualFold(name, word) {
+			return f, nil
+		}
+		names = append(names, name)
+	}
+	err := fmt.Errorf("%s has no field %q", strings.Join(e.path, "."), word)
+	return e, withHints(err, didYouMean(word, names), "see margayctl schema "+strings.Join(e.path, "."))
+}
+
+// fields are the fields of an element, or of the elements of a list, as manifests name them.
+func (e schemaElement) fields() []schemaElement {
+	t := bare(e.typ)
+	if t.Kind() != reflect.Struct || readsItself(t) {
+		return nil
+	}
+	var all []schemaElement
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		inner := schemaElement{
+			path:  append(append([]string{}, e.path...), name),
+			index: append(append([][]int{}, e.index...), f.Index),
+			key:   t.Name() + "." + f.Name,
+			typ:   f.Type,
+		}
+		switch {
+		case name == "" && f.Anonymous: // its fields are those of the struct around it
+			inner.path = e.path
+			all = append(all, inner.fields()...)
+		case name != "" && name != "-" && f.IsExported():
+			all = append(all, inner)
+		}
+	}
+	return all
+}
