@@ -6,7 +6,6 @@ import "slices"
 // a value: most labels nobody ever asks for.
 type postings struct {
 	labels map[uint64]*posted
-	things int // in the index
 }
 
 // posted are the things that have a label. Those that lost it stay until they are as many as the rest.
