@@ -45,7 +45,7 @@ func newRoot(s *session) *cobra.Command {
 	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false,
 		"accepted for scripts of calicoctl; versions are never a reason to refuse")
 	root.AddCommand(
-		newCreate(s), newApply(s), newReplace(s), newPatch(s), newLabel(s), newDelete(s), newGet(s), newDiff(s), newValidate(s), newSchema(s),
+		newCreate(s), newApply(s), newReplace(s), newPatch(s), newEdit(s), newLabel(s), newDelete(s), newGet(s), newDiff(s), newValidate(s), newSchema(s),
 		newStatus(s), newDump(s), newFelix(s), newDatastore(s), newIPAM(s), newNode(s),
 		newVersion(s), newCompletion(s),
 	)

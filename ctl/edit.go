@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+
+	"github.com/margay-project/margay/api"
+)
+
+func newEdit(s *session) *cobra.Command {
+	var at place
+	cmd := &cobra.Command{
+		Use:   "edit KIND NAME",
+		Short: "Change one object in an editor",
+		Long: `Change one object in an editor: that of $VISUAL, else $EDITOR, else vi.
+
+The object is written when the editor ends, unless nothing was changed. What the datastore refuses, or what somebody else
+changed meanwhile, is never overwritten: the edited text stays in a file, which the error names.`,
+		Example: `  margayctl edit gnp block-crypto-mining
+  EDITOR=nano margayctl edit felixconfiguration default`,
+		Args:              exactly(2, "KIND NAME"),
+		ValidArgsFunction: completeKind(s, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			objects, err := at.named(args[0], args[1:])
+			if err != nil {
+				return err
+			}
+			return s.edit(cmd.Context(), objects[0], at)
+		},
+	}
+	addNamespaceFlag(cmd, &at)
+	return cmd
+}
+
+func (s *session) edit(ctx context.Context, o api.Object, at place) error {
+	if err := at.settle(o); err != nil {
+		return err
+	}
+	if err := notWritable("edit", o); err != nil {
+		return err
+	}
+	st, closeStore, err := s.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer closeStore()
+	current, err := st.Get(ctx, api.KeyOf(o))
+	if err != nil {
+		return err
+	}
+	before, err := yaml.Marshal(current)
+	if err != nil {
+		return err
+	}
+	file, after, err := s.edited(before)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(before, after) {
+		fmt.Fprintf(s.stdout, "Nothing was changed in %s\n", api.KeyOf(o))
+		return os.Remove(file)
+	}
+	if err := s.writeEdited(ctx, st, current, after); err != nil {
+		return withHints(err, "your text is in "+file+": mend it, then margayctl replace -f "+file)
+	}
+	fmt.Fprintf(s.stdout, "Successfully replaced 1 '%s' resource(s)\n", o.Type().Kind)
+	return os.Remove(file)
+}
+
+// writeEdited writes an edited object over the version that was read, or not at all.
+func (s *session) writeEdited(ctx context.Context, st store, current api.Object, text []byte) error {
+	objects, err := api.Decode(text)
+	if err != nil {
+		return undecodable(err)
+	}
+	if len(objects) != 1 || api.KeyOf(objects[0]) != api.KeyOf(current) {
+		return fmt.Errorf("the text must stay the one object %s: create another with margayctl create", api.KeyOf(current))
+	}
+	changed := objects[0]
+	changed.Meta().ResourceVersion = current.Meta().ResourceVersion
+	if _, err := s.update(ctx, st, changed, skipEqual); err != nil {
+		return err
+	}
+	s.warn(changed, endOfTier(ctx, st, changed))
+	return nil
+}
+
+// edited runs the editor on a text in a file of its own, and returns the file and what it holds then.
+func (s *session) edited(text []byte) (string, []byte, error) {
+	f, err := os.CreateTemp(s.getenv("TMPDIR"), "margayctl-edit-*.yaml")
+	if err != nil {
+		return "", nil, err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = s.runEditor(f.Name())
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return "", nil, err
+	}
+	after, err := os.ReadFile(f.Name())
+	return f.Name(), after, err
+}
+
+func (s *session) runEditor(file string) error {
+	editor := "vi"
+	for _, name := range []string{"EDITOR", "VISUAL"} {
+		if value := s.getenv(name); value != "" {
+			editor = value
+		}
+	}
+	words := append(strings.Fields(editor), file) // EDITOR may have arguments, such as code --wait
+	cmd := exec.Command(words[0], words[1:]...)   // an interrupt is the editor's own business
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.stdin, s.stdout, s.stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("editor %s: %w: nothing was changed; set EDITOR to one that is installed", words[0], err)
+	}
+	return nil
+}
