@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -47,7 +48,8 @@ func (s *session) nodeStatus(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return withHints(fmt.Errorf("Calico process is not running."), err.Error()) // the words of calicoctl
+		//lint:ignore ST1005 scripts know these words
+		return withHints(errors.New("Calico process is not running."), err.Error())
 	}
 	fmt.Fprintln(s.stdout, "Calico process is running.")
 	s.printPeers("IPv4", answer.Peers, netip.Addr.Is4)
