@@ -16,6 +16,9 @@ const (
 
 // Default fills in what a manifest leaves out, as it is stored. Doing it again changes nothing.
 func Default(o Object) {
+	if _, readOnly := o.(*ClaimedBlock); readOnly {
+		return
+	}
 	setType(o, typeName(o))
 	if kindsByName()[typeName(o)].Namespaced {
 		fill(&o.Meta().Namespace, "default")

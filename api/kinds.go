@@ -22,6 +22,7 @@ func Kinds() []Kind {
 		kind[BGPConfiguration]("bgpconfigurations", "bgpconfig", "bgpconfigs"),
 		kind[BGPFilter]("bgpfilters", "bgpf", "bgpfs", "bf", "bfs"),
 		kind[BGPPeer]("bgppeers", "bgpp", "bgpps", "bp", "bps"),
+		claimedBlocks(),
 		kind[CalicoNodeStatus]("caliconodestatuses", "nodestatus", "nodestatuses"),
 		readOnly(kind[ClusterInformation]("clusterinformations", "clusterinfo", "clusterinfos")),
 		kind[FelixConfiguration]("felixconfigurations", "felixconfig", "felixconfigs"),
@@ -97,7 +98,7 @@ func New(kind string) (Object, bool) {
 	return k.New(), true
 }
 
-// kindsByName never changes once made; objects are made too often to make it each time.
+// kindsByName has the stored form of a BlockAffinity, not the one that users see. It never changes once made; objects are made too often to make it each time.
 var kindsByName = sync.OnceValue(func() map[string]Kind {
 	named := map[string]Kind{}
 	for _, k := range append(Kinds(), internalKinds()...) {

@@ -51,6 +51,8 @@ func narrowHeadings(kind string) []string {
 		return []string{"NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY"}
 	case "GlobalNetworkPolicy", "NetworkPolicy", "StagedGlobalNetworkPolicy", "StagedNetworkPolicy":
 		return []string{"NAME", "TIER"}
+	case "BlockAffinity":
+		return []string{"NAME", "NODE", "CIDR", "STATE"}
 	case "CalicoNodeStatus", "HostEndpoint":
 		return []string{"NAME", "NODE"}
 	case "IPAMConfiguration":
@@ -89,6 +91,8 @@ func cellsOf(o api.Object, asNumber func() string) cells {
 		return cells{name, {"PEERIP", o.Spec.PeerIP}, {"NODE", peeringNodes(o.Spec)}, {"ASN", asText(o.Spec.ASNumber)}}
 	case *api.CalicoNodeStatus:
 		return cells{name, {"NODE", o.Spec.Node}, {"CLASSES", strings.Join(o.Spec.Classes, ",")}}
+	case *api.ClaimedBlock:
+		return cells{name, {"NODE", o.Spec.Node}, {"CIDR", o.Spec.CIDR}, {"STATE", o.Spec.State}, {"DELETED", o.Spec.Deleted}}
 	case *api.ClusterInformation:
 		return cells{name, {"CLUSTERGUID", o.Spec.ClusterGUID}, {"CLUSTERTYPE", o.Spec.ClusterType},
 			{"CALICOVERSION", o.Spec.CalicoVersion}, {"DATASTOREREADY", nilOr(o.Spec.DatastoreReady)}}

@@ -64,6 +64,9 @@ func deletable(key api.Key) error {
 	if synthetic(key) != nil {
 		return UnsupportedError{Operation: "Delete", Key: key}
 	}
+	if key.Kind == affinityKind {
+		return UnsupportedError{Operation: "Delete", Key: key, Reason: "it is what IPAM says"}
+	}
 	if key.Kind == "Tier" && (key.Name == defaultTier || key.Name == "kube-admin" || key.Name == "kube-baseline") {
 		return UnsupportedError{Operation: "Delete", Key: key, Reason: "the tier is built in"}
 	}

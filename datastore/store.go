@@ -165,6 +165,9 @@ func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
 	if o := synthetic(key); o != nil {
 		return o, nil
 	}
+	if key.Kind == affinityKind {
+		return s.getClaimedBlock(ctx, key)
+	}
 	entry, err := s.find(ctx, key)
 	if err != nil {
 		return nil, err
@@ -187,6 +190,9 @@ func (s *Store) List(ctx context.Context, kind, namespace string) ([]api.Object,
 	k, ok := api.KindOf(kind)
 	if !ok {
 		return nil, "", fmt.Errorf("list %s: unknown kind", kind)
+	}
+	if k.Name == affinityKind {
+		return s.claimedBlocks(ctx)
 	}
 	var objects []api.Object
 	revision, err := kv.Each(ctx, s.kv, kv.Prefix(kindPrefix(k, namespace)), 0, func(page Page) error {
@@ -317,8 +323,11 @@ func prepare(o api.Object) (api.Object, error) {
 		return nil, fmt.Errorf("kind %q is unknown", o.Type().Kind)
 	}
 	*o.Type() = api.TypeMeta{Kind: kind.Name, APIVersion: api.APIVersion}
-	api.Default(o)
 	meta := o.Meta()
+	if kind.Name == affinityKind {
+		return nil, UnsupportedError{Operation: "Write", Key: api.KeyOf(o), Reason: "it is what IPAM says"}
+	}
+	api.Default(o)
 	switch {
 	case meta.Name == "":
 		return nil, invalid("metadata.name", "", "name is required; generateName is not supported")
