@@ -111,17 +111,25 @@ func (d *Driver) makeTables() {
 }
 
 // recall finds out which interfaces of workloads a former process left enforced, so that they stay closed whatever
-// their names are.
+// their names are, and open to what its policy allows even when the gate is gone: the tables of their programs tell, and
+// the gate tells of a program whose tables are of another time.
 func (d *Driver) recall() error {
 	pinned, err := bpf.Attached(d.PinDir)
 	if err != nil {
 		return err
+	}
+	workloads, err := bpf.AttachedWorkloads(d.PinDir)
+	if err != nil {
+		d.Log.WithError(err).Debug("tables of a former process cannot be read")
 	}
 	ready, err := gate.Ready()
 	if err != nil {
 		d.Log.WithError(err).Debug("the gate of a former process cannot be read")
 	}
 	d.enforced = map[int]bool{}
+	for index := range workloads {
+		d.enforced[int(index)] = true
+	}
 	for _, index := range ready {
 		if pinned[uint32(index)] {
 			d.enforced[index] = true

@@ -295,6 +295,39 @@ func TestARestartLosesNothing(t *testing.T) {
 	}
 }
 
+// Firewall scripts flush what they do not know. The next process must neither cut off nor let go of the machines then.
+func TestARestartWithoutTheGateKeepsMachinesEnforced(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	id := w.workload(server)
+	w.protect(id, 80)
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	to := server.addresses[0]
+	if !client.reaches("tcp", to, 80) {
+		t.Fatal("no answer")
+	}
+	must(t, d.Close())
+	must(t, gate.Remove())
+	d = h.start(Options{})
+	config := newWorld()
+	must(t, d.become(config)) // names of workload interfaces are known, but the input is not complete
+	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+		t.Error("before the input is complete: not the policy that was in force")
+	}
+	for i := range w.Endpoints {
+		delete(w.Endpoints, i)
+	}
+	must(t, d.become(w)) // both endpoints were deleted meanwhile
+	d.InSync()
+	must(t, d.Apply(calc.Delta{}))
+	if client.reachesAtOnce("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+		t.Error("a machine without an endpoint is open")
+	}
+}
+
 func TestAnotherGenerationUnderTraffic(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
