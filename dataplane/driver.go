@@ -212,7 +212,10 @@ func (d *Driver) remove() error {
 		err = errors.Join(err, bpf.Detach(d.PinDir, index))
 	}
 	d.routes.WantExactly(nil)
-	err = errors.Join(err, d.routes.Reconcile(d.clock(), true), gate.Remove())
+	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))
+	if there, _ := gate.Exists(); there { // a kernel that cannot say has none
+		err = errors.Join(err, gate.Remove())
+	}
 	if d.shared == nil {
 		shared, e := bpf.OpenShared(d.PinDir, bpf.DefaultSharedSizes())
 		d.shared, err = shared, errors.Join(err, e)
