@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/calc/calctest"
 	"github.com/margay-project/margay/dataplane/classifier"
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
@@ -175,27 +177,87 @@ func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.
 	if err := w.Interfaces.Put(loopback, p.iface(m)); err != nil {
 		t.Fatal(err)
 	}
-	view := classifier.View{Memory: w.mem, Addresses: w.image}
 	for range packetsAtAPlace {
 		q := classifiertest.RandomPacket(r, w.state)
 		if p.comesBefore(q) {
 			continue
 		}
 		n++
-		want := calc.Judge(w.state, id, p.of, p.dir, q)
-		decided[want.Action]++
-		lookup := view.Verdict(m.Mask[p.stage], q)
-		if lookup.Action != want.Action || want.Action != "" && lookup.Rule != want.Rule.Hash() {
-			t.Errorf("lookup: %+v, want %+v\n%+v", lookup, want, q)
-		}
-		if err := w.classify(m.Mask[p.stage], q, want); err != nil {
-			t.Errorf("classifier in the kernel: %v\n%+v", err, q)
-		}
-		if err := w.run(p, q, want); err != nil {
-			t.Errorf("kernel: %v\n%+v at %+v of %v", err, q, p, id)
-		}
+		decided[w.askOne(t, id, m, p, q)]++
 	}
 	return n
+}
+
+// askOne compares the three judges' verdicts on one packet and returns that of the definition.
+func (w *twin) askOne(t *testing.T, id calc.EndpointID, m classifier.Masks, p place, q calc.Packet) api.Action {
+	t.Helper()
+	want := calc.Judge(w.state, id, p.of, p.dir, q)
+	lookup := classifier.View{Memory: w.mem, Addresses: w.image}.Verdict(m.Mask[p.stage], q)
+	if lookup.Action != want.Action || want.Action != "" && lookup.Rule != want.Rule.Hash() {
+		t.Errorf("lookup: %+v, want %+v\n%+v", lookup, want, q)
+	}
+	if err := w.classify(m.Mask[p.stage], q, want); err != nil {
+		t.Errorf("classifier in the kernel: %v\n%+v", err, q)
+	}
+	if err := w.run(p, q, want); err != nil {
+		t.Errorf("kernel: %v\n%+v at %+v of %v", err, q, p, id)
+	}
+	return want.Action
+}
+
+// TestThreeJudgesAgreeOnWhatWasRecorded asks the same about the packets whose verdicts were recorded from the reference
+// implementation; calc's own test compares the definition with these verdicts.
+func TestThreeJudgesAgreeOnWhatWasRecorded(t *testing.T) {
+	w := newTwin(t)
+	for _, corpus := range []string{"policy", "hostpolicy"} {
+		scenarios, err := calctest.Scenarios(corpus)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		for _, s := range scenarios {
+			asked += w.askScenario(t, s)
+			if t.Failed() {
+				t.Fatalf("scenario %s", s.ID)
+			}
+		}
+		t.Logf("%s: %d questions about the packets of %d scenarios", corpus, asked, len(scenarios))
+		if asked < len(scenarios) {
+			t.Errorf("%s: only %d questions", corpus, asked)
+		}
+	}
+}
+
+func (w *twin) askScenario(t *testing.T, s calctest.Scenario) (asked int) {
+	t.Helper()
+	byNode := map[string][]calctest.Probe{}
+	for _, p := range s.Probes {
+		node, _, _ := strings.Cut(p.Endpoint, "-")
+		byNode[node] = append(byNode[node], p)
+	}
+	for node, probes := range byNode {
+		w.become(t, calc.Compute(node, calc.Facts{}, s.Updates))
+		for _, probe := range probes {
+			id := calc.EndpointID{Kind: "WorkloadEndpoint", Namespace: probe.Namespace, Name: probe.Endpoint}
+			if probe.Path != "" {
+				id.Kind = "HostEndpoint"
+			}
+			q := calc.Packet{
+				Source: probe.Src, Destination: probe.Dst, Protocol: probe.Protocol,
+				SourcePort: probe.SrcPort, DestinationPort: probe.DstPort, ICMPType: probe.ICMPType, ICMPCode: probe.ICMPCode,
+			}
+			for _, p := range places() {
+				if p.workload == (probe.Path == "") && p.dir.String() == probe.Direction && !p.comesBefore(q) {
+					if err := w.Interfaces.Put(loopback, p.iface(w.masks[id])); err != nil {
+						t.Fatal(err)
+					}
+					w.askOne(t, id, w.masks[id], p, q)
+					asked++
+				}
+			}
+		}
+	}
+	return asked
 }
 
 // run has the kernel judge a packet and compares.

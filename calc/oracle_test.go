@@ -1,121 +1,37 @@
 package calc
 
 import (
-	"bufio"
-	"compress/gzip"
-	"encoding/json"
-	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/calc/calctest"
 )
 
-// The corpora are verdicts recorded from the reference implementation, see testdata/README.md. They are compared as far
-// as the kinds and criteria in them are enforced; the rest is counted.
-
-type scenario struct {
-	ID        string            `json:"id"`
-	Manifests []json.RawMessage `json:"manifests"`
-	Probes    []probe           `json:"probes"`
-}
-
-type probe struct {
-	Endpoint, Namespace, Direction, Path, Verdict, DecidedBy string
-	Src, Dst                                                 netip.Addr
-	Protocol, ICMPType, ICMPCode                             uint8
-	SrcPort, DstPort                                         uint16
-	PassedBy                                                 []string
-}
-
+// TestVerdictsAreThoseOfTheReference compares Judge with what was recorded, on the State of Compute and of Graph.
 func TestVerdictsAreThoseOfTheReference(t *testing.T) {
 	for _, corpus := range []string{"policy", "hostpolicy"} {
 		t.Run(corpus, func(t *testing.T) {
 			t.Parallel()
-			scenarios, probes, differ := 0, 0, 0
-			skipped := map[string]int{}
-			eachScenario(t, "testdata/"+corpus+".jsonl.gz", func(s scenario) {
-				updates, why := s.objects(t)
-				if why != "" {
-					skipped[why]++
-					return
-				}
-				scenarios, probes = scenarios+1, probes+len(s.Probes)
-				differ += s.compare(t, updates)
-			})
-			t.Logf("%s: compared %d probes of %d scenarios, %d differ on purpose; scenarios left out: %v", corpus, probes, scenarios, differ, skipped)
-			if scenarios == 0 {
+			scenarios, err := calctest.Scenarios(corpus)
+			if err != nil {
+				t.Fatal(err)
+			}
+			probes, differ := 0, 0
+			for _, s := range scenarios {
+				probes += len(s.Probes)
+				differ += compare(t, s)
+			}
+			t.Logf("%s: compared %d probes of %d scenarios, %d differ on purpose", corpus, probes, len(scenarios), differ)
+			if probes == 0 {
 				t.Error("nothing was compared")
 			}
 		})
 	}
 }
 
-func eachScenario(t *testing.T, file string, f func(scenario)) {
-	t.Helper()
-	in, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	text, err := gzip.NewReader(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(text)
-	lines.Buffer(nil, 1<<24)
-	for lines.Scan() {
-		var s scenario
-		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-			t.Fatal(err)
-		}
-		f(s)
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// objects decodes the manifests, or says why not.
-func (s scenario) objects(t *testing.T) (updates []api.Update, why string) {
-	add := func(kind string, text []byte) bool {
-		object, known := api.New(kind)
-		if !known {
-			return false
-		}
-		if err := json.Unmarshal(text, object); err != nil {
-			t.Fatalf("%s: %v", s.ID, err)
-		}
-		if tier, ok := object.(*api.Tier); ok && tier.Spec.Order == nil {
-			order := 1000000.0
-			tier.Spec.Order = &order
-		}
-		updates = append(updates, api.Update{Key: api.KeyOf(object), Object: object})
-		return true
-	}
-	for _, builtIn := range []string{
-		`{"kind": "Tier", "metadata": {"name": "default"}, "spec": {"order": 1000000, "defaultAction": "Deny"}}`,
-		`{"kind": "Tier", "metadata": {"name": "kube-admin"}, "spec": {"order": 1000, "defaultAction": "Pass"}}`,
-		`{"kind": "Tier", "metadata": {"name": "kube-baseline"}, "spec": {"order": 10000000, "defaultAction": "Pass"}}`,
-	} {
-		add("Tier", []byte(builtIn))
-	}
-	for _, text := range s.Manifests {
-		var kind api.TypeMeta
-		if err := json.Unmarshal(text, &kind); err != nil {
-			t.Fatalf("%s: %v", s.ID, err)
-		}
-		if !add(kind.Kind, text) {
-			return nil, "kinds to come"
-		}
-	}
-	return updates, ""
-}
-
 // onPurpose says why our verdict on a packet is another; docs/compatibility.md lists these. Each must really differ.
-func onPurpose(scenario string, p probe) string {
+func onPurpose(scenario string, p calctest.Probe) string {
 	const notICMP = "a packet that is no ICMP cannot violate notICMP; the reference compares it with type 0"
 	if p.Protocol != 47 {
 		return ""
@@ -129,14 +45,14 @@ func onPurpose(scenario string, p probe) string {
 }
 
 // compare says how many probes differ on purpose.
-func (s scenario) compare(t *testing.T, updates []api.Update) (differ int) {
+func compare(t *testing.T, s calctest.Scenario) (differ int) {
 	states := map[string]*State{}
 	for _, p := range s.Probes {
 		node, _, _ := strings.Cut(p.Endpoint, "-")
 		if states[node] == nil {
-			states[node] = Compute(node, Facts{}, updates)
+			states[node] = Compute(node, Facts{}, s.Updates)
 			g, folded := New(node, Facts{}), &State{}
-			for i, u := range updates {
+			for i, u := range s.Updates {
 				if g.Update(u); i%3 == 0 {
 					folded.Fold(g.Flush())
 				}
@@ -146,7 +62,7 @@ func (s scenario) compare(t *testing.T, updates []api.Update) (differ int) {
 				t.Errorf("%s: Compute (-) and Graph (+) differ:\n%s", s.ID, diff)
 			}
 		}
-		verdict, decidedBy, passedBy := p.judge(states[node])
+		verdict, decidedBy, passedBy := judgeProbe(states[node], p)
 		same := verdict == p.Verdict && decidedBy == p.DecidedBy && slices.Equal(passedBy, p.PassedBy)
 		switch why := onPurpose(s.ID, p); {
 		case why != "" && same:
@@ -160,8 +76,8 @@ func (s scenario) compare(t *testing.T, updates []api.Update) (differ int) {
 	return differ
 }
 
-// judge runs the stages that the probe's packet goes through, and words the result as the corpus does.
-func (p probe) judge(s *State) (verdict, decidedBy string, passedBy []string) {
+// judgeProbe runs the stages that the probe's packet goes through, and words the result as the corpus does.
+func judgeProbe(s *State, p calctest.Probe) (verdict, decidedBy string, passedBy []string) {
 	packet := Packet{
 		Source: p.Src, Destination: p.Dst, Protocol: p.Protocol,
 		SourcePort: p.SrcPort, DestinationPort: p.DstPort, ICMPType: p.ICMPType, ICMPCode: p.ICMPCode,
