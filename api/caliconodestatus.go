@@ -11,63 +11,63 @@ type CalicoNodeStatus struct {
 }
 
 type CalicoNodeStatusSpec struct {
-	Node                string   `json:"node,omitempty"`
+	Node                string   `json:"node,omitempty"`                // whose agent is asked
 	Classes             []string `json:"classes,omitempty"`             // Agent, BGP, Routes
 	UpdatePeriodSeconds *uint32  `json:"updatePeriodSeconds,omitempty"` // 0: the status is not refreshed
 }
 
 type CalicoNodeStatusStatus struct {
 	LastUpdated *Time             `json:"lastUpdated,omitempty"`
-	Agent       *NodeAgentStatus  `json:"agent,omitempty"`
-	BGP         *NodeBGPStatus    `json:"bgp,omitempty"`
-	Routes      *NodeRoutesStatus `json:"routes,omitempty"`
+	Agent       *NodeAgentStatus  `json:"agent,omitempty"`  // when the class Agent is asked for
+	BGP         *NodeBGPStatus    `json:"bgp,omitempty"`    // when the class BGP is asked for
+	Routes      *NodeRoutesStatus `json:"routes,omitempty"` // when the class Routes is asked for
 }
 
 type NodeAgentStatus struct {
-	BIRDV4 *BGPDaemonStatus `json:"birdV4,omitempty"`
-	BIRDV6 *BGPDaemonStatus `json:"birdV6,omitempty"`
+	BIRDV4 *BGPDaemonStatus `json:"birdV4,omitempty"` // of the BGP speaker, for IPv4
+	BIRDV6 *BGPDaemonStatus `json:"birdV6,omitempty"` // of the BGP speaker, for IPv6
 }
 
 type BGPDaemonStatus struct {
-	State                   string `json:"state,omitempty"` // Ready, NotReady
-	Version                 string `json:"version,omitempty"`
-	RouterID                string `json:"routerID,omitempty"`
-	LastBootTime            string `json:"lastBootTime,omitempty"`
-	LastReconfigurationTime string `json:"lastReconfigurationTime,omitempty"`
+	State                   string `json:"state,omitempty"`                   // Ready, NotReady
+	Version                 string `json:"version,omitempty"`                 // of the BGP speaker
+	RouterID                string `json:"routerID,omitempty"`                // of the BGP speaker
+	LastBootTime            string `json:"lastBootTime,omitempty"`            // when it started
+	LastReconfigurationTime string `json:"lastReconfigurationTime,omitempty"` // when it last read its configuration
 }
 
 type NodeBGPStatus struct {
-	NumberEstablishedV4    int              `json:"numberEstablishedV4"`
-	NumberNotEstablishedV4 int              `json:"numberNotEstablishedV4"`
-	NumberEstablishedV6    int              `json:"numberEstablishedV6"`
-	NumberNotEstablishedV6 int              `json:"numberNotEstablishedV6"`
-	PeersV4                []NodePeerStatus `json:"peersV4,omitempty"`
-	PeersV6                []NodePeerStatus `json:"peersV6,omitempty"`
+	NumberEstablishedV4    int              `json:"numberEstablishedV4"`    // sessions
+	NumberNotEstablishedV4 int              `json:"numberNotEstablishedV4"` // sessions
+	NumberEstablishedV6    int              `json:"numberEstablishedV6"`    // sessions
+	NumberNotEstablishedV6 int              `json:"numberNotEstablishedV6"` // sessions
+	PeersV4                []NodePeerStatus `json:"peersV4,omitempty"`      // sessions
+	PeersV6                []NodePeerStatus `json:"peersV6,omitempty"`      // sessions
 }
 
 type NodePeerStatus struct {
-	PeerIP string `json:"peerIP,omitempty"`
-	Type   string `json:"type,omitempty"`  // NodeMesh, NodePeer, GlobalPeer
-	State  string `json:"state,omitempty"` // Idle, Connect, Active, OpenSent, OpenConfirm, Established, Close
-	Since  string `json:"since,omitempty"`
+	PeerIP string `json:"peerIP,omitempty"` // the peer's address
+	Type   string `json:"type,omitempty"`   // NodeMesh, NodePeer, GlobalPeer
+	State  string `json:"state,omitempty"`  // Idle, Connect, Active, OpenSent, OpenConfirm, Established, Close
+	Since  string `json:"since,omitempty"`  // when it entered the state
 }
 
 type NodeRoutesStatus struct {
-	RoutesV4 []NodeRoute `json:"routesV4,omitempty"`
-	RoutesV6 []NodeRoute `json:"routesV6,omitempty"`
+	RoutesV4 []NodeRoute `json:"routesV4,omitempty"` // of the node
+	RoutesV6 []NodeRoute `json:"routesV6,omitempty"` // of the node
 }
 
 type NodeRoute struct {
-	Type        string           `json:"type,omitempty"` // FIB, RIB
-	Destination string           `json:"destination,omitempty"`
-	Gateway     string           `json:"gateway,omitempty"`
-	Interface   string           `json:"interface,omitempty"`
-	LearnedFrom *NodeRouteOrigin `json:"learnedFrom,omitempty"`
+	Type        string           `json:"type,omitempty"`        // FIB, RIB
+	Destination string           `json:"destination,omitempty"` // a network
+	Gateway     string           `json:"gateway,omitempty"`     // the next hop
+	Interface   string           `json:"interface,omitempty"`   // where packets leave
+	LearnedFrom *NodeRouteOrigin `json:"learnedFrom,omitempty"` // who told of it
 }
 
 type NodeRouteOrigin struct {
 	SourceType string `json:"sourceType,omitempty"` // Kernel, Static, Direct, NodeMesh, BGPPeer
-	PeerIP     string `json:"peerIP,omitempty"`
+	PeerIP     string `json:"peerIP,omitempty"`     // for a peer, its address
 }
 
 // calicoNodeStatus leaves the status alone: it is the agent's.

@@ -8,11 +8,11 @@ type ClaimedBlock struct {
 }
 
 type ClaimedBlockSpec struct {
-	State   string `json:"state"` // pending, confirmed, pendingDeletion
-	Node    string `json:"node"`
+	State   string `json:"state"`          // pending, confirmed, pendingDeletion
+	Node    string `json:"node"`           // the node that claims it
 	Type    string `json:"type,omitempty"` // host
-	CIDR    string `json:"cidr"`
-	Deleted string `json:"deleted"` // true, false
+	CIDR    string `json:"cidr"`           // the block
+	Deleted string `json:"deleted"`        // true, false
 }
 
 // claimedBlocks is the kind under the name that users know.

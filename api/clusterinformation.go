@@ -8,9 +8,9 @@ type ClusterInformation struct {
 }
 
 type ClusterInformationSpec struct {
-	ClusterGUID    string `json:"clusterGUID,omitempty"`
-	ClusterType    string `json:"clusterType,omitempty"` // words separated by commas
-	CalicoVersion  string `json:"calicoVersion,omitempty"`
+	ClusterGUID    string `json:"clusterGUID,omitempty"`    // made once, when the datastore is first used
+	ClusterType    string `json:"clusterType,omitempty"`    // words separated by commas
+	CalicoVersion  string `json:"calicoVersion,omitempty"`  // what Calico's tools last wrote
 	DatastoreReady *bool  `json:"datastoreReady,omitempty"` // false stops agents from programming anything
-	Variant        string `json:"variant,omitempty"`
+	Variant        string `json:"variant,omitempty"`        // which of Calico's products wrote it
 }

@@ -8,55 +8,55 @@ type WorkloadEndpoint struct {
 }
 
 type WorkloadEndpointSpec struct {
-	Orchestrator               string         `json:"orchestrator,omitempty"`
-	Workload                   string         `json:"workload,omitempty"`
-	Node                       string         `json:"node,omitempty"`
-	ContainerID                string         `json:"containerID,omitempty"`
-	Pod                        string         `json:"pod,omitempty"`
-	Endpoint                   string         `json:"endpoint,omitempty"`
-	ServiceAccountName         string         `json:"serviceAccountName,omitempty"`
-	IPNetworks                 []string       `json:"ipNetworks,omitempty"` // /32, /128 or bare addresses
-	IPNATs                     []IPNAT        `json:"ipNATs,omitempty"`
-	IPv4Gateway                string         `json:"ipv4Gateway,omitempty"`
-	IPv6Gateway                string         `json:"ipv6Gateway,omitempty"`
-	Profiles                   []string       `json:"profiles,omitempty"`
-	InterfaceName              string         `json:"interfaceName,omitempty"`
-	MAC                        string         `json:"mac,omitempty"`
-	Ports                      []WorkloadPort `json:"ports,omitempty"`
-	AllowSpoofedSourcePrefixes []string       `json:"allowSpoofedSourcePrefixes,omitempty"`
+	Orchestrator               string         `json:"orchestrator,omitempty"`               // what runs the workload: openstack, libvirt, k8s, cni or any word
+	Workload                   string         `json:"workload,omitempty"`                   // the VM's name, unless the orchestrator is k8s, cni or libnetwork
+	Node                       string         `json:"node,omitempty"`                       // where it runs
+	ContainerID                string         `json:"containerID,omitempty"`                // for the orchestrator cni
+	Pod                        string         `json:"pod,omitempty"`                        // for the orchestrator k8s
+	Endpoint                   string         `json:"endpoint,omitempty"`                   // its interface, as the workload calls it
+	ServiceAccountName         string         `json:"serviceAccountName,omitempty"`         // kept, no effect here
+	IPNetworks                 []string       `json:"ipNetworks,omitempty"`                 // /32, /128 or bare addresses
+	IPNATs                     []IPNAT        `json:"ipNATs,omitempty"`                     // kept, no effect here
+	IPv4Gateway                string         `json:"ipv4Gateway,omitempty"`                // kept, no effect here
+	IPv6Gateway                string         `json:"ipv6Gateway,omitempty"`                // kept, no effect here
+	Profiles                   []string       `json:"profiles,omitempty"`                   // in order: labels, and rules for what no tier decides
+	InterfaceName              string         `json:"interfaceName,omitempty"`              // the host's end of its interface
+	MAC                        string         `json:"mac,omitempty"`                        // when given, no other may send
+	Ports                      []WorkloadPort `json:"ports,omitempty"`                      // names for its ports, which rules may use
+	AllowSpoofedSourcePrefixes []string       `json:"allowSpoofedSourcePrefixes,omitempty"` // further sources that it may send from
 	QoSControls                *QoSControls   `json:"qosControls,omitempty"`
 }
 
 type IPNAT struct {
-	InternalIP string `json:"internalIP"`
-	ExternalIP string `json:"externalIP"`
+	InternalIP string `json:"internalIP"` // one of ipNetworks
+	ExternalIP string `json:"externalIP"` // of the same family
 }
 
 type WorkloadPort struct {
-	Name     string   `json:"name,omitempty"`
-	Protocol Protocol `json:"protocol"`
-	Port     uint16   `json:"port"`
-	HostPort uint16   `json:"hostPort"`
-	HostIP   string   `json:"hostIP"`
+	Name     string   `json:"name,omitempty"` // may be left out when there is a hostPort
+	Protocol Protocol `json:"protocol"`       // TCP, UDP or SCTP
+	Port     uint16   `json:"port"`           // a number
+	HostPort uint16   `json:"hostPort"`       // kept, no effect here
+	HostIP   string   `json:"hostIP"`         // kept, no effect here
 }
 
 // QoSControls is stored; the dataplane does not enforce it yet.
 type QoSControls struct {
-	IngressBandwidth      int64 `json:"ingressBandwidth,omitempty"`
-	EgressBandwidth       int64 `json:"egressBandwidth,omitempty"`
-	IngressBurst          int64 `json:"ingressBurst,omitempty"`
-	EgressBurst           int64 `json:"egressBurst,omitempty"`
-	IngressPeakrate       int64 `json:"ingressPeakrate,omitempty"`
-	EgressPeakrate        int64 `json:"egressPeakrate,omitempty"`
-	IngressMinburst       int64 `json:"ingressMinburst,omitempty"`
-	EgressMinburst        int64 `json:"egressMinburst,omitempty"`
-	IngressPacketRate     int64 `json:"ingressPacketRate,omitempty"`
-	EgressPacketRate      int64 `json:"egressPacketRate,omitempty"`
-	IngressPacketBurst    int64 `json:"ingressPacketBurst,omitempty"`
-	EgressPacketBurst     int64 `json:"egressPacketBurst,omitempty"`
-	IngressMaxConnections int64 `json:"ingressMaxConnections,omitempty"`
-	EgressMaxConnections  int64 `json:"egressMaxConnections,omitempty"`
-	DSCP                  any   `json:"dscp,omitempty"`
+	IngressBandwidth      int64 `json:"ingressBandwidth,omitempty"`      // bits a second
+	EgressBandwidth       int64 `json:"egressBandwidth,omitempty"`       // bits a second
+	IngressBurst          int64 `json:"ingressBurst,omitempty"`          // bits
+	EgressBurst           int64 `json:"egressBurst,omitempty"`           // bits
+	IngressPeakrate       int64 `json:"ingressPeakrate,omitempty"`       // bits a second
+	EgressPeakrate        int64 `json:"egressPeakrate,omitempty"`        // bits a second
+	IngressMinburst       int64 `json:"ingressMinburst,omitempty"`       // bits
+	EgressMinburst        int64 `json:"egressMinburst,omitempty"`        // bits
+	IngressPacketRate     int64 `json:"ingressPacketRate,omitempty"`     // packets a second
+	EgressPacketRate      int64 `json:"egressPacketRate,omitempty"`      // packets a second
+	IngressPacketBurst    int64 `json:"ingressPacketBurst,omitempty"`    // packets
+	EgressPacketBurst     int64 `json:"egressPacketBurst,omitempty"`     // packets
+	IngressMaxConnections int64 `json:"ingressMaxConnections,omitempty"` // at a time
+	EgressMaxConnections  int64 `json:"egressMaxConnections,omitempty"`  // at a time
+	DSCP                  any   `json:"dscp,omitempty"`                  // a number or the name of a class, such as EF or AF11
 }
 
 // HostEndpoint is an interface of the host itself.
@@ -67,15 +67,15 @@ type HostEndpoint struct {
 }
 
 type HostEndpointSpec struct {
-	Node          string         `json:"node,omitempty"`
+	Node          string         `json:"node,omitempty"`          // whose interface it is
 	InterfaceName string         `json:"interfaceName,omitempty"` // a name, or * for every interface of the host
-	ExpectedIPs   []string       `json:"expectedIPs,omitempty"`
-	Profiles      []string       `json:"profiles,omitempty"`
-	Ports         []EndpointPort `json:"ports,omitempty"`
+	ExpectedIPs   []string       `json:"expectedIPs,omitempty"`   // addresses of the interface: they find it when no name is given, and are members of sets
+	Profiles      []string       `json:"profiles,omitempty"`      // in order: labels, and rules for what no tier decides
+	Ports         []EndpointPort `json:"ports,omitempty"`         // names for its ports, which rules may use
 }
 
 type EndpointPort struct {
-	Name     string   `json:"name"`
-	Protocol Protocol `json:"protocol"`
-	Port     uint16   `json:"port"`
+	Name     string   `json:"name"`     // for rules
+	Protocol Protocol `json:"protocol"` // TCP, UDP or SCTP
+	Port     uint16   `json:"port"`     // a number
 }

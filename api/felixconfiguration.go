@@ -10,22 +10,24 @@ type FelixConfiguration struct {
 
 // FelixConfigurationSpec has every field that exists in stored objects, also those that mean nothing to this agent, so that
 // reading, changing and writing an object loses none. A list that is present but empty differs from one that is not.
+//
+// Fields without a comment: kept for Calico's agents, no effect here.
 type FelixConfigurationSpec struct {
-	AllowIPIPPacketsFromWorkloads            *bool                   `json:"allowIPIPPacketsFromWorkloads,omitempty"`
-	AllowVXLANPacketsFromWorkloads           *bool                   `json:"allowVXLANPacketsFromWorkloads,omitempty"`
+	AllowIPIPPacketsFromWorkloads            *bool                   `json:"allowIPIPPacketsFromWorkloads,omitempty"`  // workloads may send tunnels of this kind: false unless set
+	AllowVXLANPacketsFromWorkloads           *bool                   `json:"allowVXLANPacketsFromWorkloads,omitempty"` // workloads may send tunnels of this kind: false unless set
 	AWSSrcDstCheck                           string                  `json:"awsSrcDstCheck,omitempty"`
 	BPFAttachType                            string                  `json:"bpfAttachType,omitempty"`
 	BPFConnectTimeLoadBalancing              string                  `json:"bpfConnectTimeLoadBalancing,omitempty"`
 	BPFConnectTimeLoadBalancingEnabled       *bool                   `json:"bpfConnectTimeLoadBalancingEnabled,omitempty"`
 	BPFConntrackLogLevel                     string                  `json:"bpfConntrackLogLevel,omitempty"`
 	BPFConntrackMode                         string                  `json:"bpfConntrackMode,omitempty"`
-	BPFConntrackTimeouts                     *map[string]string      `json:"bpfConntrackTimeouts,omitempty"`
+	BPFConntrackTimeouts                     *map[string]string      `json:"bpfConntrackTimeouts,omitempty"` // how long a connection without traffic is remembered: TCPSynSent 20s, TCPEstablished 1h, TCPFinsSeen 30s, TCPResetSeen 40s, UDPTimeout 60s, GenericTimeout 10m, ICMPTimeout 5s unless set
 	BPFCTLBLogFilter                         string                  `json:"bpfCTLBLogFilter,omitempty"`
 	BPFDataIfacePattern                      string                  `json:"bpfDataIfacePattern,omitempty"`
 	BPFDisableGROForIfaces                   string                  `json:"bpfDisableGROForIfaces,omitempty"`
 	BPFDisableUnprivileged                   *bool                   `json:"bpfDisableUnprivileged,omitempty"`
 	BPFDSROptoutCIDRs                        *[]string               `json:"bpfDSROptoutCIDRs,omitempty"`
-	BPFEnabled                               *bool                   `json:"bpfEnabled,omitempty"`
+	BPFEnabled                               *bool                   `json:"bpfEnabled,omitempty"` // no other dataplane exists: false is shown and has no effect
 	BPFEnforceRPF                            string                  `json:"bpfEnforceRPF,omitempty"`
 	BPFExcludeCIDRsFromNAT                   *[]string               `json:"bpfExcludeCIDRsFromNAT,omitempty"`
 	BPFExportBufferSizeMB                    *int                    `json:"bpfExportBufferSizeMB,omitempty"`
@@ -42,10 +44,10 @@ type FelixConfigurationSpec struct {
 	BPFKubeProxyMinSyncPeriod                *Duration               `json:"bpfKubeProxyMinSyncPeriod,omitempty"`
 	BPFL3IfacePattern                        string                  `json:"bpfL3IfacePattern,omitempty"`
 	BPFLogFilters                            *map[string]string      `json:"bpfLogFilters,omitempty"`
-	BPFLogLevel                              string                  `json:"bpfLogLevel,omitempty"`
+	BPFLogLevel                              string                  `json:"bpfLogLevel,omitempty"` // Info: dropped packets are logged; Debug: new connections as well; Off unless set
 	BPFMaglevMaxEndpointsPerService          *int                    `json:"bpfMaglevMaxEndpointsPerService,omitempty"`
 	BPFMaglevMaxServices                     *int                    `json:"bpfMaglevMaxServices,omitempty"`
-	BPFMapSizeConntrack                      *int                    `json:"bpfMapSizeConntrack,omitempty"`
+	BPFMapSizeConntrack                      *int                    `json:"bpfMapSizeConntrack,omitempty"` // connections that are tracked: 512000 unless set
 	BPFMapSizeConntrackCleanupQueue          *int                    `json:"bpfMapSizeConntrackCleanupQueue,omitempty"`
 	BPFMapSizeConntrackScaling               string                  `json:"bpfMapSizeConntrackScaling,omitempty"`
 	BPFMapSizeIfState                        *int                    `json:"bpfMapSizeIfState,omitempty"`
@@ -71,8 +73,8 @@ type FelixConfigurationSpec struct {
 	DebugSimulateCalcGraphHangAfter          *Duration               `json:"debugSimulateCalcGraphHangAfter,omitempty"`
 	DebugSimulateDataplaneApplyDelay         *Duration               `json:"debugSimulateDataplaneApplyDelay,omitempty"`
 	DebugSimulateDataplaneHangAfter          *Duration               `json:"debugSimulateDataplaneHangAfter,omitempty"`
-	DefaultEndpointToHostAction              string                  `json:"defaultEndpointToHostAction,omitempty"`
-	DeviceRouteProtocol                      *int                    `json:"deviceRouteProtocol,omitempty"`
+	DefaultEndpointToHostAction              string                  `json:"defaultEndpointToHostAction,omitempty"` // whether a workload may reach its own host, once its egress policy allows: Drop unless set
+	DeviceRouteProtocol                      *int                    `json:"deviceRouteProtocol,omitempty"`         // the protocol number of the agent's routes: 86 unless set; up to 4 means 86
 	DeviceRouteSourceAddress                 string                  `json:"deviceRouteSourceAddress,omitempty"`
 	DeviceRouteSourceAddressIPv6             string                  `json:"deviceRouteSourceAddressIPv6,omitempty"`
 	DisableConntrackInvalidCheck             *bool                   `json:"disableConntrackInvalidCheck,omitempty"`
@@ -80,8 +82,8 @@ type FelixConfigurationSpec struct {
 	EndpointReportingEnabled                 *bool                   `json:"endpointReportingEnabled,omitempty"`
 	EndpointStatusPathPrefix                 string                  `json:"endpointStatusPathPrefix,omitempty"`
 	ExternalNodesList                        *[]string               `json:"externalNodesList,omitempty"`
-	FailsafeInboundHostPorts                 *[]ProtoPort            `json:"failsafeInboundHostPorts,omitempty"`
-	FailsafeOutboundHostPorts                *[]ProtoPort            `json:"failsafeOutboundHostPorts,omitempty"`
+	FailsafeInboundHostPorts                 *[]ProtoPort            `json:"failsafeInboundHostPorts,omitempty"`  // ports that no policy of a host endpoint closes; an empty list: none
+	FailsafeOutboundHostPorts                *[]ProtoPort            `json:"failsafeOutboundHostPorts,omitempty"` // ports that no policy of a host endpoint closes; an empty list: none
 	FeatureDetectOverride                    string                  `json:"featureDetectOverride,omitempty"`
 	FeatureGates                             string                  `json:"featureGates,omitempty"`
 	FloatingIPs                              string                  `json:"floatingIPs,omitempty"`
@@ -99,7 +101,7 @@ type FelixConfigurationSpec struct {
 	HealthPort                               *int                    `json:"healthPort,omitempty"`
 	HealthTimeoutOverrides                   []HealthTimeoutOverride `json:"healthTimeoutOverrides,omitempty"`
 	InterfaceExclude                         string                  `json:"interfaceExclude,omitempty"`
-	InterfacePrefix                          string                  `json:"interfacePrefix,omitempty"`
+	InterfacePrefix                          string                  `json:"interfacePrefix,omitempty"` // how names of workloads' interfaces begin, with commas between: cali unless set
 	InterfaceRefreshInterval                 *Duration               `json:"interfaceRefreshInterval,omitempty"`
 	IPForwarding                             string                  `json:"ipForwarding,omitempty"`
 	IPIPEnabled                              *bool                   `json:"ipipEnabled,omitempty"`
@@ -131,7 +133,7 @@ type FelixConfigurationSpec struct {
 	LogFilePath                              string                  `json:"logFilePath,omitempty"`
 	LogPrefix                                string                  `json:"logPrefix,omitempty"`
 	LogSeverityFile                          string                  `json:"logSeverityFile,omitempty"`
-	LogSeverityScreen                        string                  `json:"logSeverityScreen,omitempty"`
+	LogSeverityScreen                        string                  `json:"logSeverityScreen,omitempty"` // the agent's own log: Info unless set
 	LogSeveritySys                           string                  `json:"logSeveritySys,omitempty"`
 	MaxIpsetSize                             *int                    `json:"maxIpsetSize,omitempty"`
 	MetadataAddr                             string                  `json:"metadataAddr,omitempty"`
@@ -149,7 +151,7 @@ type FelixConfigurationSpec struct {
 	NFTablesMarkMask                         *int64                  `json:"nftablesMarkMask,omitempty"`
 	NFTablesMode                             string                  `json:"nftablesMode,omitempty"`
 	NFTablesRefreshInterval                  *Duration               `json:"nftablesRefreshInterval,omitempty"`
-	NodeSelector                             string                  `json:"nodeSelector,omitempty"`
+	NodeSelector                             string                  `json:"nodeSelector,omitempty"` // nodes that the object is for; neither with the name default nor node.NAME
 	OpenstackRegion                          string                  `json:"openstackRegion,omitempty"`
 	PolicySyncPathPrefix                     string                  `json:"policySyncPathPrefix,omitempty"`
 	ProgramClusterRoutes                     string                  `json:"programClusterRoutes,omitempty"`
@@ -203,17 +205,17 @@ type FelixConfigurationSpec struct {
 
 // ProtoPort is a failsafe port; Net, if given, limits it to remote addresses within.
 type ProtoPort struct {
-	Protocol string `json:"protocol"` // tcp or udp, in any case
-	Port     uint16 `json:"port"`
-	Net      string `json:"net,omitempty"`
+	Protocol string `json:"protocol"`      // tcp or udp, in any case
+	Port     uint16 `json:"port"`          // a number
+	Net      string `json:"net,omitempty"` // remote addresses, a CIDR; every one when it is left out
 }
 
 type HealthTimeoutOverride struct {
-	Name    string   `json:"name"`
+	Name    string   `json:"name"` // a part of Calico's agent
 	Timeout Duration `json:"timeout"`
 }
 
 type RouteTableRange struct {
-	Min int `json:"min"`
-	Max int `json:"max"`
+	Min int `json:"min"` // a number of a table
+	Max int `json:"max"` // a number of a table
 }

@@ -10,7 +10,7 @@ type IPReservation struct {
 }
 
 type IPReservationSpec struct {
-	ReservedCIDRs []string `json:"reservedCIDRs,omitempty"`
+	ReservedCIDRs []string `json:"reservedCIDRs,omitempty"` // CIDRs or addresses
 }
 
 func (c *checker) ipReservation(r *IPReservation) {

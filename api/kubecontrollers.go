@@ -16,9 +16,9 @@ type KubeControllersConfiguration struct {
 
 type KubeControllersConfigurationSpec struct {
 	LogSeverityScreen      string          `json:"logSeverityScreen,omitempty"`
-	HealthChecks           string          `json:"healthChecks,omitempty"` // Enabled, Disabled
-	EtcdV3CompactionPeriod *Duration       `json:"etcdV3CompactionPeriod,omitempty"`
-	PrometheusMetricsPort  *int            `json:"prometheusMetricsPort,omitempty"` // 0: none
+	HealthChecks           string          `json:"healthChecks,omitempty"`           // Enabled, Disabled
+	EtcdV3CompactionPeriod *Duration       `json:"etcdV3CompactionPeriod,omitempty"` // 0: never
+	PrometheusMetricsPort  *int            `json:"prometheusMetricsPort,omitempty"`  // 0: none
 	Controllers            KubeControllers `json:"controllers"`
 	DebugProfilePort       *int32          `json:"debugProfilePort,omitempty"`
 }

@@ -26,21 +26,21 @@ func (t *TypeMeta) Type() *TypeMeta { return t }
 
 // Metadata names an object and keeps what the datastore knows of it. Its wire form is that of Kubernetes.
 type Metadata struct {
-	Name                       string            `json:"name,omitempty"`
-	GenerateName               string            `json:"generateName,omitempty"`
-	Namespace                  string            `json:"namespace,omitempty"`
-	SelfLink                   string            `json:"selfLink,omitempty"`
-	UID                        string            `json:"uid,omitempty"`
-	ResourceVersion            string            `json:"resourceVersion,omitempty"` // never stored: etcd's ModRevision
-	Generation                 int64             `json:"generation,omitempty"`
-	CreationTimestamp          Time              `json:"creationTimestamp,omitzero"`
-	DeletionTimestamp          *Time             `json:"deletionTimestamp,omitempty"`
-	DeletionGracePeriodSeconds *int64            `json:"deletionGracePeriodSeconds,omitempty"`
-	Labels                     map[string]string `json:"labels,omitempty"`
-	Annotations                map[string]string `json:"annotations,omitempty"`
-	OwnerReferences            json.RawMessage   `json:"ownerReferences,omitempty"`
-	Finalizers                 []string          `json:"finalizers,omitempty"`
-	ManagedFields              json.RawMessage   `json:"managedFields,omitempty"`
+	Name                       string            `json:"name,omitempty"`                       // unique among the objects of the kind, and of the namespace
+	GenerateName               string            `json:"generateName,omitempty"`               // not supported: give the object a name
+	Namespace                  string            `json:"namespace,omitempty"`                  // default, when it is left out; kinds without one must not have it
+	SelfLink                   string            `json:"selfLink,omitempty"`                   // never stored
+	UID                        string            `json:"uid,omitempty"`                        // made when the object is created
+	ResourceVersion            string            `json:"resourceVersion,omitempty"`            // never stored: etcd's ModRevision
+	Generation                 int64             `json:"generation,omitempty"`                 // kept as it is
+	CreationTimestamp          Time              `json:"creationTimestamp,omitzero"`           // set when the object is created
+	DeletionTimestamp          *Time             `json:"deletionTimestamp,omitempty"`          // kept as it is
+	DeletionGracePeriodSeconds *int64            `json:"deletionGracePeriodSeconds,omitempty"` // kept as it is
+	Labels                     map[string]string `json:"labels,omitempty"`                     // what selectors ask about
+	Annotations                map[string]string `json:"annotations,omitempty"`                // notes of people and tools
+	OwnerReferences            json.RawMessage   `json:"ownerReferences,omitempty"`            // kept as they are
+	Finalizers                 []string          `json:"finalizers,omitempty"`                 // kept as they are
+	ManagedFields              json.RawMessage   `json:"managedFields,omitempty"`              // kept as they are
 
 	// Rest has the fields of the stored object that this version does not know, so that Encode writes them back. Those of
 	// rules are in the rules.

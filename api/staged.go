@@ -10,14 +10,14 @@ type NetworkPolicy struct {
 }
 
 type NetworkPolicySpec struct {
-	Tier                   string       `json:"tier,omitempty"`
-	Order                  *float64     `json:"order,omitempty"` // unset is last
-	Ingress                []Rule       `json:"ingress,omitempty"`
-	Egress                 []Rule       `json:"egress,omitempty"`
-	Selector               string       `json:"selector,omitempty"`
-	Types                  []PolicyType `json:"types,omitempty"`
-	ServiceAccountSelector string       `json:"serviceAccountSelector,omitempty"`
-	PerformanceHints       []string     `json:"performanceHints,omitempty"`
+	Tier                   string       `json:"tier,omitempty"`                   // must exist when the policy is created
+	Order                  *float64     `json:"order,omitempty"`                  // unset is last
+	Ingress                []Rule       `json:"ingress,omitempty"`                // rules for packets to the endpoint, in order
+	Egress                 []Rule       `json:"egress,omitempty"`                 // rules for packets from the endpoint, in order
+	Selector               string       `json:"selector,omitempty"`               // endpoints of the namespace that the policy is about; empty: all of them
+	Types                  []PolicyType `json:"types,omitempty"`                  // directions that the policy judges: what no rule matches goes to the end of the tier. Left out, the directions with rules, or Ingress without any
+	ServiceAccountSelector string       `json:"serviceAccountSelector,omitempty"` // also asks about the labels of the endpoint's service account, which profiles ksa.* give
+	PerformanceHints       []string     `json:"performanceHints,omitempty"`       // for Calico's agents, no effect here
 }
 
 // StagedGlobalNetworkPolicy is a GlobalNetworkPolicy that is not enforced yet.
@@ -28,7 +28,7 @@ type StagedGlobalNetworkPolicy struct {
 }
 
 type StagedGlobalNetworkPolicySpec struct {
-	StagedAction StagedAction `json:"stagedAction,omitempty"`
+	StagedAction StagedAction `json:"stagedAction,omitempty"` // with Delete every other field but tier must be left out
 	GlobalNetworkPolicySpec
 }
 
@@ -40,7 +40,7 @@ type StagedNetworkPolicy struct {
 }
 
 type StagedNetworkPolicySpec struct {
-	StagedAction StagedAction `json:"stagedAction,omitempty"`
+	StagedAction StagedAction `json:"stagedAction,omitempty"` // with Delete every other field but tier must be left out
 	NetworkPolicySpec
 }
 
@@ -52,50 +52,50 @@ type StagedKubernetesNetworkPolicy struct {
 }
 
 type StagedKubernetesNetworkPolicySpec struct {
-	StagedAction StagedAction        `json:"stagedAction,omitempty"`
-	PodSelector  LabelSelector       `json:"podSelector"`
-	Ingress      []KubernetesIngress `json:"ingress,omitempty"`
-	Egress       []KubernetesEgress  `json:"egress,omitempty"`
+	StagedAction StagedAction        `json:"stagedAction,omitempty"` // with Delete every other field must be left out
+	PodSelector  LabelSelector       `json:"podSelector"`            // workloads of the namespace that the policy is about
+	Ingress      []KubernetesIngress `json:"ingress,omitempty"`      // rules for packets to the workload
+	Egress       []KubernetesEgress  `json:"egress,omitempty"`       // rules for packets from the workload
 	PolicyTypes  []PolicyType        `json:"policyTypes,omitempty"`
 }
 
 type KubernetesIngress struct {
-	Ports []KubernetesPort `json:"ports,omitempty"`
-	From  []KubernetesPeer `json:"from,omitempty"`
+	Ports []KubernetesPort `json:"ports,omitempty"` // one of them must match; empty: any
+	From  []KubernetesPeer `json:"from,omitempty"`  // one of them must match; empty: anybody
 }
 
 type KubernetesEgress struct {
-	Ports []KubernetesPort `json:"ports,omitempty"`
-	To    []KubernetesPeer `json:"to,omitempty"`
+	Ports []KubernetesPort `json:"ports,omitempty"` // one of them must match; empty: any
+	To    []KubernetesPeer `json:"to,omitempty"`    // one of them must match; empty: anybody
 }
 
 type KubernetesPort struct {
-	Protocol *string         `json:"protocol,omitempty"`
-	Port     json.RawMessage `json:"port,omitempty"` // a number or a name
-	EndPort  *int32          `json:"endPort,omitempty"`
+	Protocol *string         `json:"protocol,omitempty"` // TCP unless set
+	Port     json.RawMessage `json:"port,omitempty"`     // a number or a name
+	EndPort  *int32          `json:"endPort,omitempty"`  // the last of a range of numbers
 }
 
 type KubernetesPeer struct {
 	PodSelector       *LabelSelector `json:"podSelector,omitempty"`
 	NamespaceSelector *LabelSelector `json:"namespaceSelector,omitempty"`
-	IPBlock           *IPBlock       `json:"ipBlock,omitempty"`
+	IPBlock           *IPBlock       `json:"ipBlock,omitempty"` // excludes the selectors
 }
 
 type IPBlock struct {
-	CIDR   string   `json:"cidr"`
-	Except []string `json:"except,omitempty"`
+	CIDR   string   `json:"cidr"`             // a network
+	Except []string `json:"except,omitempty"` // CIDRs within cidr
 }
 
 // LabelSelector is a selector in the words of Kubernetes: all of its requirements must hold.
 type LabelSelector struct {
-	MatchLabels      map[string]string  `json:"matchLabels,omitempty"`
-	MatchExpressions []LabelRequirement `json:"matchExpressions,omitempty"`
+	MatchLabels      map[string]string  `json:"matchLabels,omitempty"`      // labels with their values
+	MatchExpressions []LabelRequirement `json:"matchExpressions,omitempty"` // all of them must hold
 }
 
 type LabelRequirement struct {
-	Key      string   `json:"key"`
-	Operator string   `json:"operator"` // In, NotIn, Exists, DoesNotExist
-	Values   []string `json:"values,omitempty"`
+	Key      string   `json:"key"`              // the label's name
+	Operator string   `json:"operator"`         // In, NotIn, Exists, DoesNotExist
+	Values   []string `json:"values,omitempty"` // of the label, for In and NotIn
 }
 
 // NetworkSet is a labelled list of networks in a namespace.

@@ -3,6 +3,7 @@
 // Each verb has a file of its own, with its flags, its help and its function; root.go only assembles them. What verbs
 // share: session.go is one run of the command with everything that it may touch, input.go reads manifests, report.go
 // says how a verb fared over many objects, columns.go and format.go print objects, agent.go talks to felix, choose.go is -l.
+// docs.go writes docs/reference and the manual pages.
 //
 // Messages, tables and exit codes of the verbs that edit objects are those of calicoctl; scripts depend on them.
 // The command has no state of its own and decides nothing about objects: their rules are in package api, the order of

@@ -47,7 +47,7 @@ func newRoot(s *session) *cobra.Command {
 	root.AddCommand(
 		newCreate(s), newApply(s), newReplace(s), newPatch(s), newEdit(s), newLabel(s), newDelete(s), newGet(s), newDiff(s), newValidate(s), newSchema(s),
 		newStatus(s), newDump(s), newFelix(s), newDatastore(s), newIPAM(s), newNode(s),
-		newVersion(s), newCompletion(s),
+		newVersion(s), newCompletion(s), newDocs(s),
 	)
 	return root
 }

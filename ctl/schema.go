@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 )
 
 //go:generate go run ./fieldtext ../api fields.txt
+//go:generate go run . docs reference ../docs/reference
 
 // fieldTexts is what the comments of the types in package api say, see fieldtext.
 //
@@ -46,7 +48,7 @@ func (s *session) schema(text string) error {
 	if !ok {
 		return unknownKind(name)
 	}
-	element := schemaElement{path: []string{kind.Name}, typ: reflect.TypeOf(kind.New()).Elem()}
+	element := elementOf(kind)
 	if path != "" {
 		for _, word := range strings.Split(path, ".") {
 			inner, err := element.field(word)
@@ -109,12 +111,15 @@ type schemaElement struct {
 }
 
 // meaning is what the field's comment says, or else that of its type.
-func (e schemaElement) meaning() string {
-	for _, key := range []string{e.key, bare(e.typ).Name()} {
-		for line := range strings.Lines(fieldTexts) {
-			if text, ok := strings.CutPrefix(line, key+"\t"); ok && key != "" {
-				return strings.TrimSpace(text)
-			}
+func (e schemaElement) meaning() string { return cmp.Or(textOf(e.key), e.typeMeaning()) }
+
+func (e schemaElement) typeMeaning() string { return textOf(bare(e.typ).Name()) }
+
+// textOf is what the comments say of a TYPE or TYPE.FIELD.
+func textOf(key string) string {
+	for line := range strings.Lines(fieldTexts) {
+		if text, ok := strings.CutPrefix(line, key+"\t"); ok && key != "" {
+			return strings.TrimSpace(text)
 		}
 	}
 	return ""

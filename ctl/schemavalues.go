@@ -32,6 +32,8 @@ func typeText(t reflect.Type) string {
 	switch {
 	case t.Kind() == reflect.Pointer:
 		return typeText(t.Elem())
+	case t == reflect.TypeFor[json.RawMessage]():
+		return "anything"
 	case readsItself(t):
 		return t.Name()
 	}
@@ -53,7 +55,6 @@ func typeText(t reflect.Type) string {
 // defaultText is what is stored for a field that a manifest leaves out.
 func defaultText(kind api.Kind, path [][]int) string {
 	o := kind.New()
-	o.Meta().Name = "example"
 	api.Default(o)
 	v := reflect.ValueOf(o).Elem()
 	for _, index := range path {
@@ -95,6 +96,9 @@ func validTexts(kind api.Kind, e schemaElement) []string {
 		}
 		for _, f := range failed {
 			reason := strings.TrimPrefix(f.Reason, "want ")
+			if strings.HasPrefix(reason, "not a selector") {
+				reason = "a selector" // where it is wrong says nothing of the field
+			}
 			path := position.ReplaceAllString(f.Path, "")
 			if strings.EqualFold(path, strings.Join(e.path[1:], ".")) && !slices.Contains(reasons, reason) {
 				reasons = append(reasons, reason)

@@ -1,8 +1,12 @@
 // Command fieldtext collects what the doc comments of a package say about its types and their fields, for programs that
 // print it: Go keeps no comments in a binary. It writes lines of TYPE or TYPE.FIELD, a tab and the text, sorted.
+//
+// A paragraph of a type's comment that begins with "Fields without a comment:" is not about the type: the rest of it is
+// the text of those fields.
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -62,12 +66,8 @@ func linesOf(declaration ast.Decl) []string {
 		return nil
 	}
 	var lines []string
-	add := func(name string, comments ...*ast.CommentGroup) {
-		var words []string
-		for _, c := range comments {
-			words = append(words, strings.Fields(c.Text())...)
-		}
-		if len(words) > 0 {
+	add := func(name, text string) {
+		if words := strings.Fields(text); len(words) > 0 {
 			lines = append(lines, name+"\t"+strings.Join(words, " "))
 		}
 	}
@@ -76,18 +76,19 @@ func linesOf(declaration ast.Decl) []string {
 		if !spec.Name.IsExported() {
 			continue
 		}
+		comment := spec.Doc
 		if len(group.Specs) == 1 {
-			add(spec.Name.Name, group.Doc)
-		} else {
-			add(spec.Name.Name, spec.Doc)
+			comment = group.Doc
 		}
+		about, ofOthers, _ := strings.Cut(comment.Text(), "Fields without a comment:")
+		add(spec.Name.Name, about)
 		structure, ok := spec.Type.(*ast.StructType)
 		if !ok {
 			continue
 		}
 		for _, field := range structure.Fields.List {
 			for _, name := range field.Names {
-				add(spec.Name.Name+"."+name.Name, field.Doc, field.Comment)
+				add(spec.Name.Name+"."+name.Name, cmp.Or(field.Doc.Text()+field.Comment.Text(), ofOthers))
 			}
 		}
 	}
