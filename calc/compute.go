@@ -59,7 +59,7 @@ type computation struct {
 	tiers    map[string]Tier
 	policies []*policy // in order
 	profiles map[string]*policy
-	things   map[api.Key]thing // labels with those of their profiles
+	things   map[api.Key]labelled
 	state    *State
 }
 
@@ -97,19 +97,26 @@ func (c *computation) profile(name string) *policy {
 	return missingProfile(name)
 }
 
+// labelled is a thing with its labels and those of its profiles.
+type labelled struct {
+	thing
+	labels labels
+}
+
 func (c *computation) readThings() {
-	c.things = map[api.Key]thing{}
+	c.things = map[api.Key]labelled{}
 	names := newLabelNames()
 	for _, u := range c.objects.of(kindWorkload, kindHost, kindGlobalSet, kindSet) {
-		t, problems, ok := readThing(names, u)
+		t, profiles, problems, ok := readThing(names, u)
 		c.note(u.Key, problems...)
 		if !ok {
 			continue
 		}
-		for _, name := range t.profiles {
-			t.labels.inherited = append(t.labels.inherited, names.pack(c.profile(name).labels, nil).own)
+		all := labels{names: names, own: t.labels()}
+		for _, name := range profiles {
+			all.inherited = append(all.inherited, names.pack(c.profile(name).labels))
 		}
-		c.things[u.Key] = t
+		c.things[u.Key] = labelled{t, all}
 	}
 }
 
@@ -214,8 +221,8 @@ func policiesOf(e Endpoint) func(yield func(PolicyID) bool) {
 func (c *computation) members(s setSource) Members {
 	m := Members{}
 	for _, t := range c.things {
-		if s.of.Matches(t.labels) && s.has(t) {
-			for _, n := range t.nets {
+		if s.of.Matches(t.labels) && s.has(t.contribution()) {
+			for n := range t.contribution().nets {
 				m[n.unpack()] = struct{}{}
 			}
 		}

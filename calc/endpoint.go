@@ -10,67 +10,6 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// thing is what selectors select and sets contain: an endpoint of any node, or a network set.
-type thing struct {
-	labels   labels // without those of the profiles
-	profiles []string
-	contribution
-}
-
-// contribution is what a thing contributes to sets.
-type contribution struct {
-	nets  []prefix
-	ports []endpointPort
-}
-
-// readThing reads what an object contributes to sets; an object that is broken contributes nothing.
-func readThing(names *labelNames, u api.Update) (t thing, problems []string, ok bool) {
-	if u.Broken != "" {
-		return thing{}, nil, false
-	}
-	switch o := u.Object.(type) {
-	case *api.WorkloadEndpoint:
-		t = thing{profiles: o.Spec.Profiles}
-		t.ports = portsOfWorkload(o.Spec.Ports)
-		t.labels = names.labelsOfWorkload(o, t.ports)
-		t.nets, _ = readNets(o.Spec.IPNetworks)
-		if o.Spec.InterfaceName == "" || len(t.nets) == 0 {
-			return thing{}, nil, false
-		}
-	case *api.HostEndpoint:
-		t = thing{profiles: o.Spec.Profiles}
-		t.ports = portsOfHost(o.Spec.Ports)
-		t.labels = names.pack(o.Labels, func(p *packing) { p.addPorts(t.ports) })
-		t.nets, _ = readNets(o.Spec.ExpectedIPs)
-	case *api.GlobalNetworkSet:
-		t = thing{labels: names.pack(o.Labels, nil)}
-		t.nets, problems = readNets(o.Spec.Nets)
-	case *api.NetworkSet:
-		t = thing{labels: names.labelsOfNetworkSet(o), profiles: []string{profileOfNamespace + o.Namespace}}
-		t.nets, problems = readNets(o.Spec.Nets)
-	default:
-		return thing{}, nil, false
-	}
-	return t, problems, true
-}
-
-// readNets skips what it cannot read.
-func readNets(texts []string) (nets []prefix, problems []string) {
-	nets = make([]prefix, 0, len(texts))
-	for _, text := range texts {
-		if text == "" {
-			continue
-		}
-		n, err := api.ParseNet(text)
-		if err != nil {
-			problems = append(problems, err.Error())
-			continue
-		}
-		nets = append(nets, packPrefix(n))
-	}
-	return nets, problems
-}
-
 // localEndpoint reads an endpoint of this node, without policies. One that is broken, as far as it can be read, is closed.
 func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok bool) {
 	e.ID = EndpointID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name}

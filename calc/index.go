@@ -30,7 +30,7 @@ type index struct {
 type indexed struct {
 	labelsOf func(thingID) labels
 	// matching is where it is kept what matches a thing: nil if it is not in the index.
-	matching func(thingID) *[]*matcher
+	matching func(thingID) **matches
 	// each yields those that are in the index.
 	each func(yield func(thingID) bool)
 }
@@ -44,7 +44,7 @@ type matcher struct {
 	seen, on uint64 // rounds
 	label    uint64 // where it waits
 	values   []string
-	alone    [1]*matcher // itself: what matches a thing, for the many that one selector matches
+	alone    *matches // itself: what matches a thing, for the many that one selector matches
 }
 
 // bucket is the matchers that wait for a label. Those that are gone stay until they are as many as the rest.
@@ -76,8 +76,11 @@ func newIndex(names *labelNames, things indexed) *index {
 	}
 }
 
+// matches are the selectors that match a thing. They never change, and things that the same one matches share them.
+type matches struct{ by []*matcher }
+
 // nothing matches a thing that is in the index and matched by none.
-var nothing = []*matcher{}
+var nothing = &matches{}
 
 // set puts a thing into the index or changes its labels from what they were; labelsOf gives the new ones already. It
 // returns the selectors that began to match it, and those that no longer do.
@@ -94,9 +97,8 @@ func (x *index) set(id thingID, old labels) (started, stopped []*matcher) {
 	for _, m := range x.found {
 		m.on = mark
 	}
-	for _, m := range before {
+	for m := range before.still {
 		switch {
-		case m.gone:
 		case m.on != mark:
 			stopped = append(stopped, m)
 		default:
@@ -115,14 +117,29 @@ func (x *index) set(id thingID, old labels) (started, stopped []*matcher) {
 }
 
 // kept is what is remembered of what matches a thing.
-func kept(found []*matcher) []*matcher {
+func kept(found []*matcher) *matches {
 	switch len(found) {
 	case 0:
 		return nothing
 	case 1:
-		return found[0].alone[:]
+		if found[0].alone == nil {
+			found[0].alone = &matches{slices.Clone(found)}
+		}
+		return found[0].alone
 	}
-	return slices.Clone(found)
+	return &matches{slices.Clone(found)}
+}
+
+// still yields those that are in the index.
+func (m *matches) still(yield func(*matcher) bool) {
+	if m == nil {
+		return
+	}
+	for _, by := range m.by {
+		if !by.gone && !yield(by) {
+			return
+		}
+	}
 }
 
 // next begins another round.
@@ -140,11 +157,7 @@ func (x *index) remove(id thingID, old labels) (stopped []*matcher) {
 	if matching == nil || *matching == nil {
 		return nil
 	}
-	for _, m := range *matching {
-		if !m.gone {
-			stopped = append(stopped, m)
-		}
-	}
+	stopped = slices.Collect((*matching).still)
 	*matching = nil
 	x.postings.relabel(x, id, old, labels{})
 	return stopped
@@ -154,7 +167,6 @@ func (x *index) remove(id thingID, old labels) (stopped []*matcher) {
 func (x *index) add(s *selector.Selector) (m *matcher, matched []thingID) {
 	x.serial++
 	m = &matcher{selector: s, serial: x.serial}
-	m.alone[0] = m
 	if s.Never() {
 		return m, nil
 	}
@@ -166,13 +178,7 @@ func (x *index) add(s *selector.Selector) (m *matcher, matched []thingID) {
 		}
 		matched = append(matched, id)
 		matching := x.things.matching(id)
-		x.found = x.found[:0]
-		for _, other := range *matching {
-			if !other.gone {
-				x.found = append(x.found, other)
-			}
-		}
-		x.found = append(x.found, m)
+		x.found = append(slices.AppendSeq(x.found[:0], (*matching).still), m)
 		*matching = kept(x.found)
 	})
 	return m, matched

@@ -35,9 +35,14 @@ type labels struct {
 type labelNames struct {
 	numbers map[string]uint64
 	names   []string
+	packing packing // used again and again
 }
 
-func newLabelNames() *labelNames { return &labelNames{numbers: map[string]uint64{}} }
+func newLabelNames() *labelNames {
+	n := &labelNames{numbers: map[string]uint64{}}
+	n.packing.names = n
+	return n
+}
 
 func (n *labelNames) number(name string) uint64 {
 	number, known := n.numbers[name]
@@ -50,27 +55,28 @@ func (n *labelNames) number(name string) uint64 {
 	return number
 }
 
-// packing is packed labels on the way.
+// packing is a thing or labels on the way.
 type packing struct {
-	names *labelNames
-	bytes []byte
+	names                *labelNames
+	labels, contribution []byte
 }
 
 func (p *packing) add(name, value string) {
-	p.bytes = binary.AppendUvarint(p.bytes, p.names.number(name))
-	p.bytes = binary.AppendUvarint(p.bytes, uint64(len(value)))
-	p.bytes = append(p.bytes, value...)
+	p.labels = binary.AppendUvarint(p.labels, p.names.number(name))
+	p.labels = binary.AppendUvarint(p.labels, uint64(len(value)))
+	p.labels = append(p.labels, value...)
 }
 
-func (n *labelNames) pack(own map[string]string, further func(*packing)) labels {
-	p := packing{names: n, bytes: make([]byte, 0, 256)}
-	for name, value := range own {
+func (p *packing) addAll(labels map[string]string) {
+	for name, value := range labels {
 		p.add(name, value)
 	}
-	if further != nil {
-		further(&p)
-	}
-	return labels{names: n, own: string(p.bytes)}
+}
+
+func (n *labelNames) pack(labels map[string]string) string {
+	n.packing.labels = n.packing.labels[:0]
+	n.packing.addAll(labels)
+	return string(n.packing.labels)
 }
 
 // unpack yields packed labels by number until told to stop.
@@ -96,33 +102,29 @@ func uvarint(s string) (value uint64, size int) {
 	}
 }
 
-// labelsOfWorkload are a workload endpoint's labels with those that the dialect adds, without those that it reserves.
-func (n *labelNames) labelsOfWorkload(w *api.WorkloadEndpoint, ports []endpointPort) labels {
-	return n.pack(nil, func(p *packing) {
-		p.add(labelNamespace, w.Namespace)
-		p.add(labelOrchestrator, w.Spec.Orchestrator)
-		if w.Spec.ServiceAccountName != "" {
-			p.add(labelServiceAccount, w.Spec.ServiceAccountName)
+// addWorkload adds a workload endpoint's labels with those that the dialect adds, without those that it reserves.
+func (p *packing) addWorkload(w *api.WorkloadEndpoint, ports []endpointPort) {
+	p.add(labelNamespace, w.Namespace)
+	p.add(labelOrchestrator, w.Spec.Orchestrator)
+	if w.Spec.ServiceAccountName != "" {
+		p.add(labelServiceAccount, w.Spec.ServiceAccountName)
+	}
+	for name, value := range w.Labels {
+		if !reserved(name) {
+			p.add(name, value)
 		}
-		for name, value := range w.Labels {
-			if !reserved(name) {
-				p.add(name, value)
-			}
-		}
-		p.addPorts(ports)
-	})
+	}
+	p.addPorts(ports)
 }
 
-// labelsOfNetworkSet are a network set's labels with that of its namespace; the namespace's own come through its profile.
-func (n *labelNames) labelsOfNetworkSet(s *api.NetworkSet) labels {
-	return n.pack(nil, func(p *packing) {
-		p.add(labelNamespace, s.Namespace)
-		for name, value := range s.Labels {
-			if name != labelNamespace {
-				p.add(name, value)
-			}
+// addNetworkSet adds a network set's labels with that of its namespace; the namespace's own come through its profile.
+func (p *packing) addNetworkSet(s *api.NetworkSet) {
+	p.add(labelNamespace, s.Namespace)
+	for name, value := range s.Labels {
+		if name != labelNamespace {
+			p.add(name, value)
 		}
-	})
+	}
 }
 
 // reserved labels of a workload endpoint come from its other fields or from profiles, and from nowhere else.

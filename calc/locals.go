@@ -29,7 +29,7 @@ type local struct {
 	settled  Endpoint // what others leave of it
 	thing    thingID
 	hasThing bool
-	matching []*matcher // selectors of policies
+	matching *matches // selectors of policies
 	refused  bool
 	group    *group
 	excess   string   // why its policies may not judge it
@@ -119,7 +119,7 @@ func (g *Graph) updateLocal(u api.Update) {
 func (g *Graph) localsIndexed() indexed {
 	return indexed{
 		labelsOf: g.things.labelsOf,
-		matching: func(id thingID) *[]*matcher {
+		matching: func(id thingID) **matches {
 			if n := g.local.byThing[id]; n != nil {
 				return &n.matching
 			}
@@ -239,11 +239,7 @@ func (g *Graph) settle(n *local) {
 	}
 	var matched []*matcher
 	if n.hasThing && n.settled.Closed == "" {
-		for _, m := range n.matching {
-			if !m.gone {
-				matched = append(matched, m)
-			}
-		}
+		matched = slices.Collect(n.matching.still)
 	}
 	l.join(n, matched, &g.active)
 }

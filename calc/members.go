@@ -46,7 +46,7 @@ type setNode struct {
 func newSetNode(id SetID) *setNode { return &setNode{id: id, count: map[prefix]uint32{}} }
 
 func (s *setNode) join(m *members, t contribution) {
-	for _, n := range t.nets {
+	for n := range t.nets {
 		if s.count[n] == 0 {
 			m.touch(s, n, false)
 		}
@@ -55,7 +55,7 @@ func (s *setNode) join(m *members, t contribution) {
 }
 
 func (s *setNode) leave(m *members, t contribution) {
-	for _, n := range t.nets {
+	for n := range t.nets {
 		if s.count[n]--; s.count[n] == 0 {
 			m.touch(s, n, true)
 			delete(s.count, n)
@@ -123,8 +123,8 @@ func (p *portNode) child(n portNumber) *setNode {
 }
 
 func (p *portNode) join(m *members, t contribution) {
-	for _, port := range t.ports {
-		if port.name != p.use.name || len(t.nets) == 0 {
+	for _, port := range t.ports() {
+		if port.name != p.use.name || !t.addressed() {
 			continue
 		}
 		c := p.child(port.portNumber)
@@ -136,8 +136,8 @@ func (p *portNode) join(m *members, t contribution) {
 }
 
 func (p *portNode) leave(m *members, t contribution) {
-	for _, port := range t.ports {
-		if port.name != p.use.name || len(t.nets) == 0 {
+	for _, port := range t.ports() {
+		if port.name != p.use.name || !t.addressed() {
 			continue
 		}
 		c := p.children[port.portNumber]

@@ -28,3 +28,24 @@ func (p prefix) unpack() netip.Prefix {
 	}
 	return netip.PrefixFrom(a, bits)
 }
+
+// append writes the prefix in few bytes: the length, from 0 for IPv4 and from 64 for IPv6, and the address.
+func (p prefix) append(to []byte) []byte {
+	if real := p.unpack(); real.Addr().Is4() {
+		return append(append(to, byte(real.Bits())), p[12:16]...)
+	}
+	return append(append(to, p[16]+64), p[:16]...)
+}
+
+// readPrefix reads what append wrote.
+func readPrefix(s string) (p prefix, size int) {
+	if s[0] < 64 {
+		p[10], p[11] = 0xff, 0xff
+		copy(p[12:16], s[1:5])
+		p[16] = s[0] + 96
+		return p, 5
+	}
+	copy(p[:16], s[1:17])
+	p[16] = s[0] - 64
+	return p, 17
+}

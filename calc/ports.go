@@ -106,8 +106,8 @@ func (s setSource) id() SetID {
 }
 
 // has says whether what the selector matches belongs to the set.
-func (s setSource) has(t thing) bool {
-	return s.name == "" || slices.Contains(t.ports, endpointPort{s.name, s.number})
+func (s setSource) has(c contribution) bool {
+	return s.name == "" || slices.Contains(c.ports(), endpointPort{s.name, s.number})
 }
 
 // portLabel is a label that things have for each name of a port; no manifest can write it, because of the blank.
@@ -153,8 +153,8 @@ func (c *computation) numbersOf(u portUse) []portNumber {
 		if !u.of.Matches(t.labels) {
 			continue
 		}
-		for _, p := range t.ports {
-			if p.name == u.name && len(t.nets) > 0 {
+		for _, p := range t.contribution().ports() {
+			if p.name == u.name && t.contribution().addressed() {
 				seen[p.portNumber] = struct{}{}
 			}
 		}

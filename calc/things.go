@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"slices"
 
@@ -24,15 +25,14 @@ type things struct {
 }
 
 // fingerprint stands for a key: 128 bits of two hashes that nobody outside can foresee, so two keys do not share one.
-type fingerprint [2]uint64
+type fingerprint [16]byte
 
 // keptThing is a thing as it is kept.
 type keptThing struct {
-	own      string  // packed labels
+	thing
 	family   *family // nil: there is no thing
-	nth      uint32  // among the family's children
-	matching []*matcher
-	contribution
+	matching *matches
+	nth      uint32 // among the family's children
 }
 
 // parent is a profile as things see it.
@@ -61,8 +61,10 @@ func newThings() things {
 	return t
 }
 
-func (t *things) fingerprint(key api.Key) fingerprint {
-	return fingerprint{maphash.Comparable(t.seeds[0], key), maphash.Comparable(t.seeds[1], key)}
+func (t *things) fingerprint(key api.Key) (print fingerprint) {
+	binary.NativeEndian.PutUint64(print[:8], maphash.Comparable(t.seeds[0], key))
+	binary.NativeEndian.PutUint64(print[8:], maphash.Comparable(t.seeds[1], key))
+	return print
 }
 
 // find is the id of what has a key.
@@ -73,7 +75,7 @@ func (t *things) find(key api.Key) (thingID, bool) {
 
 func (t *things) labelsOf(id thingID) labels {
 	k := &t.list[id]
-	l := labels{names: t.names, own: k.own}
+	l := labels{names: t.names, own: k.labels()}
 	if k.family != nil {
 		l.inherited = k.family.inherited
 	}
@@ -84,7 +86,7 @@ func (t *things) labelsOf(id thingID) labels {
 func (t *things) indexed() indexed {
 	return indexed{
 		labelsOf: t.labelsOf,
-		matching: func(id thingID) *[]*matcher { return &t.list[id].matching },
+		matching: func(id thingID) **matches { return &t.list[id].matching },
 		each: func(yield func(thingID) bool) {
 			for id := range t.list {
 				if t.list[id].matching != nil && !yield(thingID(id)) {
@@ -121,7 +123,7 @@ func (g *Graph) relabelChildren(name string) {
 		if p.labelled {
 			return // it was updated twice, and this is the second time
 		}
-		now = t.names.pack(p.labels, nil).own
+		now = t.names.pack(p.labels)
 		p.labels, p.labelled = nil, true // they are kept packed
 	}
 	p := t.parents[name]
@@ -141,7 +143,7 @@ func (g *Graph) relabelChildren(name string) {
 		old := f.inherited
 		f.inherited = t.inheritance(f.profiles)
 		for _, id := range f.children {
-			g.relabel(id, labels{names: t.names, own: t.list[id].own, inherited: old}, t.list[id].contribution)
+			g.relabel(id, labels{names: t.names, own: t.list[id].labels(), inherited: old}, t.list[id].contribution())
 		}
 	}
 	t.dropParent(name)
@@ -240,7 +242,7 @@ func (t *things) adopt(id thingID, to *family) {
 }
 
 func (g *Graph) updateThing(u api.Update) {
-	t, problems, ok := readThing(g.things.names, u)
+	t, profiles, problems, ok := readThing(g.things.names, u)
 	g.problems.set(u.Key, "thing", problems...)
 	print := g.things.fingerprint(u.Key)
 	id, known := g.things.ids[print]
@@ -249,9 +251,9 @@ func (g *Graph) updateThing(u api.Update) {
 		if !known {
 			id = g.things.allocate(print)
 		}
-		old, before := g.things.labelsOf(id), g.things.list[id].contribution
-		g.things.adopt(id, g.things.familyOf(t.profiles))
-		g.things.list[id].own, g.things.list[id].contribution = t.labels.own, t.contribution
+		old, before := g.things.labelsOf(id), g.things.list[id].contribution()
+		g.things.adopt(id, g.things.familyOf(profiles))
+		g.things.list[id].thing = t
 		g.relabel(id, old, before)
 	case known:
 		g.removeThing(id, print)
@@ -284,7 +286,7 @@ func (g *Graph) relabel(id thingID, old labels, before contribution) {
 
 func (g *Graph) removeThing(id thingID, print fingerprint) {
 	t := &g.things
-	old, before := t.labelsOf(id), t.list[id].contribution
+	old, before := t.labelsOf(id), t.list[id].contribution()
 	for _, m := range t.index.remove(id, old) {
 		t.byMatch[m].leave(&t.members, before)
 	}
@@ -301,17 +303,17 @@ func (g *Graph) removeThing(id thingID, print fingerprint) {
 
 // move takes a thing that had another contribution out of sets and puts it into others.
 func (t *things) move(id thingID, before contribution, started, stopped []*matcher) {
-	now := t.list[id].contribution
+	now := t.list[id].contribution()
 	for _, m := range stopped {
 		t.byMatch[m].leave(&t.members, before)
 	}
 	for _, m := range started {
 		t.byMatch[m].join(&t.members, now)
 	}
-	if slices.Equal(before.nets, now.nets) && slices.Equal(before.ports, now.ports) {
+	if before == now {
 		return
 	}
-	for _, m := range t.list[id].matching {
+	for _, m := range t.list[id].matching.by {
 		if !slices.Contains(started, m) && !m.gone {
 			t.byMatch[m].join(&t.members, now)
 			t.byMatch[m].leave(&t.members, before)
@@ -342,7 +344,7 @@ func (t *things) watch(s *selector.Selector, who watcher) *matcher {
 	m, matched := t.index.add(s)
 	t.byMatch[m] = who
 	for _, thing := range matched {
-		who.join(&t.members, t.list[thing].contribution)
+		who.join(&t.members, t.list[thing].contribution())
 	}
 	return m
 }
