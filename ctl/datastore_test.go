@@ -27,7 +27,7 @@ func invoke(t *testing.T, env map[string]string, embedded string, args ...string
 	return code, out.String(), errs.String()
 }
 
-func embeddedEtcd(t *testing.T) (socket string) {
+func embeddedEtcd(t testing.TB) (socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "etcd") // shorter than t.TempDir: the path of a unix socket is limited
 	if err != nil {

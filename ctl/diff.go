@@ -9,7 +9,6 @@ import (
 
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/margay-project/margay/api"
 )
@@ -104,5 +103,5 @@ func comparable(ctx context.Context, st store, o api.Object) ([]byte, error) {
 	r := result{kind: key.Kind, objects: []api.Object{stored}}
 	r.strip()
 	stored.Meta().Namespace = key.Namespace
-	return yaml.Marshal(stored)
+	return marshalYAML(stored)
 }

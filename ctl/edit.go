@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
 
 	"github.com/margay-project/margay/api"
 )
@@ -56,7 +55,7 @@ func (s *session) edit(ctx context.Context, o api.Object, at place) error {
 	if err != nil {
 		return err
 	}
-	before, err := yaml.Marshal(current)
+	before, err := marshalYAML(current)
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"text/template"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/margay-project/margay/api"
 )
@@ -59,6 +55,8 @@ func (r result) strip() {
 // format prints results. asNumber is asked only when a node inherits its AS number.
 type format interface {
 	print(w io.Writer, results []result, asNumber func() string) error
+	// pages prints what print does of one list, which is not there as a whole.
+	pages(w io.Writer, kind string, asNumber func() string) (pages, error)
 }
 
 func parseFormat(output string, at place) (format, error) {
@@ -106,7 +104,7 @@ func document(results []result) any {
 type jsonFormat struct{}
 
 func (jsonFormat) print(w io.Writer, results []result, _ func() string) error {
-	text, err := json.MarshalIndent(document(results), "", "  ")
+	text, err := marshalJSON(document(results))
 	if err != nil {
 		return err
 	}
@@ -114,15 +112,23 @@ func (jsonFormat) print(w io.Writer, results []result, _ func() string) error {
 	return err
 }
 
+func (jsonFormat) pages(w io.Writer, kind string, _ func() string) (pages, error) {
+	return newJSONPages(w, kind), nil
+}
+
 type yamlFormat struct{}
 
 func (yamlFormat) print(w io.Writer, results []result, _ func() string) error {
-	text, err := yaml.Marshal(document(results))
+	text, err := marshalYAML(document(results))
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(text)
 	return err
+}
+
+func (yamlFormat) pages(w io.Writer, kind string, _ func() string) (pages, error) {
+	return newYAMLPages(w, kind), nil
 }
 
 // templateFormat runs a user's template over the list of results.
@@ -142,6 +148,10 @@ func (f templateFormat) print(w io.Writer, results []result, asNumber func() str
 		values[i] = r.value()
 	}
 	return t.Execute(w, values)
+}
+
+func (f templateFormat) pages(w io.Writer, kind string, asNumber func() string) (pages, error) {
+	return &wholePages{result{kind: kind, list: true}, func(r result) error { return f.print(w, []result{r}, asNumber) }}, nil
 }
 
 // texts are the elements of a list or map of anything.
@@ -174,33 +184,32 @@ type tableFormat struct {
 
 func (f tableFormat) print(w io.Writer, results []result, asNumber func() string) error {
 	for _, r := range results {
-		headings, err := f.headingsOf(r.kind)
+		p, err := f.pages(w, r.kind, asNumber)
 		if err != nil {
 			return err
 		}
-		t := tabwriter.NewWriter(w, 5, 1, 3, ' ', 0)
-		writeRow(t, headings)
-		for _, o := range r.objects {
-			cells := cellsOf(o, asNumber)
-			row := make([]string, len(headings))
-			for i, h := range headings {
-				row[i] = cells.text(h)
-			}
-			writeRow(t, row)
-		}
-		if err := t.Flush(); err != nil {
+		if err := p.page(r.objects, r.revision); err != nil {
 			return err
 		}
-		fmt.Fprintln(w)
+		if err := p.end(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func writeRow(w io.Writer, cells []string) {
-	for _, c := range cells {
-		fmt.Fprintf(w, "%s\t", c)
+func (f tableFormat) pages(w io.Writer, kind string, asNumber func() string) (pages, error) {
+	headings, err := f.headingsOf(kind)
+	return &tablePages{table: newTable(w), headings: headings, asNumber: asNumber}, err
+}
+
+// rowOf is what a table shows of an object under some headings.
+func rowOf(o api.Object, headings []string, asNumber func() string) []string {
+	cells, row := cellsOf(o, asNumber), make([]string, len(headings))
+	for i, h := range headings {
+		row[i] = cells.text(h)
 	}
-	fmt.Fprintln(w)
+	return row
 }
 
 func (f tableFormat) headingsOf(kindName string) ([]string, error) {

@@ -7,10 +7,12 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore"
 )
 
 const getHelp = `Print objects by kind and name, or those named in files.
@@ -20,9 +22,6 @@ go-template-file=FILE. What yaml and json print is valid input of apply; with --
 
 With -l SELECTOR only objects whose labels match: the language is that of selectors in policies. With --watch every change
 after that is printed too, until the command is interrupted; yaml and json are then one {type, object} for each change.`
-
-// defaultAllow is the profile that always exists.
-const defaultAllow = "projectcalico-default-allow"
 
 func newGet(s *session) *cobra.Command {
 	var in input
@@ -131,6 +130,17 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 		return err
 	}
 	defer closeStore()
+	asNumber := sync.OnceValue(func() string { return globalASNumber(ctx, st) })
+	if len(wanted) == 1 {
+		key, err := keyToGet(wanted[0], at)
+		if err == nil && key.Name == "" {
+			p, err := f.pages(s.stdout, key.Kind, asNumber)
+			if err != nil {
+				return err
+			}
+			return printList(ctx, st, key, chosen, p)
+		}
+	}
 	var found []result
 	var missing []string
 	for _, o := range wanted {
@@ -139,16 +149,13 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 			missing = append(missing, err.Error())
 			continue
 		}
-		if r.list {
-			r.objects = chosen.choose(r.objects)
-		}
 		if export {
 			r.strip()
 		}
 		found = append(found, r)
 	}
 	if len(found) > 0 {
-		if err := f.print(s.stdout, found, func() string { return globalASNumber(ctx, st) }); err != nil {
+		if err := f.print(s.stdout, found, asNumber); err != nil {
 			return err
 		}
 	}
@@ -158,17 +165,55 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 	return nil
 }
 
+// printList prints the chosen objects of a list while the datastore still reads it.
+func printList(ctx context.Context, st store, key api.Key, chosen chooser, p pages) error {
+	printed := false
+	err := eachPage(ctx, st, key, func(objects []api.Object, version string) error {
+		printed = true
+		return p.page(chosen.choose(objects), version)
+	})
+	switch {
+	case err == nil:
+		return p.end()
+	case errors.Is(err, datastore.ErrCompacted):
+		return withHints(err, "the datastore was compacted while the list was read: what was printed is not all of it; list again")
+	case printed:
+		return withHints(err, "what was printed is not all of the list")
+	}
+	return err
+}
+
+// eachPage lists objects in the order in which people expect them: tiers as they are evaluated, which takes all of them
+// first; everything else by key.
+func eachPage(ctx context.Context, st store, key api.Key, visit func(objects []api.Object, version string) error) error {
+	if key.Kind != "Tier" {
+		return st.EachPage(ctx, key.Kind, key.Namespace, visit)
+	}
+	tiers, version, err := st.List(ctx, key.Kind, "")
+	if err != nil {
+		return err
+	}
+	arrange(tiers)
+	return visit(tiers, version)
+}
+
+// keyToGet is the key of an object to get, without a name when all of the kind are wanted.
+func keyToGet(o api.Object, at place) (api.Key, error) {
+	err := at.settle(o)
+	nameWorkloadEndpoint(o)
+	return api.KeyOf(o), err
+}
+
 // read gets the object with a name, or lists all of the kind when there is none.
 func read(ctx context.Context, st store, o api.Object, at place) (result, error) {
-	if err := at.settle(o); err != nil {
+	key, err := keyToGet(o, at)
+	if err != nil {
 		return result{}, err
 	}
-	nameWorkloadEndpoint(o)
-	key := api.KeyOf(o)
 	if key.Name == "" {
-		objects, revision, err := st.List(ctx, key.Kind, key.Namespace)
-		arrange(objects)
-		return result{kind: key.Kind, list: true, objects: objects, revision: revision}, err
+		list := &wholePages{result: result{kind: key.Kind, list: true}}
+		err := eachPage(ctx, st, key, list.page)
+		return list.result, err
 	}
 	if at.all {
 		return result{}, errors.New("cannot use --all-namespace flag for getting a single resource")
@@ -177,19 +222,15 @@ func read(ctx context.Context, st store, o api.Object, at place) (result, error)
 	return result{kind: key.Kind, objects: []api.Object{found}}, err
 }
 
-// arrange puts a list in the order in which people expect it: tiers as they are evaluated, and the profile that nobody
-// wrote last; everything else stays in the order of the keys.
+// arrange sorts tiers as they are evaluated, and leaves other objects in their order.
 func arrange(objects []api.Object) {
 	slices.SortStableFunc(objects, func(a, b api.Object) int {
-		switch a := a.(type) {
-		case *api.Tier:
-			return cmp.Compare(orderOf(a), orderOf(b.(*api.Tier)))
-		case *api.Profile:
-			if isLast := a.Name == defaultAllow; isLast != (b.Meta().Name == defaultAllow) {
-				return map[bool]int{true: 1, false: -1}[isLast]
-			}
+		tierA, isTier := a.(*api.Tier)
+		tierB, areTiers := b.(*api.Tier)
+		if !isTier || !areTiers {
+			return 0
 		}
-		return 0
+		return cmp.Compare(orderOf(tierA), orderOf(tierB))
 	})
 }
 

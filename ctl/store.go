@@ -26,6 +26,7 @@ type store interface {
 	Delete(ctx context.Context, key api.Key, resourceVersion string) (api.Object, error)
 	Get(ctx context.Context, key api.Key) (api.Object, error)
 	List(ctx context.Context, kind, namespace string) ([]api.Object, string, error)
+	EachPage(ctx context.Context, kind, namespace string, visit func(objects []api.Object, version string) error) error
 	EnsureInitialized(ctx context.Context) error
 	KV() datastore.KV
 	DryRun() *datastore.Store

@@ -9,9 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"unicode/utf8"
-
-	"sigs.k8s.io/yaml"
 
 	"github.com/margay-project/margay/api"
 )
@@ -109,10 +106,10 @@ func newWatchPrinter(w io.Writer, f format, kind string, asNumber func() string)
 	switch f := f.(type) {
 	case tableFormat:
 		headings, err := f.headingsOf(kind)
-		return &watchedTable{out: w, headings: headings, asNumber: asNumber}, err
+		return &watchedTable{table: newTable(w), headings: headings, asNumber: asNumber}, err
 	case yamlFormat:
 		return watchedDocuments{w, func(e watchEvent) ([]byte, error) {
-			text, err := yaml.Marshal(e)
+			text, err := marshalYAML(e)
 			return append([]byte("---\n"), text...), err
 		}}, nil
 	case jsonFormat:
@@ -124,51 +121,25 @@ func newWatchPrinter(w io.Writer, f format, kind string, asNumber func() string)
 	return nil, errors.New("--watch prints ps, wide, custom-columns, yaml or json")
 }
 
-// watchedTable is a table that grows. Its columns are as wide as what existed at first needs.
+// watchedTable is a table that grows.
 type watchedTable struct {
-	out      io.Writer
+	table    *table
 	headings []string
-	widths   []int
 	asNumber func() string
 }
 
 func (t *watchedTable) begin(events []watchEvent) error {
-	rows := [][]string{append([]string{"EVENT"}, t.headings...)}
+	rows := [][]string{append([]string{fmt.Sprintf("%-*s", len("MODIFIED"), "EVENT")}, t.headings...)}
 	for _, e := range events {
 		rows = append(rows, t.row(e))
 	}
-	t.widths = make([]int, len(rows[0]))
-	t.widths[0] = len("MODIFIED")
-	for _, row := range rows {
-		for i, text := range row {
-			t.widths[i] = max(t.widths[i], utf8.RuneCountInString(text))
-		}
-	}
-	for _, row := range rows {
-		if err := t.print(row); err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.table.print(rows)
 }
 
-func (t *watchedTable) change(e watchEvent) error { return t.print(t.row(e)) }
+func (t *watchedTable) change(e watchEvent) error { return t.table.print([][]string{t.row(e)}) }
 
 func (t *watchedTable) row(e watchEvent) []string {
-	cells, row := cellsOf(e.Object, t.asNumber), []string{e.Type}
-	for _, h := range t.headings {
-		row = append(row, cells.text(h))
-	}
-	return row
-}
-
-func (t *watchedTable) print(row []string) error {
-	var line strings.Builder
-	for i, text := range row {
-		fmt.Fprintf(&line, "%-*s   ", t.widths[i], text)
-	}
-	_, err := fmt.Fprintln(t.out, strings.TrimRight(line.String(), " "))
-	return err
+	return append([]string{e.Type}, rowOf(e.Object, t.headings, t.asNumber)...)
 }
 
 // watchedDocuments is one document for each change.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -89,8 +90,8 @@ ADDED      a               5
 MODIFIED   a               6
 DELETED    a               6
 `
-	if out.String() != want {
-		t.Errorf("printed\n%s\nwant\n%s", out, want)
+	if got := regexp.MustCompile(` +\n`).ReplaceAllString(out.String(), "\n"); got != want {
+		t.Errorf("printed\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -2,34 +2,15 @@ package datastore
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/ipam"
-	"github.com/margay-project/margay/datastore/kv"
 )
 
-// claimedBlocks lists the blocks that nodes claim, in the order of their keys. Each is named by its node and its network.
-func (s *Store) claimedBlocks(ctx context.Context) ([]api.Object, string, error) {
-	var objects []api.Object
-	revision, err := kv.Each(ctx, s.kv, kv.Prefix(ipam.AffinityRoot), 0, func(page Page) error {
-		for _, entry := range page.Entries {
-			if claimed := claimedBlock(entry); claimed != nil {
-				objects = append(objects, claimed)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, "", fmt.Errorf("list the blocks that nodes claim: %w", err)
-	}
-	return objects, strconv.FormatInt(revision, 10), nil
-}
-
-// claimedBlock is what an entry says, or nil if it is not that of a claim.
-func claimedBlock(entry Entry) *api.ClaimedBlock {
+// claimedBlock is the claim of a node to a block that an entry holds, named by its node and its network; nil if it holds none.
+func claimedBlock(entry Entry) api.Object {
 	node, cidr, ok := ipam.ParseAffinityKey(entry.Key)
 	if !ok {
 		return nil
@@ -52,7 +33,7 @@ func claimedBlock(entry Entry) *api.ClaimedBlock {
 }
 
 func (s *Store) getClaimedBlock(ctx context.Context, key api.Key) (api.Object, error) {
-	objects, _, err := s.claimedBlocks(ctx)
+	objects, _, err := s.List(ctx, affinityKind, "")
 	if err != nil {
 		return nil, err
 	}

@@ -184,38 +184,6 @@ func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
 	return nil, UnreadableError{Key: key, Current: o, Cause: err}
 }
 
-// List reads all objects of a kind, for a namespaced kind those of one namespace unless that is empty, in the order of
-// their keys; values that cannot be read are left out. The text is the resourceVersion of the list.
-func (s *Store) List(ctx context.Context, kind, namespace string) ([]api.Object, string, error) {
-	k, ok := api.KindOf(kind)
-	if !ok {
-		return nil, "", fmt.Errorf("list %s: unknown kind", kind)
-	}
-	if k.Name == affinityKind {
-		return s.claimedBlocks(ctx)
-	}
-	var objects []api.Object
-	revision, err := kv.Each(ctx, s.kv, kv.Prefix(kindPrefix(k, namespace)), 0, func(page Page) error {
-		for _, entry := range page.Entries {
-			key, _, ok := parseKey(entry.Key)
-			if !ok {
-				continue
-			}
-			if o, err := decode(key, entry); err == nil {
-				objects = append(objects, o)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, "", fmt.Errorf("list %s: %w", k.Plural, err)
-	}
-	if o := synthetic(api.Key{Kind: k.Name, Name: defaultAllow}); o != nil {
-		objects = append([]api.Object{o}, objects...)
-	}
-	return objects, strconv.FormatInt(revision, 10), nil
-}
-
 // find is the entry of an object: under its own name, or under the name that versions up to v3.29 gave a policy's key.
 func (s *Store) find(ctx context.Context, key api.Key) (*Entry, error) {
 	path := ResourceKey(key)

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"slices"
+
+	"github.com/margay-project/margay/api"
+)
+
+// pages prints one list while it is read. A list that is never ended shows by its missing end that it is not whole.
+type pages interface {
+	page(objects []api.Object, version string) error
+	end() error
+}
+
+// tablePages is a table, which is aligned page by page, with a blank line after it.
+type tablePages struct {
+	table    *table
+	headings []string
+	asNumber func() string
+	begun    bool
+}
+
+func (p *tablePages) page(objects []api.Object, _ string) error {
+	var rows [][]string
+	if !p.begun {
+		p.begun = true
+		rows = append(rows, slices.Clone(p.headings))
+	}
+	for _, o := range objects {
+		rows = append(rows, rowOf(o, p.headings, p.asNumber))
+	}
+	return p.table.print(rows)
+}
+
+func (p *tablePages) end() error { return p.table.print([][]string{{}}) }
+
+// documentPages is a list kind in JSON or YAML: what stands before the items, the items, and what stands after them.
+type documentPages struct {
+	out    *bufio.Writer
+	kind   string
+	syntax listSyntax
+	tail   []byte
+	count  int
+}
+
+// listSyntax is how a list is written.
+type listSyntax struct {
+	whole                           func(any) ([]byte, error) // a document
+	items                           func([]api.Object) ([]byte, error)
+	empty, open, separator, closing string
+}
+
+func newJSONPages(w io.Writer, kind string) pages {
+	const separator = ",\n    "
+	return newDocumentPages(w, kind, listSyntax{
+		whole: marshalJSON,
+		items: func(objects []api.Object) ([]byte, error) {
+			var texts [][]byte
+			for _, o := range objects {
+				text, err := json.MarshalIndent(o, "    ", "  ")
+				if err != nil {
+					return nil, err
+				}
+				texts = append(texts, text)
+			}
+			return bytes.Join(texts, []byte(separator)), nil
+		},
+		empty: " []", open: " [\n    ", separator: separator, closing: "\n  ]",
+	})
+}
+
+func newYAMLPages(w io.Writer, kind string) pages {
+	return newDocumentPages(w, kind, listSyntax{
+		whole: marshalYAML,
+		items: func(objects []api.Object) ([]byte, error) { return marshalYAML(objects) }, // long lines break as in the list
+		empty: " []\n", open: "\n",
+	})
+}
+
+func newDocumentPages(w io.Writer, kind string, syntax listSyntax) pages {
+	return &documentPages{out: bufio.NewWriterSize(w, 1<<15), kind: kind, syntax: syntax}
+}
+
+// together is how many items are encoded at once: the YAML encoder needs long to begin, and nobody waits for so few.
+const together = 32
+
+func (p *documentPages) page(objects []api.Object, version string) error {
+	if p.tail == nil {
+		empty, err := p.syntax.whole(result{kind: p.kind, list: true, revision: version}.value())
+		if err != nil {
+			return err
+		}
+		head, tail, _ := bytes.Cut(empty, []byte(p.syntax.empty))
+		p.out.Write(head)
+		p.tail = tail
+	}
+	for some := range slices.Chunk(objects, together) {
+		text, err := p.syntax.items(some)
+		if err != nil {
+			return err
+		}
+		if p.count == 0 {
+			p.out.WriteString(p.syntax.open)
+		} else {
+			p.out.WriteString(p.syntax.separator)
+		}
+		p.count += len(some)
+		p.out.Write(text)
+	}
+	return p.out.Flush() // which tells of every error before
+}
+
+func (p *documentPages) end() error {
+	if p.count == 0 {
+		p.out.WriteString(p.syntax.empty)
+	} else {
+		p.out.WriteString(p.syntax.closing)
+	}
+	p.out.Write(p.tail)
+	return p.out.Flush()
+}
+
+// wholePages keeps a list until all of it is there, for formats that may ask for any part of it.
+type wholePages struct {
+	result result
+	print  func(result) error
+}
+
+func (p *wholePages) page(objects []api.Object, version string) error {
+	p.result.objects, p.result.revision = append(p.result.objects, objects...), version
+	return nil
+}
+
+func (p *wholePages) end() error { return p.print(p.result) }
