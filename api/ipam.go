@@ -16,10 +16,12 @@ type IPAMBlock struct {
 	Deleted                     bool              `json:"deleted"`
 }
 
+// IPAMAttribute says who holds an address, or when it was given back if nobody may have it yet.
 type IPAMAttribute struct {
-	HandleID   *string           `json:"handle_id,omitempty"`
-	Secondary  map[string]string `json:"secondary,omitempty"`
-	ReleasedAt *Time             `json:"releasedAt,omitempty"`
+	HandleID            *string           `json:"handle_id,omitempty"`
+	Secondary           map[string]string `json:"secondary,omitempty"`
+	AlternateOwnerAttrs map[string]string `json:"alternateOwnerAttrs,omitempty"` // of the machine that it moves to, while it moves
+	ReleasedAt          *Time             `json:"releasedAt,omitempty"`
 }
 
 // BlockAffinity says that a node holds a block, when its state is confirmed and the block exists.

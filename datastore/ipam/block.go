@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"math/big"
 	"net/netip"
@@ -70,8 +71,10 @@ func trimHandle(handle string) string {
 
 // assign gives an ordinal to a handle. Equal attributes are shared.
 func assign(b *api.IPAMBlock, at int, handle string, secondary map[string]string) {
+	mend(b)
 	index := slices.IndexFunc(b.Attributes, func(a api.IPAMAttribute) bool {
-		return a.HandleID != nil && *a.HandleID == handle && a.ReleasedAt == nil && maps.Equal(a.Secondary, secondary)
+		return a.HandleID != nil && *a.HandleID == handle && a.ReleasedAt == nil && len(a.AlternateOwnerAttrs) == 0 &&
+			maps.Equal(a.Secondary, secondary)
 	})
 	if index < 0 {
 		index = len(b.Attributes)
@@ -79,27 +82,42 @@ func assign(b *api.IPAMBlock, at int, handle string, secondary map[string]string
 	}
 	b.Allocations[at] = &index
 	b.Unallocated = slices.DeleteFunc(b.Unallocated, func(free int) bool { return free == at })
-	if b.SequenceNumberForAllocation == nil {
+	number(b, at)
+}
+
+// number notes at which of the block's numbers an ordinal went to its holder.
+func number(b *api.IPAMBlock, at int) {
+	if b.SequenceNumberForAllocation == nil { // in blocks of very old writers
 		b.SequenceNumberForAllocation = map[string]uint64{}
 	}
 	b.SequenceNumberForAllocation[strconv.Itoa(at)] = b.SequenceNumber
 }
 
-// release takes an ordinal from its holder. With a cooldown it stays taken, by nobody, until free is called late enough.
-func release(b *api.IPAMBlock, at int, cooldown time.Duration, now time.Time) {
-	if cooldown == 0 {
-		free(b, at)
-		return
+// numberOf is the block's number at which an ordinal went to its holder; 0 when its writer did not note it.
+func numberOf(b *api.IPAMBlock, at int) uint64 {
+	return b.SequenceNumberForAllocation[strconv.Itoa(at)]
+}
+
+// release takes an ordinal from its holder. It stays taken, by nobody, until settle finds that it cooled down.
+func release(b *api.IPAMBlock, at int, now time.Time) {
+	mend(b)
+	released := now.UTC().Truncate(time.Second)
+	index := slices.IndexFunc(b.Attributes, func(a api.IPAMAttribute) bool {
+		return a.ReleasedAt != nil && a.ReleasedAt.Equal(released) && a.HandleID == nil && len(a.Secondary) == 0
+	})
+	if index < 0 {
+		index = len(b.Attributes)
+		b.Attributes = append(b.Attributes, api.IPAMAttribute{ReleasedAt: &api.Time{Time: released}})
 	}
-	index := len(b.Attributes)
-	b.Attributes = append(b.Attributes, api.IPAMAttribute{ReleasedAt: &api.Time{Time: now.UTC().Truncate(time.Second)}})
 	b.Allocations[at] = &index
-	b.SequenceNumberForAllocation[strconv.Itoa(at)] = b.SequenceNumber
+	number(b, at)
 }
 
 func free(b *api.IPAMBlock, at int) {
 	b.Allocations[at] = nil
-	b.Unallocated = append(b.Unallocated, at)
+	if !slices.Contains(b.Unallocated, at) { // in a damaged block it may be there: twice would mean to give it away twice
+		b.Unallocated = append(b.Unallocated, at)
+	}
 	delete(b.SequenceNumberForAllocation, strconv.Itoa(at))
 }
 
@@ -113,32 +131,65 @@ func settle(b *api.IPAMBlock, cooldown time.Duration, now time.Time) {
 			free(b, at)
 		}
 	}
-	if len(b.Rest) == 0 { // fields that this version does not know would lose their attribute
-		compact(b)
-	}
+	compact(b)
 	b.SequenceNumber++
 }
 
-// compact drops unused attributes.
+// compact drops unused attributes, and with them their fields that this version does not know; those of the others move along.
 func compact(b *api.IPAMBlock) {
-	places := make([]int, len(b.Attributes))
+	moved := make([]int, len(b.Attributes))
+	for i := range moved {
+		moved[i] = -1
+	}
 	for _, index := range b.Allocations {
-		if index != nil && *index >= 0 && *index < len(places) {
-			places[*index] = 1
+		if index != nil && *index >= 0 && *index < len(moved) {
+			moved[*index] = 0
 		}
 	}
 	kept := make([]api.IPAMAttribute, 0, len(b.Attributes))
-	for i, used := range places {
-		places[i] = len(kept)
-		if used == 1 {
-			kept = append(kept, b.Attributes[i])
+	for i, attribute := range b.Attributes {
+		if moved[i] == 0 {
+			moved[i] = len(kept)
+			kept = append(kept, attribute)
 		}
 	}
 	b.Attributes = kept
 	for at, index := range b.Allocations {
-		if index != nil && *index >= 0 && *index < len(places) {
-			b.Allocations[at] = &places[*index]
+		if index != nil && *index >= 0 && *index < len(moved) {
+			b.Allocations[at] = &moved[*index]
 		}
+	}
+	b.Rest = moveUnknown(b.Rest, moved)
+}
+
+// moveUnknown is where fields that this version does not know are after attributes moved; -1 means that one is gone.
+func moveUnknown(rest []api.RestField, moved []int) []api.RestField {
+	var kept []api.RestField
+	for _, field := range rest {
+		if inside, ok := strings.CutPrefix(field.Path, "/attributes/"); ok {
+			text, name, _ := strings.Cut(inside, "/")
+			index, err := strconv.Atoi(text)
+			if err != nil || index < 0 || index >= len(moved) || moved[index] < 0 {
+				continue
+			}
+			field.Path = fmt.Sprintf("/attributes/%d/%s", moved[index], name)
+		}
+		kept = append(kept, field)
+	}
+	return kept
+}
+
+// mend gives ordinals whose attribute does not exist one of nobody. Else the next attribute that is added would be theirs.
+func mend(b *api.IPAMBlock) {
+	nobodys := len(b.Attributes)
+	for at, index := range b.Allocations {
+		if index == nil || *index >= 0 && *index < nobodys {
+			continue
+		}
+		if len(b.Attributes) == nobodys {
+			b.Attributes = append(b.Attributes, api.IPAMAttribute{})
+		}
+		b.Allocations[at] = &nobodys
 	}
 }
 

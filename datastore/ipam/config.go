@@ -3,6 +3,7 @@ package ipam
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/margay-project/margay/datastore/kv"
@@ -52,14 +53,32 @@ func readConfig(ctx context.Context, store kv.KV) (Config, map[string]json.RawMe
 	return Config(stored), fields, entry.Revision, nil
 }
 
-// Configure changes the configuration. Fields that this version does not know stay.
+// check says why allocators would not obey a configuration. The texts are part of the dialect.
+func (c Config) check() error {
+	switch {
+	case !c.StrictAffinity && !c.AutoAllocateBlocks:
+		return errors.New("error: Cannot disable 'StrictAffinity' and 'AutoAllocateBlocks' at the same time")
+	case !c.StrictAffinity && c.MaxBlocksPerHost > 0:
+		return errors.New("error: MaxBlocksPerHost requires StrictAffinity to be enabled")
+	}
+	return nil
+}
+
+// Configure changes the configuration, if the change makes one that allocators obey. Fields that this version does not know stay.
 func Configure(ctx context.Context, store kv.KV, change func(*Config)) error {
 	for range attempts {
 		config, fields, revision, err := readConfig(ctx, store)
 		if err != nil {
 			return err
 		}
+		before := config
 		change(&config)
+		if config == before {
+			return nil
+		}
+		if err := config.check(); err != nil {
+			return err
+		}
 		value, err := encodeConfig(config, fields)
 		if err != nil {
 			return err

@@ -14,7 +14,6 @@ const (
 	virtualRoot = Root + "virtual/"
 	handleRoot  = Root + "handle/"
 	configKey   = Root + "config"
-	poolRoot    = "/calico/resources/v3/projectcalico.org/ippools/"
 )
 
 // BlockName is how keys spell a block's CIDR: 10.0.0.0-26.
@@ -64,6 +63,16 @@ func ParseAffinityKey(key string) (node string, cidr netip.Prefix, ok bool) {
 	}
 	cidr, ok = ParseBlockName(part[3])
 	return part[0], cidr, ok && part[1] == family(cidr.Addr())
+}
+
+// parseClaimKey is the owner of a claim, as blocks spell it, and the CIDR of the claimed block.
+func parseClaimKey(key string) (owner string, cidr netip.Prefix, ok bool) {
+	if rest, virtual := strings.CutPrefix(key, virtualRoot); virtual {
+		owner, cidr, ok = ParseAffinityKey(AffinityRoot + rest) // they differ only in the root
+		return "virtual:" + owner, cidr, ok
+	}
+	owner, cidr, ok = ParseAffinityKey(key)
+	return ownerOf(owner), cidr, ok
 }
 
 func family(addr netip.Addr) string {

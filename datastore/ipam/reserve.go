@@ -196,7 +196,7 @@ func releaseHeld(ctx context.Context, store kv.KV, held *handleState, id string,
 	now := time.Now()
 	for at := range block.Allocations {
 		if holder, taken, cooling := handleOf(block.IPAMBlock, at); taken && !cooling && holder == trimHandle(id) {
-			release(block.IPAMBlock, at, config.cooldown(), now)
+			release(block.IPAMBlock, at, now)
 		}
 	}
 	settle(block.IPAMBlock, config.cooldown(), now)

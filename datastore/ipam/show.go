@@ -12,8 +12,6 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-const reservationRoot = "/calico/resources/v3/projectcalico.org/ipreservations/"
-
 // Usage is how much of a pool or a block is in use. IPv6 pools have more addresses than any integer counts.
 type Usage struct {
 	CIDR     netip.Prefix
@@ -32,6 +30,7 @@ type Assignment struct {
 	Addr       netip.Addr
 	Handle     string
 	Attributes map[string]string
+	Alternate  map[string]string // those of the machine that it moves to, while it moves
 	Block      netip.Prefix
 	Owner      string // of the block
 }
@@ -42,7 +41,8 @@ func (a Assignment) Borrowed() bool {
 	return ok && a.Owner != ownerOf(node)
 }
 
-// Usages is how much of each pool is in use, in the order of the pools' names, with the pool's blocks.
+// Usages is how much of each pool is in use, in the order of the pools' names, with the pool's blocks. Blocks whose pool is
+// gone are those of a last one without a CIDR, if there are any.
 func Usages(ctx context.Context, store kv.KV) ([]Usage, error) {
 	reserved, err := reservations(ctx, store)
 	if err != nil {
@@ -59,17 +59,22 @@ func Usages(ctx context.Context, store kv.KV) ([]Usage, error) {
 	if err != nil {
 		return nil, err
 	}
+	var orphans []Usage
 	err = eachBlock(ctx, store, func(b *heldBlock) error {
 		at := slices.IndexFunc(pools, func(p Usage) bool { return p.CIDR.Overlaps(b.cidr) && p.CIDR.Bits() <= b.cidr.Bits() })
-		if at < 0 {
-			return nil // its pool is gone
-		}
 		u := usageOf(b, reserved)
+		if at < 0 {
+			orphans = append(orphans, u)
+			return nil
+		}
 		pools[at].InUse += u.InUse
 		pools[at].Reserved -= coveredBy(b.cidr, reserved) - u.Reserved
 		pools[at].Blocks = append(pools[at].Blocks, u)
 		return nil
 	})
+	if len(orphans) > 0 {
+		pools = append(pools, Usage{Blocks: orphans})
+	}
 	return pools, err
 }
 
@@ -144,7 +149,7 @@ func assignmentAt(b *heldBlock, at int, addr netip.Addr) (Assignment, bool) {
 	}
 	a := Assignment{Addr: addr, Handle: handle, Block: b.cidr}
 	if index := *b.Allocations[at]; index >= 0 && index < len(b.Attributes) {
-		a.Attributes = b.Attributes[index].Secondary
+		a.Attributes, a.Alternate = b.Attributes[index].Secondary, b.Attributes[index].AlternateOwnerAttrs
 	}
 	if b.Affinity != nil {
 		a.Owner = *b.Affinity
@@ -188,17 +193,7 @@ func reservations(ctx context.Context, store kv.KV) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	_, err := kv.Each(ctx, store, kv.Prefix(reservationRoot), 0, func(page kv.Page) error {
 		for _, entry := range page.Entries {
-			var r struct {
-				Spec struct{ ReservedCIDRs []string }
-			}
-			if json.Unmarshal(entry.Value, &r) != nil {
-				continue
-			}
-			for _, text := range r.Spec.ReservedCIDRs {
-				if cidr, err := netip.ParsePrefix(text); err == nil {
-					all = append(all, cidr.Masked())
-				}
-			}
+			all = append(all, reservedBy(entry.Value)...)
 		}
 		return nil
 	})
@@ -206,6 +201,22 @@ func reservations(ctx context.Context, store kv.KV) ([]netip.Prefix, error) {
 		return nil, fmt.Errorf("read the reservations: %w", err)
 	}
 	return withoutNested(all), nil
+}
+
+func reservedBy(reservation []byte) []netip.Prefix {
+	var r struct {
+		Spec struct{ ReservedCIDRs []string }
+	}
+	if json.Unmarshal(reservation, &r) != nil {
+		return nil
+	}
+	var all []netip.Prefix
+	for _, text := range r.Spec.ReservedCIDRs {
+		if cidr, err := netip.ParsePrefix(text); err == nil {
+			all = append(all, cidr.Masked())
+		}
+	}
+	return all
 }
 
 // withoutNested leaves out networks that lie in others, so that no address is counted twice.

@@ -65,10 +65,10 @@ func TestConfigureKeepsWhatItDoesNotKnow(t *testing.T) {
 			t.Errorf("without a configuration: %+v, %v", c, err)
 		}
 		put(t, store, root+"config", `{"strict_affinity":true,"auto_allocate_blocks":true,"newer":{"a":1}}`)
-		if err := ipam.Configure(ctx, store, func(c *ipam.Config) { c.StrictAffinity, c.MaxBlocksPerHost = false, 7 }); err != nil {
+		if err := ipam.Configure(ctx, store, func(c *ipam.Config) { c.MaxBlocksPerHost = 7 }); err != nil {
 			t.Fatal(err)
 		}
-		if got, want := read(t, store, root+"config"), `{"auto_allocate_blocks":true,"maxBlocksPerHost":7,"newer":{"a":1}}`; got != want {
+		if got, want := read(t, store, root+"config"), `{"auto_allocate_blocks":true,"maxBlocksPerHost":7,"newer":{"a":1},"strict_affinity":true}`; got != want {
 			t.Errorf("stored %s, want %s", got, want)
 		}
 	})

@@ -66,6 +66,11 @@ func poolOf(ctx context.Context, store kv.KV, addr netip.Addr) (*api.IPPool, err
 	return found, err
 }
 
+// damagedError says that a stored value cannot be read, which concerns no other.
+type damagedError struct{ error }
+
+func (e damagedError) Unwrap() error { return e.error }
+
 // heldBlock is a block with what a commit needs to know about it.
 type heldBlock struct {
 	*api.IPAMBlock
@@ -109,15 +114,16 @@ func blockOf(ctx context.Context, store kv.KV, addr netip.Addr, size int) (*held
 func readBlock(entry kv.Entry) (*heldBlock, error) {
 	cidr, ok := ParseBlockKey(entry.Key)
 	if !ok {
-		return nil, fmt.Errorf("%s is not the key of a block", entry.Key)
+		return nil, damagedError{fmt.Errorf("%s is not the key of a block", entry.Key)}
 	}
 	o, err := api.DecodeStored("IPAMBlock", entry.Value)
 	if err != nil {
-		return nil, fmt.Errorf("block %v: %w", cidr, err)
+		cause, _, _ := strings.Cut(err.Error(), ";")
+		return nil, damagedError{fmt.Errorf("block %v: %s: repair or delete %s", cidr, cause, entry.Key)}
 	}
 	b := &heldBlock{IPAMBlock: o.(*api.IPAMBlock), cidr: cidr, entry: entry}
 	if size := 1 << (cidr.Addr().BitLen() - cidr.Bits()); len(b.Allocations) != size {
-		return nil, fmt.Errorf("block %v has %d places instead of %d: repair or delete %s", cidr, len(b.Allocations), size, entry.Key)
+		return nil, damagedError{fmt.Errorf("block %v has %d places instead of %d: repair or delete %s", cidr, len(b.Allocations), size, entry.Key)}
 	}
 	return b, nil
 }
@@ -137,6 +143,17 @@ type handleState struct {
 	revision int64
 }
 
+func (h *handleState) decode(entry kv.Entry) error {
+	h.key, h.revision = entry.Key, entry.Revision
+	if err := json.Unmarshal(entry.Value, h); err != nil {
+		return damagedError{fmt.Errorf("handle %s: %w: repair or delete %s", h.id(), err, h.key)}
+	}
+	return nil
+}
+
+// id is the handle's name.
+func (h *handleState) id() string { return strings.TrimPrefix(h.key, handleRoot) }
+
 func readHandle(ctx context.Context, store kv.KV, id string) (*handleState, error) {
 	h := &handleState{key: handleRoot + id}
 	entry, err := kv.Get(ctx, store, h.key, 0)
@@ -144,9 +161,8 @@ func readHandle(ctx context.Context, store kv.KV, id string) (*handleState, erro
 		return nil, err
 	}
 	if entry != nil {
-		h.revision = entry.Revision
-		if err := json.Unmarshal(entry.Value, h); err != nil {
-			return nil, fmt.Errorf("handle %s: %w", id, err)
+		if err := h.decode(*entry); err != nil {
+			return nil, err
 		}
 	}
 	if h.Block == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/margay-project/margay/api"
@@ -31,7 +30,7 @@ func ReleaseNode(ctx context.Context, store kv.KV, node string, addrs []netip.Ad
 		}
 	}
 	err := releaseAffinities(ctx, store, []string{AffinityRoot + node + "/"}, func(owner string, _ netip.Prefix) bool {
-		return owner == node
+		return owner == ownerOf(node)
 	})
 	if err != nil {
 		return err
@@ -69,17 +68,9 @@ func tryReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) (bool,
 	if !taken || cooling {
 		return true, nil
 	}
-	release(block.IPAMBlock, at, config.cooldown(), now)
+	release(block.IPAMBlock, at, now)
 	settle(block.IPAMBlock, config.cooldown(), now)
-	if id == "" {
-		return commit(ctx, store, block)
-	}
-	handle, err := readHandle(ctx, store, id)
-	if err != nil {
-		return false, err
-	}
-	handle.add(block.cidr, -1)
-	return commit(ctx, store, handle, block)
+	return commitReleased(ctx, store, block, map[string]int{id: 1})
 }
 
 // releaseAffinities takes blocks from the owners that they belong to.
@@ -96,15 +87,9 @@ func releaseAffinities(ctx context.Context, store kv.KV, roots []string, which f
 			return err
 		}
 		for _, key := range keys {
-			// The keys of virtual owners differ only in the root.
-			owner, cidr, ok := ParseAffinityKey(strings.Replace(key, virtualRoot, AffinityRoot, 1))
+			owner, cidr, ok := parseClaimKey(key)
 			if !ok || !which(owner, cidr) {
 				continue
-			}
-			if strings.HasPrefix(key, virtualRoot) {
-				owner = "virtual:" + owner
-			} else {
-				owner = ownerOf(owner)
 			}
 			if err := releaseAffinity(ctx, store, key, owner, cidr); err != nil {
 				return fmt.Errorf("release block %v of %s: %w", cidr, owner, err)

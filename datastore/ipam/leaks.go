@@ -1,0 +1,163 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+// Leak is an allocation that was found to be leaked: the address, and what tells this allocation from a later one.
+type Leak struct {
+	Addr     netip.Addr
+	Handle   string
+	Sequence uint64
+}
+
+// Freed is what became of leaks that were to be released.
+type Freed struct {
+	Released []netip.Addr
+	Gone     []netip.Addr // nobody holds them any more
+	Kept     []netip.Addr // somebody holds them who did not when they were found, or something has them now
+}
+
+// perCommit bounds how many addresses of a block are released at once: each may have a handle, which is written too.
+const perCommit = 60
+
+// ReleaseLeaks gives back leaks that are still what they were when they were found. The check is a new one: what it knows
+// to be in use stays. All leaks of a block are released at once, up to sixty. With an error, those that Freed does not name are
+// as they were.
+func (c *Check) ReleaseLeaks(ctx context.Context, store kv.KV, leaks []Leak) (Freed, error) {
+	var freed Freed
+	if err := c.Blind(); err != nil {
+		return freed, err
+	}
+	byBlock := map[netip.Prefix][]Leak{}
+	for _, leak := range leaks {
+		now := slices.IndexFunc(c.Allocations[leak.Addr], func(a *Allocation) bool { return leak.is(a.Handle, a.Sequence) })
+		switch allocations := c.Allocations[leak.Addr]; {
+		case slices.ContainsFunc(allocations, func(a *Allocation) bool { return a.Standing.Held() }):
+			freed.Kept = append(freed.Kept, leak.Addr)
+		case now >= 0:
+			block := allocations[now].Block
+			byBlock[block] = append(byBlock[block], leak)
+		case slices.ContainsFunc(allocations, func(a *Allocation) bool { return a.Standing == Leaked }):
+			freed.Kept = append(freed.Kept, leak.Addr)
+		default:
+			freed.Gone = append(freed.Gone, leak.Addr)
+		}
+	}
+	var failures error
+	for _, block := range slices.SortedFunc(maps.Keys(byBlock), netip.Prefix.Compare) {
+		for some := range slices.Chunk(byBlock[block], perCommit) {
+			err := freed.release(ctx, store, block, some)
+			if err == nil {
+				continue
+			}
+			failures = errors.Join(failures, fmt.Errorf("release leaked addresses of block %v: %w", block, err))
+			if !errors.As(err, new(damagedError)) {
+				return freed, failures // the datastore, which the other blocks need as well
+			}
+		}
+	}
+	return freed, failures
+}
+
+// is says whether an allocation of the leak's address is the one that leaked.
+func (l Leak) is(handle string, sequence uint64) bool {
+	return l.Handle == handle && l.Sequence == sequence
+}
+
+// release gives back leaks of one block in one commit.
+func (f *Freed) release(ctx context.Context, store kv.KV, cidr netip.Prefix, leaks []Leak) error {
+	for range attempts {
+		freed, done, err := tryReleaseLeaks(ctx, store, cidr, leaks)
+		if err != nil {
+			return err
+		}
+		if done {
+			f.Released = append(f.Released, freed.Released...)
+			f.Gone = append(f.Gone, freed.Gone...)
+			f.Kept = append(f.Kept, freed.Kept...)
+			return nil
+		}
+	}
+	return errContended
+}
+
+func tryReleaseLeaks(ctx context.Context, store kv.KV, cidr netip.Prefix, leaks []Leak) (freed Freed, done bool, err error) {
+	config, err := readSettings(ctx, store)
+	if err != nil {
+		return freed, false, err
+	}
+	entry, err := kv.Get(ctx, store, BlockKey(cidr), 0)
+	if err != nil {
+		return freed, false, err
+	}
+	if entry == nil {
+		for _, leak := range leaks {
+			freed.Gone = append(freed.Gone, leak.Addr)
+		}
+		return freed, true, nil
+	}
+	block, err := readBlock(*entry)
+	if err != nil {
+		return freed, false, err
+	}
+	now := time.Now()
+	given := map[string]int{} // by handle
+	for _, leak := range leaks {
+		at := ordinal(cidr, leak.Addr)
+		switch handle, taken, cooling := handleOf(block.IPAMBlock, at); {
+		case !taken || cooling:
+			freed.Gone = append(freed.Gone, leak.Addr)
+		case !leak.is(handle, numberOf(block.IPAMBlock, at)):
+			freed.Kept = append(freed.Kept, leak.Addr)
+		default:
+			release(block.IPAMBlock, at, now)
+			given[handle]++
+			freed.Released = append(freed.Released, leak.Addr)
+		}
+	}
+	if len(freed.Released) == 0 {
+		return freed, true, nil
+	}
+	settle(block.IPAMBlock, config.cooldown(), now)
+	done, err = commitReleased(ctx, store, block, given)
+	return freed, done, err
+}
+
+// commitReleased stores a block of which handles gave back addresses, and the handles.
+func commitReleased(ctx context.Context, store kv.KV, block *heldBlock, given map[string]int) (bool, error) {
+	var parts []stored
+	for _, id := range slices.Sorted(maps.Keys(given)) {
+		if id == "" {
+			continue
+		}
+		handle, err := readHandle(ctx, store, id)
+		if err != nil {
+			return false, err
+		}
+		handle.add(block.cidr, -given[id])
+		parts = append(parts, handle)
+	}
+	return commit(ctx, store, append(parts, block)...)
+}
+
+// ReleaseHandle deletes a handle that was found to be leaked, if it has not changed and no block names it now; else it
+// answers false.
+func (c *Check) ReleaseHandle(ctx context.Context, store kv.KV, handle Handle) (bool, error) {
+	if !slices.Contains(c.LeakedHandles, handle) {
+		return false, nil
+	}
+	done, err := commit(ctx, store, deletion{key: handleRoot + handle.ID, revision: handle.Revision})
+	if err != nil {
+		return false, fmt.Errorf("delete handle %s: %w", handle.ID, err)
+	}
+	return done, nil
+}
