@@ -18,7 +18,9 @@ func (s *session) showUsage(ctx context.Context, store kv.KV, blocks bool) error
 	}
 	var rows [][]string
 	for _, p := range pools {
-		rows = append(rows, usageRow("IP Pool", p))
+		if p.CIDR.IsValid() {
+			rows = append(rows, usageRow("IP Pool", p))
+		}
 		if !blocks {
 			continue
 		}
@@ -48,25 +50,28 @@ func (s *session) showAddress(ctx context.Context, store kv.KV, text string) err
 		fmt.Fprintf(s.stdout, "%s is not assigned\n", addr)
 		return nil
 	}
-	handle := a.Handle
-	if handle == "" {
-		handle = "<none>"
-	}
-	fmt.Fprintf(s.stdout, "IP %s is in use\nHandle ID: %s\n", addr, handle)
-	if len(a.Attributes) == 0 {
-		return nil
-	}
-	fmt.Fprintln(s.stdout, "Attributes:")
-	for _, name := range slices.Sorted(maps.Keys(a.Attributes)) {
-		fmt.Fprintf(s.stdout, "  %s: %s\n", name, a.Attributes[name])
-	}
+	fmt.Fprintf(s.stdout, "IP %s is in use\nHandle ID: %s\n", addr, orNone(a.Handle))
+	s.printAttributes("Active Owner Attributes:", a.Attributes)
+	s.printAttributes("Alternate Owner Attributes:", a.Alternate)
 	return nil
+}
+
+func (s *session) printAttributes(title string, attributes map[string]string) {
+	if len(attributes) > 0 {
+		fmt.Fprintln(s.stdout, title)
+	}
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		fmt.Fprintf(s.stdout, "  %s: %s\n", name, attributes[name])
+	}
 }
 
 func (s *session) showBorrowed(ctx context.Context, store kv.KV) error {
 	var rows [][]string
+	unknown := 0
 	err := ipam.Assignments(ctx, store, func(a ipam.Assignment) error {
-		if a.Borrowed() {
+		if _, ok := a.Attributes["node"]; !ok {
+			unknown++
+		} else if a.Borrowed() {
 			kind, holder := holderOf(a)
 			rows = append(rows, []string{a.Addr.String(), a.Attributes["node"], a.Block.String(), strings.TrimPrefix(a.Owner, "host:"), kind, holder})
 		}
@@ -76,6 +81,9 @@ func (s *session) showBorrowed(ctx context.Context, store kv.KV) error {
 		return err
 	}
 	printBox(s.stdout, []string{"IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"}, rows)
+	if unknown > 0 {
+		fmt.Fprintf(s.stdout, "\nNote: found %d IP allocations without an explicit node association. Unable to determine if they are borrowed.\n", unknown)
+	}
 	return nil
 }
 

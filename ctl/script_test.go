@@ -152,8 +152,9 @@ func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
 	case "show":
 		page, err := w.kv.Range(context.Background(), datastore.Span{From: args[1], To: args[1] + "\x00"}, 0, 1)
 		ts.Check(err)
+		out := ts.Stdout() // which forgets what the last command wrote
 		for _, entry := range page.Entries {
-			fmt.Fprintln(ts.Stdout(), string(entry.Value))
+			fmt.Fprintln(out, strings.TrimSuffix(string(entry.Value), "\n"))
 		}
 	case "down":
 		w.outage = args[1]

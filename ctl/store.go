@@ -28,6 +28,7 @@ type store interface {
 	List(ctx context.Context, kind, namespace string) ([]api.Object, string, error)
 	EachPage(ctx context.Context, kind, namespace string, visit func(objects []api.Object, version string) error) error
 	EnsureInitialized(ctx context.Context) error
+	SplitPool(ctx context.Context, name string, parts int) ([]*api.IPPool, error)
 	KV() datastore.KV
 	DryRun() *datastore.Store
 	Watch(ctx context.Context, log *logrus.Entry) <-chan datastore.Batch

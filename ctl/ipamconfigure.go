@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/datastore/ipam"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+// ipamSettings are the values of the flags of ipam configure.
+type ipamSettings struct {
+	strict      bool
+	blocks      int
+	persistence string
+	cooldown    int
+}
+
+func newIPAMConfigure(s *session) *cobra.Command {
+	var to ipamSettings
+	cmd := &cobra.Command{
+		Use:   "configure",
+		Short: "Change the configuration that all allocators of addresses obey",
+		Long: `Change the configuration that all allocators of addresses obey. What no flag names stays as it is.
+
+This is not the IPAMConfiguration object, which allocators on etcd do not read.`,
+		Example: `  margayctl ipam configure --strictaffinity=true
+  margayctl ipam configure --max-blocks-per-host=4 --ip-cooldown-seconds=60`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			lines, change, err := to.given(cmd.Flags().Changed)
+			if err != nil {
+				return err
+			}
+			err = s.withKV(cmd.Context(), func(store kv.KV) error { return ipam.Configure(cmd.Context(), store, change) })
+			if err != nil {
+				return err
+			}
+			for _, line := range lines {
+				fmt.Fprintln(s.stdout, "Successfully set "+line)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&to.strict, "strictaffinity", false, "a node takes addresses from its own blocks only")
+	cmd.Flags().IntVar(&to.blocks, "max-blocks-per-host", 0,
+		fmt.Sprintf("at most this many blocks for a node, up to %d; 0: the allocator's default. It demands strict affinity", mostBlocks))
+	cmd.Flags().StringVar(&to.persistence, "kubevirt-ip-persistence", "",
+		"Enabled or Disabled: a virtual machine of KubeVirt keeps its address when it is stopped or moves")
+	cmd.Flags().IntVar(&to.cooldown, "ip-cooldown-seconds", 0,
+		fmt.Sprintf("how long a released address rests before it is given away again, up to %d", longestCooldown))
+	_ = cmd.RegisterFlagCompletionFunc("kubevirt-ip-persistence", cobra.FixedCompletions(persistences(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+// The ranges of IPAMConfiguration.
+const (
+	mostBlocks      = 1_000_000
+	longestCooldown = 1200
+)
+
+func persistences() []string { return []string{"Enabled", "Disabled"} }
+
+// given are the lines to print and the change to make for the flags that were given.
+func (to *ipamSettings) given(changed func(flag string) bool) (lines []string, change func(*ipam.Config), err error) {
+	var changes []func(*ipam.Config)
+	set := func(flag, name string, value any, valid bool, want string, change func(*ipam.Config)) {
+		switch {
+		case !changed(flag):
+		case !valid:
+			err = errors.Join(err, fmt.Errorf("--%s=%v: want %s", flag, value, want))
+		default:
+			lines, changes = append(lines, fmt.Sprintf("%s to: %v", name, value)), append(changes, change)
+		}
+	}
+	set("strictaffinity", "StrictAffinity", to.strict, true, "", func(c *ipam.Config) { c.StrictAffinity = to.strict })
+	set("max-blocks-per-host", "MaxBlocksPerHost", to.blocks, 0 <= to.blocks && to.blocks <= mostBlocks,
+		fmt.Sprintf("0 to %d", mostBlocks), func(c *ipam.Config) { c.MaxBlocksPerHost = to.blocks })
+	set("kubevirt-ip-persistence", "KubeVirtVMAddressPersistence", to.persistence, slices.Contains(persistences(), to.persistence),
+		strings.Join(persistences(), " or "), func(c *ipam.Config) { c.KubeVirtAddressPersistence = to.persistence })
+	set("ip-cooldown-seconds", "IPCooldownSeconds", to.cooldown, 0 <= to.cooldown && to.cooldown <= longestCooldown,
+		fmt.Sprintf("0 to %d", longestCooldown), func(c *ipam.Config) { c.CooldownSeconds = to.cooldown })
+	if err == nil && len(changes) == 0 {
+		err = withHints(errors.New("at least one configuration option must be specified"), "for example --strictaffinity=true")
+	}
+	return lines, func(c *ipam.Config) {
+		for _, change := range changes {
+			change(c)
+		}
+	}, err
+}

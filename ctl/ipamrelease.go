@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/datastore/ipam"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+func newIPAMRelease(s *session) *cobra.Command {
+	var text string
+	var reports []string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "release {--ip=IP | --from-report=FILE [FILE...]}",
+		Short: "Give addresses back that nobody uses any more",
+		Long: `Give addresses back that nobody uses any more.
+
+With --ip, nothing checks that the address is unused: an allocator may give it to somebody else at once.
+
+With --from-report, the addresses and handles that a report of "margayctl ipam check" says are leaked; of several reports,
+those that all of them name, which tells leaks from addresses that were just being given away. One of the reports must be
+newer than the last change of the datastore's lock, and the datastore must be locked, so that no allocator changes anything
+meanwhile. Whatever was given to somebody else since, or has a user now, stays.
+
+--force accepts an unlocked datastore and reports of other versions. It does not accept a report of another datastore, nor
+only reports from before the last change of the lock.`,
+		Example: `  margayctl ipam release --ip=10.0.0.7
+
+  margayctl datastore migrate lock
+  margayctl ipam check -o report.json
+  margayctl ipam release --from-report=report.json
+  margayctl datastore migrate unlock`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(reports) > 0 {
+				return nil // more reports
+			}
+			return noArguments(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return s.withKV(cmd.Context(), func(store kv.KV) error {
+				if len(reports) > 0 {
+					return s.releaseReported(cmd.Context(), store, append(reports, args...), force)
+				}
+				return s.releaseOne(cmd.Context(), store, text)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&text, "ip", "", "the address")
+	cmd.Flags().StringArrayVar(&reports, "from-report", nil, "what this report of ipam check says is leaked; may be given again")
+	cmd.Flags().BoolVar(&force, "force", false, "accept an unlocked datastore and reports of other versions")
+	cmd.MarkFlagsMutuallyExclusive("ip", "from-report")
+	_ = cmd.MarkFlagFilename("from-report", "json")
+	return cmd
+}
+
+func (s *session) releaseOne(ctx context.Context, store kv.KV, text string) error {
+	addr, err := parseAddress(text)
+	if err != nil {
+		return err
+	}
+	_, held, err := ipam.Lookup(ctx, store, addr)
+	if err == nil && !held {
+		err = fmt.Errorf("IP address %s is not assigned", addr)
+	}
+	if err == nil {
+		err = ipam.ReleaseAddress(ctx, store, addr)
+	}
+	if err == nil {
+		fmt.Fprintf(s.stdout, "Successfully released IP address %s\n", addr)
+	}
+	return err
+}
+
+// releaseReported releases what reports say is leaked, unless a new check finds it in use.
+func (s *session) releaseReported(ctx context.Context, store kv.KV, files []string, force bool) error {
+	c, err := ipam.RunCheck(ctx, store, s.now())
+	if err != nil {
+		return err
+	}
+	if err := c.Blind(); err != nil {
+		return err
+	}
+	leaks, handles, err := s.acceptReports(c.Cluster, files, force)
+	if err != nil {
+		return err
+	}
+	if !c.Cluster.Locked {
+		if !force {
+			return errors.New("data store is not locked. Either lock the data store, or re-run with --force")
+		}
+		fmt.Fprintln(s.stdout, "WARNING: Data store is not locked. Ignoring due to --force option")
+	}
+	if err := errors.Join(s.releaseLeaks(ctx, store, c, leaks), s.releaseHandles(ctx, store, c, handles)); err != nil {
+		return withHints(err, "what is not counted as released is as it was: correct the cause, make a new report and release from that")
+	}
+	fmt.Fprintln(s.stdout, "You may now unlock the data store.")
+	return nil
+}
+
+// acceptReports are the leaks that all reports name, if the reports are of this datastore as it is. The texts are calicoctl's.
+func (s *session) acceptReports(cluster ipam.Cluster, files []string, force bool) ([]ipam.Leak, []ipam.Handle, error) {
+	version, _ := stamp()
+	current := false
+	var leaks map[ipam.Leak]bool
+	var handles map[ipam.Handle]bool
+	for i, file := range files {
+		r, err := readIPAMReport(file)
+		if err != nil {
+			return nil, nil, err
+		}
+		if r.ClusterGUID != cluster.GUID {
+			return nil, nil, fmt.Errorf("cluster does not match the provided report (%s): mismatched cluster GUID. Refusing to release", file)
+		}
+		if r.Version != version && !force {
+			return nil, nil, fmt.Errorf("the provided report (%s) was produced using a different version (%s) of calicoctl. Refusing to release", file, r.Version)
+		} else if r.Version != version {
+			fmt.Fprintln(s.stdout, "WARNING: Report was produced using a different version of calicoctl. Ignoring due to --force option")
+		}
+		current = current || r.ClusterRevision == cluster.Revision
+		itsLeaks, itsHandles, err := r.leaks(file)
+		if err != nil {
+			return nil, nil, err
+		}
+		if i == 0 {
+			leaks, handles = itsLeaks, itsHandles
+		}
+		maps.DeleteFunc(leaks, func(leak ipam.Leak, _ bool) bool { return !itsLeaks[leak] })
+		maps.DeleteFunc(handles, func(handle ipam.Handle, _ bool) bool { return !itsHandles[handle] })
+	}
+	if !current {
+		return nil, nil, errors.New("the provided reports are all stale - at least one should be up-to-date. " +
+			"Please generate a new report while the data store is locked and try again")
+	}
+	return slices.SortedFunc(maps.Keys(leaks), func(a, b ipam.Leak) int { return a.Addr.Compare(b.Addr) }),
+		slices.SortedFunc(maps.Keys(handles), func(a, b ipam.Handle) int { return strings.Compare(a.ID, b.ID) }), nil
+}
+
+func (s *session) releaseLeaks(ctx context.Context, store kv.KV, c *ipam.Check, leaks []ipam.Leak) error {
+	if len(leaks) == 0 {
+		fmt.Fprintln(s.stdout, "Report didn't contain any leaked IPs to clean up.")
+		return nil
+	}
+	fmt.Fprintf(s.stdout, "Releasing %d old IPs...\n", len(leaks))
+	freed, err := c.ReleaseLeaks(ctx, store, leaks)
+	fmt.Fprintf(s.stdout, "Released %d IPs successfully\n", len(freed.Released))
+	if n := len(freed.Gone); n > 0 {
+		fmt.Fprintf(s.stdout, "%d addresses marked as leaked in the report had already been cleaned up.\n", n)
+	}
+	for _, addr := range freed.Kept {
+		fmt.Fprintf(s.stdout, "%v stays: it was given to somebody else since, or is in use now.\n", addr)
+	}
+	if err != nil {
+		left := len(leaks) - len(freed.Released) - len(freed.Gone) - len(freed.Kept)
+		return fmt.Errorf("%d of %d addresses are not released: %w", left, len(leaks), err)
+	}
+	return nil
+}
+
+func (s *session) releaseHandles(ctx context.Context, store kv.KV, c *ipam.Check, handles []ipam.Handle) error {
+	if len(handles) == 0 {
+		fmt.Fprintln(s.stdout, "Report didn't contain any handles to clean up.")
+		return nil
+	}
+	fmt.Fprintf(s.stdout, "Deleting %d handles...\nKey: '.' = Deleted OK; 'x' = skip, handle missing/changed.\n", len(handles))
+	var released, skipped int
+	var failures []error
+	for _, handle := range handles {
+		switch done, err := c.ReleaseHandle(ctx, store, handle); {
+		case err != nil:
+			failures = append(failures, err)
+		case done:
+			released++
+			fmt.Fprint(s.stdout, ".")
+		default:
+			skipped++
+			fmt.Fprint(s.stdout, "x")
+		}
+	}
+	fmt.Fprintf(s.stdout, "\nReleased %d handles; %d skipped; %d errors.\n", released, skipped, len(failures))
+	return errors.Join(failures...)
+}

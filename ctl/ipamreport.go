@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+
+	"github.com/margay-project/margay/datastore/ipam"
+)
+
+// ipamReport is what ipam check found, for programs and for ipam release. Its fields are part of the dialect.
+type ipamReport struct {
+	Version         string                          `json:"version"` // of margayctl
+	ClusterGUID     string                          `json:"clusterGUID"`
+	DatastoreLocked bool                            `json:"datastoreLocked"`
+	ClusterRevision string                          `json:"clusterInformationRevision"`
+	ClusterType     string                          `json:"clusterType"`
+	Allocations     map[string][]reportedAllocation `json:"allocations"` // by address
+	LeakedHandles   []reportedHandle                `json:"leakedHandles,omitempty"`
+}
+
+type reportedAllocation struct {
+	IP                string   `json:"ip"`
+	Handle            string   `json:"handle,omitempty"`
+	SequenceNumber    *uint64  `json:"sequenceNumber,omitempty"`
+	Pod               string   `json:"pod,omitempty"`
+	Namespace         string   `json:"namespace,omitempty"`
+	Node              string   `json:"node,omitempty"`
+	Type              string   `json:"type,omitempty"`
+	CreationTimestamp string   `json:"creationTimestamp,omitempty"`
+	InUse             bool     `json:"inUse"`
+	Borrowed          bool     `json:"borrowed,omitempty"`
+	CoolingDown       bool     `json:"coolingDown,omitempty"`
+	Owners            []string `json:"owners"`
+}
+
+// reportedHandle has the names that the dialect gives its fields. Nothing in etcd has a UID but objects.
+type reportedHandle struct {
+	ID       string
+	UID      *string
+	Revision string
+}
+
+func newIPAMReport(c *ipam.Check, version string) ipamReport {
+	r := ipamReport{
+		Version: version, ClusterGUID: c.Cluster.GUID, DatastoreLocked: c.Cluster.Locked, ClusterRevision: c.Cluster.Revision,
+		ClusterType: c.Cluster.Type, Allocations: map[string][]reportedAllocation{},
+	}
+	for addr, allocations := range c.Allocations {
+		for _, a := range allocations {
+			r.Allocations[addr.String()] = append(r.Allocations[addr.String()], reportedAllocation{
+				IP: addr.String(), Handle: a.Handle, SequenceNumber: &a.Sequence,
+				Pod: a.Of("pod"), Namespace: a.Of("namespace"), Node: a.Node, Type: a.Of("type"), CreationTimestamp: a.Of("timestamp"),
+				InUse: a.Standing.Held(), Borrowed: a.Borrowed, CoolingDown: a.Standing == ipam.CoolingDown, Owners: a.Owners,
+			})
+		}
+	}
+	for _, h := range c.LeakedHandles {
+		r.LeakedHandles = append(r.LeakedHandles, reportedHandle{ID: h.ID, Revision: strconv.FormatInt(h.Revision, 10)})
+	}
+	return r
+}
+
+func (r ipamReport) write(file string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	return nil
+}
+
+// readIPAMReport reads a report. One that was cut off, or that is something else, is refused as a whole.
+func readIPAMReport(file string) (ipamReport, error) {
+	var r ipamReport
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return r, fmt.Errorf("read the report: %w", err)
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&r); err != nil {
+		return r, fmt.Errorf("%s is not a report of ipam check: %w%s", file, err, lineOf(text, err))
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return r, fmt.Errorf("%s is not a report of ipam check: something follows after it, from byte %d on", file, decoder.InputOffset())
+	}
+	if r.Allocations == nil || r.ClusterGUID == "" {
+		return r, fmt.Errorf("%s is not a report of ipam check: it lacks allocations or clusterGUID", file)
+	}
+	return r, nil
+}
+
+// lineOf says in which line of a text decoding it failed, if the error tells.
+func lineOf(text []byte, err error) string {
+	offset := int64(-1)
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		offset = syntax.Offset
+	} else if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		offset = kind.Offset
+	}
+	if offset < 0 || offset > int64(len(text)) {
+		return ""
+	}
+	return fmt.Sprintf(" (line %d)", 1+bytes.Count(text[:offset], []byte("\n")))
+}
+
+// leaks are the allocations that the report says nothing has, and the leaked handles.
+func (r ipamReport) leaks(file string) (map[ipam.Leak]bool, map[ipam.Handle]bool, error) {
+	leaks, handles := map[ipam.Leak]bool{}, map[ipam.Handle]bool{}
+	for name, allocations := range r.Allocations {
+		// An address of which one allocation is in use is not leaked, whatever the others are.
+		if slices.ContainsFunc(allocations, func(a reportedAllocation) bool { return a.InUse || a.CoolingDown }) {
+			continue
+		}
+		for _, a := range allocations {
+			addr, err := netip.ParseAddr(a.IP)
+			if err != nil || a.IP != name || a.SequenceNumber == nil {
+				return nil, nil, fmt.Errorf("%s: allocations[%q]: want an ip that is %s and a sequenceNumber: make a new report", file, name, name)
+			}
+			leaks[ipam.Leak{Addr: addr.Unmap(), Handle: a.Handle, Sequence: *a.SequenceNumber}] = true
+		}
+	}
+	for _, h := range r.LeakedHandles {
+		revision, err := strconv.ParseInt(h.Revision, 10, 64)
+		if err != nil || revision <= 0 || h.ID == "" {
+			return nil, nil, fmt.Errorf("%s: leakedHandles: %q at revision %q: want a name and a positive number: make a new report", file, h.ID, h.Revision)
+		}
+		handles[ipam.Handle{ID: h.ID, Revision: revision}] = true
+	}
+	return leaks, handles, nil
+}
