@@ -77,23 +77,8 @@ func (g *Graph) updateTiers(updates []api.Update) {
 	}
 }
 
-func (g *Graph) updateProfiles(updates []api.Update) {
-	for _, u := range updates {
-		name := u.Key.Name
-		p := readProfile(u)
-		g.problems.set(u.Key, "policy", p.problems...)
-		if u.Object == nil && u.Broken == "" && name != defaultAllow {
-			delete(g.profiles, name)
-		} else {
-			g.profiles[name] = p
-		}
-		g.active.touchInUse(PolicyID{Kind: KindProfile, Name: name})
-	}
-}
-
 func (g *Graph) updatePolicies(updates []api.Update) {
 	for _, u := range updates {
-		id := PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name}
 		var now *policy
 		if u.Object != nil || u.Broken != "" {
 			now = readPolicy(u)
@@ -101,109 +86,16 @@ func (g *Graph) updatePolicies(updates []api.Update) {
 		} else {
 			g.problems.set(u.Key, "policy")
 		}
-		g.replacePolicy(id, g.policies[id], now)
-		g.active.touchInUse(id)
+		g.replacePolicy(u.Key, now)
+		g.active.touchInUse(PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name})
 	}
-}
-
-// policySet is some policies; most often there is one.
-type policySet struct {
-	one  *policy
-	more map[PolicyID]*policy
-}
-
-func (s *policySet) put(p *policy) {
-	if s.one == nil || s.one.ID == p.ID {
-		s.one = p
-		return
-	}
-	if s.more == nil {
-		s.more = map[PolicyID]*policy{}
-	}
-	s.more[p.ID] = p
-}
-
-func (s *policySet) remove(id PolicyID) {
-	delete(s.more, id)
-	if s.one == nil || s.one.ID != id {
-		return
-	}
-	s.one = nil
-	for next, p := range s.more {
-		s.one = p
-		delete(s.more, next)
-		return
-	}
-}
-
-func (s *policySet) empty() bool { return s.one == nil }
-
-func (s *policySet) each(f func(*policy)) {
-	if s.one != nil {
-		f(s.one)
-	}
-	for _, p := range s.more {
-		f(p)
-	}
-}
-
-// replacePolicy puts a policy among those with its selector; old or now is nil when there is none.
-func (g *Graph) replacePolicy(id PolicyID, old, now *policy) {
-	if now == nil {
-		delete(g.policies, id)
-	} else {
-		g.policies[id] = now
-	}
-	moved := old == nil || now == nil || old.selector.String() != now.selector.String()
-	if old != nil {
-		s := g.local.selections[old.selector.String()]
-		if moved || old.Tier != now.Tier || old.Order != now.Order || old.stages != now.stages {
-			g.local.rearrange(s)
-		}
-		if moved {
-			s.policies.remove(id)
-			if s.policies.empty() {
-				g.local.unused[s] = struct{}{}
-			}
-		}
-	}
-	if now != nil {
-		s := g.local.selectionOf(now)
-		s.policies.put(now)
-		if moved {
-			g.local.rearrange(s)
-		}
-	}
-}
-
-func (l *locals) rearrange(s *selection) {
-	for grp := range s.groups {
-		l.regroup[grp] = struct{}{}
-	}
-}
-
-// selectionOf finds or makes the selection of the policies with a policy's selector.
-func (l *locals) selectionOf(p *policy) *selection {
-	text := p.selector.String()
-	if s := l.selections[text]; s != nil {
-		delete(l.unused, s)
-		return s
-	}
-	m, matched := l.index.add(p.selector)
-	s := &selection{matcher: m}
-	l.selections[text], l.byMatch[m] = s, s
-	for _, id := range matched {
-		l.dirty[l.byThing[id].read.ID] = struct{}{}
-	}
-	return s
 }
 
 // dropUnused forgets selections without policies; the members of their groups must look for others.
 func (l *locals) dropUnused() {
 	for s := range l.unused {
-		l.index.drop(s.matcher)
-		delete(l.byMatch, s.matcher)
-		delete(l.selections, s.matcher.selector.String())
+		l.index.drop(&s.matcher)
+		delete(l.selections, printOf(l.prints, s.matcher.selector().String()))
 		for grp := range s.groups {
 			for id := range grp.members {
 				l.dirty[id] = struct{}{}
@@ -259,6 +151,7 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	}
 	switch {
 	case now == nil:
+		g.forget(id)
 		delete(a.current, id)
 		a.policies.remove(id)
 		g.problems.set(id.key(), "rules")
@@ -280,7 +173,7 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	}
 	a.hear(old.noise, a.current[id].noise)
 	if id.Kind == KindProfile {
-		g.problems.only(noProfile(id.Name), now != nil && g.profiles[id.Name] == nil)
+		g.problems.only(noProfile(id.Name), now != nil && !g.things.profiles.exists(id.Name))
 	}
 }
 
@@ -303,12 +196,21 @@ func (g *Graph) policyNamed(id PolicyID) *policy {
 	case KindFailsafe:
 		return g.failsafes[id]
 	case KindProfile:
-		if p := g.profiles[id.Name]; p != nil {
-			return p
-		}
-		return missingProfile(id.Name)
+		return g.things.profiles.policy(id.Name)
 	}
-	return g.policies[id]
+	if k := g.policies[printOf(g.prints, id.key())]; k != nil {
+		return k.policy()
+	}
+	return nil
+}
+
+// forget keeps a policy that is not in use any more only packed.
+func (g *Graph) forget(id PolicyID) {
+	if id.Kind == KindProfile {
+		g.things.profiles.forget(id.Name)
+	} else if k := g.policies[printOf(g.prints, id.key())]; k != nil {
+		k.read = nil
+	}
 }
 
 // engage counts a policy as a user of its tier and its sets.

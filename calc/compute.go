@@ -114,7 +114,7 @@ func (c *computation) readThings() {
 		}
 		all := labels{names: names, own: t.labels()}
 		for _, name := range profiles {
-			all.inherited = append(all.inherited, names.pack(c.profile(name).labels))
+			all.inherited = append(all.inherited, &profile{labels: names.pack(c.profile(name).labels)})
 		}
 		c.things[u.Key] = labelled{t, all}
 	}

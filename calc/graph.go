@@ -21,8 +21,8 @@ type Graph struct {
 	stale   stale
 
 	tiers    map[string]Tier
-	profiles map[string]*policy
-	policies map[PolicyID]*policy
+	prints   prints
+	policies map[fingerprint]*keptPolicy // by their keys
 	active   activity
 	things   things
 	local    locals
@@ -50,17 +50,18 @@ type stale struct {
 
 // New returns a Graph for a node whose datastore is empty so far.
 func New(node string, facts Facts) *Graph {
+	prints := newPrints()
 	g := &Graph{
-		node: node, facts: facts,
+		prints: prints,
+		node:   node, facts: facts,
 		pending:  map[string][]api.Update{},
 		objects:  objects{},
 		stale:    stale{config: true, space: true, bgp: true, guard: true, failsafes: true},
 		tiers:    map[string]Tier{},
-		profiles: map[string]*policy{defaultAllow: missingProfile(defaultAllow)},
-		policies: map[PolicyID]*policy{},
+		policies: map[fingerprint]*keptPolicy{},
 		active:   newActivity(),
-		things:   newThings(),
-		local:    newLocals(),
+		things:   newThings(prints),
+		local:    newLocals(prints),
 		problems: newProblemBook(),
 		routes:   newTable[netip.Prefix](same[Route]),
 		paths:    newTable[netip.Prefix](Path.equal),

@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"hash/maphash"
 	"slices"
 
 	"github.com/margay-project/margay/api/selector"
@@ -13,11 +14,13 @@ type thingID uint32
 //
 // Every selector that needs some label waits in a bucket for that label, or for one of its values; a thing tries the
 // buckets of the labels that it has. The other way around, a new selector tries the things that have a label that it
-// needs (postings.go). Of several labels that would do, the one with the fewest to try is taken.
+// needs (postings.go). Of several labels that would do, the one with the fewest to try is taken. Values are known by their
+// hash: two with the same only make for a vain try.
 type index struct {
 	things   indexed
 	names    *labelNames
 	postings postings
+	seed     maphash.Seed
 	waiting  map[uint64]*bucket    // matchers by the label that they need
 	always   map[*matcher]struct{} // those that need none
 	seen     []uint32              // by thing: the low half of the round in which it was a candidate
@@ -37,44 +40,59 @@ type indexed struct {
 
 // matcher is a selector in an index.
 type matcher struct {
-	selector *selector.Selector
-	serial   uint32 // unlike every other's of the index
-	gone     bool
-	valued   bool
-	seen, on uint64 // rounds
-	label    uint64 // where it waits
-	values   []string
-	alone    *matches // itself: what matches a thing, for the many that one selector matches
+	owner  owner
+	parsed *selector.Selector // nil: the owner parses it when it is tried
+	alone  *matches           // itself: what matches a thing, for the many that one selector matches
+	seen   uint64             // the round in which it was last tried
+	serial uint32             // unlike every other's of the index
+	label  uint32             // for which it waits
+	place  place
+	on     bool // among what was found last
+	gone   bool
 }
 
-// bucket is the matchers that wait for a label. Those that are gone stay until they are as many as the rest.
-type bucket struct {
-	present waiters
-	values  map[string]*waiters
-}
+// owner is what wants to know what a selector matches.
+type owner interface{ selector() *selector.Selector }
 
-type waiters struct {
-	matchers []*matcher
-	gone     int
-}
+// place is where a matcher waits.
+type place uint8
 
-func (w *waiters) drop() (empty bool) {
-	if w.gone++; w.gone*2 >= len(w.matchers) {
-		w.matchers = slices.DeleteFunc(w.matchers, func(m *matcher) bool { return m.gone })
-		w.gone = 0
+const (
+	nowhere place = iota // it matches nothing
+	everywhere
+	atLabel
+	atValues
+)
+
+func (m *matcher) matches(l labels) bool { return m.selector().Matches(l) }
+
+func (m *matcher) selector() *selector.Selector {
+	if m.parsed == nil {
+		m.parsed = m.owner.selector()
 	}
-	return len(w.matchers) == 0
+	return m.parsed
 }
+
+// bucket is the matchers that wait for a label.
+type bucket struct {
+	present lazyList[*matcher]
+	values  byValue[*matcher]
+}
+
+func (b *bucket) empty() bool { return len(b.present.items) == 0 && b.values.empty() }
 
 func newIndex(names *labelNames, things indexed) *index {
 	return &index{
 		things:   things,
 		names:    names,
 		postings: newPostings(),
+		seed:     maphash.MakeSeed(),
 		waiting:  map[uint64]*bucket{},
 		always:   map[*matcher]struct{}{},
 	}
 }
+
+func (x *index) hash(value string) uint64 { return maphash.String(x.seed, value) }
 
 // matches are the selectors that match a thing. They never change, and things that the same one matches share them.
 type matches struct{ by []*matcher }
@@ -93,20 +111,19 @@ func (x *index) set(id thingID, old labels) (started, stopped []*matcher) {
 	now := x.things.labelsOf(id)
 	x.postings.relabel(x, id, old, now)
 	x.search(now)
-	mark := x.next()
 	for _, m := range x.found {
-		m.on = mark
+		m.on = true
 	}
 	for m := range before.still {
-		switch {
-		case m.on != mark:
+		if m.on {
+			m.on = false
+		} else {
 			stopped = append(stopped, m)
-		default:
-			m.on = 0
 		}
 	}
 	for _, m := range x.found {
-		if m.on == mark {
+		if m.on {
+			m.on = false
 			started = append(started, m)
 		}
 	}
@@ -164,11 +181,11 @@ func (x *index) remove(id thingID, old labels) (stopped []*matcher) {
 }
 
 // add puts a selector into the index and finds what it matches.
-func (x *index) add(s *selector.Selector) (m *matcher, matched []thingID) {
+func (x *index) add(m *matcher, s *selector.Selector) (matched []thingID) {
 	x.serial++
-	m = &matcher{selector: s, serial: x.serial}
+	m.serial = x.serial
 	if s.Never() {
-		return m, nil
+		return nil
 	}
 	needs := x.needs(s)
 	x.wait(m, needs)
@@ -181,7 +198,10 @@ func (x *index) add(s *selector.Selector) (m *matcher, matched []thingID) {
 		x.found = append(slices.AppendSeq(x.found[:0], (*matching).still), m)
 		*matching = kept(x.found)
 	})
-	return m, matched
+	if len(matched) > 0 {
+		m.parsed = s
+	}
+	return matched
 }
 
 // need is a label that a selector needs, and its values if they are known.
@@ -201,22 +221,23 @@ func (x *index) needs(s *selector.Selector) (needs []need) {
 // drop takes a selector out of the index. Things forget it when they next change.
 func (x *index) drop(m *matcher) {
 	m.gone = true
-	delete(x.always, m)
-	b := x.waiting[m.label]
-	if b == nil {
+	still := func(m *matcher) bool { return !m.gone }
+	b := x.waiting[uint64(m.label)]
+	switch m.place {
+	case everywhere:
+		delete(x.always, m)
+		return
+	case atLabel:
+		b.present.lose(still)
+	case atValues:
+		for _, v := range m.selector().Restrictions()[x.names.names[m.label]].Values {
+			b.values.lose(x.hash(v), m, still)
+		}
+	default:
 		return
 	}
-	if m.valued {
-		for _, v := range m.values {
-			if w := b.values[v]; w != nil && w.drop() {
-				delete(b.values, v)
-			}
-		}
-	} else if len(b.present.matchers) > 0 {
-		b.present.drop()
-	}
-	if len(b.present.matchers) == 0 && len(b.values) == 0 {
-		delete(x.waiting, m.label)
+	if b.empty() {
+		delete(x.waiting, uint64(m.label))
 	}
 }
 
@@ -227,7 +248,7 @@ func (x *index) search(l labels) {
 	try := func(m *matcher) {
 		if m.seen != round && !m.gone {
 			m.seen = round
-			if m.selector.Matches(l) {
+			if m.matches(l) {
 				x.found = append(x.found, m)
 			}
 		}
@@ -243,49 +264,47 @@ func (x *index) search(l labels) {
 		if b == nil {
 			return
 		}
-		for _, m := range b.present.matchers {
+		for _, m := range b.present.items {
 			try(m)
 		}
-		if w := b.values[value]; w != nil {
-			for _, m := range w.matchers {
-				try(m)
-			}
+		if !b.values.empty() {
+			b.values.each(x.hash(value), try)
 		}
 	})
 }
 
 // wait puts a selector where things that it may match look for it.
 func (x *index) wait(m *matcher, needs []need) {
-	fewest, chosen := -1, false
+	m.place = everywhere
+	var chosen need
+	fewest := 0
 	for _, n := range needs {
-		waiting := x.waitingFor(n)
-		better := !chosen || waiting < fewest ||
-			waiting == fewest && (m.valued == (n.Values != nil) && n.label < m.label || !m.valued && n.Values != nil)
-		if better {
-			fewest, chosen = waiting, true
-			m.label, m.values, m.valued = n.label, n.Values, n.Values != nil
+		waiting, valued := x.waitingFor(n), n.Values != nil
+		better := m.place == everywhere || waiting < fewest || waiting == fewest &&
+			(valued == (m.place == atValues) && n.label < chosen.label || valued && m.place == atLabel)
+		if !better {
+			continue
+		}
+		fewest, chosen, m.place = waiting, n, atLabel
+		if valued {
+			m.place = atValues
 		}
 	}
-	if !chosen {
+	if m.place == everywhere {
 		x.always[m] = struct{}{}
 		return
 	}
-	b := x.waiting[m.label]
+	m.label = uint32(chosen.label)
+	b := x.waiting[chosen.label]
 	if b == nil {
 		b = &bucket{}
-		x.waiting[m.label] = b
+		x.waiting[chosen.label] = b
 	}
-	if !m.valued {
-		b.present.matchers = append(b.present.matchers, m)
+	if m.place == atLabel {
+		b.present.add(m)
 	}
-	for _, v := range m.values {
-		if b.values == nil {
-			b.values = map[string]*waiters{}
-		}
-		if b.values[v] == nil {
-			b.values[v] = &waiters{}
-		}
-		b.values[v].matchers = append(b.values[v].matchers, m)
+	for _, v := range chosen.Values {
+		b.values.add(x.hash(v), m)
 	}
 }
 
@@ -295,13 +314,11 @@ func (x *index) waitingFor(n need) int {
 		return 0
 	}
 	if n.Values == nil {
-		return len(b.present.matchers)
+		return len(b.present.items)
 	}
 	total := 0
 	for _, v := range n.Values {
-		if w := b.values[v]; w != nil {
-			total += len(w.matchers)
-		}
+		total += b.values.size(x.hash(v))
 	}
 	return total
 }

@@ -27,7 +27,7 @@ const (
 type labels struct {
 	names     *labelNames
 	own       string
-	inherited []string
+	inherited []*profile
 }
 
 // labelNames numbers the names of labels, of which there are few. Packed labels are a string of names' numbers and values,
@@ -155,7 +155,7 @@ func (l labels) get(number uint64) (value string, has bool) {
 	unpack(l.own, find)
 	for _, p := range l.inherited {
 		if !has {
-			unpack(p, find)
+			unpack(p.labels, find)
 		}
 	}
 	return value, has
@@ -169,7 +169,7 @@ func (l labels) each(f func(number uint64, value string)) {
 	})
 	for i, p := range l.inherited {
 		before := labels{names: l.names, own: l.own, inherited: l.inherited[:i]}
-		unpack(p, func(number uint64, value string) bool {
+		unpack(p.labels, func(number uint64, value string) bool {
 			if _, has := before.get(number); !has {
 				f(number, value)
 			}

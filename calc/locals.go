@@ -12,8 +12,8 @@ type locals struct {
 	endpoints  map[EndpointID]*local
 	byThing    map[thingID]*local
 	index      *index // selectors of policies
-	selections map[string]*selection
-	byMatch    map[*matcher]*selection
+	prints     prints
+	selections map[fingerprint]*selection // by the texts of their selectors
 	groups     map[string]*group
 	claims     claims
 	guard      guard
@@ -36,13 +36,6 @@ type local struct {
 	employed []string // profiles that are in use for it
 }
 
-// selection is the policies that have one selector.
-type selection struct {
-	matcher  *matcher
-	policies policySet
-	groups   map[*group]struct{} // nil: there is none
-}
-
 // group is the endpoints of a kind that the same selectors match; closed endpoints count as matched by none.
 type group struct {
 	kind       string
@@ -53,12 +46,12 @@ type group struct {
 	named      map[PolicyID]struct{} // in the lists
 }
 
-func newLocals() locals {
+func newLocals(prints prints) locals {
 	return locals{
+		prints:     prints,
 		endpoints:  map[EndpointID]*local{},
 		byThing:    map[thingID]*local{},
-		selections: map[string]*selection{},
-		byMatch:    map[*matcher]*selection{},
+		selections: map[fingerprint]*selection{},
 		groups:     map[string]*group{},
 		claims:     newClaims(),
 		dirty:      map[EndpointID]struct{}{},
@@ -260,7 +253,7 @@ func (l *locals) join(n *local, matched []*matcher, active *activity) {
 		}
 		l.groups[grp.signature] = grp
 		for _, m := range matched {
-			s := l.byMatch[m]
+			s := m.owner.(*selection)
 			if s.groups == nil {
 				s.groups = map[*group]struct{}{}
 			}

@@ -1,12 +1,15 @@
 package calc
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/margay-project/margay/api/selector"
+)
 
 // members are the sets that active policies name, and the names of ports.
 type members struct {
 	sets      map[SetID]*setNode
 	ports     map[string]*portNode // by their use
-	byMatch   map[*matcher]watcher
 	touched   []*setNode
 	renamed   map[*portNode]struct{} // names that stand for another list of ports
 	portsLeft map[*portNode]struct{} // that may have no user any more
@@ -16,7 +19,6 @@ func newMembers() members {
 	return members{
 		sets:      map[SetID]*setNode{},
 		ports:     map[string]*portNode{},
-		byMatch:   map[*matcher]watcher{},
 		renamed:   map[*portNode]struct{}{},
 		portsLeft: map[*portNode]struct{}{},
 	}
@@ -25,6 +27,7 @@ func newMembers() members {
 // watcher is told of the things that its selector matches. A thing may leave as another than it joined, if that has the
 // same addresses and ports.
 type watcher interface {
+	owner
 	join(*members, contribution)
 	leave(*members, contribution)
 }
@@ -32,6 +35,7 @@ type watcher interface {
 // setNode is a set, and for each member how many things contribute it.
 type setNode struct {
 	id      SetID
+	of      *selector.Selector
 	matcher *matcher  // nil for a named port
 	parent  *portNode // of a named port
 	number  portNumber
@@ -43,7 +47,11 @@ type setNode struct {
 	sent    bool
 }
 
-func newSetNode(id SetID) *setNode { return &setNode{id: id, count: map[prefix]uint32{}} }
+func newSetNode(s setSource) *setNode {
+	return &setNode{id: s.id(), of: s.of, count: map[prefix]uint32{}}
+}
+
+func (s *setNode) selector() *selector.Selector { return s.of }
 
 func (s *setNode) join(m *members, t contribution) {
 	for n := range t.nets {
@@ -112,10 +120,14 @@ type portNode struct {
 	children map[portNumber]*setNode
 }
 
+func (p *portNode) selector() *selector.Selector {
+	return selector.And(selector.Has(portLabel(p.use.name)), p.use.of)
+}
+
 func (p *portNode) child(n portNumber) *setNode {
 	c := p.children[n]
 	if c == nil {
-		c = newSetNode(p.use.set(n).id())
+		c = newSetNode(p.use.set(n))
 		c.parent, c.number = p, n
 		p.children[n] = c
 	}

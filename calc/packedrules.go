@@ -2,19 +2,21 @@ package calc
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/margay-project/margay/api"
 )
 
 // packedRules are rules as an object has them, as far as they mean anything here, in a fifth of the memory: a node knows
-// every policy of the datastore, and needs the rules of few. Each rule begins with its length.
+// every policy of the datastore, and needs the rules of few. Each rule begins with its length. Where a rule has the same
+// text as its policy's own selector, as rules among equals do, it refers to that.
 type packedRules string
 
-func packRules(rules []api.Rule) packedRules {
+func packRules(rules []api.Rule, own string) packedRules {
 	if len(rules) == 0 {
 		return ""
 	}
-	c := coder{writing: true, bytes: make([]byte, 0, 256)}
+	c := coder{writing: true, bytes: make([]byte, 0, 256), own: own}
 	var all []byte
 	for i := range rules {
 		c.bytes = c.bytes[:0]
@@ -34,8 +36,8 @@ func (p packedRules) each(f func(i int, packed string)) {
 	}
 }
 
-func unpackRule(packed string) (r api.Rule) {
-	c := coder{text: packed}
+func unpackRule(packed, own string) (r api.Rule) {
+	c := coder{text: packed, own: own}
 	c.rule(&r)
 	return r
 }
@@ -45,39 +47,76 @@ type coder struct {
 	writing bool
 	bytes   []byte
 	text    string
+	own     string // referred to by the length -1, unless empty
 }
 
 func (c *coder) rule(r *api.Rule) {
-	c.string((*string)(&r.Action))
-	optional(c, &r.IPVersion, c.int)
-	optional(c, &r.Protocol, c.protocol)
-	optional(c, &r.NotProtocol, c.protocol)
-	optional(c, &r.ICMP, c.icmp)
-	optional(c, &r.NotICMP, c.icmp)
-	optional(c, &r.HTTP, func(*api.HTTPMatch) {})
-	many(c, &r.Unknown, c.string)
+	c.action(&r.Action)
+	given := c.given(r.IPVersion != nil, r.Protocol != nil, r.NotProtocol != nil, r.ICMP != nil, r.NotICMP != nil,
+		len(r.Unknown) > 0, r.HTTP != nil)
+	optional(given.next(), &r.IPVersion, c.int)
+	optional(given.next(), &r.Protocol, c.protocol)
+	optional(given.next(), &r.NotProtocol, c.protocol)
+	optional(given.next(), &r.ICMP, c.icmp)
+	optional(given.next(), &r.NotICMP, c.icmp)
+	many(c, given.next(), &r.Unknown, c.string)
+	optional(given.next(), &r.HTTP, func(*api.HTTPMatch) {})
 	c.side(&r.Source)
 	c.side(&r.Destination)
 }
 
 func (c *coder) side(e *api.EntityRule) {
-	if empty := e.Selector == "" && e.NotSelector == "" && e.NamespaceSelector == "" && e.Services == nil &&
-		e.ServiceAccounts == nil && len(e.Nets)+len(e.NotNets)+len(e.Ports)+len(e.NotPorts)+len(e.Domains)+len(e.Unknown) == 0; c.flag(!empty) {
-		many(c, &e.Nets, c.string)
-		many(c, &e.NotNets, c.string)
-		c.string(&e.Selector)
-		c.string(&e.NotSelector)
-		c.string(&e.NamespaceSelector)
-		many(c, &e.Ports, c.port)
-		many(c, &e.NotPorts, c.port)
-		many(c, &e.Domains, c.string)
-		many(c, &e.Unknown, c.string)
-		optional(c, &e.Services, func(*api.ServiceMatch) {})
-		optional(c, &e.ServiceAccounts, func(a *api.ServiceAccountMatch) {
-			many(c, &a.Names, c.string)
-			c.string(&a.Selector)
-		})
+	given := c.given(e.Selector != "", len(e.Nets) > 0, len(e.Ports) > 0, e.NotSelector != "", e.NamespaceSelector != "",
+		len(e.NotNets) > 0, len(e.NotPorts) > 0, len(e.Domains) > 0, len(e.Unknown) > 0, e.Services != nil, e.ServiceAccounts != nil)
+	c.optionalString(given.next(), &e.Selector)
+	many(c, given.next(), &e.Nets, c.string)
+	many(c, given.next(), &e.Ports, c.port)
+	c.optionalString(given.next(), &e.NotSelector)
+	c.optionalString(given.next(), &e.NamespaceSelector)
+	many(c, given.next(), &e.NotNets, c.string)
+	many(c, given.next(), &e.NotPorts, c.port)
+	many(c, given.next(), &e.Domains, c.string)
+	many(c, given.next(), &e.Unknown, c.string)
+	optional(given.next(), &e.Services, func(*api.ServiceMatch) {})
+	optional(given.next(), &e.ServiceAccounts, func(a *api.ServiceAccountMatch) {
+		many(c, true, &a.Names, c.string)
+		c.string(&a.Selector)
+	})
+}
+
+// action codes one that is known by its number.
+func (c *coder) action(a *api.Action) {
+	known := []api.Action{api.Allow, api.Deny, api.Log, api.Pass}
+	n := slices.Index(known, *a)
+	if c.int(&n); n >= 0 {
+		*a = known[n]
+		return
 	}
+	c.string((*string)(a))
+}
+
+// given says which fields follow, one after the other.
+type given uint
+
+func (g *given) next() bool {
+	yes := *g&1 != 0
+	*g >>= 1
+	return yes
+}
+
+func (c *coder) given(fields ...bool) (g given) {
+	for i, yes := range fields {
+		if yes {
+			g |= 1 << i
+		}
+	}
+	if c.writing {
+		c.bytes = binary.AppendUvarint(c.bytes, uint64(g))
+		return g
+	}
+	value, size := uvarint(c.text)
+	c.text = c.text[size:]
+	return given(value)
 }
 
 func (c *coder) protocol(p *api.Protocol) {
@@ -88,8 +127,9 @@ func (c *coder) protocol(p *api.Protocol) {
 }
 
 func (c *coder) icmp(i *api.ICMPFields) {
-	optional(c, &i.Type, c.int)
-	optional(c, &i.Code, c.int)
+	given := c.given(i.Type != nil, i.Code != nil)
+	optional(given.next(), &i.Type, c.int)
+	optional(given.next(), &i.Code, c.int)
 }
 
 func (c *coder) port(p *api.Port) {
@@ -112,36 +152,42 @@ func (c *coder) int(n *int) {
 
 func (c *coder) string(s *string) {
 	n := len(*s)
+	if c.writing && c.own != "" && *s == c.own {
+		n = -1
+	}
 	c.int(&n)
-	if c.writing {
+	switch {
+	case !c.writing && n < 0:
+		*s = c.own
+	case !c.writing:
+		*s, c.text = c.text[:n], c.text[n:]
+	case n > 0:
 		c.bytes = append(c.bytes, *s...)
-		return
 	}
-	*s, c.text = c.text[:n], c.text[n:]
 }
 
-func (c *coder) flag(given bool) bool {
-	n := 0
+func (c *coder) optionalString(given bool, s *string) {
 	if given {
-		n = 1
+		c.string(s)
 	}
-	c.int(&n)
-	return n == 1
 }
 
-// optional codes what a pointer points at, if it does.
-func optional[T any](c *coder, p **T, code func(*T)) {
-	if !c.flag(*p != nil) {
+// optional codes what a pointer points at, if it is given.
+func optional[T any](given bool, p **T, code func(*T)) {
+	if !given {
 		return
 	}
-	if !c.writing {
+	if *p == nil {
 		*p = new(T)
 	}
 	code(*p)
 }
 
-// many codes a list; one that is empty is nil again.
-func many[T any](c *coder, list *[]T, code func(*T)) {
+// many codes a list, if it is given.
+func many[T any](c *coder, given bool, list *[]T, code func(*T)) {
+	if !given {
+		return
+	}
 	n := len(*list)
 	c.int(&n)
 	if !c.writing && n > 0 {

@@ -27,7 +27,7 @@ func TestPackedRulesKeepWhatMattersHere(t *testing.T) {
 		rules = append(rules, w.rules()...)
 	}
 	var again []api.Rule
-	packRules(rules).each(func(i int, packed string) { again = append(again, unpackRule(packed)) })
+	packRules(rules, "b").each(func(i int, packed string) { again = append(again, unpackRule(packed, "b")) })
 	if diff := cmp.Diff(rules, again, cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}

@@ -29,13 +29,17 @@ const defaultTier = "default"
 // it is: most policies of a datastore are of no concern to a node.
 type policy struct {
 	Policy                      // with rules only where they are not from an object's list
-	selector *selector.Selector // of endpoints; nil for profiles
+	selects  selectors          // of endpoints, as the object has them
+	selector *selector.Selector // what they come to; nil for profiles
 	stages   [Stages][2]bool    // where its rules stand
 	rules    [2]packedRules     // as the object has them, by direction
+	denies   bool               // it cannot be read, so its rules are not from the object
 	labels   map[string]string  // of profiles: labelsToApply
-	labelled bool               // the labels are in force already, and not here
 	problems []string           // of the object as a whole
 }
+
+// selectors are the texts that say which endpoints a policy selects.
+type selectors struct{ endpoints, namespaces, serviceAccounts string }
 
 // compare is the order among policies of a tier that have the same order: that of the texts name/namespace/kind.
 func (id PolicyID) compare(other PolicyID) int {
@@ -60,7 +64,7 @@ func (p *policy) resolve(numbersOf func(portUse) []portNumber, before *inUse) ac
 		return active{Policy: p.Policy}
 	}
 	rr := ruleReader{
-		namespace: p.ID.Namespace, before: before, numbersOf: numbersOf, sets: map[SetID]setSource{}, ports: map[string]portUse{},
+		namespace: p.ID.Namespace, own: p.selects.endpoints, before: before, numbersOf: numbersOf, sets: map[SetID]setSource{}, ports: map[string]portUse{},
 	}
 	a := active{Policy: p.Policy, sets: rr.sets, ports: rr.ports}
 	a.Ingress = rr.rules(Ingress, p.rules[Ingress])
@@ -80,7 +84,7 @@ func readPolicy(u api.Update) *policy {
 	}
 	spec, ok := specOf(u)
 	if !ok {
-		p.selector, _ = selects(api.GlobalNetworkPolicySpec{}, u.Key.Namespace)
+		p.selector, _ = p.selects.within(u.Key.Namespace)
 		p.deny(u.Broken, api.GlobalNetworkPolicySpec{ApplyOnForward: true})
 		return p
 	}
@@ -88,7 +92,8 @@ func readPolicy(u api.Update) *policy {
 		p.Tier = spec.Tier
 	}
 	p.Order = orderOf(spec.Order)
-	selects, err := selects(spec, u.Key.Namespace)
+	p.selects = selectors{spec.Selector, spec.NamespaceSelector, spec.ServiceAccountSelector}
+	selects, err := p.selects.within(u.Key.Namespace)
 	p.selector = selects
 	if err != nil && u.Broken == "" {
 		u.Broken = err.Error()
@@ -100,10 +105,10 @@ func readPolicy(u api.Update) *policy {
 	ingress, egress := directions(spec)
 	p.stand(spec, ingress, egress)
 	if ingress {
-		p.rules[Ingress] = packRules(spec.Ingress)
+		p.rules[Ingress] = packRules(spec.Ingress, spec.Selector)
 	}
 	if egress {
-		p.rules[Egress] = packRules(spec.Egress)
+		p.rules[Egress] = packRules(spec.Egress, spec.Selector)
 	}
 	return p
 }
@@ -120,7 +125,7 @@ func specOf(u api.Update) (api.GlobalNetworkPolicySpec, bool) {
 // deny makes p deny everything in both directions, at the stages that spec asks for.
 func (p *policy) deny(why string, spec api.GlobalNetworkPolicySpec) {
 	p.stand(spec, true, true)
-	p.Ingress, p.Egress = denyAll(), denyAll()
+	p.denies, p.Ingress, p.Egress = true, denyAll(), denyAll()
 	p.problems = []string{invalid(why, "it denies whatever it may select")}
 }
 
@@ -154,9 +159,9 @@ func directions(spec api.GlobalNetworkPolicySpec) (ingress, egress bool) {
 	return len(spec.Ingress) > 0 || len(spec.Egress) == 0, len(spec.Egress) > 0
 }
 
-// selects is the selector of the endpoints that a policy applies to, for one in a namespace only of those in it. With an
+// within is the selector of the endpoints that a policy applies to, for one in a namespace only of those in it. With an
 // error it is that of the parts that could be read, so it selects no less than was meant.
-func selects(spec api.GlobalNetworkPolicySpec, namespace string) (*selector.Selector, error) {
+func (s selectors) within(namespace string) (*selector.Selector, error) {
 	var parts []*selector.Selector
 	var wrong error
 	add := func(text string, rewrite func(*selector.Selector) *selector.Selector) {
@@ -172,14 +177,14 @@ func selects(spec api.GlobalNetworkPolicySpec, namespace string) (*selector.Sele
 	}
 	// With a namespaceSelector every all() of the whole means what lives in a namespace, in the selector too.
 	own := asWritten
-	if spec.NamespaceSelector != "" {
+	if s.namespaces != "" {
 		own = func(s *selector.Selector) *selector.Selector {
 			return s.Rewrite(selector.Rewriting{All: selector.Has(labelNamespace)})
 		}
 	}
-	add(spec.Selector, own)
-	add(spec.NamespaceSelector, ofNamespaces)
-	add(spec.ServiceAccountSelector, ofServiceAccounts)
+	add(s.endpoints, own)
+	add(s.namespaces, ofNamespaces)
+	add(s.serviceAccounts, ofServiceAccounts)
 	if namespace != "" {
 		parts = append(parts, selector.Equal(labelNamespace, namespace))
 	}
@@ -198,12 +203,12 @@ func readProfile(u api.Update) *policy {
 		p.Ingress = []Rule{{Action: api.Allow, V4: true, V6: true}}
 		p.Egress = p.Ingress
 	case !ok || profile == nil || u.Broken != "":
-		p.Ingress, p.Egress = denyAll(), denyAll()
+		p.denies, p.Ingress, p.Egress = true, denyAll(), denyAll()
 		if u.Broken != "" {
 			p.problems = []string{invalid(u.Broken, "it denies everything")}
 		}
 	default:
-		p.rules = [2]packedRules{packRules(profile.Spec.Ingress), packRules(profile.Spec.Egress)}
+		p.rules = [2]packedRules{packRules(profile.Spec.Ingress, ""), packRules(profile.Spec.Egress, "")}
 		p.labels = profile.Spec.LabelsToApply
 	}
 	return p

@@ -1,23 +1,19 @@
 package calc
 
-import "slices"
-
 // postings say which things of an index have a label, and once a selector has asked for values of the label, which have
 // a value: most labels nobody ever asks for.
 type postings struct {
 	labels map[uint64]*posted
 }
 
-// posted are the things that have a label. Those that lost it stay until they are as many as the rest.
+// posted are the things that have a label.
 type posted struct {
-	ids    []thingID
-	stale  int
-	values map[string]*posted // nil: nobody has asked
+	ids    idList
+	asked  bool // for values
+	values byValue[thingID]
 }
 
 func newPostings() postings { return postings{labels: map[uint64]*posted{}} }
-
-func (p *posted) size() int { return len(p.ids) - p.stale }
 
 // relabel notes that a thing has other labels. Things that change together, because their profile does, already have
 // their new labels when the first of them comes, so a list may have forgotten them before their turn.
@@ -29,15 +25,13 @@ func (p *postings) relabel(x *index, id thingID, old, now labels) {
 		}
 		v, has := now.get(number)
 		if !has {
-			at.lose(func(id thingID) bool { return x.has(id, number, nil) })
+			at.ids.lose(x.still(number, nil))
 		}
-		if of := at.values[value]; of != nil && (!has || v != value) {
-			of.lose(func(id thingID) bool { return x.has(id, number, &value) })
-			if len(of.ids) == 0 {
-				delete(at.values, value)
-			}
+		if at.asked && (!has || v != value) {
+			hash := x.hash(value)
+			at.values.lose(hash, id, x.still(number, &hash))
 		}
-		if len(at.ids) == 0 {
+		if at.ids.count == 0 {
 			delete(p.labels, number)
 		}
 	})
@@ -49,32 +43,12 @@ func (p *postings) relabel(x *index, id thingID, old, now labels) {
 		}
 		v, had := old.get(number)
 		if !had {
-			at.ids = append(at.ids, id)
+			at.ids.add(id)
 		}
-		if at.values != nil && (!had || v != value) {
-			at.post(value, id)
+		if at.asked && (!had || v != value) {
+			at.values.add(x.hash(value), id)
 		}
 	})
-}
-
-func (p *posted) post(value string, id thingID) {
-	of := p.values[value]
-	if of == nil {
-		of = &posted{}
-		p.values[value] = of
-	}
-	of.ids = append(of.ids, id)
-}
-
-// lose counts one thing less, and now and then looks which still are there.
-func (p *posted) lose(still func(thingID) bool) {
-	if p.stale++; p.stale*2 <= len(p.ids) {
-		return
-	}
-	p.ids = slices.DeleteFunc(p.ids, func(id thingID) bool { return !still(id) })
-	slices.Sort(p.ids)
-	p.ids = slices.Clip(slices.Compact(p.ids))
-	p.stale = 0
 }
 
 // there says whether a thing is in the index.
@@ -83,67 +57,84 @@ func (x *index) there(id thingID) bool {
 	return matching != nil && *matching != nil
 }
 
-// has says whether a thing is in the index and has a label, perhaps with a certain value.
-func (x *index) has(id thingID, number uint64, value *string) bool {
-	if !x.there(id) {
-		return false
+// still says, once for each thing, whether it is in the index and has a label, perhaps with a value that has a certain hash.
+func (x *index) still(number uint64, hash *uint64) func(thingID) bool {
+	var round uint64
+	return func(id thingID) bool {
+		if round == 0 {
+			round = x.next()
+		}
+		if !x.there(id) || !x.first(id, round) {
+			return false
+		}
+		v, has := x.things.labelsOf(id).get(number)
+		return has && (hash == nil || x.hash(v) == *hash)
 	}
-	v, has := x.things.labelsOf(id).get(number)
-	return has && (value == nil || v == *value)
 }
 
 // candidates calls f, once each, with things among which are all that meet the needs.
 func (p *postings) candidates(x *index, needs []need, f func(thingID)) {
-	var best []*posted
-	fewest := -1
-	for _, n := range needs {
-		lists, size := p.meeting(x, n)
-		if fewest < 0 || size < fewest {
-			best, fewest = lists, size
+	best, fewest := -1, 0
+	for i, n := range needs {
+		if size := p.meeting(x, n); best < 0 || size < fewest {
+			best, fewest = i, size
 		}
 	}
-	if fewest < 0 {
+	if best < 0 {
 		x.things.each(func(id thingID) bool {
 			f(id)
 			return true
 		})
 		return
 	}
+	at := p.labels[needs[best].label]
+	if at == nil {
+		return
+	}
 	round := x.next()
-	for _, list := range best {
-		for _, id := range list.ids {
-			if x.there(id) && x.first(id, round) {
-				f(id)
-			}
+	try := func(id thingID) {
+		if x.there(id) && x.first(id, round) {
+			f(id)
 		}
+	}
+	if needs[best].Values == nil {
+		for id := range at.ids.each {
+			try(id)
+		}
+	}
+	for _, v := range needs[best].Values {
+		at.values.each(x.hash(v), try)
 	}
 }
 
-// meeting are the lists of the things that meet a need.
-func (p *postings) meeting(x *index, n need) (lists []*posted, size int) {
+// meeting is how many things may meet a need.
+func (p *postings) meeting(x *index, n need) (size int) {
 	at := p.labels[n.label]
 	if at == nil {
-		return nil, 0
+		return 0
 	}
 	if n.Values == nil {
-		return []*posted{at}, at.size()
+		return at.ids.size()
 	}
-	if at.values == nil {
-		at.values = map[string]*posted{}
-		round := x.next()
-		for _, id := range at.ids {
-			if !x.there(id) || !x.first(id, round) {
-				continue
-			}
-			if value, has := x.things.labelsOf(id).get(n.label); has {
-				at.post(value, id)
-			}
-		}
+	if !at.asked {
+		p.post(x, n.label, at)
 	}
 	for _, v := range n.Values {
-		if of := at.values[v]; of != nil {
-			lists, size = append(lists, of), size+of.size()
+		size += at.values.size(x.hash(v))
+	}
+	return size
+}
+
+// post makes the lists by value of a label.
+func (p *postings) post(x *index, label uint64, at *posted) {
+	at.asked = true
+	round := x.next()
+	for id := range at.ids.each {
+		if !x.there(id) || !x.first(id, round) {
+			continue
+		}
+		if value, has := x.things.labelsOf(id).get(label); has {
+			at.values.add(x.hash(value), id)
 		}
 	}
-	return lists, size
 }

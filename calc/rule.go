@@ -16,6 +16,7 @@ import (
 // or passes and has one never matches, any other rule matches without it, and a problem says so.
 type ruleReader struct {
 	namespace string // of a namespaced policy
+	own       string // the text of the policy's selector
 	before    *inUse // the policy as it was resolved before; nil if it was not
 	numbersOf func(portUse) []portNumber
 	sets      map[SetID]setSource
@@ -26,7 +27,7 @@ type ruleReader struct {
 // rules resolves the rules of one direction. Those that were the same before are taken as they were.
 func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
 	var before []string
-	if rr.before != nil {
+	if rr.before != nil && rr.before.from.selects.endpoints == rr.own {
 		rr.before.from.rules[dir].each(func(_ int, packed string) { before = append(before, packed) })
 	}
 	count := 0
@@ -42,7 +43,7 @@ func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
 				return
 			}
 		}
-		resolved = append(resolved, rr.rule(dir, i, unpackRule(packed)))
+		resolved = append(resolved, rr.rule(dir, i, unpackRule(packed, rr.own)))
 	})
 	return resolved
 }

@@ -1,31 +1,24 @@
 package calc
 
 import (
-	"encoding/binary"
-	"hash/maphash"
 	"slices"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/api/selector"
 )
 
 // things are all endpoints and network sets, and the sets that active policies name. There may be many, so what is kept
 // of each is small: on a node nobody asks for the name of another node's endpoint.
 type things struct {
-	seeds    [2]maphash.Seed
+	prints   prints
 	ids      map[fingerprint]thingID
 	list     []keptThing // by id
 	free     []thingID
 	names    *labelNames
-	parents  map[string]*parent
-	families map[string]*family
-	index    *index // selectors of sets
-	scratch  []byte
+	profiles profiles
+	families map[string]*family // of several profiles or none, by their names
+	index    *index             // selectors of sets
 	members
 }
-
-// fingerprint stands for a key: 128 bits of two hashes that nobody outside can foresee, so two keys do not share one.
-type fingerprint [16]byte
 
 // keptThing is a thing as it is kept.
 type keptThing struct {
@@ -35,41 +28,21 @@ type keptThing struct {
 	nth      uint32 // among the family's children
 }
 
-// parent is a profile as things see it.
-type parent struct {
-	labels   string
-	families []*family
-}
-
-// family is a list of profiles that things have.
-type family struct {
-	key       string
-	profiles  []string
-	inherited []string // labels
-	children  []thingID
-}
-
-func newThings() things {
+func newThings(prints prints) things {
 	t := things{
-		seeds:    [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()},
+		prints:   prints,
 		ids:      map[fingerprint]thingID{},
 		names:    newLabelNames(),
-		parents:  map[string]*parent{},
+		profiles: profiles{},
 		families: map[string]*family{},
 		members:  newMembers(),
 	}
 	return t
 }
 
-func (t *things) fingerprint(key api.Key) (print fingerprint) {
-	binary.NativeEndian.PutUint64(print[:8], maphash.Comparable(t.seeds[0], key))
-	binary.NativeEndian.PutUint64(print[8:], maphash.Comparable(t.seeds[1], key))
-	return print
-}
-
 // find is the id of what has a key.
 func (t *things) find(key api.Key) (thingID, bool) {
-	id, there := t.ids[t.fingerprint(key)]
+	id, there := t.ids[printOf(t.prints, key)]
 	return id, there
 }
 
@@ -77,7 +50,7 @@ func (t *things) labelsOf(id thingID) labels {
 	k := &t.list[id]
 	l := labels{names: t.names, own: k.labels()}
 	if k.family != nil {
-		l.inherited = k.family.inherited
+		l.inherited = k.family.profiles
 	}
 	return l
 }
@@ -97,11 +70,8 @@ func (t *things) indexed() indexed {
 	}
 }
 
-// updateThings lets changed profiles change the labels of their things, and takes in endpoints and network sets.
+// updateThings takes in endpoints and network sets.
 func (g *Graph) updateThings(byKind map[string][]api.Update) {
-	for _, u := range byKind[kindProfile] {
-		g.relabelChildren(u.Key.Name)
-	}
 	for _, kind := range []string{kindGlobalSet, kindSet} {
 		for _, u := range byKind[kind] {
 			g.updateThing(u)
@@ -115,136 +85,10 @@ func (g *Graph) updateThings(byKind map[string][]api.Update) {
 	}
 }
 
-// relabelChildren gives a profile's labels to the things that have the profile.
-func (g *Graph) relabelChildren(name string) {
-	t := &g.things
-	var now string
-	if p := g.profiles[name]; p != nil {
-		if p.labelled {
-			return // it was updated twice, and this is the second time
-		}
-		now = t.names.pack(p.labels)
-		p.labels, p.labelled = nil, true // they are kept packed
-	}
-	p := t.parents[name]
-	if p == nil {
-		if now == "" {
-			return
-		}
-		p = &parent{}
-		t.parents[name] = p
-	}
-	before := labels{names: t.names, own: p.labels}
-	if sameLabels(before, labels{names: t.names, own: now}) {
-		return
-	}
-	p.labels = now
-	for _, f := range p.families {
-		old := f.inherited
-		f.inherited = t.inheritance(f.profiles)
-		for _, id := range f.children {
-			g.relabel(id, labels{names: t.names, own: t.list[id].labels(), inherited: old}, t.list[id].contribution())
-		}
-	}
-	t.dropParent(name)
-}
-
-func (t *things) dropParent(name string) {
-	if p := t.parents[name]; p != nil && p.labels == "" && len(p.families) == 0 {
-		delete(t.parents, name)
-	}
-}
-
-func sameLabels(a, b labels) bool {
-	same, count := true, 0
-	a.each(func(number uint64, value string) {
-		v, has := b.get(number)
-		same = same && has && v == value
-		count++
-	})
-	b.each(func(uint64, string) { count-- })
-	return same && count == 0
-}
-
-// familyOf finds or makes the family of some profiles.
-func (t *things) familyOf(profiles []string) *family {
-	key := t.familyKey(profiles)
-	f := t.families[string(key)]
-	if f == nil {
-		f = &family{key: string(key), profiles: slices.Clone(profiles)}
-		t.families[f.key] = f
-		for i, name := range profiles {
-			if slices.Contains(profiles[:i], name) {
-				continue
-			}
-			if t.parents[name] == nil {
-				t.parents[name] = &parent{}
-			}
-			p := t.parents[name]
-			p.families = append(p.families, f)
-		}
-		f.inherited = t.inheritance(profiles)
-	}
-	return f
-}
-
-// familyKey is valid until the next call. No name contains a NUL.
-func (t *things) familyKey(profiles []string) []byte {
-	key := t.scratch[:0]
-	for _, name := range profiles {
-		key = append(append(key, name...), 0)
-	}
-	t.scratch = key
-	return key
-}
-
-func (t *things) inheritance(profiles []string) (inherited []string) {
-	for _, name := range profiles {
-		if p := t.parents[name]; p != nil && p.labels != "" {
-			inherited = append(inherited, p.labels)
-		}
-	}
-	return inherited
-}
-
-// adopt makes a thing the child of a family instead of another; nil is none.
-func (t *things) adopt(id thingID, to *family) {
-	from, nth := t.list[id].family, t.list[id].nth
-	if from == to {
-		return
-	}
-	t.list[id].family = to
-	if to != nil {
-		t.list[id].nth = uint32(len(to.children))
-		to.children = append(to.children, id)
-	}
-	if from == nil {
-		return
-	}
-	last := len(from.children) - 1
-	moved := from.children[last]
-	from.children[nth], from.children = moved, from.children[:last]
-	if moved != id {
-		t.list[moved].nth = nth
-	}
-	if len(from.children) > 0 {
-		return
-	}
-	delete(t.families, from.key)
-	for _, name := range from.profiles {
-		p := t.parents[name]
-		if p == nil {
-			continue
-		}
-		p.families = slices.DeleteFunc(p.families, func(f *family) bool { return f == from })
-		t.dropParent(name)
-	}
-}
-
 func (g *Graph) updateThing(u api.Update) {
 	t, profiles, problems, ok := readThing(g.things.names, u)
 	g.problems.set(u.Key, "thing", problems...)
-	print := g.things.fingerprint(u.Key)
+	print := printOf(g.prints, u.Key)
 	id, known := g.things.ids[print]
 	switch {
 	case ok:
@@ -288,7 +132,7 @@ func (g *Graph) removeThing(id thingID, print fingerprint) {
 	t := &g.things
 	old, before := t.labelsOf(id), t.list[id].contribution()
 	for _, m := range t.index.remove(id, old) {
-		t.byMatch[m].leave(&t.members, before)
+		m.owner.(watcher).leave(&t.members, before)
 	}
 	if e := g.local.byThing[id]; e != nil {
 		g.local.index.remove(id, old)
@@ -305,18 +149,18 @@ func (g *Graph) removeThing(id thingID, print fingerprint) {
 func (t *things) move(id thingID, before contribution, started, stopped []*matcher) {
 	now := t.list[id].contribution()
 	for _, m := range stopped {
-		t.byMatch[m].leave(&t.members, before)
+		m.owner.(watcher).leave(&t.members, before)
 	}
 	for _, m := range started {
-		t.byMatch[m].join(&t.members, now)
+		m.owner.(watcher).join(&t.members, now)
 	}
 	if before == now {
 		return
 	}
 	for _, m := range t.list[id].matching.by {
 		if !slices.Contains(started, m) && !m.gone {
-			t.byMatch[m].join(&t.members, now)
-			t.byMatch[m].leave(&t.members, before)
+			m.owner.(watcher).join(&t.members, now)
+			m.owner.(watcher).leave(&t.members, before)
 		}
 	}
 }
@@ -326,7 +170,7 @@ func (t *things) use(id SetID, s setSource, by int) {
 	set := t.sets[id]
 	if set == nil {
 		if s.name == "" {
-			set = newSetNode(id)
+			set = newSetNode(s)
 		} else {
 			set = t.portNode(portUse{s.name, s.of}).child(s.number)
 		}
@@ -335,23 +179,17 @@ func (t *things) use(id SetID, s setSource, by int) {
 	set.refs += by
 	t.touchSet(set)
 	if s.name == "" && set.matcher == nil && set.refs > 0 {
-		set.matcher = t.watch(s.of, set)
+		set.matcher = t.watch(set)
 	}
 }
 
-// watch lets something know of the things that a selector matches, of those that there are at once.
-func (t *things) watch(s *selector.Selector, who watcher) *matcher {
-	m, matched := t.index.add(s)
-	t.byMatch[m] = who
-	for _, thing := range matched {
+// watch lets something know of the things that its selector matches, of those that there are at once.
+func (t *things) watch(who watcher) *matcher {
+	m := &matcher{owner: who}
+	for _, thing := range t.index.add(m, who.selector()) {
 		who.join(&t.members, t.list[thing].contribution())
 	}
 	return m
-}
-
-func (t *things) unwatch(m *matcher) {
-	t.index.drop(m)
-	delete(t.byMatch, m)
 }
 
 // portNode finds or makes what knows of a port's name.
@@ -362,7 +200,7 @@ func (t *things) portNode(u portUse) *portNode {
 	}
 	p := &portNode{use: u, users: map[PolicyID]struct{}{}, children: map[portNumber]*setNode{}}
 	t.ports[key] = p
-	p.matcher = t.watch(selector.And(selector.Has(portLabel(u.name)), u.of), p)
+	p.matcher = t.watch(p)
 	return p
 }
 
@@ -400,7 +238,7 @@ func (t *things) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 			}
 			switch {
 			case s.matcher != nil:
-				t.unwatch(s.matcher)
+				t.index.drop(s.matcher)
 			case s.parent != nil && len(s.count) == 0:
 				delete(s.parent.children, s.number)
 			}
@@ -420,7 +258,7 @@ func (t *things) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 	t.touched = nil
 	for p := range t.portsLeft {
 		if p.refs == 0 {
-			t.unwatch(p.matcher)
+			t.index.drop(p.matcher)
 			delete(t.ports, p.use.String())
 		}
 	}

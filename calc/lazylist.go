@@ -1,0 +1,126 @@
+package calc
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// lazyList is a list in which what is gone stays until it is as much as the rest: taking something out looks at no other.
+type lazyList[T comparable] struct {
+	items []T
+	stale int
+}
+
+func (l *lazyList[T]) add(v T) { l.items = append(l.items, v) }
+
+func (l *lazyList[T]) size() int { return len(l.items) - l.stale }
+
+// lose counts one less, and now and then asks which still are there; something that is in the list twice is so once.
+func (l *lazyList[T]) lose(still func(T) bool) {
+	if l.stale++; l.stale*2 < len(l.items) {
+		return
+	}
+	l.items = slices.Clip(slices.DeleteFunc(l.items, func(v T) bool { return !still(v) }))
+	l.stale = 0
+}
+
+// byValue are lists by a value's hash. Most often there is one in each, which then needs no list.
+type byValue[T comparable] struct {
+	one  map[uint64]T
+	more map[uint64]*lazyList[T] // what is in one of these is not in one
+}
+
+func (b *byValue[T]) empty() bool { return len(b.one)+len(b.more) == 0 }
+
+func (b *byValue[T]) add(hash uint64, v T) {
+	if list := b.more[hash]; list != nil {
+		list.add(v)
+		return
+	}
+	first, there := b.one[hash]
+	switch {
+	case !there:
+		if b.one == nil {
+			b.one = map[uint64]T{}
+		}
+		b.one[hash] = v
+	default:
+		if b.more == nil {
+			b.more = map[uint64]*lazyList[T]{}
+		}
+		delete(b.one, hash)
+		b.more[hash] = &lazyList[T]{items: []T{first, v}}
+	}
+}
+
+func (b *byValue[T]) lose(hash uint64, v T, still func(T) bool) {
+	if list := b.more[hash]; list != nil {
+		if list.lose(still); len(list.items) == 0 {
+			delete(b.more, hash)
+		}
+	} else if b.one[hash] == v {
+		delete(b.one, hash)
+	}
+}
+
+func (b *byValue[T]) each(hash uint64, f func(T)) {
+	if list := b.more[hash]; list != nil {
+		for _, v := range list.items {
+			f(v)
+		}
+	} else if v, there := b.one[hash]; there {
+		f(v)
+	}
+}
+
+func (b *byValue[T]) size(hash uint64) int {
+	if list := b.more[hash]; list != nil {
+		return list.size()
+	}
+	if _, there := b.one[hash]; there {
+		return 1
+	}
+	return 0
+}
+
+// idList is a lazyList of things in a quarter of the memory: of each thing the distance from the one before it. There is one
+// for each label, of all that have it.
+type idList struct {
+	distances    []byte
+	last         thingID
+	count, stale int
+}
+
+func (l *idList) add(id thingID) {
+	l.distances = binary.AppendVarint(l.distances, int64(id)-int64(l.last))
+	l.last = id
+	l.count++
+}
+
+func (l *idList) each(yield func(thingID) bool) {
+	id := int64(0)
+	for rest := l.distances; len(rest) > 0; {
+		distance, size := binary.Varint(rest)
+		rest, id = rest[size:], id+distance
+		if !yield(thingID(id)) {
+			return
+		}
+	}
+}
+
+func (l *idList) size() int { return l.count - l.stale }
+
+// lose is as lazyList's.
+func (l *idList) lose(still func(thingID) bool) {
+	if l.stale++; l.stale*2 < l.count {
+		return
+	}
+	left := idList{}
+	for id := range l.each {
+		if still(id) {
+			left.add(id)
+		}
+	}
+	left.distances = slices.Clip(left.distances)
+	*l = left
+}

@@ -1,0 +1,194 @@
+package calc
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/api/selector"
+)
+
+// selection is the policies that have one selector.
+type selection struct {
+	matcher
+	policies policySet
+	groups   map[*group]struct{} // nil: there is none
+}
+
+func (s *selection) selector() *selector.Selector { return s.policies.one.policy().selector }
+
+// keptPolicy is a policy of the datastore. Most are of no concern to a node, so it is packed, and read when it is needed.
+type keptPolicy struct {
+	packed    string
+	selection *selection
+	read      *policy
+}
+
+func (k *keptPolicy) policy() *policy {
+	if k.read == nil {
+		k.read = unpackPolicy(k.packed)
+	}
+	return k.read
+}
+
+// pack is the policy in one string.
+func (p *policy) pack() string {
+	c := coder{writing: true, bytes: make([]byte, 0, 512)}
+	c.policy(p)
+	return string(c.bytes)
+}
+
+func unpackPolicy(packed string) *policy {
+	p := &policy{}
+	c := coder{text: packed}
+	c.policy(p)
+	p.selector, _ = p.selects.within(p.ID.Namespace)
+	if p.denies {
+		p.Ingress, p.Egress = denyAll(), denyAll()
+	}
+	return p
+}
+
+// policy codes all but what follows from the rest, or was a matter of reading it.
+func (c *coder) policy(p *policy) {
+	given := c.given(p.ID.Kind == kindPolicy, p.Tier != defaultTier, p.selects.endpoints != "", p.selects.namespaces != "",
+		p.selects.serviceAccounts != "", p.Order.Set, p.denies)
+	p.ID.Kind, p.Tier = kindGlobalPolicy, cmp.Or(p.Tier, defaultTier)
+	if given.next() {
+		p.ID.Kind = kindPolicy
+		c.string(&p.ID.Namespace)
+	}
+	c.string(&p.ID.Name)
+	c.optionalString(given.next(), &p.Tier)
+	c.optionalString(given.next(), &p.selects.endpoints)
+	c.optionalString(given.next(), &p.selects.namespaces)
+	c.optionalString(given.next(), &p.selects.serviceAccounts)
+	if p.Order.Set = given.next(); p.Order.Set {
+		bits := int(math.Float64bits(p.Order.Value))
+		c.int(&bits)
+		p.Order.Value = math.Float64frombits(uint64(bits))
+	}
+	p.denies = given.next()
+	c.stages(&p.stages)
+	for dir := range p.rules {
+		c.string((*string)(&p.rules[dir]))
+	}
+}
+
+func (c *coder) stages(stages *[Stages][2]bool) {
+	given := c.given(slices.Concat(stages[0][:], stages[1][:], stages[2][:], stages[3][:])...)
+	for stage := range stages {
+		for dir := range stages[stage] {
+			stages[stage][dir] = given.next()
+		}
+	}
+}
+
+// policySet is some policies; most often there is one.
+type policySet struct {
+	one  *keptPolicy
+	more map[*keptPolicy]struct{}
+}
+
+func (s *policySet) put(k *keptPolicy) {
+	if s.one == nil || s.one == k {
+		s.one = k
+		return
+	}
+	if s.more == nil {
+		s.more = map[*keptPolicy]struct{}{}
+	}
+	s.more[k] = struct{}{}
+}
+
+func (s *policySet) remove(k *keptPolicy) {
+	delete(s.more, k)
+	if s.one != k {
+		return
+	}
+	s.one = nil
+	for next := range s.more {
+		s.one = next
+		delete(s.more, next)
+		return
+	}
+}
+
+func (s *policySet) empty() bool { return s.one == nil }
+
+func (s *policySet) each(f func(*policy)) {
+	if s.one != nil {
+		f(s.one.policy())
+	}
+	for k := range s.more {
+		f(k.policy())
+	}
+}
+
+// replacePolicy puts a policy among those with its selector; a nil one is gone.
+func (g *Graph) replacePolicy(key api.Key, now *policy) {
+	print := printOf(g.prints, key)
+	k := g.policies[print]
+	if k == nil && now == nil {
+		return
+	}
+	var old *policy
+	if k == nil {
+		k = &keptPolicy{}
+		g.policies[print] = k
+	} else {
+		old = k.policy()
+	}
+	moved := old == nil || now == nil || old.selector.String() != now.selector.String()
+	if old != nil {
+		if moved || old.Tier != now.Tier || old.Order != now.Order || old.stages != now.stages {
+			g.local.rearrange(k.selection)
+		}
+		if moved {
+			g.local.deselect(k)
+		}
+	}
+	if now == nil {
+		delete(g.policies, print)
+		return
+	}
+	k.packed, k.read = now.pack(), nil
+	if moved {
+		k.selection = g.local.selectionOf(now.selector)
+		k.selection.policies.put(k)
+		g.local.rearrange(k.selection)
+	}
+}
+
+func (l *locals) rearrange(s *selection) {
+	for grp := range s.groups {
+		l.regroup[grp] = struct{}{}
+	}
+}
+
+// deselect takes a policy out of its selection.
+func (l *locals) deselect(k *keptPolicy) {
+	s := k.selection
+	s.matcher.selector() // as long as there is a policy to ask
+	s.policies.remove(k)
+	if s.policies.empty() {
+		l.unused[s] = struct{}{}
+	}
+}
+
+// selectionOf finds or makes the selection of a selector.
+func (l *locals) selectionOf(of *selector.Selector) *selection {
+	print := printOf(l.prints, of.String())
+	if s := l.selections[print]; s != nil {
+		delete(l.unused, s)
+		return s
+	}
+	s := &selection{}
+	s.owner = s
+	l.selections[print] = s
+	for _, id := range l.index.add(&s.matcher, of) {
+		l.dirty[l.byThing[id].read.ID] = struct{}{}
+	}
+	return s
+}
