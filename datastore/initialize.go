@@ -20,20 +20,7 @@ func (s *Store) EnsureInitialized(ctx context.Context) error {
 			DatastoreReady: &ready,
 		},
 	}
-	tier := func(name string, order float64, action api.Action) *api.Tier {
-		return &api.Tier{
-			TypeMeta: api.TypeMeta{Kind: "Tier"},
-			Metadata: api.Metadata{Name: name},
-			Spec:     api.TierSpec{Order: &order, DefaultAction: action},
-		}
-	}
-	wanted := []api.Object{
-		information,
-		tier(defaultTier, 1_000_000, api.Deny),
-		tier("kube-admin", 1_000, api.Pass),
-		tier("kube-baseline", 10_000_000, api.Pass),
-	}
-	for _, o := range wanted {
+	for _, o := range append([]api.Object{information}, initialTiers()...) {
 		// Looking first costs less than a refused write, and this is called before every write of the command line.
 		if entry, err := s.find(ctx, api.KeyOf(o)); entry != nil || (err != nil && !isNotFound(err)) {
 			if err != nil {
@@ -47,4 +34,20 @@ func (s *Store) EnsureInitialized(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// initialTiers are the tiers of a new datastore.
+func initialTiers() []api.Object {
+	tier := func(name string, order float64, action api.Action) *api.Tier {
+		return &api.Tier{
+			TypeMeta: api.TypeMeta{Kind: "Tier"},
+			Metadata: api.Metadata{Name: name},
+			Spec:     api.TierSpec{Order: &order, DefaultAction: action},
+		}
+	}
+	return []api.Object{
+		tier(defaultTier, 1_000_000, api.Deny),
+		tier("kube-admin", 1_000, api.Pass),
+		tier("kube-baseline", 10_000_000, api.Pass),
+	}
 }

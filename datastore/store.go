@@ -45,10 +45,17 @@ func (s *Store) Create(ctx context.Context, o api.Object) (api.Object, error) {
 		return nil, invalid("ResourceVersion", meta.ResourceVersion, "must not be set for an object to be created")
 	}
 	identify(meta)
-	for range attempts {
+	for attempt := range attempts {
 		conditions, err := s.beforeCreate(ctx, o)
 		if err != nil {
 			return nil, err
+		}
+		if inTier(key.Kind) {
+			unused, err := s.oldNameUnused(ctx, key, attempt > 0)
+			if err != nil {
+				return nil, err
+			}
+			conditions = append(conditions, unused)
 		}
 		value, err := encode(o)
 		if err != nil {
@@ -217,6 +224,32 @@ func (s *Store) findLegacy(ctx context.Context, key api.Key) (*Entry, error) {
 		return nil, nil
 	}
 	return entry, nil
+}
+
+// oldNameUnused is the condition that a policy does not exist under the name that versions up to v3.29 gave its key. There is
+// nearly never anything under such a key, so it is looked at only when that turns out to be wrong.
+func (s *Store) oldNameUnused(ctx context.Context, key api.Key, look bool) (Condition, error) {
+	old := key
+	old.Name = legacyNameStart + key.Name
+	condition := Condition{Key: ResourceKey(old)}
+	if !look {
+		return condition, nil
+	}
+	entry, err := s.findLegacy(ctx, key)
+	if err != nil {
+		return condition, err
+	}
+	if entry != nil {
+		current, _ := decode(old, *entry)
+		return condition, ExistsError{Key: key, Current: current}
+	}
+	if entry, err = kv.Get(ctx, s.kv, condition.Key, 0); err != nil {
+		return condition, fmt.Errorf("get %v: %w", old, err)
+	}
+	if entry != nil {
+		condition.Revision = entry.Revision // a policy that has this name by itself
+	}
+	return condition, nil
 }
 
 // current is an object that is about to be changed, if it is still at a revision (0: whatever it is at). The object is

@@ -176,6 +176,12 @@ func testLegacyName(t *testing.T, ctx context.Context, s *Store) {
 	if foo.Name != "foo" || foo.Labels[tierLabel] != "default" {
 		t.Errorf("read %+v", foo.Metadata)
 	}
+	var exists ExistsError
+	if _, err := s.Create(ctx, policy("foo", "all()")); !errors.As(err, &exists) || exists.Current.Meta().Name != "foo" {
+		t.Errorf("created beside the one under the old name: %v", err)
+	}
+	raw(t, s.kv, policies+"default.bar", `{"kind":"GlobalNetworkPolicy","metadata":{"name":"default.bar","annotations":{"projectcalico.org/metadata":"{\"name\":\"default.bar\"}"}},"spec":{}}`)
+	must[*api.GlobalNetworkPolicy](t)(s.Create(ctx, policy("bar", "all()"))) // default.bar is the other one's own name
 	must[*api.GlobalNetworkPolicy](t)(s.Update(ctx, foo))
 	if stored(t, s.kv, policies+"default.foo") != "" || stored(t, s.kv, policies+"foo") == "" {
 		t.Error("the policy did not move")

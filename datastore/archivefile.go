@@ -1,0 +1,266 @@
+package datastore
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/ipam"
+	"sigs.k8s.io/yaml"
+)
+
+// The file of an archive is that of calicoctl datastore migrate export: documents of the kinds that it exports, the
+// ClusterInformation, and the keys of IPAM, with a line === between them. calicoctl reads the last part without looking at
+// fields that it does not know: there, under "others", is what it leaves out, and every value that the rest of the file would
+// not give back byte for byte. So that holds whatever the datastore has in it.
+
+const partSeparator = "==="
+
+// documentedKinds are those of the first part, in its order.
+var documentedKinds = [...]string{
+	"IPPool", "BGPPeer", "Tier", "GlobalNetworkPolicy", "StagedGlobalNetworkPolicy", "GlobalNetworkSet", "HostEndpoint",
+	"KubeControllersConfiguration", "NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "NetworkSet", "Node",
+	"BGPConfiguration", "FelixConfiguration", "IPReservation", "BGPFilter",
+}
+
+// kubernetesPolicy begins the names of policies that Kubernetes' own were turned into. calicoctl neither exports nor imports them.
+const kubernetesPolicy = "knp.default."
+
+// keyPart is the last part.
+type keyPart struct {
+	Affinities []pair  `json:"block_affinities,omitempty"`
+	Blocks     []pair  `json:"blocks,omitempty"`
+	Handles    []pair  `json:"handles,omitempty"`
+	Config     *pair   `json:"config,omitempty"`
+	Others     []other `json:"others,omitempty"`
+}
+
+// pair is a key of IPAM.
+type pair struct {
+	Key   string
+	Value json.RawMessage
+	TTL   int64
+}
+
+// other is a key of any kind, exactly as it is stored.
+type other struct {
+	Key      string `json:"key"`
+	Value    string `json:"value,omitempty"`
+	Base64   []byte `json:"base64,omitempty"`   // instead of a value that is no text
+	Document string `json:"document,omitempty"` // the key of the document that says the same, as far as it can
+}
+
+func (o other) bytes() []byte {
+	if o.Base64 != nil {
+		return o.Base64
+	}
+	return []byte(o.Value)
+}
+
+// archiveWriter sorts an archive's keys into the parts of the file.
+type archiveWriter struct {
+	values   map[string][]byte
+	text     bytes.Buffer
+	made     map[string][]byte // what a reader makes of the file so far, by key
+	document map[string]string // by stored key: the key that a reader gives its document
+	keys     keyPart
+}
+
+// Write writes the file. The same archive gives the same bytes.
+func (a *Archive) Write(w io.Writer) error {
+	out := archiveWriter{values: a.values, made: map[string][]byte{}, document: map[string]string{}}
+	paths := map[string][]string{}
+	for _, path := range sortedKeys(a.values) {
+		if !utf8.ValidString(path) {
+			return fmt.Errorf("the key %q is no text and cannot be exported: delete it", path)
+		}
+		key, known, ok := parseKey(path)
+		if !ok || !known {
+			key.Kind = ""
+		}
+		paths[key.Kind] = append(paths[key.Kind], path)
+	}
+	for _, kind := range documentedKinds {
+		for _, path := range paths[kind] {
+			out.writeDocument(path)
+		}
+	}
+	if err := out.writeInformation(); err != nil {
+		return err
+	}
+	for _, path := range sortedKeys(a.values) {
+		out.addKey(path)
+	}
+	last := json.NewEncoder(&out.text)
+	last.SetEscapeHTML(false) // the values stay as they are
+	last.SetIndent("", "  ")
+	if err := last.Encode(out.keys); err != nil {
+		return fmt.Errorf("encode the keys of IPAM: %w", err)
+	}
+	_, err := w.Write(out.text.Bytes())
+	return err
+}
+
+// writeDocument writes an object as a document, if a reader gets the same object from it, but for fields that nobody knows.
+func (out *archiveWriter) writeDocument(path string) {
+	key, _, _ := parseKey(path)
+	o, err := decode(key, Entry{Key: path, Value: out.values[path]})
+	if err != nil || !storable(api.KeyOf(o)) || strings.HasPrefix(o.Meta().Name, kubernetesPolicy) {
+		return
+	}
+	at := ResourceKey(api.KeyOf(o))
+	if _, taken := out.made[at]; taken || at != path && out.values[at] != nil {
+		return // stored under two names; the other one counts
+	}
+	text, value, ok := documentOf(o)
+	if !ok {
+		return
+	}
+	out.text.Write(text)
+	out.text.WriteString("---\n")
+	out.made[at], out.document[path] = value, at
+}
+
+// documentOf is an object as YAML, or as JSON where YAML would not give it back or would be cut in two by other readers; and
+// the value that a reader stores.
+func documentOf(o api.Object) (text, value []byte, ok bool) {
+	o, value, err := plain(o)
+	if err != nil {
+		return nil, nil, false
+	}
+	asYAML, err := yaml.Marshal(o)
+	if err != nil {
+		return nil, nil, false
+	}
+	asJSON, err := json.MarshalIndent(o, "", "  ")
+	if err != nil {
+		return nil, nil, false
+	}
+	for _, text := range [][]byte{asYAML, append(asJSON, '\n')} {
+		read, err := api.Decode(text)
+		if err != nil || len(read) != 1 || bytes.Contains(text, []byte(partSeparator+"\n")) {
+			continue
+		}
+		if again, err := encode(read[0]); err == nil && bytes.Equal(again, value) {
+			return text, value, true
+		}
+	}
+	return nil, nil, false
+}
+
+// plain is an object without what its datastore knows of it and without fields that this version does not know, and its stored
+// form.
+func plain(o api.Object) (api.Object, []byte, error) {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return nil, nil, err
+	}
+	clean, _ := api.New(o.Type().Kind)
+	if err := json.Unmarshal(text, clean); err != nil {
+		return nil, nil, err
+	}
+	clean.Meta().ResourceVersion, clean.Meta().SelfLink = "", ""
+	value, err := encode(clean)
+	return clean, value, err
+}
+
+func (out *archiveWriter) writeInformation() error {
+	o, err := decode(informationOf, Entry{Key: informationKey, Value: out.values[informationKey]})
+	if err != nil {
+		return err
+	}
+	clean, value, err := plain(o)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(clean, "", "  ")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(&out.text, "%s\n%s\n%s\n", partSeparator, text, partSeparator)
+	out.made[informationKey], out.document[informationKey] = value, informationKey
+	return nil
+}
+
+// addKey adds a key to its list in the last part, and to the others unless a reader would get exactly its value already.
+func (out *archiveWriter) addKey(path string) {
+	value := out.values[path]
+	if isIPAM(path) && readByAll(path, value) {
+		out.keys.add(pair{Key: path, Value: value})
+		out.made[path] = compact(value)
+	}
+	if made, ok := out.made[path]; ok && bytes.Equal(made, value) {
+		return
+	}
+	o := other{Key: path, Value: string(value), Document: out.document[path]}
+	if !utf8.Valid(value) {
+		o.Value, o.Base64 = "", value
+	}
+	out.keys.Others = append(out.keys.Others, o)
+}
+
+const (
+	handleRoot = ipam.Root + "handle/"
+	configKey  = ipam.Root + "config"
+)
+
+// isIPAM says whether calicoctl exports a key of IPAM.
+func isIPAM(path string) bool {
+	_, isBlock := ipam.ParseBlockKey(path)
+	_, _, isAffinity := ipam.ParseAffinityKey(path)
+	return isBlock || isAffinity || strings.HasPrefix(path, handleRoot) || path == configKey
+}
+
+func (k *keyPart) add(p pair) {
+	switch _, isBlock := ipam.ParseBlockKey(p.Key); {
+	case isBlock:
+		k.Blocks = append(k.Blocks, p)
+	case strings.HasPrefix(p.Key, handleRoot):
+		k.Handles = append(k.Handles, p)
+	case p.Key == configKey:
+		k.Config = &p
+	default:
+		k.Affinities = append(k.Affinities, p)
+	}
+}
+
+// pairs are all keys of IPAM.
+func (k *keyPart) pairs() []pair {
+	all := slices.Concat(k.Affinities, k.Blocks, k.Handles)
+	if k.Config != nil {
+		all = append(all, *k.Config)
+	}
+	return all
+}
+
+// readByAll says whether every reader of the file can read a value of IPAM: one that cannot be read would cost calicoctl the
+// whole file.
+func readByAll(path string, value []byte) bool {
+	if key, known, ok := parseKey(path); ok && known {
+		_, err := decode(key, Entry{Key: path, Value: value})
+		return err == nil && json.Valid(value)
+	}
+	if path == configKey {
+		return json.Unmarshal(value, &map[string]json.RawMessage{}) == nil
+	}
+	return json.Unmarshal(value, &struct {
+		Block   map[string]int
+		Deleted bool
+	}{}) == nil
+}
+
+func compact(value []byte) []byte {
+	var out bytes.Buffer
+	if json.Compact(&out, value) != nil {
+		return value
+	}
+	return out.Bytes()
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
