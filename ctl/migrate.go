@@ -19,8 +19,8 @@ func newDatastore(s *session) *cobra.Command {
 	}
 	migrate := &cobra.Command{
 		Use:     "migrate",
-		Short:   "Lock the datastore for a migration, and unlock it",
-		Example: "  margayctl datastore migrate lock",
+		Short:   "Lock the datastore, and move it to another etcd",
+		Example: "  margayctl datastore migrate lock\n  margayctl datastore migrate export > calico.export",
 		Args:    noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -29,8 +29,15 @@ func newDatastore(s *session) *cobra.Command {
 			"margayctl datastore migrate lock\n  margayctl get clusterinfo"),
 		newLock(s, "unlock", true, "Let the agents follow the datastore again",
 			"margayctl datastore migrate unlock"),
+		newExport(s), newImport(s), hidden(newPolicyNames(s, "datastore migrate")),
 	)
-	cmd.AddCommand(migrate)
+	cmd.AddCommand(migrate, newPolicyNames(s, "datastore"))
+	return cmd
+}
+
+// hidden is a command under a second name, which help does not list.
+func hidden(cmd *cobra.Command) *cobra.Command {
+	cmd.Hidden = true
 	return cmd
 }
 

@@ -128,6 +128,7 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // datastore recorded: what the real calicoctl left in etcd, at the revisions that it had.
+// datastore new: another datastore, which is empty, is used from here on.
 // datastore conflicts N: someone else writes just before each of the next N updates.
 // datastore pauses N: the command has waited N times.
 // datastore put KEY FILE: someone writes a value straight into etcd.
@@ -138,6 +139,9 @@ func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "recorded":
 		ts.Check(w.loadRecorded(ts.Getenv("RECORDED")))
+	case "new":
+		fresh := newWorld()
+		w.kv, w.store = fresh.kv, fresh.store
 	case "conflicts":
 		n, err := strconv.Atoi(args[1])
 		ts.Check(err)

@@ -31,6 +31,9 @@ type store interface {
 	SplitPool(ctx context.Context, name string, parts int) ([]*api.IPPool, error)
 	KV() datastore.KV
 	DryRun() *datastore.Store
+	Export(ctx context.Context) (*datastore.Archive, error)
+	Import(ctx context.Context, a *datastore.Archive, merge bool) (datastore.Imported, error)
+	MigratePolicyNames(ctx context.Context, dryRun bool) ([]datastore.Renamed, error)
 	Watch(ctx context.Context, log *logrus.Entry) <-chan datastore.Batch
 }
 

@@ -325,7 +325,7 @@ func TestAnImportOverwritesNothing(t *testing.T) {
 	}{
 		"another object":           {policies + "mine", `{"spec":{}}`, false, "give --merge"},
 		"another object, merged":   {policies + "mine", `{"spec":{}}`, true, ""},
-		"the same object":          {policies + "quarantine", `{"spec":{}}`, false, "other values already under 1 keys"},
+		"the same object":          {policies + "quarantine", `{"spec":{}}`, false, "other values under keys"},
 		"the same object, merged":  {policies + "quarantine", `{"spec":{}}`, true, "nothing is overwritten"},
 		"a tier that was changed":  {resourceRoot + "tiers/default", `{"metadata":{"name":"default"},"spec":{"order":5}}`, false, "other values"},
 		"what an agent reports":    {"/calico/felix/v1/host/a/endpoint/e", `{"status":"up"}`, false, ""},

@@ -173,11 +173,11 @@ func (p *importPlan) put(path string, value []byte, revision int64) {
 func (p *importPlan) refusal(merge bool) error {
 	switch {
 	case len(p.conflicts) > 0:
-		return fmt.Errorf("import: the datastore has other values already under %d keys of the file, and nothing is overwritten: delete them first, or import into an empty datastore:\n%s",
-			len(p.conflicts), indented(p.conflicts))
+		return fmt.Errorf("import: the datastore has other values under keys of the file, and nothing is overwritten: "+
+			"delete them first, or import into an empty datastore:\n%s", indented(p.conflicts))
 	case len(p.foreign) > 0 && !merge:
-		return fmt.Errorf("import: the datastore holds %d keys that are not in the file: import into an empty one, or give --merge to keep them beside what is imported:\n%s",
-			len(p.foreign), indented(p.foreign))
+		return fmt.Errorf("import: the datastore holds more than the file: "+
+			"import into an empty one, or give --merge to keep what is there:\n%s", indented(p.foreign))
 	}
 	return nil
 }
