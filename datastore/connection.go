@@ -2,15 +2,20 @@ package datastore
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // trouble remembers why the last attempt to connect did not work, because a request that waits for a connection tells only
 // that it waited.
 type trouble struct {
 	secure bool // a connection works only after its handshake
+	dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu   sync.Mutex
 	last error
@@ -38,9 +43,43 @@ func (t *trouble) dial(ctx context.Context, address string) (net.Conn, error) {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, address = "unix", strings.TrimPrefix(path, "//")
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	conn, err := t.dialer(ctx, network, address)
 	if err != nil || !t.secure {
 		t.note(err)
 	}
 	return conn, err
 }
+
+// patiently asks again while there is no answer, each time with more patience: the members take turns, and one that hangs
+// must not hold up what another would answer. One without a leader, which cannot answer either, says so at once.
+func patiently(ctx context.Context, timeout, patience time.Duration, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), timeout)
+	defer cancel()
+	for {
+		attempt, end := context.WithTimeout(ctx, patience)
+		err := ask(attempt)
+		end()
+		if err == nil || ctx.Err() != nil || !isUnavailable(err) {
+			return err
+		}
+		if attempt.Err() != nil {
+			patience *= 2
+			continue
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// once is for what must not be asked again.
+func once(ctx context.Context, timeout, _ time.Duration, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), timeout)
+	defer cancel()
+	return ask(ctx)
+}
+
+// pause is how long to wait, on the average, before the next member is asked after one that refused.
+const pause = 100 * time.Millisecond

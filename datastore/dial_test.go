@@ -72,6 +72,24 @@ func TestDialSaysWhatToDo(t *testing.T) {
 	refused(t, Config{Endpoints: []string{nobody}, CertFile: empty, KeyFile: empty}, "ETCD_CERT_FILE", "ETCD_KEY_FILE")
 }
 
+// A connection that takes its time, as over a long distance, is waited for.
+func TestDialHasPatience(t *testing.T) {
+	t.Parallel()
+	slow := transport{dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		select {
+		case <-time.After(2 * time.Second):
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+	store, err := dialOver(testContext(t), Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}, DialTimeout: 5 * time.Second}, slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = store.Close()
+}
+
 func TestDialWithAPassword(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, shortDir(t))

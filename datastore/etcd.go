@@ -1,12 +1,14 @@
 package datastore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/margay-project/margay/datastore/kv"
@@ -30,11 +32,26 @@ type Config struct {
 	DialTimeout               time.Duration
 }
 
+// transport is the way to etcd and to the name servers.
+type transport struct {
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	dns     resolver
+	options []grpc.DialOption
+}
+
 const (
 	defaultDialTimeout = 10 * time.Second
-	keepaliveInterval  = 30 * time.Second
-	keepaliveTimeout   = 10 * time.Second
-	requestTimeout     = 30 * time.Second
+	// A member that is cut off or hangs is noticed after the sum of these two. Servers allow no shorter interval for long.
+	keepaliveInterval = 10 * time.Second
+	keepaliveTimeout  = 5 * time.Second
+	// A connection may take so long to come about; meanwhile the other members answer.
+	connectTimeout = 5 * time.Second
+
+	// How long a request may take in all, and before another member is asked the same.
+	readTimeout   = 30 * time.Second
+	readPatience  = 2 * time.Second
+	writeTimeout  = 15 * time.Second
+	writePatience = 5 * time.Second
 )
 
 // Etcd is a KV in an etcd cluster.
@@ -46,6 +63,10 @@ type Etcd struct {
 
 // Dial connects to etcd and checks that it answers. Its errors are one line that says what to do.
 func Dial(ctx context.Context, c Config) (*Etcd, error) {
+	return dialOver(ctx, c, transport{dial: (&net.Dialer{}).DialContext, dns: net.DefaultResolver})
+}
+
+func dialOver(ctx context.Context, c Config, way transport) (*Etcd, error) {
 	if c.DialTimeout == 0 {
 		c.DialTimeout = defaultDialTimeout
 	}
@@ -53,14 +74,14 @@ func Dial(ctx context.Context, c Config) (*Etcd, error) {
 	defer cancel()
 	if c.DiscoverySRV != "" && len(c.Endpoints) == 0 {
 		var err error
-		if c.Endpoints, err = discover(ctx, net.DefaultResolver, c.DiscoverySRV); err != nil {
+		if c.Endpoints, err = discover(ctx, way.dns, c.DiscoverySRV); err != nil {
 			return nil, err
 		}
 	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	e := &Etcd{config: c, trouble: &trouble{secure: c.secure()}}
+	e := &Etcd{config: c, trouble: &trouble{secure: c.secure(), dialer: way.dial}}
 	config := clientv3.Config{
 		Endpoints:            c.Endpoints,
 		Username:             c.Username,
@@ -69,11 +90,13 @@ func Dial(ctx context.Context, c Config) (*Etcd, error) {
 		DialKeepAliveTime:    keepaliveInterval,
 		DialKeepAliveTimeout: keepaliveTimeout,
 		MaxCallSendMsgSize:   maxRequest,
-		DialOptions: []grpc.DialOption{grpc.WithContextDialer(e.trouble.dial), grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, // else two minutes
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(e.trouble.dial), grpc.WithChainStreamInterceptor(openOnce), grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, // else two minutes
+			MinConnectTimeout: connectTimeout,
 		})},
 		Logger: zap.NewNop(),
 	}
+	config.DialOptions = append(config.DialOptions, way.options...)
 	if c.secure() {
 		credentials, err := newFileCredentials(c, e.trouble)
 		if err != nil {
@@ -115,10 +138,12 @@ func (c Config) check() error {
 
 // Range implements KV.
 func (e *Etcd) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	response, err := e.client.Get(ctx, span.From, clientv3.WithRange(span.To), clientv3.WithRev(revision),
-		clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+	var response *clientv3.GetResponse
+	err := patiently(ctx, readTimeout, readPatience, func(ctx context.Context) (err error) {
+		response, err = e.client.Get(ctx, span.From, clientv3.WithRange(span.To), clientv3.WithRev(revision),
+			clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
+		return err
+	})
 	if err != nil {
 		return Page{}, e.explain(err)
 	}
@@ -152,11 +177,19 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 			puts = append(puts, clientv3.OpPut(w.Key, string(w.Value)))
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	// Read before writing, so that the outcome tells what was there in either case.
-	response, err := e.client.Txn(ctx).If(compares...).Then(append(reads, puts...)...).Else(reads...).Commit()
-	if err != nil {
+	attempts := 0
+	var response *clientv3.TxnResponse
+	commit := func(ctx context.Context) (err error) {
+		attempts++
+		// Read before writing, so that the outcome tells what was there in either case.
+		response, err = e.client.Txn(ctx).If(compares...).Then(slices.Concat(reads, puts)...).Else(reads...).Commit()
+		return err
+	}
+	ask := patiently
+	if !guarded(conditions, writes) {
+		ask = once
+	}
+	if err := ask(ctx, writeTimeout, writePatience, commit); err != nil {
 		return Outcome{}, e.explain(err)
 	}
 	outcome := Outcome{Done: response.Succeeded, Revision: response.Header.Revision}
@@ -168,14 +201,33 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 		}
 		outcome.Current = append(outcome.Current, current)
 	}
+	outcome.Echo = attempts > 1 && !outcome.Done && holds(outcome.Current, writes)
 	return outcome, nil
+}
+
+// guarded says whether a commit makes its own conditions false, so that it cannot take place twice.
+func guarded(conditions []Condition, writes []Write) bool {
+	return slices.ContainsFunc(writes, func(w Write) bool {
+		return slices.ContainsFunc(conditions, func(c Condition) bool {
+			return c.Key == w.Key && !(w.Delete && c.Revision == 0)
+		})
+	})
+}
+
+// holds says whether entries are what writes would make of them.
+func holds(current []*Entry, writes []Write) bool {
+	for i, w := range writes {
+		if w.Delete != (current[i] == nil) || !w.Delete && !bytes.Equal(current[i].Value, w.Value) {
+			return false
+		}
+	}
+	return true
 }
 
 // Watch implements KV.
 func (e *Etcd) Watch(ctx context.Context, span Span, from int64) <-chan Changes {
 	out := make(chan Changes)
-	// Without a leader a member knows nothing new: better an error than silence.
-	responses := e.client.Watch(clientv3.WithRequireLeader(ctx), span.From,
+	responses := e.client.Watch(context.WithValue(clientv3.WithRequireLeader(ctx), watchStream{}, &atomic.Bool{}), span.From,
 		clientv3.WithRange(span.To), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	go func() {
 		defer close(out)
@@ -192,6 +244,23 @@ func (e *Etcd) Watch(ctx context.Context, span Span, from int64) <-chan Changes 
 		}
 	}()
 	return out
+}
+
+// watchStream, in the context of a watch, is whether its stream has been opened.
+type watchStream struct{}
+
+// openOnce has a watch end with its stream. The client would go on over another connection as if nothing had been, but the
+// cluster may be another one by then: whoever watches is to look first.
+func openOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	opened, isWatch := ctx.Value(watchStream{}).(*atomic.Bool)
+	if isWatch && opened.Load() {
+		return nil, status.Error(codes.Aborted, "the connection was lost")
+	}
+	stream, err := open(ctx, desc, conn, method, options...)
+	if isWatch && err == nil {
+		opened.Store(true)
+	}
+	return stream, err
 }
 
 func (e *Etcd) changes(response clientv3.WatchResponse) Changes {
@@ -226,7 +295,7 @@ func (e *Etcd) explain(err error) error {
 	}
 	where, user := "etcd at "+strings.Join(e.config.Endpoints, ","), e.config.Username
 	text := strings.ReplaceAll(err.Error(), "\n", " ")
-	unreachable := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rpctypes.ErrNoLeader) || isUnavailable(err)
+	unreachable := isUnavailable(err)
 	if cause := e.trouble.text(); unreachable && cause != "" {
 		text = cause
 	}
@@ -253,10 +322,14 @@ func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
 
-// isUnavailable says that a request got no answer, as gRPC says it.
+// isUnavailable says that a request got no answer, as gRPC says it: whether it took effect is not known.
 func isUnavailable(err error) bool {
-	code := status.Code(err)
-	return code == codes.Unavailable || code == codes.DeadlineExceeded
+	said, ok := errors.AsType[rpctypes.EtcdError](err)
+	return isTimeout(err) || status.Code(err) == codes.Unavailable || ok && said.Code() == codes.Unavailable
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded
 }
 
 // advice is an error that reads as a line for an operator and keeps what caused it.

@@ -33,7 +33,7 @@ func (s *Store) Import(ctx context.Context, a *Archive, merge bool) (Imported, e
 	done := Imported{Already: plan.already}
 	for len(plan.writes) > 0 {
 		n := batchOf(plan.writes)
-		outcome, err := s.kv.Commit(ctx, plan.conditions[:n], plan.writes[:n])
+		outcome, err := s.commit(ctx, plan.conditions[:n], plan.writes[:n])
 		if err != nil {
 			return done, fmt.Errorf("import: %d of %d keys are written, and the datastore is locked: import the same file again to go on: %w", done.Written, plan.total, err)
 		}

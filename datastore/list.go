@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -13,14 +14,21 @@ import (
 // List reads all objects of a kind, for a namespaced kind those of one namespace unless that is empty, in the order of
 // their keys; values that cannot be read are left out. The text is the resourceVersion of the list.
 func (s *Store) List(ctx context.Context, kind, namespace string) ([]api.Object, string, error) {
-	var all []api.Object
-	var version string
-	err := s.EachPage(ctx, kind, namespace, func(objects []api.Object, resourceVersion string) error {
-		all, version = append(all, objects...), resourceVersion
-		return nil
-	})
-	return all, version, err
+	for again := 0; ; again++ {
+		var all []api.Object
+		var version string
+		err := s.EachPage(ctx, kind, namespace, func(objects []api.Object, resourceVersion string) error {
+			all, version = append(all, objects...), resourceVersion
+			return nil
+		})
+		if !errors.Is(err, ErrCompacted) || again == listAgain {
+			return all, version, err
+		}
+	}
 }
+
+// listAgain is how often a list begins anew because the history that it reads was compacted before it ended.
+const listAgain = 3
 
 // EachPage hands over what List reads as it arrives, all of it as it was at one revision, so that a long list need not be
 // kept. There is at least one page, be it without objects. ErrCompacted says that the datastore forgot that revision

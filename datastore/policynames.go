@@ -98,5 +98,5 @@ func (s *Store) rename(ctx context.Context, old Entry, o api.Object, newer *Entr
 		}
 		writes = append(writes, Write{Key: path, Value: value})
 	}
-	return s.kv.Commit(ctx, []Condition{{Key: old.Key, Revision: old.Revision}, own}, writes)
+	return s.commit(ctx, []Condition{{Key: old.Key, Revision: old.Revision}, own}, writes)
 }

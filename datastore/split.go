@@ -203,7 +203,7 @@ func (s *Store) replacePool(ctx context.Context, lock Condition, entry *Entry, o
 			writes = append(writes, Write{Key: entry.Key, Value: value})
 			old, disables = disabled, true
 		}
-		outcome, err := s.kv.Commit(ctx, conditions, writes)
+		outcome, err := s.commit(ctx, conditions, writes)
 		switch {
 		case err != nil:
 			return fmt.Errorf("split %v: %w", api.KeyOf(old), err)

@@ -156,7 +156,7 @@ func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string)
 			}
 		}
 		conditions = append(conditions, Condition{Key: entry.Key, Revision: entry.Revision})
-		outcome, err := s.kv.Commit(ctx, conditions, []Write{{Key: entry.Key, Delete: true}})
+		outcome, err := s.commit(ctx, conditions, []Write{{Key: entry.Key, Delete: true}})
 		if err != nil {
 			return nil, fmt.Errorf("delete %v: %w", key, err)
 		}
@@ -273,7 +273,7 @@ func (s *Store) current(ctx context.Context, key api.Key, revision int64) (*Entr
 func (s *Store) put(ctx context.Context, key api.Key, revision int64, conditions []Condition, value []byte) (Outcome, error) {
 	path := ResourceKey(key)
 	conditions = append(conditions, Condition{Key: path, Revision: revision})
-	return s.kv.Commit(ctx, conditions, []Write{{Key: path, Value: value}})
+	return s.commit(ctx, conditions, []Write{{Key: path, Value: value}})
 }
 
 // overwrite puts a new value in the place of an entry. An entry under a policy's old name moves to the new one.
@@ -283,7 +283,19 @@ func (s *Store) overwrite(ctx context.Context, key api.Key, entry *Entry, condit
 		return s.put(ctx, key, entry.Revision, conditions, value)
 	}
 	conditions = append(conditions, Condition{Key: path}, Condition{Key: entry.Key, Revision: entry.Revision})
-	return s.kv.Commit(ctx, conditions, []Write{{Key: path, Value: value}, {Key: entry.Key, Delete: true}})
+	return s.commit(ctx, conditions, []Write{{Key: path, Value: value}, {Key: entry.Key, Delete: true}})
+}
+
+// commit makes writes of whole objects. One whose answer was lost counts as done when the objects are as it wanted them.
+func (s *Store) commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error) {
+	outcome, err := s.kv.Commit(ctx, conditions, writes)
+	if outcome.Echo {
+		outcome.Done = true
+		if first := outcome.Current[0]; first != nil {
+			outcome.Revision = first.Revision
+		}
+	}
+	return outcome, err
 }
 
 // encodeOver is the stored form of an object that replaces an entry. A writer that did not read the entry, such as one

@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,10 +52,15 @@ type watcher struct {
 	out  chan Batch
 
 	inSync   bool
+	whole    bool         // the last listing was read to its end
+	replaced bool         // the store is not the one that was listed
 	applied  int64        // everything up to here has been turned into updates
 	revision int64        // the consumer knows everything up to here
 	store    uint64       // the store that this is a revision of
 	pending  []api.Update // of a listing that broke off: the view knows them, the consumer does not
+	newest   Event        // the last change that is known, without its value
+	witness  Event        // the same when it was last made sure that the store is still the same
+	reported string       // what was last logged
 }
 
 // How long to wait before listing again: the first time and at most. Each wait is drawn at random up to the limit, so that
@@ -65,14 +71,17 @@ const (
 )
 
 // checkInterval is how often the store is asked whether it is still there and still the same one.
-const checkInterval = 30 * time.Second
+const checkInterval = 10 * time.Second
+
+// errReplaced says that another store, or an older state of the same one, has taken the place of the one that was listed.
+var errReplaced = errors.New("the datastore was replaced or restored")
 
 func (w *watcher) run(ctx context.Context) {
 	limit := firstRetry
+	var err error
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := w.list(ctx)
-		if err == nil {
+		if err = w.prepare(ctx, err); err == nil {
 			err = w.follow(ctx)
 		}
 		if ctx.Err() != nil {
@@ -91,11 +100,27 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
+// prepare makes following possible. What the consumer knows leads on to what came later, unless the history is gone or is
+// that of another store: a lost connection, or an election, does not make every node read everything.
+func (w *watcher) prepare(ctx context.Context, last error) error {
+	if w.whole && !errors.Is(last, ErrCompacted) && !errors.Is(last, errReplaced) {
+		return w.check(ctx)
+	}
+	return w.list(ctx)
+}
+
 func (w *watcher) report(err error, wait time.Duration) {
 	entry := w.log.WithError(err).WithField("retry", wait.Round(time.Millisecond))
+	if err.Error() == w.reported {
+		entry.Debug("as before")
+		return
+	}
+	w.reported = err.Error()
 	switch {
 	case errors.Is(err, ErrCompacted):
 		entry.Info("the datastore compacted its history: reading all objects again")
+	case errors.Is(err, errReplaced):
+		entry.Warn("comparing all objects")
 	case w.inSync:
 		entry.Warn("lost the datastore: everything stays as it is until it answers again")
 	default:
@@ -110,15 +135,14 @@ func (w *watcher) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	forget := w.revision > 0 && (first.Store != w.store || first.Revision < w.revision)
-	if forget {
-		w.log.WithField("revision", first.Revision).Warn("the datastore was replaced or restored: comparing all objects")
-	}
-	w.view.begin(forget)
+	w.whole = false
+	w.view.begin(w.replaced || w.differs(first))
+	w.replaced, w.newest = false, Event{}
 	for _, span := range listedSpans {
 		_, err := kv.Each(ctx, w.kv, span, first.Revision, func(page Page) error {
 			for _, entry := range page.Entries {
 				w.pending = append(w.pending, w.compare(ctx, entry)...)
+				w.remember(Event{Entry: entry})
 			}
 			if w.inSync {
 				return nil
@@ -130,8 +154,21 @@ func (w *watcher) list(ctx context.Context) error {
 		}
 	}
 	w.pending = append(w.pending, w.view.sweep()...)
-	w.applied, w.revision, w.store, w.inSync = first.Revision, first.Revision, first.Store, true
+	w.applied, w.revision, w.store, w.inSync, w.whole = first.Revision, first.Revision, first.Store, true, true
+	w.witness, w.reported = w.newest, ""
 	return w.deliver(ctx)
+}
+
+// differs says whether an answer cannot be from the store that the consumer knows.
+func (w *watcher) differs(page Page) bool {
+	return w.revision > 0 && (page.Store != w.store || page.Revision < w.revision)
+}
+
+func (w *watcher) remember(change Event) {
+	if change.Revision > w.newest.Revision {
+		change.Value = nil
+		w.newest = change
+	}
 }
 
 // compare takes a listed entry. Where its value is invalid, the last valid version is looked for in the history that the
@@ -178,8 +215,11 @@ func (w *watcher) follow(ctx context.Context) error {
 				return err
 			}
 		case <-check.C:
-			if err := w.check(ctx); err != nil {
+			// Without an answer the watch may still work; when it does not, it ends.
+			if err := w.check(ctx); errors.Is(err, errReplaced) {
 				return err
+			} else if err != nil {
+				w.report(err, checkInterval)
 			}
 		}
 	}
@@ -191,6 +231,7 @@ func (w *watcher) take(ctx context.Context, c Changes) error {
 			continue // a connection that was made anew may repeat what is known
 		}
 		w.pending = append(w.pending, w.view.event(event)...)
+		w.remember(event)
 	}
 	if len(c.Events) > 0 {
 		w.applied = max(w.applied, c.Events[len(c.Events)-1].Revision)
@@ -199,20 +240,39 @@ func (w *watcher) take(ctx context.Context, c Changes) error {
 	return w.deliver(ctx)
 }
 
-// check notices a store that no longer answers, and one that is not the one that was listed: a watch of a store that was
-// restored from a backup would wait for revisions that come much later, with different contents.
+// check notices a store that is not the one that was listed: a watch of a store that was restored from a backup would wait
+// for revisions that come much later, with different contents, or take them for what follows.
 func (w *watcher) check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkInterval/3)
+	ctx, cancel := context.WithTimeout(ctx, checkInterval)
 	defer cancel()
-	page, err := w.kv.Range(ctx, kv.Single(watched.From), 0, 1)
+	key := cmp.Or(w.witness.Key, watched.From)
+	page, err := w.kv.Range(ctx, kv.Single(key), 0, 1)
 	if err != nil {
-		w.log.WithError(err).Warn("the datastore does not answer: everything stays as it is")
-		return nil // the watch may still work, and comes back by itself when the connection does
+		return err
 	}
-	if page.Store != w.store || page.Revision < w.revision {
-		return fmt.Errorf("the datastore is at revision %d and was at %d before", page.Revision, w.revision)
+	same := !w.differs(page)
+	if same && w.witness.Key != "" && !w.witnessed(page) {
+		// It changed since. Did it have the revision that is known? A history that is gone tells nothing.
+		page, err = w.kv.Range(ctx, kv.Single(key), w.witness.Revision, 1)
+		if err != nil && !errors.Is(err, ErrCompacted) {
+			return err
+		}
+		same = err != nil || w.witnessed(page)
 	}
+	if !same {
+		w.replaced = true
+		return fmt.Errorf("%w: revision %d is not what it was", errReplaced, w.revision)
+	}
+	w.witness, w.reported = w.newest, ""
 	return nil
+}
+
+// witnessed says whether the key of the last change that is known is as that change left it.
+func (w *watcher) witnessed(page Page) bool {
+	if len(page.Entries) == 0 {
+		return w.witness.Delete
+	}
+	return !w.witness.Delete && page.Entries[0].Revision == w.witness.Revision
 }
 
 // deliver hands what is pending to the consumer and waits until it is taken.

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -22,10 +24,13 @@ type consumer struct {
 	last    Batch
 	invalid map[api.Key]string
 	version map[api.Key]string // of the object that was told last
+	history map[api.Key][]version
+
+	restored bool // the store is, and what was told may be told again
 }
 
 func consume(t *testing.T, ctx context.Context, s *Store) *consumer {
-	return &consumer{t: t, batches: s.Watch(ctx, quiet()), known: told{}, version: map[api.Key]string{}}
+	return &consumer{t: t, batches: s.Watch(ctx, quiet()), known: told{}, version: map[api.Key]string{}, history: map[api.Key][]version{}}
 }
 
 // until takes batches until a condition holds.
@@ -56,15 +61,29 @@ func (c *consumer) take(batch Batch) {
 		if u.Object != nil {
 			version = u.Object.Meta().ResourceVersion + " " + describeUpdate(u)
 		}
-		if version != "" && c.version[u.Key] == version {
+		if version != "" && c.version[u.Key] == version && !c.restored {
 			c.t.Errorf("%v at %s was told twice", u.Key, version)
 		}
 		c.version[u.Key] = version
+		c.remember(u)
 	}
 	if batch.Invalid != nil {
 		c.invalid = batch.Invalid
 	}
 	c.last = batch
+}
+
+// remember appends a policy's state to its history.
+func (c *consumer) remember(u api.Update) {
+	if c.history == nil || u.Key.Kind != "GlobalNetworkPolicy" {
+		return
+	}
+	var v version
+	if o, ok := u.Object.(*api.GlobalNetworkPolicy); ok && o != nil {
+		v.selector = o.Spec.Selector
+		v.revision, _ = parseVersion(o.ResourceVersion)
+	}
+	c.history[u.Key] = append(c.history[u.Key], v)
 }
 
 // reached says that everything up to a revision has been told.
@@ -332,6 +351,110 @@ func TestAStoreThatWasReplacedIsComparedWhole(t *testing.T) {
 }
 
 type swapped struct{ KV }
+
+// A store that was restored and has gone on has revisions that are known, for other contents.
+func TestAStoreThatWasRestoredAndWentOnIsComparedWhole(t *testing.T) {
+	ctx := testContext(t)
+	first, second := NewMemory(), NewMemory()
+	for _, store := range []KV{first, second} {
+		raw(t, store, policies+"kept", string(entry("kept", "all()", 0).Value))
+	}
+	raw(t, first, policies+"lost", string(entry("lost", "all()", 0).Value))
+	for range 5 {
+		raw(t, second, policies+"new", string(entry("new", "all()", 0).Value))
+	}
+	for name, c := range map[string]struct {
+		compacted, noticed bool
+	}{"with its history": {false, true}, "compacted": {true, false}} {
+		swap := &swapped{KV: first}
+		w := &watcher{kv: swap, log: quiet(), view: newView(), out: make(chan Batch, 10)}
+		if err := w.list(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if c.compacted {
+			second.Compact() // then the watch tells that the history is gone
+		}
+		swap.KV = second
+		if err := w.prepare(ctx, errInterrupted); errors.Is(err, errReplaced) != c.noticed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestALostConnectionIsNoReasonToReadEverything(t *testing.T) {
+	t.Parallel()
+	store := NewMemory()
+	raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))
+	counted := &counting{KV: store}
+	c := consume(t, testContext(t), New(counted))
+	c.until("in sync", func() bool { return c.last.InSync })
+	before := counted.pages.Load()
+	for i := range 3 {
+		store.Interrupt()
+		at := raw(t, store, policies+"a", string(entry("a", fmt.Sprintf("x == '%d'", i), 0).Value))
+		c.until("a change after the interruption", c.reached(at))
+	}
+	if n := counted.pages.Load() - before; n != 0 {
+		t.Errorf("%d pages were read again", n)
+	}
+}
+
+// counting counts pages of lists.
+type counting struct {
+	KV
+	pages atomic.Int64
+}
+
+func (c *counting) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
+	if limit > 1 {
+		c.pages.Add(1)
+	}
+	return c.KV.Range(ctx, span, revision, limit)
+}
+
+func TestAListIsBegunAnewWhenItsHistoryIsCompacted(t *testing.T) {
+	t.Parallel()
+	store := NewMemory()
+	for i := range 2 * kv.PageSize {
+		raw(t, store, policies+fmt.Sprintf("p%05d", i), string(entry("", "all()", 0).Value))
+	}
+	forgetful := &forgetful{KV: store, compact: func() {
+		raw(t, store, policies+"p00000", string(entry("", "has(late)", 0).Value))
+		store.Compact()
+	}}
+	for range 2 {
+		forgetful.times.Store(2)
+		objects, _, err := New(forgetful).List(testContext(t), "GlobalNetworkPolicy", "")
+		if err != nil || len(objects) != 2*kv.PageSize {
+			t.Errorf("listed %d: %v", len(objects), err)
+		}
+	}
+	forgetful.times.Store(2)
+	c := consume(t, testContext(t), New(forgetful))
+	c.until("in sync", func() bool { return c.last.InSync })
+	if diff := cmp.Diff(listed(t, New(store)), c.known); diff != "" {
+		t.Errorf("-listed +watched\n%s", diff)
+	}
+	forgetful.times.Store(1000)
+	if _, _, err := New(forgetful).List(testContext(t), "GlobalNetworkPolicy", ""); !errors.Is(err, ErrCompacted) {
+		t.Errorf("without end: %v", err)
+	}
+}
+
+// forgetful forgets history after the first pages of lists.
+type forgetful struct {
+	KV
+	compact func()
+	times   atomic.Int64
+}
+
+func (c *forgetful) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
+	page, err := c.KV.Range(ctx, span, revision, limit)
+	if page.More && limit > 1 && c.times.Add(-1) >= 0 {
+		c.compact()
+	}
+	return page, err
+}
 
 func TestAListThatBreaksOffLosesNothing(t *testing.T) {
 	ctx := testContext(t)

@@ -85,6 +85,10 @@ type Outcome struct {
 	Done     bool
 	Revision int64
 	Current  []*Entry
+
+	// Echo, with Done false, says that an attempt got no answer, the commit was made once more and refused, and the keys
+	// are now as it would have made them: by that attempt, or by somebody who wanted the same.
+	Echo bool
 }
 
 // Changes are the changes of one or more whole revisions. One without Events tells only that nothing was missed up to

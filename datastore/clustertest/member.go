@@ -1,0 +1,238 @@
+package clustertest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netns"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdmain"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+)
+
+// memberVariable in its environment makes a test binary an etcd server.
+const memberVariable = "CLUSTERTEST_MEMBER"
+
+// BecomeMember does not return when this process was started as a member of a cluster.
+func BecomeMember() {
+	if os.Getenv(memberVariable) == "" {
+		return
+	}
+	etcdmain.Main(os.Args)
+	os.Exit(0)
+}
+
+// Member is one server of a cluster.
+type Member struct {
+	Port
+	URL string // for clients
+
+	cluster *Cluster
+	dir     string
+	peer    string        // address among members
+	output  *bytes.Buffer // what it said; to be read when it has ended
+	process *os.Process   // nil while it does not run
+	ended   chan struct{}
+	client  *clientv3.Client
+}
+
+// Start starts the server with the data that it has, and does not wait for it. Further arguments override.
+func (m *Member) Start(t testing.TB, arguments ...string) {
+	t.Helper()
+	cmd := m.command(append(m.arguments(), arguments...))
+	m.output = &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = m.output, m.output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	m.ended = make(chan struct{})
+	go func() {
+		defer close(m.ended)
+		// Never unlocked, and there until the process has ended: it would die with its parent's thread.
+		runtime.LockOSThread()
+		err := netns.Set(m.ns)
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		t.Fatalf("start etcd: %v", err)
+	}
+	m.process = cmd.Process
+}
+
+func (m *Member) command(arguments []string) *exec.Cmd {
+	if m.cluster.options.Old {
+		return exec.Command("etcd", arguments...)
+	}
+	cmd := exec.Command(os.Args[0], append(arguments, "--unsafe-no-fsync")...)
+	cmd.Env = append(os.Environ(), memberVariable+"=1")
+	return cmd
+}
+
+func (m *Member) arguments() []string {
+	c, peer := m.cluster, m.peerURL()
+	return append([]string{
+		"--name=" + m.name, "--data-dir=" + m.dir, "--log-level=error", "--logger=zap",
+		"--listen-client-urls=" + m.URL, "--advertise-client-urls=" + m.URL,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
+		"--initial-cluster=" + c.initial(), "--initial-cluster-state=new",
+		"--listen-metrics-urls=" + healthURL,
+	}, c.options.Arguments...)
+}
+
+func (m *Member) peerCable() string { return m.name + "-peer" }
+
+func (m *Member) peerURL() string { return "http://" + m.peer + ":2380" }
+
+// healthURL is where a member says whether it is well, to its own namespace.
+const healthURL = "http://127.0.0.1:2381"
+
+// Kill ends the server as a power failure does, and Start brings it back.
+func (m *Member) Kill() {
+	if m.process == nil {
+		return
+	}
+	_ = m.process.Kill()
+	<-m.ended
+	m.process = nil
+}
+
+// Freeze stops the server without anybody noticing: its kernel goes on answering for it. Thaw lets it go on.
+func (m *Member) Freeze(t testing.TB) { m.signal(t, syscall.SIGSTOP) }
+func (m *Member) Thaw(t testing.TB)   { m.signal(t, syscall.SIGCONT) }
+
+func (m *Member) signal(t testing.TB, signal os.Signal) {
+	t.Helper()
+	if err := m.process.Signal(signal); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Wipe removes the data of a server that does not run.
+func (m *Member) Wipe(t testing.TB) {
+	t.Helper()
+	if err := os.RemoveAll(m.dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Replace does what an operator does for a member that lost its data: it is removed, added anew, and started.
+func (m *Member) Replace(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	others := m.cluster.Leader(t).Client(t)
+	list, err := others.MemberList(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, member := range list.Members {
+		if member.Name != m.name {
+			continue
+		}
+		if _, err := others.MemberRemove(ctx, member.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	poll(t, func() error { // refused while the others do not know each other well enough
+		_, err := others.MemberAdd(ctx, []string{m.peerURL()})
+		return err
+	})
+	m.Start(t, "--initial-cluster-state=existing")
+	m.Await(t)
+}
+
+// Ended says whether the server has ended by itself, and what it said.
+func (m *Member) Ended() (output string, ended bool) {
+	select {
+	case <-m.ended:
+		return m.output.String(), true
+	default:
+		return "", false
+	}
+}
+
+// healthy says whether the server can read and write.
+func (m *Member) healthy() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, healthURL+"/health", nil)
+	if err != nil {
+		return err
+	}
+	transport := &http.Transport{DialContext: m.Dial, DisableKeepAlives: true}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s is not healthy: %s", m.name, response.Status)
+	}
+	return nil
+}
+
+// Await waits until the server is a healthy member.
+func (m *Member) Await(t testing.TB) {
+	t.Helper()
+	poll(t, func() error {
+		if output, ended := m.Ended(); ended {
+			t.Fatalf("%s ended: %s", m.name, output)
+		}
+		return m.healthy()
+	})
+}
+
+// Client is a connection from inside of the member's namespace, which no split cuts.
+func (m *Member) Client(t testing.TB) *clientv3.Client {
+	t.Helper()
+	if m.client == nil {
+		config := m.cluster.options.Admin
+		config.Endpoints, config.Logger, config.DialTimeout = []string{m.URL}, zap.NewNop(), patience
+		config.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return m.Dial(ctx, "tcp", address)
+		})}
+		var err error
+		if m.client, err = clientv3.New(config); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = m.client.Close() })
+	}
+	return m.client
+}
+
+func (m *Member) isLeader(t testing.TB) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	status, err := m.Client(t).Status(ctx, m.URL)
+	return err == nil && status.Leader == status.Header.MemberId
+}
+
+// patience is how long a test waits for what must come; nothing takes nearly as long.
+const patience = 40 * time.Second
+
+// poll waits until a condition holds; the text of the error says what is missing.
+func poll(t testing.TB, condition func() error) {
+	t.Helper()
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err = condition(); err == nil {
+			return
+		}
+	}
+	t.Fatal("waited in vain: ", err)
+}

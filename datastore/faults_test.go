@@ -1,0 +1,311 @@
+package datastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/clustertest"
+	"github.com/margay-project/margay/datastore/kv"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// onEveryVersion runs a test with the oldest server that is supported and with the newest.
+func onEveryVersion(t *testing.T, test func(t *testing.T, o clustertest.Options)) {
+	for name, o := range map[string]clustertest.Options{"newest": {}, "oldest": {Old: true}} {
+		t.Run(name, func(t *testing.T) { test(t, o) })
+	}
+}
+
+func TestMembersOfTheClusterDie(t *testing.T) {
+	onEveryVersion(t, func(t *testing.T, o clustertest.Options) {
+		e := newExercise(t, o)
+		for what, victim := range map[string]func() *clustertest.Member{
+			"a follower":                       func() *clustertest.Member { return e.Follower(t) },
+			"the leader":                       func() *clustertest.Member { return e.Leader(t) },
+			"the member that serves the watch": e.watched,
+		} {
+			m := victim()
+			m.Kill()
+			e.settle(what + " died")
+			m.Start(t)
+			m.Await(t)
+			e.settle(what + " is back")
+		}
+		e.finish(1)
+	})
+}
+
+func TestAllMembersOfTheClusterDie(t *testing.T) {
+	e := newExercise(t, clustertest.Options{})
+	e.Kill()
+	time.Sleep(2 * time.Second)
+	e.StartAll(t)
+	e.settle("all are back")
+	e.finish(1)
+}
+
+// A member that lost the others goes on serving what it has: the watch must not wait there.
+func TestTheWatchLeavesAMemberWithoutALeader(t *testing.T) {
+	e := newExercise(t, clustertest.Options{})
+	m := e.watched()
+	e.SplitPeers(t, m)
+	e.settle("the member that serves the watch is on its own")
+	if e.watched() == m {
+		t.Error("the watch stays there")
+	}
+	e.Heal(t)
+	e.settle("it is back")
+	e.finish(1)
+}
+
+func TestTheWatchLeavesAMemberThatIsOutOfReach(t *testing.T) {
+	e := newExercise(t, clustertest.Options{})
+	m := e.watched()
+	e.Split(t, nil, m)
+	e.settle("the member that serves the watch is cut off")
+	e.Heal(t)
+	e.settle("it is back")
+	e.finish(1)
+}
+
+func TestTheClientIsLeftWithTheMinority(t *testing.T) {
+	e := newExercise(t, clustertest.Options{})
+	acknowledged := e.writers.count()
+	with, against := e.watched(), e.Members[0]
+	if with == against {
+		against = e.Members[1]
+	}
+	e.Split(t, []clustertest.Port{e.Client}, with)
+	e.notices("the member that serves it has no leader")
+	other := e.from(against)
+	at := raw(t, other, policies+"z", string(entry("z", "has(meanwhile)", 0).Value))
+	if n := e.writers.count() - acknowledged; n > 3*writerCount {
+		t.Errorf("%d writes were acknowledged by a minority", n)
+	}
+	e.Heal(t)
+	e.consumer.until("what happened on the other side", e.consumer.reached(at))
+	e.settle("all are together")
+	e.finish(1)
+}
+
+func TestAMemberHangs(t *testing.T) {
+	e := newExercise(t, clustertest.Options{})
+	m := e.watched()
+	m.Freeze(t)
+	e.settle("the member that serves the watch hangs")
+	m.Thaw(t)
+	e.settle("it goes on")
+	e.finish(1)
+}
+
+func TestAMemberIsSlow(t *testing.T) {
+	e := newExercise(t, clustertest.Options{})
+	for range 5 {
+		m := e.watched()
+		m.Freeze(t)
+		time.Sleep(300 * time.Millisecond)
+		m.Thaw(t)
+		e.settle("a member was slow")
+	}
+	e.finish(1)
+}
+
+func TestHistoryIsCompactedWhileTheWatchIsCutOff(t *testing.T) {
+	e := newExercise(t, clustertest.Options{})
+	m := e.watched()
+	e.Split(t, []clustertest.Port{e.Client})
+	m.Kill()
+	m.Start(t)
+	m.Await(t)
+	other := e.from(e.Leader(t))
+	raw(t, other, policies+"y", string(entry("y", "all()", 0).Value))
+	at := raw(t, other, policies+"z", string(entry("z", "all()", 0).Value))
+	if _, err := other.Commit(testContext(t), nil, []Write{{Key: policies + "y", Delete: true}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.client.Compact(testContext(t), at+1, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	e.Heal(t)
+	e.consumer.until("what happened meanwhile", e.consumer.reached(at))
+	e.settle("all are together")
+	e.finish(2)
+}
+
+func TestAMemberLosesItsData(t *testing.T) {
+	e := newExercise(t, clustertest.Options{})
+	lost := e.watched()
+	lost.Kill()
+	lost.Wipe(t)
+	e.settle("a member has lost its data")
+	lost.Replace(t)
+	e.settle("it was added anew")
+	e.finish(1)
+}
+
+func TestTheClusterIsFull(t *testing.T) {
+	onEveryVersion(t, func(t *testing.T, o clustertest.Options) {
+		o.Arguments = []string{"--quota-backend-bytes=8388608"}
+		e := newExercise(t, o)
+		store, ctx := e.connect(Config{}), testContext(t)
+		resume := e.writers.pause()
+		defer resume()
+		var err error
+		for i := 0; err == nil; i++ {
+			_, err = store.Commit(ctx, nil, []Write{{Key: fmt.Sprintf("/filler/%d", i), Value: make([]byte, 1<<20)}})
+		}
+		for _, part := range []string{"is full", "compact and defragment", "etcdctl alarm disarm"} {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%q lacks %q", err, part)
+			}
+		}
+		if _, err := store.Range(ctx, kv.Prefix(policies), 0, 10); err != nil {
+			t.Errorf("it cannot be read: %v", err)
+		}
+		// What frees space is allowed, and is told.
+		outcome, err := store.Commit(ctx, nil, []Write{{Key: policies + "a", Delete: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.consumer.until("the deletion", e.consumer.reached(outcome.Revision))
+		e.makeRoom(store)
+		resume()
+		e.settle("there is room again")
+		e.finish(1)
+	})
+}
+
+// makeRoom does what the error says.
+func (e *exercise) makeRoom(store *Etcd) {
+	e.Helper()
+	ctx := testContext(e)
+	deleted, err := store.client.Delete(ctx, "/filler/", clientv3.WithPrefix())
+	if err == nil {
+		_, err = store.client.Compact(ctx, deleted.Header.Revision, clientv3.WithCompactPhysical())
+	}
+	for _, m := range e.Members {
+		if err == nil {
+			_, err = m.Client(e).Defragment(ctx, m.URL)
+		}
+	}
+	if err == nil {
+		_, err = store.client.AlarmDisarm(ctx, &clientv3.AlarmMember{})
+	}
+	if err != nil {
+		e.Fatal(err)
+	}
+}
+
+// A cluster that was restored goes on with revisions that were used before, for other contents.
+func TestTheClusterIsRestoredFromABackup(t *testing.T) {
+	for name, ahead := range map[string]int{"behind": 1, "ahead": 40} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := &exercise{T: t, Cluster: clustertest.Start(t, clustertest.Options{})}
+			store := e.connect(Config{})
+			for i := range 10 {
+				raw(t, store, policies+fmt.Sprint("kept", i), string(entry("", "all()", 0).Value))
+			}
+			e.Kill()
+			restore := e.Backup(t)
+			e.StartAll(t)
+			e.consume()
+			var at int64
+			for i := range 20 {
+				at = raw(t, store, policies+fmt.Sprint("lost", i), string(entry("", "all()", 0).Value))
+			}
+			e.consumer.until("what will be lost", e.consumer.reached(at))
+
+			e.Split(t, []clustertest.Port{e.Client})
+			e.Kill()
+			restore(t)
+			e.StartAll(t)
+			other := e.from(e.Leader(t))
+			for i := range ahead {
+				raw(t, other, policies+fmt.Sprint("new", i), string(entry("", "has(new)", 0).Value))
+			}
+			e.Heal(t)
+			want := listed(t, New(other))
+			e.consumer.restored = true
+			e.consumer.until("what was restored", func() bool { return cmp.Equal(want, e.consumer.known) })
+			e.observed.onlyRead(t, 2)
+		})
+	}
+}
+
+// TestACommitWhoseAnswerIsLostIsMadeOnce loses the answers of random commits, of those that were made and of those that
+// were not.
+func TestACommitWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
+	t.Parallel()
+	var lose atomic.Int64 // the answers of this many transactions
+	way := transport{dial: (&net.Dialer{}).DialContext, options: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+			if method != pb.KV_Txn_FullMethodName || lose.Add(-1) < 0 {
+				return invoke(ctx, method, request, reply, conn, options...)
+			}
+			if lose.Load()%2 == 0 { // every other one does not even arrive
+				_ = invoke(ctx, method, request, reply, conn, options...)
+			}
+			return status.Error(codes.Unavailable, "the connection broke")
+		})}}
+	lossy, err := dialOver(testContext(t), Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}}, way)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lossy.Close()
+	ctx, s := testContext(t), New(lossy)
+	if err := s.EnsureInitialized(ctx); err != nil {
+		t.Fatal(err)
+	}
+	revision := func() int64 {
+		page, err := lossy.Range(ctx, kv.Single(rootKey), 0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return page.Revision
+	}
+	start := revision()
+	for lost := range int64(4) {
+		lose.Store(lost)
+		o := must[*api.GlobalNetworkPolicy](t)(s.Create(ctx, policy("a", "all()")))
+		lose.Store(lost)
+		o.Spec.Selector = "has(x)"
+		o = must[*api.GlobalNetworkPolicy](t)(s.Update(ctx, o))
+		if read := must[*api.GlobalNetworkPolicy](t)(s.Get(ctx, api.KeyOf(o))); !cmp.Equal(read, o, cmpopts.EquateEmpty()) {
+			t.Errorf("%d answers lost: %s", lost, cmp.Diff(read, o, cmpopts.EquateEmpty()))
+		}
+		lose.Store(lost)
+		if _, err := s.Delete(ctx, api.KeyOf(o), o.ResourceVersion); err != nil {
+			t.Errorf("%d answers lost: %v", lost, err)
+		}
+		lose.Store(0)
+		if got, want := revision(), start+3*(lost+1); got != want {
+			t.Errorf("%d answers lost: revision %d, want %d: something was written twice", lost, got, want)
+		}
+	}
+	// What could be made twice is not tried again, and what others did meanwhile is a conflict.
+	lose.Store(1)
+	if _, err := lossy.Commit(ctx, nil, []Write{{Key: policies + "b", Value: []byte("{}")}}); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("without a condition: %v", err)
+	}
+	lose.Store(0)
+	o := must[*api.GlobalNetworkPolicy](t)(s.Create(ctx, policy("c", "all()")))
+	raw(t, lossy, policies+"c", string(entry("c", "has(other)", 0).Value))
+	lose.Store(1)
+	if _, err := s.Update(ctx, o); !errors.As(err, new(ConflictError)) {
+		t.Errorf("after another writer: %v", err)
+	}
+}
