@@ -1,7 +1,5 @@
 package api
 
-import "encoding/json"
-
 // BGPConfiguration named default holds for every node, node.NAME for one.
 type BGPConfiguration struct {
 	TypeMeta
@@ -47,7 +45,14 @@ type PrefixAdvertisement struct {
 
 // BGPPassword refers to a secret that is never in the datastore.
 type BGPPassword struct {
-	SecretKeyRef json.RawMessage `json:"secretKeyRef,omitempty"` // name and key of a Kubernetes secret
+	SecretKeyRef *SecretKey `json:"secretKeyRef,omitempty"` // of a Kubernetes secret
+}
+
+// SecretKey names one value of a Kubernetes Secret.
+type SecretKey struct {
+	Name     string `json:"name,omitempty"`     // of the secret
+	Key      string `json:"key"`                // of the value in it
+	Optional *bool  `json:"optional,omitempty"` // whether it may be missing
 }
 
 // BGPPeer is a router that nodes speak BGP with.

@@ -87,7 +87,6 @@ func disagreements() map[string]string {
 		rule + "source nets mixed families":                                  both,
 		rule + "nets v4 with other side v6":                                  both,
 		rule + "nets v4 with notNets v6":                                     both,
-		rule + "source nets v4 mapped":                                       "we refuse IPv4 in IPv6 notation: no packet may carry it, and it reads like IPv4",
 		rule + "numeric port with protocol None":                             ports,
 		rule + "mixed named and numeric without protocol":                    ports,
 		rule + "ports with notProtocol only":                                 ports,

@@ -1,5 +1,7 @@
 package api
 
+import "strings"
+
 // The tiers that are always there.
 const (
 	DefaultTier      = "default"
@@ -59,6 +61,12 @@ func fill[T comparable](field *T, value T) {
 	}
 }
 
+func fillPointer[T any](field **T, value T) {
+	if *field == nil {
+		*field = new(value)
+	}
+}
+
 func setLabel(m *Metadata, name, value string) {
 	if m.Labels == nil {
 		m.Labels = map[string]string{}
@@ -79,10 +87,8 @@ func builtinTier(name string) (order float64, action Action) {
 
 func (t *Tier) setDefaults() {
 	order, action := builtinTier(t.Name)
-	if t.Spec.Order == nil {
-		t.Spec.Order = &order
-	}
-	fill(&t.Spec.DefaultAction, action)
+	fillPointer(&t.Spec.Order, order)
+	fillPointer(&t.Spec.DefaultAction, action)
 }
 
 func (p *GlobalNetworkPolicy) setDefaults() {
@@ -113,7 +119,7 @@ func (w *WorkloadEndpoint) setDefaults() {
 func (p *IPPool) setDefaults() {
 	s := &p.Spec
 	net, err := ParseNet(s.CIDR)
-	if err == nil && !hasHostBits(s.CIDR) {
+	if err == nil && strings.Contains(s.CIDR, "/") && !hasHostBits(s.CIDR) {
 		s.CIDR = net.String()
 	}
 	if s.BlockSize == 0 && err == nil {
@@ -128,25 +134,22 @@ func (p *IPPool) setDefaults() {
 	if len(s.AllowedUses) == 0 {
 		s.AllowedUses = []string{"Workload", "Tunnel"}
 	}
-	if s.AssignmentMode == nil {
-		automatic := "Automatic"
-		s.AssignmentMode = &automatic
-	}
+	fillPointer(&s.AssignmentMode, "Automatic")
 }
 
 func (f *FelixConfiguration) setDefaults() {
 	s := &f.Spec
-	if old := s.BPFConnectTimeLoadBalancingEnabled; old != nil && s.BPFConnectTimeLoadBalancing == "" {
-		nat := "Enabled"
-		s.BPFConnectTimeLoadBalancing = "Disabled"
+	if old := s.BPFConnectTimeLoadBalancingEnabled; old != nil && s.BPFConnectTimeLoadBalancing == nil {
+		balancing, nat := "Disabled", "Enabled"
 		if *old {
-			s.BPFConnectTimeLoadBalancing, nat = "Enabled", "Disabled"
+			balancing, nat = "Enabled", "Disabled"
 		}
-		fill(&s.BPFHostNetworkedNATWithoutCTLB, nat)
+		fillPointer(&s.BPFConnectTimeLoadBalancing, balancing)
+		fillPointer(&s.BPFHostNetworkedNATWithoutCTLB, nat)
 	}
-	fill(&s.BPFConnectTimeLoadBalancing, "TCP")
-	fill(&s.BPFHostNetworkedNATWithoutCTLB, "Enabled")
-	fill(&s.FloatingIPs, "Disabled")
-	fill(&s.NFTablesMode, "Auto")
-	fill(&s.NFTablesFlowTableOffload, "Disabled")
+	fillPointer(&s.BPFConnectTimeLoadBalancing, "TCP")
+	fillPointer(&s.BPFHostNetworkedNATWithoutCTLB, "Enabled")
+	fillPointer(&s.FloatingIPs, "Disabled")
+	fillPointer(&s.NFTablesMode, "Auto")
+	fillPointer(&s.NFTablesFlowTableOffload, "Disabled")
 }

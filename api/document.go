@@ -297,7 +297,7 @@ func scalar(n *yaml.Node, line int) (value, error) {
 		}
 		text, err := json.Marshal(number)
 		if err != nil {
-			return value{}, fmt.Errorf("line %d: %s is not a number that can be stored", line, n.Value)
+			return value{}, fmt.Errorf("line %d: %s is not a number that can be stored: want a finite one", line, n.Value)
 		}
 		v.number = string(text)
 	default:

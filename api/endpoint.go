@@ -56,7 +56,7 @@ type QoSControls struct {
 	EgressPacketBurst     int64 `json:"egressPacketBurst,omitempty"`     // packets
 	IngressMaxConnections int64 `json:"ingressMaxConnections,omitempty"` // at a time
 	EgressMaxConnections  int64 `json:"egressMaxConnections,omitempty"`  // at a time
-	DSCP                  any   `json:"dscp,omitempty"`                  // a number or the name of a class, such as EF or AF11
+	DSCP                  *DSCP `json:"dscp,omitempty"`                  // a number or the name of a class, such as EF or AF11
 }
 
 // HostEndpoint is an interface of the host itself.

@@ -9,18 +9,18 @@ type FelixConfiguration struct {
 }
 
 // FelixConfigurationSpec has every field that exists in stored objects, also those that mean nothing to this agent, so that
-// reading, changing and writing an object loses none. A list that is present but empty differs from one that is not.
+// reading, changing and writing an object loses none. What is present but empty differs from what is not there.
 //
 // Fields without a comment: kept for Calico's agents, no effect here.
 type FelixConfigurationSpec struct {
 	AllowIPIPPacketsFromWorkloads            *bool                   `json:"allowIPIPPacketsFromWorkloads,omitempty"`  // workloads may send tunnels of this kind: false unless set
 	AllowVXLANPacketsFromWorkloads           *bool                   `json:"allowVXLANPacketsFromWorkloads,omitempty"` // workloads may send tunnels of this kind: false unless set
-	AWSSrcDstCheck                           string                  `json:"awsSrcDstCheck,omitempty"`
-	BPFAttachType                            string                  `json:"bpfAttachType,omitempty"`
-	BPFConnectTimeLoadBalancing              string                  `json:"bpfConnectTimeLoadBalancing,omitempty"`
+	AWSSrcDstCheck                           *string                 `json:"awsSrcDstCheck,omitempty"`
+	BPFAttachType                            *string                 `json:"bpfAttachType,omitempty"`
+	BPFConnectTimeLoadBalancing              *string                 `json:"bpfConnectTimeLoadBalancing,omitempty"`
 	BPFConnectTimeLoadBalancingEnabled       *bool                   `json:"bpfConnectTimeLoadBalancingEnabled,omitempty"`
 	BPFConntrackLogLevel                     string                  `json:"bpfConntrackLogLevel,omitempty"`
-	BPFConntrackMode                         string                  `json:"bpfConntrackMode,omitempty"`
+	BPFConntrackMode                         *string                 `json:"bpfConntrackMode,omitempty"`
 	BPFConntrackTimeouts                     *map[string]string      `json:"bpfConntrackTimeouts,omitempty"` // how long a connection without traffic is remembered: TCPSynSent 20s, TCPEstablished 1h, TCPFinsSeen 30s, TCPResetSeen 40s, UDPTimeout 60s, GenericTimeout 10m, ICMPTimeout 5s unless set
 	BPFCTLBLogFilter                         string                  `json:"bpfCTLBLogFilter,omitempty"`
 	BPFDataIfacePattern                      string                  `json:"bpfDataIfacePattern,omitempty"`
@@ -35,10 +35,10 @@ type FelixConfigurationSpec struct {
 	BPFExtToServiceConnmark                  *int                    `json:"bpfExtToServiceConnmark,omitempty"`
 	BPFForceTrackPacketsFromIfaces           *[]string               `json:"bpfForceTrackPacketsFromIfaces,omitempty"`
 	BPFHostConntrackBypass                   *bool                   `json:"bpfHostConntrackBypass,omitempty"`
-	BPFHostNetworkedNATWithoutCTLB           string                  `json:"bpfHostNetworkedNATWithoutCTLB,omitempty"`
+	BPFHostNetworkedNATWithoutCTLB           *string                 `json:"bpfHostNetworkedNATWithoutCTLB,omitempty"`
 	BPFIPFragmentReassemblyEnabled           *bool                   `json:"bpfIPFragmentReassemblyEnabled,omitempty"`
 	BPFIPFragTimeout                         *Duration               `json:"bpfIPFragTimeout,omitempty"`
-	BPFJITHardening                          string                  `json:"bpfJITHardening,omitempty"`
+	BPFJITHardening                          *string                 `json:"bpfJITHardening,omitempty"`
 	BPFKubeProxyHealthzPort                  *int                    `json:"bpfKubeProxyHealthzPort,omitempty"`
 	BPFKubeProxyIptablesCleanupEnabled       *bool                   `json:"bpfKubeProxyIptablesCleanupEnabled,omitempty"`
 	BPFKubeProxyMinSyncPeriod                *Duration               `json:"bpfKubeProxyMinSyncPeriod,omitempty"`
@@ -57,7 +57,7 @@ type FelixConfigurationSpec struct {
 	BPFMapSizeNATFrontend                    *int                    `json:"bpfMapSizeNATFrontend,omitempty"`
 	BPFMapSizePerCpuConntrack                *int                    `json:"bpfMapSizePerCpuConntrack,omitempty"`
 	BPFMapSizeRoute                          *int                    `json:"bpfMapSizeRoute,omitempty"`
-	BPFOverlayHostSourceIP                   string                  `json:"bpfOverlayHostSourceIP,omitempty"`
+	BPFOverlayHostSourceIP                   *string                 `json:"bpfOverlayHostSourceIP,omitempty"`
 	BPFPolicyDebugEnabled                    *bool                   `json:"bpfPolicyDebugEnabled,omitempty"`
 	BPFProfiling                             string                  `json:"bpfProfiling,omitempty"`
 	BPFPSNATPorts                            *Port                   `json:"bpfPSNATPorts,omitempty"`
@@ -67,7 +67,7 @@ type FelixConfigurationSpec struct {
 	DataplaneDriver                          string                  `json:"dataplaneDriver,omitempty"`
 	DataplaneWatchdogTimeout                 *Duration               `json:"dataplaneWatchdogTimeout,omitempty"`
 	DebugDisableLogDropping                  *bool                   `json:"debugDisableLogDropping,omitempty"`
-	DebugHost                                string                  `json:"debugHost,omitempty"`
+	DebugHost                                *string                 `json:"debugHost,omitempty"`
 	DebugMemoryProfilePath                   string                  `json:"debugMemoryProfilePath,omitempty"`
 	DebugPort                                *int                    `json:"debugPort,omitempty"`
 	DebugSimulateCalcGraphHangAfter          *Duration               `json:"debugSimulateCalcGraphHangAfter,omitempty"`
@@ -86,18 +86,18 @@ type FelixConfigurationSpec struct {
 	FailsafeOutboundHostPorts                *[]ProtoPort            `json:"failsafeOutboundHostPorts,omitempty"` // ports that no policy of a host endpoint closes; an empty list: none
 	FeatureDetectOverride                    string                  `json:"featureDetectOverride,omitempty"`
 	FeatureGates                             string                  `json:"featureGates,omitempty"`
-	FloatingIPs                              string                  `json:"floatingIPs,omitempty"`
+	FloatingIPs                              *string                 `json:"floatingIPs,omitempty"`
 	FlowLogsCollectorDebugTrace              *bool                   `json:"flowLogsCollectorDebugTrace,omitempty"`
 	FlowLogsFlushInterval                    *Duration               `json:"flowLogsFlushInterval,omitempty"`
-	FlowLogsGoldmaneServer                   string                  `json:"flowLogsGoldmaneServer,omitempty"`
-	FlowLogsLocalReporter                    string                  `json:"flowLogsLocalReporter,omitempty"`
-	FlowLogsPolicyEvaluationMode             string                  `json:"flowLogsPolicyEvaluationMode,omitempty"`
+	FlowLogsGoldmaneServer                   *string                 `json:"flowLogsGoldmaneServer,omitempty"`
+	FlowLogsLocalReporter                    *string                 `json:"flowLogsLocalReporter,omitempty"`
+	FlowLogsPolicyEvaluationMode             *string                 `json:"flowLogsPolicyEvaluationMode,omitempty"`
 	GenericXDPEnabled                        *bool                   `json:"genericXDPEnabled,omitempty"`
 	GoGCThreshold                            *int                    `json:"goGCThreshold,omitempty"`
 	GoMaxProcs                               *int                    `json:"goMaxProcs,omitempty"`
 	GoMemoryLimitMB                          *int                    `json:"goMemoryLimitMB,omitempty"`
 	HealthEnabled                            *bool                   `json:"healthEnabled,omitempty"`
-	HealthHost                               string                  `json:"healthHost,omitempty"`
+	HealthHost                               *string                 `json:"healthHost,omitempty"`
 	HealthPort                               *int                    `json:"healthPort,omitempty"`
 	HealthTimeoutOverrides                   []HealthTimeoutOverride `json:"healthTimeoutOverrides,omitempty"`
 	InterfaceExclude                         string                  `json:"interfaceExclude,omitempty"`
@@ -107,7 +107,7 @@ type FelixConfigurationSpec struct {
 	IPIPEnabled                              *bool                   `json:"ipipEnabled,omitempty"`
 	IPIPMTU                                  *int                    `json:"ipipMTU,omitempty"`
 	IPSetsRefreshInterval                    *Duration               `json:"ipsetsRefreshInterval,omitempty"`
-	IptablesBackend                          string                  `json:"iptablesBackend,omitempty"`
+	IptablesBackend                          *string                 `json:"iptablesBackend,omitempty"`
 	IptablesFilterAllowAction                string                  `json:"iptablesFilterAllowAction,omitempty"`
 	IptablesFilterDenyAction                 string                  `json:"iptablesFilterDenyAction,omitempty"`
 	IptablesLockProbeInterval                *Duration               `json:"iptablesLockProbeInterval,omitempty"`
@@ -121,11 +121,11 @@ type FelixConfigurationSpec struct {
 	IPv6ElevatedRoutePriority                *int                    `json:"ipv6ElevatedRoutePriority,omitempty"`
 	IPv6NormalRoutePriority                  *int                    `json:"ipv6NormalRoutePriority,omitempty"`
 	IPv6Support                              *bool                   `json:"ipv6Support,omitempty"`
-	IstioAmbientMode                         string                  `json:"istioAmbientMode,omitempty"`
-	IstioDSCPMark                            any                     `json:"istioDSCPMark,omitempty"`
+	IstioAmbientMode                         *string                 `json:"istioAmbientMode,omitempty"`
+	IstioDSCPMark                            *DSCP                   `json:"istioDSCPMark,omitempty"`
 	KubeNodePortRanges                       *[]Port                 `json:"kubeNodePortRanges,omitempty"`
 	LiveMigrationRouteConvergenceTime        *Duration               `json:"liveMigrationRouteConvergenceTime,omitempty"`
-	LocalSubnetL2Reachability                string                  `json:"localSubnetL2Reachability,omitempty"`
+	LocalSubnetL2Reachability                *string                 `json:"localSubnetL2Reachability,omitempty"`
 	LocalSubnetL2ReachabilityRefreshInterval *Duration               `json:"localSubnetL2ReachabilityRefreshInterval,omitempty"`
 	LogActionRateLimit                       *string                 `json:"logActionRateLimit,omitempty"`
 	LogActionRateLimitBurst                  *int                    `json:"logActionRateLimitBurst,omitempty"`
@@ -140,25 +140,25 @@ type FelixConfigurationSpec struct {
 	MetadataPort                             *int                    `json:"metadataPort,omitempty"`
 	MTUIfacePattern                          string                  `json:"mtuIfacePattern,omitempty"`
 	NATOutgoingAddress                       string                  `json:"natOutgoingAddress,omitempty"`
-	NATOutgoingExclusions                    string                  `json:"natOutgoingExclusions,omitempty"`
+	NATOutgoingExclusions                    *string                 `json:"natOutgoingExclusions,omitempty"`
 	NATPortRange                             *Port                   `json:"natPortRange,omitempty"`
 	NetlinkTimeout                           *Duration               `json:"netlinkTimeout,omitempty"`
 	NFTablesFilterAllowAction                string                  `json:"nftablesFilterAllowAction,omitempty"`
 	NFTablesFilterDenyAction                 string                  `json:"nftablesFilterDenyAction,omitempty"`
 	NFTablesFlowTableDataIfacePattern        string                  `json:"nftablesFlowTableDataIfacePattern,omitempty"`
-	NFTablesFlowTableOffload                 string                  `json:"nftablesFlowTableOffload,omitempty"`
+	NFTablesFlowTableOffload                 *string                 `json:"nftablesFlowTableOffload,omitempty"`
 	NFTablesMangleAllowAction                string                  `json:"nftablesMangleAllowAction,omitempty"`
 	NFTablesMarkMask                         *int64                  `json:"nftablesMarkMask,omitempty"`
-	NFTablesMode                             string                  `json:"nftablesMode,omitempty"`
+	NFTablesMode                             *string                 `json:"nftablesMode,omitempty"`
 	NFTablesRefreshInterval                  *Duration               `json:"nftablesRefreshInterval,omitempty"`
 	NodeSelector                             string                  `json:"nodeSelector,omitempty"` // nodes that the object is for; neither with the name default nor node.NAME
 	OpenstackRegion                          string                  `json:"openstackRegion,omitempty"`
 	PolicySyncPathPrefix                     string                  `json:"policySyncPathPrefix,omitempty"`
-	ProgramClusterRoutes                     string                  `json:"programClusterRoutes,omitempty"`
+	ProgramClusterRoutes                     *string                 `json:"programClusterRoutes,omitempty"`
 	PrometheusGoMetricsEnabled               *bool                   `json:"prometheusGoMetricsEnabled,omitempty"`
 	PrometheusMetricsCAFile                  string                  `json:"prometheusMetricsCAFile,omitempty"`
 	PrometheusMetricsCertFile                string                  `json:"prometheusMetricsCertFile,omitempty"`
-	PrometheusMetricsClientAuth              string                  `json:"prometheusMetricsClientAuth,omitempty"`
+	PrometheusMetricsClientAuth              *string                 `json:"prometheusMetricsClientAuth,omitempty"`
 	PrometheusMetricsEnabled                 *bool                   `json:"prometheusMetricsEnabled,omitempty"`
 	PrometheusMetricsHost                    string                  `json:"prometheusMetricsHost,omitempty"`
 	PrometheusMetricsKeyFile                 string                  `json:"prometheusMetricsKeyFile,omitempty"`
@@ -185,7 +185,7 @@ type FelixConfigurationSpec struct {
 	VXLANMTUV6                               *int                    `json:"vxlanMTUV6,omitempty"`
 	VXLANPort                                *int                    `json:"vxlanPort,omitempty"`
 	VXLANVNI                                 *int                    `json:"vxlanVNI,omitempty"`
-	WindowsManageFirewallRules               string                  `json:"windowsManageFirewallRules,omitempty"`
+	WindowsManageFirewallRules               *string                 `json:"windowsManageFirewallRules,omitempty"`
 	WireguardEnabled                         *bool                   `json:"wireguardEnabled,omitempty"`
 	WireguardEnabledV6                       *bool                   `json:"wireguardEnabledV6,omitempty"`
 	WireguardHostEncryptionEnabled           *bool                   `json:"wireguardHostEncryptionEnabled,omitempty"`
@@ -205,9 +205,9 @@ type FelixConfigurationSpec struct {
 
 // ProtoPort is a failsafe port; Net, if given, limits it to remote addresses within.
 type ProtoPort struct {
-	Protocol string `json:"protocol"`      // tcp or udp, in any case
-	Port     uint16 `json:"port"`          // a number
-	Net      string `json:"net,omitempty"` // remote addresses, a CIDR; every one when it is left out
+	Protocol string `json:"protocol,omitempty"` // tcp or udp, in any case
+	Port     uint16 `json:"port"`               // a number
+	Net      string `json:"net,omitempty"`      // remote addresses, a CIDR; every one when it is left out
 }
 
 type HealthTimeoutOverride struct {

@@ -17,13 +17,8 @@ type IPAMConfigurationSpec struct {
 }
 
 func (i *IPAMConfiguration) setDefaults() {
-	if i.Spec.AutoAllocateBlocks == nil {
-		yes := true
-		i.Spec.AutoAllocateBlocks = &yes
-	}
-	if i.Spec.MaxBlocksPerHost == nil {
-		i.Spec.MaxBlocksPerHost = new(int32)
-	}
+	fillPointer(&i.Spec.AutoAllocateBlocks, true)
+	fillPointer(&i.Spec.MaxBlocksPerHost, 0)
 }
 
 func (c *checker) ipamConfiguration(i *IPAMConfiguration) {

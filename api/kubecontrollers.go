@@ -75,12 +75,9 @@ type KubeControllersConfigurationStatus struct {
 func (k *KubeControllersConfiguration) setDefaults() {
 	s := &k.Spec
 	fill(&s.HealthChecks, "Enabled")
-	if s.PrometheusMetricsPort == nil {
-		port := 9094
-		s.PrometheusMetricsPort = &port
-	}
-	if n := s.Controllers.Node; n != nil && n.LeakGracePeriod == nil {
-		n.LeakGracePeriod = &Duration{15 * time.Minute}
+	fillPointer(&s.PrometheusMetricsPort, 9094)
+	if n := s.Controllers.Node; n != nil {
+		fillPointer(&n.LeakGracePeriod, Duration{15 * time.Minute})
 	}
 	if l := s.Controllers.LoadBalancer; l != nil {
 		fill(&l.AssignIPs, "AllServices")
@@ -140,12 +137,12 @@ func (c *checker) kubeHostEndpoint(path string, h *KubeHostEndpoint) {
 		}
 		c.pattern(path+".interfacePattern", t.InterfacePattern)
 		c.labels(path+".labels", t.Labels)
-		c.selector(path+".nodeSelector", t.NodeSelector, false)
+		c.selector(path+".nodeSelector", t.NodeSelector)
 	}
 }
 
 func (c *checker) pattern(path, text string) {
 	if _, err := regexp.Compile(text); err != nil {
-		c.add(path, text, "not a regular expression: %v", err)
+		c.add(path, text, "want a regular expression: %v", err)
 	}
 }

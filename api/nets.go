@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -16,43 +17,56 @@ func ParseNet(text string) (netip.Prefix, error) {
 		}
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil || p.Addr().Is4In6() {
+	p, err := parseCIDR(text)
+	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("%q is not a network: want a CIDR such as 10.0.0.0/8 or fd00::/8", text)
 	}
 	return p.Masked(), nil
 }
 
-// ParseAddr reads an address without a zone. An IPv4 address in IPv6 notation is refused: it would be in both families.
+// ParseAddr reads an address without a zone. An IPv4 address in IPv6 notation is the IPv4 address.
 func ParseAddr(text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
-	if err != nil || a.Zone() != "" || a.Is4In6() {
+	if err != nil || a.Zone() != "" {
 		return netip.Addr{}, fmt.Errorf("%q is not an address: want one such as 192.0.2.1 or 2001:db8::1", text)
 	}
-	return a, nil
+	return a.Unmap(), nil
 }
 
 // ParseAddrNet reads an address that may say how long the prefix of its network is, as in 192.0.2.1/24. Without one the
 // network is the address alone.
 func ParseAddrNet(text string) (netip.Prefix, error) {
-	address, _, long := strings.Cut(text, "/")
-	a, err := ParseAddr(address)
-	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("%q is not an address: want one such as 192.0.2.1/24 or 2001:db8::1/64", text)
-	}
-	if !long {
+	if a, err := ParseAddr(text); err == nil {
 		return netip.PrefixFrom(a, a.BitLen()), nil
 	}
-	p, err := netip.ParsePrefix(text)
+	p, err := parseCIDR(text)
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("%q is not an address: want one such as 192.0.2.1/24 or 2001:db8::1/64", text)
 	}
 	return p, nil
 }
 
+// parseCIDR reads ADDRESS/LENGTH and keeps the host bits. A network of IPv4 addresses in IPv6 notation is the IPv4 network;
+// a length may begin with zeros. Others who write the datastore read both so.
+func parseCIDR(text string) (netip.Prefix, error) {
+	address, length, _ := strings.Cut(text, "/")
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	bits, err := strconv.ParseUint(length, 10, 8)
+	if err != nil || int(bits) > a.BitLen() || a.Zone() != "" {
+		return netip.Prefix{}, fmt.Errorf("%q is not the length of a prefix", length)
+	}
+	if a.Is4In6() && bits >= 96 {
+		a, bits = a.Unmap(), bits-96
+	}
+	return netip.PrefixFrom(a, int(bits)), nil
+}
+
 // hasHostBits says that a CIDR names an address within its network, not the network.
 func hasHostBits(text string) bool {
-	p, err := netip.ParsePrefix(text)
+	p, err := parseCIDR(text)
 	return err == nil && p != p.Masked()
 }
 

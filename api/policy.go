@@ -10,7 +10,7 @@ type Tier struct {
 
 type TierSpec struct {
 	Order         *float64 `json:"order,omitempty"`         // lower is evaluated first; unset is last
-	DefaultAction Action   `json:"defaultAction,omitempty"` // Deny or Pass, for what no rule of the tier matched
+	DefaultAction *Action  `json:"defaultAction,omitempty"` // Deny or Pass, for what no rule of the tier matched
 }
 
 type TierStatus struct {

@@ -134,6 +134,8 @@ func leafReason(v value, t reflect.Type, err error) string {
 		want = "an AS number from 0 to 4294967295, such as 64512 or 1.10"
 	case reflect.TypeFor[Protocol]():
 		want = "a protocol: TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255"
+	case reflect.TypeFor[DSCP]():
+		want = "a class such as EF or AF11, or a number from 0 to 255"
 	case reflect.TypeFor[Port]():
 		want = "a port from 1 to 65535, a range such as 8000:8010, or the name of a port"
 	default:

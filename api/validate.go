@@ -1,12 +1,15 @@
 package api
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/margay-project/margay/api/selector"
 )
@@ -43,7 +46,7 @@ func Validate(o Object) error {
 		c.tier(o)
 	case *GlobalNetworkPolicy:
 		c.name(o.Name, 2)
-		c.policySpec(&o.Spec)
+		c.policySpec(&o.Spec, false)
 	case *NetworkPolicy:
 		c.networkPolicy(o.Name, o.Spec)
 	case *StagedGlobalNetworkPolicy:
@@ -54,8 +57,8 @@ func Validate(o Object) error {
 		c.stagedKubernetes(o)
 	case *Profile:
 		c.name(o.Name, 127)
-		c.rules("spec.ingress", o.Spec.Ingress, Ingress, true)
-		c.rules("spec.egress", o.Spec.Egress, Egress, true)
+		c.rules("spec.ingress", o.Spec.Ingress, place{})
+		c.rules("spec.egress", o.Spec.Egress, place{})
 		c.labels("spec.labelsToApply", o.Spec.LabelsToApply)
 	case *GlobalNetworkSet:
 		c.networkSet(&o.Metadata, o.Spec)
@@ -100,12 +103,27 @@ func Validate(o Object) error {
 // checker collects what is wrong with one object.
 type checker struct{ errors Errors }
 
+// add notes a value that is not valid. What is no plain value is shown as JSON.
 func (c *checker) add(path string, value any, reason string, args ...any) {
-	shown := fmt.Sprint(value)
+	shown := shownValue(value)
 	if len(shown) > 200 {
 		shown = strings.ToValidUTF8(shown[:200], "") + "..."
 	}
 	c.errors = append(c.errors, FieldError{path, shown, fmt.Sprintf(reason, args...)})
+}
+
+func shownValue(value any) string {
+	v := reflect.Indirect(reflect.ValueOf(value))
+	if _, named := value.(fmt.Stringer); named || !v.IsValid() {
+		return fmt.Sprint(value)
+	}
+	switch v.Kind() {
+	case reflect.Struct, reflect.Slice, reflect.Map:
+		if text, err := json.Marshal(value); err == nil {
+			return string(text)
+		}
+	}
+	return fmt.Sprint(v.Interface())
 }
 
 func (c *checker) metadata(o Object) {
@@ -117,8 +135,8 @@ func (c *checker) metadata(o Object) {
 	switch {
 	case !kind.Namespaced && m.Namespace != "":
 		c.add("metadata.namespace", m.Namespace, "%s has no namespace: remove it", kind.Name)
-	case kind.Name == "WorkloadEndpoint" && !(isLabel(m.Namespace) && len(m.Namespace) <= 63):
-		c.add("metadata.namespace", m.Namespace, "want a-z, 0-9 and dashes within, at most 63 characters")
+	case kind.Name == "WorkloadEndpoint" && !isWord(m.Namespace, "-_.", 63): // it becomes the value of a label
+		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' within, at most 63 characters")
 	case kind.Namespaced && m.Namespace != "" && !isWord(m.Namespace, "-_.", 253): // stores hold what no cluster would name so
 		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' within, at most 253 characters")
 	}
@@ -165,26 +183,35 @@ func (c *checker) annotations(path string, annotations map[string]string) {
 	}
 }
 
-// selector checks a selector; global() is only allowed where it means something.
-func (c *checker) selector(path, text string, mayBeGlobal bool) {
-	if len(text) > 1024 {
-		c.add(path, text, "%d characters: want at most 1024", len(text))
+// selector checks a selector.
+func (c *checker) selector(path, text string) {
+	if n := utf8.RuneCountInString(text); n > 1024 {
+		c.add(path, text, "%d characters: want at most 1024", n)
 		return
 	}
-	s, err := selector.Parse(text)
-	if err != nil {
-		var wrong *selector.Error
-		if errors.As(err, &wrong) {
-			c.add(path, text, "not a selector: at column %d want %s", wrong.Column, wrong.Want)
-		}
-		return
+	c.longSelector(path, text)
+}
+
+func (c *checker) longSelector(path, text string) {
+	var wrong *selector.Error
+	if _, err := selector.Parse(text); errors.As(err, &wrong) {
+		c.add(path, text, "not a selector: at column %d want %s", wrong.Column, wrong.Want)
 	}
-	switch {
-	case !s.UsesGlobal() || mayBeGlobal && s.IsGlobal():
-	case mayBeGlobal:
-		c.add(path, text, "global() must stand alone")
-	default:
+}
+
+// noGlobal checks that a selector does not ask for what has no namespace. The text counts, also that of values: so do the
+// others who read the datastore.
+func (c *checker) noGlobal(path, text string) {
+	if strings.Contains(text, "global(") {
 		c.add(path, text, "global() is only for the namespaceSelector of a rule")
+	}
+}
+
+// globalAlone checks that global(), if it occurs, is the whole selector.
+func (c *checker) globalAlone(path, text string) {
+	rest, found := strings.CutPrefix(strings.Trim(text, " \t"), "global(")
+	if strings.Contains(text, "global(") && !(found && strings.Trim(rest, " \t") == ")") {
+		c.add(path, text, "global() must stand alone")
 	}
 }
 

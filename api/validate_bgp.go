@@ -3,10 +3,12 @@ package api
 import (
 	"fmt"
 	"math"
+	"net"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 func (c *checker) bgpConfiguration(b *BGPConfiguration) {
@@ -19,7 +21,9 @@ func (c *checker) bgpConfiguration(b *BGPConfiguration) {
 	for path, blocks := range inOrder(map[string][]CIDRBlock{"spec.serviceClusterIPs": s.ServiceClusterIPs,
 		"spec.serviceExternalIPs": s.ServiceExternalIPs, "spec.serviceLoadBalancerIPs": s.ServiceLoadBalancerIPs}) {
 		for i, block := range blocks {
-			c.net(at(path, i)+".cidr", block.CIDR, 0)
+			if block.CIDR != "" {
+				c.network(at(path, i)+".cidr", block.CIDR)
+			}
 		}
 	}
 	c.communities(s)
@@ -45,9 +49,10 @@ func (c *checker) bgpConfiguration(b *BGPConfiguration) {
 	}
 }
 
+// optionalOneOf checks a word that may be left out, but not be empty.
 func (c *checker) optionalOneOf(path string, value *string, words ...string) {
-	if value != nil {
-		c.oneOf(path, *value, words...)
+	if value != nil && !slices.Contains(words, *value) {
+		c.add(path, *value, "want one of %s", strings.Join(words, ", "))
 	}
 }
 
@@ -62,33 +67,26 @@ func (c *checker) oneOfAnyCase(path, value string, words ...string) {
 }
 
 func (c *checker) mesh(s *BGPConfigurationSpec) {
-	c.duration("spec.nodeMeshMaxRestartTime", s.NodeMeshMaxRestartTime)
 	if s.NodeToNodeMeshEnabled == nil || *s.NodeToNodeMeshEnabled {
 		return
 	}
 	if s.NodeMeshPassword != nil {
-		c.add("spec.nodeMeshPassword", "", "the mesh is disabled: remove it")
+		c.add("spec.nodeMeshPassword", s.NodeMeshPassword, "the mesh is disabled: remove it")
 	}
 	if s.NodeMeshMaxRestartTime != nil {
 		c.add("spec.nodeMeshMaxRestartTime", s.NodeMeshMaxRestartTime, "the mesh is disabled: remove it")
 	}
 }
 
-func (c *checker) duration(path string, d *Duration) {
-	if d != nil && d.Duration < 0 {
-		c.add(path, d, "want a duration that is not negative")
-	}
-}
-
 func (c *checker) onlyOnDefault(s *BGPConfigurationSpec) {
-	for path, given := range inOrder(map[string]bool{
-		"spec.nodeToNodeMeshEnabled": s.NodeToNodeMeshEnabled != nil, "spec.asNumber": s.ASNumber != nil,
-		"spec.serviceClusterIPs": len(s.ServiceClusterIPs) > 0, "spec.serviceExternalIPs": len(s.ServiceExternalIPs) > 0,
-		"spec.serviceLoadBalancerIPs": len(s.ServiceLoadBalancerIPs) > 0, "spec.nodeMeshPassword": s.NodeMeshPassword != nil,
-		"spec.nodeMeshMaxRestartTime": s.NodeMeshMaxRestartTime != nil,
+	for path, value := range inOrder(map[string]any{
+		"spec.nodeToNodeMeshEnabled": s.NodeToNodeMeshEnabled, "spec.asNumber": s.ASNumber,
+		"spec.serviceClusterIPs": s.ServiceClusterIPs, "spec.serviceExternalIPs": s.ServiceExternalIPs,
+		"spec.serviceLoadBalancerIPs": s.ServiceLoadBalancerIPs, "spec.nodeMeshPassword": s.NodeMeshPassword,
+		"spec.nodeMeshMaxRestartTime": s.NodeMeshMaxRestartTime,
 	}) {
-		if given {
-			c.add(path, "", "Cannot set it on a non default BGP Configuration: set it on the one that is named default")
+		if !reflect.ValueOf(value).IsZero() {
+			c.add(path, value, "Cannot set it on a non default BGP Configuration: want it on the one that is named default")
 		}
 	}
 }
@@ -97,8 +95,8 @@ func (c *checker) communities(s *BGPConfigurationSpec) {
 	defined := map[string]bool{}
 	for i, community := range s.Communities {
 		path := at("spec.communities", i)
-		if community.Name == "" {
-			c.add(path+".name", "", "missing")
+		if !isName(community.Name, 127) {
+			c.add(path+".name", community.Name, "want a-z, 0-9, dashes and dots within, at most 253 characters")
 		}
 		if !isCommunity(community.Value) {
 			c.add(path+".value", community.Value, "want AA:NN with parts up to 65535, or AA:NN:MM with parts up to 4294967295")
@@ -114,7 +112,7 @@ func (c *checker) communities(s *BGPConfigurationSpec) {
 	}
 	for i, a := range s.PrefixAdvertisements {
 		path := at("spec.prefixAdvertisements", i)
-		c.net(path+".cidr", a.CIDR, 0)
+		c.network(path+".cidr", a.CIDR)
 		if n := len(a.Communities); n == 0 || n > 50 {
 			c.add(path+".communities", fmt.Sprintf("%d communities", n), "want 1 to 50")
 		}
@@ -147,11 +145,11 @@ func (c *checker) bgpPeer(p *BGPPeer) {
 		c.nodeName("spec.node", s.Node)
 	}
 	if s.Node != "" && s.NodeSelector != "" {
-		c.add("spec.nodeSelector", s.NodeSelector, "cannot be combined with node")
+		c.add("spec.nodeSelector", s.NodeSelector, "cannot be combined with node: remove one")
 	}
-	c.selector("spec.nodeSelector", s.NodeSelector, false)
-	c.selector("spec.peerSelector", s.PeerSelector, false)
-	c.selector("spec.localWorkloadSelector", s.LocalWorkloadSelector, false)
+	c.selector("spec.nodeSelector", s.NodeSelector)
+	c.selector("spec.peerSelector", s.PeerSelector)
+	c.selector("spec.localWorkloadSelector", s.LocalWorkloadSelector)
 	c.whoToPeerWith(s)
 	c.optionalOneOf("spec.nextHopMode", s.NextHopMode, "Auto", "Self", "Keep")
 	if s.NextHopMode != nil && s.KeepOriginalNextHop {
@@ -159,14 +157,9 @@ func (c *checker) bgpPeer(p *BGPPeer) {
 	}
 	c.oneOf("spec.sourceAddress", s.SourceAddress, "UseNodeIP", "None")
 	c.optionalOneOf("spec.reversePeering", s.ReversePeering, "Auto", "Manual")
-	c.duration("spec.maxRestartTime", s.MaxRestartTime)
-	c.duration("spec.keepaliveTime", s.KeepaliveTime)
-	if k := s.KeepaliveTime; k != nil && k.Duration > 0 && k.Duration < time.Second {
-		c.add("spec.keepaliveTime", k, "want at least 1s")
-	}
 	for i, name := range s.Filters {
 		if !isName(name, 127) {
-			c.add(at("spec.filters", i), name, "want the name of a BGPFilter")
+			c.add(at("spec.filters", i), name, "want the name of a BGPFilter: a-z, 0-9, dashes and dots within")
 		}
 	}
 }
@@ -184,13 +177,13 @@ func (c *checker) whoToPeerWith(s *BGPPeerSpec) {
 		}
 	}
 	if ways > 1 {
-		c.add("spec.peerIP", s.PeerIP, "want only one of peerIP, peerSelector and localWorkloadSelector")
+		c.add("spec.peerIP", s.PeerIP, "want only one of peerIP, peerSelector and localWorkloadSelector: remove the others")
 	}
 	if s.PeerSelector != "" && s.ASNumber != 0 {
-		c.add("spec.asNumber", s.ASNumber, "must be left out with peerSelector: the nodes' own AS numbers count")
+		c.add("spec.asNumber", s.ASNumber, "remove it: with peerSelector the nodes' own AS numbers count")
 	}
 	if s.LocalWorkloadSelector != "" && s.ASNumber == 0 {
-		c.add("spec.asNumber", "", "missing: localWorkloadSelector needs one")
+		c.add("spec.asNumber", 0, "missing: localWorkloadSelector needs one, 1 to 4294967295")
 	}
 	if s.ReachableBy == "" {
 		return
@@ -199,17 +192,28 @@ func (c *checker) whoToPeerWith(s *BGPPeerSpec) {
 	by, err := ParseAddr(s.ReachableBy)
 	switch {
 	case s.PeerIP == "":
-		c.add("spec.reachableBy", s.ReachableBy, "needs a peerIP")
+		c.add("spec.reachableBy", s.ReachableBy, "needs a peerIP: add one, or remove it")
 	case err == nil && ok && by.Is4() != address.Addr().Is4():
-		c.add("spec.reachableBy", s.ReachableBy, "must be of the same family as peerIP")
+		c.add("spec.reachableBy", s.ReachableBy, "want an address of the same family as peerIP")
 	}
 }
 
-// PeerAddress reads the address of a peer: an address, V4:PORT or [V6]:PORT. Without a port it is 0.
+// PeerAddress reads the address of a peer: an address, V4:PORT or [ADDRESS]:PORT. Without a port it is 0.
 func PeerAddress(text string) (netip.AddrPort, bool) {
-	if a, err := ParseAddr(text); err == nil {
-		return netip.AddrPortFrom(a, 0), true
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(a, 0), isPeer(a)
 	}
-	p, err := netip.ParseAddrPort(text)
-	return p, err == nil && p.Port() != 0 && !p.Addr().Is4In6() && p.Addr().Zone() == ""
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	a, err := netip.ParseAddr(host)
+	n, notPort := strconv.ParseUint(port, 10, 16)
+	if err != nil || notPort != nil || n == 0 || len(port) > 5 || !isPeer(a) {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(a, uint16(n)), true
 }
+
+// isPeer: a session needs an address of one family and without a zone.
+func isPeer(a netip.Addr) bool { return a.Zone() == "" && !a.Is4In6() }

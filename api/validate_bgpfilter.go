@@ -3,6 +3,7 @@ package api
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -61,7 +62,7 @@ func (c *checker) filterNetwork(path string, r *BGPFilterRule, family int) {
 		return
 	}
 	if r.CIDR == "" {
-		c.add(path+".prefixLength", "", "needs a cidr: add one, or remove it")
+		c.add(path+".prefixLength", r.PrefixLength, "needs a cidr: add one, or remove it")
 	}
 	longest := int64(32)
 	if family == 6 {
@@ -124,8 +125,9 @@ func (c *checker) filterOperation(path string, o BGPFilterOperation) {
 }
 
 func (c *checker) community(path, text string) {
-	if !isCommunity(text) {
-		c.add(path, text, "want AA:NN with parts up to 65535, or AA:NN:MM with parts up to 4294967295")
+	padded := slices.ContainsFunc(strings.Split(text, ":"), func(part string) bool { return len(part) > 1 && part[0] == '0' })
+	if !isCommunity(text) || padded {
+		c.add(path, text, "want AA:NN with parts up to 65535, or AA:NN:MM with parts up to 4294967295, without zeros in front")
 	}
 }
 

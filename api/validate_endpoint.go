@@ -13,7 +13,7 @@ func (c *checker) hostEndpoint(h *HostEndpoint) {
 		c.interfaceName("spec.interfaceName", s.InterfaceName)
 	}
 	if s.InterfaceName == "" && len(s.ExpectedIPs) == 0 {
-		c.add("spec.interfaceName", "", "give an interfaceName or expectedIPs")
+		c.add("spec.interfaceName", "", "missing: want the name of an interface, *, or expectedIPs")
 	}
 	for i, ip := range s.ExpectedIPs {
 		c.address(at("spec.expectedIPs", i), ip, 0)
@@ -66,8 +66,16 @@ func (c *checker) workloadEndpoint(w *WorkloadEndpoint) {
 	case w.Name != name:
 		c.add("metadata.name", w.Name, "want %s, which is made of spec.node, orchestrator, workload and endpoint; "+
 			"or leave the name out", name)
+	default:
+		c.name(w.Name, 127)
 	}
 	c.nodeName("spec.node", s.Node)
+	for path, name := range inOrder(map[string]string{"spec.orchestrator": s.Orchestrator, "spec.workload": s.Workload, "spec.pod": s.Pod,
+		"spec.endpoint": s.Endpoint, "spec.serviceAccountName": s.ServiceAccountName}) {
+		if name != "" && !isName(name, 127) {
+			c.add(path, name, "want a-z, 0-9, dashes and dots within, at most 253 characters")
+		}
+	}
 	if s.ContainerID != "" && !isWord(s.ContainerID, "-", 1024) {
 		c.add("spec.containerID", s.ContainerID, "want letters, digits and dashes within")
 	}
@@ -116,9 +124,9 @@ func (c *checker) nats(nats []IPNAT, networks []netip.Prefix) {
 		case errOut != nil:
 			c.add(path+".externalIP", n.ExternalIP, "want an address")
 		case internal.Is4() != external.Is4():
-			c.add(path+".externalIP", n.ExternalIP, "must be of the same family as internalIP")
+			c.add(path+".externalIP", n.ExternalIP, "want an address of the same family as internalIP")
 		case !within(internal, networks):
-			c.add(path+".internalIP", n.InternalIP, "must be one of spec.ipNetworks")
+			c.add(path+".internalIP", n.InternalIP, "want one of spec.ipNetworks")
 		}
 	}
 }
@@ -143,7 +151,14 @@ func (c *checker) workloadPorts(ports []WorkloadPort) {
 			c.add(path+".name", p.Name, "want a-z, 0-9 and single dashes, with a letter, at most 15 characters")
 		}
 		if p.HostIP != "" {
-			c.address(path+".hostIP", p.HostIP, 0)
+			c.hostIP(path+".hostIP", p.HostIP)
 		}
+	}
+}
+
+// hostIP may be a network, although one address is what it is for.
+func (c *checker) hostIP(path, text string) {
+	if p, ok := c.net(path, text, 0); ok && hasHostBits(text) {
+		c.add(path, text, "address bits outside of the prefix are set: did you mean %s?", p)
 	}
 }

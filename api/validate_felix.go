@@ -95,13 +95,14 @@ func felixSpans() []span {
 // felixPatterns are the settings whose values match an expression.
 func felixPatterns() map[string]string {
 	return map[string]string{
-		"featureDetectOverride":              `^([a-zA-Z0-9-_]+=(true|false|),)*([a-zA-Z0-9-_]+=(true|false|))?$`,
-		"featureGates":                       `^([a-zA-Z0-9-_]+=([^=]+),)*([a-zA-Z0-9-_]+=([^=]+))?$`,
+		"featureDetectOverride":              `^(\w+=(true|false|),)*(\w+=(true|false|))?$`,
+		"featureGates":                       `^(\w+=[^=,]+,+)*(\w+=[^=,]+)?$`,
 		"iptablesNATOutgoingInterfaceFilter": `^[a-zA-Z0-9:._+-]{1,15}$`,
 		"logActionRateLimit":                 `^[1-9]\d{0,3}/(second|minute|hour|day)$`,
 		"logPrefix":                          `^[a-zA-Z0-9%: /_-]*$`,
-		"wireguardInterfaceName":             `^[a-zA-Z0-9_.-]{1,15}$`,
-		"wireguardInterfaceNameV6":           `^[a-zA-Z0-9_.-]{1,15}$`,
+		"prometheusMetricsHost":              `^[a-zA-Z0-9:._+-]{1,64}$`,
+		"wireguardInterfaceName":             `^(\*|[a-zA-Z0-9_.-]{1,15})$`,
+		"wireguardInterfaceNameV6":           `^(\*|[a-zA-Z0-9_.-]{1,15})$`,
 	}
 }
 
@@ -113,12 +114,15 @@ func (c *checker) felixConfiguration(f *FelixConfiguration) {
 	values := map[string]reflect.Value{}
 	for _, field := range fieldsOf(spec.Type()) {
 		v := spec.FieldByIndex(field.index)
-		c.felixByType("spec."+field.name, v)
-		values[field.name] = reflect.Indirect(v)
+		if d, ok := v.Interface().(*Duration); ok && d != nil {
+			c.felixDuration(field.name, *d)
+		}
+		values[field.name] = v
 	}
 	c.felixTexts(values)
 	c.felixAddresses(s)
 	c.felixInterfaces(s)
+	c.felixNames(s)
 	c.felixPorts(s)
 	c.felixTables(s)
 	c.felixTimeouts(s.BPFConntrackTimeouts)
@@ -127,28 +131,33 @@ func (c *checker) felixConfiguration(f *FelixConfiguration) {
 // felixTexts checks words, numbers and expressions; a setting that is left out has no value.
 func (c *checker) felixTexts(values map[string]reflect.Value) {
 	for _, w := range felixWords() {
-		check := c.oneOf
-		if w.anyCase {
-			check = c.oneOfAnyCase
+		path, allowed := "spec."+w.field, strings.Fields(w.values)
+		v := values[w.field]
+		switch {
+		case v.Kind() == reflect.Pointer:
+			c.optionalOneOf(path, v.Interface().(*string), allowed...)
+		case w.anyCase:
+			c.oneOfAnyCase(path, v.String(), allowed...)
+		default:
+			c.oneOf(path, v.String(), allowed...)
 		}
-		check("spec."+w.field, values[w.field].String(), strings.Fields(w.values)...)
 	}
 	for _, r := range felixSpans() {
-		if v := values[r.field]; v.IsValid() {
+		if v := reflect.Indirect(values[r.field]); v.IsValid() {
 			c.between("spec."+r.field, v.Int(), r.low, r.high)
 		}
 	}
 	for name, pattern := range inOrder(felixPatterns()) {
 		v := values[name]
-		given := v.IsValid() && (v.String() != "" || name == "logActionRateLimit")
-		if given && !regexp.MustCompile(pattern).MatchString(v.String()) {
-			c.add("spec."+name, v.String(), "want text that matches %s", pattern)
+		given := v.Kind() == reflect.Pointer && !v.IsNil() || v.Kind() == reflect.String && v.String() != ""
+		if text := reflect.Indirect(v).String(); given && !regexp.MustCompile(pattern).MatchString(text) {
+			c.add("spec."+name, text, "want text that matches %s", pattern)
 		}
 	}
 	for _, name := range []string{"bpfDataIfacePattern", "bpfDisableGROForIfaces", "bpfL3IfacePattern",
 		"logDebugFilenameRegex", "mtuIfacePattern", "nftablesFlowTableDataIfacePattern"} {
 		if _, err := regexp.Compile(values[name].String()); err != nil {
-			c.add("spec."+name, values[name].String(), "not a regular expression: %v", err)
+			c.add("spec."+name, values[name].String(), "want a regular expression: %v", err)
 		}
 	}
 }
@@ -165,13 +174,14 @@ func (c *checker) felixNodeSelector(f *FelixConfiguration) {
 	}
 }
 
-// felixByType checks what every setting of a type has in common.
-func (c *checker) felixByType(path string, v reflect.Value) {
-	if d, ok := v.Interface().(*Duration); ok {
-		c.duration(path, d)
-		if d != nil && d.Duration%time.Millisecond != 0 {
-			c.add(path, d, "want a duration in h, m, s or ms")
-		}
+// felixDuration checks a period of time; of some of them nothing is asked.
+func (c *checker) felixDuration(field string, d Duration) {
+	switch field {
+	case "dataplaneWatchdogTimeout", "localSubnetL2ReachabilityRefreshInterval", "nftablesRefreshInterval":
+		return
+	}
+	if d.Duration < 0 || d.Duration%time.Millisecond != 0 {
+		c.add("spec."+field, d, "want a duration in h, m, s or ms that is not negative, such as 90s or 1h30m")
 	}
 }
 
@@ -190,8 +200,34 @@ func (c *checker) felixAddresses(s *FelixConfigurationSpec) {
 		if nets == nil {
 			continue
 		}
+		family := 0
+		if path == "spec.externalNodesList" {
+			family = 4
+		}
 		for i, n := range *nets {
-			c.net(at(path, i), n, 0)
+			c.net(at(path, i), n, family)
+		}
+	}
+}
+
+// felixNames checks names of interfaces, of components and of the region.
+func (c *checker) felixNames(s *FelixConfigurationSpec) {
+	if filters := s.BPFLogFilters; filters != nil {
+		for _, name := range sortedKeys(*filters) {
+			c.interfaceName("spec.bpfLogFilters", name)
+		}
+	}
+	const longest = 63 - len("openstack-region-")
+	if region := s.OpenstackRegion; region != "" && !(isLabel(region) && len(region) <= longest) {
+		c.add("spec.openstackRegion", region, "want a-z, 0-9 and dashes within, at most %d characters", longest)
+	}
+	for i, o := range s.HealthTimeoutOverrides {
+		path := at("spec.healthTimeoutOverrides", i)
+		if o.Name == "" || !hasOnly(o.Name, "_ -") {
+			c.add(path+".name", o.Name, "want letters, digits, '_', '-' and blanks")
+		}
+		if o.Timeout.Duration < 0 {
+			c.add(path+".timeout", o.Timeout, "want a duration that is not negative")
 		}
 	}
 }
@@ -209,6 +245,11 @@ func (c *checker) felixInterfaces(s *FelixConfigurationSpec) {
 
 // felixPorts leaves the failsafe ports to the agent: stored ones may be of any form, and it reports those it cannot use.
 func (c *checker) felixPorts(s *FelixConfigurationSpec) {
+	for path, port := range inOrder(map[string]*Port{"spec.bpfPSNATPorts": s.BPFPSNATPorts, "spec.natPortRange": s.NATPortRange}) {
+		if port != nil {
+			c.port(path, *port)
+		}
+	}
 	if s.KubeNodePortRanges == nil {
 		return
 	}
@@ -228,7 +269,7 @@ func (c *checker) felixTables(s *FelixConfigurationSpec) {
 		c.between("spec.routeTableRange.min", int64(r.Min), 1, 250)
 		c.between("spec.routeTableRange.max", int64(r.Max), int64(r.Min), 250)
 		if s.RouteTableRanges != nil {
-			c.add("spec.routeTableRange", "", "cannot be combined with routeTableRanges")
+			c.add("spec.routeTableRange", r, "cannot be combined with routeTableRanges: remove it")
 		}
 	}
 	if s.RouteTableRanges == nil {
@@ -250,6 +291,7 @@ func (c *checker) felixTimeouts(timeouts *map[string]string) {
 	if timeouts == nil {
 		return
 	}
+	duration := regexp.MustCompile(`^([0-9.]+(ms|s|h|m|us))+$`)
 	names := []string{"creationGracePeriod", "tcpSynSent", "tcpEstablished", "tcpFinsSeen", "tcpResetSeen", "udpTimeout",
 		"genericTimeout", "icmpTimeout"}
 	for _, name := range sortedKeys(*timeouts) {
@@ -261,8 +303,8 @@ func (c *checker) felixTimeouts(timeouts *map[string]string) {
 		if !known {
 			c.add(path, value, "unknown timeout: want one of %s", strings.Join(names, ", "))
 		}
-		if d, err := time.ParseDuration(value); value != "Auto" && (err != nil || d < 0) {
-			c.add(path, value, "want a duration such as 30s, or Auto")
+		if _, err := time.ParseDuration(value); value != "Auto" && (err != nil || !duration.MatchString(value)) {
+			c.add(path, value, "want a duration in h, m, s, ms or us, such as 30s, or Auto")
 		}
 	}
 }

@@ -16,13 +16,13 @@ func (c *checker) pool(p *IPPool) {
 	c.oneOf("spec.ipipMode", s.IPIPMode, "Never", "Always", "CrossSubnet")
 	c.oneOf("spec.vxlanMode", s.VXLANMode, "Never", "Always", "CrossSubnet")
 	if encapsulates(s.IPIPMode) && encapsulates(s.VXLANMode) {
-		c.add("spec.vxlanMode", s.VXLANMode, "cannot be combined with ipipMode %s: set one of them to Never", s.IPIPMode)
+		c.add("spec.vxlanMode", s.VXLANMode, "want Never together with ipipMode %s, or set that to Never", s.IPIPMode)
 	}
-	c.selector("spec.nodeSelector", s.NodeSelector, false)
-	c.selector("spec.namespaceSelector", s.NamespaceSelector, false)
-	if s.AssignmentMode != nil {
-		c.oneOf("spec.assignmentMode", *s.AssignmentMode, "Automatic", "Manual")
+	for path, text := range inOrder(map[string]string{"spec.nodeSelector": s.NodeSelector, "spec.namespaceSelector": s.NamespaceSelector}) {
+		c.selector(path, text)
+		c.noGlobal(path, text)
 	}
+	c.optionalOneOf("spec.assignmentMode", s.AssignmentMode, "Automatic", "Manual")
 	c.poolUses(s)
 }
 
@@ -33,23 +33,20 @@ func (c *checker) poolCIDR(s *IPPoolSpec) {
 		c.add("spec.cidr", "", "missing: want a CIDR such as 10.0.0.0/16")
 		return
 	}
-	net, ok := c.net("spec.cidr", s.CIDR, 0)
+	net, ok := c.network("spec.cidr", s.CIDR)
 	if !ok {
 		return
 	}
-	if hasHostBits(s.CIDR) {
-		c.add("spec.cidr", s.CIDR, "address bits outside of the prefix are set: did you mean %s?", net)
-	}
 	for _, local := range []string{"169.254.0.0/16", "fe80::/10"} {
 		if net.Overlaps(netip.MustParsePrefix(local)) {
-			c.add("spec.cidr", s.CIDR, "overlaps the link-local addresses %s", local)
+			c.add("spec.cidr", s.CIDR, "overlaps the link-local addresses %s: want other addresses", local)
 		}
 	}
 	low, high := int64(20), int64(32)
 	if net.Addr().Is6() {
 		low, high = 116, 128
 		if encapsulates(s.IPIPMode) {
-			c.add("spec.ipipMode", s.IPIPMode, "IPIP is for IPv4 pools only: use vxlanMode")
+			c.add("spec.ipipMode", s.IPIPMode, "want Never: IPIP is for IPv4 pools only, vxlanMode for both")
 		}
 	}
 	if s.BlockSize == 0 { // the default, which may not fit
@@ -57,7 +54,7 @@ func (c *checker) poolCIDR(s *IPPoolSpec) {
 	}
 	c.between("spec.blockSize", int64(s.BlockSize), low, high)
 	if s.BlockSize < net.Bits() && !s.Disabled {
-		c.add("spec.blockSize", s.BlockSize, "a block of this size is larger than the pool: want %d to %d", net.Bits(), high)
+		c.add("spec.blockSize", s.BlockSize, "a block of this size is larger than the pool: want %d to %d", max(low, int64(net.Bits())), high)
 	}
 }
 
@@ -72,16 +69,16 @@ func (c *checker) poolUses(s *IPPoolSpec) {
 		}
 	}
 	if s.NamespaceSelector != "" && slices.Contains(s.AllowedUses, "Tunnel") {
-		c.add("spec.namespaceSelector", s.NamespaceSelector, "cannot be combined with the use Tunnel: set allowedUses to [Workload]")
+		c.add("spec.namespaceSelector", s.NamespaceSelector, "want it without the use Tunnel only: set allowedUses to [Workload]")
 	}
 	if !slices.Contains(s.AllowedUses, "LoadBalancer") {
 		return
 	}
 	if slices.ContainsFunc(s.AllowedUses, func(u string) bool { return u != "LoadBalancer" }) {
-		c.add("spec.allowedUses", s.AllowedUses, "LoadBalancer excludes the other uses")
+		c.add("spec.allowedUses", s.AllowedUses, "LoadBalancer excludes Workload and Tunnel: remove them, or it")
 	}
 	if encapsulates(s.IPIPMode) || encapsulates(s.VXLANMode) || s.DisableBGPExport || s.NodeSelector != "" && s.NodeSelector != "all()" {
-		c.add("spec.allowedUses", s.AllowedUses, "a LoadBalancer pool needs no encapsulation, the nodeSelector all() and BGP export")
+		c.add("spec.allowedUses", s.AllowedUses, "want a LoadBalancer pool without encapsulation, with the nodeSelector all() and BGP export")
 	}
 }
 
@@ -113,7 +110,7 @@ func (c *checker) node(n *Node) {
 
 func (c *checker) nodeBGP(b *NodeBGPSpec) {
 	if *b == (NodeBGPSpec{}) {
-		c.add("spec.bgp", "", "empty: give an address, an AS number or leave it out")
+		c.add("spec.bgp", "{}", "empty: want an address or an AS number, or remove it")
 	}
 	for path, a := range inOrder(map[string]string{"spec.bgp.ipv4Address": b.IPv4Address, "spec.bgp.ipv6Address": b.IPv6Address}) {
 		if p, err := ParseAddrNet(a); a != "" && (err != nil || p.Addr().Is4() != strings.Contains(path, "ipv4")) {

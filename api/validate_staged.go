@@ -9,14 +9,14 @@ import (
 func (c *checker) networkPolicy(name string, spec NetworkPolicySpec) {
 	wide := spec.wide()
 	c.namespacedPolicyName(name)
-	c.policySpec(&wide)
+	c.policySpec(&wide, true)
 }
 
 // namespacedPolicyName: policies that were made from those of Kubernetes have a prefix and any name behind it.
 func (c *checker) namespacedPolicyName(name string) {
 	for _, prefix := range []string{"knp.default.", "ossg.default."} {
-		if rest, found := strings.CutPrefix(name, prefix); found {
-			c.name(rest, 127)
+		if strings.HasPrefix(name, prefix) {
+			c.name(name, 127)
 			return
 		}
 	}
@@ -31,7 +31,7 @@ func (c *checker) stagedGlobal(p *StagedGlobalNetworkPolicy) {
 		c.nothingElse(s)
 		return
 	}
-	c.policySpec(&s.GlobalNetworkPolicySpec)
+	c.policySpec(&s.GlobalNetworkPolicySpec, false)
 }
 
 func (c *checker) stagedNamespaced(p *StagedNetworkPolicy) {
@@ -73,7 +73,7 @@ func (c *checker) stagedAction(a StagedAction) {
 
 func (c *checker) nothingElse(spec any) {
 	if !reflect.ValueOf(spec).IsZero() {
-		c.add("spec.stagedAction", StagedDelete, "a policy that is to be deleted says nothing but its tier: remove the other fields")
+		c.add("spec.stagedAction", StagedDelete, "a policy that is to be deleted says nothing but its tier: remove the other fields, empty ones too")
 	}
 }
 

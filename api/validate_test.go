@@ -62,7 +62,7 @@ func TestDefaultsAreStableAndFillWhatIsStored(t *testing.T) {
 	t.Parallel()
 	order, automatic := 1000000.0, "Automatic"
 	for _, c := range []struct{ from, want Object }{
-		{&Tier{}, &Tier{Spec: TierSpec{Order: &order, DefaultAction: Deny}}},
+		{&Tier{}, &Tier{Spec: TierSpec{Order: &order, DefaultAction: new(Deny)}}},
 		{&GlobalNetworkPolicy{}, &GlobalNetworkPolicy{Metadata: Metadata{Labels: map[string]string{TierLabel: "default"}},
 			Spec: GlobalNetworkPolicySpec{Tier: "default", Types: []PolicyType{Ingress}}}},
 		{&GlobalNetworkPolicy{Spec: GlobalNetworkPolicySpec{Tier: "ops", Egress: []Rule{{Action: Deny}}}},
@@ -73,8 +73,8 @@ func TestDefaultsAreStableAndFillWhatIsStored(t *testing.T) {
 		{&BGPConfiguration{}, &BGPConfiguration{Spec: BGPConfigurationSpec{LogSeverityScreen: "Info", ServiceLoadBalancerAggregation: "Enabled"}}},
 		{&FelixConfiguration{Spec: FelixConfigurationSpec{FailsafeInboundHostPorts: &[]ProtoPort{{Protocol: "TCP", Port: 22}}}},
 			&FelixConfiguration{Spec: FelixConfigurationSpec{FailsafeInboundHostPorts: &[]ProtoPort{{Protocol: "TCP", Port: 22}},
-				BPFConnectTimeLoadBalancing: "TCP", BPFHostNetworkedNATWithoutCTLB: "Enabled", FloatingIPs: "Disabled",
-				NFTablesMode: "Auto", NFTablesFlowTableOffload: "Disabled"}}},
+				BPFConnectTimeLoadBalancing: new("TCP"), BPFHostNetworkedNATWithoutCTLB: new("Enabled"), FloatingIPs: new("Disabled"),
+				NFTablesMode: new("Auto"), NFTablesFlowTableOffload: new("Disabled")}}},
 		{&WorkloadEndpoint{Spec: WorkloadEndpointSpec{Node: "n1", Orchestrator: "vmm", Workload: "vm-1", Endpoint: "eth0"}},
 			&WorkloadEndpoint{Metadata: Metadata{Name: "n1-vmm-vm--1-eth0", Namespace: "default",
 				Labels: map[string]string{NamespaceLabel: "default", OrchestratorLabel: "vmm"}},
@@ -116,7 +116,8 @@ func TestParseNet(t *testing.T) {
 	for text, want := range map[string]string{
 		"10.0.0.0/8": "10.0.0.0/8", "10.1.2.3/8": "10.0.0.0/8", "10.0.0.1": "10.0.0.1/32", "fd00::1": "fd00::1/128", "::/0": "::/0",
 		"fd00:0010::/64": "fd00:10::/64",
-		"":               "", "10.0.0.0/33": "", "010.0.0.0/8": "", "::ffff:10.0.0.1": "", "::ffff:10.0.0.0/104": "", "fe80::1%eth0": "", "x": "",
+		"":               "", "10.0.0.0/33": "", "010.0.0.0/8": "", "::ffff:10.0.0.1": "10.0.0.1/32", "::ffff:10.0.0.0/104": "10.0.0.0/8", "::ffff:10.0.0.1/90": "::ffc0:0:0/90", "10.0.0.0/08": "10.0.0.0/8",
+		"10.0.0.0/+8": "", "fe80::1%eth0/64": "", "fe80::1%eth0": "", "x": "",
 	} {
 		got, err := ParseNet(text)
 		if want == "" && err == nil || want != "" && (err != nil || got != netip.MustParsePrefix(want)) {
@@ -132,6 +133,7 @@ func TestPeerAddress(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1:0", "192.0.2.1:1790": "192.0.2.1:1790", "2001:db8::1": "[2001:db8::1]:0", "[2001:db8::1]:179": "[2001:db8::1]:179",
+		"[192.0.2.1]:179": "192.0.2.1:179", "192.0.2.1:00179": "192.0.2.1:179", "192.0.2.1:000179": "", "192.0.2.1:65536": "", "192.0.2.1:": "", "::ffff:192.0.2.1": "", "fe80::1%eth0": "",
 		"192.0.2.1:0": "", "[2001:db8::1]": "", "x": "", "": "",
 	} {
 		if got, ok := PeerAddress(text); ok != (want != "") || ok && got.String() != want {

@@ -43,13 +43,29 @@ func (p *Protocol) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &name); err != nil {
 		return json.Unmarshal(text, &p.Number)
 	}
-	if n, err := strconv.ParseUint(name, 10, 8); err == nil {
-		*p = Protocol{Number: uint8(n)}
-		return nil
-	}
-	*p = Protocol{Name: name}
+	*p = parseProtocol(name)
 	return nil
 }
+
+func parseProtocol(text string) Protocol {
+	if n, err := strconv.ParseUint(text, 10, 8); err == nil {
+		return Protocol{Number: uint8(n)}
+	}
+	return Protocol{Name: text}
+}
+
+// DSCP is how a packet asks to be served, by number or by the name of a class such as EF or AF11.
+type DSCP struct {
+	Number uint8 // when Name is empty
+	Name   string
+}
+
+// ParseDSCP reads a number or a name. Whether there is such a class is not known here.
+func ParseDSCP(text string) DSCP { return DSCP(parseProtocol(text)) }
+
+func (d DSCP) String() string                   { return Protocol(d).String() }
+func (d DSCP) MarshalJSON() ([]byte, error)     { return Protocol(d).MarshalJSON() }
+func (d *DSCP) UnmarshalJSON(text []byte) error { return (*Protocol)(d).UnmarshalJSON(text) }
 
 // Port is a port, a range of ports, or the name of an endpoint's port.
 type Port struct {

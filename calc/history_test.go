@@ -199,7 +199,7 @@ func (w world) object() api.Object {
 		return w.stagedPolicy(meta)
 	case 0:
 		return &api.Tier{Metadata: meta("default", "t1", "t2"), Spec: api.TierSpec{
-			Order: maybe(w, func() *float64 { return ptr(float64(w.IntN(3))) }), DefaultAction: pick(w, "", api.Deny, api.Pass),
+			Order: maybe(w, func() *float64 { return ptr(float64(w.IntN(3))) }), DefaultAction: pick(w, nil, new(api.Deny), new(api.Pass)),
 		}}
 	case 1, 2, 3:
 		return &api.GlobalNetworkPolicy{Metadata: meta("p1", "p2", "p3", "p4", "p5", "p6"), Spec: w.policy()}

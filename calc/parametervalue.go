@@ -58,6 +58,8 @@ func parseParameter(like any, text string, unit time.Duration) (any, error) {
 		return parseSeconds(text, unit)
 	case api.Port:
 		return api.ParsePort(text)
+	case api.DSCP:
+		return api.ParseDSCP(text), nil
 	case []string:
 		return list(text, func(s string) (string, error) { return s, nil })
 	case []api.Port:

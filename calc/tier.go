@@ -14,7 +14,7 @@ func readTier(u api.Update) (Tier, bool) {
 		return Tier{}, false
 	}
 	t := Tier{Name: u.Key.Name, Order: orderOf(tier.Spec.Order), Default: api.Deny}
-	if tier.Spec.DefaultAction == api.Pass {
+	if end := tier.Spec.DefaultAction; end != nil && *end == api.Pass {
 		t.Default = api.Pass
 	}
 	return t, true

@@ -98,8 +98,8 @@ func endOfTier(ctx context.Context, st store, o api.Object) api.Action {
 		return ""
 	}
 	stored, err := st.Get(ctx, api.Key{Kind: "Tier", Name: policy.Tier})
-	if tier, ok := stored.(*api.Tier); ok && err == nil {
-		return tier.Spec.DefaultAction
+	if tier, ok := stored.(*api.Tier); ok && err == nil && tier.Spec.DefaultAction != nil {
+		return *tier.Spec.DefaultAction
 	}
 	return ""
 }

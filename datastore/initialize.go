@@ -42,7 +42,7 @@ func initialTiers() []api.Object {
 		return &api.Tier{
 			TypeMeta: api.TypeMeta{Kind: "Tier"},
 			Metadata: api.Metadata{Name: name},
-			Spec:     api.TierSpec{Order: &order, DefaultAction: action},
+			Spec:     api.TierSpec{Order: &order, DefaultAction: &action},
 		}
 	}
 	return []api.Object{
