@@ -13,7 +13,10 @@ import (
 func Decode(data []byte) ([]Object, error) {
 	var in input
 	number := 0
-	for _, c := range split(data) {
+	for _, c := range split(utf8Text(data)) {
+		if len(in.problems) > maxProblems {
+			break
+		}
 		docs, err := c.documents()
 		if err != nil {
 			number++
@@ -25,11 +28,17 @@ func Decode(data []byte) ([]Object, error) {
 			in.document(fmt.Sprintf("document %d", number), doc)
 		}
 	}
+	if len(in.problems) > maxProblems {
+		in.problems = append(in.problems[:maxProblems:maxProblems], errors.New("there is more: mend these first"))
+	}
 	if len(in.problems) > 0 {
 		return nil, errors.Join(in.problems...)
 	}
 	return in.objects, nil
 }
+
+// maxProblems is how many mistakes are worth telling at once: a generated file has the same one everywhere.
+const maxProblems = 50
 
 // input is what has been read so far.
 type input struct {
@@ -86,7 +95,7 @@ func (in *input) object(where string, doc value) {
 		return
 	}
 	name := doc.field("metadata").field("name").text
-	w := writer{where: fmt.Sprintf("%s, %s %s", where, o.Type().Kind, name)}
+	w := writer{where: strings.TrimSpace(fmt.Sprintf("%s, %s %s", where, o.Type().Kind, name))}
 	w.write(doc, objectType(o), "")
 	if len(w.problems) > 0 {
 		in.problems = append(in.problems, w.problems...)
@@ -119,6 +128,11 @@ func (in *input) add(where string, line int, o Object) {
 // newFor is an empty object of the kind that a document names, or what is wrong with the name.
 func newFor(doc value) (Object, string) {
 	kind, version := doc.field("kind").text, doc.field("apiVersion").text
+	for _, name := range []string{"kind", "apiVersion"} {
+		if v := doc.field(name); v.kind == listValue || v.kind == fieldsValue {
+			return nil, fmt.Sprintf("%s: want text, not %s", name, v.kind)
+		}
+	}
 	k, known := KindOf(kind)
 	var names []string
 	for _, k := range Kinds() {

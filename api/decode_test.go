@@ -103,8 +103,8 @@ func TestOutgrownDocumentsAreRefused(t *testing.T) {
 		fmt.Fprintf(&laughs, "a%d: &a%d [%s]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d,", i), 10))
 	}
 	for name, text := range map[string]string{
-		"aliases make":   laughs.String(),
-		"make the":       "a: &a " + strings.Repeat("x", 1<<20) + "\nb: [" + strings.Repeat("*a,", 1000) + "]\n",
+		"aliases stand":  laughs.String(),
+		"stand for":      "a: &a " + strings.Repeat("x", 1<<20) + "\nb: [" + strings.Repeat("*a,", 1000) + "]\n",
 		"larger than 10": strings.Repeat("#", 10<<20+1),
 		"nested":         strings.Repeat("[", 5000) + strings.Repeat("]", 5000),
 		"deep":           "a: " + strings.Repeat("{a: ", 101) + strings.Repeat("}", 101),

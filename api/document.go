@@ -14,7 +14,7 @@ import (
 
 const (
 	maxDocument = 10 << 20 // bytes of one document
-	maxExpanded = 40 << 20 // bytes of one document after its aliases are filled in
+	maxAliases  = 10 << 20 // bytes that the aliases of one document stand for
 	maxNesting  = 100
 )
 
@@ -54,7 +54,6 @@ type chunk struct {
 
 // split cuts a stream where lines begin with --- as YAML does, so that one broken document does not hide the next.
 func split(data []byte) []chunk {
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	var chunks []chunk
 	start, startLine, line, content := 0, 0, 0, false
 	for at := 0; at < len(data); line++ {
@@ -88,6 +87,9 @@ func (c chunk) documents() (docs []value, err error) {
 	if len(c.text) > maxDocument {
 		return nil, fmt.Errorf("larger than %d MB: split it into several documents with ---", maxDocument>>20)
 	}
+	if err := c.notText(); err != nil {
+		return nil, err
+	}
 	if docs, ok := c.json(); ok {
 		return docs, nil
 	}
@@ -104,7 +106,7 @@ func (c chunk) documents() (docs []value, err error) {
 		} else if err != nil {
 			return nil, c.syntaxError(err)
 		}
-		r := yamlReader{budget: maxExpanded, firstLine: c.line}
+		r := yamlReader{budget: maxAliases, firstLine: c.line}
 		doc, err := r.read(&root, 0)
 		if err != nil {
 			return nil, err
@@ -128,56 +130,85 @@ func (c chunk) syntaxError(err error) error {
 	return fmt.Errorf("not valid YAML: %s", text)
 }
 
-// json reads a chunk that is JSON by itself, which YAML parsers do not read in full.
+// json reads a chunk that is JSON by itself, which YAML parsers do not read in full: one value, or several in a row, as jq
+// prints them.
 func (c chunk) json() ([]value, bool) {
-	text := bytes.TrimSpace(c.text)
-	if len(text) == 0 || text[0] != '{' && text[0] != '[' || !json.Valid(text) {
+	if text := bytes.TrimSpace(c.text); len(text) == 0 || text[0] != '{' && text[0] != '[' {
 		return nil, false
 	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	doc, err := jsonValue(decoder, 0)
-	if err != nil {
-		return nil, false // deeply nested: YAML's reader says so
+	r := jsonReader{chunk: c, decoder: json.NewDecoder(bytes.NewReader(c.text)), line: c.line + 1}
+	r.decoder.UseNumber()
+	var docs []value
+	for {
+		doc, err := r.value(0)
+		if errors.Is(err, io.EOF) {
+			return docs, true
+		}
+		if err != nil {
+			return nil, false // YAML's reader says what is wrong, if anything is
+		}
+		docs = append(docs, doc)
 	}
-	return []value{doc}, true
 }
 
-func jsonValue(d *json.Decoder, depth int) (value, error) {
-	token, err := d.Token()
-	if err != nil || depth > maxNesting {
-		return value{}, errors.Join(err, errNesting)
+// jsonReader reads values from the tokens of a decoder, and counts lines as it goes.
+type jsonReader struct {
+	chunk   chunk
+	decoder *json.Decoder
+	at      int // how far lines have been counted
+	line    int
+}
+
+func (r *jsonReader) token() (json.Token, error) {
+	token, err := r.decoder.Token()
+	if end := int(r.decoder.InputOffset()); end > r.at {
+		r.line += bytes.Count(r.chunk.text[r.at:end], []byte("\n"))
+		r.at = end
 	}
+	return token, err
+}
+
+func (r *jsonReader) value(depth int) (value, error) {
+	token, err := r.token()
+	if err != nil {
+		return value{}, err
+	}
+	if depth > maxNesting {
+		return value{}, errNesting
+	}
+	v := value{line: r.line}
 	switch token := token.(type) {
 	case string:
-		return value{kind: textValue, text: token}, nil
+		v.kind, v.text = textValue, token
 	case json.Number:
-		return value{kind: numberValue, text: string(token), number: string(token), plain: true}, nil
+		v.kind, v.text, v.number, v.plain = numberValue, string(token), string(token), true
 	case bool:
-		return value{kind: booleanValue, text: strconv.FormatBool(token), plain: true}, nil
+		v.kind, v.text, v.plain = booleanValue, strconv.FormatBool(token), true
 	case json.Delim:
-		return jsonNested(d, token, depth)
+		return r.nested(v, token, depth)
+	default:
+		v.kind = nullValue
 	}
-	return value{kind: nullValue}, nil
+	return v, nil
 }
 
-func jsonNested(d *json.Decoder, open json.Delim, depth int) (value, error) {
-	v := value{kind: listValue}
+func (r *jsonReader) nested(v value, open json.Delim, depth int) (value, error) {
+	v.kind = listValue
 	if open == '{' {
 		v.kind = fieldsValue
 	}
-	for d.More() {
+	for r.decoder.More() {
 		var name string
 		if open == '{' {
-			token, err := d.Token()
+			token, err := r.token()
 			if err != nil {
 				return value{}, err
 			}
 			name, _ = token.(string)
 		}
-		inner, err := jsonValue(d, depth+1)
+		inner, err := r.value(depth + 1)
 		if err != nil {
-			return value{}, err
+			return value{}, noEnd(err)
 		}
 		if open == '{' {
 			v.fields = append(v.fields, member{name, inner})
@@ -185,8 +216,16 @@ func jsonNested(d *json.Decoder, open json.Delim, depth int) (value, error) {
 			v.items = append(v.items, inner)
 		}
 	}
-	_, err := d.Token()
-	return v, err
+	_, err := r.token()
+	return v, noEnd(err)
+}
+
+// noEnd tells the end of the text inside of a value from that after one.
+func noEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 var errNesting = fmt.Errorf("nested more than %d deep", maxNesting)
@@ -195,13 +234,17 @@ var errNesting = fmt.Errorf("nested more than %d deep", maxNesting)
 // gigabytes.
 type yamlReader struct {
 	budget    int
+	aliases   int // that are being filled in
 	firstLine int
 }
 
 func (r *yamlReader) read(n *yaml.Node, depth int) (value, error) {
 	line := n.Line + r.firstLine
-	if r.budget -= 16 + len(n.Value); r.budget < 0 {
-		return value{}, fmt.Errorf("line %d: aliases make the document larger than %d MB: write it out", line, maxExpanded>>20)
+	if r.aliases > 0 {
+		r.budget -= 16 + len(n.Value)
+	}
+	if r.budget < 0 {
+		return value{}, fmt.Errorf("line %d: aliases stand for more than %d MB: write the document out", line, maxAliases>>20)
 	}
 	if depth > maxNesting {
 		return value{}, fmt.Errorf("line %d: %w", line, errNesting)
@@ -212,7 +255,10 @@ func (r *yamlReader) read(n *yaml.Node, depth int) (value, error) {
 			return r.read(n.Content[0], depth)
 		}
 	case yaml.AliasNode:
-		return r.read(n.Alias, depth+1)
+		r.aliases++
+		v, err := r.read(n.Alias, depth+1)
+		r.aliases--
+		return v, err
 	case yaml.SequenceNode:
 		v := value{kind: listValue, line: line}
 		for _, c := range n.Content {

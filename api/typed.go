@@ -20,6 +20,9 @@ type writer struct {
 }
 
 func (w *writer) problem(v value, path, format string, args ...any) {
+	if len(w.problems) > maxProblems {
+		return
+	}
 	line := ""
 	if v.line > 0 {
 		line = fmt.Sprintf(", line %d", v.line)

@@ -73,7 +73,7 @@ func (s *session) loadDirectory(in input, directory string) ([]api.Object, error
 	for _, file := range files {
 		objects, err := s.loadFile(in, file)
 		if err != nil {
-			return nil, withHints(err, "nothing was changed; the error is in "+file)
+			return nil, err
 		}
 		all = append(all, objects...)
 	}
@@ -97,12 +97,28 @@ func manifestFiles(directory string, recursive bool) ([]string, error) {
 			}
 			return nil
 		}
-		if slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
-			files = append(files, path)
+		if !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(path)) {
+			return nil
 		}
-		return nil
+		files = append(files, path)
+		return isRegular(path)
 	})
 	return files, err
+}
+
+// isRegular refuses what a directory may hold under a manifest's name and that cannot be read to an end, such as a pipe.
+func isRegular(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return fmt.Errorf("%s is a link to a directory: name the directory itself, or take the link away", path)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file: take it out of the directory", path)
+	}
+	return nil
 }
 
 func (s *session) loadFile(in input, path string) ([]api.Object, error) {
@@ -112,7 +128,7 @@ func (s *session) loadFile(in input, path string) ([]api.Object, error) {
 	}
 	objects, err := api.Decode(data)
 	if err != nil {
-		return nil, undecodable(err)
+		return nil, withHints(undecodable(err), "nothing was changed; the error is in "+called(path))
 	}
 	if len(objects) == 0 && !in.skipEmpty {
 		return nil, fmt.Errorf("no resources specified in file %s", path)
@@ -133,8 +149,30 @@ func undecodable(err error) error {
 }
 
 func (s *session) read(path string) ([]byte, error) {
-	if path == "-" {
-		return io.ReadAll(s.stdin)
+	if path != "-" {
+		return os.ReadFile(path)
 	}
-	return os.ReadFile(path)
+	type text struct {
+		data []byte
+		err  error
+	}
+	all := make(chan text, 1) // whoever types at a terminal may also give up
+	go func() {
+		data, err := io.ReadAll(s.stdin)
+		all <- text{data, err}
+	}()
+	select {
+	case t := <-all:
+		return t.data, t.err
+	case <-s.interrupted:
+		return nil, errors.New("interrupted while reading standard input")
+	}
+}
+
+// called is what people call an input.
+func called(path string) string {
+	if path == "-" {
+		return "standard input"
+	}
+	return path
 }

@@ -16,6 +16,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // the second signal ends what does not heed the first
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 
@@ -25,6 +26,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 func (s *session) run(ctx context.Context, args []string) int {
+	s.interrupted = ctx.Done()
 	root := newRoot(s)
 	root.SetArgs(args)
 	if cmd, err := root.ExecuteContextC(ctx); err != nil {

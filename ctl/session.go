@@ -20,6 +20,7 @@ type session struct {
 	open           func(ctx context.Context, s *session) (store, func(), error)
 	pause          func(ctx context.Context, d time.Duration) error
 	now            func() time.Time
+	interrupted    <-chan struct{} // closed when the user gives up
 
 	config               string // --config
 	agent                string // --agent
