@@ -65,6 +65,9 @@ func (r Rule) MarshalJSON() ([]byte, error) {
 	return putBack(text, r.Rest), err
 }
 
+// IsZero says that a side says nothing: it is not written then.
+func (e EntityRule) IsZero() bool { return e.isEmpty() && len(e.Rest) == 0 }
+
 // MarshalJSON writes the unknown fields too.
 func (e EntityRule) MarshalJSON() ([]byte, error) {
 	type plain EntityRule

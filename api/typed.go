@@ -75,7 +75,7 @@ func (w *writer) write(v value, t reflect.Type, path string) {
 }
 
 func (w *writer) fields(v value, t reflect.Type, path string) {
-	seen := map[string]bool{}
+	seen, written := map[string]bool{}, false
 	w.json = append(w.json, '{')
 	for _, m := range v.fields {
 		name, typ, known := m.name, reflect.Type(nil), true
@@ -95,10 +95,14 @@ func (w *writer) fields(v value, t reflect.Type, path string) {
 			w.problem(m.value, at, "given twice: remove one")
 			continue
 		}
-		if len(seen) > 0 {
+		seen[name] = true
+		if m.value.kind == nullValue && t.Kind() == reflect.Struct {
+			continue // as if it were not there
+		}
+		if written {
 			w.json = append(w.json, ',')
 		}
-		seen[name] = true
+		written = true
 		w.text(name)
 		w.json = append(w.json, ':')
 		w.write(m.value, typ, at)
