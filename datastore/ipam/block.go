@@ -193,10 +193,15 @@ func mend(b *api.IPAMBlock) {
 	}
 }
 
-// empty says whether nobody holds an address of the block.
-func empty(b *api.IPAMBlock) bool {
-	for at := range b.Allocations {
-		if _, taken, cooling := handleOf(b, at); taken && !cooling {
+// windowsHandle holds the addresses that a Windows node needs for itself in each of its blocks.
+const windowsHandle = "windows-reserved-ipam-handle"
+
+// empty says whether nobody holds an address of the block, and none is cooling down: a block that is deleted forgets that.
+func empty(b *api.IPAMBlock, cooldown time.Duration, now time.Time) bool {
+	for at, index := range b.Allocations {
+		switch handle, taken, cooling := handleOf(b, at); {
+		case !taken || strings.EqualFold(handle, windowsHandle):
+		case !cooling || now.Before(b.Attributes[*index].ReleasedAt.Add(cooldown)):
 			return false
 		}
 	}

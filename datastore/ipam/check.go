@@ -130,8 +130,6 @@ func (c *Check) addBlock(b *heldBlock) {
 	c.Blocks = append(c.Blocks, checked)
 }
 
-const windowsHandle = "windows-reserved-ipam-handle"
-
 func allocationAt(b *heldBlock, at int, addr netip.Addr) *Allocation {
 	a := &Allocation{Addr: addr, Block: b.cidr, Sequence: numberOf(b.IPAMBlock, at)}
 	owner := ""

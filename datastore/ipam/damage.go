@@ -147,7 +147,8 @@ func (b *books) outsideEveryPool(c *Check) []string {
 	}
 	var lines []string
 	for _, addr := range slices.SortedFunc(maps.Keys(c.Allocations), netip.Addr.Compare) {
-		if !anyContains(all, addr) {
+		held := slices.ContainsFunc(c.Allocations[addr], func(a *Allocation) bool { return a.Standing != CoolingDown })
+		if held && !anyContains(all, addr) {
 			lines = append(lines, fmt.Sprintf("%v is allocated and in no IP pool", addr))
 		}
 	}

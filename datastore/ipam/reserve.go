@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -147,58 +148,70 @@ func commit(ctx context.Context, store kv.KV, parts ...stored) (bool, error) {
 }
 
 // Release gives back every address that a handle holds. It is no error if it holds none.
+//
+// A handle may count more than blocks give it, while another client is between the two writes of a change or when it died
+// there. What it counts too much stays counted: the other client may be about to take it off itself.
 func Release(ctx context.Context, store kv.KV, handle string) error {
-	config, err := readSettings(ctx, store)
-	if err != nil {
-		return fmt.Errorf("release %s: %w", handle, err)
-	}
 	for range attempts {
-		held, err := readHandle(ctx, store, handle)
-		if err == nil && held.revision == 0 {
-			return nil
-		}
-		if err == nil {
-			err = releaseHeld(ctx, store, held, handle, config)
-		}
+		done, err := releaseHeld(ctx, store, handle)
 		if err != nil {
 			return fmt.Errorf("release %s: %w", handle, err)
+		}
+		if done {
+			return nil
 		}
 	}
 	return fmt.Errorf("release %s: %w", handle, errContended)
 }
 
-// releaseHeld gives back what a handle holds in the first of its blocks.
-func releaseHeld(ctx context.Context, store kv.KV, held *handleState, id string, config settings) error {
-	var names []string
-	for name := range held.Block {
-		names = append(names, name)
+// releaseHeld makes a step for each block that a handle counts; true says that it found nothing to do.
+func releaseHeld(ctx context.Context, store kv.KV, id string) (done bool, err error) {
+	held, err := readHandle(ctx, store, id)
+	if err != nil || held.revision == 0 {
+		return err == nil, err
 	}
-	if len(names) == 0 {
-		return ignoreDone(commit(ctx, store, held))
+	if len(held.Block) == 0 {
+		return commit(ctx, store, held)
 	}
-	first := slices.Min(names)
-	cidr, err := netip.ParsePrefix(first)
+	done = true
+	for _, name := range slices.Sorted(maps.Keys(held.Block)) {
+		cidr, err := netip.ParsePrefix(name)
+		if err != nil {
+			return false, err
+		}
+		nothing, err := releaseIn(ctx, store, cidr, id)
+		if err != nil {
+			return false, err
+		}
+		done = done && nothing
+	}
+	return done, nil
+}
+
+// releaseIn gives back what a handle holds in a block, if nobody changes either meanwhile; true says that it holds nothing.
+func releaseIn(ctx context.Context, store kv.KV, cidr netip.Prefix, id string) (nothing bool, err error) {
+	config, err := readSettings(ctx, store)
 	if err != nil {
-		return err
+		return false, err
 	}
 	entry, err := kv.Get(ctx, store, BlockKey(cidr), 0)
-	if err != nil {
-		return err
-	}
-	delete(held.Block, first)
-	if entry == nil {
-		return ignoreDone(commit(ctx, store, held))
+	if err != nil || entry == nil {
+		return err == nil, err
 	}
 	block, err := readBlock(*entry)
 	if err != nil {
-		return err
+		return false, err
 	}
-	now := time.Now()
+	now, n := time.Now(), 0
 	for at := range block.Allocations {
 		if holder, taken, cooling := handleOf(block.IPAMBlock, at); taken && !cooling && holder == trimHandle(id) {
 			release(block.IPAMBlock, at, now)
+			n++
 		}
 	}
+	if n == 0 {
+		return true, nil
+	}
 	settle(block.IPAMBlock, config.cooldown(), now)
-	return ignoreDone(commit(ctx, store, held, block))
+	return false, ignoreDone(commitReleased(ctx, store, block, map[string]int{id: n}))
 }

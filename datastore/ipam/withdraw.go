@@ -110,9 +110,13 @@ func releaseAffinity(ctx context.Context, store kv.KV, key, owner string, cidr n
 }
 
 func tryReleaseAffinity(ctx context.Context, store kv.KV, key, owner string, cidr netip.Prefix) (bool, error) {
+	config, err := readSettings(ctx, store)
+	if err != nil {
+		return false, err
+	}
 	affinity, err := kv.Get(ctx, store, key, 0)
 	if err != nil || affinity == nil {
-		return affinity == nil, err
+		return err == nil, err
 	}
 	entry, err := kv.Get(ctx, store, BlockKey(cidr), 0)
 	if err != nil {
@@ -126,7 +130,7 @@ func tryReleaseAffinity(ctx context.Context, store kv.KV, key, owner string, cid
 			return false, err
 		case block.Affinity == nil || *block.Affinity != owner:
 			// Somebody else's: only the claim goes.
-		case empty(block.IPAMBlock):
+		case empty(block.IPAMBlock, config.cooldown(), time.Now()):
 			parts = append(parts, deletion{entry.Key, entry.Revision})
 		default:
 			disown(block.IPAMBlock)
