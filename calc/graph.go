@@ -73,7 +73,13 @@ func New(node string, facts Facts) *Graph {
 }
 
 // Update takes in one change. It takes effect with the next Flush; the object must not be changed afterwards.
-func (g *Graph) Update(u api.Update) { g.pending[u.Key.Kind] = append(g.pending[u.Key.Kind], u) }
+func (g *Graph) Update(u api.Update) {
+	list := g.pending[u.Key.Kind]
+	if len(list) == cap(list) { // a snapshot is long: copy it seldom
+		list = slices.Grow(list, len(list)+1)
+	}
+	g.pending[u.Key.Kind] = append(list, u)
+}
 
 // SetFacts replaces what is known of the host. It takes effect with the next Flush.
 func (g *Graph) SetFacts(f Facts) {

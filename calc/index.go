@@ -184,10 +184,10 @@ func (x *index) remove(id thingID, old labels) (stopped []*matcher) {
 func (x *index) add(m *matcher, s *selector.Selector) (matched []thingID) {
 	x.serial++
 	m.serial = x.serial
-	if s.Never() {
+	needs, never := x.needs(s)
+	if never {
 		return nil
 	}
-	needs := x.needs(s)
 	x.wait(m, needs)
 	x.postings.candidates(x, needs, func(id thingID) {
 		if !s.Matches(x.things.labelsOf(id)) {
@@ -211,11 +211,12 @@ type need struct {
 }
 
 // needs are in no order.
-func (x *index) needs(s *selector.Selector) (needs []need) {
-	for name, r := range s.Restrictions() {
+func (x *index) needs(s *selector.Selector) (needs []need, never bool) {
+	restrictions, never := s.Restrictions()
+	for name, r := range restrictions {
 		needs = append(needs, need{x.names.number(name), r})
 	}
-	return needs
+	return needs, never
 }
 
 // drop takes a selector out of the index. Things forget it when they next change.
@@ -230,7 +231,8 @@ func (x *index) drop(m *matcher) {
 	case atLabel:
 		b.present.lose(still)
 	case atValues:
-		for _, v := range m.selector().Restrictions()[x.names.names[m.label]].Values {
+		needs, _ := m.selector().Restrictions()
+		for _, v := range needs[x.names.names[m.label]].Values {
 			b.values.lose(x.hash(v), m, still)
 		}
 	default:

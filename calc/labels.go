@@ -57,8 +57,8 @@ func (n *labelNames) number(name string) uint64 {
 
 // packing is a thing or labels on the way.
 type packing struct {
-	names                *labelNames
-	labels, contribution []byte
+	names                       *labelNames
+	labels, contribution, whole []byte
 }
 
 func (p *packing) add(name, value string) {

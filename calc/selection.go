@@ -34,7 +34,9 @@ func (k *keptPolicy) policy() *policy {
 
 // pack is the policy in one string.
 func (p *policy) pack() string {
-	c := coder{writing: true, bytes: make([]byte, 0, 512)}
+	size := 32 + len(p.ID.Namespace) + len(p.ID.Name) + len(p.Tier) + len(p.rules[Ingress]) + len(p.rules[Egress]) +
+		len(p.selects.endpoints) + len(p.selects.namespaces) + len(p.selects.serviceAccounts)
+	c := coder{writing: true, bytes: make([]byte, 0, size)}
 	c.policy(p)
 	return string(c.bytes)
 }

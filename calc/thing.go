@@ -2,7 +2,6 @@ package calc
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/margay-project/margay/api"
 )
@@ -107,8 +106,9 @@ func readThing(names *labelNames, u api.Update) (t thing, profiles, problems []s
 }
 
 func (p *packing) thing() thing {
-	var head [binary.MaxVarintLen64]byte
-	return thing(slices.Concat(binary.AppendUvarint(head[:0], uint64(len(p.labels))), p.labels, p.contribution))
+	p.whole = binary.AppendUvarint(p.whole[:0], uint64(len(p.labels)))
+	p.whole = append(append(p.whole, p.labels...), p.contribution...)
+	return thing(p.whole)
 }
 
 // addContribution skips nets that it cannot read, and says so.

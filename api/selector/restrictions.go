@@ -9,16 +9,10 @@ type Restriction struct {
 }
 
 // Restrictions are conditions that labels must meet for the selector to match; meeting them is not enough. An index uses
-// them to find the few selectors that a thing's labels can match, and the few things that a selector can match.
-func (s *Selector) Restrictions() map[string]Restriction {
-	needs, _ := restrictions(s.root, false)
-	return needs
-}
-
-// Never says that the selector was seen to match nothing whatever; false promises nothing.
-func (s *Selector) Never() bool {
-	_, never := restrictions(s.root, false)
-	return never
+// them to find the few selectors that a thing's labels can match, and the few things that a selector can match. Never
+// says that the selector was seen to match nothing whatever; false promises nothing.
+func (s *Selector) Restrictions() (needs map[string]Restriction, never bool) {
+	return restrictions(s.root, false)
 }
 
 // restrictions of n, or of its negation.

@@ -133,18 +133,19 @@ func TestRestrictions(t *testing.T) {
 		`!(a not in {"1"} || b starts with "x")`: {"a": is("1")},
 		`a ends with "x" && !has(b)`:             {"a": there},
 	} {
-		if diff := cmp.Diff(want, mustParse(t, text).Restrictions()); diff != "" {
+		got, _ := mustParse(t, text).Restrictions()
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s:\n%s", text, diff)
 		}
 	}
 	for text, want := range map[string]bool{`a in {}`: true, `!all()`: true, `a == "1" && a == "2"`: true, `!has(a)`: false, `!all() || a in {}`: true} {
-		if mustParse(t, text).Never() != want {
+		if _, never := mustParse(t, text).Restrictions(); never != want {
 			t.Errorf("%s never: want %v", text, want)
 		}
 	}
 }
 
-// Whatever matches meets the restrictions; whatever Never says never matches.
+// Whatever matches meets the restrictions; what is said never to match never does.
 func TestRestrictionsHoldForEveryMatch(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -156,10 +157,11 @@ func TestRestrictionsHoldForEveryMatch(t *testing.T) {
 			continue
 		}
 		matched++
-		if s.Never() {
+		needs, never := s.Restrictions()
+		if never {
 			t.Fatalf("seed %d: %s matches %v but never should", seed, s, labels)
 		}
-		for label, r := range s.Restrictions() {
+		for label, r := range needs {
 			value, ok := labels[label]
 			if !ok || !r.Present || r.Values != nil && !contains(r.Values, value) {
 				t.Fatalf("seed %d: %s matches %v without %s %v", seed, s, labels, label, r)
