@@ -166,11 +166,8 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 		a.current[id] = inUse{now, resolved, noiseOf(resolved.Policy)}
 		a.policies.set(id, resolved.Policy)
 		g.problems.set(id.key(), "rules", resolved.problems...)
-		g.engage(resolved, 1)
 	}
-	if was {
-		g.engage(old.active, -1)
-	}
+	g.engage(a.current[id].active, old.active)
 	a.hear(old.noise, a.current[id].noise)
 	if id.Kind == KindProfile {
 		g.problems.only(noProfile(id.Name), now != nil && !g.things.profiles.exists(id.Name))
@@ -213,21 +210,38 @@ func (g *Graph) forget(id PolicyID) {
 	}
 }
 
-// engage counts a policy as a user of its tier and its sets.
-func (g *Graph) engage(p active, by int) {
-	if p.Tier != "" {
-		g.active.inTier[p.Tier] += by
-		if g.active.inTier[p.Tier] == 0 {
-			delete(g.active.inTier, p.Tier)
+// engage counts a policy as a user of its tier and its sets, and not of those that it had. Sets that it keeps are not
+// looked at: a long policy has many, and a change of it concerns few.
+func (g *Graph) engage(now, old active) {
+	g.active.inhabit(now.Tier, 1)
+	g.active.inhabit(old.Tier, -1)
+	for _, u := range now.ports {
+		g.things.usePort(u, now.ID, 1)
+	}
+	for _, u := range old.ports {
+		g.things.usePort(u, old.ID, -1)
+	}
+	for id, s := range now.sets {
+		if _, had := old.sets[id]; !had {
+			g.things.use(id, s, 1)
 		}
-		g.active.tierSeen[p.Tier] = struct{}{}
 	}
-	for _, u := range p.ports {
-		g.things.usePort(u, p.ID, by)
+	for id, s := range old.sets {
+		if _, has := now.sets[id]; !has {
+			g.things.use(id, s, -1)
+		}
 	}
-	for id, s := range p.sets {
-		g.things.use(id, s, by)
+}
+
+// inhabit counts policies of a tier.
+func (a *activity) inhabit(tier string, by int) {
+	if tier == "" {
+		return
 	}
+	if a.inTier[tier] += by; a.inTier[tier] == 0 {
+		delete(a.inTier, tier)
+	}
+	a.tierSeen[tier] = struct{}{}
 }
 
 // rebuildRoutes makes all routes and paths anew, after the address space has changed.

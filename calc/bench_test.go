@@ -259,7 +259,7 @@ func BenchmarkPolicyUpdate(b *testing.B) {
 	for _, shape := range []struct {
 		name            string
 		policies, rules int
-	}{{"10000Policies", 10_000, 1}, {"100000Policies", 100_000, 1}, {"10Policies1000Rules", 10, 1000}} {
+	}{{"10000Policies", 10_000, 1}, {"100000Policies", 100_000, 1}, {"10Policies1000Rules", 10, 1000}, {"100Policies1000Rules", 100, 1000}} {
 		b.Run(shape.name, func(b *testing.B) {
 			updates := endpoints(0, 1000)
 			for n := range shape.policies {

@@ -17,8 +17,8 @@ type noise struct {
 
 func noiseOf(p Policy) (n noise) {
 	for dir, rules := range [2][]Rule{p.Ingress, p.Egress} {
-		for _, r := range rules {
-			switch {
+		for i := range rules {
+			switch r := &rules[i]; {
 			case r.Never || r.variants() == 0:
 			case r.Action == api.Pass:
 				n.depth[dir] = n.logs[dir] + 1

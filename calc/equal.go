@@ -8,17 +8,17 @@ import (
 // Equality of the values in a State. Parts that are shared compare fast.
 
 func (p Policy) equal(q Policy) bool {
-	return p.ID == q.ID && p.Tier == q.Tier && p.Order == q.Order && sameList(p.Ingress, q.Ingress, Rule.equal) &&
-		sameList(p.Egress, q.Egress, Rule.equal)
+	return p.ID == q.ID && p.Tier == q.Tier && p.Order == q.Order && sameList(p.Ingress, q.Ingress, (*Rule).equal) &&
+		sameList(p.Egress, q.Egress, (*Rule).equal)
 }
 
-func (r Rule) equal(s Rule) bool {
+func (r *Rule) equal(s *Rule) bool {
 	return r.Action == s.Action && r.Never == s.Never && r.V4 == s.V4 && r.V6 == s.V6 && r.Protocol == s.Protocol &&
 		r.NotProtocol == s.NotProtocol && samePointed(r.ICMP, s.ICMP) && samePointed(r.NotICMP, s.NotICMP) &&
-		r.Source.equal(s.Source) && r.Destination.equal(s.Destination)
+		r.Source.equal(&s.Source) && r.Destination.equal(&s.Destination)
 }
 
-func (m Match) equal(n Match) bool {
+func (m *Match) equal(n *Match) bool {
 	return m.Set == n.Set && m.NotSet == n.NotSet && slices.Equal(m.Nets, n.Nets) && slices.Equal(m.NotNets, n.NotNets) &&
 		slices.Equal(m.Ports, n.Ports) && slices.Equal(m.NotPorts, n.NotPorts) &&
 		m.Names.equal(n.Names) && m.NotNames.equal(n.NotNames)
@@ -35,7 +35,7 @@ func (e Endpoint) equal(f Endpoint) bool {
 func sameLists(a, b [Stages][2][]TierPolicies) bool {
 	for stage := range a {
 		for dir := range a[stage] {
-			if !sameList(a[stage][dir], b[stage][dir], TierPolicies.equal) {
+			if !sameList(a[stage][dir], b[stage][dir], (*TierPolicies).equal) {
 				return false
 			}
 		}
@@ -43,8 +43,8 @@ func sameLists(a, b [Stages][2][]TierPolicies) bool {
 	return true
 }
 
-func (t TierPolicies) equal(u TierPolicies) bool {
-	return t.Tier == u.Tier && sameList(t.Policies, u.Policies, same)
+func (t *TierPolicies) equal(u *TierPolicies) bool {
+	return t.Tier == u.Tier && slices.Equal(t.Policies, u.Policies)
 }
 
 func (b BGP) equal(c BGP) bool {
@@ -64,11 +64,19 @@ func (c Config) equal(d Config) bool {
 }
 
 // sameList compares slices that may be one and the same.
-func sameList[T any](a, b []T, equal func(a, b T) bool) bool {
+func sameList[T any](a, b []T, equal func(a, b *T) bool) bool {
 	if len(a) != len(b) {
 		return false
 	}
-	return len(a) == 0 || &a[0] == &b[0] || slices.EqualFunc(a, b, equal)
+	if len(a) == 0 || &a[0] == &b[0] {
+		return true
+	}
+	for i := range a {
+		if !equal(&a[i], &b[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func samePointed[T comparable](a, b *T) bool {

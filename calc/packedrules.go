@@ -17,7 +17,7 @@ func packRules(rules []api.Rule, own string) packedRules {
 		return ""
 	}
 	c := coder{writing: true, bytes: make([]byte, 0, 256), own: own}
-	var all []byte
+	all := make([]byte, 0, 48*len(rules))
 	for i := range rules {
 		c.bytes = c.bytes[:0]
 		c.rule(&rules[i])
@@ -27,13 +27,17 @@ func packRules(rules []api.Rule, own string) packedRules {
 	return packedRules(all)
 }
 
-// each yields the rules one by one, packed.
-func (p packedRules) each(f func(i int, packed string)) {
-	for i := 0; len(p) > 0; i++ {
+// split is the rules one by one, packed.
+func (p packedRules) split() (rules []string) {
+	for p != "" {
+		if rules == nil {
+			rules = make([]string, 0, 1+len(p)/16)
+		}
 		length, size := uvarint(string(p))
-		f(i, string(p[size:size+int(length)]))
+		rules = append(rules, string(p[size:size+int(length)]))
 		p = p[size+int(length):]
 	}
+	return rules
 }
 
 func unpackRule(packed, own string) (r api.Rule) {
@@ -52,8 +56,16 @@ type coder struct {
 
 func (c *coder) rule(r *api.Rule) {
 	c.action(&r.Action)
-	given := c.given(r.IPVersion != nil, r.Protocol != nil, r.NotProtocol != nil, r.ICMP != nil, r.NotICMP != nil,
-		len(r.Unknown) > 0, r.HTTP != nil)
+	if given := c.given(r.IPVersion != nil, r.Protocol != nil, r.NotProtocol != nil, r.ICMP != nil, r.NotICMP != nil,
+		len(r.Unknown) > 0, r.HTTP != nil); given != 0 {
+		c.common(given, r)
+	}
+	c.side(&r.Source)
+	c.side(&r.Destination)
+}
+
+// common codes what is of no side.
+func (c *coder) common(given given, r *api.Rule) {
 	optional(given.next(), &r.IPVersion, c.int)
 	optional(given.next(), &r.Protocol, c.protocol)
 	optional(given.next(), &r.NotProtocol, c.protocol)
@@ -61,16 +73,20 @@ func (c *coder) rule(r *api.Rule) {
 	optional(given.next(), &r.NotICMP, c.icmp)
 	many(c, given.next(), &r.Unknown, c.string)
 	optional(given.next(), &r.HTTP, func(*api.HTTPMatch) {})
-	c.side(&r.Source)
-	c.side(&r.Destination)
 }
 
 func (c *coder) side(e *api.EntityRule) {
 	given := c.given(e.Selector != "", len(e.Nets) > 0, len(e.Ports) > 0, e.NotSelector != "", e.NamespaceSelector != "",
 		len(e.NotNets) > 0, len(e.NotPorts) > 0, len(e.Domains) > 0, len(e.Unknown) > 0, e.Services != nil, e.ServiceAccounts != nil)
+	if given == 0 {
+		return
+	}
 	c.optionalString(given.next(), &e.Selector)
 	many(c, given.next(), &e.Nets, c.string)
 	many(c, given.next(), &e.Ports, c.port)
+	if given == 0 { // nothing that is rare
+		return
+	}
 	c.optionalString(given.next(), &e.NotSelector)
 	c.optionalString(given.next(), &e.NamespaceSelector)
 	many(c, given.next(), &e.NotNets, c.string)

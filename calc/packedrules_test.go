@@ -27,7 +27,9 @@ func TestPackedRulesKeepWhatMattersHere(t *testing.T) {
 		rules = append(rules, w.rules()...)
 	}
 	var again []api.Rule
-	packRules(rules, "b").each(func(i int, packed string) { again = append(again, unpackRule(packed, "b")) })
+	for _, packed := range packRules(rules, "b").split() {
+		again = append(again, unpackRule(packed, "b"))
+	}
 	if diff := cmp.Diff(rules, again, cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
 	}

@@ -47,11 +47,11 @@ func (n NamedPort) matches(protocol uint8, port uint16) bool {
 const maxVariants = 128
 
 // variants is into how many rules without names a rule with names falls apart.
-func (r Rule) variants() int {
+func (r *Rule) variants() int {
 	return r.Source.variants() * r.Destination.variants()
 }
 
-func (m Match) variants() int {
+func (m *Match) variants() int {
 	positive, negative := 1, 1
 	if m.Names != nil {
 		if positive = len(m.Names.Ports); len(m.Ports) > 0 {

@@ -24,51 +24,62 @@ type ruleReader struct {
 	problems  []string
 }
 
-// rules resolves the rules of one direction. Those that were the same before are taken as they were.
+// rules resolves the rules of one direction. Those that stood before, at the front and at the end, are taken as they were.
 func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
-	var before []string
-	if rr.before != nil && rr.before.from.selects.endpoints == rr.own {
-		rr.before.from.rules[dir].each(func(_ int, packed string) { before = append(before, packed) })
-	}
-	count := 0
-	rules.each(func(int, string) { count++ })
-	if count == 0 {
+	now := rules.split()
+	if now == nil {
 		return nil
 	}
-	resolved := make([]Rule, 0, count)
-	rules.each(func(i int, packed string) {
-		if i < len(before) && before[i] == packed {
-			if r, ok := rr.taken(dir, i); ok {
-				resolved = append(resolved, r)
-				return
-			}
+	resolved := make([]Rule, len(now))
+	before, old := rr.resolvedBefore(dir)
+	front, end := alike(before, now)
+	for i, packed := range now {
+		from := i
+		if i >= len(now)-end {
+			from = i - len(now) + len(before)
+		} else if i >= front {
+			from = -1
 		}
-		resolved = append(resolved, rr.rule(dir, i, unpackRule(packed, rr.own)))
-	})
+		if from >= 0 && rr.take(&old[from]) {
+			resolved[i] = old[from]
+		} else {
+			resolved[i] = rr.rule(dir, i, unpackRule(packed, rr.own))
+		}
+	}
 	return resolved
 }
 
-// taken is a rule as it was before, with its sets, if it depends on nothing else and there was nothing to say of it.
-func (rr *ruleReader) taken(dir Direction, i int) (Rule, bool) {
-	rules := rr.before.Ingress
-	if dir == Egress {
-		rules = rr.before.Egress
+// resolvedBefore are rules that were resolved before, packed and not.
+func (rr *ruleReader) resolvedBefore(dir Direction) (packed []string, resolved []Rule) {
+	if rr.before == nil || len(rr.before.problems) > 0 || rr.before.from.selects.endpoints != rr.own {
+		return nil, nil
 	}
-	r := rules[i]
-	if r.Never || len(rr.before.problems) > 0 {
-		return r, false
+	return rr.before.from.rules[dir].split(), [2][]Rule{rr.before.Ingress, rr.before.Egress}[dir]
+}
+
+// alike counts what two lists have in common at the front, and of the rest at the end.
+func alike(a, b []string) (front, end int) {
+	shorter := min(len(a), len(b))
+	for front < shorter && a[front] == b[front] {
+		front++
 	}
-	for _, m := range []*Match{&r.Source, &r.Destination} {
-		if m.Names != nil || m.NotNames != nil {
-			return r, false
+	for end < shorter-front && a[len(a)-1-end] == b[len(b)-1-end] {
+		end++
+	}
+	return front, end
+}
+
+// take notes the sets of a rule as it was before, unless the rule depends on something else than its text.
+func (rr *ruleReader) take(r *Rule) bool {
+	if r.Never || r.Source.Names != nil || r.Source.NotNames != nil || r.Destination.Names != nil || r.Destination.NotNames != nil {
+		return false
+	}
+	for _, id := range [...]SetID{r.Source.Set, r.Source.NotSet, r.Destination.Set, r.Destination.NotSet} {
+		if id != "" {
+			rr.sets[id] = rr.before.sets[id]
 		}
-		for _, id := range []SetID{m.Set, m.NotSet} {
-			if id != "" {
-				rr.sets[id] = rr.before.sets[id]
-			}
-		}
 	}
-	return r, true
+	return true
 }
 
 func (rr *ruleReader) rule(dir Direction, i int, r api.Rule) Rule {
