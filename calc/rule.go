@@ -33,16 +33,11 @@ func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
 	resolved := make([]Rule, len(now))
 	before, old := rr.resolvedBefore(dir)
 	front, end := alike(before, now)
+	copy(resolved, old[:front])
+	copy(resolved[len(now)-end:], old[len(old)-end:])
 	for i, packed := range now {
-		from := i
-		if i >= len(now)-end {
-			from = i - len(now) + len(before)
-		} else if i >= front {
-			from = -1
-		}
-		if from >= 0 && rr.take(&old[from]) {
-			resolved[i] = old[from]
-		} else {
+		stood := i < front || i >= len(now)-end
+		if !stood || !rr.take(&resolved[i]) {
 			resolved[i] = rr.rule(dir, i, unpackRule(packed, rr.own))
 		}
 	}
