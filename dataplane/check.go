@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -13,57 +14,167 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/dataplane/gate"
 )
 
-// Check tries what the Driver cannot do without and returns what is missing, each with what to do. It changes nothing
-// but mounting the bpf file system. The gate is not asked for: where nftables is missing the Driver goes on without it,
-// which is one of its problems then.
+// Requirement is something that the Driver asks of the host.
+type Requirement struct {
+	Name     string
+	Optional bool // the Driver goes on without it, and says so
+	Found    string
+	Err      error // why it is not there, and what to do
+}
+
+// Requirements tries what the Driver needs. It changes nothing but mounting the bpf file system.
+func Requirements(pinDir string) []Requirement {
+	pinDir = Options{PinDir: pinDir}.withDefaults().PinDir
+	list := []Requirement{
+		kernelRelease(),
+		{Name: "capabilities", Optional: true, Found: "all that are needed", Err: checkCapabilities("/proc/self/status")},
+	}
+	list = append(list, checkPrograms()...)
+	return append(list,
+		Requirement{Name: "bpf file system", Found: pinDir, Err: bpf.MountFS(pinDir)},
+		fileRequirement("settings of interfaces", "/proc/sys/net", false, "mount proc on /proc"),
+		fileRequirement("BTF", "/sys/kernel/btf/vmlinux", true, "boot a kernel with CONFIG_DEBUG_INFO_BTF; tools that show programs and maps need it"),
+		compiler("/proc/sys/net/core/bpf_jit_enable"),
+		nftables(),
+		noForeignAgent(),
+	)
+}
+
+// Check returns what the Driver cannot do without and does not find. The gate is not asked for: where nftables is missing the
+// Driver goes on without it, which is one of its problems then.
 func Check(pinDir string) []error {
 	var missing []error
-	note := func(err error) {
-		if err != nil {
-			missing = append(missing, err)
+	for _, r := range Requirements(pinDir) {
+		if r.Err != nil && !r.Optional {
+			missing = append(missing, r.Err)
 		}
-	}
-	note(checkPrograms())
-	note(bpf.MountFS(Options{PinDir: pinDir}.withDefaults().PinDir))
-	if _, err := os.Stat("/proc/sys/net"); err != nil {
-		note(fmt.Errorf("settings of interfaces: /proc/sys is not there: mount proc on /proc: %w", err))
 	}
 	return missing
 }
 
+// oldestKernel is the first release with tcx. Distributions bring features to older ones, so the release alone decides nothing.
+const oldestKernel = "6.6"
+
+func kernelRelease() Requirement {
+	r := Requirement{Name: "kernel", Optional: true}
+	var name unix.Utsname
+	if r.Err = unix.Uname(&name); r.Err != nil {
+		return r
+	}
+	release := unix.ByteSliceToString(name.Release[:])
+	r.Found = "Linux " + release
+	if isOlder(release, oldestKernel) {
+		r.Err = fmt.Errorf("release %s is older than %s, for which felix is made: boot a newer kernel", release, oldestKernel)
+	}
+	return r
+}
+
+// isOlder compares the first two numbers of releases.
+func isOlder(release, than string) bool {
+	var major, minor, wantedMajor, wantedMinor int
+	fmt.Sscanf(release, "%d.%d", &major, &minor)
+	fmt.Sscanf(than, "%d.%d", &wantedMajor, &wantedMinor)
+	return major < wantedMajor || major == wantedMajor && minor < wantedMinor
+}
+
+// checkCapabilities looks for the capabilities of this process. The kernel's answers to the other checks decide; this says why
+// they are what they are.
+func checkCapabilities(status string) error {
+	text, err := os.ReadFile(status)
+	if err != nil {
+		return err
+	}
+	_, rest, _ := strings.Cut(string(text), "CapEff:")
+	line, _, _ := strings.Cut(rest, "\n")
+	has, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	if err != nil {
+		return fmt.Errorf("read the capabilities in %s: %w", status, err)
+	}
+	var missing []string
+	for _, c := range []struct {
+		name string
+		bit  int
+	}{{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, {"CAP_PERFMON", unix.CAP_PERFMON}, {"CAP_BPF", unix.CAP_BPF}} {
+		if has>>c.bit&1 == 0 {
+			missing = append(missing, c.name)
+		}
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%s not given: run as root", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+func fileRequirement(name, path string, optional bool, advice string) Requirement {
+	r := Requirement{Name: name, Optional: optional, Found: path}
+	if _, err := os.Stat(path); err != nil {
+		r.Err = fmt.Errorf("%s: %w: %s", path, errors.Unwrap(err), advice)
+	}
+	return r
+}
+
+// compiler looks whether programs are compiled. The setting is there only in the host's own network namespace.
+func compiler(setting string) Requirement {
+	r := Requirement{Name: "BPF compiler", Optional: true, Found: "not switched off"}
+	if text, err := os.ReadFile(setting); err == nil && strings.TrimSpace(string(text)) == "0" {
+		r.Err = errors.New("off, so that programs are interpreted and slow: sysctl -w net.core.bpf_jit_enable=1")
+	}
+	return r
+}
+
+func nftables() Requirement {
+	_, err := gate.Exists()
+	return Requirement{Name: "nftables", Optional: true, Found: "answers", Err: err}
+}
+
+func noForeignAgent() Requirement {
+	r := Requirement{Name: "no other agent", Found: "none runs"}
+	if other := foreignAgent("/proc"); other != "" {
+		r.Err = fmt.Errorf("%s runs on this host and would fight over its interfaces and routes: stop and disable it first", other)
+	}
+	return r
+}
+
 // checkPrograms loads a program that lets everything pass and tries to attach it where there is no interface: the
 // kernel's answer tells whether it knows tcx.
-func checkPrograms() error {
+func checkPrograms() []Requirement {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress, License: "GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()},
 	})
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("BPF programs: not permitted: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: %w", err)
-	case errors.Is(err, unix.ENOSYS):
-		return fmt.Errorf("BPF programs: the kernel has none: boot one with CONFIG_BPF_SYSCALL: %w", err)
-	case err != nil:
-		return fmt.Errorf("BPF programs: the kernel refuses the simplest one: Linux 6.6 or newer is needed: %w", err)
+	loaded := Requirement{Name: "BPF programs", Found: "can be loaded", Err: explainPrograms(err)}
+	if err != nil {
+		return []Requirement{loaded}
 	}
 	defer program.Close()
 	const nowhere = 0x7ffffff0
 	l, err := link.AttachTCX(link.TCXOptions{Interface: nowhere, Program: program, Attach: ebpf.AttachTCXIngress})
+	attached := Requirement{Name: "tcx", Found: "programs can be attached to interfaces"}
 	if err == nil {
-		return l.Close()
+		attached.Err = l.Close()
+	} else if !errors.Is(err, unix.ENODEV) {
+		attached.Err = fmt.Errorf("BPF programs cannot be attached to interfaces: this kernel lacks tcx: Linux 6.6 or newer is needed: %w", err)
 	}
-	if errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	return fmt.Errorf("BPF programs cannot be attached to interfaces: this kernel lacks tcx: Linux 6.6 or newer is needed: %w", err)
+	return []Requirement{loaded, attached}
 }
 
-// ForeignAgent returns the command line of Calico's own agent if it runs on this host: the two would undo each other's
-// work. Empty when there is none.
-func ForeignAgent() string { return foreignAgent("/proc") }
+func explainPrograms(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("BPF programs: not permitted: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON: %w", err)
+	case errors.Is(err, unix.ENOSYS):
+		return fmt.Errorf("BPF programs: the kernel has none: boot one with CONFIG_BPF_SYSCALL: %w", err)
+	}
+	return fmt.Errorf("BPF programs: the kernel refuses the simplest one: Linux 6.6 or newer is needed: %w", err)
+}
 
+// foreignAgent returns the command line of Calico's own agent if it runs on this host: the two would undo each other's
+// work. Empty when there is none.
 func foreignAgent(proc string) string {
 	lines, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "cmdline"))
 	if err != nil {

@@ -36,16 +36,24 @@ func (l *lab) routes() string {
 	return text.String()
 }
 
-func (f *felix) dump(tables ...string) *agentv1.DumpResponse {
+func (f *felix) dump(tables ...string) (answer *agentv1.DumpResponse) {
+	f.Helper()
+	f.ask(func(ctx context.Context, agent agentv1.AgentClient) (err error) {
+		answer, err = agent.Dump(ctx, &agentv1.DumpRequest{Tables: tables})
+		return err
+	})
+	return answer
+}
+
+// ask calls the agent; it must answer.
+func (f *felix) ask(call func(context.Context, agentv1.AgentClient) error) {
 	f.Helper()
 	conn, err := grpc.NewClient("unix://"+f.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(f, err)
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	answer, err := agentv1.NewAgentClient(conn).Dump(ctx, &agentv1.DumpRequest{Tables: tables})
-	must(f, err)
-	return answer
+	must(f, call(ctx, agentv1.NewAgentClient(conn)))
 }
 
 // reserved says whether IPAM knows an address as held by an endpoint of the host.

@@ -17,10 +17,10 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane"
 	"github.com/margay-project/margay/dataplane/bgp"
-	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -57,14 +57,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	case s.uninstall:
 		return uninstall(log, s)
 	case s.checkOnly:
-		if err := check(s.pinDir); err != nil {
+		if err := agentv1.PrintRequirements(stdout, requirements(s.pinDir)); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(stdout, "this host has everything that felix needs")
 		return err
 	}
-	if err := checkNeeded(s.pinDir); err != nil {
-		return err
+	if problems := dataplane.Check(s.pinDir); len(problems) > 0 {
+		return errors.Join(problems...) // policy could not be enforced, or another agent enforces its own
 	}
 	return serve(ctx, log, s)
 }
@@ -78,24 +78,6 @@ func newLog(stderr io.Writer, s *settings) *logrus.Entry {
 	logger.SetOutput(stderr)
 	logger.SetLevel(level)
 	return logrus.NewEntry(logger)
-}
-
-// check looks for everything that felix wants of the host.
-func check(pinDir string) error {
-	_, err := gate.Exists()
-	return errors.Join(checkNeeded(pinDir), err)
-}
-
-// checkNeeded refuses to start where policy could not be enforced or where another agent enforces its own. The driver
-// goes on without a gate, and says so.
-func checkNeeded(pinDir string) error {
-	if problems := dataplane.Check(pinDir); len(problems) > 0 {
-		return errors.Join(problems...)
-	}
-	if other := dataplane.ForeignAgent(); other != "" {
-		return fmt.Errorf("%s runs on this host and would fight over its interfaces and routes: stop and disable it first", other)
-	}
-	return nil
 }
 
 // serve builds the parts and runs the loop until ctx ends. What was enforced goes on being enforced after it returns.
@@ -126,7 +108,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
 	defer speaker.Close()
 
 	questions := make(chan func(*agent))
-	stopServer := newServer(listener, questions)
+	stopServer := newServer(listener, questions, s)
 	defer stopServer()
 
 	ctx, cancel := context.WithCancel(ctx)

@@ -19,6 +19,7 @@ import (
 type server struct {
 	agentv1.UnimplementedAgentServer
 	questions chan<- func(*agent)
+	settings  *settings
 }
 
 func (s *server) Status(ctx context.Context, _ *agentv1.StatusRequest) (*agentv1.StatusResponse, error) {
@@ -30,6 +31,19 @@ func (s *server) Status(ctx context.Context, _ *agentv1.StatusRequest) (*agentv1
 func (s *server) Dump(ctx context.Context, request *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
 	var response *agentv1.DumpResponse
 	err := s.ask(ctx, func(a *agent) (err error) { response, err = a.dump(request); return err })
+	return response, err
+}
+
+// CheckSystem asks the kernel, and nothing of the agent's state.
+func (s *server) CheckSystem(context.Context, *agentv1.CheckSystemRequest) (*agentv1.CheckSystemResponse, error) {
+	return &agentv1.CheckSystemResponse{Requirements: requirements(s.settings.pinDir)}, nil
+}
+
+func (s *server) Diagnose(ctx context.Context, _ *agentv1.DiagnoseRequest) (*agentv1.DiagnoseResponse, error) {
+	response := &agentv1.DiagnoseResponse{Files: processFiles()} // also when the loop does not answer
+	var files []*agentv1.File
+	err := s.ask(ctx, func(a *agent) (err error) { files, err = a.diagnose(); return err })
+	response.Files = append(response.Files, files...)
 	return response, err
 }
 
@@ -78,9 +92,9 @@ func listenPrivately(path string) (net.Listener, error) {
 }
 
 // newServer serves the agent API on the listener until the returned function is called.
-func newServer(listener net.Listener, questions chan<- func(*agent)) (stop func()) {
+func newServer(listener net.Listener, questions chan<- func(*agent), s *settings) (stop func()) {
 	g := grpc.NewServer()
-	agentv1.RegisterAgentServer(g, &server{questions: questions})
+	agentv1.RegisterAgentServer(g, &server{questions: questions, settings: s})
 	ended := make(chan struct{})
 	go func() { defer close(ended); g.Serve(listener) }()
 	return func() { g.Stop(); <-ended }

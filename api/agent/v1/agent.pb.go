@@ -1612,6 +1612,287 @@ func (x *Announcement) GetPeers() []string {
 	return nil
 }
 
+type CheckSystemRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckSystemRequest) Reset() {
+	*x = CheckSystemRequest{}
+	mi := &file_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckSystemRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckSystemRequest) ProtoMessage() {}
+
+func (x *CheckSystemRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckSystemRequest.ProtoReflect.Descriptor instead.
+func (*CheckSystemRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{19}
+}
+
+type CheckSystemResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Requirements  []*Requirement         `protobuf:"bytes,1,rep,name=requirements,proto3" json:"requirements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckSystemResponse) Reset() {
+	*x = CheckSystemResponse{}
+	mi := &file_agent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckSystemResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckSystemResponse) ProtoMessage() {}
+
+func (x *CheckSystemResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckSystemResponse.ProtoReflect.Descriptor instead.
+func (*CheckSystemResponse) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *CheckSystemResponse) GetRequirements() []*Requirement {
+	if x != nil {
+		return x.Requirements
+	}
+	return nil
+}
+
+// Requirement is something that the agent asks of its host.
+type Requirement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Optional      bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"` // the agent goes on without it
+	Found         string                 `protobuf:"bytes,3,opt,name=found,proto3" json:"found,omitempty"`        // what was found
+	Missing       string                 `protobuf:"bytes,4,opt,name=missing,proto3" json:"missing,omitempty"`    // why it is not there, and what to do; empty: it is
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Requirement) Reset() {
+	*x = Requirement{}
+	mi := &file_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Requirement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Requirement) ProtoMessage() {}
+
+func (x *Requirement) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
+func (*Requirement) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Requirement) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Requirement) GetOptional() bool {
+	if x != nil {
+		return x.Optional
+	}
+	return false
+}
+
+func (x *Requirement) GetFound() string {
+	if x != nil {
+		return x.Found
+	}
+	return ""
+}
+
+func (x *Requirement) GetMissing() string {
+	if x != nil {
+		return x.Missing
+	}
+	return ""
+}
+
+type DiagnoseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagnoseRequest) Reset() {
+	*x = DiagnoseRequest{}
+	mi := &file_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagnoseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagnoseRequest) ProtoMessage() {}
+
+func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
+func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{22}
+}
+
+type DiagnoseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         []*File                `protobuf:"bytes,1,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiagnoseResponse) Reset() {
+	*x = DiagnoseResponse{}
+	mi := &file_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiagnoseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiagnoseResponse) ProtoMessage() {}
+
+func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
+func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DiagnoseResponse) GetFiles() []*File {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+type File struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *File) Reset() {
+	*x = File{}
+	mi := &file_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*File) ProtoMessage() {}
+
+func (x *File) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use File.ProtoReflect.Descriptor instead.
+func (*File) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *File) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *File) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 var File_agent_proto protoreflect.FileDescriptor
 
 const file_agent_proto_rawDesc = "" +
@@ -1768,10 +2049,26 @@ const file_agent_proto_rawDesc = "" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12 \n" +
 	"\vcommunities\x18\x03 \x03(\tR\vcommunities\x12\x14\n" +
-	"\x05peers\x18\x04 \x03(\tR\x05peers2\x97\x01\n" +
+	"\x05peers\x18\x04 \x03(\tR\x05peers\"\x14\n" +
+	"\x12CheckSystemRequest\"W\n" +
+	"\x13CheckSystemResponse\x12@\n" +
+	"\frequirements\x18\x01 \x03(\v2\x1c.margay.agent.v1.RequirementR\frequirements\"m\n" +
+	"\vRequirement\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\boptional\x18\x02 \x01(\bR\boptional\x12\x14\n" +
+	"\x05found\x18\x03 \x01(\tR\x05found\x12\x18\n" +
+	"\amissing\x18\x04 \x01(\tR\amissing\"\x11\n" +
+	"\x0fDiagnoseRequest\"?\n" +
+	"\x10DiagnoseResponse\x12+\n" +
+	"\x05files\x18\x01 \x03(\v2\x15.margay.agent.v1.FileR\x05files\"4\n" +
+	"\x04File\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2\xc2\x02\n" +
 	"\x05Agent\x12I\n" +
 	"\x06Status\x12\x1e.margay.agent.v1.StatusRequest\x1a\x1f.margay.agent.v1.StatusResponse\x12C\n" +
-	"\x04Dump\x12\x1c.margay.agent.v1.DumpRequest\x1a\x1d.margay.agent.v1.DumpResponseB7Z5github.com/margay-project/margay/api/agent/v1;agentv1b\x06proto3"
+	"\x04Dump\x12\x1c.margay.agent.v1.DumpRequest\x1a\x1d.margay.agent.v1.DumpResponse\x12X\n" +
+	"\vCheckSystem\x12#.margay.agent.v1.CheckSystemRequest\x1a$.margay.agent.v1.CheckSystemResponse\x12O\n" +
+	"\bDiagnose\x12 .margay.agent.v1.DiagnoseRequest\x1a!.margay.agent.v1.DiagnoseResponseB7Z5github.com/margay-project/margay/api/agent/v1;agentv1b\x06proto3"
 
 var (
 	file_agent_proto_rawDescOnce sync.Once
@@ -1785,29 +2082,35 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_agent_proto_goTypes = []any{
-	(*StatusRequest)(nil),  // 0: margay.agent.v1.StatusRequest
-	(*StatusResponse)(nil), // 1: margay.agent.v1.StatusResponse
-	(*Datastore)(nil),      // 2: margay.agent.v1.Datastore
-	(*Dataplane)(nil),      // 3: margay.agent.v1.Dataplane
-	(*Interface)(nil),      // 4: margay.agent.v1.Interface
-	(*Peer)(nil),           // 5: margay.agent.v1.Peer
-	(*Table)(nil),          // 6: margay.agent.v1.Table
-	(*Problem)(nil),        // 7: margay.agent.v1.Problem
-	(*DumpRequest)(nil),    // 8: margay.agent.v1.DumpRequest
-	(*DumpResponse)(nil),   // 9: margay.agent.v1.DumpResponse
-	(*Endpoint)(nil),       // 10: margay.agent.v1.Endpoint
-	(*StagePolicies)(nil),  // 11: margay.agent.v1.StagePolicies
-	(*Policy)(nil),         // 12: margay.agent.v1.Policy
-	(*Set)(nil),            // 13: margay.agent.v1.Set
-	(*Rule)(nil),           // 14: margay.agent.v1.Rule
-	(*Connection)(nil),     // 15: margay.agent.v1.Connection
-	(*Approval)(nil),       // 16: margay.agent.v1.Approval
-	(*Route)(nil),          // 17: margay.agent.v1.Route
-	(*Announcement)(nil),   // 18: margay.agent.v1.Announcement
-	nil,                    // 19: margay.agent.v1.StatusResponse.ConfigurationEntry
-	nil,                    // 20: margay.agent.v1.Dataplane.DropsEntry
+	(*StatusRequest)(nil),       // 0: margay.agent.v1.StatusRequest
+	(*StatusResponse)(nil),      // 1: margay.agent.v1.StatusResponse
+	(*Datastore)(nil),           // 2: margay.agent.v1.Datastore
+	(*Dataplane)(nil),           // 3: margay.agent.v1.Dataplane
+	(*Interface)(nil),           // 4: margay.agent.v1.Interface
+	(*Peer)(nil),                // 5: margay.agent.v1.Peer
+	(*Table)(nil),               // 6: margay.agent.v1.Table
+	(*Problem)(nil),             // 7: margay.agent.v1.Problem
+	(*DumpRequest)(nil),         // 8: margay.agent.v1.DumpRequest
+	(*DumpResponse)(nil),        // 9: margay.agent.v1.DumpResponse
+	(*Endpoint)(nil),            // 10: margay.agent.v1.Endpoint
+	(*StagePolicies)(nil),       // 11: margay.agent.v1.StagePolicies
+	(*Policy)(nil),              // 12: margay.agent.v1.Policy
+	(*Set)(nil),                 // 13: margay.agent.v1.Set
+	(*Rule)(nil),                // 14: margay.agent.v1.Rule
+	(*Connection)(nil),          // 15: margay.agent.v1.Connection
+	(*Approval)(nil),            // 16: margay.agent.v1.Approval
+	(*Route)(nil),               // 17: margay.agent.v1.Route
+	(*Announcement)(nil),        // 18: margay.agent.v1.Announcement
+	(*CheckSystemRequest)(nil),  // 19: margay.agent.v1.CheckSystemRequest
+	(*CheckSystemResponse)(nil), // 20: margay.agent.v1.CheckSystemResponse
+	(*Requirement)(nil),         // 21: margay.agent.v1.Requirement
+	(*DiagnoseRequest)(nil),     // 22: margay.agent.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),    // 23: margay.agent.v1.DiagnoseResponse
+	(*File)(nil),                // 24: margay.agent.v1.File
+	nil,                         // 25: margay.agent.v1.StatusResponse.ConfigurationEntry
+	nil,                         // 26: margay.agent.v1.Dataplane.DropsEntry
 }
 var file_agent_proto_depIdxs = []int32{
 	2,  // 0: margay.agent.v1.StatusResponse.datastore:type_name -> margay.agent.v1.Datastore
@@ -1816,8 +2119,8 @@ var file_agent_proto_depIdxs = []int32{
 	5,  // 3: margay.agent.v1.StatusResponse.peers:type_name -> margay.agent.v1.Peer
 	6,  // 4: margay.agent.v1.StatusResponse.tables:type_name -> margay.agent.v1.Table
 	7,  // 5: margay.agent.v1.StatusResponse.problems:type_name -> margay.agent.v1.Problem
-	19, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
-	20, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
+	25, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
+	26, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
 	10, // 8: margay.agent.v1.DumpResponse.endpoints:type_name -> margay.agent.v1.Endpoint
 	12, // 9: margay.agent.v1.DumpResponse.policies:type_name -> margay.agent.v1.Policy
 	13, // 10: margay.agent.v1.DumpResponse.sets:type_name -> margay.agent.v1.Set
@@ -1827,15 +2130,21 @@ var file_agent_proto_depIdxs = []int32{
 	18, // 14: margay.agent.v1.DumpResponse.announcements:type_name -> margay.agent.v1.Announcement
 	11, // 15: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
 	16, // 16: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
-	0,  // 17: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
-	8,  // 18: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
-	1,  // 19: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
-	9,  // 20: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	21, // 17: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
+	24, // 18: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
+	0,  // 19: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
+	8,  // 20: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
+	19, // 21: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
+	22, // 22: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
+	1,  // 23: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
+	9,  // 24: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
+	20, // 25: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
+	23, // 26: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
+	23, // [23:27] is the sub-list for method output_type
+	19, // [19:23] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -1849,7 +2158,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

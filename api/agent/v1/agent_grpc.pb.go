@@ -24,8 +24,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Agent_Status_FullMethodName = "/margay.agent.v1.Agent/Status"
-	Agent_Dump_FullMethodName   = "/margay.agent.v1.Agent/Dump"
+	Agent_Status_FullMethodName      = "/margay.agent.v1.Agent/Status"
+	Agent_Dump_FullMethodName        = "/margay.agent.v1.Agent/Dump"
+	Agent_CheckSystem_FullMethodName = "/margay.agent.v1.Agent/CheckSystem"
+	Agent_Diagnose_FullMethodName    = "/margay.agent.v1.Agent/Diagnose"
 )
 
 // AgentClient is the client API for Agent service.
@@ -36,6 +38,10 @@ type AgentClient interface {
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// Dump lists the tables that are in force, read back from the kernel and the BGP speaker.
 	Dump(ctx context.Context, in *DumpRequest, opts ...grpc.CallOption) (*DumpResponse, error)
+	// CheckSystem tries what the agent needs of its host.
+	CheckSystem(ctx context.Context, in *CheckSystemRequest, opts ...grpc.CallOption) (*CheckSystemResponse, error)
+	// Diagnose is what only the agent knows of itself, for somebody who looks for a fault. Passwords are not in it.
+	Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error)
 }
 
 type agentClient struct {
@@ -66,6 +72,26 @@ func (c *agentClient) Dump(ctx context.Context, in *DumpRequest, opts ...grpc.Ca
 	return out, nil
 }
 
+func (c *agentClient) CheckSystem(ctx context.Context, in *CheckSystemRequest, opts ...grpc.CallOption) (*CheckSystemResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckSystemResponse)
+	err := c.cc.Invoke(ctx, Agent_CheckSystem_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentClient) Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiagnoseResponse)
+	err := c.cc.Invoke(ctx, Agent_Diagnose_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AgentServer is the server API for Agent service.
 // All implementations must embed UnimplementedAgentServer
 // for forward compatibility.
@@ -74,6 +100,10 @@ type AgentServer interface {
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// Dump lists the tables that are in force, read back from the kernel and the BGP speaker.
 	Dump(context.Context, *DumpRequest) (*DumpResponse, error)
+	// CheckSystem tries what the agent needs of its host.
+	CheckSystem(context.Context, *CheckSystemRequest) (*CheckSystemResponse, error)
+	// Diagnose is what only the agent knows of itself, for somebody who looks for a fault. Passwords are not in it.
+	Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error)
 	mustEmbedUnimplementedAgentServer()
 }
 
@@ -89,6 +119,12 @@ func (UnimplementedAgentServer) Status(context.Context, *StatusRequest) (*Status
 }
 func (UnimplementedAgentServer) Dump(context.Context, *DumpRequest) (*DumpResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Dump not implemented")
+}
+func (UnimplementedAgentServer) CheckSystem(context.Context, *CheckSystemRequest) (*CheckSystemResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CheckSystem not implemented")
+}
+func (UnimplementedAgentServer) Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Diagnose not implemented")
 }
 func (UnimplementedAgentServer) mustEmbedUnimplementedAgentServer() {}
 func (UnimplementedAgentServer) testEmbeddedByValue()               {}
@@ -147,6 +183,42 @@ func _Agent_Dump_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Agent_CheckSystem_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckSystemRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).CheckSystem(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_CheckSystem_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).CheckSystem(ctx, req.(*CheckSystemRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Agent_Diagnose_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiagnoseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServer).Diagnose(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Agent_Diagnose_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServer).Diagnose(ctx, req.(*DiagnoseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Agent_ServiceDesc is the grpc.ServiceDesc for Agent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -161,6 +233,14 @@ var Agent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Dump",
 			Handler:    _Agent_Dump_Handler,
+		},
+		{
+			MethodName: "CheckSystem",
+			Handler:    _Agent_CheckSystem_Handler,
+		},
+		{
+			MethodName: "Diagnose",
+			Handler:    _Agent_Diagnose_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
