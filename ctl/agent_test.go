@@ -19,6 +19,7 @@ type fakeAgent struct {
 	agentv1.UnimplementedAgentServer
 	status *agentv1.StatusResponse
 	dump   *agentv1.DumpResponse
+	system *agentv1.CheckSystemResponse // nil: it is too old to know
 }
 
 func (f *fakeAgent) Status(context.Context, *agentv1.StatusRequest) (*agentv1.StatusResponse, error) {
@@ -35,12 +36,26 @@ func (f *fakeAgent) Dump(_ context.Context, r *agentv1.DumpRequest) (*agentv1.Du
 	return f.dump, nil
 }
 
+func (f *fakeAgent) CheckSystem(ctx context.Context, r *agentv1.CheckSystemRequest) (*agentv1.CheckSystemResponse, error) {
+	if f.system == nil {
+		return f.UnimplementedAgentServer.CheckSystem(ctx, r)
+	}
+	return f.system, nil
+}
+
+func (f *fakeAgent) Diagnose(context.Context, *agentv1.DiagnoseRequest) (*agentv1.DiagnoseResponse, error) {
+	return &agentv1.DiagnoseResponse{Files: []*agentv1.File{
+		{Name: "settings.txt", Content: []byte("etcd-endpoints: http://root:hush@10.0.0.1:2379\n")},
+		{Name: "../heap.pprof", Content: []byte("\x1f\x8b\xff password: not text")},
+	}}, nil
+}
+
 // socketOf is where a script's agent listens.
 func socketOf(ts *testscript.TestScript) string {
 	return filepath.Join(ts.Getenv("WORK"), "felix.sock")
 }
 
-// agent STATUS.json [DUMP.json]: an agent that answers so, until the script ends.
+// agent STATUS.json [DUMP.json [SYSTEM.json]]: an agent that answers so, until the script ends.
 func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 	f := &fakeAgent{status: new(agentv1.StatusResponse)}
 	ts.Check(protojson.Unmarshal([]byte(ts.ReadFile(args[0])), f.status))
@@ -48,7 +63,22 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 		f.dump = new(agentv1.DumpResponse)
 		ts.Check(protojson.Unmarshal([]byte(ts.ReadFile(args[1])), f.dump))
 	}
-	listener, err := net.Listen("unix", socketOf(ts))
+	if len(args) > 2 {
+		f.system = new(agentv1.CheckSystemResponse)
+		ts.Check(protojson.Unmarshal([]byte(ts.ReadFile(args[2])), f.system))
+	}
+	f.serve(ts, socketOf(ts))
+}
+
+// stopper is a test or a script.
+type stopper interface {
+	Check(error)
+	Defer(func())
+}
+
+// serve answers on a socket until the test ends.
+func (f *fakeAgent) serve(ts stopper, socket string) {
+	listener, err := net.Listen("unix", socket)
 	ts.Check(err)
 	server := grpc.NewServer()
 	agentv1.RegisterAgentServer(server, f)

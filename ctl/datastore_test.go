@@ -27,13 +27,20 @@ func invoke(t *testing.T, env map[string]string, embedded string, args ...string
 	return code, out.String(), errs.String()
 }
 
-func embeddedEtcd(t testing.TB) (socket string) {
+// shortDir is a directory whose path leaves room for the name of a socket.
+func shortDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "etcd") // shorter than t.TempDir: the path of a unix socket is limited
+	dir, err := os.MkdirTemp("", "ctl")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func embeddedEtcd(t testing.TB) (socket string) {
+	t.Helper()
+	dir := shortDir(t)
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
 	e, err := datastore.StartEmbedded(t.Context(), datastore.EmbeddedConfig{Dir: dir, Log: logrus.NewEntry(logger)})

@@ -15,12 +15,12 @@ import (
 func newNode(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "node",
-		Short:   "Show this node's BGP sessions",
-		Example: "  margayctl node status",
+		Short:   "Show this node's BGP sessions, check it, and collect diagnostics",
+		Example: "  margayctl node status\n  margayctl node checksystem",
 		Args:    noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newNodeStatus(s))
+	cmd.AddCommand(newNodeStatus(s), newCheckSystem(s), newDiags(s), newNodeRun())
 	return cmd
 }
 

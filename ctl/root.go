@@ -46,7 +46,7 @@ func newRoot(s *session) *cobra.Command {
 		"accepted for scripts of calicoctl; versions are never a reason to refuse")
 	root.AddCommand(
 		newCreate(s), newApply(s), newReplace(s), newPatch(s), newEdit(s), newLabel(s), newDelete(s), newGet(s), newDiff(s), newValidate(s), newSchema(s),
-		newStatus(s), newDump(s), newFelix(s), newDatastore(s), newIPAM(s), newNode(s),
+		newStatus(s), newDump(s), newFelix(s), newDatastore(s), newIPAM(s), newNode(s), newCluster(),
 		newVersion(s), newCompletion(s), newDocs(s),
 	)
 	return root

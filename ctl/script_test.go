@@ -113,6 +113,7 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	s.pause = func(context.Context, time.Duration) error { w.pauses++; return nil }
 	s.now = func() time.Time { return time.Unix(1_800_000_000, 0) }
+	s.felix = func() (string, error) { return ts.MkAbs("felix"), nil }
 	code := s.run(context.Background(), args)
 	plain := strings.NewReplacer(ts.Getenv("WORK"), "$WORK")
 	fmt.Fprint(ts.Stdout(), plain.Replace(stdout.String()))

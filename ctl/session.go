@@ -20,7 +20,9 @@ type session struct {
 	open           func(ctx context.Context, s *session) (store, func(), error)
 	pause          func(ctx context.Context, d time.Duration) error
 	now            func() time.Time
-	interrupted    <-chan struct{} // closed when the user gives up
+	interrupted    <-chan struct{}        // closed when the user gives up
+	felix          func() (string, error) // the program
+	host           host
 
 	config               string // --config
 	agent                string // --agent
@@ -36,6 +38,7 @@ func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) s
 	return &session{
 		stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv,
 		log: logrus.NewEntry(logger), embedded: embeddedSocket, open: openDatastore, pause: pause, now: time.Now,
+		felix: findFelix, host: thisHost(),
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"time"
 
@@ -38,16 +39,21 @@ func stamp() (string, string) {
 	return v, c
 }
 
+const versionHelp = `Print the versions of this command, of the datastore and of the agent of this node.
+
+The exit code is 1 when the datastore cannot be read. That no agent answers is told on standard error, and is no failure.
+With --poll what changes is printed as it changes.`
+
 func newVersion(s *session) *cobra.Command {
 	var clientOnly bool
 	var poll time.Duration
 	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the versions of this command, the datastore and the agent",
-		Long: `Print the versions of this command and, when they can be reached, of the datastore and the agent of this node.
-What cannot be reached is told on standard error; that is no failure.`,
+		Long:  versionHelp,
 		Example: `  margayctl version
-  margayctl version --client`,
+  margayctl version --client
+  margayctl version --poll=10s`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, c := stamp()
@@ -56,13 +62,7 @@ What cannot be reached is told on standard error; that is no failure.`,
 			if clientOnly {
 				return nil
 			}
-			for {
-				s.versionOfCluster(cmd.Context())
-				s.versionOfAgent(cmd.Context())
-				if poll <= 0 || s.pause(cmd.Context(), poll) != nil {
-					return nil
-				}
-			}
+			return s.versionOfOthers(cmd.Context(), poll)
 		},
 	}
 	s.addAgentFlag(cmd)
@@ -71,14 +71,40 @@ What cannot be reached is told on standard error; that is no failure.`,
 	return cmd
 }
 
-func (s *session) versionOfCluster(ctx context.Context) {
-	info, err := s.clusterInformation(ctx)
-	if err != nil {
-		fmt.Fprintln(s.stderr, "the cluster's version and type are not known:", err)
-		return
+// versionOfOthers prints each line when it is not what it was.
+func (s *session) versionOfOthers(ctx context.Context, poll time.Duration) error {
+	printed := map[string]string{}
+	changed := func(w io.Writer, heading, value string) {
+		if printed[heading] != value {
+			fmt.Fprint(w, heading, value, "\n")
+		}
+		printed[heading] = value
 	}
-	fmt.Fprintln(s.stdout, "Cluster Version:  ", orUnknown(info.Spec.CalicoVersion))
-	fmt.Fprintln(s.stdout, "Cluster Type:     ", orUnknown(info.Spec.ClusterType))
+	for {
+		info, err := s.clusterInformation(ctx)
+		if err == nil {
+			changed(s.stdout, "Cluster Version:   ", orUnknown(info.Spec.CalicoVersion))
+			changed(s.stdout, "Cluster Type:      ", orUnknown(info.Spec.ClusterType))
+		} else {
+			//lint:ignore ST1005 scripts know these words
+			err = fmt.Errorf("Unable to retrieve Cluster Version or Type: %w", err)
+			clear(printed)
+		}
+		if agent, err := s.versionOfAgent(ctx); err == nil {
+			changed(s.stdout, "Agent Version:     ", agent)
+		} else {
+			changed(s.stderr, "the agent's version is not known: ", err.Error())
+		}
+		if poll <= 0 {
+			return err
+		}
+		if err != nil {
+			fmt.Fprintln(s.stderr, err)
+		}
+		if s.pause(ctx, poll) != nil {
+			return nil
+		}
+	}
 }
 
 func (s *session) clusterInformation(ctx context.Context) (*api.ClusterInformation, error) {
@@ -98,17 +124,15 @@ func (s *session) clusterInformation(ctx context.Context) (*api.ClusterInformati
 	return info, nil
 }
 
-func (s *session) versionOfAgent(ctx context.Context) {
-	err := s.askAgent(ctx, func(ctx context.Context, agent agentv1.AgentClient) error {
+func (s *session) versionOfAgent(ctx context.Context) (text string, err error) {
+	err = s.askAgent(ctx, func(ctx context.Context, agent agentv1.AgentClient) error {
 		answer, err := agent.Status(ctx, &agentv1.StatusRequest{})
 		if err == nil {
-			fmt.Fprintf(s.stdout, "Agent Version:     %s (%s) on %s\n", orUnknown(answer.Version), orUnknown(answer.Commit), answer.Node)
+			text = fmt.Sprintf("%s (%s) on %s", orUnknown(answer.Version), orUnknown(answer.Commit), answer.Node)
 		}
 		return err
 	})
-	if err != nil {
-		fmt.Fprintln(s.stderr, "the agent's version is not known:", err)
-	}
+	return text, err
 }
 
 func orUnknown(text string) string {

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+)
+
+const diagsHelp = `Collect what is needed to find a fault on this node, in one file: the agent's status, all its tables, what it calculated, where its
+goroutines are, and how it was started; versions; links, addresses, routes, nftables, and programs of the kernel; the agent's
+journal, and the files in the log directory.
+
+Passwords, tokens and private keys are taken out; addresses, names and policies stay in. Look at the file before you give it away.
+Where the agent does not answer, the rest is collected. What could not be had is listed in missing.txt.
+
+The last line says where the file is.`
+
+func newDiags(s *session) *cobra.Command {
+	var logs string
+	cmd := &cobra.Command{
+		Use:     "diags",
+		Short:   "Collect diagnostics of this node in a file",
+		Long:    diagsHelp,
+		Example: "  margayctl node diags\n  margayctl node diags --log-dir /var/log/margay",
+		Args:    noArguments,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return s.diags(cmd.Context(), logs) },
+	}
+	s.addAgentFlag(cmd)
+	cmd.Flags().StringVar(&logs, "log-dir", "/var/log/calico", "directory whose files are put in too, if it is there")
+	return cmd
+}
+
+func (s *session) diags(ctx context.Context, logs string) (err error) {
+	directory := s.getenv("TMPDIR")
+	if directory == "" {
+		directory = os.TempDir()
+	}
+	path := filepath.Join(directory, "margay-diags-"+s.now().UTC().Format("20060102-150405")+".tar.gz")
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("make the file for the diagnostics: %w: say another directory with TMPDIR", err)
+	}
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			os.Remove(path) // half of it helps nobody
+		}
+	}()
+	fmt.Fprintln(s.stdout, "Collecting diagnostics")
+	compressed := gzip.NewWriter(file)
+	d := &diagnosis{out: tar.NewWriter(compressed), now: s.now()}
+	s.askForDiagnosis(ctx, d)
+	s.host.diagnose(ctx, d, s.config, logs)
+	d.add("missing.txt", d.missing.Bytes())
+	if err := errors.Join(d.err, d.out.Close(), compressed.Close(), ctx.Err()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if d.missing.Len() > 0 {
+		fmt.Fprintf(s.stdout, "Not all could be collected:\n%s", d.missing.String())
+	}
+	fmt.Fprintf(s.stdout, "Diags saved to %s\n", path)
+	return nil
+}
+
+// askForDiagnosis collects what the agent says.
+func (s *session) askForDiagnosis(ctx context.Context, d *diagnosis) {
+	v, c := stamp()
+	d.add("margayctl.txt", fmt.Appendf(nil, "Client Version:    %s\nGit commit:        %s\nTime:              %s\n", v, c, s.now().UTC().Format(time.RFC3339)))
+	ask := func(name string, call func(context.Context, agentv1.AgentClient) (proto.Message, error)) bool {
+		err := s.askAgent(ctx, func(ctx context.Context, agent agentv1.AgentClient) error {
+			answer, err := call(ctx, agent)
+			if err != nil {
+				return err
+			}
+			var text bytes.Buffer
+			err = printMessage(&text, answer, "json")
+			d.add(name, text.Bytes())
+			return err
+		})
+		if err != nil {
+			d.miss(name, err)
+		}
+		return err == nil
+	}
+	if !ask("agent/status.json", func(ctx context.Context, agent agentv1.AgentClient) (proto.Message, error) {
+		return agent.Status(ctx, &agentv1.StatusRequest{})
+	}) {
+		return // nor will it answer the rest
+	}
+	ask("agent/dump.json", func(ctx context.Context, agent agentv1.AgentClient) (proto.Message, error) {
+		return agent.Dump(ctx, &agentv1.DumpRequest{})
+	})
+	ask("agent/system.json", func(ctx context.Context, agent agentv1.AgentClient) (proto.Message, error) {
+		return agent.CheckSystem(ctx, &agentv1.CheckSystemRequest{})
+	})
+	err := s.askAgent(ctx, func(ctx context.Context, agent agentv1.AgentClient) error {
+		answer, err := agent.Diagnose(ctx, &agentv1.DiagnoseRequest{})
+		for _, file := range answer.GetFiles() {
+			d.add("agent/"+filepath.Base(file.Name), file.Content)
+		}
+		return err
+	})
+	if err != nil {
+		d.miss("agent/", err)
+	}
+}
+
+// diagnosis is the file that is being written.
+type diagnosis struct {
+	out     *tar.Writer
+	now     time.Time
+	missing bytes.Buffer
+	err     error // the first one of writing; nothing is written after it
+}
+
+// add puts a file in, without its secrets.
+func (d *diagnosis) add(name string, content []byte) {
+	if d.err != nil {
+		return
+	}
+	content = withoutSecrets(content)
+	d.err = d.out.WriteHeader(&tar.Header{Name: "margay-diags/" + name, Mode: 0o600, Size: int64(len(content)), ModTime: d.now, Format: tar.FormatPAX})
+	if d.err == nil {
+		_, d.err = d.out.Write(content)
+	}
+}
+
+// miss notes what could not be had.
+func (d *diagnosis) miss(name string, err error) { fmt.Fprintf(&d.missing, "%s: %v\n", name, err) }
