@@ -28,6 +28,7 @@ type books struct {
 
 	unreadable []string       // what is stored and cannot be read, in sentences
 	closed     []netip.Prefix // blocks that cannot be read: nobody knows who is in them
+	illegible  []string       // handles that cannot be read
 	blind      []string       // nodes and workload endpoints that cannot be read: nobody knows what they have
 }
 
@@ -172,6 +173,7 @@ func (b *books) takeHandle(entry kv.Entry) {
 	h := &handleState{}
 	if err := h.decode(entry); err != nil {
 		b.cannotRead(entry, err)
+		b.illegible = append(b.illegible, h.id())
 		return
 	}
 	b.handles = append(b.handles, h)

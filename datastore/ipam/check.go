@@ -240,9 +240,8 @@ func (c *Check) compareHandles(b *books) {
 			c.LeakedHandles = append(c.LeakedHandles, Handle{ID: id, Revision: h.revision})
 		}
 	}
-	for _, entry := range b.unreadable {
-		key, _, _ := strings.Cut(entry, ": ")
-		delete(named, strings.TrimPrefix(key, handleRoot)) // it exists, such as it is
+	for _, id := range b.illegible {
+		delete(named, id) // it exists, such as it is
 	}
 	c.MissingHandles = slices.Sorted(maps.Keys(named))
 }
