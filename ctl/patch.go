@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -27,8 +29,10 @@ func newPatch(s *session) *cobra.Command {
 		Long: `Change some fields of one object.
 
 The patch is JSON or YAML. With -t merge (RFC 7386) it has the shape of the object: fields given replace those stored, null
-removes one, lists are replaced whole. strategic, the default, does the same for these objects. With -t json it is a list of
-operations (RFC 6902). The result is checked as strictly as a manifest.`,
+removes one, lists are replaced whole. strategic, the default, does the same but for finalizers and ownerReferences, which it
+adds to, and knows the directives of Kubernetes: "$patch": "replace" or "delete" in an object,
+"$deleteFromPrimitiveList/nets": [...] to take elements out of a list, and "$setElementOrder/..." and "$retainKeys". With
+-t json it is a list of operations (RFC 6902). The result is checked as strictly as a manifest.`,
 		Example: `  margayctl patch ippool vms-v4 -p '{"spec": {"disabled": true}}'
   margayctl patch felixconfiguration default -p 'spec: {bpfLogLevel: Debug}'
   margayctl patch gnp web -t json -p '[{"op": "replace", "path": "/spec/ingress/0/action", "value": "Deny"}]'`,
@@ -67,16 +71,48 @@ func parsePatch(kind, text string) (patcher, error) {
 		return nil, fmt.Errorf("the patch is neither JSON nor YAML: %w", err)
 	}
 	if kind == "json" {
-		operations, err := jsonpatch.DecodePatch(raw)
-		if err != nil {
-			return nil, fmt.Errorf(`the patch is not a list of operations such as [{"op": "remove", "path": "/spec/order"}]: %w`, err)
-		}
-		return operations.Apply, nil
+		return parseOperations(raw)
 	}
 	if !bytes.HasPrefix(raw, []byte("{")) {
 		return nil, errors.New(`the patch is not an object such as {"spec": {"order": 10}}; for a list of operations say -t json`)
 	}
+	if kind == "strategic" {
+		return func(original []byte) ([]byte, error) { return strategicMerge(original, raw) }, nil
+	}
 	return func(original []byte) ([]byte, error) { return jsonpatch.MergePatch(original, raw) }, nil
+}
+
+// parseOperations reads a list of operations, and checks what its library takes for granted.
+func parseOperations(raw []byte) (patcher, error) {
+	var operations jsonpatch.Patch
+	if err := json.Unmarshal(raw, &operations); err != nil {
+		return nil, fmt.Errorf(`the patch is not a list of operations such as [{"op": "remove", "path": "/spec/order"}]: %w`, err)
+	}
+	needs := map[string][]string{
+		"add": {"value"}, "replace": {"value"}, "test": {"value"}, "remove": nil, "move": {"from"}, "copy": {"from"},
+	}
+	for i, operation := range operations {
+		more, known := needs[operation.Kind()]
+		if !known {
+			names := slices.Sorted(maps.Keys(needs))
+			err := fmt.Errorf("operation %d: op %q: want one of %s", i+1, operation.Kind(), strings.Join(names, ", "))
+			return nil, withHints(err, didYouMean(operation.Kind(), names))
+		}
+		for _, field := range append([]string{"op", "path"}, more...) {
+			text, given := operation[field]
+			if !given || field != "value" && (text == nil || !bytes.HasPrefix(*text, []byte(`"`))) {
+				return nil, fmt.Errorf("operation %d: %s needs %s", i+1, operation.Kind(), field)
+			}
+		}
+	}
+	return func(original []byte) (changed []byte, err error) {
+		defer func() {
+			if broken := recover(); broken != nil { // the library is not ours
+				changed, err = nil, fmt.Errorf("the operations cannot be carried out: %v", broken)
+			}
+		}()
+		return operations.Apply(original)
+	}, nil
 }
 
 func (s *session) patch(ctx context.Context, o api.Object, at place, p patcher) error {
@@ -128,11 +164,19 @@ func applyPatch(current api.Object, p patcher) (api.Object, error) {
 	if was, is := api.KeyOf(current), api.KeyOf(changed); was != is {
 		return nil, fmt.Errorf("a patch cannot turn %s into %s: create the new object and delete the old one", was, is)
 	}
-	meta := *current.Meta()
-	meta.Labels, meta.Annotations = changed.Meta().Labels, changed.Meta().Annotations
-	meta.ResourceVersion = changed.Meta().ResourceVersion
-	*changed.Meta() = meta
-	return changed, nil
+	return changed, changedMetadata(*current.Meta(), changed.Meta())
+}
+
+// changedMetadata refuses a change of what identifies an object or is the datastore's own.
+func changedMetadata(before api.Metadata, after *api.Metadata) error {
+	after.Rest = before.Rest // which no patch sees; those of rules are in the rules
+	before.Labels, before.Annotations = after.Labels, after.Annotations
+	before.Finalizers, before.OwnerReferences = after.Finalizers, after.OwnerReferences
+	before.ResourceVersion = after.ResourceVersion
+	if !reflect.DeepEqual(before, *after) {
+		return errors.New("of the metadata a patch may change labels, annotations, finalizers, ownerReferences, and resourceVersion to name the version it is for")
+	}
+	return nil
 }
 
 // decodePatched reads the result strictly. When the stored object itself has fields that this version does not know, they are
