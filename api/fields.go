@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+	"sync"
 )
 
 // field is a field of an object as JSON names it.
@@ -13,8 +14,40 @@ type field struct {
 	index []int
 }
 
-// fieldsOf lists the fields of a struct as JSON sees them.
+// fieldsOf lists the fields of a struct as JSON sees them. The list is shared.
 func fieldsOf(t reflect.Type) []field {
+	if fields, ok := fieldsOfKinds()[t]; ok {
+		return fields
+	}
+	return listFields(t)
+}
+
+// fieldsOfKinds are the fields of all structs that objects are made of. They never change once listed; every value of a
+// manifest asks for them.
+var fieldsOfKinds = sync.OnceValue(func() map[reflect.Type][]field {
+	listed := map[reflect.Type][]field{}
+	var visit func(t reflect.Type)
+	visit = func(t reflect.Type) {
+		switch t.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+			visit(t.Elem())
+		case reflect.Struct:
+			if _, done := listed[t]; done || isLeaf(t) {
+				return
+			}
+			listed[t] = listFields(t)
+			for _, f := range listed[t] {
+				visit(f.typ)
+			}
+		}
+	}
+	for _, k := range append(Kinds(), internalKinds()...) {
+		visit(objectType(k.New()))
+	}
+	return listed
+})
+
+func listFields(t reflect.Type) []field {
 	var fields []field
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -22,7 +55,7 @@ func fieldsOf(t reflect.Type) []field {
 		switch {
 		case name == "-" || !f.IsExported():
 		case name == "" && f.Anonymous:
-			for _, inner := range fieldsOf(f.Type) {
+			for _, inner := range listFields(f.Type) {
 				inner.index = append([]int{i}, inner.index...)
 				fields = append(fields, inner)
 			}

@@ -68,14 +68,22 @@ func namespaced(k Kind) Kind { k.Namespaced = true; return k }
 
 // KindOf finds the kind that a user means: its name, plural or an alias, in any case.
 func KindOf(name string) (Kind, bool) {
-	name = strings.ToLower(name)
+	k, ok := kindsByWord()[strings.ToLower(name)]
+	return k, ok
+}
+
+// kindsByWord has the kinds by all words that mean them, in lower case. It never changes once made; every object asks for it.
+var kindsByWord = sync.OnceValue(func() map[string]Kind {
+	words := map[string]Kind{}
 	for _, k := range Kinds() {
-		if k.answersTo(name) {
-			return k, true
+		for _, word := range append([]string{strings.ToLower(k.Name), k.Plural}, k.Aliases...) {
+			if _, taken := words[word]; !taken {
+				words[word] = k
+			}
 		}
 	}
-	return Kind{}, false
-}
+	return words
+})
 
 func (k Kind) answersTo(lower string) bool {
 	if lower == k.Plural || lower == strings.ToLower(k.Name) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -10,10 +9,7 @@ import (
 )
 
 func newApply(s *session) *cobra.Command {
-	var in input
-	var at place
-	var dryRun string
-	v := verb{"apply", "applied"}
+	var f writing
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
 		Short: "Create or overwrite objects from files",
@@ -23,46 +19,38 @@ Every file is read and checked for syntax before anything is written. Objects ar
 the rest is still written, and the exit code is 1. Warnings about accepted objects go to standard error, and so does a line
 for each object that is stored already as the file says: it is not written again.
 
---dry-run=server does all of that but the writing, and says of each object whether it would be created or updated.`,
+--dry-run=server does all of that but the writing, and says of each object whether it would be created or updated.
+
+` + atomicHelp + `
+
+` + pruneHelp,
 		Example: `  margayctl apply -f docs/examples/block-crypto-mining.yaml
   margayctl apply -f docs/examples/ --dry-run=server
-  margayctl apply -f docs/examples/
+  margayctl apply -f docs/examples/ --atomic
+  margayctl apply -f policies/ -R --prune -l "team == 'web'"
   margayctl get gnp -o yaml | sed 's/order: 500/order: 600/' | margayctl apply -f -`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			v, suffix := v, ""
-			switch dryRun {
-			case "none":
-			case "server":
-				s.rehearse()
-				v.past, suffix = v.past+" (dry run)", " (dry run)"
-			default:
-				return fmt.Errorf("--dry-run=%s: want server or none", dryRun)
-			}
-			out, err := s.write(cmd.Context(), v, in, at, func(st store, o api.Object) error {
-				done, err := s.apply(cmd.Context(), st, o)
-				if err == nil && (done == unchanged || suffix != "") {
-					fmt.Fprintf(s.stderr, "%s: %s%s\n", api.KeyOf(o), done, suffix)
+			j := job{verb: verb{"apply", "applied"}, act: s.apply, writes: true, tell: func(o api.Object, done string) string {
+				if done != unchanged {
+					return ""
 				}
-				return err
-			})
-			if err != nil {
-				return err
-			}
-			return s.report(v, out)
+				return doneLine(o, done)
+			}}
+			return s.writeInput(cmd.Context(), j, f, s.report)
 		},
 	}
-	in.addFlags(cmd)
-	addNamespaceFlag(cmd, &at)
-	cmd.Flags().StringVar(&dryRun, "dry-run", "none", "server: check everything against the datastore and write nothing")
+	f.addFlags(cmd)
+	f.prune.addFlags(s, cmd)
 	return cmd
 }
 
-// What apply does to one object.
+// What a verb did to one object.
 const (
 	created   = "created"
 	updated   = "updated"
 	unchanged = "unchanged"
+	deleted   = "deleted"
 )
 
 // apply creates an object, or updates it when it exists or may not be created.
@@ -75,16 +63,4 @@ func (s *session) apply(ctx context.Context, st store, o api.Object) (string, er
 	}
 	*o.Meta() = given
 	return s.update(ctx, st, o, skipEqual)
-}
-
-// rehearse replaces the datastore by a copy that exists only here: changes are checked and see each other, nothing is written.
-func (s *session) rehearse() {
-	open := s.open
-	s.open = func(ctx context.Context, s *session) (store, func(), error) {
-		st, closeStore, err := open(ctx, s)
-		if err != nil {
-			return nil, nil, err
-		}
-		return st.DryRun(), closeStore, nil
-	}
 }

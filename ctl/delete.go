@@ -13,28 +13,34 @@ import (
 )
 
 func newDelete(s *session) *cobra.Command {
-	var in input
-	var at place
+	var f writing
 	var skipMissing bool
 	cmd := &cobra.Command{
 		Use:   "delete {KIND NAME... | -f FILE}",
 		Short: "Delete objects by kind and name, or those in files",
+		Long: `Delete objects by kind and name, or those in files.
+
+` + atomicHelp + ` A pool has to be disabled before.`,
 		Example: `  margayctl delete gnp block-crypto-mining
   margayctl delete -f docs/examples/ --skip-not-exists`,
 		ValidArgsFunction: completeKind(s, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			objects, err := s.objectsToDelete(in, at, args)
+			if err := f.check(s); err != nil {
+				return err
+			}
+			objects, err := s.objectsToDelete(f.in, f.at, args)
 			if err != nil {
 				return err
 			}
-			if len(objects) == 0 {
-				return s.report(verb{"delete", "deleted"}, outcome{})
+			baseLast(objects)
+			j := job{verb: verb{"delete", "deleted"}, act: deleteObject}
+			if skipMissing {
+				j.act = deleteIfThere
 			}
-			return s.delete(cmd.Context(), objects, at, skipMissing)
+			return s.writeObjects(cmd.Context(), j, f, objects, s.reportDelete)
 		},
 	}
-	in.addFlags(cmd)
-	addNamespaceFlag(cmd, &at)
+	f.addFlags(cmd)
 	cmd.Flags().BoolVarP(&skipMissing, "skip-not-exists", "s", false, "no error for objects that do not exist")
 	return cmd
 }
@@ -58,32 +64,27 @@ func (s *session) objectsToDelete(in input, at place, args []string) ([]api.Obje
 	return at.named(args[0], args[1:])
 }
 
-func (s *session) delete(ctx context.Context, objects []api.Object, at place, skipMissing bool) error {
-	baseLast(objects)
-	st, closeStore, err := s.open(ctx, s)
-	if err != nil {
-		return err
+// deleteObject deletes an object; if it names the version that it was made from, only that version.
+func deleteObject(ctx context.Context, st store, o api.Object) (string, error) {
+	_, err := st.Delete(ctx, api.KeyOf(o), o.Meta().ResourceVersion)
+	return deleted, err
+}
+
+func deleteIfThere(ctx context.Context, st store, o api.Object) (string, error) {
+	done, err := deleteObject(ctx, st, o)
+	if isNotFound(err) {
+		return unchanged, nil
 	}
-	defer closeStore()
-	out := newOutcome(objects)
-	each(&out, objects, at, func(o api.Object) error {
-		if err := notWritable("delete", o); err != nil {
-			return err
-		}
-		nameWorkloadEndpoint(o)
-		_, err := st.Delete(ctx, api.KeyOf(o), o.Meta().ResourceVersion)
-		if skipMissing && isNotFound(err) {
-			return nil
-		}
-		return err
-	})
-	return s.reportDelete(out)
+	return done, err
 }
 
 // reportDelete tells what was deleted before it tells what was not.
-func (s *session) reportDelete(out outcome) error {
+func (s *session) reportDelete(v verb, out outcome) error {
+	if out.total == 0 || out.interrupted {
+		return s.report(v, out)
+	}
 	if out.handled > 0 {
-		fmt.Fprintf(s.stdout, "Successfully deleted %d %sresource(s)\n", out.handled, out.ofKind())
+		fmt.Fprintf(s.stdout, "Successfully %s %d %sresource(s)\n", v.past, out.handled, out.ofKind())
 	}
 	if len(out.errs) == 0 {
 		return nil

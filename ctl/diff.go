@@ -23,68 +23,117 @@ const (
 var errDifferent = exitCode{errors.New(""), exitDifferent}
 
 func newDiff(s *session) *cobra.Command {
-	var in input
-	var at place
+	f := writing{dryRun: "server"}
 	cmd := &cobra.Command{
 		Use:   "diff -f FILE",
 		Short: "Show what apply would change",
 		Long: `Show what apply would change, as a unified diff of each object from what is stored to what would be.
 
 Defaults count as written, identity and version of an object do not. The exit code is 0 when nothing would change, 1 when
-something would, and 2 after any error. Nothing is written.`,
+something would, and 2 after any error. Nothing is written. With --prune it shows too what apply --prune would delete.`,
 		Example: `  margayctl diff -f docs/examples/
+  margayctl diff -f policies/ -R --prune -l "team == 'web'"
   margayctl diff -f policies/ -R || margayctl apply -f policies/ -R`,
 		Args:        noArguments,
 		Annotations: map[string]string{exitAnnotation: strconv.Itoa(exitTrouble)},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			different, err := s.diff(cmd.Context(), in, at)
+			different, err := s.diff(cmd.Context(), f)
 			if err == nil && different {
 				return errDifferent
 			}
 			return err
 		},
 	}
-	in.addFlags(cmd)
-	addNamespaceFlag(cmd, &at)
+	f.in.addFlags(cmd)
+	addNamespaceFlag(cmd, &f.at)
+	f.prune.addFlags(s, cmd)
 	return cmd
 }
 
 // diff prints what apply would change, object by object, and goes on after an error.
-func (s *session) diff(ctx context.Context, in input, at place) (different bool, err error) {
-	s.rehearse()
-	out, err := s.write(ctx, verb{"diff", "compared"}, in, at, func(st store, o api.Object) error {
-		before, err := comparable(ctx, st, o)
-		if err != nil {
-			return err
-		}
-		if _, err := s.apply(ctx, st, o); err != nil {
-			return err
-		}
-		after, err := comparable(ctx, st, o)
-		if err != nil {
-			return err
-		}
-		name := api.KeyOf(o).String()
-		text := diff.Diff("stored "+name, before, "applied "+name, after)
-		if len(text) > 0 {
-			different = true
-			_, text, _ = bytes.Cut(text, []byte("\n")) // the command line of a diff that nobody ran
-		}
-		_, err = s.stdout.Write(text)
-		return err
-	})
+func (s *session) diff(ctx context.Context, f writing) (different bool, err error) {
+	if err := f.check(s); err != nil {
+		return false, err
+	}
+	objects, err := s.load(f.in)
 	if err != nil {
 		return false, err
 	}
-	switch {
-	case out.total == 0:
-		fmt.Fprintln(s.stdout, "No resources specified")
-	case len(out.errs) == 1:
-		err = out.errs[0]
-	case len(out.errs) > 1:
-		err = fmt.Errorf("hit error: %v", out.errs)
+	if len(objects) == 0 && f.prune.on {
+		return false, errNothingToPruneBy
 	}
-	return different, err
+	if len(objects) == 0 {
+		fmt.Fprintln(s.stdout, "No resources specified")
+		return false, nil
+	}
+	baseFirst(objects)
+	w, closeStore, err := s.begin(ctx, job{verb: verb{"diff", "compared"}, act: s.difference, writes: true}, f)
+	if err != nil {
+		return false, err
+	}
+	defer closeStore()
+	w.job.to, w.job.tell = s.stdout, func(_ api.Object, text string) string {
+		different = different || text != ""
+		return text
+	}
+	w.initialize(ctx, w.st)
+	w.run(ctx, objects)
+	if err := diffError(w.out); err != nil || !f.prune.on {
+		return different, err
+	}
+	pruned, err := w.diffPruned(ctx, objects)
+	return different || pruned, err
+}
+
+// diffPruned prints what apply would prune.
+func (w *worker) diffPruned(ctx context.Context, objects []api.Object) (different bool, err error) {
+	victims, err := w.victims(ctx, w.st, objects)
+	if err != nil {
+		return false, err
+	}
+	for _, o := range victims {
+		before, err := comparable(ctx, w.st, o)
+		if err != nil {
+			return false, err
+		}
+		fmt.Fprint(w.stdout, unified(api.KeyOf(o), before, "pruned", nil))
+	}
+	return len(victims) > 0, nil
+}
+
+// difference is how an object would be changed by apply, which it does in the store.
+func (s *session) difference(ctx context.Context, st store, o api.Object) (string, error) {
+	before, err := comparable(ctx, st, o)
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.apply(ctx, st, o); err != nil {
+		return "", err
+	}
+	after, err := comparable(ctx, st, o)
+	if err != nil {
+		return "", err
+	}
+	return unified(api.KeyOf(o), before, "applied", after), nil
+}
+
+// unified is the difference of the texts of one object; empty when there is none.
+func unified(key api.Key, before []byte, done string, after []byte) string {
+	text := diff.Diff("stored "+key.String(), before, done+" "+key.String(), after)
+	_, text, _ = bytes.Cut(text, []byte("\n")) // the command line of a diff that nobody ran
+	return string(text)
+}
+
+func diffError(out outcome) error {
+	switch {
+	case out.interrupted:
+		return interruption(out)
+	case len(out.errs) == 0:
+		return nil
+	case len(out.errs) == 1:
+		return out.errs[0]
+	}
+	return fmt.Errorf("hit error: %v", out.errs)
 }
 
 // comparable is the YAML of a stored object without what changes with every write; empty when there is none.

@@ -8,10 +8,20 @@ import (
 
 // outcome is how a verb fared over a list of objects. The sentences made of it are calicoctl's.
 type outcome struct {
-	total   int
-	handled int    // counted as done; for replace, failed ones too
-	kind    string // of all objects, empty when they differ
-	errs    []error
+	total       int
+	handled     int    // counted as done
+	attempted   int    // failed after it was tried; the others were refused before
+	kind        string // of all objects, empty when they differ
+	errs        []error
+	interrupted bool // the rest was not begun
+}
+
+// fail counts an object that failed.
+func (out *outcome) fail(r fate) {
+	out.errs = append(out.errs, r.err)
+	if r.acted {
+		out.attempted++
+	}
 }
 
 func newOutcome(objects []api.Object) outcome {
@@ -41,6 +51,11 @@ func (s *session) report(v verb, out outcome) error {
 	case out.total == 0:
 		fmt.Fprintln(s.stdout, "No resources specified")
 		return nil
+	case out.interrupted:
+		if out.handled > 0 {
+			s.reportPart(v, out)
+		}
+		return withHints(interruption(out), "the others were not touched: give the same command again to go on")
 	case out.handled == 0:
 		return v.failedAltogether(out, out.errs)
 	case len(out.errs) == 0:
@@ -54,15 +69,25 @@ func (s *session) report(v verb, out outcome) error {
 
 // reportReplace differs from report: a failed object counts as handled, and only the last error is told.
 func (s *session) reportReplace(v verb, out outcome) error {
-	if len(out.errs) == 0 {
+	if len(out.errs) == 0 || out.interrupted {
 		return s.report(v, out)
 	}
+	out.handled += out.attempted
 	last := out.errs[len(out.errs)-1]
 	if out.handled == 0 {
 		return v.failedAltogether(out, last)
 	}
 	s.reportPart(v, out)
 	return fmt.Errorf("hit error: %w", last)
+}
+
+// interruption says how far the work was when it was stopped.
+func interruption(out outcome) error {
+	failed := ""
+	if len(out.errs) > 0 {
+		failed = fmt.Sprintf(", hit error: %v", out.errs)
+	}
+	return fmt.Errorf("interrupted after %d of %d %sresources%s", out.handled+len(out.errs), out.total, out.ofKind(), failed)
 }
 
 func (s *session) reportPart(v verb, out outcome) {

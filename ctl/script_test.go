@@ -56,38 +56,42 @@ type worldKey struct{}
 
 // world is what a script's commands work on.
 type world struct {
-	kv     *datastore.Memory
-	store  *interrupted
+	kv     *interrupted
+	store  *datastore.Store
 	outage string
 	pauses int
 	code   int // of the last margayctl
 }
 
 func newWorld() *world {
-	kv := datastore.NewMemory()
-	return &world{kv: kv, store: &interrupted{Store: datastore.New(kv)}}
+	kv := &interrupted{Memory: datastore.NewMemory()}
+	return &world{kv: kv, store: datastore.New(kv)}
 }
 
 func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
-// interrupted is a store in which someone else writes an object just before the command does.
+// interrupted is a KV in which someone else writes an object just before the command updates it.
 type interrupted struct {
-	*datastore.Store
+	*datastore.Memory
 	conflicts int
 }
 
-func (i *interrupted) Update(ctx context.Context, o api.Object) (api.Object, error) {
-	if i.conflicts > 0 {
-		i.conflicts--
-		current, err := i.Store.Get(ctx, api.KeyOf(o))
-		if err != nil {
-			return nil, err
+func (i *interrupted) Commit(ctx context.Context, conditions []datastore.Condition, writes []datastore.Write) (datastore.Outcome, error) {
+	for _, c := range conditions {
+		isUpdate := len(writes) > 0 && c.Key == writes[0].Key && c.Revision > 0
+		if !isUpdate || i.conflicts == 0 {
+			continue
 		}
-		if _, err := i.Store.Update(ctx, current); err != nil {
-			return nil, err
+		i.conflicts--
+		entries, _, err := i.Lookup(ctx, []string{c.Key})
+		if err != nil {
+			return datastore.Outcome{}, err
+		}
+		if _, err := i.Memory.Commit(ctx, nil, []datastore.Write{{Key: c.Key, Value: entries[0].Value}}); err != nil {
+			return datastore.Outcome{}, err
 		}
 	}
-	return i.Store.Update(ctx, o)
+	return i.Memory.Commit(ctx, conditions, writes)
 }
 
 // margayctl ARGS... [< FILE]
@@ -146,7 +150,7 @@ func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
 	case "conflicts":
 		n, err := strconv.Atoi(args[1])
 		ts.Check(err)
-		w.store.conflicts = n
+		w.kv.conflicts = n
 	case "pauses":
 		if got := strconv.Itoa(w.pauses); got != args[1] {
 			ts.Fatalf("paused %s times", got)

@@ -23,6 +23,8 @@ type session struct {
 	interrupted    <-chan struct{}        // closed when the user gives up
 	felix          func() (string, error) // the program
 	host           host
+	terminal       bool // stderr is one
+	batchObjects   int  // how many objects are written in one transaction
 
 	config               string // --config
 	agent                string // --agent
@@ -39,6 +41,7 @@ func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) s
 		stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv,
 		log: logrus.NewEntry(logger), embedded: embeddedSocket, open: openDatastore, pause: pause, now: time.Now,
 		felix: findFelix, host: thisHost(),
+		terminal: isTerminal(stderr), batchObjects: batchObjects,
 	}
 }
 

@@ -31,6 +31,7 @@ type store interface {
 	SplitPool(ctx context.Context, name string, parts int) ([]*api.IPPool, error)
 	KV() datastore.KV
 	DryRun() *datastore.Store
+	Begin() *datastore.Transaction
 	Export(ctx context.Context) (*datastore.Archive, error)
 	Import(ctx context.Context, a *datastore.Archive, merge bool) (datastore.Imported, error)
 	MigratePolicyNames(ctx context.Context, dryRun bool) ([]datastore.Renamed, error)

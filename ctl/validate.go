@@ -22,18 +22,29 @@ exists or whether pools overlap, is only checked when the objects are written.`,
 				return err
 			}
 			out := newOutcome(objects)
-			each(&out, objects, place{}, func(o api.Object) error {
-				nameWorkloadEndpoint(o)
-				api.Default(o)
-				if err := api.Validate(o); err != nil {
-					return err
+			for _, o := range objects {
+				if err := s.validate(o); err != nil {
+					out.fail(fate{err: err})
+					continue
 				}
-				s.warn(o, "")
-				return nil
-			})
+				out.handled++
+			}
 			return s.report(v, out)
 		},
 	}
 	in.addFlags(cmd)
 	return cmd
+}
+
+func (s *session) validate(o api.Object) error {
+	if err := (place{}).settle(o); err != nil {
+		return err
+	}
+	nameWorkloadEndpoint(o)
+	api.Default(o)
+	if err := api.Validate(o); err != nil {
+		return err
+	}
+	s.warn(o, "")
+	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 )
@@ -19,50 +21,76 @@ const (
 	conflictPause = time.Second
 )
 
-// each runs an action over the objects in order; it goes on after a failure.
-func each(out *outcome, objects []api.Object, at place, action func(api.Object) error) {
-	for _, o := range objects {
-		err := at.settle(o)
-		if err == nil {
-			err = action(o)
-		}
-		if err != nil {
-			out.errs = append(out.errs, err)
-			continue
-		}
-		out.handled++
-	}
+// writing is what the flags of a verb that writes say.
+type writing struct {
+	in     input
+	at     place
+	dryRun string
+	atomic bool
+	prune  pruning
 }
 
-// write opens the datastore, makes sure that it is initialised, and runs an action over the objects of the input.
-func (s *session) write(ctx context.Context, v verb, in input, at place, action func(store, api.Object) error) (outcome, error) {
-	objects, err := s.load(in)
-	if err != nil || len(objects) == 0 {
-		return outcome{}, err
+func (f *writing) addFlags(cmd *cobra.Command) {
+	f.in.addFlags(cmd)
+	addNamespaceFlag(cmd, &f.at)
+	cmd.Flags().StringVar(&f.dryRun, "dry-run", "none", "server: check everything against the datastore and write nothing")
+	cmd.Flags().BoolVar(&f.atomic, "atomic", false, "all objects in one transaction: all are written, or none")
+}
+
+func addNamespaceFlag(cmd *cobra.Command, at *place) {
+	cmd.Flags().StringVarP(&at.namespace, "namespace", "n", "", "namespace of the objects; without it, that of the object, or default")
+}
+
+// check finds what the flags get wrong.
+func (f writing) check(s *session) error {
+	if f.dryRun != "none" && f.dryRun != "server" {
+		return fmt.Errorf("--dry-run=%s: want server or none", f.dryRun)
+	}
+	return f.prune.check(s)
+}
+
+// dry says whether nothing may be written.
+func (f writing) dry() bool { return f.dryRun == "server" }
+
+// writeInput does a job to the objects of the input, and reports how it fared.
+func (s *session) writeInput(ctx context.Context, j job, f writing, report func(verb, outcome) error) error {
+	if err := f.check(s); err != nil {
+		return err
+	}
+	objects, err := s.load(f.in)
+	if err != nil {
+		return err
+	}
+	if len(objects) == 0 && f.prune.on {
+		return errNothingToPruneBy
 	}
 	baseFirst(objects)
-	st, closeStore, err := s.open(ctx, s)
+	return s.writeObjects(ctx, j, f, objects, report)
+}
+
+// writeObjects does a job to objects in order, and reports how it fared.
+func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []api.Object, report func(verb, outcome) error) error {
+	if len(objects) == 0 {
+		return report(j.verb, outcome{})
+	}
+	w, closeStore, err := s.begin(ctx, j, f)
 	if err != nil {
-		return outcome{}, err
+		return err
 	}
 	defer closeStore()
-	if err := st.EnsureInitialized(ctx); err != nil {
-		// A user may be allowed to write policies and nothing else.
-		s.log.WithError(err).Info("the datastore is not initialised by this command")
+	if !f.atomic || !w.dry {
+		w.initialize(ctx, w.st)
 	}
-	out := newOutcome(objects)
-	each(&out, objects, at, func(o api.Object) error {
-		if err := notWritable(v.name, o); err != nil {
-			return err
-		}
-		nameWorkloadEndpoint(o)
-		if err := action(st, o); err != nil {
-			return err
-		}
-		s.warn(o, endOfTier(ctx, st, o))
-		return nil
-	})
-	return out, nil
+	if f.atomic {
+		w.atomically(ctx, objects)
+	} else {
+		w.run(ctx, objects)
+		err = w.pruneAfter(ctx, objects)
+	}
+	if err := report(w.job.verb, w.out); err != nil {
+		return withHints(err, w.hint, f.prune.hint())
+	}
+	return cmp.Or(err, w.reportPruned())
 }
 
 // baseFirst moves the objects that others stand on to the front: a policy cannot be written before its tier, and the files
@@ -87,8 +115,24 @@ func height(o api.Object) int {
 // warn tells what is probably not meant in an object that was accepted. endOfTier is what is known of a policy's tier.
 func (s *session) warn(o api.Object, endOfTier api.Action) {
 	for _, w := range api.Warnings(o, endOfTier) {
-		fmt.Fprintf(s.stderr, "warning: %s: %s\n", api.KeyOf(o), w)
+		fmt.Fprint(s.stderr, warningLine(o, w))
 	}
+}
+
+func warningLine(o api.Object, text string) string {
+	return fmt.Sprintf("warning: %s: %s\n", api.KeyOf(o), text)
+}
+
+// rehearsed is a job that says of each object what would be done to it.
+func rehearsed(j job) job {
+	j.verb.past += " (dry run)"
+	j.tell = func(o api.Object, done string) string { return doneLine(o, done+" (dry run)") }
+	return j
+}
+
+// doneLine tells what was done to an object.
+func doneLine(o api.Object, done string) string {
+	return fmt.Sprintf("%s: %s\n", api.KeyOf(o), done)
 }
 
 // endOfTier is the default action of the tier that a policy is in; empty for other kinds, and when it cannot be read.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/datastore/kv"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -158,6 +159,27 @@ func entryOf(pair *mvccpb.KeyValue) Entry {
 	return Entry{Key: string(pair.Key), Value: pair.Value, Revision: pair.ModRevision, Created: pair.CreateRevision}
 }
 
+// Lookup implements KV.
+func (e *Etcd) Lookup(ctx context.Context, keys []string) ([]*Entry, int64, error) {
+	var reads []clientv3.Op
+	for _, key := range keys {
+		reads = append(reads, clientv3.OpGet(key))
+	}
+	var response *clientv3.TxnResponse
+	err := patiently(ctx, readTimeout, readPatience, func(ctx context.Context) (err error) {
+		response, err = e.client.Txn(ctx).Then(reads...).Commit()
+		return err
+	})
+	if err != nil {
+		return nil, 0, e.explain(err)
+	}
+	var entries []*Entry
+	for _, answer := range response.Responses {
+		entries = append(entries, before(answer))
+	}
+	return entries, response.Header.Revision, nil
+}
+
 // Commit implements KV.
 func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error) {
 	var compares []clientv3.Cmp
@@ -172,17 +194,17 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 	for _, w := range writes {
 		reads = append(reads, clientv3.OpGet(w.Key))
 		if w.Delete {
-			puts = append(puts, clientv3.OpDelete(w.Key))
+			puts = append(puts, clientv3.OpDelete(w.Key, clientv3.WithPrevKV()))
 		} else {
-			puts = append(puts, clientv3.OpPut(w.Key, string(w.Value)))
+			puts = append(puts, clientv3.OpPut(w.Key, string(w.Value), clientv3.WithPrevKV()))
 		}
 	}
 	attempts := 0
 	var response *clientv3.TxnResponse
 	commit := func(ctx context.Context) (err error) {
 		attempts++
-		// Read before writing, so that the outcome tells what was there in either case.
-		response, err = e.client.Txn(ctx).If(compares...).Then(slices.Concat(reads, puts)...).Else(reads...).Commit()
+		// Either branch tells what was there before.
+		response, err = e.client.Txn(ctx).If(compares...).Then(puts...).Else(reads...).Commit()
 		return err
 	}
 	ask := patiently
@@ -193,13 +215,8 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 		return Outcome{}, e.explain(err)
 	}
 	outcome := Outcome{Done: response.Succeeded, Revision: response.Header.Revision}
-	for i := range writes {
-		var current *Entry
-		if pairs := response.Responses[i].GetResponseRange().Kvs; len(pairs) > 0 {
-			entry := entryOf(pairs[0])
-			current = &entry
-		}
-		outcome.Current = append(outcome.Current, current)
+	for _, answer := range response.Responses {
+		outcome.Current = append(outcome.Current, before(answer))
 	}
 	outcome.Echo = attempts > 1 && !outcome.Done && holds(outcome.Current, writes)
 	return outcome, nil
@@ -222,6 +239,28 @@ func holds(current []*Entry, writes []Write) bool {
 		}
 	}
 	return true
+}
+
+// before is what a key held before an operation of a commit.
+func before(answer *etcdserverpb.ResponseOp) *Entry {
+	var pair *mvccpb.KeyValue
+	switch answer := answer.Response.(type) {
+	case *etcdserverpb.ResponseOp_ResponsePut:
+		pair = answer.ResponsePut.PrevKv
+	case *etcdserverpb.ResponseOp_ResponseDeleteRange:
+		if previous := answer.ResponseDeleteRange.PrevKvs; len(previous) > 0 {
+			pair = previous[0]
+		}
+	case *etcdserverpb.ResponseOp_ResponseRange:
+		if found := answer.ResponseRange.Kvs; len(found) > 0 {
+			pair = found[0]
+		}
+	}
+	if pair == nil {
+		return nil
+	}
+	entry := entryOf(pair)
+	return &entry
 }
 
 // Watch implements KV.
@@ -304,7 +343,7 @@ func (e *Etcd) explain(err error) error {
 		return advice{fmt.Sprintf("%s refused user %q (%s): check ETCD_USERNAME and ETCD_PASSWORD", where, user, rpctypes.ErrorDesc(err)), err}
 	case errors.Is(err, rpctypes.ErrPermissionDenied):
 		return advice{fmt.Sprintf("%s gives user %q no access to the keys under %s: grant a role that may read and write them", where, user, rootKey), err}
-	case errors.Is(err, rpctypes.ErrRequestTooLarge) || status.Code(err) == codes.ResourceExhausted && strings.Contains(text, "larger than max"):
+	case isTooLarge(err):
 		return advice{where + " takes no object as large as this one: split it, or raise the server's --max-request-bytes", err}
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return advice{where + " is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", err}
@@ -320,6 +359,18 @@ func (e *Etcd) explain(err error) error {
 
 func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+}
+
+// isTooLarge says that a request has more bytes than the server, or the client, allows.
+func isTooLarge(err error) bool {
+	if errors.Is(err, rpctypes.ErrRequestTooLarge) {
+		return true
+	}
+	refusal, ok := errors.AsType[interface {
+		error
+		GRPCStatus() *status.Status
+	}](err)
+	return ok && refusal.GRPCStatus().Code() == codes.ResourceExhausted && strings.Contains(refusal.Error(), "larger than max")
 }
 
 // isUnavailable says that a request got no answer, as gRPC says it: whether it took effect is not known.

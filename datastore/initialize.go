@@ -20,12 +20,18 @@ func (s *Store) EnsureInitialized(ctx context.Context) error {
 			DatastoreReady: &ready,
 		},
 	}
-	for _, o := range append([]api.Object{information}, initialTiers()...) {
-		// Looking first costs less than a refused write, and this is called before every write of the command line.
-		if entry, err := s.find(ctx, api.KeyOf(o)); entry != nil || (err != nil && !isNotFound(err)) {
-			if err != nil {
-				return err
-			}
+	wanted := append([]api.Object{information}, initialTiers()...)
+	// Looking first costs less than refused writes, and this is called before every write of the command line.
+	var keys []string
+	for _, o := range wanted {
+		keys = append(keys, ResourceKey(api.KeyOf(o)))
+	}
+	stored, _, err := s.kv.Lookup(ctx, keys)
+	if err != nil {
+		return err
+	}
+	for i, o := range wanted {
+		if stored[i] != nil {
 			continue
 		}
 		var exists ExistsError

@@ -60,6 +60,22 @@ func (m *Memory) Range(ctx context.Context, span Span, revision int64, limit int
 	return page, nil
 }
 
+// Lookup implements KV.
+func (m *Memory) Lookup(ctx context.Context, keys []string) ([]*Entry, int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.answers(ctx); err != nil {
+		return nil, 0, err
+	}
+	entries := make([]*Entry, len(keys))
+	for i, key := range keys {
+		if entry, ok := m.at(key, m.revision); ok {
+			entries[i] = &entry
+		}
+	}
+	return entries, m.revision, nil
+}
+
 // at is a key's entry as of a revision.
 func (m *Memory) at(key string, revision int64) (Entry, bool) {
 	versions := m.versions[key]

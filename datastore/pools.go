@@ -73,6 +73,10 @@ func poolKeepsShape(old, pool *api.IPPool) error {
 
 // drainPool disables a pool that is about to be deleted, so that nobody claims a block of it, and releases its blocks.
 func (s *Store) drainPool(ctx context.Context, key api.Key, entry *Entry, pool *api.IPPool) (changed bool, err error) {
+	if !pool.Spec.Disabled && s.together {
+		return false, SeveralStepsError{key, "others must see that the pool is disabled before its blocks are taken away: disable it first " +
+			"(margayctl patch ippool " + key.Name + " -p '{\"spec\": {\"disabled\": true}}'), or delete it by itself"}
+	}
 	if !pool.Spec.Disabled {
 		disabled := shallow(pool).(*api.IPPool)
 		disabled.Spec.Disabled = true

@@ -59,8 +59,8 @@ func (s *Store) beforeUpdate(ctx context.Context, old, o api.Object) ([]Conditio
 	return nil, nil
 }
 
-// deletable refuses what may never be deleted.
-func deletable(key api.Key) error {
+// Deletable refuses what may never be deleted.
+func Deletable(key api.Key) error {
 	if synthetic(key) != nil {
 		return UnsupportedError{Operation: "Delete", Key: key}
 	}

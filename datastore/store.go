@@ -17,7 +17,8 @@ import (
 // Store keeps objects in a KV, by the rules of the dialect: defaults and validation, compare-and-swap, and for each kind
 // what must hold between objects (see rules.go).
 type Store struct {
-	kv KV
+	kv       KV
+	together bool // changes are committed together later, so that nobody can see one of them half done
 }
 
 // New is a store in a KV, which it closes when it is closed.
@@ -130,7 +131,7 @@ func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string)
 			return nil, err
 		}
 	}
-	if err := deletable(key); err != nil {
+	if err := Deletable(key); err != nil {
 		return nil, err
 	}
 	for range attempts {
@@ -211,8 +212,7 @@ func (s *Store) find(ctx context.Context, key api.Key) (*Entry, error) {
 }
 
 func (s *Store) findLegacy(ctx context.Context, key api.Key) (*Entry, error) {
-	old := key
-	old.Name = legacyNameStart + key.Name
+	old := oldName(key)
 	entry, err := kv.Get(ctx, s.kv, ResourceKey(old), 0)
 	if err != nil {
 		return nil, fmt.Errorf("get %v: %w", key, err)
@@ -226,11 +226,16 @@ func (s *Store) findLegacy(ctx context.Context, key api.Key) (*Entry, error) {
 	return entry, nil
 }
 
+// oldName is the key that a policy had until v3.29.
+func oldName(key api.Key) api.Key {
+	key.Name = legacyNameStart + key.Name
+	return key
+}
+
 // oldNameUnused is the condition that a policy does not exist under the name that versions up to v3.29 gave its key. There is
 // nearly never anything under such a key, so it is looked at only when that turns out to be wrong.
 func (s *Store) oldNameUnused(ctx context.Context, key api.Key, look bool) (Condition, error) {
-	old := key
-	old.Name = legacyNameStart + key.Name
+	old := oldName(key)
 	condition := Condition{Key: ResourceKey(old)}
 	if !look {
 		return condition, nil

@@ -56,6 +56,18 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 			t.Fatalf("seed %d: commit %+v of %+v: -etcd +memory\n%s", seed, conditions, writes, diff)
 		}
 		revision = want.Revision
+		looked := []string{key(), key()}
+		there, wantAt, err := etcd.Lookup(ctx, looked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, gotAt, err := memory.Lookup(ctx, looked)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(there, found); diff != "" || gotAt != wantAt {
+			t.Fatalf("seed %d: %v at %d, want %d: -etcd +memory\n%s", seed, looked, gotAt, wantAt, diff)
+		}
 		s, at, limit := span(), random.Int64N(revision+1), 1+random.IntN(3)
 		page, err := etcd.Range(ctx, s, at, limit)
 		if err != nil {

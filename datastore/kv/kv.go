@@ -11,7 +11,12 @@ type KV interface {
 	// ErrCompacted says that the revision is no longer kept.
 	Range(ctx context.Context, span Span, revision int64, limit int) (Page, error)
 
-	// Commit makes all writes (at most 64) in one revision if every condition holds, and none of them otherwise.
+	// Lookup reads single keys (at most MostKeys) as they are at one moment, and says at which revision; nil for a key that
+	// does not exist.
+	Lookup(ctx context.Context, keys []string) ([]*Entry, int64, error)
+
+	// Commit makes all writes (to at most MostKeys keys, under as many conditions, unless the server allows more) in one
+	// revision if every condition holds, and none of them otherwise.
 	Commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error)
 
 	// Watch reports every change of the span from a revision on, in order, and never a part of a revision. The channel is
@@ -23,6 +28,9 @@ type KV interface {
 
 // ErrCompacted says that the history that was asked for is no longer kept.
 var ErrCompacted = errors.New("the required revision has been compacted")
+
+// MostKeys is how many operations a request to etcd may have, unless the server was told otherwise.
+const MostKeys = 128
 
 // Span is the keys from From up to but not including To.
 type Span struct{ From, To string }

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/margay-project/margay/datastore"
+)
+
+// failing is a KV of which the nth commit is followed by something.
+type failing struct {
+	*datastore.Memory
+	commits int
+	before  func(commit int) error
+}
+
+func (f *failing) Commit(ctx context.Context, conditions []datastore.Condition, writes []datastore.Write) (datastore.Outcome, error) {
+	f.commits++
+	if err := f.before(f.commits); err != nil {
+		return datastore.Outcome{}, err
+	}
+	return f.Memory.Commit(ctx, conditions, writes)
+}
+
+// runFailing runs the command on an initialised store, where something happens before each commit.
+func runFailing(t *testing.T, batch int, before func(commit int, interrupt func()) error, args ...string) (transcript, int) {
+	t.Helper()
+	memory := datastore.NewMemory()
+	if err := datastore.New(memory).EnsureInitialized(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	kv := &failing{Memory: memory, before: func(n int) error { return before(n, interrupt) }}
+	var stdout, stderr bytes.Buffer
+	s := newSession(strings.NewReader(""), &stdout, &stderr, func(string) string { return "" })
+	s.open = func(context.Context, *session) (store, func(), error) { return datastore.New(kv), func() {}, nil }
+	s.batchObjects = batch
+	code := s.run(ctx, args)
+	stored := contents(t, memory)
+	written := 0
+	for key := range stored {
+		if strings.Contains(key, "/globalnetworksets/") {
+			written++
+		}
+	}
+	return transcript{code, stdout.String(), stderr.String(), stored}, written
+}
+
+func TestInterruptFinishesWhatWasBegunAndSaysHowFarItIs(t *testing.T) {
+	t.Parallel()
+	file := manifestFile(t, sets(20))
+	for batch, handled := range map[int]int{1: 2, 8: 16, 100: 20} {
+		run, written := runFailing(t, batch, func(commit int, interrupt func()) error {
+			if commit == 2 || batch == 100 {
+				interrupt()
+			}
+			return nil
+		}, "apply", "-f", file)
+		want := transcript{Code: 1, Stdout: fmt.Sprintf("Partial success: applied the first %d out of 20 'GlobalNetworkSet' resources:\n", handled),
+			Stderr: fmt.Sprintf("interrupted after %d of 20 'GlobalNetworkSet' resources\nthe others were not touched: give the same command again to go on\n", handled)}
+		if handled == 20 {
+			want = transcript{Stdout: "Successfully applied 20 'GlobalNetworkSet' resource(s)\n"}
+		}
+		if run.Code != want.Code || run.Stdout != want.Stdout || run.Stderr != want.Stderr || written != handled {
+			t.Errorf("%d at a time: %d are written, exit code %d, %q, %q\nwant %+v", batch, written, run.Code, run.Stdout, run.Stderr, want)
+		}
+	}
+}
+
+func TestCommitOfUnknownFateIsAnErrorOfItsObjectsAndTheRestGoesOn(t *testing.T) {
+	t.Parallel()
+	run, written := runFailing(t, 8, func(commit int, _ func()) error {
+		if commit == 2 {
+			return errors.New("etcd does not answer")
+		}
+		return nil
+	}, "create", "-f", manifestFile(t, sets(20)))
+	if written != 12 || run.Code != 1 || run.Stdout != "Partial success: created the first 12 out of 20 'GlobalNetworkSet' resources:\n" ||
+		strings.Count(run.Stderr, "etcd does not answer") != 8 || !strings.Contains(run.Stderr, "create GlobalNetworkSet(s008): etcd does not answer") {
+		t.Errorf("%d are written, exit code %d\n%s%s", written, run.Code, run.Stdout, run.Stderr)
+	}
+	run, written = runFailing(t, 8, func(int, func()) error { return errors.New("etcd does not answer") },
+		"create", "--atomic", "-f", manifestFile(t, sets(20)))
+	want := "failed to create any 'GlobalNetworkSet' resources: [etcd does not answer]\n" + hintUnknown + "\n"
+	if written != 0 || run.Code != 1 || run.Stdout != "" || run.Stderr != want {
+		t.Errorf("%d are written, exit code %d\n%s%s", written, run.Code, run.Stdout, run.Stderr)
+	}
+}
+
+func TestInterruptedTransactionWritesNothing(t *testing.T) {
+	t.Parallel()
+	memory := datastore.NewMemory()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	var stdout, stderr bytes.Buffer
+	s := newSession(strings.NewReader(""), &stdout, &stderr, func(string) string { return "" })
+	s.open = func(context.Context, *session) (store, func(), error) { return datastore.New(memory), func() {}, nil }
+	code := s.run(ctx, []string{"apply", "--atomic", "-f", manifestFile(t, sets(3))})
+	if code != 1 || stdout.String() != "" || !strings.HasPrefix(stderr.String(), "interrupted after 0 of 3 'GlobalNetworkSet' resources\n") || len(contents(t, memory)) != 0 {
+		t.Errorf("exit code %d\n%s%s", code, stdout.String(), stderr.String())
+	}
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore"
+)
+
+const pruneHelp = `--prune also deletes what is not in the input any more: the stored objects of the kinds and namespaces that the input has,
+whose labels match -l (or all of them, with --all). Nothing is pruned when an object of the input was not accepted, or when
+the input is empty. Never pruned are Nodes, ClusterInformation, the built-in tiers and profile, and the cluster's own
+configurations, which are called default.`
+
+var errNothingToPruneBy = errors.New("--prune with an empty input would delete everything: nothing was changed")
+
+// pruning says which objects are deleted because the input does not have them.
+type pruning struct {
+	on, all bool
+}
+
+func (p *pruning) addFlags(s *session, cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&p.on, "prune", false, "delete objects of the input's kinds and namespaces that match -l and are not in the input")
+	cmd.Flags().BoolVar(&p.all, "all", false, "with --prune: whatever their labels")
+	cmd.Flags().StringVar(&s.selector, "selector", "", "with --prune: only objects whose labels match, as in policies: team == 'web'; also -l")
+}
+
+// check finds what the flags leave open.
+func (p pruning) check(s *session) error {
+	switch {
+	case !p.on && (p.all || s.selector != ""):
+		return errors.New("-l and --all say what --prune deletes: give --prune too")
+	case p.on && p.all == (s.selector != ""):
+		return errors.New("say what --prune may delete: -l SELECTOR, for example -l \"team == 'web'\", or --all")
+	}
+	_, err := s.chooser()
+	return err
+}
+
+// hint is what to say after an error.
+func (p pruning) hint() string {
+	if p.on {
+		return "nothing was pruned"
+	}
+	return ""
+}
+
+// victims are the stored objects that are to be pruned, in the order in which they can be.
+func (w *worker) victims(ctx context.Context, st store, objects []api.Object) ([]api.Object, error) {
+	choice, err := w.chooser()
+	if err != nil {
+		return nil, err
+	}
+	given := map[api.Key]bool{}
+	scopes := map[api.Key]bool{} // keys without names
+	for _, o := range objects {
+		given[api.KeyOf(o)] = true
+		scopes[api.Key{Kind: o.Type().Kind, Namespace: o.Meta().Namespace}] = true
+	}
+	var victims []api.Object
+	for scope := range scopes {
+		stored, _, err := st.List(ctx, scope.Kind, scope.Namespace)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range choice.choose(stored) {
+			if !given[api.KeyOf(o)] && prunable(o) {
+				victims = append(victims, o)
+			}
+		}
+	}
+	slices.SortFunc(victims, func(a, b api.Object) int { return cmp.Compare(api.KeyOf(a).String(), api.KeyOf(b).String()) })
+	baseLast(victims)
+	return victims, nil
+}
+
+// prunable says whether an object is one that people write and nothing else hangs on.
+func prunable(o api.Object) bool {
+	switch o.(type) {
+	case *api.Node, *api.ClusterInformation:
+		return false
+	case *api.FelixConfiguration, *api.BGPConfiguration, *api.IPAMConfiguration, *api.KubeControllersConfiguration:
+		if o.Meta().Name == "default" {
+			return false
+		}
+	}
+	return notWritable("prune", o) == nil && datastore.Deletable(api.KeyOf(o)) == nil
+}
+
+// pruner is the worker that deletes what the input does not have.
+func (w *worker) pruner() *worker {
+	j := job{verb: verb{"prune", "pruned"}, tell: doneLine}
+	j.act = func(ctx context.Context, st store, o api.Object) (string, error) {
+		_, err := deleteObject(ctx, st, o)
+		return "pruned", err
+	}
+	if w.dry {
+		j = rehearsed(j)
+	}
+	return &worker{session: w.session, st: w.st, job: j, dry: w.dry}
+}
+
+// pruneAfter deletes what the input does not have, if all of the input was accepted.
+func (w *worker) pruneAfter(ctx context.Context, objects []api.Object) error {
+	if !w.prune.on || w.out.interrupted || len(w.out.errs) > 0 {
+		return nil
+	}
+	victims, err := w.victims(ctx, w.st, objects)
+	if err != nil {
+		return fmt.Errorf("prune: %w", err)
+	}
+	pruner := w.pruner()
+	pruner.run(ctx, victims)
+	w.pruned = pruner.out
+	return nil
+}
+
+// reportPruned tells how the pruning fared.
+func (w *worker) reportPruned() error {
+	if w.pruned.total == 0 {
+		return nil
+	}
+	return w.report(w.pruner().job.verb, w.pruned)
+}

@@ -1,0 +1,265 @@
+package datastore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+)
+
+// Transaction is a store that keeps its changes back until all of them are made in one revision. They see each other, so
+// that a policy may follow its tier.
+type Transaction struct {
+	*Store
+	changes *overlay
+}
+
+// Begin is a transaction in which nothing was changed yet.
+func (s *Store) Begin() *Transaction {
+	changes := newOverlay(s.kv)
+	return &Transaction{Store: &Store{kv: changes, together: true}, changes: changes}
+}
+
+// Prefetch reads in few requests what creating, changing or deleting the objects will ask for one by one.
+func (t *Transaction) Prefetch(ctx context.Context, objects []api.Object) error {
+	wanted := map[string]bool{}
+	for _, o := range objects {
+		key := api.KeyOf(o)
+		if path := ResourceKey(key); path != "" {
+			wanted[path] = true
+		}
+		if tier, ok := tierOf(o); ok {
+			wanted[ResourceKey(api.Key{Kind: "Tier", Name: orDefault(tier)})] = true
+			wanted[ResourceKey(oldName(key))] = true
+		}
+		if peer, ok := o.(*api.BGPPeer); ok {
+			for _, name := range peer.Spec.Filters {
+				wanted[ResourceKey(api.Key{Kind: "BGPFilter", Name: name})] = true
+			}
+		}
+	}
+	t.changes.mu.Lock()
+	defer t.changes.mu.Unlock()
+	return t.changes.learn(ctx, slices.Sorted(maps.Keys(wanted)))
+}
+
+// Size is how much a commit asks of the server.
+type Size struct {
+	Writes, Conditions int
+	Bytes              int // of keys and values
+}
+
+// Bytes is how many bytes were written so far.
+func (t *Transaction) Bytes() int {
+	t.changes.mu.Lock()
+	defer t.changes.mu.Unlock()
+	return t.changes.bytes
+}
+
+func sizeOf(conditions []Condition, writes []Write) Size {
+	size := Size{Writes: len(writes), Conditions: len(conditions)}
+	for _, c := range conditions {
+		size.Bytes += len(c.Key) + len(c.Span.From) + len(c.Span.To)
+	}
+	for _, w := range writes {
+		size.Bytes += len(w.Key) + len(w.Value)
+	}
+	return size
+}
+
+// Commit makes all changes, or none. A ConflictError names something that changed since the transaction saw it, a
+// TooLargeError says that the server takes no transaction of this size.
+func (t *Transaction) Commit(ctx context.Context) error {
+	conditions, writes := t.commit()
+	if len(writes) == 0 {
+		return nil
+	}
+	outcome, err := New(t.changes.KV).commit(ctx, conditions, writes)
+	if err != nil {
+		return explainSize(sizeOf(conditions, writes), err)
+	}
+	if !outcome.Done {
+		return t.conflict(ctx, conditions)
+	}
+	return nil
+}
+
+// Check asks the server whether it would take the commit: it sends all of it with a condition that never holds, so that
+// nothing changes.
+func (t *Transaction) Check(ctx context.Context) error {
+	conditions, writes := t.commit()
+	if len(writes) == 0 {
+		return nil
+	}
+	size := sizeOf(conditions, writes)
+	for i, c := range conditions {
+		if c.Key == writes[0].Key { // there is one for every write
+			conditions[i].Revision = math.MaxInt64
+		}
+	}
+	_, err := t.changes.KV.Commit(ctx, conditions, writes)
+	return explainSize(size, err)
+}
+
+// commit is what is asked of the server. That what was only looked at is still so is asked as far as there is room.
+func (t *Transaction) commit() ([]Condition, []Write) {
+	o := t.changes
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var conditions, lookedAt []Condition
+	unused := map[string][]string{}
+	for _, key := range slices.Sorted(maps.Keys(o.known)) {
+		below := o.known[key]
+		condition := Condition{Key: key, Revision: revisionOf(below.entry)}
+		_, written := o.written[key]
+		start, isOld := oldNames(key)
+		switch {
+		case below.use == required && isOld && below.entry == nil && !written:
+			unused[start] = append(unused[start], key)
+		case below.use == required:
+			conditions = append(conditions, condition)
+		case below.use == seen:
+			lookedAt = append(lookedAt, condition)
+		}
+	}
+	conditions = append(conditions, earliest(o.spans)...)
+	for _, start := range slices.Sorted(maps.Keys(unused)) {
+		conditions = append(conditions, o.noneOf(unused[start]))
+	}
+	room := max(0, kv.MostKeys-len(conditions))
+	conditions = append(conditions, lookedAt[:min(room, len(lookedAt))]...)
+	var writes []Write
+	for _, key := range slices.Sorted(maps.Keys(o.written)) {
+		entry := o.written[key]
+		switch {
+		case entry != nil:
+			writes = append(writes, Write{Key: key, Value: entry.Value})
+		case o.known[key].entry != nil: // else it came and went in this transaction
+			writes = append(writes, Write{Key: key, Delete: true})
+		}
+	}
+	return conditions, writes
+}
+
+// oldNames says whether a key is one that a policy had until v3.29, and what all such keys of its kind begin with.
+func oldNames(path string) (start string, ok bool) {
+	key, _, ok := parseKey(path)
+	if !ok || !inTier(key.Kind) || !strings.HasPrefix(key.Name, legacyNameStart) {
+		return "", false
+	}
+	return strings.TrimSuffix(path, strings.TrimPrefix(key.Name, legacyNameStart)), true
+}
+
+// noneOf is one condition for many keys, in order, under which there is nothing: every new policy has such a one, and there
+// may only be as many as in a small transaction. It also fails when somebody writes a key between them.
+func (o *overlay) noneOf(keys []string) Condition {
+	if len(keys) == 1 {
+		return Condition{Key: keys[0]}
+	}
+	condition := Condition{Span: Span{From: keys[0], To: kv.Single(keys[len(keys)-1]).To}, Revision: o.known[keys[0]].at}
+	for _, key := range keys {
+		condition.Revision = min(condition.Revision, o.known[key].at)
+	}
+	return condition
+}
+
+// earliest leaves one condition for each span: that nothing changed since the first time.
+func earliest(spans []Condition) (out []Condition) {
+	for _, c := range spans {
+		i := slices.IndexFunc(out, func(other Condition) bool { return other.Span == c.Span })
+		if i < 0 {
+			out = append(out, c)
+			continue
+		}
+		out[i].Revision = min(out[i].Revision, c.Revision)
+	}
+	return out
+}
+
+// conflict names what changed since the transaction saw it.
+func (t *Transaction) conflict(ctx context.Context, conditions []Condition) error {
+	var keys []string
+	var revisions []int64
+	for _, c := range conditions {
+		if c.Key != "" {
+			keys, revisions = append(keys, c.Key), append(revisions, c.Revision)
+			continue
+		}
+		_, err := kv.Each(ctx, t.changes.KV, c.Span, 0, func(page Page) error {
+			for _, entry := range page.Entries {
+				if entry.Revision > c.Revision {
+					return changed(entry.Key)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for start := 0; start < len(keys); start += kv.MostKeys {
+		part := keys[start:min(start+kv.MostKeys, len(keys))]
+		entries, _, err := t.changes.KV.Lookup(ctx, part)
+		if err != nil {
+			return err
+		}
+		for i, entry := range entries {
+			if revisionOf(entry) != revisions[start+i] {
+				return changed(part[i])
+			}
+		}
+	}
+	return errContended // it changed, and changed back by being deleted
+}
+
+func changed(path string) error {
+	key, _, ok := parseKey(path)
+	if !ok {
+		key = api.Key{Kind: "key", Name: path}
+	}
+	return ConflictError{Key: key}
+}
+
+// TooLargeError says that the server takes no transaction of this size.
+type TooLargeError struct {
+	Size  Size
+	Cause error
+}
+
+func (e TooLargeError) Error() string {
+	return fmt.Sprintf("one transaction of %d writes, %d conditions and %d bytes is more than etcd takes: "+
+		"its members allow 128 of each and 1572864 bytes, unless they were started with more (--max-txn-ops, --max-request-bytes)",
+		e.Size.Writes, e.Size.Conditions, e.Size.Bytes)
+}
+
+func (e TooLargeError) Unwrap() error { return e.Cause }
+
+func explainSize(size Size, err error) error {
+	if isTooLarge(err) || isAny(err, rpctypes.ErrTooManyOps) {
+		return TooLargeError{size, err}
+	}
+	return err
+}
+
+// Refused says that the server did not make a commit and said so; after other errors it may have been made.
+func Refused(err error) bool {
+	return errors.As(err, new(TooLargeError)) || errors.As(err, new(ConflictError)) || errors.Is(err, errContended) ||
+		isAny(err, rpctypes.ErrPermissionDenied)
+}
+
+// SeveralStepsError says that a deletion cannot be part of a transaction, because others must see it half done.
+type SeveralStepsError struct {
+	Key    api.Key
+	Reason string
+}
+
+func (e SeveralStepsError) Error() string {
+	return fmt.Sprintf("%v cannot be deleted in one transaction with others: %s", e.Key, e.Reason)
+}
