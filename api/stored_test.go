@@ -3,7 +3,11 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -188,4 +192,90 @@ func FuzzDecodeStored(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// A field that nobody here knows, put anywhere into a stored object, survives a read and a write.
+func FuzzUnknownFieldsSurvive(f *testing.F) {
+	f.Add("GlobalNetworkPolicy", []byte(newer))
+	f.Add("Node", []byte(`{"metadata":{"name":"n"},"spec":{"bgp":{"ipv4Address":"10.0.0.1/24"},"orchRefs":[{"orchestrator":"k8s"}]}}`))
+	f.Add("GlobalNetworkPolicy", []byte(`{"metadata":{"name":"a"},"spec":{"ingress":[{"action":"Allow","source":{},"http":{"paths":[{}]}}]}}`))
+	f.Add("WorkloadEndpoint", []byte(`{"metadata":{},"spec":{"ports":[{"port":1,"protocol":"TCP"}],"ipNATs":[{}]},"status":{}}`))
+	f.Add("FelixConfiguration", []byte(`{"metadata":{"name":"default"},"spec":{"failsafeInboundHostPorts":[{"port":1}],"routeTableRanges":[{}]}}`))
+	f.Fuzz(func(t *testing.T, kind string, text []byte) {
+		if _, err := DecodeStored(kind, text); err != nil {
+			return
+		}
+		var tree any
+		if json.Unmarshal(text, &tree) != nil {
+			return
+		}
+		o, _ := New(kind)
+		for _, path := range placesFor(tree, reflect.TypeOf(o).Elem(), nil) {
+			marked := withMark(tree, path)
+			input, err := json.Marshal(marked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read, err := DecodeStored(kind, input)
+			if err != nil {
+				t.Fatalf("%s: %v", input, err)
+			}
+			output, err := Encode(read)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Contains(output, []byte(`"zz-newer":"kept"`)) {
+				t.Errorf("%s\nlost at %q, written as\n%s", input, path, output)
+			}
+		}
+	})
+}
+
+// placesFor are the paths to the objects in a tree whose fields a type lists; others are values of their own.
+func placesFor(tree any, typ reflect.Type, path []string) (paths [][]string) {
+	for typ.Kind() == reflect.Pointer {
+		typ = typ.Elem()
+	}
+	if isLeaf(typ) && typ != reflect.TypeFor[Rule]() && typ != reflect.TypeFor[EntityRule]() {
+		return nil
+	}
+	switch tree := tree.(type) {
+	case map[string]any:
+		if typ.Kind() != reflect.Struct {
+			return nil
+		}
+		paths = append(paths, path)
+		for name, inner := range tree {
+			if f, ok := fieldOf(typ, name); ok && f.name == name {
+				paths = append(paths, placesFor(inner, f.typ, append(slices.Clone(path), name))...)
+			}
+		}
+	case []any:
+		for i, inner := range tree {
+			if typ.Kind() == reflect.Slice {
+				paths = append(paths, placesFor(inner, typ.Elem(), append(slices.Clone(path), strconv.Itoa(i)))...)
+			}
+		}
+	}
+	return paths
+}
+
+// withMark is a copy of a tree with an unknown field at a path.
+func withMark(tree any, path []string) any {
+	switch tree := tree.(type) {
+	case map[string]any:
+		marked := maps.Clone(tree)
+		if len(path) == 0 {
+			marked["zz-newer"] = "kept"
+		} else {
+			marked[path[0]] = withMark(tree[path[0]], path[1:])
+		}
+		return marked
+	case []any:
+		marked := slices.Clone(tree)
+		i, _ := strconv.Atoi(path[0])
+		marked[i] = withMark(tree[i], path[1:])
+		return marked
+	}
+	return tree
 }

@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,7 @@ func newCompletion(s *session) *cobra.Command {
 		ValidArgs: shells,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(shells, args[0]) {
-				return fmt.Errorf("want one of bash, zsh, fish")
+				return withHints(errors.New("want one of bash, zsh, fish"), didYouMean(strings.Join(args, " "), shells))
 			}
 			return nil
 		},

@@ -85,8 +85,12 @@ func parseFormat(output string, at place) (format, error) {
 		text, err := os.ReadFile(value)
 		return templateFormat{text: string(text)}, err
 	}
-	return nil, withHints(fmt.Errorf("unrecognized output format '%s'", output),
+	return nil, withHints(fmt.Errorf("unrecognized output format '%s'", output), didYouMean(key, formatNames()),
 		"formats: ps, wide, yaml, json, custom-columns=..., go-template=..., go-template-file=...")
+}
+
+func formatNames() []string {
+	return []string{"ps", "wide", "yaml", "json", "custom-columns", "go-template", "go-template-file"}
 }
 
 // document is one result by itself, or an array of several.
@@ -220,7 +224,8 @@ func (f tableFormat) headingsOf(kindName string) ([]string, error) {
 	case headings != nil:
 		for _, h := range headings {
 			if !known.has(h) {
-				return nil, fmt.Errorf("unknown heading %s, valid values are: %s", h, strings.Join(known.headings(), ", "))
+				err := fmt.Errorf("unknown heading %s, valid values are: %s", h, strings.Join(known.headings(), ", "))
+				return nil, withHints(err, didYouMean(h, known.headings()))
 			}
 		}
 	case f.wide:

@@ -63,7 +63,8 @@ func (s *session) prepare(cmd *cobra.Command) error {
 }
 
 func badLevel(text string) error {
-	return fmt.Errorf("log level %q: want panic, fatal, error, warn, info or debug", text)
+	err := fmt.Errorf("log level %q: want panic, fatal, error, warn, info or debug", text)
+	return withHints(err, didYouMean(text, []string{"panic", "fatal", "error", "warn", "info", "debug"}))
 }
 
 func noSuchCommand(cmd *cobra.Command, args []string) error {

@@ -1,38 +1,33 @@
 package main
 
-import "strings"
+import (
+	"strings"
 
-// didYouMean is a line that names the candidate nearest to a misspelt word, or nothing when none is near.
+	"github.com/margay-project/margay/api"
+)
+
+// didYouMean is a line that names the candidate that was most likely meant: one that is misspelt, or the only one that
+// begins with the word. It is empty when there is none.
 func didYouMean(word string, candidates []string) string {
-	best, distance := "", len(word)/3+2
-	for _, c := range candidates {
-		if d := editDistance(strings.ToLower(word), strings.ToLower(c)); d < distance {
-			best, distance = c, d
-		}
+	near := api.Nearest(word, candidates)
+	if near == "" {
+		near = onlyWithPrefix(word, candidates)
 	}
-	if best == "" {
+	if near == "" {
 		return ""
 	}
-	return "did you mean " + best + "?"
+	return "did you mean " + near + "?"
 }
 
-// editDistance counts the letters to insert, remove or change to turn one word into the other.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			changed := diagonal
-			if a[i] != b[j] {
-				changed++
+func onlyWithPrefix(word string, candidates []string) string {
+	found := ""
+	for _, c := range candidates {
+		if strings.HasPrefix(strings.ToLower(c), strings.ToLower(word)) {
+			if found != "" {
+				return ""
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(changed, row[j]+1, row[j+1]+1)
+			found = c
 		}
 	}
-	return row[len(b)]
+	return found
 }
