@@ -11,14 +11,6 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// set is the members of a calc set, or a rule's list of nets. It has an atom while a condition names it.
-type set struct {
-	members map[netip.Prefix]struct{}
-	atom    *atom
-	id      calc.SetID // empty for a list
-	list    string     // its key, empty for a set
-}
-
 // allV4 always has an entry: a shorter IPv6 prefix would otherwise contain the mapped IPv4 addresses.
 var allV4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
@@ -45,7 +37,7 @@ type addresses struct {
 	index  bart.Table[*entry]
 	queue  []queued // to be computed, or not written yet
 	sets   map[calc.SetID]*set
-	lists  map[string]*set
+	lists  map[string]*set // of nets that rules name
 	pass   uint32
 	hosts  room
 	nets   room
@@ -78,117 +70,6 @@ func newAddresses(vs *vectors, t Tables, s Sizes) *addresses {
 func clean(p netip.Prefix) (netip.Prefix, bool) {
 	p = p.Masked()
 	return p, p.IsValid() && !p.Addr().Is4In6()
-}
-
-// setAtom is the atom of a set. One that is unknown is empty.
-func (a *addresses) setAtom(id calc.SetID) *atom {
-	s := a.sets[id]
-	if s == nil {
-		s = &set{id: id, members: map[netip.Prefix]struct{}{}}
-		a.sets[id] = s
-	}
-	return a.atomOf(s)
-}
-
-// listAtom is the atom of a list of nets; lists with the same nets have the same.
-func (a *addresses) listAtom(nets []netip.Prefix) *atom {
-	cleaned := make([]netip.Prefix, 0, len(nets))
-	for _, n := range nets {
-		if p, ok := clean(n); ok {
-			cleaned = append(cleaned, p)
-		}
-	}
-	slices.SortFunc(cleaned, netip.Prefix.Compare)
-	cleaned = slices.Compact(cleaned)
-	a.scratch = a.scratch[:0]
-	for _, p := range cleaned {
-		a.scratch, _ = p.AppendBinary(a.scratch) // never an error
-		a.scratch = append(a.scratch, 0xff)      // no prefix length
-	}
-	s, found := a.lists[string(a.scratch)]
-	if !found {
-		s = &set{list: string(a.scratch), members: make(map[netip.Prefix]struct{}, len(cleaned))}
-		for _, p := range cleaned {
-			s.members[p] = struct{}{}
-		}
-		a.lists[s.list] = s
-	}
-	return a.atomOf(s)
-}
-
-func (a *addresses) atomOf(s *set) *atom {
-	if s.atom == nil {
-		s.atom = a.newAtom()
-		s.atom.nets = s
-		a.queue = slices.Grow(a.queue, len(s.members))
-		for p := range s.members {
-			a.join(p, s.atom)
-		}
-	}
-	return s.atom
-}
-
-// retire takes an atom that no condition has any more out of the entries.
-func (a *addresses) retire(x *atom) {
-	s := x.nets
-	s.atom = nil
-	for p := range s.members {
-		a.leave(p, x)
-	}
-	if a.lists[s.list] == s {
-		delete(a.lists, s.list)
-	}
-	if a.sets[s.id] == s && s.gone() {
-		delete(a.sets, s.id)
-	}
-}
-
-func (s *set) gone() bool { return len(s.members) == 0 }
-
-// change applies a set's joining and leaving members.
-func (a *addresses) change(id calc.SetID, d calc.SetDelta) {
-	s := a.sets[id]
-	if s == nil {
-		s = &set{id: id, members: make(map[netip.Prefix]struct{}, len(d.Added))}
-		a.sets[id] = s
-	}
-	for _, m := range d.Removed {
-		p, ok := clean(m)
-		if _, in := s.members[p]; !ok || !in {
-			continue
-		}
-		delete(s.members, p)
-		if s.atom != nil {
-			a.leave(p, s.atom)
-		}
-	}
-	for _, m := range d.Added {
-		p, ok := clean(m)
-		if _, in := s.members[p]; !ok || in {
-			continue
-		}
-		s.members[p] = struct{}{}
-		if s.atom != nil {
-			a.join(p, s.atom)
-		}
-	}
-}
-
-// remove forgets a set. Rules that are on their way out keep its members; for one that is still in force it is empty.
-func (a *addresses) remove(id calc.SetID, inForce func(*atom) bool) {
-	s := a.sets[id]
-	if s == nil {
-		return
-	}
-	delete(a.sets, id)
-	if s.atom == nil || !inForce(s.atom) {
-		return
-	}
-	a.sets[id] = s
-	for p := range s.members {
-		a.leave(p, s.atom)
-	}
-	clear(s.members)
 }
 
 func (a *addresses) join(p netip.Prefix, x *atom) {

@@ -35,7 +35,7 @@ func TestEachAddressMovesInOneStep(t *testing.T) {
 		n := newNode(t, Sizes{Blocks: 1, Vectors: 500, Chunks: 10, Hosts: 100, Nets: 100})
 		sets := map[calc.SetID]calc.Members{"a": {}, "b": {}, "c": {}}
 		for id := range sets {
-			n.Classifier.addresses.setAtom(id)
+			n.Classifier.addresses.set(id)
 		}
 		for range 6 {
 			next := map[calc.SetID]calc.Members{}
@@ -78,7 +78,7 @@ func moved(t *testing.T, n *node, from, to map[calc.SetID]calc.Members) {
 				d.Removed = append(d.Removed, p)
 			}
 		}
-		a.change(id, d)
+		a.change(a.known(id), d)
 	}
 	if err := a.settle(0); err != nil { // what failed waits, and with it what is around it
 		n.fail = func() bool { return false }
@@ -100,7 +100,7 @@ func seen(n *node, x netip.Addr) string {
 	for _, c := range n.Classifier.addresses.byKey {
 		if c.vectors[0] == source && source != 0 {
 			for _, a := range c.atoms {
-				ids = append(ids, string(a.nets.id))
+				ids = append(ids, string(a.views[0].set.id))
 			}
 		}
 	}

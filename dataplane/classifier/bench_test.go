@@ -288,6 +288,43 @@ func BenchmarkMemberJoins(b *testing.B) {
 	}
 }
 
+// An endpoint's labels change: its address joins a set that rules of all endpoints are about, and it gets other policies.
+func BenchmarkEndpointJoinsASetAndChangesPolicies(b *testing.B) {
+	for _, policies := range []int{10, 50} {
+		b.Run(fmt.Sprintf("rules=%d", policies*1000), func(b *testing.B) {
+			s := fleet(policies, 1000, 1000)
+			sizes, err := SizesFor(s)
+			if err != nil {
+				b.Fatal(err)
+			}
+			n := newNode(b, sizes)
+			n.become(b, s)
+			member := []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}
+			e := s.Endpoints[calc.EndpointID{Kind: "WorkloadEndpoint", Name: "endpoint-1"}]
+			other := e
+			other.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{
+				{Tier: "default", Policies: e.Policies[calc.Normal][calc.Ingress][0].Policies[1:]}}
+			deltas := [2]*calc.Delta{
+				{Sets: map[calc.SetID]calc.SetDelta{"set-1": {Added: member}},
+					Endpoints: map[calc.EndpointID]calc.Endpoint{e.ID: other}},
+				{Sets: map[calc.SetID]calc.SetDelta{"set-1": {Removed: member}},
+					Endpoints: map[calc.EndpointID]calc.Endpoint{e.ID: e}},
+			}
+			i := 0
+			for b.Loop() {
+				commit, err := n.Apply(deltas[i%2])
+				if err != nil || len(commit.Endpoints) != 1000 {
+					b.Fatal(err, len(commit.Endpoints))
+				}
+				b.StopTimer()
+				_ = n.Reuse(n.Sweep())
+				b.StartTimer()
+				i++
+			}
+		})
+	}
+}
+
 func BenchmarkLookup(b *testing.B) {
 	for _, rules := range []int{10, 100, 1000, 10000} {
 		b.Run(fmt.Sprintf("rules=%d", rules), func(b *testing.B) {

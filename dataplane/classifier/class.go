@@ -6,22 +6,32 @@ import (
 	"slices"
 )
 
-// atom is the smallest thing that one point of a dimension can be in: a set, a rule's list of nets, or the points of a
-// rule's protocols and ports.
+// atom is the smallest thing that one point of a dimension can be in: the members of a set that came together, a rule's
+// list of nets, or the points of a rule's protocols and ports.
 type atom struct {
 	id      uint32
-	conds   []*condition // that have it among their in or out
-	classes []*class     // that contain it
+	views   []*view  // that have it, by id
+	classes []*class // that contain it
+	spent   bool     // it goes with the last of its classes
+}
 
-	// What is in it: one of these.
-	nets *set
+// view is what a condition asks about: a set, a list or some points. It is one atom, but for a set that changed together
+// with masks: then old conditions and new ones see the members of their time, and what is in one of two views only is
+// an atom of its own. Whatever is in one of the atoms is in the view.
+type view struct {
+	id    uint32
+	atoms []*atom
+	conds []*condition // that have it among their in or out
+
+	// What it shows: one of these.
+	set  *set
 	line intervals
 }
 
 // condition is what one dimension of a rule asks for: to be in all of in and in none of out. Rules share them.
 type condition struct {
 	key     string
-	in, out []*atom
+	in, out []*view
 	rules   int        // that have it, the retired ones included
 	slots   [2]slotSet // of those rules, by side
 	todo    [2]slotSet // those of slots that the classes do not have yet
@@ -67,21 +77,42 @@ func newClasses(vs *vectors, sides int) classes {
 	}
 }
 
-func (cs *classes) newAtom() *atom {
+func (cs *classes) newID() uint32 {
 	cs.nextID++
-	return &atom{id: cs.nextID}
+	return cs.nextID
 }
 
-// keyOf is valid until the next call.
-func (cs *classes) keyOf(groups ...[]*atom) []byte {
+// newView returns a view of a new atom.
+func (cs *classes) newView() *view {
+	one := &struct { // there is one for each list of nets, so it should be one piece of memory
+		view  view
+		atom  atom
+		atoms [1]*atom
+		views [1]*view
+	}{}
+	one.atoms[0], one.views[0] = &one.atom, &one.view
+	one.atom.id, one.view.id = cs.newID(), cs.newID()
+	one.view.atoms, one.atom.views = one.atoms[:], one.views[:]
+	return &one.view
+}
+
+// classKey is valid until the next call, also of conditionKey.
+func (cs *classes) classKey(atoms []*atom) []byte {
 	cs.scratch = cs.scratch[:0]
-	for i, atoms := range groups {
-		if i > 0 {
-			cs.scratch = append(cs.scratch, 0, 0, 0, 0) // no atom has id 0
-		}
-		for _, a := range atoms {
-			cs.scratch = binary.LittleEndian.AppendUint32(cs.scratch, a.id)
-		}
+	for _, a := range atoms {
+		cs.scratch = binary.LittleEndian.AppendUint32(cs.scratch, a.id)
+	}
+	return cs.scratch
+}
+
+func (cs *classes) conditionKey(in, out []*view) []byte {
+	cs.scratch = cs.scratch[:0]
+	for _, v := range in {
+		cs.scratch = binary.LittleEndian.AppendUint32(cs.scratch, v.id)
+	}
+	cs.scratch = append(cs.scratch, 0, 0, 0, 0) // no view has id 0
+	for _, v := range out {
+		cs.scratch = binary.LittleEndian.AppendUint32(cs.scratch, v.id)
 	}
 	return cs.scratch
 }
@@ -92,7 +123,7 @@ func (cs *classes) get(atoms []*atom) (*class, error) {
 		cs.empty.refs++
 		return cs.empty, nil
 	}
-	key := cs.keyOf(atoms)
+	key := cs.classKey(atoms)
 	if c, found := cs.byKey[string(key)]; found {
 		c.refs++
 		return c, nil
@@ -125,18 +156,27 @@ func (cs *classes) get(atoms []*atom) (*class, error) {
 // fill gives a new class the slots of every condition that it meets or violates.
 func (cs *classes) fill(c *class, side int) error {
 	for _, a := range c.atoms {
-		for _, cond := range a.conds {
-			var err error
-			switch {
-			case len(cond.slots[side]) == 0:
-			case slices.Contains(cond.out, a):
-				err = cs.vectors.or(c.vectors[side], veto, cond.slots[side])
-			case cond.in[0] == a && c.containsAll(cond.in):
-				err = cs.vectors.or(c.vectors[side], pos, cond.slots[side])
-			}
-			if err != nil {
+		for _, v := range a.views {
+			if err := cs.fillView(c, v, side); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+func (cs *classes) fillView(c *class, v *view, side int) error {
+	for _, cond := range v.conds {
+		var err error
+		switch {
+		case len(cond.slots[side]) == 0:
+		case slices.Contains(cond.out, v):
+			err = cs.vectors.or(c.vectors[side], veto, cond.slots[side])
+		case cond.in[0] == v && c.isInAll(cond.in):
+			err = cs.vectors.or(c.vectors[side], pos, cond.slots[side])
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -146,13 +186,13 @@ func (c *class) index(a *atom) (int, bool) {
 	return slices.BinarySearchFunc(c.atoms, a, byID)
 }
 
-func (c *class) containsAll(atoms []*atom) bool {
-	for _, a := range atoms {
-		if _, found := c.index(a); !found {
-			return false
-		}
-	}
-	return true
+// isInAll says whether the class has an atom of each view.
+func (c *class) isInAll(views []*view) bool {
+	return !slices.ContainsFunc(views, func(v *view) bool { return !c.isIn(v) })
+}
+
+func (c *class) isIn(v *view) bool {
+	return slices.ContainsFunc(v.atoms, func(a *atom) bool { _, found := c.index(a); return found })
 }
 
 // release takes back one reference. The class stays whole until no running program can still hold it.
@@ -202,9 +242,21 @@ func (cs *classes) forget(c *class) {
 		last.at[j] = c.at[i]
 		a.classes[len(a.classes)-1] = nil // or classes and atoms that are gone keep each other, in a chain without end
 		a.classes = a.classes[:len(a.classes)-1]
+		a.vanish()
 	}
 	c.at = nil
 	cs.drop(c)
+}
+
+// vanish takes an atom that is spent out of its views. While some class has it, its views have to know.
+func (a *atom) vanish() {
+	if !a.spent || len(a.classes) > 0 {
+		return
+	}
+	for _, v := range a.views {
+		v.atoms = slices.DeleteFunc(v.atoms, func(x *atom) bool { return x == a })
+	}
+	a.views = nil
 }
 
 func (cs *classes) drop(c *class) {
@@ -215,32 +267,32 @@ func (cs *classes) drop(c *class) {
 	}
 }
 
-// condition returns the condition for some atoms, with one more rule that has it.
-func (cs *classes) condition(in, out []*atom) *condition {
-	key := cs.keyOf(in, out)
+// condition returns the condition for some views, with one more rule that has it.
+func (cs *classes) condition(in, out []*view) *condition {
+	key := cs.conditionKey(in, out)
 	c, found := cs.conds[string(key)]
 	if !found {
 		c = &condition{key: string(key), in: in, out: out}
 		cs.conds[c.key] = c
-		for _, a := range slices.Concat(in, out) {
-			a.conds = append(a.conds, c)
+		for _, v := range slices.Concat(in, out) {
+			v.conds = append(v.conds, c)
 		}
 	}
 	c.rules++
 	return c
 }
 
-// releaseCondition takes back a rule. It returns the atoms that no condition needs any more.
-func (cs *classes) releaseCondition(c *condition) (unused []*atom) {
+// releaseCondition takes back a rule. It returns the views that no condition needs any more.
+func (cs *classes) releaseCondition(c *condition) (unused []*view) {
 	c.rules--
 	if c.rules > 0 {
 		return nil
 	}
 	delete(cs.conds, c.key)
-	for _, a := range slices.Concat(c.in, c.out) {
-		a.conds = slices.DeleteFunc(a.conds, func(x *condition) bool { return x == c })
-		if len(a.conds) == 0 {
-			unused = append(unused, a)
+	for _, v := range slices.Concat(c.in, c.out) {
+		v.conds = slices.DeleteFunc(v.conds, func(x *condition) bool { return x == c })
+		if len(v.conds) == 0 {
+			unused = append(unused, v)
 		}
 	}
 	return unused
@@ -282,27 +334,38 @@ func (cs *classes) push(c *condition) error {
 	return nil
 }
 
-// affected calls f for the classes that meet a condition, and for those that violate it.
+// affected calls f for the classes that meet a condition, and for those that violate it, perhaps more than once.
 func (cs *classes) affected(c *condition, f func(*class, half) error) error {
 	if len(c.in) > 0 {
-		rarest := slices.MinFunc(c.in, func(a, b *atom) int { return len(a.classes) - len(b.classes) })
-		for _, k := range rarest.classes {
-			if !k.containsAll(c.in) {
-				continue
-			}
-			if err := f(k, pos); err != nil {
-				return err
+		rarest := slices.MinFunc(c.in, func(a, b *view) int { return a.classes() - b.classes() })
+		for _, a := range rarest.atoms {
+			for _, k := range a.classes {
+				if !k.isInAll(c.in) {
+					continue
+				}
+				if err := f(k, pos); err != nil {
+					return err
+				}
 			}
 		}
 	}
-	for _, a := range c.out {
-		for _, k := range a.classes {
-			if err := f(k, veto); err != nil {
-				return err
+	for _, v := range c.out {
+		for _, a := range v.atoms {
+			for _, k := range a.classes {
+				if err := f(k, veto); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return nil
+}
+
+func (v *view) classes() (n int) {
+	for _, a := range v.atoms {
+		n += len(a.classes)
+	}
+	return n
 }
 
 // removeSlots takes slots that no mask has out of a condition and the classes.

@@ -83,16 +83,19 @@ func New(mem *Memory, s Sizes, t Tables) (*Classifier, error) {
 // Apply fills the tables with everything that a change needs and returns the masks that endpoints must get.
 //
 // Until the masks are written every packet is judged by the old rules. Only the membership of sets takes effect at
-// once, for each address as a whole. What could not be written is in the error and is tried again by the next Apply,
-// also of an empty Delta; endpoints that need it keep their masks.
+// once, for each address as a whole, and only where no packet could tell that the rest is not there yet. What could not
+// be written is in the error and is tried again by the next Apply, also of an empty Delta; endpoints that need it keep
+// their masks.
 //
 // With an ErrFull the tables are correct but have no room for the change: build the next generation.
 func (c *Classifier) Apply(d *calc.Delta) (Commit, error) {
 	if len(c.proposed) > 0 {
 		return Commit{}, errors.New("apply: the last commit has not been swept")
 	}
+	members := c.setChanges(d.Sets)
 	gone := c.merge(d)
 	c.resolveDirty()
+	c.changeSets(append(members, c.goneSets(d.SetsGone)...))
 	c.dropTiers()
 	err := c.program()
 	err = errors.Join(err, c.rebuildStale())
@@ -120,7 +123,9 @@ func (c *Classifier) program() error {
 	for _, l := range []*line{c.services, c.sourcePorts} {
 		if err := l.settle(c.epoch); err != nil {
 			fail(err)
-			c.failed.addAtoms(l.join)
+			for _, v := range l.join {
+				c.failed.addAtoms(v.atoms)
+			}
 		}
 	}
 	fail(c.addresses.settle(c.epoch))
@@ -171,10 +176,12 @@ func (f *failures) affect(l *list) bool {
 	return false
 }
 
-func (f *failures) any(atoms []*atom) bool {
-	for _, a := range atoms {
-		if _, failed := f.atoms[a]; failed {
-			return true
+func (f *failures) any(views []*view) bool {
+	for _, v := range views {
+		for _, a := range v.atoms {
+			if _, failed := f.atoms[a]; failed {
+				return true
+			}
 		}
 	}
 	return false

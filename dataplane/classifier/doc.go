@@ -21,19 +21,24 @@
 // A change is safe at every moment because of the order of the writes:
 //
 //  1. Apply fills what no packet can see yet: slots that no mask has, their bits in every class, new classes, then
-//     addresses and points move to the new classes, then new masks. Only the membership of sets shows at once.
+//     addresses and points move to the new classes, then new masks.
 //  2. The caller writes the masks of each endpoint in one piece: the commit.
 //  3. Sweep notes what is now unused. It changes nothing that the program could still be reading.
 //  4. Reuse, after a grace period, clears what no mask needs and gives the numbers back.
 //
-// A policy therefore takes effect endpoint by endpoint, each time as a whole, and a set address by address. In the
-// middle of a change that has both, an address may already be a member under the old policy.
+// A policy therefore takes effect endpoint by endpoint, each time as a whole, and the membership of a set address by
+// address, at once. Where a packet could see one without the other (mix.go says when), the set gets another view
+// (set.go): the old rules go on to see the members that they saw, new copies of them in other slots see the new ones,
+// and both take effect with the mask. So at every moment an endpoint's masks, at each stage, give a packet the verdict
+// of the state before or of the state after, also when changes wait for each other or fail in part: then it is the
+// verdict of one of the states since.
 //
 // What cannot be written holds the endpoints that need it at their former masks (a new endpoint is closed), is reported
 // and tried again by the next Apply. Tables have Sizes; what does not fit is left out in the same way, with an ErrFull,
 // and everything else goes on.
 //
 // Start at classifier.go (the steps) and merge.go, then order.go (slots), condition.go (rules to conditions), class.go
-// (atoms, conditions, classes), address.go and line.go (the two kinds of dimensions), vector.go (the bits), mask.go and
-// endpoint.go (what is committed), lookup.go (the program's search, in Go).
+// (atoms, views, conditions, classes), set.go and mix.go (what joins and leaves sets), address.go and line.go (the two
+// kinds of dimensions), vector.go (the bits), mask.go and endpoint.go (what is committed), lookup.go (the program's
+// search, in Go).
 package classifier

@@ -278,7 +278,8 @@ func (c *Classifier) dropProfiles(p *profileList) {
 	}
 }
 
-// masking is what an endpoint should have now; false if the masks of a stage are not there yet.
+// masking is what an endpoint should have now; false if the masks of a stage are not there yet, or are those of other
+// endpoints and what changes with this one is not in the tables.
 func (c *Classifier) masking(e *endpoint) (*masking, bool) {
 	m := &masking{closed: e.closed}
 	for i, s := range e.specs {
@@ -286,6 +287,9 @@ func (c *Classifier) masking(e *endpoint) (*masking, bool) {
 			continue
 		}
 		if _, stale := c.stale[s]; stale {
+			return nil, false
+		}
+		if has := e.committed != nil && e.committed.masks[i] == s.mask; !has && !c.complete(s) {
 			return nil, false
 		}
 		m.masks[i] = s.mask

@@ -2,6 +2,7 @@ package classifier
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/margay-project/margay/calc"
@@ -29,8 +30,8 @@ func TestWhatIsGoneIsHeldByNobody(t *testing.T) {
 		}))
 		for _, cs := range n.dimensions() {
 			for _, cond := range cs.conds {
-				for _, a := range append(append([]*atom(nil), cond.in...), cond.out...) {
-					for _, c := range a.classes[len(a.classes):cap(a.classes)] {
+				for _, v := range slices.Concat(cond.in, cond.out) {
+					for _, c := range v.atoms[0].classes[len(v.atoms[0].classes):cap(v.atoms[0].classes)] {
 						if c != nil {
 							t.Fatalf("change %d: an atom holds a class that it is no longer in", i)
 						}

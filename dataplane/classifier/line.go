@@ -15,9 +15,9 @@ type line struct {
 	memory   []uint32
 	points   uint32
 	segments []segment
-	atoms    map[string]*atom // by their intervals
-	join     []*atom          // to be brought into the segments
-	leave    []*atom
+	views    map[string]*view // by their intervals
+	join     []*view          // to be brought into the segments
+	leave    []*view
 }
 
 type segment struct {
@@ -26,22 +26,22 @@ type segment struct {
 }
 
 func newLine(what string, vs *vectors, memory []uint32, points uint32) *line {
-	l := &line{classes: newClasses(vs, 1), what: what, memory: memory, points: points, atoms: map[string]*atom{}}
+	l := &line{classes: newClasses(vs, 1), what: what, memory: memory, points: points, views: map[string]*view{}}
 	l.segments = []segment{{0, l.empty}}
 	return l
 }
 
-// atomOf is the atom of some points; equal intervals have the same.
-func (l *line) atomOf(s intervals) *atom {
+// viewOf is the view of some points; equal intervals have the same.
+func (l *line) viewOf(s intervals) *view {
 	key := l.pointsKey(s)
-	if a, found := l.atoms[string(key)]; found {
-		return a
+	if v, found := l.views[string(key)]; found {
+		return v
 	}
-	a := l.newAtom()
-	a.line = s
-	l.atoms[string(key)] = a
-	l.join = append(l.join, a)
-	return a
+	v := l.newView()
+	v.line = s
+	l.views[string(key)] = v
+	l.join = append(l.join, v)
+	return v
 }
 
 // pointsKey is valid until the next call.
@@ -54,14 +54,14 @@ func (l *line) pointsKey(s intervals) []byte {
 	return l.scratch
 }
 
-// retire takes an atom that no condition has any more out of the segments.
-func (l *line) retire(a *atom) {
-	delete(l.atoms, string(l.pointsKey(a.line)))
-	if i := slices.Index(l.join, a); i >= 0 {
+// retire takes a view that no condition has any more out of the segments.
+func (l *line) retire(v *view) {
+	delete(l.views, string(l.pointsKey(v.line)))
+	if i := slices.Index(l.join, v); i >= 0 {
 		l.join = slices.Delete(l.join, i, i+1)
 		return
 	}
-	l.leave = append(l.leave, a)
+	l.leave = append(l.leave, v)
 }
 
 // edge is where atoms start or stop to cover the line.
@@ -74,10 +74,10 @@ type edge struct {
 
 func (l *line) edges() []edge {
 	var edges []edge
-	add := func(atoms []*atom, join bool) {
-		for _, a := range atoms {
-			for _, i := range a.line {
-				edges = append(edges, edge{i.first, a, join, true}, edge{i.last + 1, a, join, false})
+	add := func(views []*view, join bool) {
+		for _, v := range views {
+			for _, i := range v.line {
+				edges = append(edges, edge{i.first, v.atoms[0], join, true}, edge{i.last + 1, v.atoms[0], join, false})
 			}
 		}
 	}
@@ -88,7 +88,7 @@ func (l *line) edges() []edge {
 }
 
 // settle cuts the segments anew, fills the new classes and then moves points to them. When there is no room for all
-// atoms it goes on with those for which there is; the others stay in join.
+// views it goes on with those for which there is; the others stay in join.
 func (l *line) settle(epoch uint64) error {
 	if len(l.join)+len(l.leave) == 0 {
 		return nil
@@ -103,9 +103,9 @@ func (l *line) settle(epoch uint64) error {
 	return nil
 }
 
-// try brings atoms into the segments, in halves if that is too much at once.
-func (l *line) try(atoms []*atom, epoch uint64) (failed []*atom, err error) {
-	l.join = atoms
+// try brings views into the segments, in halves if that is too much at once.
+func (l *line) try(views []*view, epoch uint64) (failed []*view, err error) {
+	l.join = views
 	segments, err := l.cut()
 	if err == nil {
 		l.move(segments, epoch)
@@ -115,12 +115,12 @@ func (l *line) try(atoms []*atom, epoch uint64) (failed []*atom, err error) {
 	for _, s := range segments {
 		l.abandon(s.class, epoch)
 	}
-	if len(atoms) <= 1 {
-		return atoms, err
+	if len(views) <= 1 {
+		return views, err
 	}
-	half := len(atoms) / 2
-	failed, err = l.try(atoms[:half], epoch)
-	more, e := l.try(atoms[half:], epoch)
+	half := len(views) / 2
+	failed, err = l.try(views[:half], epoch)
+	more, e := l.try(views[half:], epoch)
 	return append(slices.Clip(failed), more...), cmp.Or(err, e)
 }
 
@@ -216,6 +216,7 @@ func (l *line) move(segments []segment, epoch uint64) {
 			}
 			if l.segments[old].class != s.class {
 				fill(l.memory[at:stop], s.class.vectors[0])
+				l.vectors.mem.store()
 			}
 			if at = stop; old+1 < len(l.segments) && l.segments[old+1].first == at {
 				old++

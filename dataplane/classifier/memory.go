@@ -18,6 +18,15 @@ type Memory struct {
 	Services    []uint32
 	SourcePorts []uint32
 	Blocks      int
+
+	stored func() // a test looks at the tables after each store that a packet could see
+}
+
+// store is called after each of them.
+func (m *Memory) store() {
+	if m.stored != nil {
+		m.stored()
+	}
 }
 
 // Sizes are the capacities of one generation's tables.

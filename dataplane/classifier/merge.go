@@ -22,11 +22,8 @@ type tier struct {
 	ends  [2]*list
 }
 
-// merge takes over what changed.
+// merge takes over what changed, but for the members of sets that rules are about.
 func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
-	for id, s := range d.Sets {
-		c.addresses.change(id, s)
-	}
 	for _, t := range d.Tiers {
 		c.setTier(t, true)
 	}
@@ -41,12 +38,6 @@ func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 	}
 	for _, p := range d.Policies {
 		c.setPolicy(p)
-	}
-	if len(d.SetsGone) > 0 {
-		live := c.liveAtoms()
-		for _, id := range d.SetsGone {
-			c.addresses.remove(id, func(a *atom) bool { return live[a] })
-		}
 	}
 	for _, e := range d.Endpoints {
 		c.setEndpoint(e)
@@ -233,27 +224,6 @@ func (c *Classifier) removePolicy(id calc.PolicyID) {
 			}
 		}
 	}
-}
-
-// liveAtoms are those that a rule in force names.
-func (c *Classifier) liveAtoms() map[*atom]bool {
-	live := map[*atom]bool{}
-	for _, l := range c.order.lists {
-		for _, it := range l.items {
-			for _, cond := range it.conds {
-				if cond == nil {
-					continue
-				}
-				for _, a := range cond.in {
-					live[a] = true
-				}
-				for _, a := range cond.out {
-					live[a] = true
-				}
-			}
-		}
-	}
-	return live
 }
 
 func (c *Classifier) setEndpoint(n calc.Endpoint) {

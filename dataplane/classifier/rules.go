@@ -109,24 +109,33 @@ func (c *Classifier) compile(l *list, w wanted) (*item, error) {
 	if n := c.names[it.hash]; n != nil && !n.sameRule(w.id) {
 		return nil, fmt.Errorf("rule %v has the same number as rule %v: rename one of the policies", w.id, n.id)
 	}
-	if r := w.rule; r != nil {
-		if r.Never || !r.V4 && !r.V6 {
-			return nil, nil
-		}
-		v := w.variant
-		if v == nil {
-			v = &variant{services: servicesOf(r), ports: sourcePortsOf(r)}
-		}
-		if len(v.services) == 0 || len(v.ports) == 0 {
-			return nil, nil
-		}
-		it.conds[bpf.DimSource] = c.addresses.match(&r.Source, v.source, familyOf(r))
-		it.conds[bpf.DimDest] = c.addresses.match(&r.Destination, v.dest, anyFamily)
-		it.conds[bpf.DimService] = c.services.match(v.services)
-		it.conds[bpf.DimSourcePort] = c.sourcePorts.match(v.ports)
+	if !c.condition(it) {
+		return nil, nil
 	}
 	c.own(it)
 	return it, nil
+}
+
+// condition gives an item the conditions of its rule. It reports whether the rule can match anything.
+func (c *Classifier) condition(it *item) bool {
+	r, v := it.rule, it.variant
+	if r == nil {
+		return true
+	}
+	if r.Never || !r.V4 && !r.V6 {
+		return false
+	}
+	if v == nil {
+		v = &variant{services: servicesOf(r), ports: sourcePortsOf(r)}
+	}
+	if len(v.services) == 0 || len(v.ports) == 0 {
+		return false
+	}
+	it.conds[bpf.DimSource] = c.addresses.match(&r.Source, v.source, familyOf(r))
+	it.conds[bpf.DimDest] = c.addresses.match(&r.Destination, v.dest, anyFamily)
+	it.conds[bpf.DimService] = c.services.match(v.services)
+	it.conds[bpf.DimSourcePort] = c.sourcePorts.match(v.ports)
+	return true
 }
 
 // own counts an item among those that have its name. Its conditions are counted already.
@@ -158,35 +167,35 @@ func (c *Classifier) copied(it *item) {
 
 // match is the condition that one side of a rule has for addresses, with that of a variant, or nil.
 func (a *addresses) match(m *calc.Match, n named, f family) *condition {
-	var in, out []*atom
-	add := func(to *[]*atom, x *atom) {
+	var in, out []*view
+	add := func(to *[]*view, x *view) {
 		if !slices.Contains(*to, x) {
 			*to = append(*to, x)
 		}
 	}
 	if len(m.Nets) > 0 {
-		add(&in, a.listAtom(m.Nets))
+		add(&in, a.list(m.Nets))
 	}
 	if m.Set != "" {
-		add(&in, a.setAtom(m.Set))
+		add(&in, a.set(m.Set))
 	}
 	if len(m.NotNets) > 0 {
-		add(&out, a.listAtom(m.NotNets))
+		add(&out, a.list(m.NotNets))
 	}
 	if m.NotSet != "" {
-		add(&out, a.setAtom(m.NotSet))
+		add(&out, a.set(m.NotSet))
 	}
 	if n.in != "" {
-		add(&in, a.setAtom(n.in))
+		add(&in, a.set(n.in))
 	}
 	for _, id := range n.out {
-		add(&out, a.setAtom(id))
+		add(&out, a.set(id))
 	}
 	switch f {
 	case onlyV4:
-		add(&in, a.listAtom([]netip.Prefix{allV4}))
+		add(&in, a.list([]netip.Prefix{allV4}))
 	case onlyV6:
-		add(&out, a.listAtom([]netip.Prefix{allV4}))
+		add(&out, a.list([]netip.Prefix{allV4}))
 	}
 	if len(in)+len(out) == 0 {
 		return nil
@@ -199,7 +208,7 @@ func (l *line) match(s intervals) *condition {
 	if len(s) == 1 && s[0] == (interval{0, l.points - 1}) {
 		return nil
 	}
-	return l.condition([]*atom{l.atomOf(s)}, nil)
+	return l.condition([]*view{l.viewOf(s)}, nil)
 }
 
 // policyRules are what the list of a policy in one direction should have.

@@ -35,6 +35,7 @@ func (c *Classifier) fillSlot(it *item) {
 		}
 	}
 	it.filled = true
+	c.mem.store()
 }
 
 func (c *Classifier) wild(slot uint32, dim int) (word, summary *uint64, at uint32) {
@@ -57,6 +58,7 @@ func (c *Classifier) clearWild(slot uint32, dim int) {
 	if *word == 0 {
 		atomic.StoreUint64(summary, *summary&^(1<<at))
 	}
+	c.mem.store()
 }
 
 // reuseSlots frees the slots of retired rules that no mask has any more, and what only these rules needed.
@@ -116,6 +118,7 @@ func (c *Classifier) forget(it *item) {
 	if it.slot != 0 {
 		c.mem.Slots[it.slot] = bpf.Slot{}
 		c.order.release(it.slot)
+		c.mem.store()
 	}
 	if n := c.names[it.hash]; n != nil {
 		if n.items--; n.items == 0 {
@@ -126,14 +129,14 @@ func (c *Classifier) forget(it *item) {
 		if cond == nil {
 			continue
 		}
-		for _, a := range c.side(dim).classes.releaseCondition(cond) {
+		for _, v := range c.side(dim).classes.releaseCondition(cond) {
 			switch dim {
 			case bpf.DimService:
-				c.services.retire(a)
+				c.services.retire(v)
 			case bpf.DimSourcePort:
-				c.sourcePorts.retire(a)
+				c.sourcePorts.retire(v)
 			default:
-				c.addresses.retire(a)
+				c.addresses.retire(v)
 			}
 		}
 	}

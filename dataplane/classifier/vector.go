@@ -67,6 +67,7 @@ func (vs *vectors) or(v uint32, h half, set slotSet) error {
 			return err
 		}
 		set = set[n:]
+		vs.mem.store()
 	}
 	return nil
 }
@@ -135,6 +136,7 @@ func (vs *vectors) andNot(v uint32, h half, set slotSet, epoch uint64) {
 			vs.waste = append(vs.waste, wasted{epoch, e.Chunk})
 			atomic.StoreUint32(&e.Chunk, 0)
 		}
+		vs.mem.store()
 	}
 }
 

@@ -27,6 +27,63 @@ func Change(r *rand.Rand, s *calc.State, o Options) *calc.State {
 	return n
 }
 
+// Transact returns a state in which several things have changed that belong together: an endpoint with its address's
+// sets, the addresses of a network set, addresses that change places, or whatever.
+func Transact(r *rand.Rand, s *calc.State, o Options) *calc.State {
+	o = o.defaults()
+	n := &calc.State{
+		Tiers:     maps.Clone(s.Tiers),
+		Policies:  maps.Clone(s.Policies),
+		Sets:      maps.Clone(s.Sets),
+		Endpoints: maps.Clone(s.Endpoints),
+	}
+	switch r.IntN(6) {
+	case 5:
+		relabel(r, n)
+		changePolicy(r, n, o)
+	case 0:
+		relabel(r, n)
+		id := pick(r, endpoints(n))
+		e := n.Endpoints[id]
+		arrange(r, n, &e)
+		n.Endpoints[id] = e
+	case 1:
+		relabel(r, n)
+	case 2:
+		for range 2 {
+			relabel(r, n)
+		}
+	case 3:
+		for range 3 {
+			changeSet(r, n, o)
+		}
+	case 4:
+		for range 2 + r.IntN(4) {
+			changeOne(r, n, o)
+		}
+	}
+	Rearrange(n)
+	return n
+}
+
+// relabel has an address, or all in a net, be in other sets.
+func relabel(r *rand.Rand, s *calc.State) {
+	a := randomNet(r)
+	if r.IntN(4) > 0 {
+		addr := randomAddr(r)
+		a = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.Sets)) {
+		m := maps.Clone(s.Sets[id])
+		if _, in := m[a]; in {
+			delete(m, a)
+		} else if r.IntN(2) == 0 {
+			m[a] = struct{}{}
+		}
+		s.Sets[id] = m
+	}
+}
+
 func changeOne(r *rand.Rand, s *calc.State, o Options) {
 	switch r.IntN(10) {
 	case 0:

@@ -3,6 +3,7 @@ package classifiertest
 import (
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/margay-project/margay/calc"
@@ -21,6 +22,100 @@ func RandomPacket(r *rand.Rand, s *calc.State) calc.Packet {
 	switch {
 	case calc.HasPorts(p.Protocol):
 		p.SourcePort, p.DestinationPort = randomPort(r), randomPort(r)
+	case p.Protocol == 1 || p.Protocol == 58:
+		p.ICMPType, p.ICMPCode = pick(r, types), pick(r, types)
+	}
+	return p
+}
+
+// BoundaryPackets returns so many packets at the edges of what tells two states from each other: the addresses of
+// members that join or leave and those around them, the nets and ports of rules that change. In most of them both
+// addresses are such.
+func BoundaryPackets(r *rand.Rand, from, to *calc.State, many int) []calc.Packet {
+	var b boundary
+	b.members(from.Sets, to.Sets)
+	b.members(to.Sets, from.Sets)
+	b.policies(from.Policies, to.Policies)
+	b.policies(to.Policies, from.Policies)
+	for _, s := range []*calc.State{from, to} {
+		p := RandomPacket(r, s)
+		b.addresses = append(b.addresses, p.Source, p.Destination)
+	}
+	b.ports = append(b.ports, randomPort(r))
+	slices.SortFunc(b.addresses, netip.Addr.Compare)
+	b.addresses = slices.Compact(b.addresses)
+	slices.Sort(b.ports) // so that the same seed gives the same packets
+	slices.Sort(b.protocols)
+	packets := make([]calc.Packet, 0, many)
+	for range many {
+		packets = append(packets, b.packet(r))
+	}
+	return packets
+}
+
+type boundary struct {
+	addresses []netip.Addr
+	ports     []uint16
+	protocols []uint8
+}
+
+func (b *boundary) members(sets, others map[calc.SetID]calc.Members) {
+	for id, members := range sets {
+		for m := range members {
+			if _, in := others[id][m]; !in {
+				b.net(m)
+			}
+		}
+	}
+}
+
+func (b *boundary) net(p netip.Prefix) {
+	first, last := p.Masked().Addr(), last(p)
+	for _, a := range []netip.Addr{first.Prev(), first, last, last.Next()} {
+		if a.IsValid() && !a.Is4In6() {
+			b.addresses = append(b.addresses, a)
+		}
+	}
+}
+
+func (b *boundary) policies(policies, others map[calc.PolicyID]calc.Policy) {
+	for id, p := range policies {
+		o := others[id]
+		for _, rules := range [][2][]calc.Rule{{p.Ingress, o.Ingress}, {p.Egress, o.Egress}} {
+			for i, rule := range rules[0] {
+				if i >= len(rules[1]) || !reflect.DeepEqual(rule, rules[1][i]) {
+					b.rule(rule)
+				}
+			}
+		}
+	}
+}
+
+func (b *boundary) rule(r calc.Rule) {
+	if r.Protocol != 0 {
+		b.protocols = append(b.protocols, r.Protocol)
+	}
+	for _, m := range []calc.Match{r.Source, r.Destination} {
+		for _, n := range slices.Concat(m.Nets, m.NotNets) {
+			b.net(n)
+		}
+		for _, p := range slices.Concat(m.Ports, m.NotPorts) {
+			b.ports = append(b.ports, p.First-1, p.First, p.Last, p.Last+1)
+		}
+	}
+}
+
+func (b *boundary) packet(r *rand.Rand) calc.Packet {
+	p := calc.Packet{Protocol: pick(r, protocols), Source: pick(r, b.addresses)}
+	for p.Destination = pick(r, b.addresses); p.Destination.Is4() != p.Source.Is4(); {
+		p.Destination = pick(r, b.addresses)
+	}
+	if len(b.protocols) > 0 && r.IntN(2) == 0 {
+		p.Protocol = pick(r, b.protocols)
+	}
+	switch {
+	case calc.HasPorts(p.Protocol):
+		p.SourcePort, p.DestinationPort = pick(r, b.ports), pick(r, b.ports)
 	case p.Protocol == 1 || p.Protocol == 58:
 		p.ICMPType, p.ICMPCode = pick(r, types), pick(r, types)
 	}

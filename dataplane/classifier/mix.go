@@ -1,0 +1,266 @@
+package classifier
+
+import (
+	"iter"
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// setChange is what joins and leaves a set that has a view.
+type setChange struct {
+	set *set
+	calc.SetDelta
+}
+
+// setChanges has members join and leave the sets that no condition names. Those of the others come last, when it is
+// known what else changes.
+func (c *Classifier) setChanges(sets map[calc.SetID]calc.SetDelta) (later []setChange) {
+	for id, d := range sets {
+		if s := c.addresses.known(id); s.view == nil {
+			c.addresses.change(s, d)
+		} else {
+			later = append(later, setChange{s, d})
+		}
+	}
+	return later
+}
+
+// goneSets forgets sets. Rules that are on their way out keep the members; for one that is still in force there are
+// none.
+func (c *Classifier) goneSets(ids []calc.SetID) (later []setChange) {
+	if len(ids) == 0 {
+		return nil
+	}
+	live := c.liveSets()
+	for _, id := range ids {
+		s := c.addresses.sets[id]
+		if s == nil {
+			continue
+		}
+		if !live[s] {
+			delete(c.addresses.sets, id)
+			continue
+		}
+		all := calc.SetDelta{Removed: make([]netip.Prefix, 0, len(s.members))}
+		for p := range s.members {
+			all.Removed = append(all.Removed, p)
+		}
+		later = append(later, setChange{s, all})
+	}
+	return later
+}
+
+// liveSets are those that a rule in force names.
+func (c *Classifier) liveSets() map[*set]bool {
+	live := map[*set]bool{}
+	for _, l := range c.order.lists {
+		for _, it := range l.items {
+			for _, cond := range it.aboutAddresses() {
+				if cond != nil {
+					for _, v := range slices.Concat(cond.in, cond.out) {
+						live[v.set] = true
+					}
+				}
+			}
+		}
+	}
+	return live
+}
+
+func (it *item) aboutAddresses() [2]*condition {
+	return [...]*condition{it.conds[bpf.DimSource], it.conds[bpf.DimDest]}
+}
+
+// changeSets has members join and leave. In place if no packet can tell; else through other views and so other slots,
+// which take effect with the masks.
+func (c *Classifier) changeSets(changes []setChange) {
+	var moves moves
+	changes = slices.DeleteFunc(changes, func(ch setChange) bool { return !moves.note(ch) })
+	if len(changes) == 0 {
+		return
+	}
+	if c.mixes(changes, moves) {
+		for _, ch := range changes {
+			if len(ch.set.view.conds) > 0 {
+				c.addresses.renew(ch.set)
+			}
+		}
+		for _, l := range c.order.lists {
+			c.relink(l)
+		}
+	}
+	for _, ch := range changes {
+		c.addresses.change(ch.set, ch.SetDelta)
+	}
+}
+
+// relink gives the rules of a list that are about former views of sets other slots, about the views of now.
+func (c *Classifier) relink(l *list) {
+	for i, it := range l.items {
+		if conds := it.aboutAddresses(); !conds[0].former() && !conds[1].former() {
+			continue
+		}
+		next := &item{id: it.id, hash: it.hash, rule: it.rule, variant: it.variant, action: it.action, list: l}
+		c.condition(next)
+		c.own(next)
+		c.order.retire(it)
+		l.items[i] = next
+		c.order.changed[l] = struct{}{}
+	}
+}
+
+// former says whether a condition for addresses is about a set as it was.
+func (c *condition) former() bool {
+	return c != nil && (slices.ContainsFunc(c.in, (*view).former) || slices.ContainsFunc(c.out, (*view).former))
+}
+
+func (v *view) former() bool { return v.set.view != v }
+
+// mixes says whether, if the members of sets changed address by address, some packet could be judged by neither the
+// state before nor the one after. Each address has its former sets or its new ones, so that takes a mask with rules
+// about sets that change, and
+//
+//   - an endpoint that is to have another instead: its old rules would meet the new members, or
+//   - rules about the source and about the destination, and two addresses that change: one would be before, one after.
+func (c *Classifier) mixes(changes []setChange, moves moves) bool {
+	alone := len(c.dirty)+len(c.leaving)+len(c.stale)+len(c.order.changed) == 0
+	if alone && !moves.several && len(c.addresses.failed) == 0 {
+		return false
+	}
+	var rules sides
+	for _, ch := range changes {
+		rules.add(ch.set.view)
+	}
+	if len(rules[0])+len(rules[1]) == 0 {
+		return false
+	}
+	for m := range c.leavingMasks() {
+		if m.has(rules[0]) || m.has(rules[1]) {
+			return true
+		}
+	}
+	if !moves.several && len(c.addresses.failed) == 0 {
+		return false
+	}
+	for _, x := range c.addresses.failed { // addresses that should have moved before move now
+		for _, v := range x.views {
+			rules.add(v)
+		}
+	}
+	for m := range c.masks.all {
+		if m.has(rules[0]) && m.has(rules[1]) {
+			return true
+		}
+	}
+	return false
+}
+
+// sides are the slots of rules, about the source and about the destination.
+type sides [2]slotSet
+
+func (s *sides) add(v *view) {
+	for _, cond := range v.conds {
+		for side, slots := range cond.slots {
+			for _, w := range slots {
+				s[side].addWord(w)
+			}
+		}
+	}
+}
+
+// moves are the addresses whose sets change.
+type moves struct {
+	one     [2]netip.Prefix // by family: the only one so far
+	several bool            // of one family
+}
+
+// note takes in a change of a set. It reports whether there is one.
+func (m *moves) note(ch setChange) (any bool) {
+	for _, r := range ch.Removed {
+		if p, ok := ch.set.leaves(r); ok {
+			m.add(p)
+			any = true
+		}
+	}
+	for _, r := range ch.Added {
+		if p, ok := ch.set.joins(r); ok {
+			m.add(p)
+			any = true
+		}
+	}
+	return any
+}
+
+func (m *moves) add(p netip.Prefix) {
+	one := &m.one[0]
+	if p.Addr().Is6() {
+		one = &m.one[1]
+	}
+	if !p.IsSingleIP() || one.IsValid() && *one != p {
+		m.several = true
+	}
+	*one = p
+}
+
+// leavingMasks are those that perhaps some interface has of an endpoint that is to have other ones, or none.
+func (c *Classifier) leavingMasks() iter.Seq[*mask] {
+	return func(yield func(*mask) bool) {
+		changing := map[*spec]bool{}
+		for l := range c.order.changed {
+			for s := range l.specs {
+				changing[s] = true
+			}
+		}
+		for s := range c.stale {
+			changing[s] = true
+		}
+		all := []map[*endpoint]struct{}{c.dirty}
+		for s := range changing {
+			all = append(all, s.endpoints)
+		}
+		for _, endpoints := range all {
+			for e := range endpoints {
+				if !e.leaving(changing, yield) {
+					return
+				}
+			}
+		}
+		for _, e := range c.leaving {
+			if !e.leaving(changing, yield) {
+				return
+			}
+		}
+	}
+}
+
+// leaving calls yield for the masks that the endpoint may have and is to have no longer, until it returns false.
+func (e *endpoint) leaving(changing map[*spec]bool, yield func(*mask) bool) bool {
+	has := slices.Clip(e.uncertain)
+	if e.committed != nil {
+		has = append(has, e.committed)
+	}
+	for _, h := range has {
+		for i, m := range h.masks {
+			s := e.specs[i]
+			stays := s != nil && s.mask == m && !changing[s]
+			if m != nil && !stays && !yield(m) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// has says whether the mask has one of some slots.
+func (m *mask) has(slots slotSet) bool {
+	for _, w := range slots {
+		c := m.chunks[w.at/uint32(bpf.BlockWords)]
+		if c != nil && c.words[w.at%uint32(bpf.BlockWords)]&w.bits != 0 {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,248 @@
+package classifier
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// set is the members of a calc set, or a rule's list of nets. It has views while conditions name it: most of the time
+// one, of one atom that all members are in. When it changes together with masks it gets another view, for new
+// conditions, and the old one goes on to show what it showed, for as long as a mask may have a rule about it.
+type set struct {
+	id      calc.SetID // empty for a list
+	list    string     // its key, empty for a set
+	members map[netip.Prefix]struct{}
+
+	view  *view                  // of the members; nil: no condition names the set
+	older []*view                // of what the members were, by id
+	main  *atom                  // of what is in all views
+	parts []*atom                // of what is in some
+	odd   map[netip.Prefix]*atom // what is in some, and its part
+}
+
+// set is the view of a set. One that is unknown is empty.
+func (a *addresses) set(id calc.SetID) *view { return a.viewOf(a.known(id)) }
+
+func (a *addresses) known(id calc.SetID) *set {
+	s := a.sets[id]
+	if s == nil {
+		s = &set{id: id, members: map[netip.Prefix]struct{}{}}
+		a.sets[id] = s
+	}
+	return s
+}
+
+// list is the view of a list of nets; lists with the same nets have the same.
+func (a *addresses) list(nets []netip.Prefix) *view {
+	cleaned := make([]netip.Prefix, 0, len(nets))
+	for _, n := range nets {
+		if p, ok := clean(n); ok {
+			cleaned = append(cleaned, p)
+		}
+	}
+	slices.SortFunc(cleaned, netip.Prefix.Compare)
+	cleaned = slices.Compact(cleaned)
+	a.scratch = a.scratch[:0]
+	for _, p := range cleaned {
+		a.scratch, _ = p.AppendBinary(a.scratch) // never an error
+		a.scratch = append(a.scratch, 0xff)      // no prefix length
+	}
+	s, found := a.lists[string(a.scratch)]
+	if !found {
+		s = &set{list: string(a.scratch), members: make(map[netip.Prefix]struct{}, len(cleaned))}
+		for _, p := range cleaned {
+			s.members[p] = struct{}{}
+		}
+		a.lists[s.list] = s
+	}
+	return a.viewOf(s)
+}
+
+func (a *addresses) viewOf(s *set) *view {
+	if s.view == nil {
+		s.view = a.newView()
+		s.view.set = s
+		s.main = s.view.atoms[0]
+		a.queue = slices.Grow(a.queue, len(s.members))
+		for p := range s.members {
+			a.join(p, s.main)
+		}
+	}
+	return s.view
+}
+
+// renew gives a set another view. Until members change it shows the same as the one before.
+func (a *addresses) renew(s *set) {
+	v := &view{id: a.newID(), set: s, atoms: slices.Clone(s.view.atoms)}
+	for _, x := range v.atoms {
+		x.views = append(x.views, v)
+	}
+	s.older = append(s.older, s.view)
+	s.view = v
+}
+
+// change has members join and leave. Older views go on to show what they showed.
+func (a *addresses) change(s *set, d calc.SetDelta) {
+	if len(s.members) == 0 {
+		s.members = make(map[netip.Prefix]struct{}, len(d.Added))
+	}
+	for _, m := range d.Removed {
+		if p, ok := s.leaves(m); ok {
+			from := s.atomOf(p)
+			delete(s.members, p)
+			a.move(s, p, from, a.partFor(s, from, false))
+		}
+	}
+	for _, m := range d.Added {
+		if p, ok := s.joins(m); ok {
+			from := s.atomOf(p)
+			s.members[p] = struct{}{}
+			a.move(s, p, from, a.partFor(s, from, true))
+		}
+	}
+}
+
+// leaves says whether what is to leave the set is a member.
+func (s *set) leaves(m netip.Prefix) (netip.Prefix, bool) {
+	p, ok := clean(m)
+	_, in := s.members[p]
+	return p, ok && in
+}
+
+func (s *set) joins(m netip.Prefix) (netip.Prefix, bool) {
+	p, ok := clean(m)
+	_, in := s.members[p]
+	return p, ok && !in
+}
+
+// atomOf is the atom of the set that a prefix is in; nil: none.
+func (s *set) atomOf(p netip.Prefix) *atom {
+	if x := s.odd[p]; x != nil {
+		return x
+	}
+	if _, in := s.members[p]; in {
+		return s.main
+	}
+	return nil
+}
+
+// partFor is the atom for what was in another and is to be a member, or none any more.
+func (a *addresses) partFor(s *set, from *atom, member bool) *atom {
+	if len(s.older) == 0 { // main is nil while there is no view
+		if member {
+			return s.main
+		}
+		return nil
+	}
+	var views []*view
+	if from != nil {
+		views = slices.DeleteFunc(slices.Clone(from.views), func(v *view) bool { return v == s.view })
+	}
+	if member {
+		views = append(views, s.view) // its id is the highest
+	}
+	return a.part(s, views)
+}
+
+// part is the atom for what is in some of a set's views; nil for none of them.
+func (a *addresses) part(s *set, views []*view) *atom {
+	switch {
+	case len(views) == 0:
+		return nil
+	case slices.Equal(views, s.main.views):
+		return s.main
+	}
+	for _, x := range s.parts {
+		if slices.Equal(views, x.views) {
+			return x
+		}
+	}
+	x := &atom{id: a.newID(), views: views}
+	for _, v := range views {
+		v.atoms = append(v.atoms, x)
+	}
+	s.parts = append(s.parts, x)
+	return x
+}
+
+// move has a prefix be in one atom of a set instead of another; nil is none.
+func (a *addresses) move(s *set, p netip.Prefix, from, to *atom) {
+	if from == to {
+		return
+	}
+	if from != nil {
+		a.leave(p, from)
+	}
+	if to != nil {
+		a.join(p, to)
+	}
+	delete(s.odd, p)
+	if to != nil && to != s.main {
+		if s.odd == nil {
+			s.odd = map[netip.Prefix]*atom{}
+		}
+		s.odd[p] = to
+	}
+}
+
+// retire takes a view that no condition has any more out of the entries; the last one takes the set with it.
+func (a *addresses) retire(v *view) {
+	s := v.set
+	named := func(v *view) bool { return len(v.conds) > 0 }
+	switch at := slices.Index(s.older, v); {
+	case s.view == nil:
+	case !named(s.view) && !slices.ContainsFunc(s.older, named):
+		a.retireSet(s)
+	case at >= 0:
+		s.older = slices.Delete(s.older, at, at+1)
+		for _, x := range v.atoms {
+			x.views = slices.DeleteFunc(x.views, func(w *view) bool { return w == v })
+		}
+		a.unite(s)
+	}
+}
+
+func (a *addresses) retireSet(s *set) {
+	for p := range s.members {
+		if _, odd := s.odd[p]; !odd {
+			a.leave(p, s.main)
+		}
+	}
+	for p, x := range s.odd {
+		a.leave(p, x)
+	}
+	s.view, s.older, s.main, s.parts, s.odd = nil, nil, nil, nil, nil
+	if a.lists[s.list] == s {
+		delete(a.lists, s.list)
+	}
+	if a.sets[s.id] == s && len(s.members) == 0 {
+		delete(a.sets, s.id)
+	}
+}
+
+// unite gives back the parts of a set that no view tells from others any more, or that none shows. No rule can tell
+// when their addresses move.
+func (a *addresses) unite(s *set) {
+	parts := s.parts
+	s.parts = nil
+	var spent []*atom
+	for _, x := range parts {
+		same := func(y *atom) bool { return slices.Equal(x.views, y.views) }
+		if len(x.views) == 0 || same(s.main) || slices.ContainsFunc(s.parts, same) {
+			spent = append(spent, x)
+		} else {
+			s.parts = append(s.parts, x)
+		}
+	}
+	for p, x := range s.odd {
+		if slices.Contains(spent, x) {
+			a.move(s, p, x, a.part(s, x.views))
+		}
+	}
+	for _, x := range spent {
+		x.spent = true
+		x.vanish()
+	}
+}
