@@ -1,0 +1,102 @@
+package dataplane
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/calc"
+)
+
+// The server's policy lets clients in, and nobody is a client; then it lets nobody in, and the other machine is a client.
+// Before every write to the kernel that machine tries: it is never let in, whatever waits or fails meanwhile.
+func TestNoPacketPassesInTheMiddleOfAChange(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	to := server.addresses[0]
+	watched, broken := "", ""
+	c := &clock{time.Now()}
+	tries := 0
+	step := func(what string) error {
+		if watched != "" {
+			if tries++; client.reachesAtOnce("tcp", to, 80) {
+				t.Errorf("%s: let in before %q", watched, what)
+			}
+		}
+		if broken != "" && strings.Contains(what, broken) {
+			return errors.New("injected")
+		}
+		return nil
+	}
+	w := newWorld()
+	w.workload(client)
+	id := w.workload(server)
+	w.Policies[letsClientsIn] = calc.Policy{ID: letsClientsIn, Tier: "default", Ingress: []calc.Rule{
+		{Action: api.Allow, V4: true, V6: true, Source: calc.Match{Set: "clients"}}}}
+	w.Policies[letsNobodyIn] = calc.Policy{ID: letsNobodyIn, Tier: "default"}
+	d := h.start(Options{step: step, clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	d.InSync()
+
+	w.judgedBy(id, letsClientsIn)
+	w.Sets = map[calc.SetID]calc.Members{"clients": client.asMembers()}
+	must(t, d.become(w))
+	if !client.reaches("tcp", to, 80) {
+		t.Fatal("a client is not let in")
+	}
+	former := func() {
+		w.judgedBy(id, letsClientsIn)
+		w.Sets["clients"] = calc.Members{}
+		must(t, d.become(w))
+	}
+	policy := func() error { w.judgedBy(id, letsNobodyIn); return d.become(w) }
+	members := func() error { w.Sets["clients"] = client.asMembers(); return d.become(w) }
+
+	former()
+	watched = "both at once"
+	w.judgedBy(id, letsNobodyIn)
+	must(t, members())
+
+	watched = ""
+	former()
+	watched = "both wait until the datastore is ready"
+	w.Ready = false
+	must(t, errors.Join(policy(), members()))
+	w.Ready = true
+	must(t, d.become(w))
+
+	watched = ""
+	former()
+	watched, broken = "the policy cannot be written", "interface policy"
+	if err := errors.Join(policy(), members()); err == nil {
+		t.Error("nothing is reported")
+	}
+	broken = ""
+	c.now = c.now.Add(time.Hour)
+	must(t, d.Apply(calc.Delta{}))
+	watched = ""
+	t.Logf("tried %d times", tries)
+}
+
+var (
+	letsClientsIn = calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.lets-clients-in"}
+	letsNobodyIn  = calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.lets-nobody-in"}
+)
+
+// judgedBy gives an endpoint one policy for what comes in.
+func (w world) judgedBy(id calc.EndpointID, policy calc.PolicyID) {
+	ep := w.Endpoints[id]
+	ep.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{{Tier: "default", Policies: []calc.PolicyID{policy}}}
+	w.Endpoints[id] = ep
+}
+
+func (m *vm) asMembers() calc.Members {
+	members := calc.Members{}
+	for _, a := range m.addresses {
+		members[netip.PrefixFrom(a, a.BitLen())] = struct{}{}
+	}
+	return members
+}
