@@ -205,7 +205,7 @@ type FelixConfigurationSpec struct {
 
 // ProtoPort is a failsafe port; Net, if given, limits it to remote addresses within.
 type ProtoPort struct {
-	Protocol string `json:"protocol,omitempty"` // tcp or udp, in any case
+	Protocol string `json:"protocol,omitempty"` // tcp or udp, in any case; tcp if it is left out
 	Port     uint16 `json:"port"`               // a number
 	Net      string `json:"net,omitempty"`      // remote addresses, a CIDR; every one when it is left out
 }

@@ -154,9 +154,11 @@ func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort
 	return ports
 }
 
-// protocolNamed reads a protocol's name in any case, or its number as text.
+// protocolNamed reads a protocol's name in any case, or its number as text. Where none is given it is TCP.
 func protocolNamed(text string) (uint8, bool) {
-	text = strings.TrimSpace(text)
+	if text = strings.TrimSpace(text); text == "" {
+		return protocolTCP, true
+	}
 	if n, err := strconv.ParseUint(text, 10, 8); err == nil {
 		return api.Protocol{Number: uint8(n)}.Value()
 	}

@@ -1,7 +1,9 @@
 package calc
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/margay-project/margay/api"
@@ -55,6 +57,20 @@ func TestFailsafesOnlySkipTheEarlyStages(t *testing.T) {
 }
 
 var eth0OfN1 = EndpointID{Kind: kindHost, Name: "n1-eth0"}
+
+func TestAFailsafePortWithoutAProtocolIsOfTCP(t *testing.T) {
+	t.Parallel()
+	ports := readFailsafes("failsafeInboundHostPorts", &[]api.ProtoPort{{Port: 22}, {Protocol: "Udp", Port: 68}, {Protocol: "icmp", Port: 1}}, nil,
+		func(_, format string, args ...any) {
+			if want := "failsafeInboundHostPorts: protocol \"icmp\" has no ports, the entry is ignored: use tcp or udp"; fmt.Sprintf(format, args...) != want {
+				t.Errorf("%s, want %s", fmt.Sprintf(format, args...), want)
+			}
+		})
+	want := []failsafePort{{protocol: protocolTCP, port: 22}, {protocol: protocolUDP, port: 68}}
+	if !slices.Equal(ports, want) {
+		t.Errorf("%v, want %v", ports, want)
+	}
+}
 
 func TestTheHostGetsItsAddressFromDHCP(t *testing.T) {
 	s := earlyState()

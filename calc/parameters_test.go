@@ -142,7 +142,7 @@ func TestAnyFieldCanBeAParameter(t *testing.T) {
 }
 
 func TestFailsafeProtocolsAreReadInAnyForm(t *testing.T) {
-	for text, want := range map[string]uint8{"tcp": 6, "TCP": 6, "6": 6, " 17 ": 17, "Udp": 17, "sctp": 132, "": 0, "0": 0, "256": 0, "x": 0} {
+	for text, want := range map[string]uint8{"tcp": 6, "TCP": 6, "6": 6, " 17 ": 17, "Udp": 17, "sctp": 132, "": 6, "0": 0, "256": 0, "x": 0} {
 		if got, known := protocolNamed(text); got != want && known {
 			t.Errorf("%q: %d", text, got)
 		} else if known != (want != 0) {
