@@ -27,6 +27,7 @@ func (w *worker) atomically(ctx context.Context, objects []api.Object) {
 	pruner := w.pruner()
 	var fates, prunedFates []fate
 	var victims []api.Object
+	sent := false
 	err := w.retry(ctx, false, func() (err error) {
 		restore(objects, given)
 		tx := w.st.Begin()
@@ -44,11 +45,15 @@ func (w *worker) atomically(ctx context.Context, objects []api.Object) {
 		if w.dry {
 			return tx.Check(ctx)
 		}
+		sent = true
 		return tx.Commit(context.WithoutCancel(ctx))
 	})
 	w.out, pruner.out = newOutcome(objects), newOutcome(victims)
 	if err != nil || failed(fates) || failed(prunedFates) {
 		w.fail(ctx, append(fates, prunedFates...), err)
+		if sent && err != nil && !datastore.Refused(err) {
+			w.hint = hintUnknown
+		}
 		return
 	}
 	for i, r := range fates {
@@ -95,9 +100,6 @@ func (w *worker) fail(ctx context.Context, fates []fate, err error) {
 		w.out.interrupted = true
 	default:
 		w.out.errs = []error{err}
-		if !datastore.Refused(err) {
-			w.hint = hintUnknown
-		}
 		if errors.As(err, new(datastore.TooLargeError)) {
 			w.hint = hintSplit
 		}

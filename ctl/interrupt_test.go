@@ -92,6 +92,20 @@ func TestCommitOfUnknownFateIsAnErrorOfItsObjectsAndTheRestGoesOn(t *testing.T) 
 	}
 }
 
+func TestTransactionThatWasNotSentHasWrittenNothing(t *testing.T) {
+	t.Parallel()
+	memory := datastore.NewMemory()
+	memory.Offline(errors.New("etcd does not answer"))
+	var stdout, stderr bytes.Buffer
+	s := newSession(strings.NewReader(""), &stdout, &stderr, func(string) string { return "" })
+	s.open = func(context.Context, *session) (store, func(), error) { return datastore.New(memory), func() {}, nil }
+	code := s.run(t.Context(), []string{"apply", "--atomic", "-f", manifestFile(t, sets(2))})
+	want := "failed to apply any 'GlobalNetworkSet' resources: [etcd does not answer]\n" + hintNothing + "\n"
+	if code != 1 || stdout.String() != "" || stderr.String() != want {
+		t.Errorf("exit code %d\n%s%s", code, stdout.String(), stderr.String())
+	}
+}
+
 func TestInterruptedTransactionWritesNothing(t *testing.T) {
 	t.Parallel()
 	memory := datastore.NewMemory()
