@@ -134,17 +134,13 @@ func documentOf(o api.Object) (text, value []byte, ok bool) {
 	if err != nil {
 		return nil, nil, false
 	}
-	asYAML, err := yaml.Marshal(o)
-	if err != nil {
-		return nil, nil, false
-	}
-	asJSON, err := json.MarshalIndent(o, "", "  ")
-	if err != nil {
-		return nil, nil, false
-	}
-	for _, text := range [][]byte{asYAML, append(asJSON, '\n')} {
+	for _, marshal := range []func(any) ([]byte, error){marshalYAML, marshalJSON} {
+		text, err := marshal(o)
+		if err != nil || bytes.Contains(text, []byte(partSeparator+"\n")) {
+			continue
+		}
 		read, err := api.Decode(text)
-		if err != nil || len(read) != 1 || bytes.Contains(text, []byte(partSeparator+"\n")) {
+		if err != nil || len(read) != 1 {
 			continue
 		}
 		if again, err := encode(read[0]); err == nil && bytes.Equal(again, value) {
@@ -152,6 +148,13 @@ func documentOf(o api.Object) (text, value []byte, ok bool) {
 		}
 	}
 	return nil, nil, false
+}
+
+func marshalYAML(v any) ([]byte, error) { return yaml.Marshal(v) }
+
+func marshalJSON(v any) ([]byte, error) {
+	text, err := json.MarshalIndent(v, "", "  ")
+	return append(text, '\n'), err
 }
 
 // plain is an object without what its datastore knows of it and without fields that this version does not know, and its stored

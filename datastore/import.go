@@ -174,7 +174,7 @@ func (p *importPlan) refusal(merge bool) error {
 	switch {
 	case len(p.conflicts) > 0:
 		return fmt.Errorf("import: the datastore has other values under keys of the file, and nothing is overwritten: "+
-			"delete them first, or import into an empty datastore:\n%s", indented(p.conflicts))
+			"delete them first, or import into an empty datastore, before an agent uses it and writes its Node and its configuration:\n%s", indented(p.conflicts))
 	case len(p.foreign) > 0 && !merge:
 		return fmt.Errorf("import: the datastore holds more than the file: "+
 			"import into an empty one, or give --merge to keep what is there:\n%s", indented(p.foreign))
