@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 type exercise struct {
 	*testing.T
 	*clustertest.Cluster
+	config   Config // how all connections prove who they are
 	consumer *consumer
 	writers  *writers
 	observed *observed // the watch's connection
@@ -95,39 +96,51 @@ func newExercise(t *testing.T, o clustertest.Options) *exercise {
 	t.Helper()
 	t.Parallel()
 	e := &exercise{T: t, Cluster: clustertest.Start(t, o)}
-	s := New(e.connect(Config{}))
+	e.begin()
+	return e
+}
+
+// begin starts the writers and the watch.
+func (e *exercise) begin() {
+	e.Helper()
+	t, s := e.T, New(e.connect())
 	if err := s.EnsureInitialized(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
 	e.writers = startWriters(t, s)
 	e.consume()
 	e.settle("it runs")
-	return e
 }
 
 // consume starts the watch.
 func (e *exercise) consume() {
 	e.Helper()
 	e.observed = &observed{}
-	e.observed.Etcd = e.connect(Config{}, grpc.WithChainStreamInterceptor(e.observed.open))
+	e.observed.Etcd = e.connect(grpc.WithChainStreamInterceptor(e.observed.open))
 	e.consumer = consume(e.T, testContext(e), New(e.observed))
 	e.consumer.until("in sync", func() bool { return e.consumer.last.InSync })
 }
 
 // connect dials the cluster from its client's namespace.
-func (e *exercise) connect(c Config, options ...grpc.DialOption) *Etcd {
+func (e *exercise) connect(options ...grpc.DialOption) *Etcd {
 	e.Helper()
-	if c.Endpoints == nil {
-		c.Endpoints = e.Endpoints()
-	}
-	c.DialTimeout = time.Minute // members may still find each other
-	store, err := dialOver(testContext(e), c, transport{dial: e.Client.Dial, options: options})
+	return e.dial(e.Endpoints(), e.Client, options...)
+}
+
+func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...grpc.DialOption) *Etcd {
+	e.Helper()
+	c := e.config
+	c.Endpoints, c.DialTimeout = endpoints, time.Minute // members may still find each other
+	store, err := dialOver(testContext(e), c, transport{dial: from.Dial, options: options})
 	if err != nil {
 		e.Fatal(err)
 	}
 	e.Cleanup(func() { _ = store.Close() })
 	return store
 }
+
+// from dials a member from its own namespace, which no split cuts.
+func (e *exercise) from(m *clustertest.Member) *Etcd { return e.dial([]string{m.URL}, m.Port) }
 
 func (e *exercise) stream() grpc.ClientStream {
 	e.observed.mu.Lock()
@@ -157,7 +170,7 @@ func (e *exercise) settle(what string) {
 func (e *exercise) finish(times int) {
 	e.Helper()
 	e.writers.stop()
-	store := e.connect(Config{})
+	store := e.connect()
 	last := policies + "last"
 	outcome, err := store.Commit(testContext(e), []Condition{{Key: last}}, []Write{{Key: last, Value: []byte("{}")}})
 	if err != nil {
@@ -170,15 +183,4 @@ func (e *exercise) finish(times int) {
 	e.writers.check(e.consumer.history)
 	e.Logf("%d writes acknowledged, %d refused, %d without an answer", len(e.writers.acknowledged), e.writers.refused, e.writers.unanswered)
 	e.observed.onlyRead(e.T, times)
-}
-
-// from dials a member from its own namespace, which no split cuts.
-func (e *exercise) from(m *clustertest.Member) *Etcd {
-	e.Helper()
-	store, err := dialOver(testContext(e), Config{Endpoints: []string{m.URL}, DialTimeout: time.Minute}, transport{dial: m.Dial})
-	if err != nil {
-		e.Fatal(err)
-	}
-	e.Cleanup(func() { _ = store.Close() })
-	return store
 }

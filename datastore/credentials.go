@@ -40,15 +40,27 @@ func newFileCredentials(c Config, t *trouble) (*fileCredentials, error) {
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (f *fileCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	f.mu.Lock()
-	if loaded, err := f.config.loadTLS(); err == nil {
-		f.last = loaded
-	}
-	current := f.last
-	f.mu.Unlock()
+	current, unread := f.load()
 	secured, info, err := credentials.NewTLS(current).ClientHandshake(ctx, authority, conn)
+	switch {
+	case err != nil && unread != nil:
+		err = fmt.Errorf("%w; newer certificates cannot be used: %w", err, unread)
+	case unread != nil && f.config.Log != nil:
+		f.config.Log.WithError(unread).Warn("the certificates for etcd that were read before are used further")
+	}
 	f.trouble.note(err)
 	return secured, info, err
+}
+
+// load is what the files hold, or what they held before and why that is used further.
+func (f *fileCredentials) load() (*tls.Config, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	loaded, err := f.config.loadTLS()
+	if err == nil {
+		f.last = loaded
+	}
+	return f.last, err
 }
 
 // Clone implements credentials.TransportCredentials.
@@ -81,8 +93,8 @@ func (c Config) loadTLS() (*tls.Config, error) {
 	if len(certificate) > 0 {
 		pair, err := tls.X509KeyPair(certificate, key)
 		if err != nil {
-			return nil, fmt.Errorf("the client certificate for etcd: %s and its key (ETCD_CERT_FILE, ETCD_KEY_FILE) do not belong together or are no PEM: %w",
-				cmp.Or(c.CertFile, "the configuration"), err)
+			return nil, fmt.Errorf("the client certificate for etcd (ETCD_CERT_FILE, ETCD_KEY_FILE): %s and %s do not belong together or are no PEM: %w",
+				cmp.Or(c.CertFile, "what the configuration holds"), cmp.Or(c.KeyFile, "its key"), err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}

@@ -95,9 +95,6 @@ func TestDialWithAPassword(t *testing.T) {
 	server := startEtcd(t, shortDir(t))
 	admin, ctx := dial(t, server.Endpoint()).client, testContext(t)
 	for _, step := range []func() error{
-		func() error { _, err := admin.RoleAdd(ctx, "root"); return err },
-		func() error { _, err := admin.UserAdd(ctx, "root", "secret"); return err },
-		func() error { _, err := admin.UserGrantRole(ctx, "root", "root"); return err },
 		func() error { _, err := admin.RoleAdd(ctx, "reader"); return err },
 		func() error {
 			_, err := admin.RoleGrantPermission(ctx, "reader", "/elsewhere", "/elsewherf", clientv3.PermissionType(clientv3.PermRead))
@@ -105,12 +102,12 @@ func TestDialWithAPassword(t *testing.T) {
 		},
 		func() error { _, err := admin.UserAdd(ctx, "stranger", "secret"); return err },
 		func() error { _, err := admin.UserGrantRole(ctx, "stranger", "reader"); return err },
-		func() error { _, err := admin.AuthEnable(ctx); return err },
 	} {
 		if err := step(); err != nil {
 			t.Fatal(err)
 		}
 	}
+	enableAuth(t, admin, "secret")
 	endpoints := []string{server.Endpoint()}
 	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute}, "refused", "ETCD_USERNAME")
 	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute, Username: "root", Password: "wrong"}, `refused user "root"`, "ETCD_PASSWORD")
@@ -149,16 +146,23 @@ func (a authority) write(t *testing.T, path string) {
 	writePEM(t, path, "CERTIFICATE", der)
 }
 
-// issue writes a certificate and its key for both ends of a connection over the loopback interface.
-func (a authority) issue(t *testing.T, certFile, keyFile string) {
+// issue writes a certificate and its key for both ends of a connection: over the loopback interface, or to servers with
+// these names.
+func (a authority) issue(t *testing.T, certFile, keyFile string, names ...string) {
 	t.Helper()
+	addresses := []net.IP{net.IPv4(127, 0, 0, 1)}
+	for _, name := range names {
+		if address := net.ParseIP(name); address != nil {
+			addresses = append(addresses, address)
+		}
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "node"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		IPAddresses: addresses, DNSNames: names, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
 	}, a.certificate, key.Public(), a.key)
 	if err != nil {

@@ -5,13 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 )
 
 // resolver is net.Resolver, as far as it is needed.
 type resolver interface {
 	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
+}
+
+// Discover finds the endpoints that SRV records of a domain name.
+func Discover(ctx context.Context, domain string) ([]string, error) {
+	return discover(ctx, net.DefaultResolver, domain)
 }
 
 // discover finds the endpoints of the etcd of a domain, as etcd's own clients do. Where servers with TLS are announced, the
@@ -37,4 +45,47 @@ func discover(ctx context.Context, dns resolver, domain string) ([]string, error
 	}
 	return nil, fmt.Errorf("no etcd is announced: there is no SRV record %s: check ETCD_DISCOVERY_SRV, or set ETCD_ENDPOINTS instead",
 		strings.Join(absent, " or "))
+}
+
+// discoverAgain is how often it is looked whether members have come or gone.
+const discoverAgain = time.Minute
+
+// followRecords keeps the endpoints those of the SRV records, until the connection is closed.
+func (e *Etcd) followRecords(dns resolver) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		tick := time.NewTicker(discoverAgain)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				e.discoverAgain(ctx, dns)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	e.close = func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// discoverAgain takes other endpoints if there are any. A connection that is secure stays so.
+func (e *Etcd) discoverAgain(ctx context.Context, dns resolver) {
+	found, err := discover(ctx, dns, e.config.DiscoverySRV)
+	if err == nil && !strings.HasPrefix(found[0], "https://") && e.config.secure() {
+		err = fmt.Errorf("the SRV records of %s name no servers with TLS any more", e.config.DiscoverySRV)
+	}
+	if err != nil {
+		if log := e.config.Log; log != nil && ctx.Err() == nil {
+			log.WithError(err).Warn("the etcd servers that are known are used further")
+		}
+		return
+	}
+	slices.Sort(found)
+	if !slices.Equal(found, slices.Sorted(slices.Values(e.client.Endpoints()))) {
+		e.client.SetEndpoints(found...)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/sirupsen/logrus"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -31,6 +32,7 @@ type Config struct {
 	KeyFile, CertFile, CAFile string   // PEM; read anew for each connection, so that they can be replaced at any time
 	KeyPEM, CertPEM, CAPEM    string   // the same inline
 	DialTimeout               time.Duration
+	Log                       *logrus.Entry // of what is wrong while everything goes on; nil for none
 }
 
 // transport is the way to etcd and to the name servers.
@@ -60,6 +62,7 @@ type Etcd struct {
 	client  *clientv3.Client
 	config  Config
 	trouble *trouble
+	close   func() // what runs beside it
 }
 
 // Dial connects to etcd and checks that it answers. Its errors are one line that says what to do.
@@ -82,11 +85,9 @@ func dialOver(ctx context.Context, c Config, way transport) (*Etcd, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	e := &Etcd{config: c, trouble: &trouble{secure: c.secure(), dialer: way.dial}}
+	e := &Etcd{config: c, close: func() {}, trouble: &trouble{secure: c.secure(), dialer: way.dial}}
 	config := clientv3.Config{
 		Endpoints:            c.Endpoints,
-		Username:             c.Username,
-		Password:             c.Password,
 		DialTimeout:          c.DialTimeout,
 		DialKeepAliveTime:    keepaliveInterval,
 		DialKeepAliveTimeout: keepaliveTimeout,
@@ -98,6 +99,9 @@ func dialOver(ctx context.Context, c Config, way transport) (*Etcd, error) {
 		Logger: zap.NewNop(),
 	}
 	config.DialOptions = append(config.DialOptions, way.options...)
+	if c.Username != "" {
+		config.DialOptions = append(config.DialOptions, newSession(c.Username, c.Password).options()...)
+	}
 	if c.secure() {
 		credentials, err := newFileCredentials(c, e.trouble)
 		if err != nil {
@@ -113,6 +117,9 @@ func dialOver(ctx context.Context, c Config, way transport) (*Etcd, error) {
 	if _, err := e.Range(ctx, kv.Single(rootKey), 0, 1); err != nil {
 		_ = client.Close() // the first error is the one that matters
 		return nil, err
+	}
+	if c.DiscoverySRV != "" {
+		e.followRecords(way.dns)
 	}
 	return e, nil
 }
@@ -322,7 +329,18 @@ func (e *Etcd) changes(response clientv3.WatchResponse) Changes {
 }
 
 // Close implements KV.
-func (e *Etcd) Close() error { return e.client.Close() }
+func (e *Etcd) Close() error {
+	e.close()
+	return e.client.Close()
+}
+
+// Endpoints are where the members are that answer, or should.
+func (e *Etcd) Endpoints() []string {
+	if e.client == nil {
+		return e.config.Endpoints
+	}
+	return e.client.Endpoints()
+}
 
 // explain is one line that says what was tried, what went wrong and what to do.
 func (e *Etcd) explain(err error) error {
@@ -332,7 +350,7 @@ func (e *Etcd) explain(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	where, user := "etcd at "+strings.Join(e.config.Endpoints, ","), e.config.Username
+	where, user := "etcd at "+strings.Join(e.Endpoints(), ","), e.config.Username
 	text := strings.ReplaceAll(err.Error(), "\n", " ")
 	unreachable := isUnavailable(err)
 	if cause := e.trouble.text(); unreachable && cause != "" {

@@ -56,6 +56,7 @@ func Start(t testing.TB, o Options) *Cluster {
 		m.peer = address(peerSubnet, i+1)
 		c.network.connect(t, m.ns, m.peerCable(), peerCable, m.peer)
 		m.URL, m.dir = o.Scheme+"://"+m.Address+":2379", filepath.Join(c.dir, m.name)
+		m.Socket = "unix://" + filepath.Join(c.dir, m.name+".sock")
 		c.Members = append(c.Members, m)
 	}
 	t.Cleanup(c.Kill)

@@ -37,6 +37,9 @@ type Member struct {
 	Port
 	URL string // for clients
 
+	// Socket is the URL of a unix socket for those that have no part in the network. Old servers have none.
+	Socket string
+
 	cluster *Cluster
 	dir     string
 	peer    string        // address among members
@@ -84,10 +87,13 @@ func (m *Member) command(arguments []string) *exec.Cmd {
 }
 
 func (m *Member) arguments() []string {
-	c, peer := m.cluster, m.peerURL()
+	c, peer, listen := m.cluster, m.peerURL(), m.URL
+	if !c.options.Old {
+		listen += "," + m.Socket
+	}
 	return append([]string{
 		"--name=" + m.name, "--data-dir=" + m.dir, "--log-level=error", "--logger=zap",
-		"--listen-client-urls=" + m.URL, "--advertise-client-urls=" + m.URL,
+		"--listen-client-urls=" + listen, "--advertise-client-urls=" + m.URL,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=" + c.initial(), "--initial-cluster-state=new",
 		"--listen-metrics-urls=" + healthURL,
@@ -109,6 +115,14 @@ func (m *Member) Kill() {
 	_ = m.process.Kill()
 	<-m.ended
 	m.process = nil
+}
+
+// Restart kills the server and waits until it is back.
+func (m *Member) Restart(t testing.TB) {
+	t.Helper()
+	m.Kill()
+	m.Start(t)
+	m.Await(t)
 }
 
 // Freeze stops the server without anybody noticing: its kernel goes on answering for it. Thaw lets it go on.
