@@ -8,7 +8,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -18,9 +17,10 @@ import (
 type connection struct {
 	log *logrus.Entry
 
-	mu    sync.Mutex
-	first bool // an answer, or its absence, is known
-	err   error
+	mu        sync.Mutex
+	first     bool // an answer, or its absence, is known
+	err       error
+	endpoints func() []string // that are connected to; nil before the first answer
 }
 
 const (
@@ -32,12 +32,16 @@ const (
 
 // dial tries until it is connected; the result is nil when ctx ends before.
 func (c *connection) dial(ctx context.Context, config datastore.Config) *datastore.Store {
-	config.DialTimeout = connectionPatience
+	config.Log, config.DialTimeout = c.log, connectionPatience
 	for wait := firstDial; ; wait = min(2*wait, lastDial) {
 		etcd, err := datastore.Dial(ctx, config)
 		if err == nil {
+			c.mu.Lock()
+			c.endpoints = etcd.Endpoints
+			c.mu.Unlock()
 			return datastore.New(etcd)
 		}
+		config.DialTimeout = min(2*config.DialTimeout, lastDial) // it may only be slow
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -71,7 +75,7 @@ func (c *connection) watch(ctx context.Context, store *datastore.Store) {
 func ask(ctx context.Context, store *datastore.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, connectionPatience)
 	defer cancel()
-	_, err := store.Get(ctx, api.Key{Kind: "ClusterInformation", Name: "default"})
+	_, err := store.Get(ctx, informationKey)
 	switch {
 	case isError[datastore.NotFoundError](err):
 		return nil
@@ -94,9 +98,12 @@ func (c *connection) note(err error) {
 	c.first, c.err = true, err
 }
 
-// state is whether the datastore answers, and what is in the way.
-func (c *connection) state() (connected bool, problem error) {
+// state is whether the datastore answers, where it is, if that is known already, and what is in the way.
+func (c *connection) state() (connected bool, endpoints []string, problem error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.first && c.err == nil, c.err
+	if c.endpoints != nil {
+		endpoints = c.endpoints()
+	}
+	return c.first && c.err == nil, endpoints, c.err
 }

@@ -141,9 +141,61 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 	if l.client.reaches(t, "10.65.0.3", port) {
 		t.Error("an interface opens during the pause")
 	}
+
+	f.kill() // the next one has nothing in force of its own, and leaves what it finds
+	f = l.start()
+	f.awaitPause()
+	if !l.client.reaches(t, webAddress, port) {
+		t.Error("a restart during the pause tears down, or changes policy")
+	}
+	if l.client.reaches(t, "10.65.0.3", port) {
+		t.Error("an interface opens in a restart during the pause")
+	}
 	ready(true)
 	l.client.awaitReach(t, webAddress, port, false)
 	l.client.awaitReach(t, "10.65.0.3", port, true)
+}
+
+// awaitPause waits until everything is read and the datastore says that nothing is to be changed.
+func (f *felix) awaitPause() {
+	f.Helper()
+	f.await(func(s *agentv1.StatusResponse) error {
+		if !s.Datastore.InSync || s.Datastore.Ready {
+			return errors.New("felix does not pause")
+		}
+		return nil
+	})
+}
+
+// Somebody deletes everything, or puts an empty etcd in the place of the right one.
+func TestAnEmptiedDatastoreTearsNothingDown(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	l.apply(policy("web", "web", "Allow"))
+	f := l.startSynced()
+	f.awaitEnforced("cali-web")
+	l.awaitNode()
+	ctx, everything := context.Background(), []kv.Write{}
+	_, err := kv.Each(ctx, l.store.KV(), kv.Prefix("/calico/"), 0, func(page kv.Page) error {
+		for _, entry := range page.Entries {
+			everything = append(everything, kv.Write{Key: entry.Key, Delete: true})
+		}
+		return nil
+	})
+	must(t, err)
+	_, err = l.store.KV().Commit(ctx, nil, everything)
+	must(t, err)
+	f.awaitPause()
+	if !l.client.reaches(t, webAddress, port) {
+		t.Error("what was in force is torn down")
+	}
+	if _, err := l.store.Get(ctx, informationKey); !isError[datastore.NotFoundError](err) {
+		t.Errorf("felix makes the empty datastore ready: %v", err)
+	}
+	l.apply(openProfile + workload("web", "cali-web", webAddress) + policy("closed", "web", "Deny"))
+	l.client.awaitReach(t, webAddress, port, false)
+	l.awaitNode()
 }
 
 // The etcd of a Calico cluster: its settings, its pools with an overlay, and no Node object for this host.

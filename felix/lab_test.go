@@ -29,6 +29,7 @@ import (
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
@@ -36,6 +37,7 @@ import (
 // with VMs behind it, and etcd in the test's process, so that a test can stop it.
 
 func TestMain(m *testing.M) {
+	clustertest.BecomeMember()
 	flag.Parse()
 	flag.Set("test.parallel", "6") // they mostly wait
 	code := m.Run()
@@ -177,6 +179,7 @@ type lab struct {
 	etcd         *datastore.Embedded
 	store        *datastore.Store
 	binary       string
+	cluster      []string // endpoints of the etcd that felix uses instead of the lab's own
 }
 
 const (
@@ -360,7 +363,11 @@ func (l *lab) command(args ...string) *exec.Cmd {
 // start starts felix on the host; variables are further ones of its environment.
 func (l *lab) start(variables ...string) *felix {
 	l.Helper()
-	cmd := l.command("--etcd-endpoints", l.endpoint())
+	endpoints := l.endpoint()
+	if l.cluster != nil {
+		endpoints = strings.Join(l.cluster, ",")
+	}
+	cmd := l.command("--etcd-endpoints", endpoints)
 	cmd.Env = append(cmd.Env, variables...)
 	f := &felix{lab: l, cmd: cmd, log: &buffer{}, ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = f.log, f.log

@@ -43,6 +43,7 @@ type agent struct {
 	invalid   map[api.Key]string               // stored values that are not in force, and why
 	recorded  map[api.Key]map[reservation]bool // by IPAM block
 
+	nodeGone   bool // this node's Node object was deleted
 	otherBooks bool // endpoints, pools or blocks are not those that the reservations know
 	bgpError   error
 	failing    string // what was last logged about failed entries
@@ -57,7 +58,7 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 		connection:   &connection{log: log.WithField("part", "datastore")},
 		recorded:     map[api.Key]map[reservation]bool{},
 
-		etcdAddresses: newEtcdAddresses(log, s.datastore.Endpoints),
+		etcdAddresses: newEtcdAddresses(log, s.datastore),
 	}
 	a.facts = a.readFacts()
 	a.graph = calc.New(s.nodeName, a.facts)
@@ -132,8 +133,11 @@ func (a *agent) closeEarly() {
 func (a *agent) take(batch datastore.Batch) {
 	for _, u := range batch.Updates {
 		if a.isOwnNodeGone(u) {
-			a.registrar.again()
+			a.nodeGone = true
 			continue // what the Node said holds until it is back: BGP sessions and block routes depend on it
+		}
+		if a.isInformationGone(u) {
+			u.Object = notReady()
 		}
 		a.graph.Update(u)
 		switch u.Key.Kind {
@@ -156,6 +160,23 @@ func (a *agent) take(batch datastore.Batch) {
 
 func (a *agent) isOwnNodeGone(u api.Update) bool {
 	return u.Key == api.Key{Kind: "Node", Name: a.settings.nodeName} && u.Object == nil && u.Broken == "" && a.inSync
+}
+
+// isInformationGone says that the datastore is being emptied, or that an empty one has taken its place: nobody deletes its
+// ClusterInformation alone.
+func (a *agent) isInformationGone(u api.Update) bool {
+	return u.Key == informationKey && u.Object == nil && u.Broken == "" && a.inSync
+}
+
+var informationKey = api.Key{Kind: "ClusterInformation", Name: "default"}
+
+// notReady is a ClusterInformation that has everything stay as it is.
+func notReady() *api.ClusterInformation {
+	ready := false
+	return &api.ClusterInformation{
+		TypeMeta: api.TypeMeta{Kind: informationKey.Kind, APIVersion: api.APIVersion}, Metadata: api.Metadata{Name: informationKey.Name},
+		Spec: api.ClusterInformationSpec{DatastoreReady: &ready},
+	}
 }
 
 // record notes what a block says of this node's endpoints.
@@ -195,8 +216,12 @@ func (a *agent) pass() {
 	}
 	err := a.driver.Apply(a.flush())
 	if !a.state.Ready {
-		a.report(errors.New("the datastore says that it is not ready (ClusterInformation default, datastoreReady): nothing is changed until it is; margayctl datastore migrate unlock ends this"))
+		a.report(errors.New("the datastore says that it is not ready (ClusterInformation default is gone, or says datastoreReady false): nothing is changed until it is; margayctl datastore migrate unlock ends this"))
 		return
+	}
+	if a.nodeGone {
+		a.registrar.again()
+		a.nodeGone = false
 	}
 	a.bgpError = a.speaker.Apply(a.state.BGP)
 	if a.otherBooks {

@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/datastore"
 )
 
 const (
@@ -22,12 +23,16 @@ const (
 	protocolICMPv6 = 58
 )
 
-// etcdAddresses knows where etcd is, so that no policy of this host can cut felix off from it. Endpoints that are names
-// are looked up from time to time; an address that a name has had stays, because a session may still use it.
+// etcdAddresses knows where etcd is, so that no policy of this host can cut felix off from it. Endpoints that are names, or
+// are named by the SRV records of a domain, are looked up from time to time; an address that was found stays, because a
+// session may still use it.
 type etcdAddresses struct {
-	log   *logrus.Entry
-	names []endpoint
-	news  chan struct{} // there are more addresses
+	log    *logrus.Entry
+	names  []endpoint
+	domain string        // of SRV records; empty for none
+	news   chan struct{} // there are more addresses
+
+	discover func(ctx context.Context, domain string) (endpoints []string, err error)
 
 	mu    sync.Mutex
 	known map[netip.AddrPort]struct{}
@@ -43,20 +48,29 @@ const (
 	etcdPort    = 2379
 )
 
-func newEtcdAddresses(log *logrus.Entry, endpoints []string) *etcdAddresses {
-	e := &etcdAddresses{log: log, news: make(chan struct{}, 1), known: map[netip.AddrPort]struct{}{}}
+func newEtcdAddresses(log *logrus.Entry, c datastore.Config) *etcdAddresses {
+	e := &etcdAddresses{
+		log: log, domain: c.DiscoverySRV, discover: datastore.Discover,
+		news: make(chan struct{}, 1), known: map[netip.AddrPort]struct{}{},
+	}
+	e.names = e.take(c.Endpoints)
+	return e
+}
+
+// take keeps what endpoints say of addresses, and returns those that are names.
+func (e *etcdAddresses) take(endpoints []string) (names []endpoint) {
 	for _, text := range endpoints {
 		at, ok := parseEndpoint(text)
 		if !ok {
 			continue // a unix socket is not policy's
 		}
 		if addr, err := netip.ParseAddr(at.host); err == nil {
-			e.known[netip.AddrPortFrom(addr, at.port)] = struct{}{}
+			e.add([]netip.Addr{addr}, at.port)
 		} else {
-			e.names = append(e.names, at)
+			names = append(names, at)
 		}
 	}
-	return e
+	return names
 }
 
 // parseEndpoint reads http://HOST:PORT, with or without the scheme and the port.
@@ -78,24 +92,38 @@ func parseEndpoint(text string) (at endpoint, ok bool) {
 
 // run looks the names up until ctx ends.
 func (e *etcdAddresses) run(ctx context.Context) {
-	if len(e.names) == 0 {
+	if len(e.names) == 0 && e.domain == "" {
 		return
 	}
 	tick := time.NewTicker(lookUpAgain)
 	defer tick.Stop()
 	for {
-		for _, name := range e.names {
-			found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name.host)
-			if err != nil && ctx.Err() == nil {
-				e.log.WithError(err).Debug("an etcd endpoint cannot be looked up; the addresses that it had stay open")
-			}
-			e.add(found, name.port)
-		}
+		e.lookUp(ctx)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+func (e *etcdAddresses) lookUp(ctx context.Context) {
+	names := e.names
+	if e.domain != "" {
+		endpoints, err := e.discover(ctx, e.domain)
+		e.note(ctx, err)
+		names = e.take(endpoints)
+	}
+	for _, name := range names {
+		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name.host)
+		e.note(ctx, err)
+		e.add(found, name.port)
+	}
+}
+
+func (e *etcdAddresses) note(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		e.log.WithError(err).Debug("an etcd endpoint cannot be looked up; the addresses that it had stay open")
 	}
 }
 

@@ -2,19 +2,21 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/datastore"
 )
 
 func TestOwnSessionsAreThoseWithEtcd(t *testing.T) {
 	t.Parallel()
-	e := newEtcdAddresses(quiet(), []string{
+	e := newEtcdAddresses(quiet(), datastore.Config{Endpoints: []string{
 		"http://10.0.0.1:2379", "https://[fd00::1]:2379/", "https://localhost:12379", "unix:///run/etcd.sock", "10.0.0.2:1", "http://10.0.0.3",
-	})
+	}})
 	session := func(addr string, port uint16) calc.Session {
 		return calc.Session{Remote: netip.MustParseAddr(addr), Port: port, Outbound: true, Protocol: 6}
 	}
@@ -42,7 +44,7 @@ func TestOwnSessionsAreThoseWithEtcd(t *testing.T) {
 
 func TestNamesOfEtcdAreLookedUp(t *testing.T) {
 	t.Parallel()
-	e := newEtcdAddresses(quiet(), []string{"http://localhost:12379"})
+	e := newEtcdAddresses(quiet(), datastore.Config{Endpoints: []string{"http://localhost:12379"}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); e.run(ctx) }()
@@ -53,5 +55,32 @@ func TestNamesOfEtcdAreLookedUp(t *testing.T) {
 		if !s.Remote.IsLoopback() || s.Port != 12379 {
 			t.Errorf("%+v", s)
 		}
+	}
+}
+
+func TestRecordsOfEtcdAreLookedUp(t *testing.T) {
+	t.Parallel()
+	e := newEtcdAddresses(quiet(), datastore.Config{DiscoverySRV: "example.org"})
+	answers := []struct {
+		endpoints []string
+		err       error
+	}{{[]string{"http://localhost:12379"}, nil}, {nil, errors.New("no name server")}, {[]string{"http://localhost:22379"}, nil}}
+	e.discover = func(_ context.Context, domain string) ([]string, error) {
+		if domain != "example.org" {
+			t.Errorf("asks for %s", domain)
+		}
+		answer := answers[0]
+		answers = answers[1:]
+		return answer.endpoints, answer.err
+	}
+	for range len(answers) {
+		e.lookUp(t.Context())
+	}
+	ports := map[uint16]bool{}
+	for _, s := range e.sessions() {
+		ports[s.Port] = true
+	}
+	if want := map[uint16]bool{12379: true, 22379: true}; !cmp.Equal(ports, want) {
+		t.Errorf("sessions %v", e.sessions())
 	}
 }

@@ -74,6 +74,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	}
 	flags.StringVar(&s.nodeName, "node-name", "", "name of this node's Node object (default: the host's name in lower case)")
 	flags.StringSliceVar(&s.datastore.Endpoints, "etcd-endpoints", nil, "etcd servers, for example https://etcd1:2379,https://etcd2:2379")
+	flags.StringVar(&s.datastore.DiscoverySRV, "etcd-discovery-srv", "", "domain whose SRV records name the etcd servers (instead of --etcd-endpoints)")
 	flags.StringVar(&s.datastore.CAFile, "etcd-ca-file", "", "certificate authority of the etcd servers")
 	flags.StringVar(&s.datastore.CertFile, "etcd-cert-file", "", "client certificate for etcd")
 	flags.StringVar(&s.datastore.KeyFile, "etcd-key-file", "", "key of the client certificate")
@@ -146,7 +147,7 @@ func otherVariables(flag string) []string {
 		return []string{"FELIX_FELIXHOSTNAME"}
 	case "etcd-ca-file":
 		return []string{"ETCD_CA_CERT_FILE"}
-	case "etcd-endpoints", "etcd-cert-file", "etcd-key-file", "etcd-username":
+	case "etcd-endpoints", "etcd-discovery-srv", "etcd-cert-file", "etcd-key-file", "etcd-username":
 		return []string{strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))}
 	}
 	return nil
@@ -175,12 +176,16 @@ func (s *settings) checkDatastore() error {
 	switch {
 	case s.embeddedDir != "" && len(d.Endpoints) > 0:
 		return errors.New("--embedded-etcd and --etcd-endpoints exclude each other: give one")
+	case s.embeddedDir != "" && d.DiscoverySRV != "":
+		return errors.New("--embedded-etcd and --etcd-discovery-srv exclude each other: give one")
+	case d.DiscoverySRV != "" && len(d.Endpoints) > 0:
+		return errors.New("--etcd-endpoints and --etcd-discovery-srv exclude each other: give one")
 	case s.embeddedDir != "":
 		return nil
 	case s.embeddedListen != "":
 		return errors.New("--embedded-etcd-listen needs --embedded-etcd DIR")
-	case len(d.Endpoints) == 0:
-		return errors.New("no datastore: give --etcd-endpoints, or --embedded-etcd DIR for a machine on its own")
+	case len(d.Endpoints) == 0 && d.DiscoverySRV == "":
+		return errors.New("no datastore: give --etcd-endpoints or --etcd-discovery-srv, or --embedded-etcd DIR for a machine on its own")
 	case (d.CertFile == "") != (d.KeyFile == ""):
 		return errors.New("--etcd-cert-file and --etcd-key-file belong together: give both or neither")
 	case (d.Username == "") != (d.Password == ""):

@@ -61,7 +61,9 @@ func TestSettingsThatCannotWorkAreRefusedWithWhatToDo(t *testing.T) {
 		args, environ []string
 		says          string
 	}{
-		{nil, nil, "give --etcd-endpoints, or --embedded-etcd DIR"},
+		{nil, nil, "give --etcd-endpoints or --etcd-discovery-srv, or --embedded-etcd DIR"},
+		{[]string{etcd}, []string{"ETCD_DISCOVERY_SRV=example.org"}, "--etcd-endpoints and --etcd-discovery-srv exclude each other"},
+		{[]string{"--embedded-etcd", "/x", "--etcd-discovery-srv", "example.org"}, nil, "--embedded-etcd and --etcd-discovery-srv exclude each other"},
 		{[]string{"--nod-name", "x"}, nil, "felix --help lists the flags"},
 		{[]string{etcd, "extra"}, nil, `unexpected argument "extra"`},
 		{[]string{etcd, "--embedded-etcd", "/x"}, nil, "exclude each other"},

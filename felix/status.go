@@ -14,11 +14,14 @@ import (
 // status says whether the node does what the datastore asks, and what is in the way.
 func (a *agent) status() *agentv1.StatusResponse {
 	kernel := a.driver.Status()
-	connected, unreached := a.connection.state()
+	connected, endpoints, unreached := a.connection.state()
+	if endpoints == nil {
+		endpoints = a.settings.datastore.Endpoints
+	}
 	response := &agentv1.StatusResponse{
 		Node: a.settings.nodeName, Version: version, Commit: commit, StartedAt: a.started.UnixNano(),
 		Datastore: &agentv1.Datastore{
-			Endpoints: a.settings.datastore.Endpoints,
+			Endpoints: endpoints,
 			Connected: connected,
 			Error:     text(unreached),
 			InSync:    a.inSync,

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/margay-project/margay/api"
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/clustertest"
+)
+
+// joinCluster makes a cluster the lab's etcd: felix reaches it over the network, the test over sockets.
+func (l *lab) joinCluster(c *clustertest.Cluster) (host clustertest.Port) {
+	l.Helper()
+	must(l, l.host.do(func() error { host = c.Attach(l, "etcd0"); return nil }))
+	var sockets []string
+	for _, m := range c.Members {
+		l.cluster, sockets = append(l.cluster, m.URL), append(sockets, m.Socket)
+	}
+	etcd, err := datastore.Dial(context.Background(), datastore.Config{Endpoints: sockets})
+	must(l, err)
+	l.store = datastore.New(etcd)
+	l.Cleanup(func() { l.store.Close() })
+	return host
+}
+
+func TestFelixOutlivesTheFailuresOfItsCluster(t *testing.T) {
+	l := newLab(t)
+	c := clustertest.Start(t, clustertest.Options{})
+	host := l.joinCluster(c)
+	l.web()
+	f := l.startSynced()
+	f.awaitEnforced("cali-web")
+	l.client.awaitReach(t, webAddress, port, true)
+
+	leader := c.Leader(t)
+	leader.Kill()
+	l.apply(policy("web", "web", "Deny"))
+	l.client.awaitReach(t, webAddress, port, false)
+	leader.Start(t)
+	leader.Await(t)
+
+	c.Split(t, []clustertest.Port{host})
+	l.apply(policy("web", "web", "Allow"))
+	f.await(connected(false))
+	if l.client.reaches(t, webAddress, port) {
+		t.Error("policy that nobody told felix of is in force, or none is")
+	}
+	c.Heal(t)
+	l.client.awaitReach(t, webAddress, port, true)
+	f.await(connected(true))
+
+	l.fill(c, pb.AlarmRequest_ACTIVATE)
+	closed, err := api.Decode([]byte(policy("closed", "web", "Deny")))
+	must(t, err)
+	if _, err := l.store.Create(context.Background(), closed[0]); err == nil || !strings.Contains(err.Error(), "is full") {
+		t.Errorf("a full etcd takes a policy, or says: %v", err)
+	}
+	f.kill() // and one that starts now enforces what there is
+	f = l.startSynced()
+	f.awaitEnforced("cali-web")
+	l.delete("GlobalNetworkPolicy", "", "web")
+	f.await(func(s *agentv1.StatusResponse) error {
+		if !s.Datastore.Connected || s.Datastore.AppliedRevision < s.Datastore.Revision {
+			return errors.New("the deletion is not in force")
+		}
+		return nil
+	})
+	if !l.client.reaches(t, webAddress, port) {
+		t.Error("traffic stops because etcd is full")
+	}
+	l.fill(c, pb.AlarmRequest_DEACTIVATE)
+	l.apply(policy("closed", "web", "Deny"))
+	l.client.awaitReach(t, webAddress, port, false)
+}
+
+// fill has a cluster believe that it is full, or not any more.
+func (l *lab) fill(c *clustertest.Cluster, action pb.AlarmRequest_AlarmAction) {
+	l.Helper()
+	client := c.Leader(l).Client(l)
+	_, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(context.Background(), &pb.AlarmRequest{
+		Action: action, MemberID: 1, Alarm: pb.AlarmType_NOSPACE,
+	})
+	must(l, err)
+}
