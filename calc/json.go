@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// JSON of a State, for scripts: lists in the order of Text, and names that do not change.
+// JSON of a State, for scripts: lists in the order of Text, and names that do not change. A Delta's is in deltatext.go.
 
 // MarshalJSON writes the maps of the State as sorted lists.
 func (s *State) MarshalJSON() ([]byte, error) {
@@ -16,35 +16,46 @@ func (s *State) MarshalJSON() ([]byte, error) {
 		Selector SetID          `json:"selector"`
 		Members  []netip.Prefix `json:"members"`
 	}
-	type route struct {
-		Destination netip.Prefix `json:"destination"`
-		Route
-	}
 	out := struct {
-		Ready     bool       `json:"ready"`
-		Tiers     []Tier     `json:"tiers"`
-		Policies  []Policy   `json:"policies"`
-		Sets      []set      `json:"sets"`
-		Endpoints []Endpoint `json:"endpoints"`
-		Routes    []route    `json:"routes"`
-		Pools     []Pool     `json:"pools"`
-		BGP       BGP        `json:"bgp"`
-		Config    Config     `json:"config"`
-		Problems  []Problem  `json:"problems"`
+		Ready     bool        `json:"ready"`
+		Tiers     []Tier      `json:"tiers"`
+		Policies  []Policy    `json:"policies"`
+		Sets      []set       `json:"sets"`
+		Endpoints []Endpoint  `json:"endpoints"`
+		Routes    []routeJSON `json:"routes"`
+		Pools     []Pool      `json:"pools"`
+		BGP       BGP         `json:"bgp"`
+		Config    Config      `json:"config"`
+		Problems  []Problem   `json:"problems"`
 	}{
 		Ready: s.Ready, Tiers: s.SortedTiers(), Policies: s.SortedPolicies(), Sets: []set{}, Endpoints: s.SortedEndpoints(),
-		Routes: []route{}, Pools: []Pool{}, BGP: s.BGP, Config: s.Config, Problems: s.SortedProblems(),
+		Routes: routesJSON(s.Routes), Pools: poolsJSON(s.Pools), BGP: s.BGP, Config: s.Config, Problems: s.SortedProblems(),
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Sets)) {
 		out.Sets = append(out.Sets, set{id, s.Sets[id].Sorted()})
 	}
-	for _, p := range sortedPrefixes(s.Routes) {
-		out.Routes = append(out.Routes, route{p, s.Routes[p]})
-	}
-	for _, p := range sortedPrefixes(s.Pools) {
-		out.Pools = append(out.Pools, s.Pools[p])
-	}
 	return json.Marshal(out)
+}
+
+type routeJSON struct {
+	Destination netip.Prefix `json:"destination"`
+	Route
+}
+
+func routesJSON(routes map[netip.Prefix]Route) []routeJSON {
+	out := []routeJSON{}
+	for _, p := range sortedPrefixes(routes) {
+		out = append(out, routeJSON{p, routes[p]})
+	}
+	return out
+}
+
+func poolsJSON(pools map[netip.Prefix]Pool) []Pool {
+	out := []Pool{}
+	for _, p := range sortedPrefixes(pools) {
+		out = append(out, pools[p])
+	}
+	return out
 }
 
 // MarshalJSON adds the lists as policies.STAGE.DIRECTION, those that there are.

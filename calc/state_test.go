@@ -59,7 +59,8 @@ func scenarioFacts() Facts {
 	}
 }
 
-// readObjects reads objects that may have beside their own fields: broken (why), unreadable (no object at all) and key.
+// readObjects reads objects that may have beside their own fields: broken (why), unreadable (no object at all), key, and
+// gone. A document with step: true is an update of no kind.
 func readObjects(t testing.TB, file string) (updates []api.Update) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -70,13 +71,14 @@ func readObjects(t testing.TB, file string) (updates []api.Update) {
 		var about struct {
 			Kind, Broken string
 			Unreadable   bool
+			Gone, Step   bool
 			Key          *struct{ Namespace, Name string }
 		}
 		if err := yaml.Unmarshal(document, &about); err != nil {
 			t.Fatalf("%s: %v", document, err)
 		}
 		u := api.Update{Key: api.Key{Kind: about.Kind}, Broken: about.Broken}
-		if !about.Unreadable {
+		if !about.Unreadable && !about.Step {
 			object, known := api.New(about.Kind)
 			if !known {
 				t.Fatalf("kind %q", about.Kind)
@@ -85,6 +87,9 @@ func readObjects(t testing.TB, file string) (updates []api.Update) {
 				t.Fatalf("%s: %v", document, err)
 			}
 			u.Key, u.Object = api.KeyOf(object), object
+		}
+		if about.Gone {
+			u.Object = nil
 		}
 		if about.Key != nil {
 			u.Key.Namespace, u.Key.Name = about.Key.Namespace, about.Key.Name

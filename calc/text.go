@@ -19,7 +19,7 @@ func (s *State) Text() string {
 		t.line("not ready: the datastore asks to leave everything as it is")
 	}
 	for _, tier := range s.SortedTiers() {
-		t.line("tier", tier.Name, tier.Order.String(), "end", lower(tier.Default), when(tier.Missing, "missing"))
+		t.tier(tier)
 	}
 	for _, p := range s.SortedPolicies() {
 		t.policy(p)
@@ -31,17 +31,15 @@ func (s *State) Text() string {
 		t.endpoint(e)
 	}
 	for _, p := range sortedPrefixes(s.Routes) {
-		t.line("route", p.String(), s.Routes[p].Kind.String(), s.Routes[p].Interface)
+		t.route(p, s.Routes[p])
 	}
 	for _, p := range sortedPrefixes(s.Pools) {
-		pool := s.Pools[p]
-		t.line("pool", p.String(), "blocks", fmt.Sprintf("/%d", pool.BlockSize), pool.Encap, when(pool.NATOutgoing, "nat"),
-			when(pool.NoExport, "not announced"), when(pool.Disabled, "disabled"))
+		t.pool(p, s.Pools[p])
 	}
 	t.bgp(s.BGP)
 	t.config(s.Config)
 	for _, p := range s.SortedProblems() {
-		t.line("problem", p.Object.String()+":", p.Text)
+		t.problem(p)
 	}
 	return t.String()
 }
@@ -53,6 +51,19 @@ func (t *text) line(words ...string) {
 	t.WriteString(strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "))
 	t.WriteByte('\n')
 }
+
+func (t *text) tier(tier Tier) {
+	t.line("tier", tier.Name, tier.Order.String(), "end", lower(tier.Default), when(tier.Missing, "missing"))
+}
+
+func (t *text) route(to netip.Prefix, r Route) { t.line("route", to.String(), r.Kind.String(), r.Interface) }
+
+func (t *text) pool(cidr netip.Prefix, p Pool) {
+	t.line("pool", cidr.String(), "blocks", fmt.Sprintf("/%d", p.BlockSize), p.Encap, when(p.NATOutgoing, "nat"),
+		when(p.NoExport, "not announced"), when(p.Disabled, "disabled"))
+}
+
+func (t *text) problem(p Problem) { t.line("problem", p.Object.String()+":", p.Text) }
 
 func (t *text) policy(p Policy) {
 	if p.Tier != "" {
@@ -132,7 +143,11 @@ func (s *State) SortedEndpoints() []Endpoint {
 
 // SortedProblems are the problems by object and text.
 func (s *State) SortedProblems() []Problem {
-	return slices.SortedFunc(maps.Keys(s.Problems), func(a, b Problem) int {
+	return sortedProblems(slices.Collect(maps.Keys(s.Problems)))
+}
+
+func sortedProblems(problems []Problem) []Problem {
+	return slices.SortedFunc(slices.Values(problems), func(a, b Problem) int {
 		return cmp.Or(compareKeys(a.Object, b.Object), strings.Compare(a.Text, b.Text))
 	})
 }
@@ -141,9 +156,11 @@ func (s *State) SortedProblems() []Problem {
 func (m Members) Sorted() []netip.Prefix { return sortedPrefixes(m) }
 
 func sortedPrefixes[V any](m map[netip.Prefix]V) []netip.Prefix {
-	return slices.SortedFunc(maps.Keys(m), func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
+	return slices.SortedFunc(maps.Keys(m), comparePrefixes)
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
 // Name is the policy as people name it: TIER/POLICY, profile NAME or failsafe NAME.

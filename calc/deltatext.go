@@ -1,0 +1,157 @@
+package calc
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Text is the change for people and for tests that compare text: the lines of State.Text, sorted as there, behind a + where
+// something is new or has changed and a - where it is gone. A policy, an endpoint, BGP and the configuration are there whole
+// when anything in them changed; of a set there are the members that join and leave.
+func (d Delta) Text() string {
+	var t text
+	if d.Ready != nil {
+		t.change("+", func(t *text) { t.line(when(!*d.Ready, "not"), "ready") })
+	}
+	for _, tier := range d.sortedTiers() {
+		t.change("+", func(t *text) { t.tier(tier) })
+	}
+	for _, name := range slices.Sorted(slices.Values(d.TiersGone)) {
+		t.line("- tier", name)
+	}
+	for _, p := range d.sortedPolicies() {
+		t.change("+", func(t *text) { t.policy(p) })
+	}
+	for _, id := range slices.SortedFunc(slices.Values(d.PoliciesGone), PolicyID.compare) {
+		t.line("- policy", id.key().String())
+	}
+	t.sets(d)
+	for _, e := range d.sortedEndpoints() {
+		t.change("+", func(t *text) { t.endpoint(e) })
+	}
+	for _, id := range d.sortedEndpointsGone() {
+		t.line("- endpoint", id.String())
+	}
+	for _, p := range sortedPrefixes(d.Routes) {
+		t.change("+", func(t *text) { t.route(p, d.Routes[p]) })
+	}
+	for _, p := range sorted(d.RoutesGone) {
+		t.line("- route", p.String())
+	}
+	for _, p := range sortedPrefixes(d.Pools) {
+		t.change("+", func(t *text) { t.pool(p, d.Pools[p]) })
+	}
+	for _, p := range sorted(d.PoolsGone) {
+		t.line("- pool", p.String())
+	}
+	if d.BGP != nil {
+		t.change("+", func(t *text) { t.bgp(*d.BGP) })
+	}
+	if d.Config != nil {
+		t.change("+", func(t *text) {
+			t.line("config fields set:", fmt.Sprint(len(d.Config.Raw)))
+			t.config(*d.Config)
+		})
+	}
+	for _, p := range sortedProblems(d.Problems) {
+		t.change("+", func(t *text) { t.problem(p) })
+	}
+	for _, p := range sortedProblems(d.ProblemsGone) {
+		t.change("-", func(t *text) { t.problem(p) })
+	}
+	return t.String()
+}
+
+// change writes lines behind a sign.
+func (t *text) change(sign string, write func(*text)) {
+	var lines text
+	write(&lines)
+	for line := range strings.Lines(lines.String()) {
+		t.WriteString(sign + " " + line)
+	}
+}
+
+func (t *text) sets(d Delta) {
+	for _, id := range slices.Sorted(maps.Keys(d.Sets)) {
+		change := d.Sets[id]
+		if len(change.Added) > 0 || len(change.Removed) == 0 {
+			t.line("+ set", string(id)+":", join(sorted(change.Added)))
+		}
+		if len(change.Removed) > 0 {
+			t.line("- from set", string(id)+":", join(sorted(change.Removed)))
+		}
+	}
+	for _, id := range slices.Sorted(slices.Values(d.SetsGone)) {
+		t.line("- set", string(id))
+	}
+}
+
+func sorted(prefixes []netip.Prefix) []netip.Prefix {
+	return slices.SortedFunc(slices.Values(prefixes), comparePrefixes)
+}
+
+func (d Delta) sortedTiers() []Tier {
+	return slices.SortedFunc(maps.Values(d.Tiers), Tier.compare)
+}
+
+// sortedPolicies are sorted by tier and ID, because the order of tiers that did not change is not here.
+func (d Delta) sortedPolicies() []Policy {
+	return slices.SortedFunc(maps.Values(d.Policies), func(p, q Policy) int {
+		return cmp.Or(strings.Compare(p.Tier, q.Tier), p.Order.compare(q.Order), p.ID.compare(q.ID))
+	})
+}
+
+func (d Delta) sortedEndpoints() []Endpoint {
+	return slices.SortedFunc(maps.Values(d.Endpoints), func(a, b Endpoint) int {
+		return strings.Compare(a.ID.String(), b.ID.String())
+	})
+}
+
+func (d Delta) sortedEndpointsGone() []EndpointID {
+	return slices.SortedFunc(slices.Values(d.EndpointsGone), func(a, b EndpointID) int {
+		return strings.Compare(a.String(), b.String())
+	})
+}
+
+// MarshalJSON writes what changed as sorted lists, in the forms of State's; what did not change is left out.
+func (d Delta) MarshalJSON() ([]byte, error) {
+	type set struct {
+		Selector SetID          `json:"selector"`
+		Added    []netip.Prefix `json:"added,omitempty"`
+		Removed  []netip.Prefix `json:"removed,omitempty"`
+	}
+	out := struct {
+		Ready         *bool          `json:"ready,omitempty"`
+		Tiers         []Tier         `json:"tiers,omitempty"`
+		TiersGone     []string       `json:"tiersGone,omitempty"`
+		Policies      []Policy       `json:"policies,omitempty"`
+		PoliciesGone  []PolicyID     `json:"policiesGone,omitempty"`
+		Sets          []set          `json:"sets,omitempty"`
+		SetsGone      []SetID        `json:"setsGone,omitempty"`
+		Endpoints     []Endpoint     `json:"endpoints,omitempty"`
+		EndpointsGone []EndpointID   `json:"endpointsGone,omitempty"`
+		Routes        []routeJSON    `json:"routes,omitempty"`
+		RoutesGone    []netip.Prefix `json:"routesGone,omitempty"`
+		Pools         []Pool         `json:"pools,omitempty"`
+		PoolsGone     []netip.Prefix `json:"poolsGone,omitempty"`
+		BGP           *BGP           `json:"bgp,omitempty"`
+		Config        *Config        `json:"config,omitempty"`
+		Problems      []Problem      `json:"problems,omitempty"`
+		ProblemsGone  []Problem      `json:"problemsGone,omitempty"`
+	}{
+		Ready: d.Ready, Tiers: d.sortedTiers(), TiersGone: slices.Sorted(slices.Values(d.TiersGone)),
+		Policies: d.sortedPolicies(), PoliciesGone: slices.SortedFunc(slices.Values(d.PoliciesGone), PolicyID.compare),
+		SetsGone: slices.Sorted(slices.Values(d.SetsGone)), Endpoints: d.sortedEndpoints(), EndpointsGone: d.sortedEndpointsGone(),
+		Routes: routesJSON(d.Routes), RoutesGone: sorted(d.RoutesGone), Pools: poolsJSON(d.Pools), PoolsGone: sorted(d.PoolsGone),
+		BGP: d.BGP, Config: d.Config, Problems: sortedProblems(d.Problems), ProblemsGone: sortedProblems(d.ProblemsGone),
+	}
+	for _, id := range slices.Sorted(maps.Keys(d.Sets)) {
+		out.Sets = append(out.Sets, set{id, sorted(d.Sets[id].Added), sorted(d.Sets[id].Removed)})
+	}
+	return json.Marshal(out)
+}
