@@ -24,6 +24,7 @@ type space struct {
 
 func readSpace(node string, o objects) space {
 	s := space{pools: map[netip.Prefix]Pool{}}
+	names := map[netip.Prefix]api.Key{}
 	pools, keys := valid[api.IPPool](o, kindPool)
 	for i, p := range pools {
 		pool, err := readPool(p.Spec)
@@ -35,14 +36,28 @@ func readSpace(node string, o objects) space {
 			s.note(keys[i], "another pool has %v already, so this one is ignored: remove one of them", pool.CIDR)
 			continue
 		}
-		s.pools[pool.CIDR] = pool
+		s.pools[pool.CIDR], names[pool.CIDR] = pool, keys[i]
 		if pool.Encap != "" {
 			s.note(keys[i], "%s is not supported yet: its addresses are neither announced nor routed between nodes; "+
 				"set ipipMode and vxlanMode to Never", pool.Encap)
 		}
 	}
+	for cidr, key := range names {
+		if around, yes := enclosing(cidr, names); yes {
+			s.note(key, "lies within the pool %v of %v: what is in both counts as this one's; remove one of them", around, names[around])
+		}
+	}
 	s.ownBlocks(node, o)
 	return s
+}
+
+// enclosing finds the smallest other network in a map that contains one; two that overlap are one within the other.
+func enclosing[V any](p netip.Prefix, all map[netip.Prefix]V) (around netip.Prefix, found bool) {
+	for bits := p.Bits() - 1; bits >= 0 && !found; bits-- {
+		around = netip.PrefixFrom(p.Addr(), bits).Masked()
+		_, found = all[around]
+	}
+	return around, found
 }
 
 func (s *space) note(about api.Key, format string, args ...any) {

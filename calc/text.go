@@ -56,7 +56,9 @@ func (t *text) tier(tier Tier) {
 	t.line("tier", tier.Name, tier.Order.String(), "end", lower(tier.Default), when(tier.Missing, "missing"))
 }
 
-func (t *text) route(to netip.Prefix, r Route) { t.line("route", to.String(), r.Kind.String(), r.Interface) }
+func (t *text) route(to netip.Prefix, r Route) {
+	t.line("route", to.String(), r.Kind.String(), r.Interface)
+}
 
 func (t *text) pool(cidr netip.Prefix, p Pool) {
 	t.line("pool", cidr.String(), "blocks", fmt.Sprintf("/%d", p.BlockSize), p.Encap, when(p.NATOutgoing, "nat"),

@@ -125,7 +125,7 @@ func (p *packing) addContribution(ports []endpointPort, nets []string) (problems
 		}
 		n, err := api.ParseNet(text)
 		if err != nil {
-			problems = append(problems, err.Error())
+			problems = append(problems, "nets: "+err.Error()+"; it is left out")
 			continue
 		}
 		p.contribution = packPrefix(n).append(p.contribution)
