@@ -152,16 +152,37 @@ func BenchmarkSnapshot(b *testing.B) {
 
 // reportHeap reports what is alive with the updates, and what the graph alone keeps.
 func reportHeap(b *testing.B, updates []api.Update, g *Graph) {
-	var with, without runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&with)
-	b.ReportMetric(float64(with.HeapAlloc)/1e6, "MB-with-input")
+	b.ReportMetric(float64(heap())/1e6, "MB-with-input")
 	runtime.KeepAlive(updates)
 	clear(updates)
-	runtime.GC()
-	runtime.ReadMemStats(&without)
-	b.ReportMetric(float64(without.HeapAlloc)/1e6, "MB-heap")
+	b.ReportMetric(float64(heap())/1e6, "MB-heap")
 	runtime.KeepAlive(g)
+}
+
+// BenchmarkRemoteEndpoints reports what one endpoint of another node costs, with six labels and in one set.
+func BenchmarkRemoteEndpoints(b *testing.B) {
+	for _, n := range []int{10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			without := loaded(tagWorld(0, 200, 1000))
+			base := heap()
+			runtime.KeepAlive(without)
+			var g *Graph
+			for range b.N {
+				without, g = nil, nil
+				g = loaded(tagWorld(n, 200, 1000))
+			}
+			b.ReportMetric(float64(heap()-base)/float64(n), "B/endpoint")
+			runtime.KeepAlive(g)
+		})
+	}
+}
+
+// heap is how many bytes are alive.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // BenchmarkIsolatedCustomers has one endpoint and one policy for each customer; 100 endpoints are local.
@@ -229,7 +250,8 @@ func customer(n, of int) []api.Update {
 	}
 }
 
-// BenchmarkEndpointUpdate adds an endpoint that one of many selectors matches, all of which begin alike.
+// BenchmarkEndpointUpdate changes a label of an endpoint, of which one of many selectors, which all begin alike, then
+// matches it in place of another.
 func BenchmarkEndpointUpdate(b *testing.B) {
 	for _, selectors := range []int{1000, 10000, 100000} {
 		b.Run(fmt.Sprintf("%dSelectors", selectors), func(b *testing.B) {
@@ -242,13 +264,18 @@ func BenchmarkEndpointUpdate(b *testing.B) {
 				})
 			}
 			g := loaded(updates)
+			changed := []api.Update{markedEndpoint(1), markedEndpoint(1)}
+			for i := range changed {
+				changed[i].Object.Meta().Labels = map[string]string{"alpha": "beta", fmt.Sprint("ipset-", i): "true"}
+			}
+			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
 				n++
-				u := markedEndpoint(n)
-				u.Object.Meta().Labels = map[string]string{"alpha": "beta", "ipset-1": "true"}
-				g.Update(u)
-				g.Flush()
+				g.Update(changed[n%2])
+				if g.Flush().Empty() {
+					b.Fatal("nothing changed")
+				}
 			}
 		})
 	}
