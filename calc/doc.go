@@ -11,7 +11,7 @@
 //
 //	         objects                      Graph.Update
 //	profiles   endpoints, sets   policies
-//	    \        /        \       /       labels.go, index.go, postings.go: which selectors match what
+//	    \        /        \       /       labels.go, index.go, postings.go: which selectors match what; selection.go: the policies of each
 //	  things.go,        locals.go: groups of endpoints with the same policies
 //	  members.go: sets       |
 //	            \        /

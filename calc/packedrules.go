@@ -31,7 +31,7 @@ func packRules(rules []api.Rule, own string) packedRules {
 func (p packedRules) split() (rules []string) {
 	for p != "" {
 		if rules == nil {
-			rules = make([]string, 0, 1+len(p)/24)
+			rules = make([]string, 0, 1+len(p)/16)
 		}
 		length, size := uvarint(string(p))
 		rules = append(rules, string(p[size:size+int(length)]))
