@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -63,12 +62,16 @@ func (s *session) edit(ctx context.Context, o api.Object, at place) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(before, after) {
+	if bytes.Equal(before, after) || len(bytes.TrimSpace(after)) == 0 { // emptied, as one says no to git and kubectl
 		fmt.Fprintf(s.stdout, "Nothing was changed in %s\n", api.KeyOf(o))
 		return os.Remove(file)
 	}
 	if err := s.writeEdited(ctx, st, current, after); err != nil {
-		return withHints(err, "your text is in "+file+": mend it, then margayctl replace -f "+file)
+		next := "mend it"
+		if isConflict(err) {
+			next = "somebody else changed the object meanwhile; see margayctl diff -f " + file + ", take the resourceVersion out of it"
+		}
+		return withHints(err, "your text is in "+file+": "+next+", then margayctl replace -f "+file)
 	}
 	fmt.Fprintf(s.stdout, "Successfully replaced 1 '%s' resource(s)\n", o.Type().Kind)
 	return os.Remove(file)
@@ -117,11 +120,11 @@ func (s *session) runEditor(file string) error {
 			editor = value
 		}
 	}
-	words := append(strings.Fields(editor), file) // EDITOR may have arguments, such as code --wait
-	cmd := exec.Command(words[0], words[1:]...)   // an interrupt is the editor's own business
+	// Through the shell, as git does it: EDITOR may have arguments and quotes. An interrupt is the editor's own business.
+	cmd := exec.Command("sh", "-c", editor+` "$1"`, "sh", file)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.stdin, s.stdout, s.stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("editor %s: %w: nothing was changed; set EDITOR to one that is installed", words[0], err)
+		return fmt.Errorf("editor %s: %w: nothing was changed; set EDITOR to one that is installed", editor, err)
 	}
 	return nil
 }
