@@ -65,9 +65,13 @@ func (in *input) document(where string, doc value) {
 		in.problem(where, doc.line, "want an object with apiVersion, kind, metadata and spec, not %s", doc.kind)
 		return
 	}
-	kind := doc.field("kind").text
+	of, isList := strings.CutSuffix(doc.field("kind").text, "List")
 	items, listed := doc.lookup("items")
-	if _, known := New(kind); !known && listed && strings.HasSuffix(kind, "List") {
+	if _, known := New(of); isList && known && listed {
+		if version := doc.field("apiVersion").text; version != APIVersion {
+			in.problem(where, doc.line, "unknown apiVersion %q: want %s", version, APIVersion)
+			return
+		}
 		if items.kind != listValue && items.kind != nullValue {
 			in.problem(where, items.line, "items: want a list, not %s", items.kind)
 		}
