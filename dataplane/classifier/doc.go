@@ -29,9 +29,9 @@
 // A policy therefore takes effect endpoint by endpoint, each time as a whole, and the membership of a set address by
 // address, at once. Where a packet could see one without the other (mix.go says when), the set gets another view
 // (set.go): the old rules go on to see the members that they saw, new copies of them in other slots see the new ones,
-// and both take effect with the mask. So at every moment an endpoint's masks, at each stage, give a packet the verdict
-// of the state before or of the state after, also when changes wait for each other or fail in part: then it is the
-// verdict of one of the states since.
+// and both take effect with the mask. So at every moment the masks of an endpoint give a packet, at all stages of a
+// direction, the verdict of the state before or of the state after. When changes wait for each other, or fail in part,
+// it is the verdict of one of the states since the last that was in force as a whole.
 //
 // What cannot be written holds the endpoints that need it at their former masks (a new endpoint is closed), is reported
 // and tried again by the next Apply. Tables have Sizes; what does not fit is left out in the same way, with an ErrFull,

@@ -278,8 +278,8 @@ func (c *Classifier) dropProfiles(p *profileList) {
 	}
 }
 
-// masking is what an endpoint should have now; false if the masks of a stage are not there yet, or are those of other
-// endpoints and what changes with this one is not in the tables.
+// masking is what an endpoint should have now; false if the masks of a stage are not there yet, or were there before and
+// what changed since is not in the tables.
 func (c *Classifier) masking(e *endpoint) (*masking, bool) {
 	m := &masking{closed: e.closed}
 	for i, s := range e.specs {
@@ -289,12 +289,25 @@ func (c *Classifier) masking(e *endpoint) (*masking, bool) {
 		if _, stale := c.stale[s]; stale {
 			return nil, false
 		}
-		if has := e.committed != nil && e.committed.masks[i] == s.mask; !has && !c.complete(s) {
-			return nil, false
-		}
 		m.masks[i] = s.mask
 	}
+	for i, s := range e.specs {
+		if s != nil && !c.complete(s) && m.differs(e.committed, stages[i].dir) {
+			return nil, false
+		}
+	}
 	return m, true
+}
+
+// differs says whether some mask of a direction is another one. A packet passes all the stages of a direction, so they
+// change together.
+func (m *masking) differs(from *masking, dir calc.Direction) bool {
+	for i, n := range m.masks {
+		if stages[i].dir == dir && (from == nil || from.masks[i] != n) {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Classifier) hold(m *masking) *masking {

@@ -120,42 +120,127 @@ func (c *condition) former() bool {
 func (v *view) former() bool { return v.set.view != v }
 
 // mixes says whether, if the members of sets changed address by address, some packet could be judged by neither the
-// state before nor the one after. Each address has its former sets or its new ones, so that takes a mask with rules
-// about sets that change, and
-//
-//   - an endpoint that is to have another instead: its old rules would meet the new members, or
-//   - rules about the source and about the destination, and two addresses that change: one would be before, one after.
+// state before nor the one after.
 func (c *Classifier) mixes(changes []setChange, moves moves) bool {
-	alone := len(c.dirty)+len(c.leaving)+len(c.stale)+len(c.order.changed) == 0
-	if alone && !moves.several && len(c.addresses.failed) == 0 {
+	m := mixing{several: moves.several || len(c.addresses.failed) > 0, about: map[*mask][2]bool{}}
+	if !m.several && len(c.dirty)+len(c.leaving)+len(c.stale)+len(c.order.changed) == 0 {
 		return false
 	}
-	var rules sides
 	for _, ch := range changes {
-		rules.add(ch.set.view)
+		m.rules.add(ch.set.view)
 	}
-	if len(rules[0])+len(rules[1]) == 0 {
-		return false
-	}
-	for m := range c.leavingMasks() {
-		if m.has(rules[0]) || m.has(rules[1]) {
-			return true
-		}
-	}
-	if !moves.several && len(c.addresses.failed) == 0 {
+	if len(m.rules[0])+len(m.rules[1]) == 0 {
 		return false
 	}
 	for _, x := range c.addresses.failed { // addresses that should have moved before move now
 		for _, v := range x.views {
-			rules.add(v)
+			m.rules.add(v)
 		}
 	}
-	for m := range c.masks.all {
-		if m.has(rules[0]) && m.has(rules[1]) {
+	m.changing = c.changingSpecs()
+	for e := range c.affected(&m) {
+		if m.seenAt(e) {
 			return true
 		}
 	}
 	return false
+}
+
+// mixing is what tells whether a packet could see a mix. Each address has its former sets or its new ones, so that takes
+// an endpoint with rules about sets that change, and
+//
+//   - that it is to have other masks: its old rules would meet the new members, or
+//   - rules about the source and about the destination, and two addresses that change: one would be before, one after.
+type mixing struct {
+	rules    sides // about sets that change
+	several  bool  // addresses of one family change
+	changing map[*spec]bool
+	about    map[*mask][2]bool // whether it has some of the rules, as far as that is known
+}
+
+// changingSpecs are those whose masks change, or have to and could not yet.
+func (c *Classifier) changingSpecs() map[*spec]bool {
+	changing := map[*spec]bool{}
+	for l := range c.order.changed {
+		for s := range l.specs {
+			changing[s] = true
+		}
+	}
+	for s := range c.stale {
+		changing[s] = true
+	}
+	return changing
+}
+
+// affected are the endpoints that have to be looked at, some perhaps more than once.
+func (c *Classifier) affected(m *mixing) iter.Seq[*endpoint] {
+	return func(yield func(*endpoint) bool) {
+		some := []map[*endpoint]struct{}{c.dirty}
+		for s := range m.changing {
+			some = append(some, s.endpoints)
+		}
+		all := []map[calc.EndpointID]*endpoint{c.leaving}
+		if m.several {
+			some, all = nil, append(all, c.endpoints)
+		}
+		for _, endpoints := range some {
+			for e := range endpoints {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+		for _, endpoints := range all {
+			for _, e := range endpoints {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// seenAt says whether a packet at an endpoint could see a mix, through masks that some interface of it may have.
+func (m *mixing) seenAt(e *endpoint) bool {
+	has := slices.Clip(e.uncertain)
+	if e.committed != nil {
+		has = append(has, e.committed)
+	}
+	return slices.ContainsFunc(has, func(h *masking) bool {
+		return m.seenThrough(h, e, calc.Ingress) || m.seenThrough(h, e, calc.Egress)
+	})
+}
+
+// seenThrough looks at the stages of a direction together: a packet passes all of them.
+func (m *mixing) seenThrough(h *masking, e *endpoint, dir calc.Direction) bool {
+	var about [2]bool
+	changes := (h.closed == "") != (e.closed == "")
+	for i, n := range h.masks {
+		if stages[i].dir != dir {
+			continue
+		}
+		var next *mask
+		if s := e.specs[i]; s != nil {
+			next = s.mask
+			changes = changes || m.changing[s]
+		}
+		changes = changes || n != next
+		if n != nil {
+			here := m.aboutIn(n)
+			about[0], about[1] = about[0] || here[0], about[1] || here[1]
+		}
+	}
+	return changes && (about[0] || about[1]) || m.several && about[0] && about[1]
+}
+
+// aboutIn says whether a mask has rules about the source, and about the destination.
+func (m *mixing) aboutIn(n *mask) [2]bool {
+	about, known := m.about[n]
+	if !known {
+		about = [2]bool{n.has(m.rules[0]), n.has(m.rules[1])}
+		m.about[n] = about
+	}
+	return about
 }
 
 // sides are the slots of rules, about the source and about the destination.
@@ -203,55 +288,6 @@ func (m *moves) add(p netip.Prefix) {
 		m.several = true
 	}
 	*one = p
-}
-
-// leavingMasks are those that perhaps some interface has of an endpoint that is to have other ones, or none.
-func (c *Classifier) leavingMasks() iter.Seq[*mask] {
-	return func(yield func(*mask) bool) {
-		changing := map[*spec]bool{}
-		for l := range c.order.changed {
-			for s := range l.specs {
-				changing[s] = true
-			}
-		}
-		for s := range c.stale {
-			changing[s] = true
-		}
-		all := []map[*endpoint]struct{}{c.dirty}
-		for s := range changing {
-			all = append(all, s.endpoints)
-		}
-		for _, endpoints := range all {
-			for e := range endpoints {
-				if !e.leaving(changing, yield) {
-					return
-				}
-			}
-		}
-		for _, e := range c.leaving {
-			if !e.leaving(changing, yield) {
-				return
-			}
-		}
-	}
-}
-
-// leaving calls yield for the masks that the endpoint may have and is to have no longer, until it returns false.
-func (e *endpoint) leaving(changing map[*spec]bool, yield func(*mask) bool) bool {
-	has := slices.Clip(e.uncertain)
-	if e.committed != nil {
-		has = append(has, e.committed)
-	}
-	for _, h := range has {
-		for i, m := range h.masks {
-			s := e.specs[i]
-			stays := s != nil && s.mask == m && !changing[s]
-			if m != nil && !stays && !yield(m) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // has says whether the mask has one of some slots.

@@ -1,6 +1,7 @@
 package classifier
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -50,7 +51,8 @@ func newLab(t *testing.T, r *rand.Rand, s *calc.State) *lab {
 	return l
 }
 
-// look asks the tables about every packet at every interface: the answer must be that of one of the states, whole.
+// look asks the tables about every packet at every interface: the answers of all stages of a direction must be those of
+// one of the states, whole.
 func (l *lab) look(after string, args ...any) {
 	l.Helper()
 	l.looks++
@@ -61,10 +63,10 @@ func (l *lab) look(after string, args ...any) {
 				if k > 0 && m == l.entries[id] {
 					continue
 				}
-				for stage := range bpf.Stages {
-					if err := l.judged(m, d, id, stage, i); err != nil {
-						l.Fatalf("after %s, %d changes under way: %v (%s interface) stage %d %+v: %v", fmt.Sprintf(after, args...),
-							len(l.states)-1, id, [...]string{"first", "second", "former"}[k], stage, p, err)
+				for _, dir := range []calc.Direction{calc.Ingress, calc.Egress} {
+					if err := l.judged(m, d, id, dir, i); err != nil {
+						l.Fatalf("after %s, %d changes under way: %v (%s interface) %s %+v: %v", fmt.Sprintf(after, args...),
+							len(l.states)-1, id, [...]string{"first", "second", "former"}[k], dir, p, err)
 					}
 				}
 			}
@@ -72,25 +74,43 @@ func (l *lab) look(after string, args ...any) {
 	}
 }
 
-func (l *lab) judged(m Masks, d dims, id calc.EndpointID, stage, packet int) (err error) {
-	got := l.view().follow(m.Mask[stage], d)
+func (l *lab) judged(m Masks, d dims, id calc.EndpointID, dir calc.Direction, packet int) error {
+	var got [bpf.Stages]Result
+	for i := range got {
+		got[i] = l.view().follow(m.Mask[i], d)
+	}
+	var errs []error
 	for _, s := range l.states {
-		q := question{s, id, stage, packet}
-		want, known := l.want[q]
-		if !known {
-			want = calc.Judge(s, id, stages[stage].stage, stages[stage].dir, l.packets[packet])
-			l.want[q] = want
-		}
-		if m.Closed != "" {
-			err = closedVerdict(got, want)
-		} else {
-			err = sameVerdict(got, want)
-		}
+		err := l.judgedBy(s, got, m.Closed != "", id, dir, packet)
 		if err == nil {
 			return nil
 		}
+		errs = append(errs, err)
 	}
-	return err
+	return errors.Join(errs...)
+}
+
+func (l *lab) judgedBy(s *calc.State, got [bpf.Stages]Result, closed bool, id calc.EndpointID, dir calc.Direction, packet int) (err error) {
+	for i := range got {
+		if stages[i].dir != dir {
+			continue
+		}
+		q := question{s, id, i, packet}
+		want, known := l.want[q]
+		if !known {
+			want = calc.Judge(s, id, stages[i].stage, dir, l.packets[packet])
+			l.want[q] = want
+		}
+		if closed {
+			err = closedVerdict(got[i], want)
+		} else if want.Action != "" || got[i].Action != "" || len(got[i].Passed)+len(want.Passed) > 0 {
+			err = sameVerdict(got[i], want)
+		}
+		if err != nil {
+			return fmt.Errorf("stage %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // chances are how often things fail, in percent.
@@ -255,6 +275,19 @@ func together(sets map[calc.SetID]string, policies ...calc.PolicyID) *calc.State
 	return s
 }
 
+// staged has the endpoint refuse clients at one stage, and let in what is for servers at the next.
+func staged(s *calc.State) {
+	rule := func(name string, r calc.Rule) []calc.TierPolicies {
+		r.V4, r.V6 = true, true
+		s.Policies[policyID(name)] = calc.Policy{ID: policyID(name), Tier: "default", Ingress: []calc.Rule{r}}
+		return []calc.TierPolicies{{Tier: "default", Policies: []calc.PolicyID{policyID(name)}}}
+	}
+	e := calc.Endpoint{ID: calc.EndpointID{Kind: "HostEndpoint", Name: "host"}}
+	e.Policies[calc.PreDNAT][calc.Ingress] = rule("refuse-clients", calc.Rule{Action: api.Deny, Source: calc.Match{Set: "clients"}})
+	e.Policies[calc.Normal][calc.Ingress] = rule("serve", calc.Rule{Action: api.Allow, Destination: calc.Match{Set: "servers"}})
+	s.Endpoints[e.ID] = e
+}
+
 // another adds an endpoint that has the policy of clients.
 func another(s *calc.State) {
 	e := calc.Endpoint{ID: calc.EndpointID{Kind: "WorkloadEndpoint", Name: "b"}}
@@ -301,6 +334,8 @@ func TestWhatNeitherStateAllowsNeverPasses(t *testing.T) {
 		{"the policy changes, and before it is in force the address joins",
 			[]*calc.State{together(sets("", ""), from), together(sets("", ""), itself), together(sets(one, ""), itself)},
 			chances{putOff: 100}},
+		{"one stage refuses clients no more, the next lets nobody in any more",
+			[]*calc.State{change(together(sets(one, other), itself), staged), change(together(sets("", ""), itself), staged)}, chances{}},
 		{"an endpoint gets the policy of another, and what should have left its set is still there",
 			[]*calc.State{change(together(sets(one, ""), itself), another), change(together(sets("", ""), from), another)},
 			chances{tables: 100}},
