@@ -14,3 +14,8 @@ type ClusterInformationSpec struct {
 	DatastoreReady *bool  `json:"datastoreReady,omitempty"` // false stops agents from programming anything
 	Variant        string `json:"variant,omitempty"`        // which of Calico's products wrote it
 }
+
+// Locked says whether the datastore is under maintenance: agents neither follow nor change it.
+func (c *ClusterInformation) Locked() bool {
+	return c.Spec.DatastoreReady != nil && !*c.Spec.DatastoreReady
+}

@@ -163,5 +163,5 @@ func (s *space) borrowed(a netip.Addr) bool {
 // ready is false when the datastore asks agents to leave everything as it is.
 func ready(o objects) bool {
 	info := named[api.ClusterInformation](o, kindInfo, "default")
-	return info == nil || info.Spec.DatastoreReady == nil || *info.Spec.DatastoreReady
+	return info == nil || !info.Locked()
 }

@@ -59,7 +59,7 @@ func (s *session) splitPool(ctx context.Context, name, cidr string, parts int) e
 		return err
 	}
 	pools, err := st.SplitPool(ctx, name, parts)
-	if errors.Is(err, datastore.ErrNotLocked) {
+	if errors.Is(err, datastore.ErrUnlocked) {
 		err = errors.New("datastore is not locked. Run the `calicoctl datastore migrate lock` command in order split the IP pools")
 		return withHints(err, "here: margayctl datastore migrate lock")
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
@@ -20,15 +19,7 @@ type Archive struct {
 // Len is the number of keys.
 func (a *Archive) Len() int { return len(a.values) }
 
-const (
-	informationKey = resourceRoot + "clusterinformations/default"
-	reportRoot     = rootKey + "felix/" // what agents report
-)
-
-var informationOf = api.Key{Kind: "ClusterInformation", Name: "default"}
-
-// ErrUnlocked says that agents may follow the datastore, and others write to it, at the moment.
-var ErrUnlocked = errors.New("the datastore is not locked: run margayctl datastore migrate lock first, so that nothing changes that would be left behind")
+const reportRoot = rootKey + "felix/" // what agents report
 
 // Export reads everything at one revision. The datastore must be locked.
 func (s *Store) Export(ctx context.Context) (*Archive, error) {
@@ -48,21 +39,11 @@ func (s *Store) Export(ctx context.Context) (*Archive, error) {
 		case err != nil:
 			return nil, fmt.Errorf("read the datastore: %w", err)
 		case !isLocked(a.values[informationKey]):
-			return nil, ErrUnlocked
+			return nil, fmt.Errorf("%w, and what changes meanwhile would be left behind", ErrUnlocked)
 		}
 		return a, nil
 	}
 	return nil, fmt.Errorf("read the datastore: %w", ErrCompacted)
-}
-
-// isLocked says whether the stored ClusterInformation tells agents to wait.
-func isLocked(value []byte) bool {
-	o, err := decode(informationOf, Entry{Key: informationKey, Value: value})
-	if err != nil {
-		return false
-	}
-	ready := o.(*api.ClusterInformation).Spec.DatastoreReady
-	return ready != nil && !*ready
 }
 
 // Problems are the objects that no agent takes as they are stored, in order, each with the reason.

@@ -2,7 +2,6 @@ package datastore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/big"
 	"net/netip"
@@ -14,9 +13,6 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// ErrNotLocked says that a change may only be made while the datastore is locked.
-var ErrNotLocked = errors.New("the datastore is not locked")
-
 // splitAtOnce bounds how many pools one commit makes.
 const splitAtOnce = 60
 
@@ -24,7 +20,10 @@ const splitAtOnce = 60
 // addresses stay as they are. Up to sixty pools are made in the one commit that deletes the old pool. With more, the old
 // pool is disabled by the first commit and deleted by the last; a split that was interrupted is ended by the same call.
 func (s *Store) SplitPool(ctx context.Context, name string, parts int) ([]*api.IPPool, error) {
-	lock, err := s.locked(ctx)
+	locked, still, err := readLock(ctx, s.kv)
+	if err == nil && !locked {
+		err = ErrUnlocked
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -58,27 +57,7 @@ func (s *Store) SplitPool(ctx context.Context, name string, parts int) ([]*api.I
 	if err != nil {
 		return nil, err
 	}
-	return pools, s.replacePool(ctx, lock, entry, old, missing)
-}
-
-// locked is the condition that agents do not follow the datastore.
-func (s *Store) locked(ctx context.Context) (Condition, error) {
-	key := api.Key{Kind: "ClusterInformation", Name: "default"}
-	entry, err := s.find(ctx, key)
-	if isNotFound(err) {
-		return Condition{}, ErrNotLocked
-	}
-	if err != nil {
-		return Condition{}, err
-	}
-	o, err := decode(key, *entry)
-	if err != nil {
-		return Condition{}, UnreadableError{Key: key, Cause: err}
-	}
-	if ready := o.(*api.ClusterInformation).Spec.DatastoreReady; ready == nil || *ready {
-		return Condition{}, ErrNotLocked
-	}
-	return Condition{Key: entry.Key, Revision: entry.Revision}, nil
+	return pools, s.replacePool(ctx, still, entry, old, missing)
 }
 
 // splitCIDR are the equal parts of a pool's addresses, each of whole blocks.

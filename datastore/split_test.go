@@ -118,7 +118,7 @@ func TestASplitStopsWhenTheDatastoreIsUnlockedMeanwhile(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"v4": "10.0.0.0/16 false"}, poolsOf(t, s)); diff != "" {
 		t.Errorf("pools:\n%s", diff)
 	}
-	if _, err := s.SplitPool(t.Context(), "v4", 4); !errors.Is(err, ErrNotLocked) {
+	if _, err := s.SplitPool(t.Context(), "v4", 4); !errors.Is(err, ErrUnlocked) {
 		t.Errorf("unlocked: %v", err)
 	}
 }
@@ -127,7 +127,7 @@ func TestSplitInEtcd(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, kv KV) {
 		s := New(kv)
-		if _, err := s.SplitPool(t.Context(), "v4", 128); !errors.Is(err, ErrNotLocked) {
+		if _, err := s.SplitPool(t.Context(), "v4", 128); !errors.Is(err, ErrUnlocked) {
 			t.Errorf("in an empty datastore: %v", err)
 		}
 		lock(t, s, true)

@@ -39,7 +39,8 @@ func (c *connection) dial(ctx context.Context, config datastore.Config) *datasto
 			c.mu.Lock()
 			c.endpoints = etcd.Endpoints
 			c.mu.Unlock()
-			return datastore.New(etcd)
+			// Whoever locks the datastore counts or moves what is in it, so an agent has to keep its hands off.
+			return datastore.New(etcd).WhileUnlocked()
 		}
 		config.DialTimeout = min(2*config.DialTimeout, lastDial) // it may only be slow
 		if ctx.Err() != nil {

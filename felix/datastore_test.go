@@ -111,13 +111,7 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 	f.awaitEnforced("cali-web")
 	ready := func(want bool) {
 		t.Helper()
-		key := api.Key{Kind: "ClusterInformation", Name: "default"}
-		o, err := l.store.Get(context.Background(), key)
-		must(t, err)
-		information := *o.(*api.ClusterInformation)
-		information.Spec.DatastoreReady = &want
-		_, err = l.store.Update(context.Background(), &information)
-		must(t, err)
+		lock(t, l.store, !want)
 		f.await(func(s *agentv1.StatusResponse) error {
 			if s.Datastore.Ready != want {
 				return errors.New("ready is not as wanted")
@@ -126,6 +120,9 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 		})
 	}
 	ready(false)
+	node := api.Key{Kind: "Node", Name: "host1"}
+	_, err := l.store.KV().Commit(context.Background(), nil, []kv.Write{{Key: datastore.ResourceKey(node), Delete: true}})
+	must(t, err)
 	l.apply(policy("closed", "web", "Deny"))
 	l.vm("db", "10.65.0.3").echo(t, port)
 	l.apply(workload("db", "cali-db", "10.65.0.3"))
@@ -151,7 +148,14 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 	if l.client.reaches(t, "10.65.0.3", port) {
 		t.Error("an interface opens in a restart during the pause")
 	}
+	if _, err := l.store.Get(context.Background(), node); !isError[datastore.NotFoundError](err) {
+		t.Errorf("the node registers itself during the pause: %v", err)
+	}
 	ready(true)
+	poll(t, func() error {
+		_, err := l.store.Get(context.Background(), node)
+		return err
+	})
 	l.client.awaitReach(t, webAddress, port, false)
 	l.client.awaitReach(t, "10.65.0.3", port, true)
 }

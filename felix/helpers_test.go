@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
@@ -54,6 +56,29 @@ func (f *felix) ask(call func(context.Context, agentv1.AgentClient) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	must(f, call(ctx, agentv1.NewAgentClient(conn)))
+}
+
+// lock says in a datastore whether it is locked, as margayctl datastore migrate lock and unlock do.
+func lock(t *testing.T, store *datastore.Store, locked bool) {
+	t.Helper()
+	o, err := store.Get(context.Background(), api.Key{Kind: "ClusterInformation", Name: "default"})
+	must(t, err)
+	information, ready := *o.(*api.ClusterInformation), !locked
+	information.Spec.DatastoreReady = &ready
+	_, err = store.Update(context.Background(), &information)
+	must(t, err)
+}
+
+// everything is what a datastore holds under each key.
+func everything(t *testing.T, store datastore.KV) map[string]string {
+	t.Helper()
+	page, err := store.Range(context.Background(), kv.Prefix("/"), 0, 1000)
+	must(t, err)
+	all := map[string]string{}
+	for _, entry := range page.Entries {
+		all[entry.Key] = string(entry.Value)
+	}
+	return all
 }
 
 // reserved says whether IPAM knows an address as held by an endpoint of the host.

@@ -15,19 +15,31 @@ import (
 )
 
 // register makes the datastore ready for this node: what every store has, the default FelixConfiguration, and the
-// Node object. It only adds; what an operator has written stays.
+// Node object. It only adds; what an operator has written stays. It looks before it writes, because a datastore that is
+// locked and has everything is no reason to fail.
 func register(ctx context.Context, store *datastore.Store, s *settings, found nodeAddresses) error {
 	if err := store.EnsureInitialized(ctx); err != nil {
 		return fmt.Errorf("initialise the datastore: %w", err)
 	}
+	if err := ensureConfiguration(ctx, store); err != nil {
+		return fmt.Errorf("create FelixConfiguration default: %w", err)
+	}
+	return registerNode(ctx, store, s, found)
+}
+
+func ensureConfiguration(ctx context.Context, store *datastore.Store) error {
 	config := &api.FelixConfiguration{
 		TypeMeta: api.TypeMeta{Kind: "FelixConfiguration", APIVersion: api.APIVersion},
 		Metadata: api.Metadata{Name: "default"},
 	}
-	if _, err := store.Create(ctx, config); err != nil && !isError[datastore.ExistsError](err) {
-		return fmt.Errorf("create FelixConfiguration default: %w", err)
+	_, err := store.Get(ctx, api.KeyOf(config))
+	if isError[datastore.NotFoundError](err) {
+		_, err = store.Create(ctx, config)
 	}
-	return registerNode(ctx, store, s, found)
+	if isError[datastore.ExistsError](err) || isError[datastore.UnreadableError](err) {
+		return nil
+	}
+	return err
 }
 
 // registerNode creates or completes this node's Node object; another writer's change in between is taken up.
@@ -160,12 +172,19 @@ func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 
 // register tries until the node is registered or ctx ends.
 func (r *registrar) register(ctx context.Context, store *datastore.Store) {
+	failing := ""
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
 		err := register(ctx, store, r.settings, findAddresses())
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		r.log.WithError(err).Warnf("node is not registered; next attempt in %v", wait)
+		if now := text(err); now != failing {
+			r.log.WithError(err).Warn("node is not registered as it should be; trying again")
+			failing = now
+		}
+		if errors.Is(err, datastore.ErrLocked) {
+			wait = lockedAgain
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -173,3 +192,6 @@ func (r *registrar) register(ctx context.Context, store *datastore.Store) {
 		}
 	}
 }
+
+// lockedAgain is short, because whoever unlocks the datastore waits for the node.
+const lockedAgain = 2 * time.Second

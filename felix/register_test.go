@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -62,6 +63,31 @@ func TestANodeIsCompletedButNotOverwritten(t *testing.T) {
 		if completeNode(&got, &c.settings, c.found) {
 			t.Errorf("%s: a second time changes something", name)
 		}
+	}
+}
+
+// A locked datastore may be one that is just being imported, into which an agent must not write its own Node.
+func TestANodeIsRegisteredOnceTheDatastoreIsUnlocked(t *testing.T) {
+	t.Parallel()
+	memory := datastore.NewMemory()
+	store := datastore.New(memory)
+	defer store.Close()
+	ctx := context.Background()
+	must(t, store.EnsureInitialized(ctx))
+	lock(t, store, true)
+	before := everything(t, memory)
+	agents, s := store.WhileUnlocked(), &settings{nodeName: "n1"}
+	if err := register(ctx, agents, s, nodeAddresses{}); !errors.Is(err, datastore.ErrLocked) {
+		t.Errorf("while it is locked: %v", err)
+	}
+	if diff := cmp.Diff(before, everything(t, memory)); diff != "" {
+		t.Errorf("written while it is locked: %s", diff)
+	}
+	lock(t, store, false)
+	must(t, register(ctx, agents, s, nodeAddresses{}))
+	lock(t, store, true)
+	if err := register(ctx, agents, s, nodeAddresses{}); err != nil {
+		t.Errorf("of a node that has all it needs: %v", err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/datastore"
@@ -25,7 +27,7 @@ type ledger struct {
 func newLedger(t *testing.T) *ledger {
 	t.Helper()
 	memory := datastore.NewMemory()
-	store := datastore.New(memory)
+	store := datastore.New(memory).WhileUnlocked()
 	t.Cleanup(func() { store.Close() })
 	_, err := store.Create(context.Background(), &api.IPPool{
 		TypeMeta: api.TypeMeta{Kind: "IPPool", APIVersion: api.APIVersion}, Metadata: api.Metadata{Name: "vms"},
@@ -111,6 +113,27 @@ func TestAnAddressIsReleasedOnlyWhenItsEndpointIsGone(t *testing.T) {
 	_, err = l.store.Delete(ctx, a.endpoint, "")
 	must(t, err)
 	l.settle()
+}
+
+// Whoever locked the datastore counts, moves or splits what is in it: retries wait until it is unlocked.
+func TestNothingIsReservedOrReleasedWhileTheDatastoreIsLocked(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	operator := datastore.New(l.memory)
+	must(t, operator.EnsureInitialized(context.Background()))
+	a, b := held("10.65.0.2", "a"), held("10.65.0.3", "b")
+	l.settle(a)
+	l.update(books{wanted: map[reservation]bool{b: true}, recorded: l.recordedNow()})
+	lock(t, operator, true)
+	before := everything(t, l.memory)
+	if err := l.pass(context.Background()); !errors.Is(err, datastore.ErrLocked) {
+		t.Errorf("while it is locked: %v", err)
+	}
+	if diff := cmp.Diff(before, everything(t, l.memory)); diff != "" {
+		t.Errorf("written while it is locked: %s", diff)
+	}
+	lock(t, operator, false)
+	l.settle(b)
 }
 
 func TestOneFailureStopsNoOtherReservation(t *testing.T) {

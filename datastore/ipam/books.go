@@ -124,10 +124,10 @@ func (b *books) takeCluster(entry kv.Entry) {
 		b.cannotRead(entry, err)
 		return
 	}
-	spec := o.(*api.ClusterInformation).Spec
+	information := o.(*api.ClusterInformation)
 	b.cluster = Cluster{
-		GUID: spec.ClusterGUID, Type: spec.ClusterType, Revision: strconv.FormatInt(entry.Revision, 10),
-		Locked: spec.DatastoreReady != nil && !*spec.DatastoreReady,
+		GUID: information.Spec.ClusterGUID, Type: information.Spec.ClusterType,
+		Revision: strconv.FormatInt(entry.Revision, 10), Locked: information.Locked(),
 	}
 }
 
