@@ -308,6 +308,55 @@ func TestAWatchThatIsFarBehindMissesNothing(t *testing.T) {
 	}
 }
 
+// TestWhatWasWrittenTogetherIsToldTogether watches two objects that are only ever written in one transaction, through a
+// consumer that falls behind and connections that break: after each batch both are of the same revision.
+func TestWhatWasWrittenTogetherIsToldTogether(t *testing.T) {
+	t.Parallel()
+	server := startEtcd(t, shortDir(t))
+	direct := dial(t, server.Endpoint())
+	address, disconnect := front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
+	ctx := testContext(t)
+	c := consume(t, ctx, New(dial(t, "http://"+address)))
+	both := func(i int) int64 {
+		value := entry("", fmt.Sprintf("has(x%d)", i), 0).Value
+		outcome, err := direct.Commit(ctx, nil, []Write{{Key: policies + "a", Value: value}, {Key: policies + "z", Value: value}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return outcome.Revision
+	}
+	at := both(0)
+	for i := range 1200 { // more revisions than etcd sends at once to one that is behind
+		if at = both(i); i%400 == 200 {
+			disconnect()
+		}
+		if i%10 == 0 && c.last.Revision < at {
+			before := c.last.Revision
+			c.until("the next batch", func() bool { return c.last.Revision > before })
+			c.together("a", "z")
+		}
+	}
+	for !c.reached(at)() {
+		before := c.last.Revision
+		c.until("the next batch", func() bool { return c.last.Revision > before })
+		c.together("a", "z")
+	}
+	if len(c.known) != 2 {
+		t.Errorf("known: %v", c.known)
+	}
+}
+
+func (c *consumer) together(a, b string) {
+	c.t.Helper()
+	revision := func(name string) string {
+		version, _, _ := strings.Cut(c.version[api.Key{Kind: "GlobalNetworkPolicy", Name: name}], " ")
+		return version
+	}
+	if c.last.InSync && revision(a) != revision(b) {
+		c.t.Fatalf("up to revision %d %s is of %q and %s of %q", c.last.Revision, a, revision(a), b, revision(b))
+	}
+}
+
 func TestTheWatchEndsWithItsContext(t *testing.T) {
 	onBoth(t, func(t *testing.T, store KV) {
 		ctx, cancel := context.WithCancel(testContext(t))
