@@ -320,7 +320,7 @@ func TestFelixRefusesToStart(t *testing.T) {
 		refused(t, cmd, "not permitted", "run as root")
 	})
 	t.Run("without a datastore", func(t *testing.T) {
-		refused(t, l.command(), "give --etcd-endpoints, or --embedded-etcd DIR")
+		refused(t, l.command(), "give --etcd-endpoints or --etcd-discovery-srv, or --embedded-etcd DIR")
 	})
 	t.Run("but checks the host", func(t *testing.T) {
 		var out []byte
