@@ -12,10 +12,12 @@ type activity struct {
 	touched  map[PolicyID]struct{}
 	current  map[PolicyID]inUse // as it was last handed out
 	noisy    int                // how many of these may make a search go on
+	slots    int                // that all of these need
 	inTier   map[string]int
 	tierSeen map[string]struct{} // tiers that may have changed
 
-	noiseChanged bool // since it was last looked at
+	// Since it was last looked at: the noise of a policy is another, or so is one's share of slots that are too few.
+	burdenChanged bool
 
 	policies *table[PolicyID, Policy]
 	tiers    *table[string, Tier]
@@ -25,7 +27,7 @@ type activity struct {
 type inUse struct {
 	from *policy
 	active
-	noise noise
+	burden burden
 }
 
 func newActivity() activity {
@@ -163,27 +165,28 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 			before = &old
 		}
 		resolved := now.resolve(g.things.numbersOf, before)
-		a.current[id] = inUse{now, resolved, noiseOf(resolved.Policy)}
+		a.current[id] = inUse{now, resolved, burdenOf(resolved.Policy)}
 		a.policies.set(id, resolved.Policy)
 		g.problems.set(id.key(), "rules", resolved.problems...)
 	}
 	g.engage(a.current[id].active, old.active)
-	a.hear(old.noise, a.current[id].noise)
+	a.weigh(old.burden, a.current[id].burden)
 	if id.Kind == KindProfile {
 		g.problems.only(noProfile(id.Name), now != nil && !g.things.profiles.exists(id.Name))
 	}
 }
 
-// hear counts the policies that may make a search go on.
-func (a *activity) hear(old, now noise) {
-	if old == now {
-		return
+// weigh keeps account of what policies ask of the classifier.
+func (a *activity) weigh(old, now burden) {
+	crowded := a.slots > MaxSlots
+	a.slots += now.total() - old.total()
+	if old.noise != now.noise || crowded || a.slots > MaxSlots {
+		a.burdenChanged = true
 	}
-	a.noiseChanged = true
-	if old != (noise{}) {
+	if old.noise != (noise{}) {
 		a.noisy--
 	}
-	if now != (noise{}) {
+	if now.noise != (noise{}) {
 		a.noisy++
 	}
 }

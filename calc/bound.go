@@ -7,7 +7,14 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// The search in the kernel goes on after a Log and, in the next tier, after a Pass, but not for ever: MaxContinuations.
+// The classifier has bounds that an endpoint's policies alone can be beyond. The search in the kernel goes on after a Log
+// and, in the next tier, after a Pass, but not for ever: MaxContinuations. There is room for so many rules: MaxSlots.
+
+// burden is what a policy asks of the classifier, by direction.
+type burden struct {
+	noise
+	slots [2]int
+}
 
 // noise is how often a policy's rules may make a search go on, by direction.
 type noise struct {
@@ -15,49 +22,78 @@ type noise struct {
 	depth [2]int // up to and with the last Pass; 0: there is none
 }
 
-func noiseOf(p Policy) (n noise) {
+func (b burden) total() int { return b.slots[Ingress] + b.slots[Egress] }
+
+func burdenOf(p Policy) (b burden) {
 	for dir, rules := range [2][]Rule{p.Ingress, p.Egress} {
 		for i := range rules {
-			switch r := &rules[i]; {
-			case r.Never || r.variants() == 0:
-			case r.Action == api.Pass:
-				n.depth[dir] = n.logs[dir] + 1
-			case r.Action == api.Log:
-				n.logs[dir]++
+			r := &rules[i]
+			if r.Never || r.variants() == 0 {
+				continue
+			}
+			b.slots[dir] += r.variants()
+			switch r.Action {
+			case api.Pass:
+				b.depth[dir] = b.logs[dir] + 1
+			case api.Log:
+				b.logs[dir]++
 			}
 		}
 	}
-	return n
+	return b
 }
 
-// excess says why an endpoint's policies may not judge it: a search through them at one stage may go on too often.
-func excess(lists *[Stages][2][]TierPolicies, profiles []string, noiseOf func(PolicyID) noise) string {
-	for stage := range lists {
-		for dir := range lists[stage] {
+// excess is why an endpoint's policies may not judge it, and what to do; the zero excess is none.
+type excess struct{ why, mend string }
+
+// excessOf finds whether a search through policies at one stage may go on too often, or whether they have more rules than
+// there is room for.
+func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, burdenOf func(PolicyID) burden) excess {
+	slots := 0
+	for dir := range Egress + 1 {
+		counted := map[PolicyID]bool{}
+		count := func(id PolicyID) burden {
+			b := burdenOf(id)
+			if !counted[id] {
+				counted[id] = true
+				slots += b.slots[dir]
+			}
+			return b
+		}
+		for stage := range lists {
 			n := 0
 			for _, tier := range lists[stage][dir] {
-				n += tier.continuations(dir, noiseOf)
+				n += tier.continuations(dir, count)
 			}
 			if Stage(stage) == Normal {
 				for i, name := range profiles {
-					if !slices.Contains(profiles[:i], name) {
-						n += noiseOf(PolicyID{Kind: KindProfile, Name: name}).logs[dir] // a Pass in a profile denies
+					if b := count(PolicyID{Kind: KindProfile, Name: name}); !slices.Contains(profiles[:i], name) {
+						n += b.logs[dir] // a Pass in a profile denies
 					}
 				}
 			}
 			if n > MaxContinuations {
-				return fmt.Sprintf("a packet may be passed on or logged %d times by its %v %v policies, more than %d",
-					n, Stage(stage), Direction(dir), MaxContinuations)
+				return excess{
+					fmt.Sprintf("a packet may be passed on or logged %d times by its %v %v policies, more than %d",
+						n, Stage(stage), dir, MaxContinuations),
+					"use fewer rules with the actions Log and Pass",
+				}
 			}
 		}
 	}
-	return ""
+	if slots > MaxSlots {
+		return excess{
+			fmt.Sprintf("its policies have %d rules, more than %d", slots, MaxSlots),
+			"put addresses and ports that are treated alike into one rule",
+		}
+	}
+	return excess{}
 }
 
-func (t TierPolicies) continuations(dir int, noiseOf func(PolicyID) noise) int {
+func (t TierPolicies) continuations(dir Direction, burdenOf func(PolicyID) burden) int {
 	logs, depth := 0, 0
 	for _, id := range t.Policies {
-		n := noiseOf(id)
+		n := burdenOf(id)
 		if n.depth[dir] > 0 {
 			depth = logs + n.depth[dir]
 		}
@@ -66,74 +102,76 @@ func (t TierPolicies) continuations(dir int, noiseOf func(PolicyID) noise) int {
 	return max(logs, depth)
 }
 
-// exceeding is the problem of an endpoint that is closed for its policies' excess.
-func exceeding(why string) string {
-	if why == "" {
+// problem is what is said of an endpoint that is closed for its policies' excess.
+func (e excess) problem() string {
+	if e == (excess{}) {
 		return ""
 	}
-	return why + ", so it is closed: use fewer rules with the actions Log and Pass"
+	return e.why + ", so it is closed: " + e.mend
 }
 
 // bound closes the endpoints whose policies are in excess.
 func (c *computation) bound() {
 	for id, e := range c.state.Endpoints {
-		why := excess(&e.Policies, e.Profiles, func(id PolicyID) noise { return noiseOf(c.state.Policies[id]) })
-		if why == "" {
+		found := excessOf(&e.Policies, e.Profiles, func(id PolicyID) burden { return burdenOf(c.state.Policies[id]) })
+		if found == (excess{}) {
 			continue
 		}
-		e.close(why)
+		e.close(found.why)
 		c.state.Endpoints[id] = e
-		c.note(id.key(), exceeding(why))
+		c.note(id.key(), found.problem())
 	}
 }
 
 // bound closes the endpoints whose policies have come to be in excess, and opens those that are not any more. It looks at
-// those that changed themselves, and at all if a policy that may make a search go on has changed.
+// those that changed themselves, and at all if a policy has changed that can have to do with it.
 func (g *Graph) bound(changed map[EndpointID]struct{}) {
 	l := &g.local
-	if g.active.noisy == 0 && !g.active.noiseChanged {
+	crowded := g.active.slots > MaxSlots
+	if g.active.noisy == 0 && !crowded && !g.active.burdenChanged {
 		return
 	}
-	if g.active.noiseChanged {
+	if g.active.burdenChanged {
 		changed = map[EndpointID]struct{}{}
 		for id := range l.endpoints {
 			changed[id] = struct{}{}
 		}
 	}
-	byGroup := map[*group]string{} // of endpoints without profiles that log
+	byGroup := map[*group]excess{} // of endpoints whose profiles have no part in it
 	for id := range changed {
 		n := l.endpoints[id]
 		if n == nil || n.refused {
 			continue
 		}
-		why := ""
+		var now excess
 		if n.settled.Closed == "" {
-			why = g.excessOf(n, byGroup)
+			now = g.excessOf(n, byGroup)
 		}
-		if why == n.excess {
+		if now.why == n.excess {
 			continue
 		}
-		n.excess = why
-		g.problems.set(id.key(), "bound", exceeding(why))
+		n.excess = now.why
+		g.problems.set(id.key(), "bound", now.problem())
 		g.unroute(l.sent.now[id])
 		e := n.present()
 		l.sent.set(id, e)
 		g.route(e, g.routes.set, g.paths.set)
 	}
-	g.active.noiseChanged = false
+	g.active.burdenChanged = false
 }
 
-func (g *Graph) excessOf(n *local, byGroup map[*group]string) string {
-	noiseOf := func(id PolicyID) noise { return g.active.current[id].noise }
+func (g *Graph) excessOf(n *local, byGroup map[*group]excess) excess {
+	burdenOf := func(id PolicyID) burden { return g.active.current[id].burden }
 	for _, name := range n.settled.Profiles {
-		if noiseOf(PolicyID{Kind: KindProfile, Name: name}) != (noise{}) {
-			return excess(&n.group.lists, n.settled.Profiles, noiseOf)
+		profile := burdenOf(PolicyID{Kind: KindProfile, Name: name})
+		if profile.noise != (noise{}) || profile.total() > 0 && g.active.slots > MaxSlots {
+			return excessOf(&n.group.lists, n.settled.Profiles, burdenOf)
 		}
 	}
-	why, known := byGroup[n.group]
+	found, known := byGroup[n.group]
 	if !known {
-		why = excess(&n.group.lists, nil, noiseOf)
-		byGroup[n.group] = why
+		found = excessOf(&n.group.lists, nil, burdenOf)
+		byGroup[n.group] = found
 	}
-	return why
+	return found
 }

@@ -1,8 +1,13 @@
 package calc
 
 import (
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/margay-project/margay/api"
 )
@@ -51,4 +56,70 @@ func TestTooManyLogsCloseTheEndpoint(t *testing.T) {
 			t.Errorf("%+v: closed %q, reported %v, routes %v", step, e.Closed, reported, folded.Routes)
 		}
 	}
+}
+
+// The classifier has room for so many rules; an endpoint whose policies have more is closed, says so, and opens again.
+// Others that have a part of these policies are not concerned.
+func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
+	t.Parallel()
+	endpoint := func(name string, labels map[string]string) api.Update {
+		return api.Update{Key: api.Key{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-" + name + "-eth0"}, Object: &api.WorkloadEndpoint{
+			Metadata: api.Metadata{Name: "n1-vm-" + name + "-eth0", Namespace: "ns", Labels: labels},
+			Spec:     api.WorkloadEndpointSpec{Node: "n1", InterfaceName: "cali" + name, IPNetworks: []string{"10.65.0." + name}, Profiles: []string{"some"}},
+		}}
+	}
+	rules := make([]api.Rule, 1024)
+	for i := range rules {
+		rules[i] = api.Rule{Action: api.Deny}
+	}
+	updates := []api.Update{endpoint("1", map[string]string{"role": "all"}), endpoint("2", map[string]string{"role": "few"})}
+	for i := range MaxSlots/len(rules) + 1 {
+		key := api.Key{Kind: kindGlobalPolicy, Name: fmt.Sprint("p", i)}
+		p := &api.GlobalNetworkPolicy{Metadata: api.Metadata{Name: key.Name}}
+		p.Spec.Selector = "role == 'all'"
+		if i == 0 {
+			p.Spec.Selector = "has(role)"
+		}
+		if i == 1 {
+			p.Spec.Types = []api.PolicyType{api.Egress}
+			p.Spec.Egress = rules
+		} else {
+			p.Spec.Ingress = rules
+		}
+		updates = append(updates, api.Update{Key: key, Object: p})
+	}
+	profile := func(rules []api.Rule) api.Update {
+		p := &api.Profile{Metadata: api.Metadata{Name: "some"}, Spec: api.ProfileSpec{Ingress: rules}}
+		return api.Update{Key: api.Key{Kind: kindProfile, Name: "some"}, Object: p}
+	}
+	last := updates[len(updates)-1]
+	gone := last
+	gone.Object = nil
+	g, folded := New("n1", Facts{}), &State{}
+	apply := func(changes []api.Update, now []api.Update, closed bool) {
+		t.Helper()
+		for _, u := range changes {
+			g.Update(u)
+		}
+		folded.Fold(g.Flush())
+		want := Compute("n1", Facts{}, now)
+		if diff := cmp.Diff(want.Endpoints, folded.Endpoints, cmpopts.EquateComparable(netip.Addr{})) + cmp.Diff(want.Problems, folded.Problems); diff != "" {
+			t.Fatal(diff)
+		}
+		reported := false
+		for p := range folded.Problems {
+			reported = reported || strings.HasSuffix(p.Text, "more than 131072, so it is closed: put addresses and ports that are treated alike into one rule")
+		}
+		first := folded.Endpoints[EndpointID{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-1-eth0"}]
+		other := folded.Endpoints[EndpointID{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-2-eth0"}]
+		if (first.Closed != "") != closed || reported != closed || other.Closed != "" {
+			t.Errorf("closed %q and %q, reported %v, should be %v", first.Closed, other.Closed, reported, closed)
+		}
+	}
+	without := updates[:len(updates)-1]
+	apply(append(without[:len(without):len(without)], profile(nil)), append(without[:len(without):len(without)], profile(nil)), false)
+	apply([]api.Update{last}, append(updates[:len(updates):len(updates)], profile(nil)), true)
+	apply([]api.Update{gone}, append(without[:len(without):len(without)], profile(nil)), false)
+	apply([]api.Update{profile(rules[:1])}, append(without[:len(without):len(without)], profile(rules[:1])), true)
+	apply([]api.Update{profile(nil)}, append(without[:len(without):len(without)], profile(nil)), false)
 }

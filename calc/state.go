@@ -92,6 +92,10 @@ func (d Direction) String() string {
 // endpoint whose policies might do it more often is closed.
 const MaxContinuations = 32
 
+// MaxSlots is how many rules the classifier has room for, each of their combinations of port names counted. An endpoint whose
+// policies alone have more is closed.
+const MaxSlots = 131072
+
 // Stage of judgement. Workloads have only Normal.
 type Stage uint8
 

@@ -7,10 +7,13 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-func TestTheProgramGoesOnAsOftenAsTheCalculationSays(t *testing.T) {
+func TestTheProgramHasTheBoundsThatTheCalculationChecks(t *testing.T) {
 	t.Parallel()
 	if bpf.MaxContinuations != calc.MaxContinuations {
 		t.Errorf("the program goes on %d times, calc says %d", bpf.MaxContinuations, calc.MaxContinuations)
+	}
+	if slots := Limits().Blocks * bpf.BlockSlots; slots != calc.MaxSlots {
+		t.Errorf("there is room for %d slots, calc says %d", slots, calc.MaxSlots)
 	}
 }
 
