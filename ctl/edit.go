@@ -122,7 +122,7 @@ func (s *session) runEditor(file string) error {
 	}
 	// Through the shell, as git does it: EDITOR may have arguments and quotes. An interrupt is the editor's own business.
 	cmd := exec.Command("sh", "-c", editor+` "$1"`, "sh", file)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.stdin, s.stdout, s.stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.stdin, s.stdout.Writer, s.stderr // an editor needs the terminal itself
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("editor %s: %w: nothing was changed; set EDITOR to one that is installed", editor, err)
 	}

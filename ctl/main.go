@@ -29,7 +29,11 @@ func (s *session) run(ctx context.Context, args []string) int {
 	s.interrupted = ctx.Done()
 	root := newRoot(s)
 	root.SetArgs(args)
-	if cmd, err := root.ExecuteContextC(ctx); err != nil {
+	cmd, err := root.ExecuteContextC(ctx)
+	if lost := s.stdout.err; lost != nil && (err == nil || isAnswer(err)) {
+		err = fmt.Errorf("what the command prints is lost in part: %w", lost)
+	}
+	if err != nil {
 		if text := err.Error(); text != "" {
 			fmt.Fprintln(s.stderr, text)
 		}
@@ -58,4 +62,9 @@ func codeOf(cmd *cobra.Command, err error) int {
 type exitCode struct {
 	error
 	code int
+}
+
+func isAnswer(err error) bool {
+	_, is := errors.AsType[exitCode](err)
+	return is
 }

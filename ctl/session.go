@@ -11,20 +11,21 @@ import (
 
 // session is one run of the command and everything outside of it that it may touch, so that a test can replace it.
 type session struct {
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	getenv         func(string) string
-	log            *logrus.Entry
-	embedded       string        // socket of the etcd that felix embeds
-	patience       time.Duration // with a datastore that does not answer; 0: the datastore's default
-	open           func(ctx context.Context, s *session) (store, func(), error)
-	pause          func(ctx context.Context, d time.Duration) error
-	now            func() time.Time
-	interrupted    <-chan struct{}        // closed when the user gives up
-	felix          func() (string, error) // the program
-	host           host
-	terminal       bool // stderr is one
-	batchObjects   int  // how many objects are written in one transaction
+	stdin        io.Reader
+	stdout       *output
+	stderr       io.Writer
+	getenv       func(string) string
+	log          *logrus.Entry
+	embedded     string        // socket of the etcd that felix embeds
+	patience     time.Duration // with a datastore that does not answer; 0: the datastore's default
+	open         func(ctx context.Context, s *session) (store, func(), error)
+	pause        func(ctx context.Context, d time.Duration) error
+	now          func() time.Time
+	interrupted  <-chan struct{}        // closed when the user gives up
+	felix        func() (string, error) // the program
+	host         host
+	terminal     bool // stderr is one
+	batchObjects int  // how many objects are written in one transaction
 
 	config               string // --config
 	agent                string // --agent
@@ -38,7 +39,7 @@ func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) s
 	logger := logrus.New()
 	logger.SetOutput(stderr)
 	return &session{
-		stdin: stdin, stdout: stdout, stderr: stderr, getenv: getenv,
+		stdin: stdin, stdout: &output{Writer: stdout}, stderr: stderr, getenv: getenv,
 		log: logrus.NewEntry(logger), embedded: embeddedSocket, open: openDatastore, pause: pause, now: time.Now,
 		felix: findFelix, host: thisHost(),
 		terminal: isTerminal(stderr), batchObjects: batchObjects,
