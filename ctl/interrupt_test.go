@@ -119,3 +119,17 @@ func TestInterruptedTransactionWritesNothing(t *testing.T) {
 		t.Errorf("exit code %d\n%s%s", code, stdout.String(), stderr.String())
 	}
 }
+
+// An interrupt before anything was begun, such as while the datastore does not answer, is called by its name.
+func TestAnInterruptWhileReadingSaysThatItIsOne(t *testing.T) {
+	t.Parallel()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	var stdout, stderr bytes.Buffer
+	s := newSession(strings.NewReader(""), &stdout, &stderr, func(string) string { return "" })
+	s.open = func(ctx context.Context, _ *session) (store, func(), error) { return nil, nil, ctx.Err() }
+	code := s.run(ctx, []string{"get", "nodes"})
+	if code != 1 || stderr.String() != "interrupted: context canceled\n" {
+		t.Errorf("exit code %d, %q", code, stderr.String())
+	}
+}

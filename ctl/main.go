@@ -33,6 +33,9 @@ func (s *session) run(ctx context.Context, args []string) int {
 	if lost := s.stdout.err; lost != nil && (err == nil || isAnswer(err)) {
 		err = fmt.Errorf("what the command prints is lost in part: %w", lost)
 	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("interrupted: %w", err)
+	}
 	if err != nil {
 		if text := err.Error(); text != "" {
 			fmt.Fprintln(s.stderr, text)
