@@ -56,8 +56,8 @@ type coder struct {
 
 func (c *coder) rule(r *api.Rule) {
 	c.action(&r.Action)
-	if given := c.given(r.IPVersion != nil, r.Protocol != nil, r.NotProtocol != nil, r.ICMP != nil, r.NotICMP != nil,
-		len(r.Unknown) > 0, r.HTTP != nil); given != 0 {
+	if given := c.given(bit(0, r.IPVersion != nil) | bit(1, r.Protocol != nil) | bit(2, r.NotProtocol != nil) | bit(3, r.ICMP != nil) |
+		bit(4, r.NotICMP != nil) | bit(5, len(r.Unknown) > 0) | bit(6, r.HTTP != nil)); given != 0 {
 		c.common(given, r)
 	}
 	c.side(&r.Source)
@@ -76,8 +76,9 @@ func (c *coder) common(given given, r *api.Rule) {
 }
 
 func (c *coder) side(e *api.EntityRule) {
-	given := c.given(e.Selector != "", len(e.Nets) > 0, len(e.Ports) > 0, e.NotSelector != "", e.NamespaceSelector != "",
-		len(e.NotNets) > 0, len(e.NotPorts) > 0, len(e.Domains) > 0, len(e.Unknown) > 0, e.Services != nil, e.ServiceAccounts != nil)
+	given := c.given(bit(0, e.Selector != "") | bit(1, len(e.Nets) > 0) | bit(2, len(e.Ports) > 0) | bit(3, e.NotSelector != "") |
+		bit(4, e.NamespaceSelector != "") | bit(5, len(e.NotNets) > 0) | bit(6, len(e.NotPorts) > 0) | bit(7, len(e.Domains) > 0) |
+		bit(8, len(e.Unknown) > 0) | bit(9, e.Services != nil) | bit(10, e.ServiceAccounts != nil))
 	if given == 0 {
 		return
 	}
@@ -120,12 +121,22 @@ func (g *given) next() bool {
 	return yes
 }
 
-func (c *coder) given(fields ...bool) (g given) {
-	for i, yes := range fields {
-		if yes {
-			g |= 1 << i
-		}
+// bits are those of some fields, in their order. What is read for each rule of a policy says bit for each, which costs half.
+func bits(fields ...bool) (g given) {
+	for n, yes := range fields {
+		g |= bit(n, yes)
 	}
+	return g
+}
+
+func bit(n int, yes bool) given {
+	if yes {
+		return 1 << n
+	}
+	return 0
+}
+
+func (c *coder) given(g given) given {
 	if c.writing {
 		c.bytes = binary.AppendUvarint(c.bytes, uint64(g))
 		return g
@@ -143,7 +154,7 @@ func (c *coder) protocol(p *api.Protocol) {
 }
 
 func (c *coder) icmp(i *api.ICMPFields) {
-	given := c.given(i.Type != nil, i.Code != nil)
+	given := c.given(bit(0, i.Type != nil) | bit(1, i.Code != nil))
 	optional(given.next(), &i.Type, c.int)
 	optional(given.next(), &i.Code, c.int)
 }

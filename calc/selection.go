@@ -54,8 +54,8 @@ func unpackPolicy(packed string) *policy {
 
 // policy codes all but what follows from the rest, or was a matter of reading it.
 func (c *coder) policy(p *policy) {
-	given := c.given(p.ID.Kind == kindPolicy, p.Tier != defaultTier, p.selects.endpoints != "", p.selects.namespaces != "",
-		p.selects.serviceAccounts != "", p.Order.Set, p.denies)
+	given := c.given(bits(p.ID.Kind == kindPolicy, p.Tier != defaultTier, p.selects.endpoints != "", p.selects.namespaces != "",
+		p.selects.serviceAccounts != "", p.Order.Set, p.denies))
 	p.ID.Kind, p.Tier = kindGlobalPolicy, cmp.Or(p.Tier, defaultTier)
 	if given.next() {
 		p.ID.Kind = kindPolicy
@@ -79,7 +79,7 @@ func (c *coder) policy(p *policy) {
 }
 
 func (c *coder) stages(stages *[Stages][2]bool) {
-	given := c.given(slices.Concat(stages[0][:], stages[1][:], stages[2][:], stages[3][:])...)
+	given := c.given(bits(slices.Concat(stages[0][:], stages[1][:], stages[2][:], stages[3][:])...))
 	for stage := range stages {
 		for dir := range stages[stage] {
 			stages[stage][dir] = given.next()
