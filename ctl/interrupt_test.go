@@ -92,6 +92,28 @@ func TestCommitOfUnknownFateIsAnErrorOfItsObjectsAndTheRestGoesOn(t *testing.T) 
 	}
 }
 
+// Each request to a datastore that is gone takes its whole patience: thousands of objects would take hours to fail.
+func TestWorkEndsWhenTheDatastoreIsLost(t *testing.T) {
+	t.Parallel()
+	for batch, want := range map[int]struct{ asked, failed int }{1: {5, 1}, 8: {2, 8}} {
+		asked := 0
+		run, written := runFailing(t, batch, func(commit int, _ func()) error {
+			asked = commit
+			if commit == want.asked {
+				return fmt.Errorf("etcd does not answer: %w", context.DeadlineExceeded)
+			}
+			return nil
+		}, "create", "-f", manifestFile(t, sets(20)))
+		handled := (want.asked - 1) * batch
+		stderr := fmt.Sprintf("interrupted after %d of 20 'GlobalNetworkSet' resources, hit error: [", handled+want.failed)
+		if asked != want.asked || written != handled || run.Code != 1 || !strings.HasPrefix(run.Stderr, stderr) ||
+			strings.Count(run.Stderr, "etcd does not answer") != want.failed ||
+			!strings.HasSuffix(run.Stderr, "the others were not touched: give the same command again to go on\n") {
+			t.Errorf("%d at a time: asked %d times, %d are written, exit code %d\n%s%s", batch, asked, written, run.Code, run.Stdout, run.Stderr)
+		}
+	}
+}
+
 func TestTransactionThatWasNotSentHasWrittenNothing(t *testing.T) {
 	t.Parallel()
 	memory := datastore.NewMemory()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore"
 )
 
 // outcome is how a verb fared over a list of objects. The sentences made of it are calicoctl's.
@@ -22,6 +23,11 @@ func (out *outcome) fail(r fate) {
 	if r.acted {
 		out.attempted++
 	}
+}
+
+// lost says whether the last failure was that of a datastore that does not answer.
+func (out *outcome) lost() bool {
+	return len(out.errs) > 0 && datastore.Unreachable(out.errs[len(out.errs)-1])
 }
 
 func newOutcome(objects []api.Object) outcome {

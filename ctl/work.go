@@ -76,13 +76,15 @@ func (w *worker) initialize(ctx context.Context, st store) {
 	}
 }
 
-// run works on the objects in order, and goes on after a failure. When the context ends, what was begun is finished.
+// run works on the objects in order, and goes on after a failure, unless that is the loss of the datastore: each further
+// request would wait as long as this one. When the context ends, what was begun is finished.
 func (w *worker) run(ctx context.Context, objects []api.Object) {
 	w.out, w.progress = newOutcome(objects), w.progressOf(len(objects))
-	for len(objects) > 0 && ctx.Err() == nil {
+	goOn := func() bool { return len(objects) > 0 && ctx.Err() == nil && !w.out.lost() }
+	for goOn() {
 		done, alone := w.batch(ctx, objects[:min(w.batchObjects, len(objects))])
 		objects = objects[done:]
-		for ; alone > 0 && ctx.Err() == nil; alone-- {
+		for ; alone > 0 && goOn(); alone-- {
 			w.count(objects[0], w.one(context.WithoutCancel(ctx), w.st, objects[0]))
 			objects = objects[1:]
 		}

@@ -59,7 +59,7 @@ func patiently(ctx context.Context, timeout, patience time.Duration, ask func(co
 		attempt, end := context.WithTimeout(ctx, patience)
 		err := ask(attempt)
 		end()
-		if err == nil || ctx.Err() != nil || !isUnavailable(err) {
+		if err == nil || ctx.Err() != nil || !Unreachable(err) {
 			return err
 		}
 		if attempt.Err() != nil {

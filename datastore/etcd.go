@@ -352,7 +352,7 @@ func (e *Etcd) explain(err error) error {
 	}
 	where, user := "etcd at "+strings.Join(e.Endpoints(), ","), e.config.Username
 	text := strings.ReplaceAll(err.Error(), "\n", " ")
-	unreachable := isUnavailable(err)
+	unreachable := Unreachable(err)
 	if cause := e.trouble.text(); unreachable && cause != "" {
 		text = cause
 	}
@@ -391,8 +391,8 @@ func isTooLarge(err error) bool {
 	return ok && refusal.GRPCStatus().Code() == codes.ResourceExhausted && strings.Contains(refusal.Error(), "larger than max")
 }
 
-// isUnavailable says that a request got no answer, as gRPC says it: whether it took effect is not known.
-func isUnavailable(err error) bool {
+// Unreachable says that a request got no answer, as gRPC says it: whether it took effect is not known.
+func Unreachable(err error) bool {
 	said, ok := errors.AsType[rpctypes.EtcdError](err)
 	return isTimeout(err) || status.Code(err) == codes.Unavailable || ok && said.Code() == codes.Unavailable
 }
