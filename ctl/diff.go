@@ -59,8 +59,8 @@ func (s *session) diff(ctx context.Context, f writing) (different bool, err erro
 	if err != nil {
 		return false, err
 	}
-	if len(objects) == 0 && f.prune.on {
-		return false, errNothingToPruneBy
+	if err := f.prune.fits(s, objects); err != nil {
+		return false, err
 	}
 	if len(objects) == 0 {
 		fmt.Fprintln(s.stdout, "No resources specified")

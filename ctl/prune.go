@@ -14,9 +14,9 @@ import (
 )
 
 const pruneHelp = `--prune also deletes what is not in the input any more: the stored objects of the kinds and namespaces that the input has,
-whose labels match -l (or all of them, with --all). Nothing is pruned when an object of the input was not accepted, or when
-the input is empty. Never pruned are Nodes, ClusterInformation, the built-in tiers and profile, and the cluster's own
-configurations, which are called default.`
+whose labels match -l (or all of them, with --all). Nothing is pruned when an object of the input was not accepted, and nothing
+is done at all when the input is empty or -l selects nothing of it. Never pruned are Nodes, ClusterInformation, the built-in
+tiers and profile, and the cluster's own configurations, which are called default.`
 
 var errNothingToPruneBy = errors.New("--prune with an empty input would delete everything: nothing was changed")
 
@@ -41,6 +41,26 @@ func (p pruning) check(s *session) error {
 	}
 	_, err := s.chooser()
 	return err
+}
+
+// fits finds an input by which only what nobody means would be deleted.
+func (p pruning) fits(s *session, objects []api.Object) error {
+	if !p.on {
+		return nil
+	}
+	if len(objects) == 0 {
+		return errNothingToPruneBy
+	}
+	choice, err := s.chooser()
+	if err != nil {
+		return err
+	}
+	mayGo := slices.DeleteFunc(slices.Clone(objects), func(o api.Object) bool { return !prunable(o) })
+	if len(mayGo) > 0 && !slices.ContainsFunc(mayGo, choice.takes) {
+		return withHints(fmt.Errorf("-l %q selects nothing of the input, so that only objects of others would be pruned: nothing was changed", s.selector),
+			"give the objects of the input a label that others do not have, and select that")
+	}
+	return nil
 }
 
 // hint is what to say after an error.

@@ -61,8 +61,8 @@ func (s *session) writeInput(ctx context.Context, j job, f writing, report func(
 	if err != nil {
 		return err
 	}
-	if len(objects) == 0 && f.prune.on {
-		return errNothingToPruneBy
+	if err := f.prune.fits(s, objects); err != nil {
+		return err
 	}
 	baseFirst(objects)
 	return s.writeObjects(ctx, j, f, objects, report)
