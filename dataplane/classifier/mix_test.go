@@ -27,6 +27,8 @@ type lab struct {
 	packets []calc.Packet
 	want    map[question]calc.Verdict
 	looks   int
+	filler  []uint32    // slots that are taken to leave little room
+	full    func(error) // is told of a lack of room; nil: there is none
 }
 
 type question struct {
@@ -139,7 +141,9 @@ func (l *lab) apply(d *calc.Delta, f chances) {
 	l.fail = func() bool { return chance(f.tables) }
 	l.former = maps.Clone(l.entries)
 	commit, err := l.Apply(d)
-	if err != nil && f.tables == 0 {
+	if err != nil && l.full != nil {
+		l.full(err)
+	} else if err != nil && f.tables == 0 {
 		l.Fatal(err)
 	}
 	l.look("apply")
@@ -165,7 +169,9 @@ func (l *lab) apply(d *calc.Delta, f chances) {
 	}
 	epoch := l.Sweep(failed...)
 	l.look("sweep")
-	whole(l, &l.Classifier.addresses.classes)
+	if l.full == nil { // else slots wait for room in their classes
+		whole(l, &l.Classifier.addresses.classes)
+	}
 	done := err == nil && len(failed)+len(commit.Held) == 0
 	if l.r.IntN(3) > 0 {
 		if grace := l.r.Uint64N(3); grace == 0 {
@@ -177,7 +183,9 @@ func (l *lab) apply(d *calc.Delta, f chances) {
 			done = false
 		}
 		l.look("reuse")
-		whole(l, &l.Classifier.addresses.classes)
+		if l.full == nil {
+			whole(l, &l.Classifier.addresses.classes)
+		}
 	}
 	if done && len(l.Classifier.addresses.queue) == 0 {
 		l.states = l.states[len(l.states)-1:]

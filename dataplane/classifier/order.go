@@ -249,8 +249,10 @@ func (o *order) settle() error {
 func (o *order) arrange(f *faults) (done bool) {
 	sequence := make([]*item, 0, o.items)
 	for _, l := range o.lists {
-		if !l.out {
-			sequence = append(sequence, l.items...)
+		for _, it := range l.items {
+			if !l.out || it.slot != 0 { // what has a slot keeps its place among the others
+				sequence = append(sequence, it)
+			}
 		}
 	}
 	o.items = len(sequence)

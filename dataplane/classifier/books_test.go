@@ -1,0 +1,122 @@
+package classifier
+
+import (
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"testing"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
+)
+
+// books are how many of each thing a classifier keeps and has handed out.
+func (c *Classifier) books() map[string]int {
+	b := map[string]int{
+		"policies": len(c.policies), "tiers": len(c.tiers), "lists of profiles": len(c.profiles), "specs": len(c.specs),
+		"names": len(c.names), "endpoints": len(c.endpoints), "lists": len(c.order.lists), "masks": len(c.masks.all),
+		"blocks of masks": len(c.masks.chunks), "vectors": int(c.vectors.numbers.used), "chunks": int(c.vectors.chunks.used),
+		"hosts": c.addresses.hosts.used, "nets": c.addresses.nets.used, "entries": c.addresses.index.Size(),
+		"lists of nets": len(c.addresses.lists), "points of services": len(c.services.views),
+		"points of source ports": len(c.sourcePorts.views), "troubled": len(c.troubled),
+		"left": len(c.order.retired) + len(c.vectors.waste) + len(c.addresses.queue) + len(c.addresses.failed) + len(c.leaving) +
+			len(c.dirty) + len(c.stale) + len(c.order.changed) + len(c.proposed),
+	}
+	for _, w := range c.order.taken {
+		b["slots"] += bits.OnesCount64(w)
+	}
+	for _, e := range c.endpoints {
+		b["uncertain"] += len(e.uncertain)
+	}
+	for _, s := range c.addresses.sets {
+		if s.view != nil {
+			b["sets in use"]++
+			b["views"] += 1 + len(s.older)
+			b["atoms"] += len(s.view.atoms) + len(s.parts)
+		}
+		b["members"] += len(s.members)
+	}
+	for i, cs := range c.dimensions() {
+		what := fmt.Sprintf(" of dimension %d", i)
+		b["classes"+what], b["conditions"+what], b["atoms of classes"+what] = len(cs.byKey), len(cs.conds), cs.size
+		b["left"] += len(cs.idle) + len(cs.todo)
+	}
+	return b
+}
+
+// settled lets everything come into force and be given back.
+func settled(t testing.TB, n *node) {
+	t.Helper()
+	n.fail, n.hook = func() bool { return false }, func(p netip.Prefix) {}
+	for range 4 {
+		commit, err := n.Apply(&calc.Delta{})
+		if err != nil || len(commit.Held) > 0 {
+			t.Fatalf("although nothing fails: %v, held %v", err, commit.Held)
+		}
+		n.flip(commit)
+		if err := n.Reuse(n.Sweep()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sameBooks compares a classifier that has a history with one that was made from its state.
+func sameBooks(t testing.TB, n *node, s Sizes) {
+	t.Helper()
+	fresh := newNode(t, s)
+	fresh.become(t, n.state)
+	settled(t, fresh)
+	want := fresh.Classifier.books()
+	for what, has := range n.Classifier.books() {
+		if has != want[what] {
+			t.Errorf("%s: %d, but a new classifier has %d", what, has, want[what])
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// After any history nothing is left of it.
+func TestAHistoryLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	for i := range 6 * *rounds {
+		r := random(t, i)
+		o := classifiertest.Options{Endpoints: 4, Rules: 5}
+		n := newNode(t, small)
+		n.become(t, classifiertest.RandomState(r, o))
+		for range 60 {
+			for range 1 + r.IntN(8) {
+				next := classifiertest.Transact(r, n.state, o)
+				if r.IntN(3) == 0 {
+					next = classifiertest.Change(r, n.state, o)
+				}
+				n.fail = func() bool { return r.IntN(8) == 0 }
+				commit, _ := n.Apply(classifiertest.Diff(n.state, next))
+				n.state = next
+				var bad []calc.EndpointID
+				for id, m := range commit.Endpoints {
+					if r.IntN(4) == 0 {
+						bad = append(bad, id)
+					} else {
+						n.entries[id] = m
+					}
+				}
+				for _, id := range commit.Gone {
+					if r.IntN(4) == 0 {
+						bad = append(bad, id)
+					} else {
+						delete(n.entries, id)
+					}
+				}
+				epoch := n.Sweep(bad...)
+				if r.IntN(3) == 0 {
+					_ = n.Reuse(epoch - min(epoch, r.Uint64N(3)))
+				}
+			}
+			settled(t, n)
+			n.check(t, r, 5)
+			sameBooks(t, n, small)
+		}
+	}
+}
