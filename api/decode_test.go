@@ -181,3 +181,19 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// JSON may hold characters that YAML does not allow, with a line that begins a document before it as well as without.
+func TestJSONThatIsNoYAML(t *testing.T) {
+	t.Parallel()
+	text := "{\"apiVersion\": \"projectcalico.org/v3\", \"kind\": \"Tier\", \"metadata\": {\"name\": \"a\", \"annotations\": {\"note\": \"\x7f\"}},\n\"spec\": {}}"
+	for _, before := range []string{"", "---\n", "--- ", "kind: TierList\napiVersion: projectcalico.org/v3\nitems: []\n---\n"} {
+		objects, err := Decode([]byte(before + text))
+		if err != nil || len(objects) != 1 || objects[0].Meta().Annotations["note"] != "\x7f" {
+			t.Errorf("%q before it: %v, %v", before, objects, err)
+		}
+	}
+	_, err := Decode([]byte("---\n" + strings.Replace(text, `"spec"`, `"sepc"`, 1)))
+	if want := "document 1, Tier a, line 3: unknown field sepc, did you mean spec?"; err == nil || err.Error() != want {
+		t.Errorf("%v, not %s", err, want)
+	}
+}

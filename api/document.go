@@ -133,6 +133,9 @@ func (c chunk) syntaxError(err error) error {
 // json reads a chunk that is JSON by itself, which YAML parsers do not read in full: one value, or several in a row, as jq
 // prints them.
 func (c chunk) json() ([]value, bool) {
+	if isMarker(c.text, "---") {
+		c.text = c.text[3:]
+	}
 	if text := bytes.TrimSpace(c.text); len(text) == 0 || text[0] != '{' && text[0] != '[' {
 		return nil, false
 	}
