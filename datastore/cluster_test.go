@@ -172,7 +172,13 @@ func (e *exercise) finish(times int) {
 	e.writers.stop()
 	store := e.connect()
 	last := policies + "last"
-	outcome, err := store.Commit(testContext(e), []Condition{{Key: last}}, []Write{{Key: last, Value: []byte("{}")}})
+	create := func() (Outcome, error) {
+		return store.Commit(testContext(e), []Condition{{Key: last}}, []Write{{Key: last, Value: []byte("{}")}})
+	}
+	outcome, err := create()
+	for isTimeout(err) { // a member that has not found the others yet may have been asked
+		outcome, err = create()
+	}
 	if err != nil {
 		e.Fatal(err)
 	}

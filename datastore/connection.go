@@ -53,6 +53,16 @@ func (t *trouble) dial(ctx context.Context, address string) (net.Conn, error) {
 // patiently asks again while there is no answer, each time with more patience: the members take turns, and one that hangs
 // must not hold up what another would answer. One without a leader, which cannot answer either, says so at once.
 func patiently(ctx context.Context, timeout, patience time.Duration, ask func(context.Context) error) error {
+	return repeatedly(ctx, timeout, patience, true, ask)
+}
+
+// unlessLate is for what may be asked again where the connection broke, but not where the answer did not come in time: a
+// member that hangs still has the question, and may act on it whenever it goes on.
+func unlessLate(ctx context.Context, timeout, patience time.Duration, ask func(context.Context) error) error {
+	return repeatedly(ctx, timeout, patience, false, ask)
+}
+
+func repeatedly(ctx context.Context, timeout, patience time.Duration, evenLate bool, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), timeout)
 	defer cancel()
 	for {
@@ -63,6 +73,9 @@ func patiently(ctx context.Context, timeout, patience time.Duration, ask func(co
 			return err
 		}
 		if attempt.Err() != nil {
+			if isTimeout(err) && !evenLate {
+				return err
+			}
 			patience *= 2
 			continue
 		}

@@ -215,12 +215,12 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 		response, err = e.client.Txn(ctx).If(compares...).Then(puts...).Else(reads...).Commit()
 		return err
 	}
-	ask := patiently
-	if !guarded(conditions, writes) {
-		ask = once
-	}
-	if err := ask(ctx, writeTimeout, writePatience, commit); err != nil {
-		return Outcome{}, e.explain(err)
+	if err := repeatable(conditions, writes)(ctx, writeTimeout, writePatience, commit); err != nil {
+		explained := e.explain(err)
+		if isTimeout(err) {
+			explained = advice{explained.Error() + "; whether the change was made is not known: look before you repeat it", err}
+		}
+		return Outcome{}, explained
 	}
 	outcome := Outcome{Done: response.Succeeded, Revision: response.Header.Revision}
 	for _, answer := range response.Responses {
@@ -230,13 +230,23 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 	return outcome, nil
 }
 
-// guarded says whether a commit makes its own conditions false, so that it cannot take place twice.
-func guarded(conditions []Condition, writes []Write) bool {
-	return slices.ContainsFunc(writes, func(w Write) bool {
-		return slices.ContainsFunc(conditions, func(c Condition) bool {
-			return c.Key == w.Key && !(w.Delete && c.Revision == 0)
-		})
-	})
+// repeatable is how to ask for a commit that gets no answer. One that changes what it asks for makes its own conditions false
+// for ever, because revisions only grow: it cannot take place twice. One that only creates can, when somebody deletes
+// what it created before the first attempt comes through after all.
+func repeatable(conditions []Condition, writes []Write) func(context.Context, time.Duration, time.Duration, func(context.Context) error) error {
+	ask := once
+	for _, w := range writes {
+		for _, c := range conditions {
+			switch {
+			case c.Key != w.Key:
+			case c.Revision > 0:
+				return patiently
+			case !w.Delete:
+				ask = unlessLate
+			}
+		}
+	}
+	return ask
 }
 
 // holds says whether entries are what writes would make of them.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,6 +110,61 @@ func TestAMemberHangs(t *testing.T) {
 	m.Thaw(t)
 	e.settle("it goes on")
 	e.finish(1)
+}
+
+// What was created, and deleted again, must not come back when a member goes on that was asked to create it first.
+func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
+	t.Parallel()
+	cluster := clustertest.Start(t, clustertest.Options{})
+	e := &exercise{T: t, Cluster: cluster}
+	client, hung := e.connect(), cluster.Follower(t)
+	create := func(i int) error {
+		key := policies + fmt.Sprint("p", i)
+		_, err := client.Commit(testContext(t), []Condition{{Key: key}}, []Write{{Key: key, Value: []byte("{}")}})
+		return err
+	}
+	for i := range 20 { // until it has a connection to every member
+		if err := create(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hung.Freeze(t)
+	var running sync.WaitGroup
+	errs := make([]error, 30)
+	for i := 20; i < len(errs); i++ {
+		running.Go(func() { errs[i] = create(i) })
+	}
+	running.Wait()
+	other := e.from(cluster.Leader(t))
+	unknown := 0
+	for i := 20; i < len(errs); i++ {
+		if errs[i] != nil {
+			unknown++
+			if want := "whether the change was made is not known"; !strings.Contains(errs[i].Error(), want) {
+				t.Errorf("%v: lacks %q", errs[i], want)
+			}
+			continue
+		}
+		if _, err := other.Commit(testContext(t), nil, []Write{{Key: policies + fmt.Sprint("p", i), Delete: true}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hung.Thaw(t)
+	hung.Await(t)
+	time.Sleep(time.Second) // what it was asked before is done by then, or never
+	for i := 20; i < len(errs); i++ {
+		page, err := other.Range(testContext(t), kv.Single(policies+fmt.Sprint("p", i)), 0, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if errs[i] == nil && len(page.Entries) > 0 {
+			t.Errorf("p%d was deleted and is back", i)
+		}
+	}
+	t.Logf("%d of 10 writes without an answer", unknown)
+	if unknown == 0 {
+		t.Error("the member that hangs was not asked")
+	}
 }
 
 func TestAMemberIsSlow(t *testing.T) {
