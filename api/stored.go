@@ -40,6 +40,14 @@ func outsideTree(o Object) bool {
 	return false
 }
 
+// wayOut is what to do about a value that cannot be read. What allocators keep has no manifest.
+func wayOut(o Object) string {
+	if outsideTree(o) {
+		return "repair or delete the key"
+	}
+	return "write the object again with margayctl replace, or delete the key"
+}
+
 // putBack adds the fields that this version does not know. One whose place is gone is gone with it.
 func putBack(text []byte, rest []RestField) []byte {
 	for _, f := range rest {
@@ -88,7 +96,7 @@ func DecodeStored(kind string, text []byte) (Object, error) {
 		text = []byte("{}") // very old stores have affinities without a value
 	}
 	if text = bytes.TrimSpace(text); len(text) == 0 || text[0] != '{' {
-		return nil, fmt.Errorf("decode stored %s: not a JSON object; delete the key, or write the object again with margayctl", kind)
+		return nil, fmt.Errorf("decode stored %s: not a JSON object; %s", kind, wayOut(o))
 	}
 	strict := json.NewDecoder(bytes.NewReader(text))
 	strict.DisallowUnknownFields()
@@ -103,7 +111,7 @@ func DecodeStored(kind string, text []byte) (Object, error) {
 		keepUnknown(o, text)
 		return o, nil
 	}
-	err = fmt.Errorf("decode stored %s: %w; write the object again with margayctl replace", kind, err)
+	err = fmt.Errorf("decode stored %s: %w; %s", kind, err, wayOut(o))
 	if !json.Valid(text) {
 		return nil, err
 	}

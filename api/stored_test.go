@@ -14,6 +14,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+func TestAStoredValueThatCannotBeReadSaysTheWayOut(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{
+		"Tier":      "decode stored Tier: not a JSON object; write the object again with margayctl replace, or delete the key",
+		"IPAMBlock": "decode stored IPAMBlock: not a JSON object; repair or delete the key",
+	} {
+		if _, err := DecodeStored(kind, []byte("nothing")); err == nil || err.Error() != want {
+			t.Errorf("%v, not %s", err, want)
+		}
+	}
+}
+
 // The values that another implementation wrote read and write back as they are.
 func TestStoredObjectsRoundTrip(t *testing.T) {
 	t.Parallel()

@@ -6,12 +6,12 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// didYouMean is a line that names the candidate that was most likely meant: one that is misspelt, or the only one that
-// begins with the word. It is empty when there is none.
+// didYouMean is a line that names the candidate that was most likely meant: the only one that begins with the word, or one
+// that is misspelt. It is empty when there is none.
 func didYouMean(word string, candidates []string) string {
-	near := api.Nearest(word, candidates)
+	near := onlyWithPrefix(word, candidates)
 	if near == "" {
-		near = onlyWithPrefix(word, candidates)
+		near = api.Nearest(word, candidates)
 	}
 	if near == "" {
 		return ""
