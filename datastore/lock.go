@@ -47,7 +47,7 @@ func readLock(ctx context.Context, store KV) (locked bool, still Condition, err 
 		return false, Condition{}, fmt.Errorf("look whether the datastore is locked: %w", err)
 	}
 	locked, err = lockOf(entry)
-	return locked, Condition{Key: informationKey, Revision: revisionOf(entry)}, err
+	return locked, Condition{Key: informationKey, Revision: kv.RevisionOf(entry)}, err
 }
 
 // WhileUnlocked is the same store for one who writes without having been told to, as an agent does: while the datastore is

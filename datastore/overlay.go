@@ -144,7 +144,7 @@ func (o *overlay) Commit(ctx context.Context, conditions []Condition, writes []W
 	outcome := Outcome{Done: true}
 	for _, c := range conditions {
 		if c.Key != "" {
-			outcome.Done = outcome.Done && revisionOf(o.current(c.Key, seen)) == c.Revision
+			outcome.Done = outcome.Done && kv.RevisionOf(o.current(c.Key, seen)) == c.Revision
 		}
 	}
 	for _, w := range writes {
@@ -169,14 +169,6 @@ func keysOf(conditions []Condition, writes []Write) (keys []string) {
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)
-}
-
-// revisionOf is what a condition says of an entry: 0 when there is none.
-func revisionOf(entry *Entry) int64 {
-	if entry == nil {
-		return 0
-	}
-	return entry.Revision
 }
 
 func (o *overlay) keep(conditions []Condition, writes []Write, current []*Entry) {

@@ -117,7 +117,7 @@ func (t *Transaction) commit() ([]Condition, []Write) {
 	unused := map[string][]string{}
 	for _, key := range slices.Sorted(maps.Keys(o.known)) {
 		below := o.known[key]
-		condition := Condition{Key: key, Revision: revisionOf(below.entry)}
+		condition := Condition{Key: key, Revision: kv.RevisionOf(below.entry)}
 		_, written := o.written[key]
 		start, isOld := oldNames(key)
 		switch {
@@ -211,7 +211,7 @@ func (t *Transaction) conflict(ctx context.Context, conditions []Condition) erro
 			return err
 		}
 		for i, entry := range entries {
-			if revisionOf(entry) != revisions[start+i] {
+			if kv.RevisionOf(entry) != revisions[start+i] {
 				return changed(part[i])
 			}
 		}

@@ -101,7 +101,7 @@ func claim(ctx context.Context, store kv.KV, node string, cidr netip.Prefix) err
 		return err
 	}
 	block := &heldBlock{IPAMBlock: newBlock(cidr, node, time.Now()), cidr: cidr, entry: kv.Entry{Key: BlockKey(cidr)}}
-	return ignoreDone(commit(ctx, store, &affinityState{State: "confirmed", key: key, revision: revisionOf(affinity)}, block))
+	return ignoreDone(commit(ctx, store, &affinityState{State: "confirmed", key: key, revision: kv.RevisionOf(affinity)}, block))
 }
 
 // affinityState is a node's claim on a block.
@@ -116,13 +116,6 @@ type affinityState struct {
 func (a *affinityState) write() (kv.Condition, kv.Write, error) {
 	value, err := json.Marshal(a)
 	return kv.Condition{Key: a.key, Revision: a.revision}, kv.Write{Key: a.key, Value: value}, err
-}
-
-func revisionOf(entry *kv.Entry) int64 {
-	if entry == nil {
-		return 0
-	}
-	return entry.Revision
 }
 
 func ignoreDone(_ bool, err error) error { return err }

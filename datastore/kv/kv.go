@@ -64,6 +64,14 @@ type Entry struct {
 	Created  int64  // revision at which the key came into being
 }
 
+// RevisionOf is the revision of an entry in a Condition; 0 for nil, a key that does not exist.
+func RevisionOf(entry *Entry) int64 {
+	if entry == nil {
+		return 0
+	}
+	return entry.Revision
+}
+
 // Page is a part of a span.
 type Page struct {
 	Entries  []Entry
