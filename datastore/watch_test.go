@@ -404,17 +404,17 @@ type swapped struct{ KV }
 // A store that was restored and has gone on has revisions that are known, for other contents.
 func TestAStoreThatWasRestoredAndWentOnIsComparedWhole(t *testing.T) {
 	ctx := testContext(t)
-	first, second := NewMemory(), NewMemory()
-	for _, store := range []KV{first, second} {
-		raw(t, store, policies+"kept", string(entry("kept", "all()", 0).Value))
-	}
-	raw(t, first, policies+"lost", string(entry("lost", "all()", 0).Value))
-	for range 5 {
-		raw(t, second, policies+"new", string(entry("new", "all()", 0).Value))
-	}
 	for name, c := range map[string]struct {
 		compacted, noticed bool
 	}{"with its history": {false, true}, "compacted": {true, false}} {
+		first, second := NewMemory(), NewMemory()
+		for _, store := range []KV{first, second} {
+			raw(t, store, policies+"kept", string(entry("kept", "all()", 0).Value))
+		}
+		raw(t, first, policies+"lost", string(entry("lost", "all()", 0).Value))
+		for range 5 {
+			raw(t, second, policies+"new", string(entry("new", "all()", 0).Value))
+		}
 		swap := &swapped{KV: first}
 		w := &watcher{kv: swap, log: quiet(), view: newView(), out: make(chan Batch, 10)}
 		if err := w.list(ctx); err != nil {
