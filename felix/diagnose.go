@@ -55,6 +55,7 @@ func (s *settings) summary() string {
 	line := func(name string, value any) { fmt.Fprintf(&out, "%s: %v\n", name, value) }
 	line("node-name", s.nodeName)
 	line("etcd-endpoints", strings.Join(s.datastore.Endpoints, ","))
+	line("etcd-discovery-srv", s.datastore.DiscoverySRV)
 	line("etcd-ca-file", s.datastore.CAFile)
 	line("etcd-cert-file", s.datastore.CertFile)
 	line("etcd-key-file", s.datastore.KeyFile)

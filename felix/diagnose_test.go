@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 )
 
@@ -52,6 +54,16 @@ func TestFelixTellsWhatIsNeededToFindAFault(t *testing.T) {
 	if files["heap.pprof"] == "" {
 		t.Error("heap.pprof is empty")
 	}
+}
+
+func TestTheSummaryOfSettingsHasEveryFlag(t *testing.T) {
+	t.Parallel()
+	got := (&settings{}).summary()
+	new(settings).flags().VisitAll(func(f *pflag.Flag) {
+		if !isAction(f.Name) && !strings.Contains(got, f.Name+": ") {
+			t.Errorf("%s is not in it:\n%s", f.Name, got)
+		}
+	})
 }
 
 func TestTheSummaryOfSettingsHasNoSecrets(t *testing.T) {
