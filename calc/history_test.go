@@ -121,6 +121,9 @@ func (w world) facts() Facts {
 	if w.maybe() {
 		f.Sessions = []Session{{Remote: netip.MustParseAddr("10.65.0.3"), Port: 2379, Outbound: true, Protocol: 6}}
 	}
+	if w.maybe() {
+		f.Parameters = map[string]string{pick(w, "interfaceprefix", "bpfloglevel", "failsafeoutboundhostports"): pick(w, "tap", "debug", "none")}
+	}
 	return f
 }
 
