@@ -135,8 +135,12 @@ func (a *asker) next() (id calc.EndpointID, stage calc.Stage, dir calc.Direction
 	var rule calc.Rule
 	if len(a.policies) > 0 {
 		policy := a.state.Policies[a.policies[a.random.IntN(len(a.policies))]]
-		if rules := slices.Concat(policy.Ingress, policy.Egress); len(rules) > 0 {
-			rule = rules[a.random.IntN(len(rules))]
+		if all := len(policy.Ingress) + len(policy.Egress); all > 0 {
+			if i := a.random.IntN(all); i < len(policy.Ingress) {
+				rule = policy.Ingress[i]
+			} else {
+				rule = policy.Egress[i-len(policy.Ingress)]
+			}
 		}
 	}
 	return id, stage, dir, a.packet(rule), true
