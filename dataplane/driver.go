@@ -162,8 +162,7 @@ func (d *Driver) InSync() {
 func (d *Driver) Apply(delta calc.Delta) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.state.Fold(delta)
-	d.policies.pending(delta)
+	d.takeOver(delta)
 	d.rules.note(delta)
 	if len(delta.Endpoints)+len(delta.EndpointsGone)+len(delta.Routes)+len(delta.RoutesGone)+
 		len(delta.Pools)+len(delta.PoolsGone) > 0 || delta.Config != nil {

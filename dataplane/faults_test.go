@@ -200,3 +200,36 @@ func TestFullTablesGrow(t *testing.T) {
 		t.Errorf("not as wanted: %+v", d.Status())
 	}
 }
+
+// A change that needs a copy of each rule of a policy that has more than half of all the room there can be: what is in the
+// tables has no room for it, and there are no larger ones.
+func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	id := w.workload(server)
+	large := calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.large"}
+	rules := make([]calc.Rule, calc.MaxSlots/2+1)
+	for i := range rules {
+		rules[i] = calc.Rule{Action: api.Deny, V4: true, V6: true, Source: calc.Match{Set: "refused"}}
+	}
+	rules[len(rules)-1] = calc.Rule{Action: api.Allow, V4: true, V6: true}
+	w.Policies[large] = calc.Policy{ID: large, Tier: "default", Ingress: rules}
+	w.judgedBy(id, large)
+	w.Sets = map[calc.SetID]calc.Members{"refused": {}}
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	if !client.reaches("tcp", server.addresses[0], 80) {
+		t.Fatal("no answer")
+	}
+	w.Sets["refused"] = client.asMembers()
+	w.Policies[letsNobodyIn] = calc.Policy{ID: letsNobodyIn, Tier: "default"}
+	w.judgedBy(id, large, letsNobodyIn)
+	if err := d.become(w); err != nil {
+		t.Error(err)
+	}
+	if client.reachesAtOnce("tcp", server.addresses[0], 80) {
+		t.Errorf("let in by the former policy: %v", d.Status().Problems)
+	}
+}

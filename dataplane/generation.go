@@ -95,41 +95,37 @@ func (g *generation) write(what string, on fmt.Stringer, do func() error) error 
 	return do()
 }
 
-// absorbAll brings changes into the tables of policy. What endpoints must get is in masks afterwards; settle ends it.
-func (g *generation) absorbAll(deltas []calc.Delta) error {
-	if len(deltas) == 0 {
-		if !g.unsettled {
-			return nil
-		}
-		deltas = []calc.Delta{{}}
+// take brings a change into the tables of policy. What endpoints must get is in masks afterwards; settle ends it.
+func (g *generation) take(delta *calc.Delta) error {
+	if delta.Empty() && !g.unsettled {
+		return nil
 	}
-	var err error
-	for i := range deltas {
-		if i > 0 {
-			g.putOff()
-		}
-		err = g.absorb(&deltas[i])
-	}
-	var full *classifier.ErrFull
-	if errors.As(err, &full) {
+	err := g.absorb(delta)
+	if isFull(err) {
 		return g.makeRoom(err)
 	}
 	return err
 }
 
-// putOff ends a change whose masks nobody has written; they come again with the next.
-func (g *generation) putOff() (epoch uint64) {
-	return g.classifier.Sweep(slices.Concat(slices.Collect(maps.Keys(g.masks)), g.gone)...)
-}
-
-// makeRoom gives back at once what no program can hold any more, and tries again: cheaper than another generation.
+// makeRoom gives back at once what no program can hold any more, and tries again: cheaper than another generation. The masks
+// that nobody has written come again.
 func (g *generation) makeRoom(full error) error {
-	epoch := g.putOff()
+	epoch := g.classifier.Sweep(slices.Concat(slices.Collect(maps.Keys(g.masks)), g.gone)...)
 	g.proposed = false
 	if !kernelGrace() {
 		return full
 	}
 	return errors.Join(g.classifier.Reuse(epoch), g.absorb(&calc.Delta{}))
+}
+
+// keepsFormer says whether some endpoint runs a former policy because what it is to have is not complete.
+func (g *generation) keepsFormer() bool {
+	for id := range g.held {
+		if g.masks[id].Closed == "" {
+			return true
+		}
+	}
+	return false
 }
 
 func (g *generation) absorb(delta *calc.Delta) error {

@@ -15,7 +15,8 @@ import (
 type policies struct {
 	all      []*generation
 	attached map[int]*bpf.Attachment // by interface; which generation each runs is in Driver.links
-	queue    []calc.Delta            // not yet absorbed by the generations
+	change   calc.Delta              // not yet absorbed by the generations
+	former   *calc.State             // that they are at, while changes wait; nil: none do
 
 	sizes    classifier.Sizes
 	renew    string // not empty: why another generation is needed
@@ -32,10 +33,23 @@ func (p *policies) newest() *generation {
 	return p.all[len(p.all)-1]
 }
 
-// pending adds a change to what the generations have not absorbed. The first one is built from the State instead.
-func (p *policies) pending(delta calc.Delta) {
-	if len(p.all) > 0 && !delta.Empty() {
-		p.queue = append(p.queue, delta)
+// takeOver folds a change into the State. While the datastore is not ready the generations stay at what they have; then all
+// that came meanwhile is one change for them. The first of them is built from the State.
+func (d *Driver) takeOver(delta calc.Delta) {
+	p := &d.policies
+	ready := d.state.Ready
+	if delta.Ready != nil {
+		ready = *delta.Ready
+	}
+	if !ready && p.former == nil && len(p.all) > 0 {
+		p.former = d.state.Clone()
+	}
+	d.state.Fold(delta)
+	switch {
+	case p.former == nil:
+		p.change = delta
+	case ready:
+		p.change, p.former = calc.Diff(p.former, d.state), nil
 	}
 }
 
@@ -56,24 +70,31 @@ func (d *Driver) absorb() error {
 	p := &d.policies
 	var errs []error
 	for _, g := range p.all {
-		err := g.absorbAll(p.queue)
+		err := g.take(&p.change)
 		if g != p.newest() || !d.grow(g, err) {
 			errs = append(errs, err)
 		}
 	}
-	p.queue = nil
+	p.change = calc.Delta{}
 	return errors.Join(errs...)
 }
 
-// grow asks for a larger generation when a table was full. Then nothing is wrong yet: the same pass builds it.
+// grow asks for another generation when a table was full: a larger one, or where there is none one that has only what is
+// wanted now, while this one also has what endpoints still run. Then nothing is wrong yet: the same pass builds it.
 func (d *Driver) grow(g *generation, err error) bool {
-	sizes, full := larger(g.sizes, err)
-	if full {
-		d.policies.sizes = sizes
-		d.policies.renew = err.Error()
-		d.Log.WithField("reason", err).Info("the tables of policy are built anew, and larger")
+	sizes, is := larger(g.sizes, err)
+	if !is && !(isFull(err) && g.keepsFormer()) {
+		return false
 	}
-	return full
+	d.policies.sizes = sizes
+	d.policies.renew = err.Error()
+	d.Log.WithField("reason", err).Info("the tables of policy are built anew")
+	return true
+}
+
+func isFull(err error) bool {
+	_, is := errors.AsType[*classifier.ErrFull](err)
+	return is
 }
 
 // larger returns the sizes with which a change that did not fit may fit. At the limits there is none, and the
@@ -155,16 +176,15 @@ func (d *Driver) buildUntilItFits() (*generation, error) {
 		}
 		everything := calc.Diff(nil, d.state)
 		err = g.absorb(&everything)
-		if sizes, full := larger(g.sizes, err); full {
+		if sizes, is := larger(g.sizes, err); is {
 			d.policies.sizes = sizes
 			if err := g.close(); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		var full *classifier.ErrFull
 		switch {
-		case errors.As(err, &full): // at the limits: what fits is complete, and endpoints that need the rest are closed
+		case isFull(err): // at the limits: what fits is complete, and endpoints that need the rest are closed
 			d.Log.WithError(err).Error("policy is larger than the tables can be; endpoints that need the rest are closed: remove some rules")
 		case err != nil:
 			return nil, errors.Join(err, g.close())

@@ -64,9 +64,17 @@ func TestNoPacketPassesInTheMiddleOfAChange(t *testing.T) {
 	former()
 	watched = "both wait until the datastore is ready"
 	w.Ready = false
+	rules := d.Status().Rules
 	must(t, errors.Join(policy(), members()))
+	for range 20 {
+		former()
+		must(t, errors.Join(policy(), members()))
+	}
 	w.Ready = true
 	must(t, d.become(w))
+	if now := d.Status().Rules; now > 2*rules {
+		t.Errorf("%d rules in the tables, and %d before: each change has left some", now, rules)
+	}
 
 	watched = ""
 	former()
@@ -86,10 +94,10 @@ var (
 	letsNobodyIn  = calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.lets-nobody-in"}
 )
 
-// judgedBy gives an endpoint one policy for what comes in.
-func (w world) judgedBy(id calc.EndpointID, policy calc.PolicyID) {
+// judgedBy gives an endpoint policies for what comes in.
+func (w world) judgedBy(id calc.EndpointID, policies ...calc.PolicyID) {
 	ep := w.Endpoints[id]
-	ep.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{{Tier: "default", Policies: []calc.PolicyID{policy}}}
+	ep.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{{Tier: "default", Policies: policies}}
 	w.Endpoints[id] = ep
 }
 
