@@ -1,8 +1,9 @@
 // Command margayctl edits the objects of the datastore and shows what each node makes of them.
 //
 // Each verb has a file of its own, with its flags, its help and its function; root.go only assembles them. What verbs
-// share: session.go is one run of the command with everything that it may touch, input.go reads manifests, report.go
-// says how a verb fared over many objects, columns.go and format.go print objects, agent.go talks to felix, choose.go is -l.
+// share: session.go is one run of the command with everything that it may touch, input.go reads manifests, work.go does
+// a job to many objects in few transactions, atomic.go in one, report.go says how it fared, columns.go and format.go print
+// objects, agent.go talks to felix, choose.go is -l.
 // docs.go writes docs/reference and the manual pages.
 //
 // Messages, tables and exit codes of the verbs that edit objects are those of calicoctl; scripts depend on them.

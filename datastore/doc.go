@@ -6,5 +6,8 @@
 // Start reading at store.go for single objects, at watch.go for the history that the agent follows; view.go turns what is
 // listed and watched into updates and is the part worth testing hard. kv.go is all that is asked of etcd.
 //
+// transaction.go makes changes of many objects in one revision, lock.go is the lock of the whole datastore, archive.go moves
+// it to another etcd.
+//
 // It is not a cache: nothing here answers a question from memory. Addresses are given out by datastore/ipam.
 package datastore
