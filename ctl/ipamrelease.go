@@ -57,6 +57,7 @@ only reports from before the last change of the lock.`,
 	cmd.Flags().StringArrayVar(&reports, "from-report", nil, "what this report of ipam check says is leaked; may be given again")
 	cmd.Flags().BoolVar(&force, "force", false, "accept an unlocked datastore and reports of other versions")
 	cmd.MarkFlagsMutuallyExclusive("ip", "from-report")
+	cmd.MarkFlagsOneRequired("ip", "from-report")
 	_ = cmd.MarkFlagFilename("from-report", "json")
 	return cmd
 }
