@@ -19,5 +19,8 @@
 //	                |
 //	              Delta                   Graph.Flush
 //
+// A datastore has more of everything than a node needs, so what Graph keeps is packed until it is needed: thing.go,
+// profile.go, keptpolicy.go, packedrules.go.
+//
 // What an object asks for and the node cannot do is a Problem; it never widens what is allowed.
 package calc

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// JSON of a State, for scripts: lists in the order of Text, and names that do not change. A Delta's is in deltatext.go.
+// JSON of a State and of a Delta, for scripts: lists in the order of Text, and names that do not change.
 
 // MarshalJSON writes the maps of the State as sorted lists.
 func (s *State) MarshalJSON() ([]byte, error) {
@@ -33,6 +33,44 @@ func (s *State) MarshalJSON() ([]byte, error) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Sets)) {
 		out.Sets = append(out.Sets, set{id, s.Sets[id].Sorted()})
+	}
+	return json.Marshal(out)
+}
+
+// MarshalJSON writes what changed as sorted lists, in the forms of State's; what did not change is left out.
+func (d Delta) MarshalJSON() ([]byte, error) {
+	type set struct {
+		Selector SetID          `json:"selector"`
+		Added    []netip.Prefix `json:"added,omitempty"`
+		Removed  []netip.Prefix `json:"removed,omitempty"`
+	}
+	out := struct {
+		Ready         *bool          `json:"ready,omitempty"`
+		Tiers         []Tier         `json:"tiers,omitempty"`
+		TiersGone     []string       `json:"tiersGone,omitempty"`
+		Policies      []Policy       `json:"policies,omitempty"`
+		PoliciesGone  []PolicyID     `json:"policiesGone,omitempty"`
+		Sets          []set          `json:"sets,omitempty"`
+		SetsGone      []SetID        `json:"setsGone,omitempty"`
+		Endpoints     []Endpoint     `json:"endpoints,omitempty"`
+		EndpointsGone []EndpointID   `json:"endpointsGone,omitempty"`
+		Routes        []routeJSON    `json:"routes,omitempty"`
+		RoutesGone    []netip.Prefix `json:"routesGone,omitempty"`
+		Pools         []Pool         `json:"pools,omitempty"`
+		PoolsGone     []netip.Prefix `json:"poolsGone,omitempty"`
+		BGP           *BGP           `json:"bgp,omitempty"`
+		Config        *Config        `json:"config,omitempty"`
+		Problems      []Problem      `json:"problems,omitempty"`
+		ProblemsGone  []Problem      `json:"problemsGone,omitempty"`
+	}{
+		Ready: d.Ready, Tiers: d.sortedTiers(), TiersGone: slices.Sorted(slices.Values(d.TiersGone)),
+		Policies: d.sortedPolicies(), PoliciesGone: slices.SortedFunc(slices.Values(d.PoliciesGone), PolicyID.compare),
+		SetsGone: slices.Sorted(slices.Values(d.SetsGone)), Endpoints: d.sortedEndpoints(), EndpointsGone: d.sortedEndpointsGone(),
+		Routes: routesJSON(d.Routes), RoutesGone: sorted(d.RoutesGone), Pools: poolsJSON(d.Pools), PoolsGone: sorted(d.PoolsGone),
+		BGP: d.BGP, Config: d.Config, Problems: sortedProblems(d.Problems), ProblemsGone: sortedProblems(d.ProblemsGone),
+	}
+	for _, id := range slices.Sorted(maps.Keys(d.Sets)) {
+		out.Sets = append(out.Sets, set{id, sorted(d.Sets[id].Added), sorted(d.Sets[id].Removed)})
 	}
 	return json.Marshal(out)
 }

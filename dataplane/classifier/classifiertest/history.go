@@ -14,12 +14,7 @@ import (
 // Change returns a state that differs from s in a few things. It shares with s what is the same.
 func Change(r *rand.Rand, s *calc.State, o Options) *calc.State {
 	o = o.defaults()
-	n := &calc.State{
-		Tiers:     maps.Clone(s.Tiers),
-		Policies:  maps.Clone(s.Policies),
-		Sets:      maps.Clone(s.Sets),
-		Endpoints: maps.Clone(s.Endpoints),
-	}
+	n := sharing(s)
 	for range 1 + r.IntN(3) {
 		changeOne(r, n, o)
 	}
@@ -27,20 +22,22 @@ func Change(r *rand.Rand, s *calc.State, o Options) *calc.State {
 	return n
 }
 
-// Transact returns a state in which several things have changed that belong together: an endpoint with its address's
-// sets, the addresses of a network set, addresses that change places, or whatever.
-func Transact(r *rand.Rand, s *calc.State, o Options) *calc.State {
-	o = o.defaults()
-	n := &calc.State{
+// sharing is a state with the same values in maps of its own.
+func sharing(s *calc.State) *calc.State {
+	return &calc.State{
 		Tiers:     maps.Clone(s.Tiers),
 		Policies:  maps.Clone(s.Policies),
 		Sets:      maps.Clone(s.Sets),
 		Endpoints: maps.Clone(s.Endpoints),
 	}
+}
+
+// Transact returns a state in which several things have changed that belong together: an endpoint with its address's
+// sets, the addresses of a network set, addresses that change places, or whatever.
+func Transact(r *rand.Rand, s *calc.State, o Options) *calc.State {
+	o = o.defaults()
+	n := sharing(s)
 	switch r.IntN(6) {
-	case 5:
-		relabel(r, n)
-		changePolicy(r, n, o)
 	case 0:
 		relabel(r, n)
 		id := pick(r, endpoints(n))
@@ -61,6 +58,9 @@ func Transact(r *rand.Rand, s *calc.State, o Options) *calc.State {
 		for range 2 + r.IntN(4) {
 			changeOne(r, n, o)
 		}
+	case 5:
+		relabel(r, n)
+		changePolicy(r, n, o)
 	}
 	Rearrange(n)
 	return n
