@@ -233,3 +233,43 @@ func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 		t.Errorf("let in by the former policy: %v", d.Status().Problems)
 	}
 }
+
+// What the end of a grace period could not do is tried again without another change.
+func TestAnAddressThatNoRuleNeedsAnyMoreGoesInTheEnd(t *testing.T) {
+	h := newHost(t)
+	c, broken, failed := &clock{time.Now()}, false, false
+	w := newWorld()
+	id := w.workload(h.plug("cali1", "10.65.0.1"))
+	w.Policies[letsClientsIn] = calc.Policy{ID: letsClientsIn, Tier: "default", Ingress: []calc.Rule{
+		{Action: api.Allow, V4: true, V6: true, Source: calc.Match{Set: "clients"}}}}
+	w.judgedBy(id, letsClientsIn)
+	w.Sets = map[calc.SetID]calc.Members{"clients": {netip.MustParsePrefix("10.9.0.1/32"): {}}}
+	d := h.run(w, Options{clock: c.time, step: func(what string) error {
+		if broken && strings.HasPrefix(what, "delete address") {
+			failed = true
+			return errors.New("injected")
+		}
+		return nil
+	}})
+	defer func() { must(t, d.Uninstall()) }()
+	addresses := func() (n int) {
+		hosts, err := d.policies.newest().Hosts.All()
+		for range hosts {
+			n++
+		}
+		must(t, err())
+		return n
+	}
+	if addresses() != 1 {
+		t.Fatalf("%d addresses", addresses())
+	}
+	broken = true
+	delete(w.Policies, letsClientsIn)
+	w.Sets = nil
+	w.judgedBy(id)
+	must(t, d.become(w))
+	later := func() { c.now = c.now.Add(2 * graceDelay) }
+	d.settle(func() bool { later(); return failed })
+	broken = false
+	d.settle(func() bool { later(); return addresses() == 0 })
+}

@@ -180,7 +180,9 @@ func (g *generation) reclaim(now time.Time) error {
 	if !passed {
 		return nil
 	}
-	return g.classifier.Reuse(epoch)
+	err := g.classifier.Reuse(epoch)
+	g.unsettled = g.unsettled || err != nil
+	return err
 }
 
 // close releases the generation. Links that still run it, pinned, keep it alive in the kernel.
