@@ -210,11 +210,11 @@ type need struct {
 	selector.Restriction
 }
 
-// needs are in no order.
 func (x *index) needs(s *selector.Selector) (needs []need, never bool) {
 	restrictions, never := s.Restrictions()
-	for name, r := range restrictions {
-		needs = append(needs, need{x.names.number(name), r})
+	needs = make([]need, 0, len(restrictions))
+	for _, r := range restrictions {
+		needs = append(needs, need{x.names.number(r.Label), r})
 	}
 	return needs, never
 }
@@ -231,9 +231,14 @@ func (x *index) drop(m *matcher) {
 	case atLabel:
 		b.present.lose(still)
 	case atValues:
-		needs, _ := m.selector().Restrictions()
-		for _, v := range needs[x.names.names[m.label]].Values {
-			b.values.lose(x.hash(v), m, still)
+		needs, _ := x.needs(m.selector())
+		for _, n := range needs {
+			if n.label != uint64(m.label) {
+				continue
+			}
+			for _, v := range n.Values {
+				b.values.lose(x.hash(v), m, still)
+			}
 		}
 	default:
 		return

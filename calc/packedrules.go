@@ -16,15 +16,18 @@ func packRules(rules []api.Rule, own string) packedRules {
 	if len(rules) == 0 {
 		return ""
 	}
-	c := coder{writing: true, bytes: make([]byte, 0, 256), own: own}
-	all := make([]byte, 0, 48*len(rules))
+	c := coder{writing: true, bytes: make([]byte, 0, 48*len(rules)), own: own}
 	for i := range rules {
-		c.bytes = c.bytes[:0]
+		start := len(c.bytes)
+		c.bytes = append(c.bytes, 0) // the length, if it is short
 		c.rule(&rules[i])
-		all = binary.AppendUvarint(all, uint64(len(c.bytes)))
-		all = append(all, c.bytes...)
+		if length := len(c.bytes) - start - 1; length < 0x80 {
+			c.bytes[start] = byte(length)
+		} else {
+			c.bytes = slices.Replace(c.bytes, start, start+1, binary.AppendUvarint(nil, uint64(length))...)
+		}
 	}
-	return packedRules(all)
+	return packedRules(c.bytes)
 }
 
 // split is the rules one by one, packed.

@@ -1,22 +1,25 @@
 package selector
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
-// Restriction is what must be true of a label for a selector to match.
+// Restriction is a label that must be there for a selector to match.
 type Restriction struct {
-	Present bool     // the label must be there
-	Values  []string // unless nil, its value must be one of these; sorted
+	Label  string
+	Values []string // unless nil, its value must be one of these; sorted
 }
 
-// Restrictions are conditions that labels must meet for the selector to match; meeting them is not enough. An index uses
-// them to find the few selectors that a thing's labels can match, and the few things that a selector can match. Never
-// says that the selector was seen to match nothing whatever; false promises nothing.
-func (s *Selector) Restrictions() (needs map[string]Restriction, never bool) {
+// Restrictions are conditions that labels must meet for the selector to match, sorted; meeting them is not enough. An
+// index uses them to find the few selectors that a thing's labels can match, and the few things that a selector can match.
+// Never says that the selector was seen to match nothing whatever; false promises nothing.
+func (s *Selector) Restrictions() (needs []Restriction, never bool) {
 	return restrictions(s.root, false)
 }
 
 // restrictions of n, or of its negation.
-func restrictions(n node, negated bool) (needs map[string]Restriction, never bool) {
+func restrictions(n node, negated bool) (needs []Restriction, never bool) {
 	switch n := n.(type) {
 	case all, global:
 		return nil, negated
@@ -24,14 +27,14 @@ func restrictions(n node, negated bool) (needs map[string]Restriction, never boo
 		return restrictions(n.of, !negated)
 	case has:
 		if !negated {
-			return map[string]Restriction{n.label: {Present: true}}, false
+			return []Restriction{{Label: n.label}}, false
 		}
 	case compare:
 		return n.restrictions(negated), false
 	case member:
 		if n.out == negated {
 			values := append([]string{}, n.values...)
-			return map[string]Restriction{n.label: {true, values}}, len(values) == 0
+			return []Restriction{{n.label, values}}, len(values) == 0
 		}
 	case group:
 		if (n.op == and) != negated {
@@ -42,7 +45,7 @@ func restrictions(n node, negated bool) (needs map[string]Restriction, never boo
 	return nil, false
 }
 
-func (n compare) restrictions(negated bool) map[string]Restriction {
+func (n compare) restrictions(negated bool) []Restriction {
 	op := n.op
 	if negated {
 		switch op {
@@ -56,35 +59,40 @@ func (n compare) restrictions(negated bool) map[string]Restriction {
 	case unequal:
 		return nil
 	case equal:
-		return map[string]Restriction{n.label: {true, []string{n.value}}}
+		return []Restriction{{n.label, []string{n.value}}}
 	}
-	return map[string]Restriction{n.label: {Present: true}}
+	return []Restriction{{Label: n.label}}
 }
 
-func everyPart(parts []node, negated bool) (map[string]Restriction, bool) {
-	needs, never := map[string]Restriction{}, false
+func everyPart(parts []node, negated bool) (needs []Restriction, never bool) {
 	for _, p := range parts {
 		of, no := restrictions(p, negated)
 		never = never || no
-		for label, r := range of {
-			before, ok := needs[label]
-			if ok && before.Values != nil {
-				if r.Values == nil {
-					r.Values = before.Values
-				} else {
-					r.Values = common(before.Values, r.Values)
-					never = never || len(r.Values) == 0
-				}
+		for _, r := range of {
+			at, found := search(needs, r.Label)
+			if !found {
+				needs = slices.Insert(needs, at, r)
+				continue
 			}
-			needs[label] = r
+			before := &needs[at]
+			switch {
+			case before.Values == nil:
+				before.Values = r.Values
+			case r.Values != nil:
+				before.Values = common(before.Values, r.Values)
+				never = never || len(before.Values) == 0
+			}
 		}
 	}
 	return needs, never
 }
 
-func somePart(parts []node, negated bool) (map[string]Restriction, bool) {
-	var needs map[string]Restriction
-	never := true
+func search(sorted []Restriction, label string) (at int, found bool) {
+	return slices.BinarySearchFunc(sorted, label, func(r Restriction, label string) int { return cmp.Compare(r.Label, label) })
+}
+
+func somePart(parts []node, negated bool) (needs []Restriction, never bool) {
+	never = true
 	for _, p := range parts {
 		of, no := restrictions(p, negated)
 		if no {
@@ -100,20 +108,19 @@ func somePart(parts []node, negated bool) (map[string]Restriction, bool) {
 }
 
 // either is what holds when one of two conditions holds.
-func either(a, b map[string]Restriction) map[string]Restriction {
-	needs := map[string]Restriction{}
-	for label, ra := range a {
-		rb, ok := b[label]
-		if !ok {
+func either(a, b []Restriction) (needs []Restriction) {
+	for _, ra := range a {
+		at, found := search(b, ra.Label)
+		if !found {
 			continue
 		}
-		r := Restriction{Present: true}
-		if ra.Values != nil && rb.Values != nil {
+		r := Restriction{Label: ra.Label}
+		if rb := b[at]; ra.Values != nil && rb.Values != nil {
 			r.Values = append(append([]string{}, ra.Values...), rb.Values...)
 			slices.Sort(r.Values)
 			r.Values = slices.Compact(r.Values)
 		}
-		needs[label] = r
+		needs = append(needs, r)
 	}
 	return needs
 }

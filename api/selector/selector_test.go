@@ -114,24 +114,25 @@ func TestQuestionsAboutGlobalAndAll(t *testing.T) {
 
 func TestRestrictions(t *testing.T) {
 	t.Parallel()
-	is := func(values ...string) Restriction { return Restriction{true, append([]string{}, values...)} }
-	there := Restriction{Present: true}
-	type needs = map[string]Restriction
-	for text, want := range map[string]needs{
+	is := func(label string, values ...string) Restriction {
+		return Restriction{label, append([]string{}, values...)}
+	}
+	there := func(label string) Restriction { return Restriction{Label: label} }
+	for text, want := range map[string][]Restriction{
 		`all()`:                                  nil,
-		`a == "1"`:                               {"a": is("1")},
-		`!(a != "1")`:                            {"a": is("1")},
+		`a == "1"`:                               {is("a", "1")},
+		`!(a != "1")`:                            {is("a", "1")},
 		`a != "1"`:                               nil,
-		`a in {"2", "1"} && has(b)`:              {"a": is("1", "2"), "b": there},
-		`a in {"1", "2"} && a in {"2", "3"}`:     {"a": is("2")},
-		`a in {"1"} && a contains "1"`:           {"a": is("1")},
-		`a in {}`:                                {"a": is()},
-		`a == "1" || a == "2" && has(b)`:         {"a": is("1", "2")},
-		`a == "1" || has(a)`:                     {"a": there},
-		`a == "1" || b == "1"`:                   {},
-		`a == "1" || !all()`:                     {"a": is("1")},
-		`!(a not in {"1"} || b starts with "x")`: {"a": is("1")},
-		`a ends with "x" && !has(b)`:             {"a": there},
+		`a in {"2", "1"} && has(b)`:              {is("a", "1", "2"), there("b")},
+		`a in {"1", "2"} && a in {"2", "3"}`:     {is("a", "2")},
+		`a in {"1"} && a contains "1"`:           {is("a", "1")},
+		`a in {}`:                                {is("a")},
+		`a == "1" || a == "2" && has(b)`:         {is("a", "1", "2")},
+		`a == "1" || has(a)`:                     {there("a")},
+		`a == "1" || b == "1"`:                   nil,
+		`a == "1" || !all()`:                     {is("a", "1")},
+		`!(a not in {"1"} || b starts with "x")`: {is("a", "1")},
+		`a ends with "x" && !has(b)`:             {there("a")},
 	} {
 		got, _ := mustParse(t, text).Restrictions()
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -161,10 +162,10 @@ func TestRestrictionsHoldForEveryMatch(t *testing.T) {
 		if never {
 			t.Fatalf("seed %d: %s matches %v but never should", seed, s, labels)
 		}
-		for label, r := range needs {
-			value, ok := labels[label]
-			if !ok || !r.Present || r.Values != nil && !contains(r.Values, value) {
-				t.Fatalf("seed %d: %s matches %v without %s %v", seed, s, labels, label, r)
+		for _, r := range needs {
+			value, ok := labels[r.Label]
+			if !ok || r.Values != nil && !contains(r.Values, value) {
+				t.Fatalf("seed %d: %s matches %v without %v", seed, s, labels, r)
 			}
 		}
 	}
