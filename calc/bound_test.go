@@ -123,3 +123,44 @@ func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
 	apply([]api.Update{profile(rules[:1])}, append(without[:len(without):len(without)], profile(rules[:1])), true)
 	apply([]api.Update{profile(nil)}, append(without[:len(without):len(without)], profile(nil)), false)
 }
+
+// A policy that judges at several stages of a host endpoint needs its rules' slots once. Others fill the tables up.
+func TestRulesOfSeveralStagesCountOnce(t *testing.T) {
+	t.Parallel()
+	rules := make([]api.Rule, 1024)
+	for i := range rules {
+		rules[i] = api.Rule{Action: api.Deny}
+	}
+	id, other := EndpointID{Kind: kindHost, Name: "host"}, EndpointID{Kind: kindHost, Name: "other"}
+	host := func(id EndpointID, device, role string) api.Update {
+		return api.Update{Key: id.key(), Object: &api.HostEndpoint{
+			Metadata: api.Metadata{Name: id.Name, Labels: map[string]string{"role": role}},
+			Spec:     api.HostEndpointSpec{Node: "n1", InterfaceName: device},
+		}}
+	}
+	updates := []api.Update{host(id, "eth0", "few"), host(other, "eth1", "many")}
+	for i := range MaxSlots/len(rules) + 1 {
+		p := &api.GlobalNetworkPolicy{Metadata: api.Metadata{Name: fmt.Sprint("p", i)}}
+		p.Spec = api.GlobalNetworkPolicySpec{ApplyOnForward: true, Ingress: rules}
+		if i < 2 {
+			p.Spec.Selector = "role == 'many'"
+		}
+		updates = append(updates, api.Update{Key: api.Key{Kind: kindGlobalPolicy, Name: p.Name}, Object: p})
+	}
+	g, folded := New("n1", Facts{}), &State{}
+	for _, u := range updates {
+		g.Update(u)
+	}
+	folded.Fold(g.Flush())
+	for what, endpoints := range map[string]map[EndpointID]Endpoint{
+		"incremental": folded.Endpoints, "from scratch": Compute("n1", Facts{}, updates).Endpoints,
+	} {
+		e := endpoints[id]
+		if e.Policies[Normal][Ingress] == nil || e.Policies[Forward][Ingress] == nil {
+			t.Fatalf("%s: the policies do not judge at both stages", what)
+		}
+		if e.Closed != "" || endpoints[other].Closed == "" {
+			t.Errorf("%s: closed %q and %q, should be none and the other", what, e.Closed, endpoints[other].Closed)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/margay-project/margay/api"
@@ -60,14 +61,9 @@ func scopeText(k api.Kind) string {
 func rulePage() string {
 	out := new(strings.Builder)
 	k, _ := api.KindOf("GlobalNetworkPolicy")
-	for _, spec := range elementOf(k).fields() {
-		for _, rules := range spec.fields() {
-			if rules.path[len(rules.path)-1] == "ingress" {
-				fmt.Fprintf(out, "# Rule\n\n%s\n\n", rules.typeMeaning())
-				writeFields(out, k, rules.fields())
-			}
-		}
-	}
+	rules, _ := elementOf(k).field("ingress")
+	fmt.Fprintf(out, "# Rule\n\n%s\n\n", rules.typeMeaning())
+	writeFields(out, k, rules.fields())
 	return out.String()
 }
 
@@ -103,11 +99,7 @@ func writeFields(out *strings.Builder, k api.Kind, fields []schemaElement, leave
 		}
 	}
 	for _, e := range fields {
-		skip := false
-		for _, name := range leaveOut {
-			skip = skip || e.path[1] == name
-		}
-		if !skip {
+		if !slices.Contains(leaveOut, e.path[1]) {
 			write("", e)
 		}
 	}
