@@ -278,7 +278,7 @@ func (w world) policy() api.GlobalNetworkPolicySpec {
 	return api.GlobalNetworkPolicySpec{
 		Tier: pick(w, "", "t1", "t2"), Order: maybe(w, func() *float64 { return ptr(float64(w.IntN(3))) }),
 		Selector: w.selector(), NamespaceSelector: pick(w, "", "", "", "all()", "env == 'a'"),
-		ServiceAccountSelector: pick(w, "", "", "", "", "env == 'b'"),
+		ServiceAccountSelector: pick(w, "", "", "", "", "env == 'b'", "all()"),
 		Ingress:                w.rules(), Egress: w.rules(), Types: some(w, api.Ingress, api.Egress),
 		DoNotTrack: w.IntN(6) == 0, PreDNAT: w.IntN(6) == 0, ApplyOnForward: w.IntN(3) == 0,
 	}

@@ -175,20 +175,29 @@ func (s selectors) within(namespace string) (*selector.Selector, error) {
 		}
 		parts = append(parts, rewrite(s))
 	}
-	// With a namespaceSelector every all() of the whole means what lives in a namespace, in the selector too.
-	own := asWritten
-	if s.namespaces != "" {
-		own = func(s *selector.Selector) *selector.Selector {
-			return s.Rewrite(selector.Rewriting{All: selector.Has(labelNamespace)})
-		}
+	ofAccounts := ofServiceAccounts
+	if namespace == "" {
+		ofAccounts = ofAllServiceAccounts
 	}
-	add(s.endpoints, own)
+	add(s.endpoints, s.ofEndpoints(namespace))
 	add(s.namespaces, ofNamespaces)
-	add(s.serviceAccounts, ofServiceAccounts)
+	add(s.serviceAccounts, ofAccounts)
 	if namespace != "" {
 		parts = append(parts, selector.Equal(labelNamespace, namespace))
 	}
 	return selector.And(parts...), wrong
+}
+
+// ofEndpoints rewrites the selector of endpoints. In a GlobalNetworkPolicy every all() of the whole is limited by the first
+// other selector that it has: to what lives in a namespace, or to what has a service account. So it selects no hosts.
+func (s selectors) ofEndpoints(namespace string) func(*selector.Selector) *selector.Selector {
+	switch {
+	case s.namespaces != "":
+		return limitAll(labelNamespace)
+	case s.serviceAccounts != "" && namespace == "":
+		return limitAll(labelServiceAccount)
+	}
+	return asWritten
 }
 
 // defaultAllow is always there and never in the datastore.

@@ -379,6 +379,18 @@ func ofServiceAccounts(s *selector.Selector) *selector.Selector {
 	return s.Rewrite(selector.Rewriting{Prefix: prefixServiceAccount})
 }
 
+// ofAllServiceAccounts is for the serviceAccountSelector of a GlobalNetworkPolicy, whose all() means any service account.
+func ofAllServiceAccounts(s *selector.Selector) *selector.Selector {
+	return s.Rewrite(selector.Rewriting{Prefix: prefixServiceAccount, All: selector.Has(labelServiceAccount)})
+}
+
+// limitAll makes all() mean what has a label.
+func limitAll(label string) func(*selector.Selector) *selector.Selector {
+	return func(s *selector.Selector) *selector.Selector {
+		return s.Rewrite(selector.Rewriting{All: selector.Has(label)})
+	}
+}
+
 // ofNamespaces makes a selector of namespaces one of what lives in them.
 func ofNamespaces(s *selector.Selector) *selector.Selector {
 	within := selector.Has(labelNamespace)
