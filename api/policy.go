@@ -158,3 +158,18 @@ type Condition struct {
 	Reason             string `json:"reason"`  // a word for programs
 	Message            string `json:"message"` // a sentence for people
 }
+
+// Restricts says that a match asks for something. One that is there and empty adds nothing to its rule.
+func (i *ICMPFields) Restricts() bool { return i != nil && (i.Type != nil || i.Code != nil) }
+
+// Restricts says that a match asks for something. One that is there and empty adds nothing to its rule.
+func (h *HTTPMatch) Restricts() bool { return h != nil && len(h.Methods)+len(h.Paths) > 0 }
+
+// Restricts says that a match asks for something. One that is there and empty adds nothing to its rule.
+func (s *ServiceMatch) Restricts() bool { return s != nil && s.Name+s.Namespace != "" }
+
+// Restricts says that a match asks for something. One that is there and empty adds nothing to its rule, not even that the
+// other side is in the policy's namespace.
+func (a *ServiceAccountMatch) Restricts() bool {
+	return a != nil && (len(a.Names) > 0 || a.Selector != "")
+}

@@ -73,8 +73,10 @@ func (r Rule) MarshalJSON() ([]byte, error) {
 	return putBack(text, r.Rest), err
 }
 
-// IsZero says that a side says nothing: it is not written then.
-func (e EntityRule) IsZero() bool { return e.isEmpty() && len(e.Rest) == 0 }
+// IsZero says that a side has no field: it is not written then. Empty matches are written as they were given.
+func (e EntityRule) IsZero() bool {
+	return !e.restricts() && e.Services == nil && e.ServiceAccounts == nil && len(e.Rest) == 0
+}
 
 // MarshalJSON writes the unknown fields too.
 func (e EntityRule) MarshalJSON() ([]byte, error) {

@@ -122,13 +122,13 @@ func leftover(rules []Rule) Action {
 }
 
 func (r *Rule) matchesEverything() bool {
-	return r.IPVersion == nil && r.Protocol == nil && r.NotProtocol == nil && r.ICMP == nil && r.NotICMP == nil && r.HTTP == nil &&
-		len(r.Unknown) == 0 && r.Source.isEmpty() && r.Destination.isEmpty()
+	return r.IPVersion == nil && r.Protocol == nil && r.NotProtocol == nil && !r.ICMP.Restricts() && !r.NotICMP.Restricts() &&
+		!r.HTTP.Restricts() && len(r.Unknown) == 0 && !r.Source.restricts() && !r.Destination.restricts()
 }
 
-func (e *EntityRule) isEmpty() bool {
-	return len(e.Nets)+len(e.NotNets)+len(e.Ports)+len(e.NotPorts)+len(e.Domains)+len(e.Unknown) == 0 && e.Services == nil &&
-		e.ServiceAccounts == nil && e.Selector+e.NotSelector+e.NamespaceSelector == ""
+func (e *EntityRule) restricts() bool {
+	return len(e.Nets)+len(e.NotNets)+len(e.Ports)+len(e.NotPorts)+len(e.Domains)+len(e.Unknown) > 0 || e.Services.Restricts() ||
+		e.ServiceAccounts.Restricts() || e.Selector+e.NotSelector+e.NamespaceSelector != ""
 }
 
 func ruleWarnings(path string, rules []Rule) []string {
@@ -159,7 +159,7 @@ func ruleWarnings(path string, rules []Rule) []string {
 // Deny matches without them.
 func (r *Rule) NotEnforced() []string {
 	var names []string
-	if r.HTTP != nil {
+	if r.HTTP.Restricts() {
 		names = append(names, "http")
 	}
 	names = append(names, r.Unknown...)
@@ -167,7 +167,7 @@ func (r *Rule) NotEnforced() []string {
 		name string
 		*EntityRule
 	}{{"source", &r.Source}, {"destination", &r.Destination}} {
-		if side.Services != nil {
+		if side.Services.Restricts() {
 			names = append(names, side.name+".services")
 		}
 		if len(side.Domains) > 0 {
@@ -184,7 +184,7 @@ func (r *Rule) NotEnforced() []string {
 func allowsDNS(rules []Rule) bool {
 	for i := range rules {
 		r := &rules[i]
-		if r.Action != Allow || len(r.NotEnforced()) > 0 || r.ICMP != nil {
+		if r.Action != Allow || len(r.NotEnforced()) > 0 || r.ICMP.Restricts() {
 			continue
 		}
 		if r.Protocol != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// packedRules are rules as an object has them, as far as they mean anything here, in a fifth of the memory: a node knows
+// packedRules are rules as an object has them, as far as they mean anything here (empty matches do not), in a fifth of the memory: a node knows
 // every policy of the datastore, and needs the rules of few. Each rule begins with its length. Where a rule has the same
 // text as its policy's own selector, as rules among equals do, it refers to that.
 type packedRules string
@@ -59,8 +59,8 @@ type coder struct {
 
 func (c *coder) rule(r *api.Rule) {
 	c.action(&r.Action)
-	if given := c.given(bit(0, r.IPVersion != nil) | bit(1, r.Protocol != nil) | bit(2, r.NotProtocol != nil) | bit(3, r.ICMP != nil) |
-		bit(4, r.NotICMP != nil) | bit(5, len(r.Unknown) > 0) | bit(6, r.HTTP != nil)); given != 0 {
+	if given := c.given(bit(0, r.IPVersion != nil) | bit(1, r.Protocol != nil) | bit(2, r.NotProtocol != nil) | bit(3, r.ICMP.Restricts()) |
+		bit(4, r.NotICMP.Restricts()) | bit(5, len(r.Unknown) > 0) | bit(6, r.HTTP.Restricts())); given != 0 {
 		c.common(given, r)
 	}
 	c.side(&r.Source)
@@ -75,13 +75,13 @@ func (c *coder) common(given given, r *api.Rule) {
 	optional(given.next(), &r.ICMP, c.icmp)
 	optional(given.next(), &r.NotICMP, c.icmp)
 	many(c, given.next(), &r.Unknown, c.string)
-	optional(given.next(), &r.HTTP, func(*api.HTTPMatch) {})
+	optional(given.next(), &r.HTTP, c.http)
 }
 
 func (c *coder) side(e *api.EntityRule) {
 	given := c.given(bit(0, e.Selector != "") | bit(1, len(e.Nets) > 0) | bit(2, len(e.Ports) > 0) | bit(3, e.NotSelector != "") |
 		bit(4, e.NamespaceSelector != "") | bit(5, len(e.NotNets) > 0) | bit(6, len(e.NotPorts) > 0) | bit(7, len(e.Domains) > 0) |
-		bit(8, len(e.Unknown) > 0) | bit(9, e.Services != nil) | bit(10, e.ServiceAccounts != nil))
+		bit(8, len(e.Unknown) > 0) | bit(9, e.Services.Restricts()) | bit(10, e.ServiceAccounts.Restricts()))
 	if given == 0 {
 		return
 	}
@@ -97,7 +97,10 @@ func (c *coder) side(e *api.EntityRule) {
 	many(c, given.next(), &e.NotPorts, c.port)
 	many(c, given.next(), &e.Domains, c.string)
 	many(c, given.next(), &e.Unknown, c.string)
-	optional(given.next(), &e.Services, func(*api.ServiceMatch) {})
+	optional(given.next(), &e.Services, func(s *api.ServiceMatch) {
+		c.string(&s.Name)
+		c.string(&s.Namespace)
+	})
 	optional(given.next(), &e.ServiceAccounts, func(a *api.ServiceAccountMatch) {
 		many(c, true, &a.Names, c.string)
 		c.string(&a.Selector)
@@ -154,6 +157,14 @@ func (c *coder) protocol(p *api.Protocol) {
 	c.int(&number)
 	p.Number = uint8(number)
 	c.string(&p.Name)
+}
+
+func (c *coder) http(h *api.HTTPMatch) {
+	many(c, true, &h.Methods, c.string)
+	many(c, true, &h.Paths, func(p *api.HTTPPath) {
+		c.string(&p.Exact)
+		c.string(&p.Prefix)
+	})
 }
 
 func (c *coder) icmp(i *api.ICMPFields) {

@@ -144,9 +144,9 @@ func (c *criteria) rule(r api.Rule) Rule {
 		Destination: c.match("destination", r.Destination),
 	}
 	if n := out.NotICMP; n != nil && n.Type < 0 {
-		out.NotICMP = nil // an empty notICMP says nothing
+		out.NotICMP = nil // it was lost, and would exclude all of ICMP
 	}
-	if r.HTTP != nil {
+	if r.HTTP.Restricts() {
 		c.lose("http is not enforced yet: remove it, or match ports")
 	}
 	for _, field := range r.Unknown {
@@ -179,7 +179,7 @@ func (c *criteria) protocol(p *api.Protocol) uint8 {
 }
 
 func (c *criteria) icmp(i *api.ICMPFields) *ICMP {
-	if i == nil {
+	if !i.Restricts() {
 		return nil
 	}
 	out := &ICMP{Type: -1, Code: -1}
@@ -249,7 +249,7 @@ func (c *criteria) match(side string, e api.EntityRule) Match {
 	if len(e.Domains) > 0 {
 		c.lose("%s domains are not enforced yet: match nets or a selector", side)
 	}
-	if e.Services != nil {
+	if e.Services.Restricts() {
 		c.lose("%s services are not enforced: match a selector", side)
 	}
 	for _, field := range e.Unknown {
@@ -347,7 +347,7 @@ func (c *criteria) selectors(e api.EntityRule) (in, notIn *selector.Selector, er
 		}
 	}
 	if e.NamespaceSelector == "" && c.namespace != "" &&
-		(e.Selector != "" || e.NotSelector != "" || e.ServiceAccounts != nil) {
+		(e.Selector != "" || e.NotSelector != "" || e.ServiceAccounts.Restricts()) {
 		all = append(all, selector.Equal(labelNamespace, c.namespace))
 	}
 	add(e.NamespaceSelector, ofNamespaces)
