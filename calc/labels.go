@@ -102,15 +102,17 @@ func uvarint(s string) (value uint64, size int) {
 	}
 }
 
-// addWorkload adds a workload endpoint's labels with those that the dialect adds, without those that it reserves.
+// addWorkload adds a workload endpoint's labels with those that its other fields give.
 func (p *packing) addWorkload(w *api.WorkloadEndpoint, ports []endpointPort) {
 	p.add(labelNamespace, w.Namespace)
-	p.add(labelOrchestrator, w.Spec.Orchestrator)
+	if w.Spec.Orchestrator != "" {
+		p.add(labelOrchestrator, w.Spec.Orchestrator)
+	}
 	if w.Spec.ServiceAccountName != "" {
 		p.add(labelServiceAccount, w.Spec.ServiceAccountName)
 	}
 	for name, value := range w.Labels {
-		if !reserved(name) {
+		if !overruled(name, &w.Spec) {
 			p.add(name, value)
 		}
 	}
@@ -127,10 +129,21 @@ func (p *packing) addNetworkSet(s *api.NetworkSet) {
 	}
 }
 
-// reserved labels of a workload endpoint come from its other fields or from profiles, and from nowhere else.
-func reserved(name string) bool {
-	return strings.HasPrefix(name, "p") && (name == labelNamespace || name == labelOrchestrator || name == labelServiceAccount ||
-		strings.HasPrefix(name, prefixNamespace) || strings.HasPrefix(name, prefixServiceAccount))
+// overruled says that a workload endpoint's own label does not count: another field says it, or only profiles may. Where
+// that field is empty the label counts, as older versions of Calico wrote some only as labels.
+func overruled(name string, spec *api.WorkloadEndpointSpec) bool {
+	if !strings.HasPrefix(name, "p") {
+		return false
+	}
+	switch name {
+	case labelNamespace:
+		return true
+	case labelOrchestrator:
+		return spec.Orchestrator != ""
+	case labelServiceAccount:
+		return spec.ServiceAccountName != ""
+	}
+	return strings.HasPrefix(name, prefixNamespace) || strings.HasPrefix(name, prefixServiceAccount)
 }
 
 // Get makes labels a selector.Labels.
