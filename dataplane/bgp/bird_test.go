@@ -159,7 +159,19 @@ func TestWrongASIsShown(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("%s", s.status(t)[0].LastError)
+	wrong := s.status(t)[0].LastError
+	s.apply(t, node(routerAS))
+	eventually(t, func() error {
+		for _, st := range s.status(t) {
+			if st.LastError == wrong {
+				t.Fatalf("the error of the wrong AS number is still shown: %+v", st)
+			}
+			if st.State == "Idle" { // BIRD waits for minutes after an error, so the session need not come up here
+				return fmt.Errorf("%+v", st)
+			}
+		}
+		return nil
+	})
 }
 
 func TestListensWithPlainTCPAndSaysWhenItCannot(t *testing.T) {

@@ -148,7 +148,9 @@ func (g *gobgpServer) deletePath(prefix netip.Prefix) error {
 	return g.bgp.DeletePath(context.Background(), &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Path: path})
 }
 
+// addPeer begins a session. An error of a former session with the same address says nothing about this one.
 func (g *gobgpServer) addPeer(s session, restarting bool) error {
+	g.journal.forget(s.Address)
 	return g.bgp.AddPeer(context.Background(), &api.AddPeerRequest{Peer: apiPeer(s, restarting)})
 }
 

@@ -29,6 +29,12 @@ func (j *journal) lastError(a netip.Addr) failure {
 	return j.last[a.String()]
 }
 
+func (j *journal) forget(a netip.Addr) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.last, a.String())
+}
+
 func (j *journal) write(level logrus.Level, msg string, fields gobgplog.Fields) {
 	if key, ok := fields["Key"].(string); ok {
 		if text := failureText(msg, fields); text != "" {
