@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -49,7 +50,30 @@ func (f *fileCredentials) ClientHandshake(ctx context.Context, authority string,
 		f.config.Log.WithError(unread).Warn("the certificates for etcd that were read before are used further")
 	}
 	f.trouble.note(err)
+	if err == nil {
+		secured = &alertedConn{Conn: secured, trouble: f.trouble}
+	}
 	return secured, info, err
+}
+
+// alertedConn notes an alert that the server sends after the handshake. With TLS 1.3 a refused client certificate comes
+// that way (RFC 8446 §4.4.2.4), because the client has ended its handshake before the server reads the certificate.
+type alertedConn struct {
+	net.Conn
+	trouble *trouble
+}
+
+func (c *alertedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && isAlert(err) {
+		c.trouble.note(err)
+	}
+	return n, err
+}
+
+func isAlert(err error) bool {
+	operation, ok := errors.AsType[*net.OpError](err)
+	return ok && operation.Op == "remote error"
 }
 
 // load is what the files hold, or what they held before and why that is used further.

@@ -301,6 +301,12 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	refused(t, Config{Endpoints: []string{address}, CAFile: path("other-ca")}, "x509: certificate signed by unknown authority", "ETCD_CA_CERT_FILE")
 	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("other"), KeyFile: path("client-key")}, "do not belong together")
 
+	// With TLS 1.3 the server refuses a certificate only after the client's handshake has succeeded.
+	stranger.issue(t, path("other"), path("other-key"))
+	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("other"), KeyFile: path("other-key")},
+		"refuses this client's certificate", "ETCD_CERT_FILE")
+	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca")}, "asks for a client certificate", "ETCD_CERT_FILE")
+
 	renew()
 	disconnect()
 	deadline := time.Now().Add(20 * time.Second)

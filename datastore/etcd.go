@@ -378,6 +378,10 @@ func (e *Etcd) explain(err error) error {
 		return advice{where + " is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", err}
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
 		return advice{where + " does not speak TLS: use an http:// endpoint, or enable TLS there", err}
+	case strings.Contains(text, "remote error: tls:") && e.config.CertFile+e.config.CertPEM == "":
+		return advice{fmt.Sprintf("%s asks for a client certificate (%s): set ETCD_CERT_FILE and ETCD_KEY_FILE", where, text), err}
+	case strings.Contains(text, "remote error: tls:"):
+		return advice{fmt.Sprintf("%s refuses this client's certificate (%s): check ETCD_CERT_FILE and ETCD_KEY_FILE", where, text), err}
 	case strings.Contains(text, "x509:") || strings.Contains(text, "tls:"):
 		return advice{fmt.Sprintf("%s: %s: check ETCD_CA_CERT_FILE, ETCD_CERT_FILE and ETCD_KEY_FILE", where, text), err}
 	case unreachable:
