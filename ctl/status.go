@@ -20,8 +20,7 @@ func newStatus(s *session) *cobra.Command {
 		Long: `Say whether this node does what the datastore asks, and what is in the way.
 
 The exit code is 1, and standard error says why, when the agent does not answer, its datastore is out of reach, an
-interface or a table is not as wanted, or a BGP session is down. Objects that are not in force as written are listed as
-problems; they do not change the exit code, because no node can mend them.
+interface or a table is not as wanted, a BGP session is down, or an object is not in force as written.
 -o json prints the message StatusResponse of api/agent/v1/agent.proto, with every setting in force and where it comes from.`,
 		Example: `  margayctl status
   margayctl status -o json | jq '.interfaces[] | select(.state != "enforced")'`,
@@ -60,8 +59,7 @@ func (s *session) status(ctx context.Context, output string) error {
 	return nil
 }
 
-// degraded lists the reasons why the node does not do its part. Problems of objects are not among them: they are the same on
-// every node and are mended in the datastore.
+// degraded lists the reasons why the node does not do everything that the objects ask for.
 func degraded(a *agentv1.StatusResponse) []string {
 	var reasons []string
 	say := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
@@ -76,20 +74,30 @@ func degraded(a *agentv1.StatusResponse) []string {
 	for _, i := range a.Interfaces {
 		absent := i.State == "waiting" && i.Index == 0 // its machine is off
 		if i.State != "enforced" && i.State != "none" && !absent {
-			say("interface %s of %s is %s: %s", i.Name, i.Endpoint, i.State, because(i.Reason, "no reason is known"))
+			say("%s is %s: %s", interfaceText(i), i.State, because(i.Reason, "it is being set up"))
 		}
 	}
 	for _, p := range a.Peers {
 		if p.State != "established" {
-			say("BGP peer %s at %s is %s: %s", p.Name, p.Address, p.State, because(p.Error, "no error is known"))
+			say("BGP peer %s at %s is %s: %s", p.Name, p.Address, p.State, because(p.Error, "the session was set up and has not come up yet"))
 		}
 	}
 	for _, t := range a.Tables {
 		if t.Failed > 0 {
-			say("%d entries of table %s cannot be programmed: %s", t.Failed, t.Name, because(t.Error, "no error is known"))
+			say("%d entries of table %s cannot be programmed: %s", t.Failed, t.Name, because(t.Error, "the kernel gave no reason"))
 		}
 	}
+	for _, p := range a.Problems {
+		say("%s: %s", p.Object, p.Text)
+	}
 	return reasons
+}
+
+func interfaceText(i *agentv1.Interface) string {
+	if i.Endpoint == "" {
+		return "interface " + i.Name
+	}
+	return fmt.Sprintf("interface %s of %s", i.Name, i.Endpoint)
 }
 
 func because(text, otherwise string) string {
@@ -123,11 +131,19 @@ func (s *session) printSummary(a *agentv1.StatusResponse) {
 	}
 }
 
+// withoutDatastore says which policy is in force while the datastore does not answer.
+func withoutDatastore(d *agentv1.Datastore) string {
+	if d.GetAppliedRevision() == 0 {
+		return "and felix has read no policy since it started: a former felix's policy stays in force, and without one workload interfaces are closed"
+	}
+	return "the last good policy stays in force"
+}
+
 func datastoreText(d *agentv1.Datastore) string {
 	state := "in sync"
 	switch {
 	case !d.GetConnected():
-		state = "out of reach, the last good policy stays in force: " + because(d.GetError(), "no connection")
+		state = "out of reach, " + withoutDatastore(d) + ": " + because(d.GetError(), "no connection")
 	case !d.GetInSync():
 		state = "connected, reading"
 	case !d.GetReady():
@@ -140,6 +156,9 @@ func datastoreText(d *agentv1.Datastore) string {
 }
 
 func (s *session) convergenceText(d *agentv1.Datastore) string {
+	if d.GetRevision() == 0 {
+		return "no revision has been read"
+	}
 	inForce := s.since(" for ", d.GetAppliedAt())
 	if d.GetAppliedRevision() < d.GetRevision() {
 		return fmt.Sprintf("revision %d is read, %d is in force%s", d.GetRevision(), d.GetAppliedRevision(), inForce)
