@@ -28,6 +28,9 @@ type EmbeddedConfig struct {
 	Dir       string // made with mode 0700; it must be on a disk that survives
 	ListenTCP string // HOST:PORT at which other machines may reach it too, without a password; empty for none
 	Log       *logrus.Entry
+	// Fatal receives the reason when the running server cannot go on, for example because its disk is full. The process
+	// must end then: the server keeps its locks and cannot be closed. Without a channel the server panics.
+	Fatal chan<- string
 }
 
 // Embedded is an etcd inside of this process, for one machine or for one that serves others.
@@ -38,6 +41,7 @@ type Embedded struct {
 	once   sync.Once
 
 	closing atomic.Bool
+	serving atomic.Bool
 }
 
 const (
@@ -65,7 +69,7 @@ func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 		return nil, err
 	}
 	e := &Embedded{dir: dir, lock: lock}
-	config, err := embeddedConfig(dir, c, &e.closing)
+	config, err := e.config(c)
 	if err == nil {
 		e.server, err = startServer(ctx, config)
 	}
@@ -76,6 +80,7 @@ func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 		e.Close()
 		return nil, explainStart(c, err)
 	}
+	e.serving.Store(true)
 	go e.report(c.Log, e.server.Err())
 	return e, nil
 }
@@ -105,8 +110,8 @@ func prepareDirectory(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-func embeddedConfig(dir string, c EmbeddedConfig, closing *atomic.Bool) (*embed.Config, error) {
-	config := embed.NewConfig()
+func (e *Embedded) config(c EmbeddedConfig) (*embed.Config, error) {
+	dir, config := e.dir, embed.NewConfig()
 	config.Name = "margay"
 	config.Dir = filepath.Join(dir, "data")
 	config.QuotaBackendBytes = quota
@@ -114,7 +119,7 @@ func embeddedConfig(dir string, c EmbeddedConfig, closing *atomic.Bool) (*embed.
 	config.AutoCompactionRetention = keepHistory
 	config.MaxRequestBytes = maxRequest
 	config.EnableGRPCGateway = false
-	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapTo(c.Log, closing))
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(e.logger(c))
 	socket := url.URL{Scheme: "unix", Path: filepath.Join(dir, socketName)}
 	// For peers etcd takes the host of the URL as the socket's path; without one it would open a socket for everybody.
 	peer := url.URL{Scheme: "unix", Host: filepath.Join(dir, peerName)}
@@ -189,8 +194,11 @@ func explainStart(c EmbeddedConfig, err error) error {
 	return fmt.Errorf("embedded etcd in %s: %w", c.Dir, err)
 }
 
-// Endpoint is what to dial.
-func (e *Embedded) Endpoint() string { return "unix://" + filepath.Join(e.dir, socketName) }
+// Endpoint is the address to dial.
+func (e *Embedded) Endpoint() string { return EmbeddedEndpoint(e.dir) }
+
+// EmbeddedEndpoint is the address of the embedded etcd that keeps its data in an absolute directory.
+func EmbeddedEndpoint(dir string) string { return "unix://" + filepath.Join(dir, socketName) }
 
 // Close stops the server and leaves its data for the next start.
 func (e *Embedded) Close() {
@@ -212,15 +220,40 @@ func (e *Embedded) report(log *logrus.Entry, stopped <-chan error) {
 	}
 }
 
-// zapTo passes on the errors that etcd logs, except those that come of its being closed; the rest is its own business.
-// What etcd would end the process for is a panic instead, which the start turns into an error.
-func zapTo(log *logrus.Entry, closing *atomic.Bool) *zap.Logger {
+// logger passes on the errors that etcd logs, except those that come of its being closed. The rest is its own business.
+func (e *Embedded) logger(c EmbeddedConfig) *zap.Logger {
 	core := zapcore.NewNopCore()
-	if log != nil {
+	if c.Log != nil {
 		encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "message"})
-		core = zapcore.NewCore(encoder, lineWriter{log, closing}, zapcore.ErrorLevel)
+		core = zapcore.NewCore(encoder, lineWriter{c.Log, &e.closing}, zapcore.ErrorLevel)
 	}
-	return zap.New(core, zap.WithFatalHook(zapcore.WriteThenPanic))
+	hook := fatalHook{&e.serving, c.Fatal}
+	return zap.New(core, zap.WithFatalHook(hook), zap.WithPanicHook(hook))
+}
+
+// fatalHook runs where etcd would end the process. While etcd starts it panics, which the start turns into an error.
+// Later it reports the reason and stops the goroutine.
+type fatalHook struct {
+	serving *atomic.Bool
+	fatal   chan<- string
+}
+
+// OnWrite implements zapcore.CheckWriteHook.
+func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
+	why := entry.Message
+	for _, field := range fields {
+		if err, ok := field.Interface.(error); ok {
+			why += ": " + err.Error()
+		}
+	}
+	if h.fatal == nil || !h.serving.Load() {
+		panic(why)
+	}
+	select {
+	case h.fatal <- why:
+	default: // the first reason is the one that matters
+	}
+	select {} // the process ends; to go on here would write to a database in an unknown state
 }
 
 type lineWriter struct {

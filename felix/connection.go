@@ -15,7 +15,8 @@ import (
 // What it finds out is for status and the log: the watch that feeds the loop reconnects by itself and stays silent
 // meanwhile.
 type connection struct {
-	log *logrus.Entry
+	log    *logrus.Entry
+	outage func() error // why the embedded etcd does not run; nil if it does, or if there is none
 
 	mu        sync.Mutex
 	first     bool // an answer, or its absence, is known
@@ -88,6 +89,9 @@ func ask(ctx context.Context, store *datastore.Store) error {
 
 // note keeps an answer, and logs it when it says another thing than the one before.
 func (c *connection) note(err error) {
+	if outage := c.outage(); err != nil && outage != nil {
+		err = outage
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -106,5 +110,9 @@ func (c *connection) state() (connected bool, endpoints []string, problem error)
 	if c.endpoints != nil {
 		endpoints = c.endpoints()
 	}
-	return c.first && c.err == nil, endpoints, c.err
+	err := c.err
+	if outage := c.outage(); outage != nil { // known before the next question finds out
+		err = outage
+	}
+	return c.first && err == nil, endpoints, err
 }

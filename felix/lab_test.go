@@ -367,7 +367,13 @@ func (l *lab) start(variables ...string) *felix {
 	if l.cluster != nil {
 		endpoints = strings.Join(l.cluster, ",")
 	}
-	cmd := l.command("--etcd-endpoints", endpoints)
+	return l.launch([]string{"--etcd-endpoints", endpoints}, variables...)
+}
+
+// launch starts felix on the host with further arguments and variables.
+func (l *lab) launch(args []string, variables ...string) *felix {
+	l.Helper()
+	cmd := l.command(args...)
 	cmd.Env = append(cmd.Env, variables...)
 	f := &felix{lab: l, cmd: cmd, log: &buffer{}, ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = f.log, f.log

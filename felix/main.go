@@ -35,7 +35,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "felix:", err)
+		fmt.Fprintln(os.Stderr, errorPrefix+err.Error())
 		os.Exit(1)
 	}
 }
@@ -62,11 +62,13 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		}
 		_, err := fmt.Fprintln(stdout, "this host has everything that felix needs")
 		return err
+	case s.etcdOnly:
+		return serveEtcd(ctx, log, s, stdout)
 	}
 	if problems := dataplane.Check(s.pinDir); len(problems) > 0 {
 		return errors.Join(problems...) // policy could not be enforced, or another agent enforces its own
 	}
-	return serve(ctx, log, s)
+	return serve(ctx, log, s, stderr)
 }
 
 func newLog(stderr io.Writer, s *settings) *logrus.Entry {
@@ -81,7 +83,7 @@ func newLog(stderr io.Writer, s *settings) *logrus.Entry {
 }
 
 // serve builds the parts and runs the loop until ctx ends. What was enforced goes on being enforced after it returns.
-func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
+func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer) (err error) {
 	listener, err := listenPrivately(s.agentSocket)
 	if err != nil {
 		return fmt.Errorf("agent socket: %w", err)
@@ -89,11 +91,16 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
 	defer os.Remove(s.agentSocket)
 	defer listener.Close()
 
-	stopEtcd, err := startEmbedded(ctx, log, s)
-	if err != nil {
-		return err
+	outage := func() error { return nil }
+	if s.embeddedDir != "" {
+		etcd, err := startEtcdProcess(ctx, log.WithField("part", "etcd"), s, stderr)
+		if err != nil {
+			return err
+		}
+		defer etcd.close()
+		outage = etcd.problem
+		s.datastore.Endpoints = []string{datastore.EmbeddedEndpoint(s.embeddedDir)}
 	}
-	defer stopEtcd()
 
 	driver, err := dataplane.New(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir})
 	if err != nil {
@@ -116,6 +123,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
 	defer background.Wait()
 	defer cancel()
 	a := newAgent(log, s, driver, speaker)
+	a.connection.outage = outage
 	connected := make(chan (<-chan datastore.Batch), 1)
 	background.Go(func() { a.serveDatastore(ctx, connected) })
 	background.Go(func() { a.etcdAddresses.run(ctx) })
@@ -127,21 +135,6 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings) (err error) {
 	a.run(ctx, connected, questions)
 	log.Info("felix ends; what is enforced stays in force")
 	return nil
-}
-
-// startEmbedded starts the etcd inside, if there is to be one.
-func startEmbedded(ctx context.Context, log *logrus.Entry, s *settings) (stop func(), err error) {
-	if s.embeddedDir == "" {
-		return func() {}, nil
-	}
-	embedded, err := datastore.StartEmbedded(ctx, datastore.EmbeddedConfig{
-		Dir: s.embeddedDir, ListenTCP: s.embeddedListen, Log: log.WithField("part", "etcd"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.datastore.Endpoints = []string{embedded.Endpoint()}
-	return embedded.Close, nil
 }
 
 // bootFile is where felix notes that it ran since the machine was booted.

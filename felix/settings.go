@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -30,6 +31,7 @@ type settings struct {
 	showVersion    bool
 	uninstall      bool
 	checkOnly      bool
+	etcdOnly       bool
 
 	// parameters are settings of FelixConfiguration that the environment overrides, by lower-case name.
 	parameters map[string]string
@@ -61,6 +63,13 @@ func parseSettings(args, environ []string) (*settings, error) {
 		}
 		s.nodeName = strings.ToLower(name)
 	}
+	if s.embeddedDir != "" {
+		dir, err := filepath.Abs(s.embeddedDir)
+		if err != nil {
+			return nil, fmt.Errorf("--embedded-etcd %q: %w", s.embeddedDir, err)
+		}
+		s.embeddedDir = dir
+	}
 	return s, s.check()
 }
 
@@ -88,6 +97,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	flags.StringVar(&s.pinDir, "pin-dir", "/run/margay/bpf", "where BPF links and connections outlive felix; bpffs is mounted there")
 	flags.StringVar(&s.agentSocket, "agent-socket", "/run/margay/felix.sock", "unix socket on which margayctl finds felix")
 	flags.StringVar(&s.logLevel, "log-level", "info", "trace, debug, info, warning or error, until FelixConfiguration says otherwise")
+	flags.BoolVar(&s.etcdOnly, "etcd-only", false, "run only the etcd of --embedded-etcd, for other machines, and put nothing under policy here")
 	flags.BoolVar(&s.showVersion, "version", false, "print the version and exit")
 	flags.BoolVar(&s.checkOnly, "check", false, "say whether this host has what felix needs, and exit")
 	flags.BoolVar(&s.uninstall, "uninstall", false, "remove every trace of felix from this host and exit: nothing is under policy then")
@@ -137,7 +147,7 @@ func (s *settings) readEnvironment(flags *pflag.FlagSet, environ []string) error
 
 // isAction says that a flag is something to do, which the environment must not ask for.
 func isAction(flag string) bool {
-	return slices.Contains([]string{"version", "check", "uninstall"}, flag)
+	return slices.Contains([]string{"version", "check", "uninstall", "etcd-only"}, flag)
 }
 
 // otherVariables are further variables that a flag can be set by.
@@ -182,6 +192,8 @@ func (s *settings) checkDatastore() error {
 		return errors.New("--etcd-endpoints and --etcd-discovery-srv exclude each other: give one")
 	case s.embeddedDir != "":
 		return nil
+	case s.etcdOnly:
+		return errors.New("--etcd-only needs --embedded-etcd DIR")
 	case s.embeddedListen != "":
 		return errors.New("--embedded-etcd-listen needs --embedded-etcd DIR")
 	case len(d.Endpoints) == 0 && d.DiscoverySRV == "":
@@ -191,6 +203,11 @@ func (s *settings) checkDatastore() error {
 	case (d.Username == "") != (d.Password == ""):
 		return errors.New("--etcd-username and FELIX_ETCDPASSWORD belong together: give both or neither")
 	}
+	for _, f := range []struct{ flag, path string }{{"--etcd-ca-file", d.CAFile}, {"--etcd-cert-file", d.CertFile}, {"--etcd-key-file", d.KeyFile}} {
+		if err := readable(f.path); err != nil {
+			return fmt.Errorf("%s: %w", f.flag, err)
+		}
+	}
 	for _, endpoint := range d.Endpoints {
 		scheme, rest, given := strings.Cut(endpoint, "://")
 		if given && (rest == "" || !slices.Contains([]string{"http", "https", "unix"}, scheme)) {
@@ -198,4 +215,16 @@ func (s *settings) checkDatastore() error {
 		}
 	}
 	return nil
+}
+
+// readable says why a file that is named cannot be read.
+func readable(path string) error {
+	if path == "" {
+		return nil
+	}
+	file, err := os.Open(path)
+	if err == nil {
+		err = file.Close()
+	}
+	return err
 }

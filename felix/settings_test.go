@@ -13,11 +13,13 @@ import (
 
 func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	t.Parallel()
+	authority := filepath.Join(t.TempDir(), "ca.pem")
+	must(t, os.WriteFile(authority, []byte("certificate"), 0o600))
 	s, err := parseSettings(
 		[]string{"--node-name", "flag", "--labels", "rack=r1,zone=a"},
 		[]string{"FELIX_NODENAME=environment", "FELIX_ETCDENDPOINTS=http://a:1,http://b:2", "ETCD_ENDPOINTS=http://c:3", "FELIX_ASNUMBER=64512",
 			"felix_logLevel=debug", "FELIX_IP=", "FELIX_BPFLogLevel=Info", "FELIX_UNINSTALL=true", "FELIXIR=1", "PATH=/bin",
-			"ETCD_USERNAME=u", "ETCD_PASSWORD=other", "FELIX_ETCDPASSWORD=secret", "ETCD_CA_CERT_FILE=/ca.pem"})
+			"ETCD_USERNAME=u", "ETCD_PASSWORD=other", "FELIX_ETCDPASSWORD=secret", "ETCD_CA_CERT_FILE="+authority})
 	must(t, err)
 	got := map[string]any{
 		"node": s.nodeName, "endpoints": s.datastore.Endpoints, "as": s.asNumber, "level": s.logLevel, "labels": s.labels,
@@ -26,7 +28,7 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	}
 	want := map[string]any{
 		"node": "flag", "endpoints": []string{"http://a:1", "http://b:2"}, "as": uint32(64512), "level": "debug",
-		"labels": map[string]string{"rack": "r1", "zone": "a"}, "user": "u", "password": "secret", "ca": "/ca.pem", "uninstall": false,
+		"labels": map[string]string{"rack": "r1", "zone": "a"}, "user": "u", "password": "secret", "ca": authority, "uninstall": false,
 		"parameters": map[string]string{"bpfloglevel": "Info", "uninstall": "true"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -73,6 +75,9 @@ func TestSettingsThatCannotWorkAreRefusedWithWhatToDo(t *testing.T) {
 		{[]string{etcd, "--log-level", "loud"}, nil, "want trace, debug"},
 		{[]string{etcd, "--etcd-key-file", "x"}, nil, "give both or neither"},
 		{[]string{etcd, "--etcd-username", "x"}, nil, "FELIX_ETCDPASSWORD belong together"},
+		{[]string{etcd, "--etcd-ca-file", "/nonexistent/ca"}, nil, "--etcd-ca-file: open /nonexistent/ca: no such file"},
+		{[]string{etcd, "--etcd-cert-file", "/dev/null", "--etcd-key-file", "/nonexistent/key"}, nil, "--etcd-key-file: open /nonexistent/key: no such file"},
+		{[]string{"--etcd-only"}, nil, "--etcd-only needs --embedded-etcd DIR"},
 		{[]string{"--etcd-endpoints", "ftp://x"}, nil, "want http://HOST:PORT"},
 		{[]string{etcd}, []string{"FELIX_ASNUMBER=many"}, `FELIX_ASNUMBER="many"`},
 	} {

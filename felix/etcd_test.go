@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv"
+)
+
+// smallDisk mounts a disk of its own for the embedded etcd.
+func (l *lab) smallDisk(megabytes int) {
+	l.Helper()
+	must(l, os.MkdirAll(l.etcdDir(), 0o700))
+	must(l, unix.Mount("margay-test", l.etcdDir(), "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)))
+	l.Cleanup(func() { _ = unix.Unmount(l.etcdDir(), unix.MNT_DETACH) })
+}
+
+// fillDisk writes a file until the disk of the embedded etcd has no free byte, and returns its path.
+func (l *lab) fillDisk() string {
+	l.Helper()
+	path := filepath.Join(l.etcdDir(), "filler")
+	file, err := os.Create(path)
+	must(l, err)
+	defer file.Close()
+	for chunk := bytes.Repeat([]byte{1}, 4096); ; {
+		if _, err := file.Write(chunk); err != nil {
+			return path
+		}
+	}
+}
+
+// dialEtcd connects the lab's store to the etcd that felix runs.
+func (l *lab) dialEtcd() {
+	l.Helper()
+	poll(l, func() error {
+		etcd, err := datastore.Dial(context.Background(), datastore.Config{Endpoints: []string{l.endpoint()}, DialTimeout: time.Second})
+		if err == nil {
+			l.store = datastore.New(etcd)
+			l.Cleanup(func() { etcd.Close() })
+		}
+		return err
+	})
+}
+
+func (f *felix) awaitDatastoreError(parts ...string) {
+	f.Helper()
+	f.await(func(s *agentv1.StatusResponse) error {
+		for _, part := range parts {
+			if !strings.Contains(s.Datastore.Error, part) {
+				return fmt.Errorf("the error of the datastore lacks %q: %v", part, s.Datastore)
+			}
+		}
+		return nil
+	})
+}
+
+func TestFelixOutlivesItsEtcdOnAFullDisk(t *testing.T) {
+	l := newLab(t)
+	l.smallDisk(400) // etcd allocates two segments of 64 MiB at once
+	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
+	l.dialEtcd()
+	l.web()
+	f.awaitEnforced("cali-web")
+	l.client.awaitReach(t, webAddress, port, true)
+
+	filler := l.fillDisk()
+	poll(t, func() error { // until etcd has written more than it had allocated
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := l.store.KV().Commit(ctx, nil, []kv.Write{{Key: "/filler", Value: bytes.Repeat([]byte{2}, 1<<20)}})
+		if err == nil {
+			return fmt.Errorf("etcd still writes")
+		}
+		return nil
+	})
+	f.awaitDatastoreError("embedded etcd ended", "no space left on device", "is full", "MiB free")
+	if !l.client.reaches(t, webAddress, port) {
+		t.Error("traffic stops with etcd")
+	}
+
+	must(t, os.Remove(filler))
+	f.await(connected(true))
+	l.dialEtcd()
+	l.apply(policy("closed", "web", "Deny"))
+	l.client.awaitReach(t, webAddress, port, false)
+	if f.log.lines("goroutine ") != 0 {
+		t.Error("the log has a stack trace")
+	}
+	f.terminate()
+}
+
+func TestFelixStartsItsEtcdAgainAfterACrash(t *testing.T) {
+	l := newLab(t)
+	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
+	l.dialEtcd()
+	l.web()
+	f.awaitEnforced("cali-web")
+
+	must(t, unix.Kill(etcdChild(t, f), unix.SIGKILL))
+	f.awaitDatastoreError("embedded etcd ended and is started again")
+	f.await(connected(true))
+	l.dialEtcd()
+	l.apply(policy("closed", "web", "Deny"))
+	l.client.awaitReach(t, webAddress, port, false)
+
+	// etcd ends with felix, however felix ends, so that the next felix can start its own.
+	f.kill()
+	f = l.launch([]string{"--embedded-etcd", l.etcdDir()})
+	f.await(connected(true))
+	f.terminate()
+}
+
+// etcdChild returns the process in which felix runs etcd.
+func etcdChild(t *testing.T, f *felix) int {
+	t.Helper()
+	pid := f.cmd.Process.Pid
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	must(t, err)
+	for _, task := range tasks {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
+		must(t, err)
+		var child int
+		if n, _ := fmt.Sscan(string(children), &child); n == 1 {
+			return child
+		}
+	}
+	t.Fatal("felix has no child")
+	return 0
+}
+
+func TestFelixSaysWhyItsEtcdCannotStart(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd() // which uses the directory
+	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
+	<-f.ended
+	if code := f.cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit status %d", code)
+	}
+	if want := "felix: embedded etcd: another process uses " + l.etcdDir(); !strings.Contains(f.log.String(), want) {
+		t.Errorf("felix does not say %q", want)
+	}
+}
