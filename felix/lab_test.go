@@ -54,7 +54,7 @@ var built struct {
 }
 
 // felixBinary is the program, with the race detector if the test has it.
-func felixBinary(t *testing.T) string {
+func felixBinary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
 		if built.dir, built.err = os.MkdirTemp("", "felix-test"); built.err != nil {
@@ -100,7 +100,7 @@ type place struct {
 	calls chan func()
 }
 
-func newPlace(t *testing.T) *place {
+func newPlace(t testing.TB) *place {
 	t.Helper()
 	p := &place{calls: make(chan func())}
 	ready := make(chan error)
@@ -173,7 +173,7 @@ func cable(t testing.TB, a *place, devA string, b *place, devB string) {
 
 // lab is a host called host1 with an uplink to a client, VMs, and an etcd.
 type lab struct {
-	*testing.T
+	testing.TB
 	dir          string
 	host, client *place
 	etcd         *datastore.Embedded
@@ -188,13 +188,15 @@ const (
 )
 
 // newLab makes the host with its client; etcd does not run yet.
-func newLab(t *testing.T) *lab {
+func newLab(t testing.TB) *lab {
 	t.Helper()
-	t.Parallel()
+	if test, ok := t.(*testing.T); ok {
+		test.Parallel()
+	}
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to load programs and make network namespaces")
 	}
-	l := &lab{T: t, binary: felixBinary(t)}
+	l := &lab{TB: t, binary: felixBinary(t)}
 	l.host, l.client = newPlace(t), newPlace(t)
 	var err error
 	l.dir, err = os.MkdirTemp("", "felix") // short: the path of a unix socket is limited
@@ -306,7 +308,7 @@ func (l *lab) put(key, value string) {
 // vm makes a VM behind the interface cali-NAME of the host, with an endpoint NAME.
 func (l *lab) vm(name, address string) *place {
 	l.Helper()
-	vm := newPlace(l.T)
+	vm := newPlace(l)
 	cable(l, l.host, "cali-"+name, vm, "eth0")
 	l.host.setUp(l, "cali-"+name)
 	vm.setUp(l, "eth0", address+"/32")

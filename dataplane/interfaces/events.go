@@ -45,7 +45,7 @@ func applyLink(links Links, life *uint64, m syscall.NetlinkMessage) {
 		delete(links, link.Index)
 		return
 	}
-	link.Addresses, link.Uplink, link.Life = old.Addresses, old.Uplink, old.Life
+	link.Addresses, link.Life = old.Addresses, old.Life
 	if !known || (old.Up && !link.Up) {
 		*life++
 		link.Life = *life
@@ -96,7 +96,7 @@ func linkOf(described netlink.Link) Link {
 	}
 }
 
-// list asks for all interfaces, their addresses and the default routes.
+// list asks for all interfaces and their addresses. Which of them are uplinks it does not know.
 func list(handle *netlink.Handle) (Links, error) {
 	described, err := again(handle.LinkList)
 	if err != nil {
@@ -106,14 +106,9 @@ func list(handle *netlink.Handle) (Links, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
-	up, err := uplinks(handle)
-	if err != nil {
-		return nil, err
-	}
 	links := Links{}
 	for _, d := range described {
 		link := linkOf(d)
-		link.Uplink = up[link.Index]
 		links[link.Index] = link
 	}
 	for _, a := range addresses {
@@ -127,26 +122,6 @@ func list(handle *netlink.Handle) (Links, error) {
 		links[link.Index] = link
 	}
 	return links, nil
-}
-
-// uplinks are the interfaces by which a default route leaves, by index.
-func uplinks(handle *netlink.Handle) (map[int]bool, error) {
-	found := map[int]bool{}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		err := handle.RouteListFilteredIter(family, &netlink.Route{}, netlink.RT_FILTER_DST, func(r netlink.Route) bool {
-			if r.LinkIndex != 0 {
-				found[r.LinkIndex] = true
-			}
-			for _, hop := range r.MultiPath {
-				found[hop.LinkIndex] = true
-			}
-			return true
-		})
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return nil, fmt.Errorf("list default routes: %w", err)
-		}
-	}
-	return found, nil
 }
 
 // again repeats a listing that the kernel interrupted because something changed.

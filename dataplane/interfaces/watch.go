@@ -5,23 +5,25 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/dataplane/fib"
 )
 
 // Watcher keeps Links as the kernel reports them. It belongs to the network namespace of the thread that made it.
 type Watcher struct {
-	log    *logrus.Entry
-	handle *netlink.Handle
-	events *nl.NetlinkSocket
-	wake   func()
-	closed atomic.Bool
-	done   sync.WaitGroup
+	log     *logrus.Entry
+	handle  *netlink.Handle
+	events  *nl.NetlinkSocket
+	uplinks *uplinks
+	wake    func()
+	closed  atomic.Bool
+	done    sync.WaitGroup
 
 	mu       sync.Mutex
 	links    Links
@@ -29,23 +31,20 @@ type Watcher struct {
 	life     uint64 // the last that was given to a Link
 }
 
-// groups are the kernel's announcements that matter. Of routes only default routes are looked at.
+// groups are the kernel's announcements that matter. Of routes only default routes are delivered.
 var groups = [...]uint{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
 }
 
-// Room for a burst of events: a host that starts hundreds of virtual machines, or a router's full table.
+// Room for a burst of events: a host that starts hundreds of virtual machines.
 const eventBuffer = 4 << 20
 
 // Watch lists the interfaces and follows their changes. wake is called after each change, from another goroutine;
 // it must not block.
 func Watch(log *logrus.Entry, wake func()) (*Watcher, error) {
-	events, err := nl.Subscribe(unix.NETLINK_ROUTE, groups[:]...)
+	events, err := subscribe(log)
 	if err != nil {
-		return nil, fmt.Errorf("subscribe to interface events: %w", err)
-	}
-	if err := events.SetReceiveBufferSize(eventBuffer, true); err != nil {
-		log.WithError(err).Debug("interface events keep the default buffer")
+		return nil, err
 	}
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -53,13 +52,35 @@ func Watch(log *logrus.Entry, wake func()) (*Watcher, error) {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
 	w := &Watcher{log: log, handle: handle, events: events, wake: wake}
-	if w.links, err = list(handle); err != nil {
+	if w.uplinks, err = newUplinks(log); err == nil {
+		if w.links, err = list(handle); err != nil {
+			w.uplinks.close()
+		}
+	}
+	if err != nil {
 		events.Close()
 		handle.Close()
 		return nil, err
 	}
+	w.uplinks.mark(w.links)
+	w.uplinks.follow(w.remark)
 	w.done.Go(w.follow)
 	return w, nil
+}
+
+func subscribe(log *logrus.Entry) (*nl.NetlinkSocket, error) {
+	events, err := nl.Subscribe(unix.NETLINK_ROUTE, groups[:]...)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to interface events: %w", err)
+	}
+	if err := fib.OnlyDefaults(events.GetFd()); err != nil {
+		events.Close()
+		return nil, err
+	}
+	if err := events.SetReceiveBufferSize(eventBuffer, true); err != nil {
+		log.WithError(err).Debug("interface events keep the default buffer")
+	}
+	return events, nil
 }
 
 // Close ends the Watcher's goroutine and waits for it.
@@ -67,6 +88,7 @@ func (w *Watcher) Close() {
 	w.closed.Store(true)
 	w.events.Close()
 	w.done.Wait()
+	w.uplinks.close()
 	w.handle.Close()
 }
 
@@ -105,18 +127,33 @@ func (w *Watcher) follow() {
 		}
 		w.mu.Lock()
 		next := apply(w.links, &w.life, messages)
-		if maybeUplinks(messages) {
-			w.markUplinks(next)
-		}
-		changed := !maps.EqualFunc(w.links, next, Link.equal)
-		if changed {
-			w.links = next
-			w.revision++
-		}
+		w.uplinks.note(messages, w.links, next)
+		changed := w.replace(next)
 		w.mu.Unlock()
 		if changed {
 			w.wake()
 		}
+	}
+}
+
+// replace takes over another picture, if it is another.
+func (w *Watcher) replace(next Links) (changed bool) {
+	w.uplinks.mark(next)
+	if maps.EqualFunc(w.links, next, Link.equal) {
+		return false
+	}
+	w.links = next
+	w.revision++
+	return true
+}
+
+// remark brings the picture up to date when other interfaces are uplinks.
+func (w *Watcher) remark() {
+	w.mu.Lock()
+	changed := w.replace(maps.Clone(w.links))
+	w.mu.Unlock()
+	if changed {
+		w.wake()
 	}
 }
 
@@ -141,6 +178,8 @@ func (w *Watcher) relist() error {
 	if err != nil {
 		return err
 	}
+	w.uplinks.mark(next)
+	w.uplinks.suspect()
 	w.life++
 	for i, link := range next {
 		link.Life = w.life
@@ -149,32 +188,4 @@ func (w *Watcher) relist() error {
 	w.links = next
 	w.revision++
 	return nil
-}
-
-// maybeUplinks says whether a default route may have come or gone. The kernel removes the IPv4 routes of an interface
-// that goes down without a word.
-func maybeUplinks(messages []syscall.NetlinkMessage) bool {
-	for _, m := range messages {
-		switch m.Header.Type {
-		case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-			if len(m.Data) >= unix.SizeofRtMsg && nl.DeserializeRtMsg(m.Data).Dst_len == 0 {
-				return true
-			}
-		case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_DELADDR:
-			return true
-		}
-	}
-	return false
-}
-
-func (w *Watcher) markUplinks(links Links) {
-	uplinks, err := uplinks(w.handle)
-	if err != nil {
-		w.log.WithError(err).Warn("default routes cannot be listed; the uplinks known so far stay")
-		return
-	}
-	for i, link := range links {
-		link.Uplink = uplinks[i]
-		links[i] = link
-	}
 }

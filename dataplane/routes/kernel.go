@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/dataplane/fib"
 )
 
 // ErrConflict says that a route which is not ours stands where ours should.
@@ -20,10 +22,10 @@ const holeMetric = 1 << 20
 // Kernel is the main routing table as a table.Target. It belongs to the network namespace of the thread that made it.
 type Kernel struct {
 	handle    *netlink.Handle
+	reader    *fib.Reader
 	protocols []int // that are ours
-
-	// odd are prefixes with routes of ours that we would not make like this: two, or of another kind.
-	odd map[netip.Prefix]struct{}
+	// odd are the routes of ours to a prefix that has one which we would not make like this, or two.
+	odd map[netip.Prefix][]netlink.Route
 }
 
 // NewKernel opens the kernel's routing table. More protocols are ours once a route with them is put.
@@ -32,11 +34,21 @@ func NewKernel() (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink for routes: %w", err)
 	}
-	return &Kernel{handle: handle, protocols: []int{Protocol(0)}, odd: map[netip.Prefix]struct{}{}}, nil
+	reader, err := fib.NewReader()
+	if err != nil {
+		handle.Close()
+		return nil, err
+	}
+	return &Kernel{
+		handle: handle, reader: reader, protocols: []int{Protocol(0)}, odd: map[netip.Prefix][]netlink.Route{},
+	}, nil
 }
 
-// Close releases the netlink socket. The routes stay.
-func (k *Kernel) Close() { k.handle.Close() }
+// Close releases the netlink sockets. The routes stay.
+func (k *Kernel) Close() {
+	k.handle.Close()
+	k.reader.Close()
+}
 
 // Own says that routes with this protocol are ours.
 func (k *Kernel) Own(protocol int) {
@@ -58,33 +70,33 @@ func (k *Kernel) Put(prefix netip.Prefix, r Route) error {
 		return err
 	}
 	if _, odd := k.odd[prefix]; odd {
-		return k.tidy(prefix, route)
+		return k.tidy(prefix, route.Priority, r)
 	}
 	return nil
 }
 
 // replace puts a route where one with the same metric is, if that is ours.
 func (k *Kernel) replace(prefix netip.Prefix, route *netlink.Route) error {
-	there, err := k.at(prefix)
-	if err != nil {
-		return err
-	}
-	for _, other := range there {
-		if other.Priority == route.Priority && !k.ours(other) {
-			return fmt.Errorf("%w, made by protocol %d: remove it, or give the workload another address", ErrConflict, other.Protocol)
+	best, found := k.reader.Best(prefix)
+	switch {
+	case !found || best.Priority != route.Priority: // it is there, but not the one that is used
+		own, err := k.at(prefix)
+		if err != nil {
+			return err
 		}
+		if !slices.ContainsFunc(own, func(r netlink.Route) bool { return r.Priority == route.Priority }) {
+			return fmt.Errorf("%w: remove it, or give the workload another address", ErrConflict)
+		}
+	case !k.ours(best):
+		return fmt.Errorf("%w, made by protocol %d: remove it, or give the workload another address", ErrConflict, best.Protocol)
 	}
 	return k.handle.RouteReplace(route)
 }
 
 // tidy removes our other routes to the prefix.
-func (k *Kernel) tidy(prefix netip.Prefix, keep *netlink.Route) error {
-	there, err := k.at(prefix)
-	if err != nil {
-		return err
-	}
-	for _, other := range there {
-		if k.ours(other) && (other.Priority != keep.Priority || routeOf(other) != routeOf(*keep)) {
+func (k *Kernel) tidy(prefix netip.Prefix, metric int, keep Route) error {
+	for _, other := range k.odd[prefix] {
+		if other.Priority != metric || routeOf(other) != keep {
 			if err := k.handle.RouteDel(&other); err != nil && !errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("remove what was there before: %w", err)
 			}
@@ -119,43 +131,52 @@ func (k *Kernel) Delete(prefix netip.Prefix) error {
 
 // List returns all routes of ours.
 func (k *Kernel) List() (map[netip.Prefix]Route, error) {
-	found := map[netip.Prefix]Route{}
+	all := map[netip.Prefix][]netlink.Route{}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		all, err := k.dump(family, &netlink.Route{}, 0)
+		own, err := k.own(family)
 		if err != nil {
 			return nil, err
 		}
-		for _, route := range all {
-			prefix, ok := prefixOf(route, family)
-			if !ok || !k.ours(route) {
-				continue
+		for _, route := range own {
+			if prefix, ok := prefixOf(route, family); ok {
+				all[prefix] = append(all[prefix], route)
 			}
-			r := routeOf(route)
-			if _, twice := found[prefix]; twice {
-				r.Kind = Foreign
-			}
-			if found[prefix] = r; r.Kind == Foreign {
-				k.odd[prefix] = struct{}{}
-			}
+		}
+	}
+	found := map[netip.Prefix]Route{}
+	clear(k.odd)
+	for prefix, routes := range all {
+		r := routeOf(routes[0])
+		if len(routes) > 1 {
+			r.Kind = Foreign
+		}
+		if found[prefix] = r; r.Kind == Foreign {
+			k.odd[prefix] = routes
 		}
 	}
 	return found, nil
 }
 
-// at returns the routes to exactly this prefix, whoever made them.
-func (k *Kernel) at(prefix netip.Prefix) ([]netlink.Route, error) {
-	return k.dump(familyOf(prefix), &netlink.Route{Dst: ipNet(prefix)}, netlink.RT_FILTER_DST)
+// own returns our routes of one family.
+func (k *Kernel) own(family int) (routes []netlink.Route, err error) {
+	for _, protocol := range k.protocols {
+		some, err := k.reader.Of(protocol, family)
+		if err != nil {
+			return nil, fmt.Errorf("list routes of protocol %d: %w", protocol, err)
+		}
+		routes = append(routes, some...)
+	}
+	return routes, nil
 }
 
-// dump repeats a listing that the kernel interrupted because something changed.
-func (k *Kernel) dump(family int, filter *netlink.Route, mask uint64) (routes []netlink.Route, err error) {
-	for range 10 {
-		routes, err = k.handle.RouteListFiltered(family, filter, mask)
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return routes, err
+// at returns our routes to exactly this prefix.
+func (k *Kernel) at(prefix netip.Prefix) ([]netlink.Route, error) {
+	family := familyOf(prefix)
+	own, err := k.own(family)
+	return slices.DeleteFunc(own, func(r netlink.Route) bool {
+		p, ok := prefixOf(r, family)
+		return !ok || p != prefix
+	}), err
 }
 
 func kernelRoute(prefix netip.Prefix, r Route) *netlink.Route {

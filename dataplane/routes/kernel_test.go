@@ -240,3 +240,61 @@ func TestAdministratorsNumbersAreNeverOurs(t *testing.T) {
 		}
 	}
 }
+
+func add(t *testing.T, prefix, name string, protocol netlink.RouteProtocol, metric int) {
+	t.Helper()
+	dst, err := netlink.ParseIPNet(prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	route := &netlink.Route{Dst: dst, Protocol: protocol, Priority: metric, LinkIndex: setLink(t, name, netlink.LinkSetUp).Attrs().Index}
+	if dst.IP.To4() != nil {
+		route.Scope = netlink.SCOPE_LINK
+	}
+	if err := netlink.RouteAdd(route); err != nil {
+		t.Fatal(prefix, name, err)
+	}
+}
+
+func TestTwoOfOurRoutesToOneAddressBecomeOne(t *testing.T) {
+	newHost(t, "cali1", "cali2")
+	for _, prefix := range []string{"10.0.0.1/32", "fd00::1/128"} {
+		add(t, prefix, "cali1", 86, 1024)
+		add(t, prefix, "cali2", 86, 5)
+	}
+	r := newRouting(t)
+	if err := r.want(map[string]string{"10.0.0.1/32": "cali1", "fd00::1/128": "cali1"}, true); err != nil {
+		t.Fatal(err)
+	}
+	if got := kernelRoutes(t); got != "10.0.0.1/32 cali1 proto 86\n"+gateway+"\nfd00::1/128 cali1 proto 86" {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// Our route to the address is there, but a lookup of the address does not find it: a stranger's has a better metric, or a
+// rule sends the lookup to another table.
+func TestOurRouteIsReplacedWhereALookupDoesNotFindIt(t *testing.T) {
+	newHost(t, "cali1", "cali2", "eth0")
+	rule := netlink.NewRule()
+	rule.Table, rule.Priority = 100, 10
+	if err := netlink.RuleAdd(rule); err != nil {
+		t.Fatal(err)
+	}
+	eth0 := setLink(t, "eth0", netlink.LinkSetUp).Attrs().Index
+	dst, _ := netlink.ParseIPNet("0.0.0.0/0")
+	if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Table: 100, LinkIndex: eth0, Scope: netlink.SCOPE_LINK}); err != nil {
+		t.Fatal(err)
+	}
+	add(t, "fd00::1/128", "eth0", 4, 5)
+	r := newRouting(t)
+	if err := r.want(map[string]string{"10.0.0.1/32": "cali1", "fd00::1/128": "cali1"}, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.want(map[string]string{"10.0.0.1/32": "cali2", "fd00::1/128": "cali2"}, true); err != nil {
+		t.Fatal(err)
+	}
+	want := "10.0.0.1/32 cali2 proto 86\n" + gateway + "\nfd00::1/128 cali2 proto 86\nfd00::1/128 eth0 proto static"
+	if got := kernelRoutes(t); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

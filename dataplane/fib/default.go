@@ -1,0 +1,101 @@
+package fib
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Default is a default route: to everything, or to a half of it. VPNs route the two halves 0.0.0.0/1 and 128.0.0.0/1 by
+// themselves and leave the proper default route in place; 2000::/3 is everything that is assigned of IPv6 (RFC 4291,
+// section 2.4), and some routers announce only that.
+type Default struct {
+	Prefix     netip.Prefix
+	Table      int
+	Metric     int
+	Source     netip.Addr // that the kernel takes; often invalid: none is named
+	Interfaces []int      // by index; several for a multipath route
+}
+
+// Longest is the greatest length of a prefix that counts as a default route, by family.
+func longest(family uint8) uint8 {
+	if family == unix.AF_INET6 {
+		return 3
+	}
+	return 1
+}
+
+// IsDefault says whether a message about a route is about a default route. It looks at the header only.
+func IsDefault(message []byte) bool {
+	return len(message) >= unix.SizeofRtMsg && message[offsetLength] <= longest(message[offsetFamily]) &&
+		(message[offsetFamily] == unix.AF_INET || message[offsetFamily] == unix.AF_INET6) &&
+		message[offsetType] == unix.RTN_UNICAST && nl.DeserializeRtMsg(message).Flags&unix.RTM_F_CLONED == 0
+}
+
+// Offsets into struct rtmsg (linux/rtnetlink.h).
+const (
+	offsetFamily = 0
+	offsetLength = 1
+	offsetType   = 7
+)
+
+// ParseDefault reads a message about a route: RTM_NEWROUTE or RTM_DELROUTE, without the netlink header. It is false for
+// any other than a default route.
+func ParseDefault(message []byte) (Default, bool) {
+	if !IsDefault(message) {
+		return Default{}, false
+	}
+	header := nl.DeserializeRtMsg(message)
+	attributes, err := nl.ParseRouteAttr(message[header.Len():])
+	if err != nil {
+		return Default{}, false
+	}
+	to := netip.IPv4Unspecified()
+	if header.Family == unix.AF_INET6 {
+		to = netip.IPv6Unspecified()
+	}
+	d := Default{Table: int(header.Table)}
+	for _, a := range attributes {
+		switch a.Attr.Type {
+		case unix.RTA_DST:
+			if addr, ok := netip.AddrFromSlice(a.Value); ok {
+				to = addr
+			}
+		case unix.RTA_TABLE:
+			d.Table = number(a.Value)
+		case unix.RTA_PRIORITY:
+			d.Metric = number(a.Value)
+		case unix.RTA_PREFSRC:
+			d.Source, _ = netip.AddrFromSlice(a.Value)
+		case unix.RTA_OIF:
+			d.Interfaces = append(d.Interfaces, number(a.Value))
+		case unix.RTA_MULTIPATH:
+			d.Interfaces = append(d.Interfaces, hops(a.Value)...)
+		}
+	}
+	d.Prefix = netip.PrefixFrom(to, int(header.Dst_len))
+	return d, true
+}
+
+func number(value []byte) int {
+	if len(value) < 4 {
+		return 0
+	}
+	return int(binary.NativeEndian.Uint32(value))
+}
+
+// hops are the interfaces of a multipath route: a list of struct rtnexthop, each with attributes of its own.
+func hops(list []byte) (indexes []int) {
+	for len(list) >= unix.SizeofRtNexthop {
+		hop := nl.DeserializeRtNexthop(list)
+		length := (int(hop.RtNexthop.Len) + unix.RTNH_ALIGNTO - 1) &^ (unix.RTNH_ALIGNTO - 1)
+		if length < unix.SizeofRtNexthop {
+			break
+		}
+		indexes = append(indexes, int(hop.Ifindex))
+		list = list[min(length, len(list)):]
+	}
+	return indexes
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+)
+
+// The agent on a host that carries no routes but its own, and on a router with a full table: how long its start takes and a
+// new interface waits, how much processor time an event takes, and how much memory is resident.
+func BenchmarkForeignRoutes(b *testing.B) {
+	for _, foreign := range []int{0, 300_000} {
+		b.Run(fmt.Sprintf("foreign=%d", foreign), func(b *testing.B) {
+			for b.Loop() {
+				measureForeignRoutes(b, foreign)
+			}
+		})
+	}
+}
+
+func measureForeignRoutes(b *testing.B, foreign int) {
+	const newcomers, events = 20, 200
+	l := newLab(b)
+	l.startEtcd()
+	l.vm("vm0", "10.65.0.1")
+	manifest := openProfile + workload("vm0", "cali-vm0", "10.65.0.1")
+	for i := range newcomers {
+		manifest += workload(fmt.Sprint("new", i), fmt.Sprint("cali-new", i), fmt.Sprintf("10.65.1.%d", i))
+	}
+	l.apply(manifest)
+	must(b, l.host.do(func() error { return addForeignRoutes("eth0", foreign) }))
+
+	began := time.Now()
+	f := l.start()
+	f.await(allEnforced(1))
+	b.ReportMetric(time.Since(began).Seconds()*1000, "start-ms")
+
+	var seen time.Duration
+	for i := range newcomers {
+		name := fmt.Sprint("cali-new", i)
+		cable(l, l.host, name, l.client, name)
+		began := time.Now()
+		l.host.setUp(l, name)
+		f.await(allEnforced(2 + i))
+		seen += time.Since(began)
+	}
+	b.ReportMetric(float64(seen.Milliseconds())/newcomers, "interface-ms")
+
+	before := f.processorTime()
+	must(b, l.host.do(func() error { return flap("lo", events) }))
+	f.await(allEnforced(1 + newcomers))
+	b.ReportMetric(float64((f.processorTime()-before).Microseconds())/events, "event-cpu-us")
+	b.ReportMetric(float64(f.resident())/(1<<20), "resident-MB")
+	b.ReportMetric(0, "ns/op")
+	f.kill()
+}
+
+// allEnforced waits until policy is in force on n interfaces, with their routes.
+func allEnforced(n int) func(*agentv1.StatusResponse) error {
+	return func(s *agentv1.StatusResponse) error {
+		enforced := 0
+		for _, i := range s.Interfaces {
+			if i.State == "enforced" {
+				enforced++
+			}
+		}
+		if enforced != n {
+			return fmt.Errorf("%d interfaces are enforced, want %d", enforced, n)
+		}
+		return nil
+	}
+}
+
+func addForeignRoutes(dev string, n int) error {
+	link, err := netlink.LinkByName(dev)
+	if err != nil {
+		return err
+	}
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	for i := range n {
+		to := net.IPNet{IP: binary.BigEndian.AppendUint32(nil, 20<<24+uint32(i)<<4), Mask: net.CIDRMask(28, 32)}
+		route := netlink.Route{Dst: &to, LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Protocol: unix.RTPROT_BGP}
+		if err := handle.RouteAdd(&route); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flap makes events of an interface: its transmit queue gets another length, again and again.
+func flap(dev string, events int) error {
+	link, err := netlink.LinkByName(dev)
+	for i := 0; i < events && err == nil; i++ {
+		err = netlink.LinkSetTxQLen(link, 1000+i%2)
+		time.Sleep(5 * time.Millisecond) // so that each is an event of its own
+	}
+	return err
+}
+
+// processorTime is what felix has used so far.
+func (f *felix) processorTime() time.Duration {
+	f.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.cmd.Process.Pid))
+	must(f, err)
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	var ticks int64
+	for _, field := range fields[11:13] { // utime and stime, proc_pid_stat(5)
+		n, err := strconv.ParseInt(field, 10, 64)
+		must(f, err)
+		ticks += n
+	}
+	return time.Duration(ticks) * time.Second / 100 // USER_HZ
+}
+
+// resident is felix's memory, in bytes.
+func (f *felix) resident() int64 {
+	f.Helper()
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", f.cmd.Process.Pid))
+	must(f, err)
+	pages, err := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
+	must(f, err)
+	return pages * int64(os.Getpagesize())
+}
