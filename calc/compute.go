@@ -122,7 +122,7 @@ func (c *computation) readThings() {
 
 // endpoints finds this node's endpoints and the policies that select them.
 func (c *computation) endpoints() {
-	guard, claims := newGuard(c.facts, c.bgp.bgp.Peers), newClaims()
+	guard, claims := newGuard(c.facts, c.bgp.bgp), newClaims()
 	var local []Endpoint
 	for _, u := range c.objects.of(kindWorkload, kindHost) {
 		e, problems, ok := localEndpoint(c.node, u)

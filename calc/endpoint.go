@@ -3,6 +3,7 @@ package calc
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -199,27 +200,28 @@ type guard struct {
 	addresses  map[netip.Addr]string
 }
 
-func newGuard(facts Facts, peers map[string]Peer) guard {
-	g := guard{interfaces: map[string]string{"lo": "the host's own"}, addresses: map[netip.Addr]string{}}
-	for _, p := range peers {
+func newGuard(facts Facts, bgp BGP) guard {
+	g := guard{interfaces: map[string]string{"lo": "is the host's own"}, addresses: map[netip.Addr]string{}}
+	for _, p := range bgp.Peers {
 		g.addresses[p.Address] = "that of a BGP peer"
 	}
 	for _, s := range facts.Sessions {
 		g.addresses[s.Remote.Unmap()] = "that of etcd"
 	}
+	for _, own := range []netip.Addr{bgp.V4.Addr(), bgp.V6.Addr()} {
+		g.addresses[own] = "the node's own" // also while no interface has it
+	}
 	for _, a := range facts.Addresses {
 		g.addresses[a.Unmap().WithZone("")] = "the host's own"
 	}
-	for _, name := range facts.Uplinks {
-		g.interfaces[name] = "an uplink of the host"
-	}
+	maps.Copy(g.interfaces, facts.Uplinks)
 	return g
 }
 
 // refuses says why a workload endpoint must not be in force; empty if it may.
 func (g guard) refuses(e Endpoint) string {
 	if why, yes := g.interfaces[e.Interface]; yes {
-		return fmt.Sprintf("interface %s is %s: it is refused, give the workload's interface", e.Interface, why)
+		return fmt.Sprintf("interface %s %s: it is refused, give the workload's interface", e.Interface, why)
 	}
 	for _, a := range e.Addresses {
 		if why, yes := g.addresses[a]; yes {

@@ -5,8 +5,11 @@ import "net/netip"
 // Facts are what the calculation must know of the host, as a plain value. Everything else comes from the datastore.
 type Facts struct {
 	Addresses []netip.Addr // of the host's own interfaces
-	Uplinks   []string     // interfaces that no workload can have: those of default routes, of etcd and of peers
 	Sessions  []Session    // of the agent itself, with etcd; those with BGP peers follow from the objects
+
+	// Uplinks are the interfaces that no workload can have, because the host needs them or needed them before, by name. The
+	// value says why, in words that follow the name: "carries the host's default route".
+	Uplinks map[string]string
 
 	// Parameters are settings of FelixConfiguration that hold on this node whatever the datastore says, as text by name.
 	Parameters map[string]string

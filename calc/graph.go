@@ -176,7 +176,7 @@ func (g *Graph) readWholes() {
 		g.readFailsafes()
 	}
 	if g.stale.guard {
-		g.local.guard = newGuard(g.facts, g.bgp.bgp.Peers)
+		g.local.guard = newGuard(g.facts, g.bgp.bgp)
 		g.guardAll()
 	}
 }

@@ -117,7 +117,10 @@ func maybe[T any](w world, make func() T) (zero T) {
 func ptr[T any](v T) *T { return &v }
 
 func (w world) facts() Facts {
-	f := Facts{Addresses: some(w, netip.MustParseAddr("10.70.0.1"), netip.MustParseAddr("10.65.0.5")), Uplinks: some(w, "eth0", "cali3")}
+	f := Facts{Addresses: some(w, netip.MustParseAddr("10.70.0.1"), netip.MustParseAddr("10.65.0.5")), Uplinks: map[string]string{}}
+	for _, name := range some(w, "eth0", "cali3") {
+		f.Uplinks[name] = "carries " + pick(w, "the host's default route", "the traffic to etcd")
+	}
 	if w.maybe() {
 		f.Sessions = []Session{{Remote: netip.MustParseAddr("10.65.0.3"), Port: 2379, Outbound: true, Protocol: 6}}
 	}

@@ -54,7 +54,7 @@ func TestStatesAreAsWrittenDown(t *testing.T) {
 func scenarioFacts() Facts {
 	return Facts{
 		Addresses: []netip.Addr{netip.MustParseAddr("10.70.0.1")},
-		Uplinks:   []string{"eth0"},
+		Uplinks:   map[string]string{"eth0": "carries the host's default route"},
 		Sessions:  []Session{{Remote: netip.MustParseAddr("10.70.0.9"), Port: 2379, Outbound: true, Protocol: 6}},
 	}
 }

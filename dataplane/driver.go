@@ -64,6 +64,7 @@ type Driver struct {
 	policies  policies
 	links     *table.Table[int, running]
 	enforced  map[int]bool // interfaces of workloads on which a program runs
+	uplinks   uplinkCare
 	routes    *table.Table[netip.Prefix, routes.Route]
 	settings  *table.Table[interfaces.Sysctl, string]
 	locals    *table.Table[netip.Addr, uint8]
@@ -176,8 +177,10 @@ func (d *Driver) Apply(delta calc.Delta) error {
 
 // Facts are what the calculation must know of the host.
 func (d *Driver) Facts() calc.Facts {
-	links := d.watcher.Links()
-	return calc.Facts{Addresses: links.Addresses(), Uplinks: links.Uplinks()}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.observeUplinks(d.clock())
+	return calc.Facts{Addresses: d.watcher.Links().Addresses(), Uplinks: d.uplinks.memory.Reasons()}
 }
 
 // Close ends the Driver. Everything that is in force stays in force.

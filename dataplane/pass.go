@@ -22,6 +22,7 @@ import (
 //
 // A step that fails does not stop the others, only what depends on it.
 func (d *Driver) pass(now time.Time) error {
+	d.observeUplinks(now)
 	d.replan()
 	if !d.inSync || !d.state.Ready {
 		return d.closeEarly()

@@ -40,7 +40,7 @@ func (d *Driver) replan() {
 	}
 	config := &d.state.Config
 	p.assigned, p.idle = interfaces.Match(links, d.state.Endpoints, interfaces.Rules{
-		Prefixes: config.InterfacePrefixes, Enforced: d.enforced,
+		Prefixes: config.InterfacePrefixes, Enforced: d.enforced, Uplinks: d.uplinks.memory.Reasons(),
 	})
 	for id := range d.state.Endpoints {
 		p.names[id.Hash()] = id

@@ -41,10 +41,12 @@ type agent struct {
 	applied   int64 // newest that is in force
 	appliedAt time.Time
 	invalid   map[api.Key]string               // stored values that are not in force, and why
+	claimed   map[api.Key]string               // interfaces that this node's WorkloadEndpoints name
 	recorded  map[api.Key]map[reservation]bool // by IPAM block
 
-	nodeGone   bool // this node's Node object was deleted
-	otherBooks bool // endpoints, pools or blocks are not those that the reservations know
+	noted      datastore.AgentRecord // for the next start
+	nodeGone   bool                  // this node's Node object was deleted
+	otherBooks bool                  // endpoints, pools or blocks are not those that the reservations know
 	bgpError   error
 	failing    string // what was last logged about failed entries
 }
@@ -56,18 +58,26 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 		reservations: newReservations(log, s.nodeName),
 		registrar:    newRegistrar(log, s),
 		connection:   &connection{log: log.WithField("part", "datastore")},
+		claimed:      map[api.Key]string{},
 		recorded:     map[api.Key]map[reservation]bool{},
 
 		etcdAddresses: newEtcdAddresses(log, s.datastore),
 	}
+	driver.Protect(a.etcdAddresses.addresses())
 	a.facts = a.readFacts()
 	a.graph = calc.New(s.nodeName, a.facts)
 	return a
 }
 
+// beginning is what the datastore tells first: the record of this node's agent, then everything else.
+type beginning struct {
+	former  datastore.AgentRecord
+	batches <-chan datastore.Batch
+}
+
 // serveDatastore connects to the datastore and does everything that needs its answers in the background, until ctx ends.
 // The loop gets its changes over the channel that is sent to connected.
-func (a *agent) serveDatastore(ctx context.Context, connected chan<- <-chan datastore.Batch) {
+func (a *agent) serveDatastore(ctx context.Context, connected chan<- beginning) {
 	store := a.connection.dial(ctx, a.settings.datastore)
 	if store == nil {
 		return
@@ -77,7 +87,8 @@ func (a *agent) serveDatastore(ctx context.Context, connected chan<- <-chan data
 	if err := a.registrar.once(ctx, store); err != nil {
 		a.log.WithError(err).Debug("node is not registered at once")
 	}
-	connected <- store.Watch(ctx, a.log.WithField("part", "datastore"))
+	former := a.registrar.formerRecord(ctx, store)
+	connected <- beginning{former, store.Watch(ctx, a.log.WithField("part", "datastore"))}
 	var jobs sync.WaitGroup
 	jobs.Go(func() { a.registrar.run(ctx, store) })
 	jobs.Go(func() { a.reservations.run(ctx, store) })
@@ -86,7 +97,7 @@ func (a *agent) serveDatastore(ctx context.Context, connected chan<- <-chan data
 }
 
 // run is the loop. It returns when ctx ends.
-func (a *agent) run(ctx context.Context, connected <-chan <-chan datastore.Batch, questions <-chan func(*agent)) {
+func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <-chan func(*agent)) {
 	a.closeEarly()
 	var batches <-chan datastore.Batch // none before there is a connection
 	retry := time.NewTimer(time.Hour)
@@ -95,7 +106,9 @@ func (a *agent) run(ctx context.Context, connected <-chan <-chan datastore.Batch
 		select {
 		case <-ctx.Done():
 			return
-		case batches = <-connected:
+		case c := <-connected:
+			a.driver.RecallUplinks(c.former.Uplinks)
+			batches = c.batches
 			continue
 		case batch, open := <-batches:
 			if !open {
@@ -107,6 +120,7 @@ func (a *agent) run(ctx context.Context, connected <-chan <-chan datastore.Batch
 			a.noticeHost()
 			a.pass()
 		case <-a.etcdAddresses.news:
+			a.driver.Protect(a.etcdAddresses.addresses())
 			a.noticeHost()
 			a.pass()
 		case <-retry.C:
@@ -145,6 +159,7 @@ func (a *agent) take(batch datastore.Batch) {
 			a.record(u)
 		case "WorkloadEndpoint": // of any node: one that left this node may have kept its address here
 			a.otherBooks = true
+			a.claim(u)
 		}
 	}
 	if batch.InSync && !a.inSync {
@@ -190,6 +205,20 @@ func (a *agent) record(u api.Update) {
 	}
 }
 
+// claim notes which interface an endpoint of this node names. When somebody deletes the endpoint, a workload may have the
+// interface afterwards even if it was an uplink of the host before.
+func (a *agent) claim(u api.Update) {
+	ep, ok := u.Object.(*api.WorkloadEndpoint)
+	if ok && ep.Spec.Node == a.settings.nodeName {
+		a.claimed[u.Key] = ep.Spec.InterfaceName
+		return
+	}
+	if name := a.claimed[u.Key]; name != "" && u.Object == nil && u.Broken == "" {
+		a.driver.ReleaseUplink(name)
+	}
+	delete(a.claimed, u.Key)
+}
+
 func (a *agent) books() books {
 	b := books{wanted: wantedReservations(&a.state), recorded: map[reservation]bool{}}
 	for _, r := range a.recorded {
@@ -201,7 +230,7 @@ func (a *agent) books() books {
 // noticeHost looks at the host's addresses and interfaces after they changed.
 func (a *agent) noticeHost() {
 	facts := a.readFacts()
-	if !slices.Equal(facts.Addresses, a.facts.Addresses) || !slices.Equal(facts.Uplinks, a.facts.Uplinks) ||
+	if !slices.Equal(facts.Addresses, a.facts.Addresses) || !maps.Equal(facts.Uplinks, a.facts.Uplinks) ||
 		!slices.Equal(facts.Sessions, a.facts.Sessions) {
 		a.facts = facts
 		a.graph.SetFacts(facts)
@@ -223,6 +252,7 @@ func (a *agent) pass() {
 		a.registrar.again()
 		a.nodeGone = false
 	}
+	a.remember()
 	a.bgpError = a.speaker.Apply(a.state.BGP)
 	if a.otherBooks {
 		a.reservations.set(a.books())
@@ -232,6 +262,14 @@ func (a *agent) pass() {
 	a.giveBack()
 	a.applied, a.appliedAt = a.revision, time.Now()
 	a.report(errors.Join(err, a.bgpError))
+}
+
+// remember has recorded what the next start must know.
+func (a *agent) remember() {
+	if now := (datastore.AgentRecord{Uplinks: a.driver.Uplinks()}); !now.Equal(a.noted) {
+		a.noted = now
+		a.registrar.remember(now)
+	}
 }
 
 // giveBack returns the memory that the first reading of the datastore needed and nothing needs any more.

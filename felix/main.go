@@ -124,7 +124,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 	defer cancel()
 	a := newAgent(log, s, driver, speaker)
 	a.connection.outage = outage
-	connected := make(chan (<-chan datastore.Batch), 1)
+	connected := make(chan beginning, 1)
 	background.Go(func() { a.serveDatastore(ctx, connected) })
 	background.Go(func() { a.etcdAddresses.run(ctx) })
 	background.Go(func() { (&eventLog{log: log.WithField("part", "packets")}).run(ctx, driver) })

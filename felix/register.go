@@ -130,15 +130,18 @@ func isError[E error](err error) bool {
 	return ok
 }
 
-// registrar keeps the node registered.
+// registrar keeps the node registered, and the record of this agent.
 type registrar struct {
 	log      *logrus.Entry
 	settings *settings
 	missing  chan struct{} // the Node object was deleted
+	news     chan datastore.AgentRecord
+	record   *datastore.AgentRecord // as it should be; nil before that is known
+	failing  string                 // what was last logged about the record
 }
 
 func newRegistrar(log *logrus.Entry, s *settings) *registrar {
-	return &registrar{log: log, settings: s, missing: make(chan struct{}, 1)}
+	return &registrar{log: log, settings: s, missing: make(chan struct{}, 1), news: make(chan datastore.AgentRecord, 1)}
 }
 
 // once tries a single time, and not for long.
@@ -158,17 +161,28 @@ func (r *registrar) again() {
 
 // run registers the node now, and whenever its object is gone, until ctx ends. What fails is tried again.
 func (r *registrar) run(ctx context.Context, store *datastore.Store) {
+	r.register(ctx, store)
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
 	for {
-		r.register(ctx, store)
 		select {
 		case <-r.missing:
 			r.log.Warnf("Node %s was deleted while felix runs on it: it is registered again; stop felix here to remove the node for good",
 				r.settings.nodeName)
+			r.register(ctx, store)
+		case record := <-r.news:
+			r.record = &record
+			r.keepRecord(ctx, store)
+		case <-tick.C:
+			r.keepRecord(ctx, store)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
+
+// lookAgain is the time between two looks at what is registered.
+const lookAgain = 20 * time.Second
 
 // register tries until the node is registered or ctx ends.
 func (r *registrar) register(ctx context.Context, store *datastore.Store) {

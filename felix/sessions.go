@@ -143,6 +143,14 @@ func (e *etcdAddresses) add(found []netip.Addr, port uint16) {
 	}
 }
 
+// addresses are those of etcd, in order.
+func (e *etcdAddresses) addresses() (list []netip.Addr) {
+	for _, s := range e.sessions() {
+		list = append(list, s.Remote)
+	}
+	return slices.Compact(list)
+}
+
 // sessions are felix's own connections to etcd, by exact address and port, in order.
 func (e *etcdAddresses) sessions() (list []calc.Session) {
 	e.mu.Lock()

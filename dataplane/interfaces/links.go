@@ -17,7 +17,7 @@ type Link struct {
 	Master    int    // the bridge or bond it belongs to, 0: none
 	MAC       string
 	Addresses []netip.Addr // sorted
-	Uplink    bool         // the host's default route leaves by it
+	Uplink    bool         // a default route of the host leaves by it, from whichever table
 
 	// Life grows whenever the kernel may have forgotten what was attached to or routed by the interface: it was
 	// deleted (and another got its number), it went down, or events were lost.
@@ -46,18 +46,6 @@ func (l Links) Addresses() []netip.Addr {
 		}
 	}
 	return slices.SortedFunc(maps.Keys(all), netip.Addr.Compare)
-}
-
-// Uplinks are the names of the interfaces with a default route, sorted.
-func (l Links) Uplinks() []string {
-	var names []string
-	for _, link := range l {
-		if link.Uplink {
-			names = append(names, link.Name)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // sorted returns the interfaces in the order of their names.

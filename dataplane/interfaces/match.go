@@ -41,6 +41,8 @@ type Rules struct {
 	// Enforced are the interfaces, by index, on which workload policy is in force now. They stay workload interfaces
 	// while they exist, whatever becomes of their names, endpoints and routes.
 	Enforced map[int]bool
+	// Uplinks say why no workload can have an interface, by name: UplinkMemory.Reasons.
+	Uplinks map[string]string
 }
 
 // Match says for every interface which endpoint governs it. It is a pure function.
@@ -104,7 +106,7 @@ func (m *matcher) prefixed(name string) bool {
 
 func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 	a := Assignment{Link: link, Role: Workload}
-	if reason := lockout(link); reason != "" && !m.rules.Enforced[link.Index] {
+	if reason := m.lockout(link); reason != "" && !m.rules.Enforced[link.Index] {
 		// The host would lose its way out. It is not a workload's interface, so host endpoints may govern it.
 		for _, ep := range named {
 			m.idle[ep.ID] = reason
@@ -125,14 +127,17 @@ func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 }
 
 // lockout says why workload policy on the interface would cut the host off, empty when it would not.
-func lockout(link Link) string {
+func (m *matcher) lockout(link Link) string {
+	why := m.rules.Uplinks[link.Name]
 	switch {
 	case link.Loopback:
-		return fmt.Sprintf("%s is the host's loopback: correct spec.interfaceName or interfacePrefix", link.Name)
-	case link.Uplink:
-		return fmt.Sprintf("%s carries the host's default route: correct spec.interfaceName or interfacePrefix", link.Name)
+		why = "is the host's loopback"
+	case why == "" && link.Uplink: // since the uplinks were looked at
+		why = "carries the host's default route"
+	case why == "":
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("%s %s: correct spec.interfaceName or interfacePrefix", link.Name, why)
 }
 
 // assignHost finds the host endpoint that governs the interface.

@@ -3,6 +3,7 @@ package interfaces
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,6 +111,35 @@ func (w *Watcher) Resync() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.relist()
+}
+
+// Way returns the interfaces, by index, by which packets of the host to an address leave: several for a multipath route,
+// none when there is no route or the address is the host's own.
+func (w *Watcher) Way(to netip.Addr) (indexes []int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if zone := to.Zone(); zone != "" {
+		if link, there := w.links.Named(zone); there {
+			indexes = append(indexes, link.Index)
+		}
+		return indexes
+	}
+	routes, err := w.handle.RouteGetWithOptions(to.AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
+	if err != nil {
+		return nil
+	}
+	for _, r := range routes {
+		if r.Type != unix.RTN_UNICAST {
+			continue
+		}
+		if r.LinkIndex != 0 {
+			indexes = append(indexes, r.LinkIndex)
+		}
+		for _, hop := range r.MultiPath {
+			indexes = append(indexes, hop.LinkIndex)
+		}
+	}
+	return indexes
 }
 
 // follow applies events until the socket is closed.

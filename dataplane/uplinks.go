@@ -1,0 +1,103 @@
+package dataplane
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/margay-project/margay/dataplane/interfaces"
+)
+
+// uplinkCare is what the Driver knows of the interfaces by which the host reaches others.
+type uplinkCare struct {
+	memory interfaces.UplinkMemory
+	etcd   []netip.Addr
+	due    time.Time // for the next look at the ways to etcd and the peers
+}
+
+// lookAtWays is the time between two looks at the ways to etcd and BGP peers: a route to one of them may change without
+// any change of an interface.
+const lookAtWays = 10 * time.Second
+
+// Protect says at which addresses the agent reaches etcd. The interfaces that lead there never become a workload's.
+func (d *Driver) Protect(etcd []netip.Addr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.Equal(d.uplinks.etcd, etcd) {
+		d.uplinks.etcd, d.uplinks.due = slices.Clone(etcd), time.Time{}
+	}
+}
+
+// RecallUplinks says which interfaces were uplinks in a former life of the agent, and what they carried.
+func (d *Driver) RecallUplinks(carried map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.uplinks.memory.Recall(carried)
+	d.plan.stale = true
+	d.signal()
+}
+
+// ReleaseUplink says that the operator deleted an endpoint that named an interface. If it carries nothing now, a workload
+// may have it from then on.
+func (d *Driver) ReleaseUplink(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.uplinks.memory.Release(name)
+	d.plan.stale = true
+	d.signal()
+}
+
+// Uplinks returns what each uplink carries or carried, by the interface's name.
+func (d *Driver) Uplinks() map[string]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.uplinks.memory.Carried()
+}
+
+// observeUplinks looks at what the interfaces carry, before it is decided which of them workloads have.
+func (d *Driver) observeUplinks(now time.Time) {
+	links, revision := d.watcher.Snapshot()
+	if !d.plan.stale && d.plan.revision == revision && now.Before(d.uplinks.due) {
+		return
+	}
+	d.uplinks.due = now.Add(lookAtWays)
+	if d.uplinks.memory.Observe(links, d.carries(links)) {
+		d.plan.stale = true
+		d.signal() // the calculation must know
+	}
+}
+
+// carries says what the interfaces carry for the host now, by index. One on which a workload's policy is in force is the
+// workload's, also when the host's way leads through that workload.
+func (d *Driver) carries(links interfaces.Links) map[int]string {
+	found := map[int]string{}
+	note := func(index int, format string, about ...any) {
+		if link, there := links[index]; there && !link.Loopback && !d.enforced[index] && found[index] == "" {
+			found[index] = fmt.Sprintf(format, about...)
+		}
+	}
+	bgp := &d.state.BGP
+	for index, link := range links {
+		if link.Uplink {
+			note(index, "the host's default route")
+		}
+		for _, own := range []netip.Addr{bgp.V4.Addr(), bgp.V6.Addr()} {
+			if slices.Contains(link.Addresses, own) {
+				note(index, "the node's address %v", own)
+			}
+		}
+	}
+	for _, at := range d.uplinks.etcd {
+		for _, index := range d.watcher.Way(at) {
+			note(index, "the traffic to etcd at %v", at)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(bgp.Peers)) {
+		for _, index := range d.watcher.Way(bgp.Peers[name].Address) {
+			note(index, "the traffic to BGP peer %v", bgp.Peers[name].Address)
+		}
+	}
+	return found
+}
