@@ -129,6 +129,9 @@ func (s *session) printSummary(a *agentv1.StatusResponse) {
 	if drops := countsText(p.GetDrops()); drops != "" {
 		line("Drops", "%s", drops)
 	}
+	if repairs := countsText(p.GetRepairs()); repairs != "" {
+		line("Repairs", "%s", repairs)
+	}
 }
 
 // withoutDatastore says which policy is in force while the datastore does not answer.

@@ -11,6 +11,8 @@
 // returns every error; what failed is tried again when Wake fires, without new input. Nothing is removed and no
 // program is swapped before the input is in sync, so what a former process left goes on enforcing until then.
 //
+// What others change in the kernel is read back, see audit.go.
+//
 // Not here: what the policy is (package calc), how it becomes bits (package classifier), BGP (package bgp).
 //
 // Start at driver.go, then pass.go, which is the order of things.

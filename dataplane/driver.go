@@ -74,6 +74,7 @@ type Driver struct {
 	gateStale bool // its rules may have to change
 	rules     ruleNames
 	flows     flowCare
+	audits    audits
 	dirty     bool // something that connections were approved by has changed since the epoch advanced
 	lastErr   error
 }
@@ -97,6 +98,7 @@ func New(options Options) (*Driver, error) {
 		return nil, err
 	}
 	d.makeTables()
+	d.startAudits()
 	if err := d.recall(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -106,7 +108,7 @@ func New(options Options) (*Driver, error) {
 func (d *Driver) makeTables() {
 	d.links = table.New("interfaces", linkTarget{d}, func(a, b running) bool { return a == b })
 	d.routes = table.New("routes", stepped[netip.Prefix, routes.Route]{d, "route", d.kernel}, func(a, b routes.Route) bool { return a == b })
-	d.settings = table.New("settings", stepped[interfaces.Sysctl, string]{d, "setting", interfaces.Proc{}}, func(a, b string) bool { return a == b })
+	d.settings = table.New("settings", stepped[interfaces.Sysctl, string]{d, "setting", &interfaces.Proc{}}, func(a, b string) bool { return a == b })
 	d.locals = table.New("host addresses", stepped[netip.Addr, uint8]{d, "host address", localTarget{d}}, func(a, b uint8) bool { return a == b })
 	d.counters = table.New("rule counters", stepped[uint64, struct{}]{d, "rule counter", counterTarget{d}}, func(a, b struct{}) bool { return true })
 }
@@ -188,6 +190,7 @@ func (d *Driver) Close() error {
 	d.watcher.Close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.audits.close()
 	d.timer.Stop()
 	d.flows.wait()
 	d.kernel.Close()

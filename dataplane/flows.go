@@ -20,7 +20,7 @@ type flowCare struct {
 	draining time.Time // since when connections move to the larger tables; zero: they do not
 }
 
-// careInterval is how often connections that have expired are freed, and the gate is looked at.
+// careInterval is how often connections that have expired are freed.
 const careInterval = 10 * time.Second
 
 func (f *flowCare) wait() { f.running.Wait() }
@@ -31,11 +31,10 @@ func (f *flowCare) result() (bpf.Swept, error) {
 	return f.last, f.err
 }
 
-// care does what is due from time to time: expired connections are freed by a run of the program beside the loop, and a
-// gate that somebody removed is made anew.
-func (d *Driver) care(now time.Time) error {
+// care does what is due from time to time: expired connections are freed by a run of the program beside the loop.
+func (d *Driver) care(now time.Time) {
 	if now.Before(d.flows.due) {
-		return nil
+		return
 	}
 	d.flows.due = now.Add(careInterval)
 	if g := d.policies.newest(); g != nil {
@@ -46,15 +45,6 @@ func (d *Driver) care(now time.Time) error {
 			d.flows.mu.Unlock()
 		})
 	}
-	there, err := d.gate.Check()
-	if err != nil {
-		return err
-	}
-	if !there && d.gateErr == nil {
-		d.Log.Warn("the nftables table of the gate was removed by somebody else; it is made anew")
-		return d.keepGate()
-	}
-	return nil
 }
 
 // growFlows follows the configured size of the table of connections: a second pair of tables beside the first, another

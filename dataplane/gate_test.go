@@ -17,8 +17,8 @@ func TestAGateThatSomebodyRemovedIsMadeAnew(t *testing.T) {
 	w.workload(server)
 	d := h.run(w, Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
-	must(t, gate.Remove()) // as `nft flush ruleset` does
-	c.now = c.now.Add(time.Minute)
+	must(t, gate.Remove()) // of this process, so that nothing is heard of it
+	c.later()
 	must(t, d.Apply(calc.Delta{}))
 	if there, err := gate.Exists(); !there || err != nil {
 		t.Errorf("the gate is not there: %v", err)

@@ -27,10 +27,11 @@ func (d *Driver) pass(now time.Time) error {
 	if !d.inSync || !d.state.Ready {
 		return d.closeEarly()
 	}
-	errs := []error{d.open(), d.keepGate()}
+	errs := []error{d.open()}
 	if d.shared == nil {
-		return errors.Join(errs...)
+		return errors.Join(append(errs, d.keepGate())...)
 	}
+	errs = append(errs, d.makeAudits(now), d.keepGate())
 	d.applySettings()
 	errs = append(errs, d.growFlows(now), d.absorb(), d.build(now))
 	for _, g := range d.policies.all {
@@ -47,14 +48,15 @@ func (d *Driver) pass(now time.Time) error {
 	errs = append(errs, d.routes.Reconcile(now, true), d.settings.Reconcile(now, true))
 	d.planCounters()
 	errs = append(errs, d.counters.Reconcile(now, true), d.tidy(now))
+	d.tellRepairs()
 	return errors.Join(errs...)
 }
 
 // closeEarly is all that is done before the input is known: a host without a gate gets one, so that interfaces with
-// a workload's name are closed. A gate that a former process left stays as it is.
+// a workload's name are closed. A gate that a former process left stays as it is, if nobody has emptied it.
 func (d *Driver) closeEarly() error {
-	there, err := gate.Exists()
-	if err != nil || there {
+	sound, err := gate.Sound(d.Mark)
+	if err != nil || sound {
 		d.gateErr = err
 		return err
 	}
@@ -166,5 +168,6 @@ func (d *Driver) tidy(now time.Time) error {
 	for _, g := range d.policies.all {
 		errs = append(errs, g.reclaim(now))
 	}
-	return errors.Join(append(errs, d.care(now))...)
+	d.care(now)
+	return errors.Join(errs...)
 }

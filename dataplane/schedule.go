@@ -25,6 +25,7 @@ func (d *Driver) schedule() {
 	due(d.policies.again, d.policies.renew != "" || len(d.policies.all) == 0)
 	due(now.Add(time.Second), d.inSync && (d.gateErr != nil || d.shared == nil))
 	due(d.flows.due, d.shared != nil)
+	d.scheduleAudits(due)
 	if at.IsZero() {
 		return
 	}

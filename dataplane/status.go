@@ -25,6 +25,7 @@ type Status struct {
 	Connections      int // at the last sweep, at most ten seconds ago
 	ConnectionsLimit int
 	Drops            map[string]uint64 // packets by reason
+	Repairs          map[string]uint64 // entries that others had changed, by kind, since the start
 	Interfaces       []Interface
 	Tables           []table.Status
 	Problems         []string // each says what to do
@@ -57,7 +58,8 @@ type Interface struct {
 func (d *Driver) Status() Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := Status{InSync: d.inSync, Generations: len(d.policies.all), Interfaces: d.interfaces(), Drops: map[string]uint64{}}
+	s := Status{InSync: d.inSync, Generations: len(d.policies.all), Interfaces: d.interfaces(), Drops: map[string]uint64{},
+		Repairs: maps.Clone(d.audits.repairs)}
 	s.RulesLimit = classifier.Limits().Blocks * bpf.BlockSlots
 	if g := d.policies.newest(); g != nil {
 		s.Generation = uint64(g.serial)

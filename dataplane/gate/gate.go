@@ -80,14 +80,21 @@ func (g *Gate) Apply(rules Rules) error {
 	return nil
 }
 
-// Check forgets what is in force when the table is no longer there, so that the next Apply makes it anew. It reports
-// whether the table is there.
-func (g *Gate) Check() (bool, error) {
-	there, err := Exists()
-	if err == nil && !there {
+// Check reads the table and says how it differs from the rules in force; empty when it does not. After a difference the
+// next Apply makes the table anew.
+func (g *Gate) Check() (difference string, err error) {
+	if g.inForce == nil {
+		return "", nil
+	}
+	held, err := read()
+	if err != nil {
+		return "", explain(err)
+	}
+	difference = held.difference(*g.inForce)
+	if difference != "" {
 		g.inForce = nil
 	}
-	return there, err
+	return difference, nil
 }
 
 // InForce are the rules last applied; nil when that is unknown.

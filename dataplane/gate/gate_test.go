@@ -162,8 +162,8 @@ func TestATableThatSomebodyRemovedIsMadeAnew(t *testing.T) {
 	if err := gate.Remove(); err != nil {
 		t.Fatal(err)
 	}
-	if there, err := g.Check(); there || err != nil {
-		t.Error("Check says", there, err)
+	if difference, err := g.Check(); difference != "the table is gone" || err != nil {
+		t.Error("Check says", difference, err)
 	}
 	if err := g.Apply(someRules()); err != nil || ruleset(t) != wholeTable {
 		t.Errorf("%v\n%s", err, ruleset(t))
@@ -176,5 +176,110 @@ func TestATableThatSomebodyRemovedIsMadeAnew(t *testing.T) {
 	rules.Ready = []int{9}
 	if err := g.Apply(rules); err != nil || !strings.Contains(ruleset(t), "elements = { 9 }") {
 		t.Errorf("%v\n%s", err, ruleset(t))
+	}
+}
+
+// Every way in which others change the table is found, told and put right, and nothing else is.
+func TestATableThatSomebodyChangedIsPutRight(t *testing.T) {
+	newHost(t)
+	var g gate.Gate
+	if err := g.Apply(someRules()); err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []struct{ command, found string }{
+		{"flush chain inet margay outgoing", "chain outgoing: it has 0 rules instead of 5"},
+		{"flush table inet margay", "chain from_workloads: it has 0 rules instead of 3"},
+		{"flush ruleset", "the table is gone"},
+		{"delete chain inet margay to_workloads", "chain to_workloads is gone"},
+		{"insert rule inet margay from_workloads accept", "chain from_workloads: it has 4 rules instead of 3"},
+		{"replace rule inet margay from_workloads handle HANDLE accept", "chain from_workloads: rule 1 is another one"},
+		{"replace rule inet margay from_workloads handle HANDLE iifname \"cali*\" meta mark and 0x1000000 != 0x1000000 limit rate 1/second counter drop",
+			"chain from_workloads: rule 1 is another one"},
+		{"chain inet margay to_workloads { policy drop; }", "chain to_workloads: it has another policy"},
+		{"add chain inet margay other { type filter hook prerouting priority -400; policy drop; }", "chain other is not ours"},
+		{"add table inet margay { flags dormant; }", "the table has flags: it is dormant, or another process owns it"},
+		{"delete element inet margay ready { 9 }; add element inet margay ready { 77 }", "the set ready has 2 other elements"},
+		{"flush set inet margay workloads", "the set workloads has 1 other elements"},
+	} {
+		if difference, err := g.Check(); difference != "" || err != nil {
+			t.Errorf("before %s: %q %v", change.command, difference, err)
+		}
+		command := strings.Replace(change.command, "HANDLE", ruleHandle(t, "from_workloads"), 1)
+		if out, err := exec.Command("nft", command).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v %s", command, err, out)
+		}
+		if difference, err := g.Check(); difference != change.found || err != nil {
+			t.Errorf("after %s: %q %v, want %q", command, difference, err, change.found)
+		}
+		if err := g.Apply(someRules()); err != nil || ruleset(t) != wholeTable {
+			t.Errorf("after %s: %v\n%s", command, err, ruleset(t))
+		}
+	}
+}
+
+// ruleHandle is the handle of a chain's first rule.
+func ruleHandle(t *testing.T, chain string) string {
+	t.Helper()
+	out, err := exec.Command("nft", "-a", "list", "chain", "inet", "margay", chain).CombinedOutput()
+	found := regexp.MustCompile(`drop # handle (\d+)`).FindSubmatch(out)
+	if err != nil || found == nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	return string(found[1])
+}
+
+func TestATableOfAnotherProcessIsSoundOrNot(t *testing.T) {
+	newHost(t)
+	sound := func(want bool) {
+		t.Helper()
+		if got, err := gate.Sound(0x1000000); got != want || err != nil {
+			t.Errorf("Sound is %v %v, want %v", got, err, want)
+		}
+	}
+	sound(false)
+	var g gate.Gate
+	for _, rules := range []gate.Rules{{Mark: 0x1000000}, someRules()} {
+		if err := g.Apply(rules); err != nil {
+			t.Fatal(err)
+		}
+		sound(true)
+	}
+	for _, command := range []string{"flush chain inet margay to_workloads", "flush table inet margay"} {
+		if out, err := exec.Command("nft", command).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v %s", command, err, out)
+		}
+		sound(false)
+	}
+}
+
+func TestTransactionsOfOthersAreHeard(t *testing.T) {
+	newHost(t)
+	heard := make(chan gate.Changed, 100)
+	l, err := gate.Listen(func(c gate.Changed) { heard <- c })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var g gate.Gate
+	if err := g.Apply(someRules()); err != nil { // our own is not told
+		t.Fatal(err)
+	}
+	for _, change := range []struct {
+		command      string
+		ours, others bool
+	}{
+		{"flush chain inet margay outgoing", true, false},
+		{"add table ip other", false, true},
+		{"add set ip other blocked { type ipv4_addr; }", false, true},
+		{"add table inet margay2", false, true},
+		{"delete element inet margay ready { 9 }", true, false},
+	} {
+		if out, err := exec.Command("nft", change.command).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v %s", change.command, err, out)
+		}
+		got := <-heard
+		if got.Ours != change.ours || got.Others != change.others || !strings.HasPrefix(got.By, "nft (process ") {
+			t.Errorf("%s is heard as %+v", change.command, got)
+		}
 	}
 }

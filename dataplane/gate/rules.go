@@ -2,6 +2,7 @@ package gate
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -37,6 +38,46 @@ func padded(name string) []byte {
 	return b
 }
 
+// chain is a chain of the table and its rules, in order.
+type chain struct {
+	nftables.Chain
+	rules [][]expr.Any
+}
+
+func newChain(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority) *chain {
+	accept := nftables.ChainPolicyAccept
+	return &chain{Chain: nftables.Chain{Name: name, Type: kind, Hooknum: hook, Priority: priority, Policy: &accept}}
+}
+
+func (c *chain) add(parts ...[]expr.Any) { c.rules = append(c.rules, slices.Concat(parts...)) }
+
+// chains are the chains that enforce the rules.
+func (r Rules) chains() []*chain {
+	names, ready := sets(table())
+	from := newChain("from_workloads", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
+	to := newChain("to_workloads", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, nftables.ChainPriorityRaw)
+	if r.Gateway.IsValid() {
+		to.add(name(expr.MetaKeyOIFNAME, padded("lo")), address(destination, netip.PrefixFrom(r.Gateway, r.Gateway.BitLen())), drop())
+	}
+	for _, prefix := range r.Prefixes {
+		from.add(name(expr.MetaKeyIIFNAME, []byte(prefix)), unmarked(r.Mark), drop())
+		to.add(name(expr.MetaKeyOIFNAME, []byte(prefix)), lookup(expr.MetaKeyOIF, ready, true), drop())
+	}
+	from.add(lookup(expr.MetaKeyIIFNAME, names, false), unmarked(r.Mark), drop())
+	to.add(lookup(expr.MetaKeyOIFNAME, names, false), lookup(expr.MetaKeyOIF, ready, true), drop())
+	if len(r.NAT) == 0 {
+		return []*chain{from, to} // and no connection tracking by the kernel on our account
+	}
+	outgoing := newChain("outgoing", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	for _, pool := range r.Pools {
+		outgoing.add(address(destination, pool), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
+	}
+	for _, pool := range r.NAT {
+		outgoing.add(address(source, pool), []expr.Any{&expr.Masq{}})
+	}
+	return []*chain{from, to, outgoing}
+}
+
 // build adds the sets, chains and rules.
 func build(conn *nftables.Conn, t *nftables.Table, rules Rules) error {
 	names, ready := sets(t)
@@ -46,42 +87,12 @@ func build(conn *nftables.Conn, t *nftables.Table, rules Rules) error {
 	if err := conn.AddSet(ready, indexElements(rules.Ready)); err != nil {
 		return err
 	}
-	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
-		var all []expr.Any
-		for _, p := range parts {
-			all = append(all, p...)
+	for _, c := range rules.chains() {
+		c.Table = t
+		added := conn.AddChain(&c.Chain)
+		for _, exprs := range c.rules {
+			conn.AddRule(&nftables.Rule{Table: t, Chain: added, Exprs: exprs})
 		}
-		conn.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: all})
-	}
-	from := conn.AddChain(&nftables.Chain{
-		Table: t, Name: "from_workloads", Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
-	})
-	to := conn.AddChain(&nftables.Chain{
-		Table: t, Name: "to_workloads", Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityRaw,
-	})
-	if rules.Gateway.IsValid() {
-		add(to, name(expr.MetaKeyOIFNAME, padded("lo")), address(destination, netip.PrefixFrom(rules.Gateway, rules.Gateway.BitLen())), drop())
-	}
-	for _, prefix := range rules.Prefixes {
-		add(from, name(expr.MetaKeyIIFNAME, []byte(prefix)), unmarked(rules.Mark), drop())
-		add(to, name(expr.MetaKeyOIFNAME, []byte(prefix)), lookup(expr.MetaKeyOIF, ready, true), drop())
-	}
-	add(from, lookup(expr.MetaKeyIIFNAME, names, false), unmarked(rules.Mark), drop())
-	add(to, lookup(expr.MetaKeyOIFNAME, names, false), lookup(expr.MetaKeyOIF, ready, true), drop())
-	if len(rules.NAT) == 0 {
-		return nil // and no connection tracking by the kernel on our account
-	}
-	outgoing := conn.AddChain(&nftables.Chain{
-		Table: t, Name: "outgoing", Type: nftables.ChainTypeNAT,
-		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
-	})
-	for _, pool := range rules.Pools {
-		add(outgoing, address(destination, pool), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
-	}
-	for _, pool := range rules.NAT {
-		add(outgoing, address(source, pool), []expr.Any{&expr.Masq{}})
 	}
 	return nil
 }
@@ -101,7 +112,7 @@ func name(key expr.MetaKey, begins []byte) []expr.Any {
 func lookup(key expr.MetaKey, set *nftables.Set, invert bool) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: key, Register: 1},
-		&expr.Lookup{SourceRegister: 1, SetName: set.Name, SetID: set.ID, Invert: invert},
+		&expr.Lookup{SourceRegister: 1, SetName: set.Name, Invert: invert},
 	}
 }
 

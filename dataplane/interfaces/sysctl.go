@@ -54,13 +54,15 @@ func Sysctls(workloads []Link, v4, v6 bool) map[Sysctl]string {
 	return wanted
 }
 
-// Proc is /proc/sys as a table.Target, of the network namespace of the calling thread. Settings are never taken back:
-// those of an interface go with it, and the host may forward for others too.
+// Proc is /proc/sys as a table.Target, of the network namespace of the calling thread. Settings are not taken back: those
+// of an interface go with it, and the host may forward for others too.
 type Proc struct {
 	Root string // default /proc/sys
+
+	ours map[Sysctl]string // as they were written last
 }
 
-func (p Proc) root() string {
+func (p *Proc) root() string {
 	if p.Root == "" {
 		return "/proc/sys"
 	}
@@ -68,18 +70,28 @@ func (p Proc) root() string {
 }
 
 // Put writes one setting if it is not so already.
-func (p Proc) Put(s Sysctl, value string) error {
-	path := filepath.Join(p.root(), s.Path)
-	text, err := os.ReadFile(path)
-	if err == nil && strings.TrimSpace(string(text)) == value {
-		return nil
+func (p *Proc) Put(s Sysctl, value string) error {
+	if err := p.put(s, value); err != nil {
+		return err
 	}
+	if p.ours == nil {
+		p.ours = map[Sysctl]string{}
+	}
+	p.ours[s] = value
+	return nil
+}
+
+func (p *Proc) put(s Sysctl, value string) error {
 	if s.Path == forwardV6 {
 		if err := p.keepRouters(); err != nil {
 			return err
 		}
 	}
-	err = write(path, value)
+	now, err := p.read(s.Path)
+	if err == nil && now == value {
+		return nil
+	}
+	err = write(filepath.Join(p.root(), s.Path), value)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("set it to %s: the kernel does not have it, or the interface has gone: %w", value, err)
@@ -89,33 +101,80 @@ func (p Proc) Put(s Sysctl, value string) error {
 	return err
 }
 
+func (p *Proc) read(path string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(p.root(), path))
+	return strings.TrimSpace(string(text)), err
+}
+
 // keepRouters lets the host go on learning routers once it forwards: the kernel stops listening to advertisements
 // where accept_ra is 1, and the host would lose its way out.
-func (p Proc) keepRouters() error {
-	paths, err := filepath.Glob(filepath.Join(p.root(), "net/ipv6/conf/*/accept_ra"))
-	if err != nil {
-		return err
+func (p *Proc) keepRouters() error {
+	deaf, err := p.deaf()
+	for _, path := range deaf {
+		if e := write(filepath.Join(p.root(), path), "2"); e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
 	}
-	for _, path := range paths {
-		text, err := os.ReadFile(path)
-		if errors.Is(err, os.ErrNotExist) || (err == nil && strings.TrimSpace(string(text)) != "1") {
-			continue
-		}
-		if err == nil {
-			err = write(path, "2")
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("keep learning IPv6 routers before forwarding: %w", err)
-		}
+	if err != nil {
+		return fmt.Errorf("keep learning IPv6 routers before forwarding: %w", err)
 	}
 	return nil
 }
 
-// Delete leaves the setting as it is.
-func (p Proc) Delete(Sysctl) error { return nil }
+// deaf are the settings of the host's own interfaces that do not learn routers when the host forwards.
+func (p *Proc) deaf() (paths []string, err error) {
+	all, err := filepath.Glob(filepath.Join(p.root(), "net/ipv6/conf/*/accept_ra"))
+	ours := map[string]bool{}
+	for s := range p.ours {
+		ours[s.Path] = true
+	}
+	for _, path := range all {
+		path, _ = filepath.Rel(p.root(), path)
+		if ours[path] {
+			continue
+		}
+		now, e := p.read(path)
+		if e != nil && !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+		if e == nil && now == "1" {
+			paths = append(paths, path)
+		}
+	}
+	return paths, err
+}
 
-// List says that nothing is known: Put reads each setting before it writes.
-func (p Proc) List() (map[Sysctl]string, error) { return nil, nil }
+// Delete leaves the setting as it is.
+func (p *Proc) Delete(s Sysctl) error {
+	delete(p.ours, s)
+	return nil
+}
+
+// List reads the settings that this process has written. Of those that a former process wrote nothing is known: Put reads
+// each setting before it writes.
+func (p *Proc) List() (map[Sysctl]string, error) {
+	held := map[Sysctl]string{}
+	for s, written := range p.ours {
+		now, err := p.read(s.Path)
+		if errors.Is(err, os.ErrNotExist) {
+			now, err = written, nil // the interface has gone, and the next plan does without the setting
+		}
+		if err != nil {
+			return nil, err
+		}
+		held[s] = now
+	}
+	if now, there := held[Sysctl{Path: forwardV6}]; there && now == "1" {
+		deaf, err := p.deaf()
+		if err != nil {
+			return nil, err
+		}
+		if len(deaf) > 0 {
+			held[Sysctl{Path: forwardV6}] = now + ", but " + strings.Join(deaf, ", ") + " is 1"
+		}
+	}
+	return held, nil
+}
 
 // write changes a file that is there.
 func write(path, value string) error {

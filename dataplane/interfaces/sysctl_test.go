@@ -38,7 +38,7 @@ func TestTheHostKeepsLearningRoutersWhenItForwards(t *testing.T) {
 	root := fakeProc(t, map[string]string{
 		"net/ipv6/conf/all/forwarding": "0", "net/ipv6/conf/eth0/accept_ra": "1", "net/ipv6/conf/eth1/accept_ra": "0",
 	})
-	if err := (interfaces.Proc{Root: root}).Put(interfaces.Sysctl{Path: "net/ipv6/conf/all/forwarding"}, "1"); err != nil {
+	if err := (&interfaces.Proc{Root: root}).Put(interfaces.Sysctl{Path: "net/ipv6/conf/all/forwarding"}, "1"); err != nil {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{"all/forwarding": "1", "eth0/accept_ra": "2", "eth1/accept_ra": "0"} {
@@ -50,7 +50,7 @@ func TestTheHostKeepsLearningRoutersWhenItForwards(t *testing.T) {
 
 func TestASettingThatTheKernelLacksStopsNoOther(t *testing.T) {
 	root := fakeProc(t, map[string]string{"net/ipv4/conf/cali1/proxy_arp": "0", "net/ipv4/ip_forward": "0"})
-	settings := table.New("settings", interfaces.Proc{Root: root}, func(a, b string) bool { return a == b })
+	settings := table.New("settings", &interfaces.Proc{Root: root}, func(a, b string) bool { return a == b })
 	settings.WantExactly(interfaces.Sysctls([]interfaces.Link{{Name: "cali1", Life: 1}}, true, false))
 	err := settings.Reconcile(time.Unix(0, 0), true)
 	if err == nil || !strings.Contains(err.Error(), "net/ipv4/conf/cali1/rp_filter") {

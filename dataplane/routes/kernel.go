@@ -57,6 +57,9 @@ func (k *Kernel) Own(protocol int) {
 	}
 }
 
+// Protocols are those that are ours.
+func (k *Kernel) Protocols() []int { return k.protocols }
+
 // Put makes one route. What another program put there is left alone.
 func (k *Kernel) Put(prefix netip.Prefix, r Route) error {
 	k.Own(r.Protocol)

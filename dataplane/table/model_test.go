@@ -85,7 +85,42 @@ func history(t *testing.T, random *rand.Rand) {
 	if err := entries.Reconcile(now, true); err != nil || len(target.drain()) > 0 {
 		t.Errorf("a further pass was not idle: %v", err)
 	}
+	entries.Repairs()
+	made, told := strangersAtWork(random, target, wanted, now, entries)
+	if !maps.Equal(target.held, wanted) || !maps.Equal(made, told) {
+		t.Errorf("others made changes %v, told were %v; holds %v, wanted %v", made, told, target.held, wanted)
+	}
 	if s := entries.Status(); s.Wanted != len(wanted) || s.Programmed != len(wanted) || s.Failed != 0 || s.Error != nil {
 		t.Errorf("status %+v", s)
 	}
+}
+
+// strangersAtWork changes some entries of the target and has them repaired. It returns the changes, and those of which the
+// table told.
+func strangersAtWork(random *rand.Rand, target *fake, wanted map[string]string, now time.Time,
+	entries *table.Table[string, string]) (made, told map[string]table.Change) {
+	made, told = map[string]table.Change{}, map[string]table.Change{}
+	for i := range 8 {
+		key := fmt.Sprintf("k%d", i)
+		_, want := wanted[key]
+		switch random.IntN(3) {
+		case 0:
+			if want {
+				delete(target.held, key)
+				made[key] = table.Gone
+			}
+		case 1:
+			target.held[key] = "stranger"
+			made[key] = table.Stranger
+			if want {
+				made[key] = table.Changed
+			}
+		}
+	}
+	entries.Resync()
+	_ = entries.Reconcile(now, true)
+	for _, r := range entries.Repairs() {
+		told[r.Entry] = r.Found
+	}
+	return made, told
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +88,11 @@ func play(t *testing.T, story string) string {
 func report(out *strings.Builder, entries *table.Table[string, string], target *fake, err error, now time.Time) {
 	for _, call := range target.drain() {
 		fmt.Fprintln(out, "    "+call)
+	}
+	repairs := entries.Repairs()
+	slices.SortFunc(repairs, func(a, b table.Repair) int { return strings.Compare(a.Entry, b.Entry) })
+	for _, r := range repairs {
+		fmt.Fprintln(out, "    repaired", r)
 	}
 	s := entries.Status()
 	fmt.Fprintf(out, "    holds %v, wanted %d programmed %d failed %d\n", target, s.Wanted, s.Programmed, s.Failed)

@@ -13,6 +13,7 @@ type Target[K comparable, V any] interface {
 	Put(K, V) error
 	Delete(K) error
 	// List returns every entry that the target holds and that is ours. It is asked at the start and after Resync.
+	// What differs then from what was programmed, somebody else changed.
 	List() (map[K]V, error)
 }
 
@@ -33,7 +34,11 @@ type Table[K comparable, V any] struct {
 	failed     map[K]failure  // the last attempt failed; also in dirty
 	doubt      map[K]struct{} // a write failed: there may be something other than programmed says
 	unknown    bool           // programmed must be listed anew
+	listed     bool           // programmed was listed once: what differs at the next listing was changed by others
 	listing    failure        // of the last attempt to list
+
+	drift   map[K]Change // found changed in the target, and not yet as wanted again
+	repairs []Repair
 }
 
 // failure is an entry's, or the listing's, last error and when it is tried again.
@@ -54,6 +59,7 @@ func New[K comparable, V any](name string, target Target[K, V], equal func(a, b 
 	return &Table[K, V]{
 		name: name, target: target, equal: equal, unknown: true,
 		wanted: map[K]V{}, programmed: map[K]V{}, dirty: map[K]struct{}{}, failed: map[K]failure{}, doubt: map[K]struct{}{},
+		drift: map[K]Change{},
 	}
 }
 
@@ -90,6 +96,7 @@ func (t *Table[K, V]) WantExactly(entries map[K]V) {
 func (t *Table[K, V]) touch(k K) {
 	t.dirty[k] = struct{}{}
 	delete(t.failed, k)
+	delete(t.drift, k) // what is written now has another cause
 }
 
 // Resync says that the target may have changed behind our back: the next pass lists it and repairs the difference.
@@ -127,6 +134,7 @@ func (t *Table[K, V]) Fill(now time.Time) error {
 			continue
 		}
 		t.programmed[k] = v
+		t.repaired(k)
 		t.settle(k)
 	}
 	return errors.Join(errs...)
@@ -150,6 +158,7 @@ func (t *Table[K, V]) Sweep(now time.Time) error {
 			}
 		}
 		delete(t.programmed, k)
+		t.repaired(k)
 		t.settle(k)
 	}
 	return errors.Join(errs...)
@@ -175,6 +184,10 @@ func (t *Table[K, V]) list(now time.Time) error {
 		return t.listing.err
 	}
 	t.unknown, t.listing = false, failure{}
+	if t.listed {
+		t.compare(held)
+	}
+	t.listed = true
 	t.programmed = maps.Clone(held)
 	if t.programmed == nil {
 		t.programmed = map[K]V{}
@@ -218,6 +231,7 @@ func (t *Table[K, V]) settle(k K) {
 	delete(t.dirty, k)
 	delete(t.failed, k)
 	delete(t.doubt, k)
+	delete(t.drift, k)
 }
 
 func (f failure) next(err error, now time.Time) failure {

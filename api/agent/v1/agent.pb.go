@@ -294,7 +294,8 @@ type Dataplane struct {
 	RulesLimit       uint32                 `protobuf:"varint,4,opt,name=rules_limit,json=rulesLimit,proto3" json:"rules_limit,omitempty"`
 	Connections      uint32                 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"`
 	ConnectionsLimit uint32                 `protobuf:"varint,6,opt,name=connections_limit,json=connectionsLimit,proto3" json:"connections_limit,omitempty"`
-	Drops            map[string]uint64      `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by reason
+	Drops            map[string]uint64      `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`     // by reason
+	Repairs          map[string]uint64      `protobuf:"bytes,8,rep,name=repairs,proto3" json:"repairs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // entries that other programs had changed and that were put right, by kind, since the start
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -374,6 +375,13 @@ func (x *Dataplane) GetConnectionsLimit() uint32 {
 func (x *Dataplane) GetDrops() map[string]uint64 {
 	if x != nil {
 		return x.Drops
+	}
+	return nil
+}
+
+func (x *Dataplane) GetRepairs() map[string]uint64 {
+	if x != nil {
+		return x.Repairs
 	}
 	return nil
 }
@@ -1927,7 +1935,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x10applied_revision\x18\x06 \x01(\x03R\x0fappliedRevision\x12\x1d\n" +
 	"\n" +
 	"applied_at\x18\a \x01(\x03R\tappliedAt\x12\x14\n" +
-	"\x05error\x18\b \x01(\tR\x05error\"\xbe\x02\n" +
+	"\x05error\x18\b \x01(\tR\x05error\"\xbd\x03\n" +
 	"\tDataplane\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -1938,9 +1946,13 @@ const file_agent_proto_rawDesc = "" +
 	"rulesLimit\x12 \n" +
 	"\vconnections\x18\x05 \x01(\rR\vconnections\x12+\n" +
 	"\x11connections_limit\x18\x06 \x01(\rR\x10connectionsLimit\x12;\n" +
-	"\x05drops\x18\a \x03(\v2%.margay.agent.v1.Dataplane.DropsEntryR\x05drops\x1a8\n" +
+	"\x05drops\x18\a \x03(\v2%.margay.agent.v1.Dataplane.DropsEntryR\x05drops\x12A\n" +
+	"\arepairs\x18\b \x03(\v2'.margay.agent.v1.Dataplane.RepairsEntryR\arepairs\x1a8\n" +
 	"\n" +
 	"DropsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
+	"\fRepairsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb6\x01\n" +
 	"\tInterface\x12\x12\n" +
@@ -2082,7 +2094,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_agent_proto_goTypes = []any{
 	(*StatusRequest)(nil),       // 0: margay.agent.v1.StatusRequest
 	(*StatusResponse)(nil),      // 1: margay.agent.v1.StatusResponse
@@ -2111,6 +2123,7 @@ var file_agent_proto_goTypes = []any{
 	(*File)(nil),                // 24: margay.agent.v1.File
 	nil,                         // 25: margay.agent.v1.StatusResponse.ConfigurationEntry
 	nil,                         // 26: margay.agent.v1.Dataplane.DropsEntry
+	nil,                         // 27: margay.agent.v1.Dataplane.RepairsEntry
 }
 var file_agent_proto_depIdxs = []int32{
 	2,  // 0: margay.agent.v1.StatusResponse.datastore:type_name -> margay.agent.v1.Datastore
@@ -2121,30 +2134,31 @@ var file_agent_proto_depIdxs = []int32{
 	7,  // 5: margay.agent.v1.StatusResponse.problems:type_name -> margay.agent.v1.Problem
 	25, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
 	26, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
-	10, // 8: margay.agent.v1.DumpResponse.endpoints:type_name -> margay.agent.v1.Endpoint
-	12, // 9: margay.agent.v1.DumpResponse.policies:type_name -> margay.agent.v1.Policy
-	13, // 10: margay.agent.v1.DumpResponse.sets:type_name -> margay.agent.v1.Set
-	14, // 11: margay.agent.v1.DumpResponse.rules:type_name -> margay.agent.v1.Rule
-	15, // 12: margay.agent.v1.DumpResponse.connections:type_name -> margay.agent.v1.Connection
-	17, // 13: margay.agent.v1.DumpResponse.routes:type_name -> margay.agent.v1.Route
-	18, // 14: margay.agent.v1.DumpResponse.announcements:type_name -> margay.agent.v1.Announcement
-	11, // 15: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
-	16, // 16: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
-	21, // 17: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
-	24, // 18: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
-	0,  // 19: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
-	8,  // 20: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
-	19, // 21: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
-	22, // 22: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
-	1,  // 23: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
-	9,  // 24: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
-	20, // 25: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
-	23, // 26: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
-	23, // [23:27] is the sub-list for method output_type
-	19, // [19:23] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	27, // 8: margay.agent.v1.Dataplane.repairs:type_name -> margay.agent.v1.Dataplane.RepairsEntry
+	10, // 9: margay.agent.v1.DumpResponse.endpoints:type_name -> margay.agent.v1.Endpoint
+	12, // 10: margay.agent.v1.DumpResponse.policies:type_name -> margay.agent.v1.Policy
+	13, // 11: margay.agent.v1.DumpResponse.sets:type_name -> margay.agent.v1.Set
+	14, // 12: margay.agent.v1.DumpResponse.rules:type_name -> margay.agent.v1.Rule
+	15, // 13: margay.agent.v1.DumpResponse.connections:type_name -> margay.agent.v1.Connection
+	17, // 14: margay.agent.v1.DumpResponse.routes:type_name -> margay.agent.v1.Route
+	18, // 15: margay.agent.v1.DumpResponse.announcements:type_name -> margay.agent.v1.Announcement
+	11, // 16: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
+	16, // 17: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
+	21, // 18: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
+	24, // 19: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
+	0,  // 20: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
+	8,  // 21: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
+	19, // 22: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
+	22, // 23: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
+	1,  // 24: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
+	9,  // 25: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
+	20, // 26: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
+	23, // 27: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
+	24, // [24:28] is the sub-list for method output_type
+	20, // [20:24] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2158,7 +2172,7 @@ func file_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

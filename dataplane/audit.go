@@ -1,0 +1,230 @@
+package dataplane
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/dataplane/interfaces"
+	"github.com/margay-project/margay/dataplane/routes"
+	"github.com/margay-project/margay/dataplane/table"
+)
+
+// How often state is read back that others can change too.
+const (
+	// readBack is for what the kernel tells of, and for what hardly anybody changes.
+	readBack = 90 * time.Second
+	// readBackSoon is for what the kernel should tell of and does not, because it could not be asked to.
+	readBackSoon = 5 * time.Second
+	// readPause is between two readings of the same thing, however often the kernel tells of changes.
+	readPause = time.Second
+)
+
+// audit is one thing that is read back from the kernel, because others can change it: from time to time, and when the
+// kernel tells of a change.
+type audit struct {
+	name  string
+	every time.Duration
+	read  func() error // reads it, or has the pass that follows read it, which repairs it
+
+	due   time.Time
+	again time.Time // not read before
+	asked atomic.Bool
+}
+
+// audits are all of them, and what they led to.
+type audits struct {
+	list      []*audit
+	listeners []listener
+	repairs   map[string]uint64 // since the start, by what was repaired
+
+	ofRoutes *audit
+	routes   *routes.Listener
+
+	gateChangedBy atomic.Value // string: who made the last nftables transaction on our table
+	gateDrift     string       // how the gate was found changed; empty once that is told
+}
+
+// listener is told by the kernel of changes.
+type listener interface{ Close() }
+
+// addAudit registers something to be read back. Its first reading is one interval from now.
+func (d *Driver) addAudit(name string, every time.Duration, read func() error) *audit {
+	a := &audit{name: name, every: every, read: read}
+	a.due = d.clock().Add(jittered(every))
+	d.audits.list = append(d.audits.list, a)
+	return a
+}
+
+// jittered is about this time: what is read together once is not read together for ever, on one host or on all.
+func jittered(interval time.Duration) time.Duration {
+	return interval - interval/10 + rand.N(interval/5)
+}
+
+// ask has an audit made soon. It may be called from any goroutine.
+func (d *Driver) ask(a *audit) {
+	a.asked.Store(true)
+	d.signal()
+}
+
+// next is when an audit is to be made.
+func (a *audit) next() time.Time {
+	if a.asked.Load() {
+		return a.again
+	}
+	return a.due
+}
+
+// makeAudits reads back what is due.
+func (d *Driver) makeAudits(now time.Time) error {
+	errs := []error{d.hearRoutes()}
+	for _, a := range d.audits.list {
+		if a.next().After(now) {
+			continue
+		}
+		a.asked.Store(false)
+		a.due, a.again = now.Add(jittered(a.every)), now.Add(readPause)
+		errs = append(errs, a.read())
+	}
+	return errors.Join(errs...)
+}
+
+// scheduleAudits tells when the next one is due.
+func (d *Driver) scheduleAudits(due func(time.Time, bool)) {
+	for _, a := range d.audits.list {
+		at := a.next()
+		if at.IsZero() {
+			at = d.clock()
+		}
+		due(at, d.inSync)
+	}
+}
+
+// startAudits has everything read back that this Driver programs and others can change.
+func (d *Driver) startAudits() {
+	d.audits.repairs = map[string]uint64{}
+	resync := func(t interface{ Resync() }) func() error { return func() error { t.Resync(); return nil } }
+	d.audits.ofRoutes = d.addAudit("routes", readBack, resync(d.routes))
+	settings := d.addAudit("settings", readBack, resync(d.settings))
+	ofGate := d.addAudit("gate", readBack, d.checkGate)
+	d.addAudit("host addresses", readBack, resync(d.locals))
+	d.addAudit("rule counters", readBack, resync(d.counters))
+	d.addAudit("interface policies", readBack, func() error {
+		for _, g := range d.policies.all {
+			g.interfaces.Resync()
+			g.sources.Resync()
+		}
+		return nil
+	})
+	d.listen(d.audits.ofRoutes, func() (listener, error) {
+		l, err := routes.Listen(d.kernel.Protocols(), d.signal)
+		d.audits.routes = l
+		return l, err
+	})
+	d.listen(settings, func() (listener, error) {
+		return interfaces.ListenSettings(func() { d.ask(settings) })
+	})
+	d.listen(ofGate, func() (listener, error) {
+		return gate.Listen(func(c gate.Changed) {
+			if c.Ours || !c.Others {
+				d.audits.gateChangedBy.Store(c.By)
+				d.ask(ofGate)
+			}
+		})
+	})
+}
+
+// listen has the kernel tell of changes. Where it cannot be asked to, the audit is made more often.
+func (d *Driver) listen(a *audit, listen func() (listener, error)) {
+	l, err := listen()
+	if err != nil {
+		a.every, a.due = readBackSoon, d.clock().Add(readBackSoon)
+		d.Log.WithError(err).WithField("audit", a.name).Warn("the kernel does not tell of changes by others; they are looked for every few seconds")
+		return
+	}
+	d.audits.listeners = append(d.audits.listeners, l)
+}
+
+func (a *audits) close() {
+	for _, l := range a.listeners {
+		l.Close()
+	}
+	a.listeners, a.routes = nil, nil
+}
+
+// repaired logs and counts what others had changed and what is as wanted again.
+func (d *Driver) repaired(what string, n int, changes string) {
+	if n == 0 {
+		return
+	}
+	d.audits.repairs[what] += uint64(n)
+	d.Log.WithFields(logrus.Fields{"entries": n, "changes": changes}).
+		Warnf("%s: another program had changed what felix programs; it is put right. Find that program and stop it", what)
+}
+
+// tellRepairs tells of entries of tables that were repaired in this pass.
+func (d *Driver) tellRepairs() {
+	tell := func(what string, repairs []table.Repair) { d.repaired(what, len(repairs), someOf(repairs)) }
+	tell("routes", d.routes.Repairs())
+	tell("settings", d.settings.Repairs())
+	tell("host addresses", d.locals.Repairs())
+	tell("rule counters", d.counters.Repairs())
+	for _, g := range d.policies.all {
+		tell("interface policies", g.interfaces.Repairs())
+		tell("source addresses", g.sources.Repairs())
+	}
+	if d.audits.gateDrift != "" && d.gate.InForce() != nil && d.gateErr == nil {
+		d.repaired("gate", 1, d.audits.gateDrift)
+		d.audits.gateDrift = ""
+	}
+}
+
+// someOf is a few of the repairs as text.
+func someOf(repairs []table.Repair) string {
+	const few = 5
+	var texts []string
+	for _, r := range repairs {
+		texts = append(texts, r.String())
+	}
+	slices.Sort(texts)
+	if len(texts) > few {
+		texts = append(texts[:few], "...")
+	}
+	return strings.Join(texts, ", ")
+}
+
+// checkGate reads the gate's table. The keepGate that follows makes it anew when it is not as it was made.
+func (d *Driver) checkGate() error {
+	difference, err := d.gate.Check()
+	if err != nil || difference == "" {
+		return err
+	}
+	if by, _ := d.audits.gateChangedBy.Load().(string); by != "" {
+		difference += ", changed by " + by
+	}
+	d.audits.gateDrift = difference
+	return nil
+}
+
+// hearRoutes asks for the routes to be read when what the kernel tells of them is not what was programmed last.
+func (d *Driver) hearRoutes() error {
+	if d.audits.routes == nil {
+		return nil
+	}
+	heard, all := d.audits.routes.Take()
+	suspect := !all
+	for _, h := range heard {
+		_, held := d.routes.Holds(h.Prefix)
+		suspect = suspect || held == h.Gone
+	}
+	if suspect {
+		d.ask(d.audits.ofRoutes)
+	}
+	return d.audits.routes.Own(d.kernel.Protocols())
+}

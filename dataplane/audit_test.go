@@ -1,0 +1,204 @@
+package dataplane
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/gate"
+)
+
+// repairLog keeps the lines that tell of repairs.
+type repairLog struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *repairLog) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (l *repairLog) Fire(e *logrus.Entry) error {
+	if changes, ok := e.Data["changes"].(string); ok {
+		l.mu.Lock()
+		l.lines = append(l.lines, strings.SplitN(e.Message, ":", 2)[0]+": "+changes)
+		l.mu.Unlock()
+	}
+	return nil
+}
+
+func (l *repairLog) drain() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := l.lines
+	l.lines = nil
+	return strings.Join(lines, "; ")
+}
+
+func run(t *testing.T, command ...string) string {
+	t.Helper()
+	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v %s", strings.Join(command, " "), err, out)
+	}
+	return string(out)
+}
+
+func writeSetting(t *testing.T, path, value string) {
+	t.Helper()
+	must(t, os.WriteFile("/proc/sys/"+path, []byte(value), 0))
+}
+
+func readSetting(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/sys/" + path)
+	must(t, err)
+	return strings.TrimSpace(string(text))
+}
+
+// Whatever others change of what the Driver programs is put right at once where the kernel tells of it, told in one line,
+// and counted.
+func TestWhatOthersChangeIsPutRight(t *testing.T) {
+	h := newHost(t)
+	log := &repairLog{}
+	h.log.Logger.AddHook(log)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.workload(server)
+	pool := netip.MustParsePrefix("10.65.0.0/16")
+	w.Pools[pool] = calc.Pool{CIDR: pool, NATOutgoing: true}
+	c := &clock{time.Now()}
+	d := h.run(w, Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	d.settle(func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) })
+	if told := log.drain(); told != "" {
+		t.Errorf("without a change by others: %s", told)
+	}
+	setting := func(path, value string) func() bool {
+		return func() bool { return readSetting(t, path) == value }
+	}
+	for _, change := range []struct {
+		name string
+		do   func()
+		is   func() bool
+		told string // the beginning of the line
+	}{
+		{"a route is deleted", func() { run(t, "ip", "route", "del", "10.65.0.2") },
+			func() bool { return strings.Contains(run(t, "ip", "route", "show", "10.65.0.2"), "cali2") }, "routes: 10.65.0.2/32 (gone)"},
+		{"all are", func() { run(t, "ip", "route", "flush", "proto", "86"); run(t, "ip", "-6", "route", "flush", "proto", "86") },
+			func() bool {
+				return strings.Count(run(t, "ip", "route", "show", "proto", "86"), "\n") == 3 &&
+					strings.Count(run(t, "ip", "-6", "route", "show", "proto", "86"), "\n") == 2
+			}, "routes: 10.65.0.1/32 (gone), "},
+		{"one is added in our name", func() { run(t, "ip", "route", "add", "10.65.0.9", "dev", "cali1", "proto", "86") },
+			func() bool { return run(t, "ip", "route", "show", "10.65.0.9") == "" }, "routes: 10.65.0.9/32 (not ours, but with our mark)"},
+		{"forwarding of IPv4", func() { writeSetting(t, "net/ipv4/ip_forward", "0") }, setting("net/ipv4/ip_forward", "1"), "settings: net/ipv4/"},
+		{"forwarding of IPv6", func() { writeSetting(t, "net/ipv6/conf/all/forwarding", "0") }, setting("net/ipv6/conf/all/forwarding", "1"), "settings: net/ipv6/"},
+		{"proxy ARP", func() { writeSetting(t, "net/ipv4/conf/cali1/proxy_arp", "0") }, setting("net/ipv4/conf/cali1/proxy_arp", "1"),
+			"settings: net/ipv4/conf/cali1/proxy_arp (changed)"},
+		{"proxy NDP", func() { writeSetting(t, "net/ipv6/conf/cali1/proxy_ndp", "0") }, setting("net/ipv6/conf/cali1/proxy_ndp", "1"),
+			"settings: net/ipv6/conf/cali1/proxy_ndp (changed)"},
+		{"the reverse path filter", func() { writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "1") }, setting("net/ipv4/conf/cali1/rp_filter", "2"),
+			"settings: net/ipv4/conf/cali1/rp_filter (changed)"},
+		{"a chain of the gate is flushed", func() { run(t, "nft", "flush", "chain", "inet", "margay", "outgoing") },
+			func() bool { return strings.Contains(run(t, "nft", "list", "table", "inet", "margay"), "masquerade") },
+			"gate: chain outgoing: it has 0 rules instead of 2, changed by nft (process "},
+		{"all of them are", func() { run(t, "nft", "flush", "table", "inet", "margay") },
+			func() bool { return strings.Contains(run(t, "nft", "list", "table", "inet", "margay"), "drop") }, "gate: chain from_workloads"},
+		{"there is no gate", func() { run(t, "nft", "flush", "ruleset") },
+			func() bool { there, _ := gate.Exists(); return there }, "gate: the table is gone, changed by nft (process "},
+		// Of these the kernel tells nobody.
+		{"router advertisements", func() { writeSetting(t, "net/ipv6/conf/cali1/accept_ra", "1"); c.later() },
+			setting("net/ipv6/conf/cali1/accept_ra", "0"), "settings: net/ipv6/conf/cali1/accept_ra (changed)"},
+		{"learning of routers", func() { writeSetting(t, "net/ipv6/conf/lo/accept_ra", "1"); c.later() },
+			setting("net/ipv6/conf/lo/accept_ra", "2"), "settings: net/ipv6/conf/all/forwarding (changed)"},
+		{"an address of the host", func() { must(t, d.shared.Locals.Delete(bpf.Address(netip.MustParseAddr("127.0.0.1")))); c.later() },
+			func() bool {
+				_, found, err := d.shared.Locals.Get(bpf.Address(netip.MustParseAddr("127.0.0.1")))
+				return found && err == nil
+			}, "host addresses: 127.0.0.1 (gone)"},
+	} {
+		before := total(d.Status().Repairs)
+		c.now = c.now.Add(2 * readPause)
+		change.do()
+		d.settle(change.is)
+		must(t, d.Apply(calc.Delta{}))
+		if told := log.drain(); !strings.HasPrefix(told, change.told) {
+			t.Errorf("%s: told %q, want %q", change.name, told, change.told)
+		}
+		if total(d.Status().Repairs) == before {
+			t.Errorf("%s: not counted: %v", change.name, d.Status().Repairs)
+		}
+		if !client.reaches("tcp", server.addresses[0], 80) {
+			t.Errorf("%s: no answer", change.name)
+		}
+	}
+}
+
+// later moves the clock past the next reading of everything.
+func (c *clock) later() { c.now = c.now.Add(2 * readBack) }
+
+func total(counts map[string]uint64) (n uint64) {
+	for _, count := range counts {
+		n += count
+	}
+	return n
+}
+
+// What the Driver changes itself, and what the kernel changes with an interface, is no change by others.
+func TestOwnChangesAreNotRepairs(t *testing.T) {
+	h := newHost(t)
+	log := &repairLog{}
+	h.log.Logger.AddHook(log)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	id := w.workload(server)
+	c := &clock{time.Now()}
+	d := h.run(w, Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	for range 3 {
+		server.unplug()
+		c.later()
+		d.settle(func() bool { return d.stateOfInterface("cali2") == Waiting })
+		server.connect()
+		c.later()
+		d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced })
+		delete(w.Endpoints, id)
+		must(t, d.become(w))
+		c.later()
+		id = w.workload(server)
+		must(t, d.become(w))
+		c.later()
+		d.settle(func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) })
+	}
+	if told := log.drain(); told != "" || len(d.Status().Repairs) > 0 {
+		t.Errorf("repairs %v: %s", d.Status().Repairs, told)
+	}
+}
+
+// A felix that starts while the datastore is out of reach finds a gate without rules: interfaces that appear must be closed.
+func TestAnEmptyGateIsFilledBeforeTheInputIsThere(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	d := h.run(w, Options{})
+	must(t, d.Close())
+	run(t, "nft", "flush", "table", "inet", "margay")
+	d = h.start(Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	config := newWorld()
+	must(t, d.become(config))
+	if rules := run(t, "nft", "list", "table", "inet", "margay"); !strings.Contains(rules, `iifname "cali*"`) {
+		t.Errorf("the gate is open:\n%s", rules)
+	}
+	_ = server
+}

@@ -1,0 +1,174 @@
+package gate
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+)
+
+// held is the table as the kernel has it.
+type held struct {
+	there  bool
+	flags  uint32 // NFT_TABLE_F_*, linux/netfilter/nf_tables.h; ours has none
+	chains []*chain
+	names  [][]byte // elements of the sets
+	ready  [][]byte
+}
+
+// read reads the table and everything in it.
+func read() (held, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return held{}, err
+	}
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return held{}, err
+	}
+	at := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName })
+	if at < 0 {
+		return held{}, nil
+	}
+	h := held{there: true, flags: tables[at].Flags}
+	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return held{}, err
+	}
+	for _, c := range chains {
+		if c.Table.Name != TableName {
+			continue
+		}
+		read := &chain{Chain: *c}
+		rules, err := conn.GetRules(c.Table, c)
+		for _, r := range rules {
+			read.rules = append(read.rules, r.Exprs)
+		}
+		if err != nil { // none of ours, for those can be read
+			read.rules = append(read.rules, nil)
+		}
+		h.chains = append(h.chains, read)
+	}
+	return h, h.readSets(conn)
+}
+
+// readSets reads the elements. A set that is not there has none.
+func (h *held) readSets(conn *nftables.Conn) error {
+	there, err := conn.GetSets(table())
+	if err != nil {
+		return err
+	}
+	names, ready := sets(table())
+	for set, keys := range map[*nftables.Set]*[][]byte{names: &h.names, ready: &h.ready} {
+		if !slices.ContainsFunc(there, func(s *nftables.Set) bool { return s.Name == set.Name }) {
+			continue
+		}
+		elements, err := conn.GetSetElements(set)
+		if err != nil {
+			return err
+		}
+		*keys = keysOf(elements)
+	}
+	return nil
+}
+
+func keysOf(elements []nftables.SetElement) (keys [][]byte) {
+	for _, e := range elements {
+		keys = append(keys, e.Key)
+	}
+	slices.SortFunc(keys, slices.Compare)
+	return keys
+}
+
+// difference says how the table differs from what the rules want; empty when it does not. Sets and objects that others
+// put into the table change nothing, and are left alone.
+func (h held) difference(rules Rules) string {
+	wanted := rules.chains()
+	switch {
+	case !h.there:
+		return "the table is gone"
+	case h.flags != 0:
+		return "the table has flags: it is dormant, or another process owns it"
+	case !reflect.DeepEqual(h.names, keysOf(nameElements(rules.Names))):
+		return fmt.Sprintf("the set workloads has %d other elements", differing(h.names, keysOf(nameElements(rules.Names))))
+	case !reflect.DeepEqual(h.ready, keysOf(indexElements(rules.Ready))):
+		return fmt.Sprintf("the set ready has %d other elements", differing(h.ready, keysOf(indexElements(rules.Ready))))
+	}
+	for _, c := range h.chains {
+		if !slices.ContainsFunc(wanted, func(w *chain) bool { return w.Name == c.Name }) {
+			return fmt.Sprintf("chain %s is not ours", c.Name)
+		}
+	}
+	for _, w := range wanted {
+		at := slices.IndexFunc(h.chains, func(c *chain) bool { return c.Name == w.Name })
+		if at < 0 {
+			return fmt.Sprintf("chain %s is gone", w.Name)
+		}
+		if text := h.chains[at].difference(w); text != "" {
+			return fmt.Sprintf("chain %s: %s", w.Name, text)
+		}
+	}
+	return ""
+}
+
+func differing(a, b [][]byte) (n int) {
+	for _, pair := range [][2][][]byte{{a, b}, {b, a}} {
+		for _, key := range pair[0] {
+			if !slices.ContainsFunc(pair[1], func(k []byte) bool { return slices.Equal(k, key) }) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// difference says how a chain differs from one that is wanted.
+func (c *chain) difference(wanted *chain) string {
+	switch {
+	case c.Type != wanted.Type || !reflect.DeepEqual(c.Hooknum, wanted.Hooknum) || !reflect.DeepEqual(c.Priority, wanted.Priority):
+		return "it is at another hook"
+	case c.Policy == nil || *c.Policy != *wanted.Policy:
+		return "it has another policy"
+	case len(c.rules) != len(wanted.rules):
+		return fmt.Sprintf("it has %d rules instead of %d", len(c.rules), len(wanted.rules))
+	}
+	for i, rule := range c.rules {
+		if !slices.EqualFunc(rule, wanted.rules[i], sameExpression) {
+			return fmt.Sprintf("rule %d is another one", i+1)
+		}
+	}
+	return ""
+}
+
+// sameExpression compares without what a counter has counted.
+func sameExpression(a, b expr.Any) bool {
+	_, counts := a.(*expr.Counter)
+	_, counter := b.(*expr.Counter)
+	if counts || counter {
+		return counts == counter
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// Sound says whether the table that is there, perhaps from another process, closes the interfaces in its set workloads.
+func Sound(mark uint32) (bool, error) {
+	held, err := read()
+	if err != nil {
+		return false, explain(err)
+	}
+	if !held.there || held.flags != 0 {
+		return false, nil
+	}
+	for _, w := range (Rules{Mark: mark}).chains() {
+		closes := func(c *chain) bool {
+			at := len(c.rules) - 1 // behind the rules of prefixes
+			return c.Name == w.Name && at >= 0 && (&chain{c.Chain, c.rules[at:]}).difference(w) == ""
+		}
+		if !slices.ContainsFunc(held.chains, closes) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,128 @@
+package routes
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/dataplane/notify"
+)
+
+// Heard is a change of one route of ours, by whomever.
+type Heard struct {
+	Prefix netip.Prefix
+	Gone   bool
+}
+
+// Listener hears of changes to routes that bear our protocol numbers.
+type Listener struct {
+	notify    *notify.Listener
+	wake      func()
+	protocols []int // that the filter passes
+
+	mu    sync.Mutex
+	heard []Heard
+	lost  bool
+}
+
+// most is how many changes are kept; for more, all routes are read.
+const most = 1000
+
+// Listen follows the main table for routes with these protocols. wake is called after each change, from another
+// goroutine; it must not block.
+func Listen(protocols []int, wake func()) (*Listener, error) {
+	l := &Listener{wake: wake, protocols: slices.Clone(protocols)}
+	var err error
+	l.notify, err = notify.Listen(unix.NETLINK_ROUTE, []uint{unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE},
+		onlyProtocols(protocols), notify.Handler{Heard: l.note, Lost: l.noteLost})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Own says which protocols are ours.
+func (l *Listener) Own(protocols []int) error {
+	if slices.Equal(protocols, l.protocols) {
+		return nil
+	}
+	l.protocols = slices.Clone(protocols)
+	return l.notify.Filter(onlyProtocols(protocols))
+}
+
+// Close ends the Listener's goroutine.
+func (l *Listener) Close() { l.notify.Close() }
+
+// Take returns what was heard since the last call, in order; false when something was missed.
+func (l *Listener) Take() ([]Heard, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	heard, lost := l.heard, l.lost
+	l.heard, l.lost = nil, false
+	return heard, !lost
+}
+
+func (l *Listener) note(messages []syscall.NetlinkMessage) {
+	l.mu.Lock()
+	for _, m := range messages {
+		if heard, ok := parse(m); ok {
+			l.heard = append(l.heard, heard)
+		}
+	}
+	if len(l.heard) > most {
+		l.heard, l.lost = nil, true
+	}
+	news := len(l.heard) > 0 || l.lost
+	l.mu.Unlock()
+	if news {
+		l.wake()
+	}
+}
+
+func (l *Listener) noteLost() {
+	l.mu.Lock()
+	l.lost = true
+	l.mu.Unlock()
+	l.wake()
+}
+
+func parse(m syscall.NetlinkMessage) (Heard, bool) {
+	if len(m.Data) < unix.SizeofRtMsg {
+		return Heard{}, false
+	}
+	header := nl.DeserializeRtMsg(m.Data)
+	attributes, err := nl.ParseRouteAttr(m.Data[header.Len():])
+	if err != nil || header.Table != unix.RT_TABLE_MAIN {
+		return Heard{}, false
+	}
+	to := netip.IPv4Unspecified()
+	if header.Family == unix.AF_INET6 {
+		to = netip.IPv6Unspecified()
+	}
+	for _, a := range attributes {
+		if addr, ok := netip.AddrFromSlice(a.Value); ok && a.Attr.Type == unix.RTA_DST {
+			to = addr
+		}
+	}
+	return Heard{Prefix: netip.PrefixFrom(to, int(header.Dst_len)), Gone: m.Header.Type == unix.RTM_DELROUTE}, true
+}
+
+// onlyProtocols passes notifications about routes with these protocols. On a router that receives a full table, all others
+// are many.
+func onlyProtocols(protocols []int) []unix.SockFilter {
+	const (
+		protocolAt = unix.SizeofNlMsghdr + 5 // rtm_protocol in struct rtmsg, linux/rtnetlink.h
+		pass, drop = 0xffffffff, 0
+	)
+	program := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: protocolAt}}
+	for i, protocol := range protocols {
+		program = append(program, unix.SockFilter{
+			Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(protocol), Jt: uint8(len(protocols) - i),
+		})
+	}
+	return append(program, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: drop}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: pass})
+}
