@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,7 +19,23 @@ func MountFS(dir string) error {
 	if isBPFFS(dir) {
 		return nil
 	}
-	err := unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700")
+	return explainMount(dir, unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"))
+}
+
+// CheckFS says why MountFS would fail, as far as that can be found out without a trace.
+func CheckFS(dir string) error {
+	if isBPFFS(dir) {
+		return nil
+	}
+	fs, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
+	if err == nil {
+		defer unix.Close(fs)
+		err = unix.FsconfigCreate(fs)
+	}
+	return explainMount(dir, err)
+}
+
+func explainMount(dir string, err error) error {
 	if errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("mount a bpf file system on %s: the kernel has none: CONFIG_BPF_SYSCALL is needed: %w", dir, err)
 	}
@@ -37,4 +55,85 @@ func requireFS(dir string) error {
 		return nil
 	}
 	return fmt.Errorf("pin to %s: it is no bpf file system: mount one there (mount -t bpf bpf %s)", dir, dir)
+}
+
+// Pins is a pin directory that no other agent uses at the same time, by whatever path and in whatever namespaces.
+type Pins struct {
+	dir  string
+	file *os.File // has the lock; nil: closed
+}
+
+// OpenPins mounts a bpf file system on dir if there is none and locks it. The lock ends with the process.
+func OpenPins(dir string) (*Pins, error) {
+	if err := MountFS(dir); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the pin directory: %w", err)
+	}
+	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("another felix%s pins to %s: stop it, or give each network namespace its own --pin-dir", holderOf(file), dir)
+	} else if err != nil {
+		err = fmt.Errorf("lock the pin directory %s: %w", dir, err)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &Pins{dir: dir, file: file}, nil
+}
+
+// Close gives the lock back. What is pinned stays.
+func (p *Pins) Close() error {
+	if p.file == nil {
+		return nil
+	}
+	file := p.file
+	p.file = nil
+	return file.Close()
+}
+
+// systemBPFFS is the one that other programs pin in as well.
+const systemBPFFS = "/sys/fs/bpf"
+
+// Remove removes what is pinned, also by an agent with other layouts, gives the lock back, and removes the mount and
+// the directory.
+func (p *Pins) Remove() error {
+	if filepath.Clean(p.dir) == systemBPFFS {
+		return p.Close()
+	}
+	entries, err := os.ReadDir(p.dir)
+	for _, entry := range entries {
+		if !strings.Contains(entry.Name(), ".") { // the kernel's own files have a dot, and cannot be removed
+			err = errors.Join(err, os.RemoveAll(filepath.Join(p.dir, entry.Name())))
+		}
+	}
+	err = errors.Join(err, p.Close()) // what is open cannot be unmounted
+	if err != nil {
+		return err
+	}
+	if err := unix.Unmount(p.dir, 0); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: part of another mount
+		return fmt.Errorf("unmount %s: %w", p.dir, err)
+	}
+	if err := os.Remove(p.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// holderOf names the process that has a file locked, as far as the kernel tells: proc_locks(5).
+func holderOf(file *os.File) string {
+	var stat unix.Stat_t
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil || unix.Fstat(int(file.Fd()), &stat) != nil {
+		return ""
+	}
+	inode := fmt.Sprintf("%02x:%02x:%d", unix.Major(stat.Dev), unix.Minor(stat.Dev), stat.Ino)
+	for line := range strings.Lines(string(locks)) {
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[5] == inode {
+			return " (process " + f[4] + ")"
+		}
+	}
+	return ""
 }

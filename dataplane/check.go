@@ -25,7 +25,7 @@ type Requirement struct {
 	Err      error // why it is not there, and what to do
 }
 
-// Requirements tries what the Driver needs. It changes nothing but mounting the bpf file system.
+// Requirements tries what the Driver needs. It changes nothing.
 func Requirements(pinDir string) []Requirement {
 	pinDir = Options{PinDir: pinDir}.withDefaults().PinDir
 	list := []Requirement{
@@ -34,7 +34,7 @@ func Requirements(pinDir string) []Requirement {
 	}
 	list = append(list, checkPrograms()...)
 	return append(list,
-		Requirement{Name: "bpf file system", Found: pinDir, Err: bpf.MountFS(pinDir)},
+		Requirement{Name: "bpf file system", Found: pinDir, Err: bpf.CheckFS(pinDir)},
 		fileRequirement("settings of interfaces", "/proc/sys/net", false, "mount proc on /proc"),
 		fileRequirement("BTF", "/sys/kernel/btf/vmlinux", true, "boot a kernel with CONFIG_DEBUG_INFO_BTF; tools that show programs and maps need it"),
 		compiler("/proc/sys/net/core/bpf_jit_enable"),
@@ -83,29 +83,40 @@ func isOlder(release, than string) bool {
 // checkCapabilities looks for the capabilities of this process. The kernel's answers to the other checks decide; this says why
 // they are what they are.
 func checkCapabilities(status string) error {
-	text, err := os.ReadFile(status)
+	missing, err := missingCapabilities(status, capability{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
+		capability{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, capability{"CAP_PERFMON", unix.CAP_PERFMON}, capability{"CAP_BPF", unix.CAP_BPF})
 	if err != nil {
 		return err
-	}
-	_, rest, _ := strings.Cut(string(text), "CapEff:")
-	line, _, _ := strings.Cut(rest, "\n")
-	has, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
-	if err != nil {
-		return fmt.Errorf("read the capabilities in %s: %w", status, err)
-	}
-	var missing []string
-	for _, c := range []struct {
-		name string
-		bit  int
-	}{{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN}, {"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, {"CAP_PERFMON", unix.CAP_PERFMON}, {"CAP_BPF", unix.CAP_BPF}} {
-		if has>>c.bit&1 == 0 {
-			missing = append(missing, c.name)
-		}
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("%s not given: run as root", strings.Join(missing, ", "))
 	}
 	return nil
+}
+
+type capability struct {
+	name string
+	bit  int
+}
+
+// missingCapabilities are the names of those that a process does not have. status is its file in /proc.
+func missingCapabilities(status string, wanted ...capability) (missing []string, err error) {
+	text, err := os.ReadFile(status)
+	if err != nil {
+		return nil, err
+	}
+	_, rest, _ := strings.Cut(string(text), "CapEff:")
+	line, _, _ := strings.Cut(rest, "\n")
+	has, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	if err != nil {
+		return nil, fmt.Errorf("read the capabilities in %s: %w", status, err)
+	}
+	for _, c := range wanted {
+		if has>>c.bit&1 == 0 {
+			missing = append(missing, c.name)
+		}
+	}
+	return missing, nil
 }
 
 func fileRequirement(name, path string, optional bool, advice string) Requirement {

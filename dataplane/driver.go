@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -51,6 +52,7 @@ func (o Options) withDefaults() Options {
 // Driver keeps one network namespace: that of the thread that calls New and Apply, which must be the same.
 type Driver struct {
 	Options
+	claim   *claim
 	wake    chan struct{}
 	timer   *time.Timer
 	watcher *interfaces.Watcher
@@ -79,23 +81,27 @@ type Driver struct {
 	lastErr   error
 }
 
-// New prepares a Driver. It changes nothing in the kernel; what a former process left goes on enforcing.
+// New prepares a Driver. It changes nothing in the kernel; what a former process left goes on enforcing. There is one Driver
+// for each network namespace and each pin directory: a second one gets an error.
 func New(options Options) (*Driver, error) {
 	o := options.withDefaults()
-	if err := bpf.MountFS(o.PinDir); err != nil {
+	claim, err := makeClaim(o.PinDir)
+	if err != nil {
 		return nil, err
 	}
-	d := &Driver{Options: o, wake: make(chan struct{}, 1), state: &calc.State{}}
+	if claim.doubt != nil {
+		o.Log.Warn(claim.doubt)
+	}
+	d := &Driver{Options: o, claim: claim, wake: make(chan struct{}, 1), state: &calc.State{}}
 	d.policies.attached = map[int]*bpf.Attachment{}
 	d.timer = time.AfterFunc(time.Hour, d.signal)
 	d.timer.Stop()
-	var err error
 	if d.kernel, err = routes.NewKernel(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, claim.close())
 	}
 	if d.watcher, err = interfaces.Watch(o.Log, d.signal); err != nil {
 		d.kernel.Close()
-		return nil, err
+		return nil, errors.Join(err, claim.close())
 	}
 	d.makeTables()
 	d.startAudits()
@@ -199,7 +205,19 @@ func (d *Driver) Close() error {
 		err = errors.Join(err, d.shared.Close())
 		d.shared, d.inSync = nil, false // Status and its like may still be asked
 	}
-	return err
+	return errors.Join(err, d.claim.close())
+}
+
+// Uninstall removes every trace of a Driver with these options, also the pin directory.
+func Uninstall(options Options) error {
+	d, err := New(options)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.remove(), d.claim.pins.Remove(), d.Close()); err != nil {
+		return fmt.Errorf("not everything is removed, try again: %w", err)
+	}
+	return nil
 }
 
 // Uninstall ends the Driver and removes every trace of it but what it set under /proc/sys: programs, connections,

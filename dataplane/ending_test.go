@@ -61,8 +61,8 @@ func TestAClosedDriverStillAnswers(t *testing.T) {
 	w := newWorld()
 	w.workload(client)
 	d := h.run(w, Options{})
-	other := h.start(Options{})
 	must(t, d.Close())
+	other := h.start(Options{})
 	d.Status()
 	if _, err := d.Dump(10); err != nil {
 		t.Log(err)

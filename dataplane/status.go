@@ -105,7 +105,7 @@ func (g *generation) slots() (n int) {
 
 // problems are what is wrong with the whole; what is wrong with one entry is in the status of its table.
 func (d *Driver) problems() (texts []string) {
-	for _, err := range []error{d.policies.err, d.gateErr} {
+	for _, err := range []error{d.claim.doubt, d.policies.err, d.gateErr} {
 		if err != nil {
 			texts = append(texts, err.Error())
 		}

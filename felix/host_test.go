@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
@@ -269,11 +271,11 @@ spec: {bpfLogLevel: "Off", logSeverityScreen: Info}
 // What keeps felix from starting is one clear line with what to do, and exit status 1.
 func TestFelixRefusesToStart(t *testing.T) {
 	l := newLab(t)
-	refused := func(t *testing.T, cmd *exec.Cmd, texts ...string) {
+	refusedIn := func(t *testing.T, where *place, cmd *exec.Cmd, texts ...string) {
 		t.Helper()
 		log := &buffer{}
 		cmd.Stdout, cmd.Stderr = log, log
-		must(t, l.host.do(cmd.Start))
+		must(t, where.do(cmd.Start))
 		end := time.AfterFunc(patience, func() { cmd.Process.Kill() })
 		defer end.Stop()
 		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
@@ -288,6 +290,10 @@ func TestFelixRefusesToStart(t *testing.T) {
 			t.Errorf("%d lines:\n%s", lines, log)
 		}
 	}
+	refused := func(t *testing.T, cmd *exec.Cmd, texts ...string) {
+		t.Helper()
+		refusedIn(t, l.host, cmd, texts...)
+	}
 	nowhere := []string{"--etcd-endpoints", "unix:///nonexistent/etcd.sock"}
 	t.Run("beside Calico", func(t *testing.T) {
 		proc := l.fakeProcess(t, "/usr/bin/calico-felix")
@@ -298,8 +304,23 @@ func TestFelixRefusesToStart(t *testing.T) {
 	t.Run("beside another felix", func(t *testing.T) {
 		f := l.start()
 		f.await(func(*agentv1.StatusResponse) error { return nil })
-		refused(t, l.command(nowhere...), "another felix answers on "+l.socket(), "--agent-socket")
-		refused(t, l.command("--uninstall"), "another felix answers on "+l.socket(), "stop it")
+		who := fmt.Sprintf("another felix (process %d) ", f.cmd.Process.Pid)
+		elsewhere := filepath.Join(l.dir, "elsewhere")
+		for _, args := range [][]string{
+			nowhere, {"--uninstall"},
+			append([]string{"--agent-socket", elsewhere + ".sock"}, nowhere...),
+			append([]string{"--agent-socket", elsewhere + ".sock", "--pin-dir", elsewhere}, nowhere...),
+			{"--uninstall", "--pin-dir", elsewhere},
+		} {
+			refused(t, l.command(args...), who+"programs this network namespace", "stop it first")
+		}
+		if _, err := os.Stat(elsewhere); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the refused ones left something: %v", err)
+		}
+		other := newPlace(t)
+		refusedIn(t, other, l.command(append([]string{"--agent-socket", elsewhere + ".sock"}, nowhere...)...), who+"pins to "+l.pins(), "its own --pin-dir")
+		refusedIn(t, other, l.command(append([]string{"--pin-dir", elsewhere}, nowhere...)...), "another felix, of another network namespace, answers on "+l.socket(), "its own --agent-socket")
+		must(t, unix.Unmount(elsewhere, 0))
 		f.terminate()
 	})
 	t.Run("with the data of another etcd", func(t *testing.T) {

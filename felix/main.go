@@ -84,6 +84,11 @@ func newLog(stderr io.Writer, s *settings) *logrus.Entry {
 
 // serve builds the parts and runs the loop until ctx ends. What was enforced goes on being enforced after it returns.
 func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer) (err error) {
+	driver, err := dataplane.New(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, driver.Close()) }()
 	listener, err := listenPrivately(s.agentSocket)
 	if err != nil {
 		return fmt.Errorf("agent socket: %w", err)
@@ -101,12 +106,6 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 		outage = etcd.problem
 		s.datastore.Endpoints = []string{datastore.EmbeddedEndpoint(s.embeddedDir)}
 	}
-
-	driver, err := dataplane.New(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, driver.Close()) }()
 	restarting, err := sameBoot(bootFile(s), s.nodeName)
 	if err != nil {
 		log.WithError(err).Warn("BGP peers are not asked to keep routes over this restart")

@@ -64,14 +64,14 @@ func (s *server) ask(ctx context.Context, question func(*agent) error) error {
 }
 
 // listenPrivately makes a unix socket that only this user can open. A socket left by a dead process is replaced; one
-// that answers belongs to a running felix.
+// that answers belongs to a felix of another network namespace, since there is one for each (see dataplane.New).
 func listenPrivately(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()
-		return nil, fmt.Errorf("another felix answers on %s: stop it, or give --agent-socket", path)
+		return nil, fmt.Errorf("another felix, of another network namespace, answers on %s: give each its own --agent-socket", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err

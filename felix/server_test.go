@@ -18,7 +18,7 @@ func TestTheSocketIsPrivateAndReplacesADeadOne(t *testing.T) {
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v", info.Mode())
 	}
-	if _, err := listenPrivately(path); err == nil || !strings.Contains(err.Error(), "another felix answers") {
+	if _, err := listenPrivately(path); err == nil || !strings.Contains(err.Error(), "another felix, of another network namespace, answers on "+path) {
 		t.Errorf("a second felix: %v", err)
 	}
 	first.Close() // as a crash: the file stays

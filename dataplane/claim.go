@@ -1,0 +1,123 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf"
+)
+
+// claim is the right to program a network namespace and to use a pin directory. Two agents with one namespace would judge
+// its packets by two policies; two with one pin directory would take each other's programs for their own.
+type claim struct {
+	namespace net.Listener // nil: a process that is no agent holds the name
+	pins      *bpf.Pins
+	doubt     error // another agent could be there unseen
+}
+
+// claimName is an abstract socket: there is one of each name in a network namespace, no file system has a part in it, and it
+// goes with the process (unix(7)). Whoever connects learns from the kernel who listens.
+const claimName = "@margay/felix"
+
+// makeClaim claims the network namespace of the calling thread, and the pin directory. The claim ends with the process.
+func makeClaim(pinDir string) (*claim, error) {
+	namespace, doubt, err := claimNamespace()
+	if err != nil {
+		return nil, err
+	}
+	c := &claim{namespace: namespace, doubt: doubt}
+	if c.pins, err = bpf.OpenPins(pinDir); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+func (c *claim) close() error {
+	var errs []error
+	if c.namespace != nil {
+		errs = append(errs, c.namespace.Close())
+		c.namespace = nil
+	}
+	if c.pins != nil {
+		errs = append(errs, c.pins.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func claimNamespace() (held net.Listener, doubt, err error) {
+	for range 20 { // whoever has the name may be between taking it and listening, or may just have ended
+		held, err = net.Listen("unix", claimName)
+		if err == nil {
+			go hangUp(held)
+			return held, nil, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return nil, nil, fmt.Errorf("claim the network namespace: %w", err)
+		}
+		holder, err := claimant()
+		switch {
+		case err != nil:
+			doubt = fmt.Errorf("a process that does not answer holds the abstract socket %s", claimName)
+		case mayProgram(holder):
+			return nil, nil, fmt.Errorf("another felix (%s) programs this network namespace: stop it first: two would judge its packets by two policies", processName(holder))
+		default:
+			doubt = fmt.Errorf("process %s of user %d, which is no felix, holds the abstract socket %s", processName(holder), holder.Uid, claimName)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	// Anybody may take the name. That must not keep policy from being enforced.
+	return nil, fmt.Errorf("%w: a second felix in this network namespace would not be noticed: end that process and restart felix", doubt), nil
+}
+
+// hangUp ends every connection at once; it returns when the listener is closed.
+func hangUp(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			time.Sleep(10 * time.Millisecond) // out of file descriptors
+			continue
+		}
+		conn.Close()
+	}
+}
+
+// claimant is the process that holds the name.
+func claimant() (*unix.Ucred, error) {
+	conn, err := net.DialTimeout("unix", claimName, time.Second)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var holder *unix.Ucred
+	var failed error
+	err = raw.Control(func(fd uintptr) { holder, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return holder, errors.Join(err, failed)
+}
+
+// mayProgram says whether a process can be an agent: only those of root, or with the capability, can attach programs.
+func mayProgram(p *unix.Ucred) bool {
+	if p.Uid == 0 || p.Uid == uint32(os.Geteuid()) {
+		return true
+	}
+	missing, err := missingCapabilities(fmt.Sprintf("/proc/%d/status", p.Pid), capability{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN})
+	return err == nil && len(missing) == 0
+}
+
+func processName(p *unix.Ucred) string {
+	if p.Pid == 0 {
+		return "a process of another PID namespace"
+	}
+	return fmt.Sprintf("process %d", p.Pid)
+}
