@@ -163,15 +163,17 @@ func (c *checker) felixTexts(values map[string]reflect.Value) {
 }
 
 func (c *checker) felixNodeSelector(f *FelixConfiguration) {
-	named := f.Name == "default" || strings.HasPrefix(f.Name, "node.")
 	switch s := f.Spec.NodeSelector; {
-	case named && s != "":
+	case f.appliesByName() && s != "":
 		c.add("spec.nodeSelector", s, "%s applies by its name: remove it", f.Name)
-	case !named && s == "":
-		c.add("spec.nodeSelector", "", "missing: only default and node.NAME apply by their names")
 	case len(s) > 1024:
 		c.add("spec.nodeSelector", s, "%d characters: want at most 1024", len(s))
 	}
+}
+
+// appliesByName says that a node finds the object by its name, not by its nodeSelector.
+func (f *FelixConfiguration) appliesByName() bool {
+	return f.Name == "default" || strings.HasPrefix(f.Name, "node.")
 }
 
 // felixDuration checks a period of time; of some of them nothing is asked.

@@ -27,9 +27,7 @@ func Warnings(o Object, endOfTier Action) []string {
 	case *IPPool:
 		return o.encapsulationWarnings()
 	case *FelixConfiguration:
-		if b := o.Spec.BPFEnabled; b != nil && !*b {
-			return []string{"spec.bpfEnabled is false: policy is enforced with eBPF all the same, there is no other way here"}
-		}
+		return o.warnings()
 	}
 	return nil
 }
@@ -221,6 +219,17 @@ func (p *IPPool) encapsulationWarnings() []string {
 			warnings = append(warnings, fmt.Sprintf("spec.%s %s is stored, but tunnels are not built yet: "+
 				"the network between the nodes must know the pool's routes", m.field, m.mode))
 		}
+	}
+	return warnings
+}
+
+func (f *FelixConfiguration) warnings() (warnings []string) {
+	if !f.appliesByName() && f.Spec.NodeSelector == "" {
+		warnings = append(warnings, "no node uses the object: its name is neither default nor node.NAME, and it has no "+
+			"spec.nodeSelector. Add one, for example all()")
+	}
+	if b := f.Spec.BPFEnabled; b != nil && !*b {
+		warnings = append(warnings, "spec.bpfEnabled is false: policy is enforced with eBPF all the same, there is no other way here")
 	}
 	return warnings
 }

@@ -99,14 +99,20 @@ func TestATierThatPassesMakesNothingDefaultDeny(t *testing.T) {
 func TestWarningsOfOtherKinds(t *testing.T) {
 	t.Parallel()
 	for manifest, want := range map[string]string{
-		"kind: IPPool\nspec: {cidr: 10.0.0.0/16, ipipMode: Always}": "tunnels are not built yet",
-		"kind: FelixConfiguration\nspec: {bpfEnabled: false}":       "enforced with eBPF all the same",
-		"kind: Profile\nspec: {ingress: [{action: Permit}]}":        "spec.ingress[0].action Permit is not known",
-		"kind: KubeControllersConfiguration\nspec: {}":              "there is no Kubernetes",
-		"kind: CalicoNodeStatus\nspec: {}":                          "does not fill in its status",
-		"kind: Tier\nspec: {}":                                      "",
+		"kind: IPPool\nspec: {cidr: 10.0.0.0/16, ipipMode: Always}":                              "tunnels are not built yet",
+		"kind: FelixConfiguration\nspec: {bpfEnabled: false}":                                    "enforced with eBPF all the same",
+		"kind: FelixConfiguration\nmetadata: {name: rack-1}\nspec: {}":                           "no node uses the object",
+		"kind: FelixConfiguration\nmetadata: {name: rack-1}\nspec: {nodeSelector: rack == 'r1'}": "",
+		"kind: FelixConfiguration\nmetadata: {name: node.node-a}\nspec: {}":                      "",
+		"kind: Profile\nspec: {ingress: [{action: Permit}]}":                                     "spec.ingress[0].action Permit is not known",
+		"kind: KubeControllersConfiguration\nspec: {}":                                           "there is no Kubernetes",
+		"kind: CalicoNodeStatus\nspec: {}":                                                       "does not fill in its status",
+		"kind: Tier\nspec: {}":                                                                   "",
 	} {
-		got := warningsOf(t, "apiVersion: projectcalico.org/v3\nmetadata: {name: default}\n"+manifest)
+		if !strings.Contains(manifest, "metadata:") {
+			manifest += "\nmetadata: {name: default}"
+		}
+		got := warningsOf(t, "apiVersion: projectcalico.org/v3\n"+manifest)
 		if !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", manifest, got, want)
 		}

@@ -59,6 +59,18 @@ func TestTheEnvironmentWinsOverEveryFelixConfiguration(t *testing.T) {
 	}
 }
 
+func TestAFelixConfigurationThatSelectsNoNodeChangesNothing(t *testing.T) {
+	s := configOf(t, nil,
+		config("default", api.FelixConfigurationSpec{BPFLogLevel: "Info"}),
+		config("rack-1", api.FelixConfigurationSpec{BPFLogLevel: "Debug"}))
+	if s.Config.LogLevel != "info" || s.Config.Sources["bpfLogLevel"] != "default" {
+		t.Errorf("log level %s from %s", s.Config.LogLevel, s.Config.Sources["bpfLogLevel"])
+	}
+	if len(s.Problems) > 0 {
+		t.Error(s.Problems)
+	}
+}
+
 func TestParametersHaveTheRawFormsOfTheDialect(t *testing.T) {
 	s := configOf(t, map[string]string{
 		"bpfmapsizeconntrack": "0x400", "ipinipenabled": "no", "endpointreportingdelaysecs": "2.5", "routerefreshinterval": "1m",
