@@ -37,6 +37,17 @@ func Decode(data []byte) ([]Object, error) {
 	return in.objects, nil
 }
 
+// CheckText says what keeps a text from being read as YAML or JSON in full, such as a tag in place of text. It is for input
+// that is not an object, and so does not go through Decode.
+func CheckText(data []byte) error {
+	for _, c := range split(utf8Text(data)) {
+		if _, err := c.documents(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // maxProblems is how many mistakes are worth telling at once: a generated file has the same one everywhere.
 const maxProblems = 50
 
@@ -54,7 +65,8 @@ func (in *input) problem(where string, line int, format string, args ...any) {
 	in.problems = append(in.problems, fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...)))
 }
 
-// document reads an object, a list kind with items, or a plain list.
+// document reads an object, a list kind with items, or a plain list. Lists may hold lists: the output of one command can be
+// an item of the next one's input.
 func (in *input) document(where string, doc value) {
 	switch doc.kind {
 	case listValue:
@@ -63,6 +75,10 @@ func (in *input) document(where string, doc value) {
 	case fieldsValue:
 	default:
 		in.problem(where, doc.line, "want an object with apiVersion, kind, metadata and spec, not %s", doc.kind)
+		return
+	}
+	if problem := misspelledType(doc); problem != "" {
+		in.problem(where, doc.line, "%s", problem)
 		return
 	}
 	of, isList := strings.CutSuffix(doc.field("kind").text, "List")
@@ -83,13 +99,20 @@ func (in *input) document(where string, doc value) {
 
 func (in *input) items(where string, items []value) {
 	for i, item := range items {
-		where := fmt.Sprintf("%s, item %d", where, i+1)
-		if item.kind != fieldsValue {
-			in.problem(where, item.line, "want an object, not %s", item.kind)
-			continue
-		}
-		in.object(where, item)
+		in.document(fmt.Sprintf("%s, item %d", where, i+1), item)
 	}
+}
+
+// misspelledType says that apiVersion or kind is written in other case. Calico does not recognise them then.
+func misspelledType(doc value) string {
+	for _, want := range []string{"apiVersion", "kind"} {
+		for _, f := range doc.fields {
+			if f.name != want && strings.EqualFold(f.name, want) {
+				return fmt.Sprintf("unknown field %s, did you mean %s?", f.name, want)
+			}
+		}
+	}
+	return ""
 }
 
 func (in *input) object(where string, doc value) {
@@ -144,6 +167,8 @@ func newFor(doc value) (Object, string) {
 	}
 	foreign, isForeign := ForeignKindOf(kind)
 	switch {
+	case kind != "" && version != "" && !known && !strings.HasPrefix(version, "projectcalico.org/"):
+		return nil, fmt.Sprintf("kind %s of apiVersion %s is not one of %s: remove it", kind, version, APIVersion)
 	case kind == "":
 		return nil, "kind is missing: want one of " + strings.Join(names, ", ")
 	case known && k.Name != kind:

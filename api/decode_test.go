@@ -37,12 +37,64 @@ func TestMistakesAreNamedWithWhatWasMeant(t *testing.T) {
 		"kind: TierList\napiVersion: v1\nitems: []\n":                     `unknown apiVersion "v1": want projectcalico.org/v3`,
 		"hello\n":             `document 1, line 1: want an object with apiVersion, kind, metadata and spec, not text`,
 		head + "---\n" + head: `document 2, line 6: GlobalNetworkPolicy(a) was given before, in document 1: remove one`,
-		"kind: Tier\n---\n" + head + "spec:\n  ordr: 1\n": `document 2, GlobalNetworkPolicy a, line 8: unknown field spec.ordr, did you mean spec.order?`,
-		head + "spec:\n  order: !foo 1\n":                 `line 6: the tag !foo is not supported`,
+		"kind: Tier\n---\n" + head + "spec:\n  ordr: 1\n":                         `document 2, GlobalNetworkPolicy a, line 8: unknown field spec.ordr, did you mean spec.order?`,
+		head + "spec:\n  order: !!binary 1\n":                                     `line 6: the tag !!binary is not supported`,
+		"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n":                        `document 1, line 1: kind Pod of apiVersion v1 is not one of projectcalico.org/v3: remove it`,
+		"kind: Pod\nmetadata: {name: a}\n":                                        `unknown kind "Pod": want one of BGPConfiguration,`,
+		strings.Replace(head, "kind", "Kind", 1):                                  `document 1, line 1: unknown field Kind, did you mean kind?`,
+		strings.Replace(head, "apiVersion", "apiversion", 1):                      `document 1, line 1: unknown field apiversion, did you mean apiVersion?`,
+		head + "APIVersion: projectcalico.org/v3\n":                               `unknown field APIVersion, did you mean apiVersion?`,
+		"KIND: TierList\napiVersion: projectcalico.org/v3\nitems: []\n":           `unknown field KIND, did you mean kind?`,
+		"- {Kind: Tier, apiVersion: projectcalico.org/v3, metadata: {name: a}}\n": `document 1, item 1, line 1: unknown field Kind, did you mean kind?`,
+		"- {apiVersion: projectcalico.org/v3, kind: TierList, items: [5]}\n":      `document 1, item 1, item 1, line 1: want an object`,
+		"- {apiVersion: projectcalico.org/v3, kind: TierList, items: {}}\n":       `document 1, item 1, line 1: items: want a list, not fields`,
+		strings.Repeat("[", 50) + strings.Repeat("]", 49) + "\n":                  `not valid YAML`,
 	} {
 		objects, err := Decode([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) || objects != nil {
 			t.Errorf("%s\n%v\nwant %s", text, err, want)
+		}
+	}
+}
+
+// YAML takes the beginning of such text away, so that a negation would be lost.
+func TestTextThatBeginsWithAnExclamationMarkNeedsQuotes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"spec:\n  selector: !has(role)\n":           `line 6: !has(role) begins with !, which YAML reads as a tag: put the whole text in quotes`,
+		"spec:\n  selector: !has(role) # comment\n": `line 6: !has(role) begins with !`,
+		"spec:\n  selector: ! has(role)\n":          `line 6: ! has(role) begins with !`,
+		"spec:\n  selector: ! 'has(role)'\n":        `line 6: ! has(role) begins with !`,
+		"spec:\n  selector: &a ! has(role)\n":       `line 6: ! has(role) begins with !`,
+		"spec:\n  selector: !\n    has(role)\n":     `line 6: ! has(role) begins with !`,
+		"spec:\n  selector: !\n":                    `begins with !`,
+		"spec: {selector: ! has(role), order: 1}\n": `line 5: ! has(role) begins with !`,
+		"# é\nspec:\n  \"é\": ! has(role)\n":        `line 7: ! has(role) begins with !`,
+		"spec:\n  selector: !!has(role)\n":          `line 6: !!has(role) begins with !`,
+		"spec:\n  selector: !(a == 'b')\n":          `begins with !`,
+		"spec:\n  selector: !has(a) && has(b)\n":    `; in line 6 text begins with !, which YAML reads as a tag: put the whole text in quotes`,
+		"spec:\n  selector: !has(a) || has(b)\n":    `; in line 6 text begins with !`,
+		"spec: {selector: !has(role)}\n":            `; in line 5 text begins with !`,
+		"# x: !a\nspec:\n  order: {\n":              `not valid YAML`,
+		"spec:\n  types:\n  - !Ingress\n":           `line 7: !Ingress begins with !`,
+	} {
+		_, err := Decode([]byte(head + text))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n%v\nwant %s", text, err, want)
+		}
+		if strings.HasPrefix(text, "# x") && strings.Contains(err.Error(), "begins with !") {
+			t.Errorf("a comment is blamed: %v", err)
+		}
+	}
+	for _, text := range []string{"'!has(role)'", `"! has(role)"`, "a == 'b' && ! has(role)", ">\n    ! has(role)", "|-\n    !has(role)",
+		"a == 'b' && !\n    has(role)", "has(role) # ! not this"} {
+		objects, err := Decode([]byte(head + "spec:\n  selector: " + text + "\n"))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := objects[0].(*GlobalNetworkPolicy).Spec.Selector; strings.Contains(got, "!") == strings.HasPrefix(text, "has") {
+			t.Errorf("%s: read as %q", text, got)
 		}
 	}
 }
@@ -58,6 +110,8 @@ func TestShapesOfInput(t *testing.T) {
 		"after end marks":  "x: &x 1\n"[:0] + "--- \n" + tier("a") + "\n...\n" + tier("b"),
 		"list kind":        `{"apiVersion": "projectcalico.org/v3", "kind": "TierList", "metadata": {}, "items": [` + tier("a") + "," + tier("b") + `]}`,
 		"list of yaml":     "- " + tier("a") + "\n- " + tier("b") + "\n",
+		"lists in a list":  `[{"apiVersion": "projectcalico.org/v3", "kind": "TierList", "metadata": {}, "items": [` + tier("a") + "]}, " + tier("b") + "]",
+		"lists of lists":   "- - " + tier("a") + "\n- - - " + tier("b") + "\n",
 		"array of json":    "\n[" + tier("a") + ",\n\t" + tier("b") + "]",
 		"byte order mark":  "\ufeff" + tier("a") + "\r\n---\r\n" + tier("b"),
 		"case of fields":   strings.ReplaceAll(tier("a"), "order", "Order") + "\n---\n" + strings.ReplaceAll(tier("b"), "metadata", "METADATA"),

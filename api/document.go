@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -106,7 +107,7 @@ func (c chunk) documents() (docs []value, err error) {
 		} else if err != nil {
 			return nil, c.syntaxError(err)
 		}
-		r := yamlReader{budget: maxAliases, firstLine: c.line}
+		r := yamlReader{budget: maxAliases, firstLine: c.line, marks: marksIn(c.text)}
 		doc, err := r.read(&root, 0)
 		if err != nil {
 			return nil, err
@@ -119,7 +120,7 @@ func (c chunk) documents() (docs []value, err error) {
 
 // syntaxError moves the line that the parser names to where it is in the whole input.
 func (c chunk) syntaxError(err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	text := strings.TrimPrefix(err.Error(), "yaml: ") + c.markHint()
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
 		if number, message, ok := strings.Cut(rest, ": "); ok {
 			if n, err := strconv.Atoi(number); err == nil {
@@ -128,6 +129,18 @@ func (c chunk) syntaxError(err error) error {
 		}
 	}
 	return fmt.Errorf("not valid YAML: %s", text)
+}
+
+// markHint names the first line of broken YAML in which a value begins with !. The parser's own words do not lead there.
+func (c chunk) markHint() string {
+	number := c.line
+	for line := range bytes.Lines(c.text) {
+		number++
+		if !bytes.HasPrefix(bytes.TrimSpace(line), []byte("#")) && markedValue.Match(line) {
+			return fmt.Sprintf("; in line %d text begins with !, which YAML reads as a tag: put the whole text in quotes", number)
+		}
+	}
+	return ""
 }
 
 // json reads a chunk that is JSON by itself, which YAML parsers do not read in full: one value, or several in a row, as jq
@@ -239,6 +252,7 @@ type yamlReader struct {
 	budget    int
 	aliases   int // that are being filled in
 	firstLine int
+	marks     marks
 }
 
 func (r *yamlReader) read(n *yaml.Node, depth int) (value, error) {
@@ -275,6 +289,9 @@ func (r *yamlReader) read(n *yaml.Node, depth int) (value, error) {
 	case yaml.MappingNode:
 		return r.mapping(n, depth, line)
 	case yaml.ScalarNode:
+		if r.marks.at(n) {
+			return value{}, lostMark(line, "! "+n.Value)
+		}
 		return scalar(n, line)
 	}
 	return value{kind: nullValue, line: line}, nil
@@ -350,7 +367,50 @@ func scalar(n *yaml.Node, line int) (value, error) {
 		}
 		v.number = string(text)
 	default:
-		return value{}, fmt.Errorf("line %d: the tag %s is not supported: write plain text, numbers, lists and fields", line, tag)
+		if isPlainTag(tag) {
+			return value{}, fmt.Errorf("line %d: the tag %s is not supported: write plain text, numbers, lists and fields", line, tag)
+		}
+		return value{}, lostMark(line, tag)
 	}
 	return v, nil
+}
+
+// isPlainTag says that a tag is one that YAML defines, such as !!binary, and no expression that began with !.
+func isPlainTag(tag string) bool {
+	name, ok := strings.CutPrefix(tag, "!!")
+	return ok && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz") == ""
+}
+
+// lostMark is the error of text that begins with ! and has no quotes: YAML takes the beginning away, as a tag, so that
+// !has(x) would become nothing, which selects everything, and ! has(x) would become its opposite.
+func lostMark(line int, tag string) error {
+	return fmt.Errorf("line %d: %s begins with !, which YAML reads as a tag: put the whole text in quotes, as in \"!has(role)\"", line, tag)
+}
+
+// marks finds values in the text of a chunk that begin with a ! that the YAML parser drops without a trace.
+type marks struct{ lines [][]rune }
+
+var (
+	droppedMark = regexp.MustCompile(`![ \t\r\n]`)
+	markedValue = regexp.MustCompile(`(^|[:,\-\[{])\s*!`)
+	nodeAnchor  = regexp.MustCompile(`^&\S+\s+`)
+)
+
+func marksIn(text []byte) marks {
+	if !droppedMark.Match(text) {
+		return marks{} // which is nearly always so
+	}
+	var m marks
+	for line := range bytes.Lines(text) {
+		m.lines = append(m.lines, []rune(string(line)))
+	}
+	return m
+}
+
+func (m marks) at(n *yaml.Node) bool {
+	if n.Line < 1 || n.Line > len(m.lines) || n.Column < 1 || n.Column > len(m.lines[n.Line-1]) {
+		return false
+	}
+	rest := string(m.lines[n.Line-1][n.Column-1:])
+	return droppedMark.MatchString(rest) && strings.HasPrefix(rest[len(nodeAnchor.FindString(rest)):], "!")
 }

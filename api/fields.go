@@ -82,11 +82,17 @@ func isLeaf(t reflect.Type) bool {
 	return t.Implements(reader) || reflect.PointerTo(t).Implements(reader) || t.Kind() == reflect.Interface
 }
 
-// nearest is the name that somebody most likely meant, or nothing.
+// nearest is the name that somebody most likely meant, or nothing. One letter in three may be wrong. In a word of three
+// letters, one other letter makes another word (pod, pol): there, letters may only be missing or swapped.
 func nearest(written string, names []string) string {
-	best, found := max(2, len(written)/3)+1, ""
+	written = strings.ToLower(written)
+	best, found := max(1, (len(written)+1)/3)+1, ""
 	for _, n := range names {
-		if d := distance(strings.ToLower(written), strings.ToLower(n)); d < best {
+		name := strings.ToLower(n)
+		if len(written) <= 3 && strings.Trim(written, name) != "" {
+			continue
+		}
+		if d := distance(written, name); d < best {
 			best, found = d, n
 		}
 	}

@@ -66,6 +66,9 @@ func parsePatch(kind, text string) (patcher, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, errors.New(`say what to change: -p PATCH, for example -p '{"spec": {"order": 10}}'`)
 	}
+	if err := api.CheckText([]byte(text)); err != nil {
+		return nil, fmt.Errorf("the patch is neither JSON nor YAML: %w", err)
+	}
 	raw, err := yaml.YAMLToJSONStrict([]byte(text))
 	if err != nil {
 		return nil, fmt.Errorf("the patch is neither JSON nor YAML: %w", err)
