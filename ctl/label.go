@@ -80,14 +80,14 @@ func (s *session) label(ctx context.Context, kind string, o api.Object, at place
 
 // applyTo changes the labels and says what it did, in calicoctl's words.
 func (c labelChange) applyTo(meta *api.Metadata, subject string) (string, error) {
-	_, exists := meta.Labels[c.key]
+	value, exists := meta.Labels[c.key]
 	switch {
 	case c.remove && !exists:
 		return "", fmt.Errorf("cannot remove label of %s, key %s does not exist", subject, c.key)
 	case c.remove:
 		delete(meta.Labels, c.key)
 		return fmt.Sprintf("Successfully removed label %s from %s", c.key, subject), nil
-	case exists && !c.overwrite:
+	case exists && value != c.value && !c.overwrite:
 		return "", fmt.Errorf("failed to update label of %s, key %s is already present. "+
 			"please use '--overwrite' to set a new value", subject, c.key)
 	}
