@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -85,10 +86,8 @@ func (s *session) showIPAMConfiguration(ctx context.Context, store kv.KV) error 
 		{"StrictAffinity", strconv.FormatBool(c.StrictAffinity)},
 		{"AutoAllocateBlocks", strconv.FormatBool(c.AutoAllocateBlocks)},
 		{"MaxBlocksPerHost", strconv.Itoa(c.MaxBlocksPerHost)},
+		{"KubeVirtVMAddressPersistence", cmp.Or(c.KubeVirtAddressPersistence, "<nil>")},
 		{"IPCooldownSeconds", strconv.Itoa(c.CooldownSeconds)},
-	}
-	if c.KubeVirtAddressPersistence != "" {
-		rows = append(rows, []string{"KubeVirtVMAddressPersistence", c.KubeVirtAddressPersistence})
 	}
 	printBox(s.stdout, []string{"PROPERTY", "VALUE"}, rows)
 	return nil

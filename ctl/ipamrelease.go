@@ -19,7 +19,7 @@ func newIPAMRelease(s *session) *cobra.Command {
 	var reports []string
 	var force bool
 	cmd := &cobra.Command{
-		Use:   "release {--ip=IP | --from-report=FILE [FILE...]}",
+		Use:   "release [--ip=IP | --from-report=FILE [FILE...]]",
 		Short: "Give addresses back that nobody uses any more",
 		Long: `Give addresses back that nobody uses any more.
 
@@ -45,6 +45,10 @@ only reports from before the last change of the lock.`,
 			return noArguments(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if !cmd.Flags().Changed("ip") && len(reports) == 0 {
+				fmt.Fprintln(s.stderr, "nothing is released: say what with --ip=IP or --from-report=FILE")
+				return nil // as calicoctl: scripts pass an empty list of flags
+			}
 			return s.withKV(cmd.Context(), func(store kv.KV) error {
 				if len(reports) > 0 {
 					return s.releaseReported(cmd.Context(), store, append(reports, args...), force)
@@ -57,7 +61,6 @@ only reports from before the last change of the lock.`,
 	cmd.Flags().StringArrayVar(&reports, "from-report", nil, "what this report of ipam check says is leaked; may be given again")
 	cmd.Flags().BoolVar(&force, "force", false, "accept an unlocked datastore and reports of other versions")
 	cmd.MarkFlagsMutuallyExclusive("ip", "from-report")
-	cmd.MarkFlagsOneRequired("ip", "from-report")
 	_ = cmd.MarkFlagFilename("from-report", "json")
 	return cmd
 }

@@ -40,7 +40,7 @@ func readConfig(ctx context.Context, store kv.KV) (Config, map[string]json.RawMe
 		return Config{}, nil, 0, fmt.Errorf("read the IPAM configuration: %w", err)
 	}
 	if entry == nil {
-		return Config{AutoAllocateBlocks: true}, map[string]json.RawMessage{}, 0, nil
+		return Config{AutoAllocateBlocks: true, KubeVirtAddressPersistence: "Enabled"}, map[string]json.RawMessage{}, 0, nil
 	}
 	var stored storedConfig
 	fields := map[string]json.RawMessage{}
@@ -64,7 +64,8 @@ func (c Config) check() error {
 	return nil
 }
 
-// Configure changes the configuration, if the change makes one that allocators obey. Fields that this version does not know stay.
+// Configure changes the configuration, if the change makes one that allocators obey. Fields that this version does not know
+// stay. Where there is no configuration yet, one is written in full, as calicoctl does.
 func Configure(ctx context.Context, store kv.KV, change func(*Config)) error {
 	for range attempts {
 		config, fields, revision, err := readConfig(ctx, store)
@@ -73,7 +74,7 @@ func Configure(ctx context.Context, store kv.KV, change func(*Config)) error {
 		}
 		before := config
 		change(&config)
-		if config == before {
+		if config == before && revision > 0 {
 			return nil
 		}
 		if err := config.check(); err != nil {

@@ -61,8 +61,16 @@ func TestLookupTellsWhoHoldsAnAddress(t *testing.T) {
 
 func TestConfigureKeepsWhatItDoesNotKnow(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, store kv.KV) {
-		if c, err := ipam.ReadConfig(ctx, store); err != nil || c != (ipam.Config{AutoAllocateBlocks: true}) {
+		if c, err := ipam.ReadConfig(ctx, store); err != nil || c != (ipam.Config{AutoAllocateBlocks: true, KubeVirtAddressPersistence: "Enabled"}) {
 			t.Errorf("without a configuration: %+v, %v", c, err)
+		}
+		if err := ipam.Configure(ctx, store, func(c *ipam.Config) { c.StrictAffinity = true }); err != nil {
+			t.Fatal(err)
+		}
+		// As the real calicoctl left it in ../testdata/etcd.json.
+		want := `{"auto_allocate_blocks":true,"kubeVirtVMAddressPersistence":"Enabled","strict_affinity":true}`
+		if got := read(t, store, root+"config"); got != want {
+			t.Errorf("stored %s, want %s", got, want)
 		}
 		put(t, store, root+"config", `{"strict_affinity":true,"auto_allocate_blocks":true,"newer":{"a":1}}`)
 		if err := ipam.Configure(ctx, store, func(c *ipam.Config) { c.MaxBlocksPerHost = 7 }); err != nil {
