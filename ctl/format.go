@@ -28,6 +28,9 @@ type objectList struct {
 	Items      []api.Object `json:"items"`
 }
 
+// ListMeta is the name of the metadata in templates that were written for calicoctl.
+func (l objectList) ListMeta() listMetadata { return l.Metadata }
+
 type listMetadata struct {
 	ResourceVersion string `json:"resourceVersion,omitempty"`
 }
@@ -233,7 +236,7 @@ func (f tableFormat) headingsOf(kindName string) ([]string, error) {
 	default:
 		headings = narrowHeadings(kindName)
 	}
-	if kind.Namespaced && f.namespaces {
+	if kind.Namespaced && f.namespaces && f.headings == nil {
 		headings = append([]string{"NAMESPACE"}, headings...)
 	}
 	return headings, nil

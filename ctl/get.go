@@ -138,7 +138,11 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 			if err != nil {
 				return err
 			}
-			return printList(ctx, st, key, chosen, p)
+			printed, err := printList(ctx, st, key, chosen, p)
+			if err == nil && printed == 0 {
+				s.sayElsewhere(ctx, st, key, chosen)
+			}
+			return err
 		}
 	}
 	var found []result
@@ -165,22 +169,24 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 	return nil
 }
 
-// printList prints the chosen objects of a list while the datastore still reads it.
-func printList(ctx context.Context, st store, key api.Key, chosen chooser, p pages) error {
-	printed := false
+// printList prints the chosen objects of a list while the datastore still reads it. It says how many it printed.
+func printList(ctx context.Context, st store, key api.Key, chosen chooser, p pages) (int, error) {
+	begun, printed := false, 0
 	err := eachPage(ctx, st, key, func(objects []api.Object, version string) error {
-		printed = true
-		return p.page(chosen.choose(objects), version)
+		begun = true
+		objects = chosen.choose(objects)
+		printed += len(objects)
+		return p.page(objects, version)
 	})
 	switch {
 	case err == nil:
-		return p.end()
+		return printed, p.end()
 	case errors.Is(err, datastore.ErrCompacted):
-		return withHints(err, "the datastore was compacted while the list was read: what was printed is not all of it; list again")
-	case printed:
-		return withHints(err, "what was printed is not all of the list")
+		return printed, withHints(err, "the datastore was compacted while the list was read: what was printed is not all of it; list again")
+	case begun:
+		return printed, withHints(err, "what was printed is not all of the list")
 	}
-	return err
+	return printed, err
 }
 
 // eachPage lists objects in the order in which people expect them: tiers as they are evaluated, which takes all of them

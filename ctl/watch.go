@@ -38,15 +38,19 @@ func (s *session) watch(ctx context.Context, wanted []api.Object, at place, f fo
 		return err
 	}
 	defer closeStore()
-	printer, err := newWatchPrinter(s.stdout, f, wanted[0].Type().Kind, func() string { return globalASNumber(ctx, st) })
+	kind := wanted[0].Type().Kind
+	printer, err := newWatchPrinter(s.stdout, f, kind, func() string { return globalASNumber(ctx, st) })
 	if err != nil {
 		return err
 	}
 	known, first := map[api.Key]api.Object{}, []watchEvent{}
-	inSync := false
+	inSync, others := false, map[string]bool{}
 	for batch := range st.Watch(ctx, s.log) {
 		for _, u := range batch.Updates {
 			if !matches(u.Key) {
+				if !inSync && u.Key.Kind == kind && u.Object != nil && chosen.takes(u.Object) {
+					others[u.Key.Namespace] = true
+				}
 				continue
 			}
 			event, changed := chosen.event(known, u)
@@ -63,6 +67,9 @@ func (s *session) watch(ctx context.Context, wanted []api.Object, at place, f fo
 			inSync = true
 			if err := printer.begin(onlyNewest(first, known)); err != nil {
 				return err
+			}
+			if key := api.KeyOf(wanted[0]); len(known) == 0 && key.Name == "" && key.Namespace != "" {
+				fmt.Fprint(s.stderr, elsewhere(key, others))
 			}
 		}
 	}

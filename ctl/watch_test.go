@@ -42,10 +42,14 @@ func (g *growing) waitFor(t *testing.T, text string) {
 
 // watching runs a get --watch until the test ends it by the function returned, which gives the exit code.
 func watching(t *testing.T, w *world, args ...string) (out *growing, end func() int) {
+	return watchingWith(t, io.Discard, w, args...)
+}
+
+func watchingWith(t *testing.T, stderr io.Writer, w *world, args ...string) (out *growing, end func() int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	out = new(growing)
-	s := newSession(strings.NewReader(""), out, io.Discard, func(string) string { return "" })
+	s := newSession(strings.NewReader(""), out, stderr, func(string) string { return "" })
 	s.open = func(context.Context, *session) (store, func(), error) { return w.store, func() {}, nil }
 	code := make(chan int, 1)
 	go func() { code <- s.run(ctx, args) }()
@@ -107,4 +111,18 @@ func TestWatchPrintsJSONLines(t *testing.T) {
 		strings.Contains(out.String(), "kube-admin") {
 		t.Errorf("exit code %d after %s", code, out)
 	}
+}
+
+func TestAWatchOfAnEmptyNamespaceSaysWhereObjectsAre(t *testing.T) {
+	t.Parallel()
+	w, ctx, stderr := newWorld(), context.Background(), new(growing)
+	for _, namespace := range []string{"d", "b", "a", "c"} {
+		o := &api.NetworkSet{TypeMeta: api.TypeMeta{Kind: "NetworkSet"}, Metadata: api.Metadata{Name: "set", Namespace: namespace}}
+		if _, err := w.store.Create(ctx, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, end := watchingWith(t, stderr, w, "get", "networkset", "--watch")
+	stderr.waitFor(t, "namespace default has no NetworkSet; there are some in a, b, c and others: use -n NAMESPACE, or -A for all\n")
+	end()
 }
