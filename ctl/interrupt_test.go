@@ -105,7 +105,7 @@ func TestWorkEndsWhenTheDatastoreIsLost(t *testing.T) {
 			return nil
 		}, "create", "-f", manifestFile(t, sets(20)))
 		handled := (want.asked - 1) * batch
-		stderr := fmt.Sprintf("interrupted after %d of 20 'GlobalNetworkSet' resources, hit error: [", handled+want.failed)
+		stderr := fmt.Sprintf("interrupted after %d of 20 'GlobalNetworkSet' resources, hit error:", handled+want.failed)
 		if asked != want.asked || written != handled || run.Code != 1 || !strings.HasPrefix(run.Stderr, stderr) ||
 			strings.Count(run.Stderr, "etcd does not answer") != want.failed ||
 			!strings.HasSuffix(run.Stderr, "the others were not touched: give the same command again to go on\n") {

@@ -26,7 +26,7 @@ An object with metadata.resourceVersion is written only if nobody changed it sin
 			j.act = func(ctx context.Context, st store, o api.Object) (string, error) {
 				return s.update(ctx, st, o, writeEqual)
 			}
-			return s.writeInput(cmd.Context(), j, f, s.reportReplace)
+			return s.writeInput(cmd.Context(), j, f, s.report)
 		},
 	}
 	f.addFlags(cmd)

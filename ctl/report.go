@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
@@ -11,18 +12,9 @@ import (
 type outcome struct {
 	total       int
 	handled     int    // counted as done
-	attempted   int    // failed after it was tried; the others were refused before
 	kind        string // of all objects, empty when they differ
 	errs        []error
 	interrupted bool // the rest was not begun
-}
-
-// fail counts an object that failed.
-func (out *outcome) fail(r fate) {
-	out.errs = append(out.errs, r.err)
-	if r.acted {
-		out.attempted++
-	}
 }
 
 // lost says whether the last failure was that of a datastore that does not answer.
@@ -51,7 +43,7 @@ func (out outcome) ofKind() string {
 	return "'" + out.kind + "' "
 }
 
-// report prints how create, apply or validate fared, and returns what failed.
+// report prints how create, apply, replace or validate fared, and returns what failed.
 func (s *session) report(v verb, out outcome) error {
 	switch {
 	case out.total == 0:
@@ -63,35 +55,21 @@ func (s *session) report(v verb, out outcome) error {
 		}
 		return withHints(interruption(out), "the others were not touched: give the same command again to go on")
 	case out.handled == 0:
-		return v.failedAltogether(out, out.errs)
+		return v.failedAltogether(out)
 	case len(out.errs) == 0:
 		fmt.Fprintf(s.stdout, "Successfully %s %d %sresource(s)\n", v.past, out.handled, out.ofKind())
 		return nil
 	case out.handled > len(out.errs):
 		s.reportPart(v, out)
 	}
-	return fmt.Errorf("hit error: %v", out.errs)
-}
-
-// reportReplace differs from report: a failed object counts as handled, and only the last error is told.
-func (s *session) reportReplace(v verb, out outcome) error {
-	if len(out.errs) == 0 || out.interrupted {
-		return s.report(v, out)
-	}
-	out.handled += out.attempted
-	last := out.errs[len(out.errs)-1]
-	if out.handled == 0 {
-		return v.failedAltogether(out, last)
-	}
-	s.reportPart(v, out)
-	return fmt.Errorf("hit error: %w", last)
+	return fmt.Errorf("hit error:%s", listed(out.errs))
 }
 
 // interruption says how far the work was when it was stopped.
 func interruption(out outcome) error {
 	failed := ""
 	if len(out.errs) > 0 {
-		failed = fmt.Sprintf(", hit error: %v", out.errs)
+		failed = ", hit error:" + listed(out.errs)
 	}
 	return fmt.Errorf("interrupted after %d of %d %sresources%s", out.handled+len(out.errs), out.total, out.ofKind(), failed)
 }
@@ -100,9 +78,21 @@ func (s *session) reportPart(v verb, out outcome) {
 	fmt.Fprintf(s.stdout, "Partial success: %s the first %d out of %d %sresources:\n", v.past, out.handled, out.total, out.ofKind())
 }
 
-func (v verb) failedAltogether(out outcome, cause any) error {
+func (v verb) failedAltogether(out outcome) error {
 	if out.total == 1 {
-		return fmt.Errorf("failed to %s %sresource: %v", v.name, out.ofKind(), cause)
+		return fmt.Errorf("failed to %s %sresource:%s", v.name, out.ofKind(), listed(out.errs))
 	}
-	return fmt.Errorf("failed to %s any %sresources: %v", v.name, out.ofKind(), cause)
+	return fmt.Errorf("failed to %s any %sresources:%s", v.name, out.ofKind(), listed(out.errs))
+}
+
+// listed is what follows a colon: one error in the brackets that calicoctl puts around it, or each of several on its own line.
+func listed(errs []error) string {
+	if len(errs) == 1 {
+		return fmt.Sprintf(" [%v]", errs[0])
+	}
+	var text strings.Builder
+	for _, err := range errs {
+		text.WriteString("\n- " + strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	}
+	return text.String()
 }

@@ -24,7 +24,7 @@ exists or whether pools overlap, is only checked when the objects are written.`,
 			out := newOutcome(objects)
 			for _, o := range objects {
 				if err := s.validate(o); err != nil {
-					out.fail(fate{err: err})
+					out.errs = append(out.errs, err)
 					continue
 				}
 				out.handled++

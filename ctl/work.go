@@ -25,7 +25,6 @@ type job struct {
 type fate struct {
 	done     string
 	warnings []string
-	acted    bool // it was not refused before anything was tried
 	err      error
 }
 
@@ -154,7 +153,7 @@ func (w *worker) giveUp(ctx context.Context, objects []api.Object, err error) (d
 		return 0, len(objects) // some of them may be allowed
 	}
 	for _, o := range objects {
-		w.count(o, fate{acted: true, err: w.unknown(o, err)})
+		w.count(o, fate{err: w.unknown(o, err)})
 	}
 	return len(objects), 0
 }
@@ -188,7 +187,6 @@ func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
 		return r
 	}
 	nameWorkloadEndpoint(o)
-	r.acted = true
 	if r.done, r.err = w.job.act(ctx, st, o); r.err == nil && w.job.writes {
 		r.warnings = api.Warnings(o, endOfTier(ctx, st, o))
 	}
@@ -199,7 +197,7 @@ func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
 func (w *worker) count(o api.Object, r fate) {
 	defer w.progress.step(o.Type().Kind)
 	if r.err != nil {
-		w.out.fail(r)
+		w.out.errs = append(w.out.errs, r.err)
 		return
 	}
 	w.out.handled++

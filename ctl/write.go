@@ -93,8 +93,9 @@ func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []
 	return cmp.Or(err, w.reportPruned())
 }
 
-// baseFirst moves the objects that others stand on to the front: a policy cannot be written before its tier, and the files
-// of a directory come in the order of their names. Everything else stays in the order in which it was given.
+// baseFirst moves the objects that others stand on to the front: a policy cannot be written before its tier nor a peer before
+// its filters, and the files of a directory come in the order of their names. Everything else stays in the order in which it
+// was given.
 func baseFirst(objects []api.Object) {
 	slices.SortStableFunc(objects, func(a, b api.Object) int { return cmp.Compare(height(a), height(b)) })
 }
@@ -106,7 +107,7 @@ func baseLast(objects []api.Object) {
 
 func height(o api.Object) int {
 	switch o.(type) {
-	case *api.Tier, *api.Node:
+	case *api.Tier, *api.Node, *api.BGPFilter:
 		return 0
 	}
 	return 1

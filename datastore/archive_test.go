@@ -120,8 +120,8 @@ func TestTheFileHasThePartsThatCalicoctlReads(t *testing.T) {
 			t.Errorf("%v has a resource version", api.KeyOf(o))
 		}
 	}
-	want := []string{"IPPool", "BGPPeer", "Tier", "GlobalNetworkPolicy", "StagedGlobalNetworkPolicy", "GlobalNetworkSet", "HostEndpoint",
-		"NetworkPolicy", "NetworkSet", "Node", "BGPConfiguration", "FelixConfiguration", "IPReservation", "BGPFilter"}
+	want := []string{"IPPool", "BGPFilter", "BGPPeer", "Tier", "GlobalNetworkPolicy", "StagedGlobalNetworkPolicy", "GlobalNetworkSet", "HostEndpoint",
+		"NetworkPolicy", "NetworkSet", "Node", "BGPConfiguration", "FelixConfiguration", "IPReservation"}
 	if diff := cmp.Diff(want, slices.Compact(kinds)); diff != "" {
 		t.Errorf("kinds: -want +got\n%s", diff)
 	}

@@ -22,11 +22,12 @@ import (
 
 const partSeparator = "==="
 
-// documentedKinds are those of the first part, in its order.
+// documentedKinds are those of the first part, in its order: calicoctl creates the objects one after the other, and refuses
+// a peer before its filters and a policy before its tier.
 var documentedKinds = [...]string{
-	"IPPool", "BGPPeer", "Tier", "GlobalNetworkPolicy", "StagedGlobalNetworkPolicy", "GlobalNetworkSet", "HostEndpoint",
+	"IPPool", "BGPFilter", "BGPPeer", "Tier", "GlobalNetworkPolicy", "StagedGlobalNetworkPolicy", "GlobalNetworkSet", "HostEndpoint",
 	"KubeControllersConfiguration", "NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "NetworkSet", "Node",
-	"BGPConfiguration", "FelixConfiguration", "IPReservation", "BGPFilter",
+	"BGPConfiguration", "FelixConfiguration", "IPReservation",
 }
 
 // kubernetesPolicy begins the names of policies that Kubernetes' own were turned into. calicoctl neither exports nor imports them.

@@ -7,30 +7,27 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// NotFoundError says that an object does not exist. The texts of these errors are part of the dialect.
+// NotFoundError says that an object does not exist. These errors begin with the words of the dialect, which scripts look for.
 type NotFoundError struct {
-	Key   api.Key
-	Cause error
+	Key    api.Key
+	Wanted string // who needs the object, and where it is named; empty if the object itself was asked for
 }
 
 func (e NotFoundError) Error() string {
-	return fmt.Sprintf("resource does not exist: %s with error: %v", e.Key, e.Cause)
+	text := "resource does not exist: " + e.Key.String()
+	if e.Wanted != "" {
+		text += ", named in " + e.Wanted + ": create it first, or correct the name"
+	}
+	return text
 }
-
-func (e NotFoundError) Unwrap() error { return e.Cause }
 
 // ExistsError says that an object to be created exists already.
 type ExistsError struct {
 	Key     api.Key
 	Current api.Object // what exists; nil when it cannot be read
-	Cause   error
 }
 
-func (e ExistsError) Error() string {
-	return fmt.Sprintf("resource already exists: %s with error: %v", e.Key, e.Cause)
-}
-
-func (e ExistsError) Unwrap() error { return e.Cause }
+func (e ExistsError) Error() string { return "resource already exists: " + e.Key.String() }
 
 // ConflictError says that an object was changed by someone else since it was read.
 type ConflictError struct{ Key api.Key }

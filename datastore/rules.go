@@ -22,13 +22,13 @@ func (s *Store) beforeCreate(ctx context.Context, o api.Object) ([]Condition, er
 		return nil, ExistsError{Key: key, Current: synthetic(key)}
 	}
 	if tier, inTier := tierOf(o); inTier {
-		return s.tierExists(ctx, orDefault(tier))
+		return s.tierExists(ctx, orDefault(tier), o)
 	}
 	switch o := o.(type) {
 	case *api.IPPool:
 		return s.poolFits(ctx, o)
 	case *api.BGPPeer:
-		return s.filtersExist(ctx, o.Spec.Filters)
+		return s.filtersExist(ctx, o)
 	case *api.Node:
 		if err := s.EnsureInitialized(ctx); err != nil {
 			return nil, err
@@ -39,12 +39,9 @@ func (s *Store) beforeCreate(ctx context.Context, o api.Object) ([]Condition, er
 
 // beforeUpdate checks an update of old, which is nil when the stored value cannot be read.
 func (s *Store) beforeUpdate(ctx context.Context, old, o api.Object) ([]Condition, error) {
-	if key := api.KeyOf(o); synthetic(key) != nil {
-		return nil, UnsupportedError{Operation: "Update", Key: key}
-	}
 	if tier, inTier := tierOf(o); inTier {
 		if was, readable := tierOf(old); !readable || orDefault(was) != orDefault(tier) {
-			return s.tierExists(ctx, orDefault(tier))
+			return s.tierExists(ctx, orDefault(tier), o)
 		}
 		return nil, nil
 	}
@@ -54,21 +51,23 @@ func (s *Store) beforeUpdate(ctx context.Context, old, o api.Object) ([]Conditio
 			return nil, poolKeepsShape(was, o)
 		}
 	case *api.BGPPeer:
-		return s.filtersExist(ctx, o.Spec.Filters)
+		return s.filtersExist(ctx, o)
 	}
 	return nil, nil
 }
 
+const builtIn = "it is built in"
+
 // Deletable refuses what may never be deleted.
 func Deletable(key api.Key) error {
 	if synthetic(key) != nil {
-		return UnsupportedError{Operation: "Delete", Key: key}
+		return UnsupportedError{Operation: "Delete", Key: key, Reason: builtIn}
 	}
 	if key.Kind == affinityKind {
 		return UnsupportedError{Operation: "Delete", Key: key, Reason: "it is what IPAM says"}
 	}
 	if key.Kind == "Tier" && (key.Name == defaultTier || key.Name == "kube-admin" || key.Name == "kube-baseline") {
-		return UnsupportedError{Operation: "Delete", Key: key, Reason: "the tier is built in"}
+		return UnsupportedError{Operation: "Delete", Key: key, Reason: builtIn}
 	}
 	return nil
 }
@@ -91,10 +90,13 @@ func (s *Store) settleBeforeDelete(ctx context.Context, key api.Key, entry *Entr
 	return false, nil
 }
 
-// tierExists is the condition that a tier exists and is the same when the change is made.
-func (s *Store) tierExists(ctx context.Context, name string) ([]Condition, error) {
+// tierExists is the condition that the tier of a policy exists and is the same when the change is made.
+func (s *Store) tierExists(ctx context.Context, name string, policy api.Object) ([]Condition, error) {
 	key := api.Key{Kind: "Tier", Name: name}
 	entry, err := s.find(ctx, key)
+	if isNotFound(err) {
+		return nil, NotFoundError{Key: key, Wanted: fmt.Sprintf("spec.tier of %v", api.KeyOf(policy))}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -104,13 +106,17 @@ func (s *Store) tierExists(ctx context.Context, name string) ([]Condition, error
 // tierEmpty is the condition that no policy of any kind is in a tier.
 func (s *Store) tierEmpty(ctx context.Context, tier api.Key) ([]Condition, error) {
 	var conditions []Condition
+	var first api.Key
+	holds := 0
 	for _, plural := range []string{"globalnetworkpolicies", "networkpolicies", "stagedglobalnetworkpolicies", "stagednetworkpolicies"} {
 		span := kv.Prefix(resourceRoot + plural + "/")
 		revision, err := kv.Each(ctx, s.kv, span, 0, func(page Page) error {
 			for _, entry := range page.Entries {
-				if policyTier(entry.Value) == tier.Name {
-					key, _, _ := parseKey(entry.Key)
-					return UnsupportedError{Operation: "Delete", Key: tier, Reason: fmt.Sprintf("the tier still holds %v", key)}
+				if policyTier(entry.Value) != tier.Name {
+					continue
+				}
+				if holds++; holds == 1 {
+					first, _, _ = parseKey(entry.Key)
 				}
 			}
 			return nil
@@ -119,6 +125,14 @@ func (s *Store) tierEmpty(ctx context.Context, tier api.Key) ([]Condition, error
 			return nil, err
 		}
 		conditions = append(conditions, Condition{Span: span, Revision: revision})
+	}
+	if holds > 0 {
+		more := ""
+		if holds > 1 {
+			more = fmt.Sprintf(" and %d more", holds-1)
+		}
+		return nil, UnsupportedError{Operation: "Delete", Key: tier,
+			Reason: fmt.Sprintf("the tier still holds %v%s: delete its policies first, or move them to another tier", first, more)}
 	}
 	return conditions, nil
 }
@@ -132,16 +146,17 @@ func policyTier(value []byte) string {
 	return orDefault(policy.Spec.Tier)
 }
 
-func (s *Store) filtersExist(ctx context.Context, names []string) ([]Condition, error) {
+// filtersExist is the condition that the filters of a peer exist and are the same when the change is made.
+func (s *Store) filtersExist(ctx context.Context, peer *api.BGPPeer) ([]Condition, error) {
 	var conditions []Condition
-	for _, name := range names {
+	for _, name := range peer.Spec.Filters {
 		path := resourceRoot + "bgpfilters/" + name
 		entry, err := kv.Get(ctx, s.kv, path, 0)
 		if err != nil {
 			return nil, err
 		}
 		if entry == nil {
-			return nil, NotFoundError{Key: api.Key{Kind: "BGPFilter", Name: name}}
+			return nil, NotFoundError{Key: api.Key{Kind: "BGPFilter", Name: name}, Wanted: fmt.Sprintf("spec.filters of %v", api.KeyOf(peer))}
 		}
 		conditions = append(conditions, Condition{Key: path, Revision: entry.Revision})
 	}

@@ -86,6 +86,9 @@ func (s *Store) Update(ctx context.Context, o api.Object) (api.Object, error) {
 		return nil, err
 	}
 	meta, key := o.Meta(), api.KeyOf(o)
+	if synthetic(key) != nil {
+		return nil, UnsupportedError{Operation: "Update", Key: key, Reason: builtIn}
+	}
 	revision, err := parseVersion(meta.ResourceVersion)
 	if err != nil {
 		return nil, err

@@ -128,10 +128,10 @@ func testErrorTexts(t *testing.T, ctx context.Context, s *Store) {
 		err  error
 		want string
 	}{
-		{again, "resource already exists: GlobalNetworkPolicy(a) with error: <nil>"},
-		{missing, "resource does not exist: WorkloadEndpoint(prod/w) with error: <nil>"},
-		{gone, "resource does not exist: Tier(none) with error: <nil>"},
-		{builtin, "operation Delete is not supported on Tier(default): the tier is built in"},
+		{again, "resource already exists: GlobalNetworkPolicy(a)"},
+		{missing, "resource does not exist: WorkloadEndpoint(prod/w)"},
+		{gone, "resource does not exist: Tier(none)"},
+		{builtin, "operation Delete is not supported on Tier(default): it is built in"},
 		{number, "error with field ResourceVersion = 'x' (must be a number)"},
 		{ConflictError{api.KeyOf(made)}, "update conflict: GlobalNetworkPolicy(a)"},
 	} {
@@ -149,7 +149,7 @@ func testPolicyNeedsTier(t *testing.T, ctx context.Context, s *Store) {
 	p := policy("a", "all()")
 	p.Spec.Tier = "security"
 	_, err := s.Create(ctx, p)
-	if err == nil || err.Error() != "resource does not exist: Tier(security) with error: <nil>" {
+	if err == nil || err.Error() != "resource does not exist: Tier(security), named in spec.tier of GlobalNetworkPolicy(a): create it first, or correct the name" {
 		t.Errorf("created without a tier: %v", err)
 	}
 }
