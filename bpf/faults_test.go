@@ -1,7 +1,6 @@
 package bpf
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -93,10 +92,7 @@ func TestRuleWithoutCounterStillDecides(t *testing.T) {
 
 // repeat judges a packet many times.
 func (g *Generation) repeat(r Run, times uint32) error {
-	in := make([]byte, skbSize)
-	binary.NativeEndian.PutUint32(in[skbIngressIfindex:], r.Inner)
-	binary.NativeEndian.PutUint32(in[skbIfindex:], r.Ifindex)
-	_, err := g.program(r.Hook).Run(&ebpf.RunOptions{Data: r.Packet, Context: in, Repeat: times})
+	_, err := g.program(r.Hook).Run(&ebpf.RunOptions{Data: r.Packet, Context: g.context(r), Repeat: times})
 	return err
 }
 

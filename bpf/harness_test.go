@@ -52,6 +52,7 @@ func newRigIn(t testing.TB, dir string, sizes Sizes, flows SharedSizes) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { must(t, shared.Close()) })
+	shared.Settings.HostMark = 0x2000000
 	g, err := LoadTraced(shared, sizes)
 	if err != nil {
 		var refused *ebpf.VerifierError

@@ -5,10 +5,8 @@
 #include "classify.h"
 #include "flow.h"
 #include "guard.h"
+#include "origin.h"
 #include "socket.h"
-
-#define AF_INET 2
-#define AF_INET6 10
 
 /* Would the kernel forward this packet, rather than keep it? */
 static __always_inline bool is_forwarded(struct __sk_buff *skb, const struct packet *p)
@@ -79,11 +77,6 @@ static __always_inline int deny(struct job *job, __u32 reason)
 	return JUDGE_DENY;
 }
 
-static __always_inline __u32 mask_of(const struct job *job, __u32 stage)
-{
-	return stage < STAGES ? job->iface.mask[stage] : 0;
-}
-
 /* Judges the packet as it stands by the policy of one stage. */
 __noinline int judge(struct job *job, __u32 stage)
 {
@@ -95,15 +88,17 @@ __noinline int judge(struct job *job, __u32 stage)
 	job->rule = 0;
 	job->stage = stage;
 	job->reason = REASON_PASS_POLICY;
-	if (stage == STAGE_BORN_HERE)
+	if (stage == STAGE_BORN_HERE && is_workload(job))
 		return allow(job, REASON_PASS_FROM_HOST);
+	if (stage >= STAGES)
+		return deny(job, REASON_DROP_NO_POLICY);
 	mask = job->iface.mask[STAGE_PREDNAT_IN];
 	if (mask && !is_workload(job) && (stage == STAGE_NORMAL_IN || stage == STAGE_FORWARD_IN)) {
 		result = classify(job, mask);
 		if (result != JUDGE_UNDECIDED)
 			return result;
 	}
-	mask = mask_of(job, stage);
+	mask = job->iface.mask[stage];
 	if (!mask)
 		return is_workload(job) ? deny(job, REASON_DROP_NO_POLICY) : allow(job, REASON_PASS_NO_POLICY);
 	result = classify(job, mask);

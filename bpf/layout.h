@@ -276,7 +276,7 @@ struct settings {
 	__u32 revoke;		    /* a flow that policy no longer allows ends now */
 	__u32 tables;
 	__u32 share; /* proven connections that one endpoint may have; 0: any number */
-	__u32 unused;
+	__u32 host_mark; /* the gate sets it on packets of this host that have no socket; 0: it does not */
 	__u64 event_gap; /* nanoseconds from event to event of one processor, on average; 0: no bound */
 };
 

@@ -40,10 +40,11 @@ type Generation struct {
 	Interfaces Table[uint32, Iface]
 	Sources    Table[SourceKey, uint8]
 
-	shared  *Shared
-	objects programObjects
-	last    []Judged
-	probes  []Probe
+	shared   *Shared
+	objects  programObjects
+	settings []Settings // in the kernel's memory
+	last     []Judged
+	probes   []Probe
 }
 
 // LoadGeneration loads the program beside whatever runs, with empty policy tables of the given sizes and the shared
@@ -118,6 +119,12 @@ func (g *Generation) open() error {
 	if g.Memory, err = mapMemory(maps); err != nil {
 		return err
 	}
+	settings, mp, err := mapArray[Settings](maps.Config, "settings")
+	if err != nil {
+		return err
+	}
+	g.settings = settings
+	g.mappings = append(g.mappings, mp)
 	last, mp, err := mapArray[Judged](maps.Last, "last")
 	if err != nil {
 		return err
@@ -135,6 +142,6 @@ func (g *Generation) open() error {
 
 // Close releases the generation. Links that were pinned keep its program and tables alive in the kernel.
 func (g *Generation) Close() error {
-	g.last, g.probes = nil, nil
+	g.settings, g.last, g.probes = nil, nil, nil
 	return errors.Join(g.Memory.close(), g.objects.Close())
 }

@@ -5,6 +5,7 @@
  * The program that judges packets. Policy is data: nothing here changes when a policy does.
  *
  *   parse.h     bytes -> struct packet
+ *   origin.h    who made a packet: this host, or another
  *   guard.h     what a workload may send at all
  *   classify.h  the first rule that matches
  *   flow.h      connections
@@ -289,7 +290,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 	job.to_host = 0;
 	job.held = HELD_NOTHING;
 	job.held_state = 0;
-	job.born_here = egress && skb->ingress_ifindex == 0;
+	job.born_here = egress && is_born_here(skb);
 	parsed = parse(skb, &job.packet, job.iface.flags);
 	if (!known)
 		return drop(&job, REASON_DROP_NO_INTERFACE);

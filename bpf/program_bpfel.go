@@ -370,7 +370,7 @@ type programSettings struct {
 	Revoke   uint32
 	Tables   uint32
 	Share    uint32
-	Unused   uint32
+	HostMark uint32
 	EventGap uint64
 }
 

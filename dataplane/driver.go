@@ -24,6 +24,9 @@ type Options struct {
 	PinDir string // default /run/margay/bpf
 	// Mark are the bits that are set on what a workload was allowed to send; the gate asks for them.
 	Mark uint32 // default 0x01000000
+	// HostMark are the bits that the gate sets on what this host sends without a socket, and takes off what it forwards
+	// over IPv6: the programs take it for a proof of origin.
+	HostMark uint32 // default 0x02000000
 
 	clock func() time.Time
 	// step is asked before every write to the kernel; a test answers with an error instead of it.
@@ -39,6 +42,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Mark == 0 {
 		o.Mark = 0x01000000
+	}
+	if o.HostMark == 0 {
+		o.HostMark = 0x02000000
 	}
 	if o.clock == nil {
 		o.clock = time.Now

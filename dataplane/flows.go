@@ -114,4 +114,9 @@ func (d *Driver) applySettings() {
 	}
 	atomic.StoreUint32(&s.LogLevel, uint32(level))
 	atomic.StoreUint32(&s.Mark, d.Mark)
+	hostMark := d.HostMark
+	if d.gate.InForce() == nil { // nobody takes it off forwarded packets
+		hostMark = 0
+	}
+	atomic.StoreUint32(&s.HostMark, hostMark)
 }

@@ -124,7 +124,9 @@ func (d *Driver) rewriteRevived(before interfaces.Links) {
 
 // planGate are the gate's rules: every workload interface, those that are ready, and the pools.
 func (d *Driver) planGate() gate.Rules {
-	rules := gate.Rules{Mark: d.Mark, Prefixes: d.state.Config.InterfacePrefixes, Gateway: routes.GatewayAddress}
+	rules := gate.Rules{
+		Mark: d.Mark, HostMark: d.HostMark, Prefixes: d.state.Config.InterfacePrefixes, Gateway: routes.GatewayAddress,
+	}
 	for _, a := range d.plan.assigned {
 		if a.Role == interfaces.Workload {
 			rules.Names = append(rules.Names, a.Link.Name)

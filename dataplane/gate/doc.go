@@ -2,6 +2,8 @@
 //
 //	from_workloads  prerouting   drops what comes from a workload's interface without the mark of our program
 //	to_workloads    postrouting  drops what leaves to a workload's interface that has no program yet
+//	from_host       output       marks what this host sends without a socket: a proof of origin for the program
+//	forwarded       forward      takes that mark off what is forwarded
 //	outgoing        postrouting  masquerades pools with natOutgoing, towards what is in no pool
 //
 // So an interface that appears is closed from its first moment, in both directions, and opens when its program is

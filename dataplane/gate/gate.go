@@ -18,6 +18,7 @@ const TableName = "margay"
 // Rules are what the gate holds.
 type Rules struct {
 	Mark     uint32         // bits that our program sets on what it let pass
+	HostMark uint32         // bits that the gate sets on what this host sends without a socket
 	Prefixes []string       // an interface whose name begins so is a workload's
 	Names    []string       // and so are these
 	Ready    []int          // workload interfaces, by index, on which our program is attached
@@ -48,7 +49,7 @@ func sortedPrefixes(list []netip.Prefix) []netip.Prefix {
 
 // fixed compares what is not an element of a set.
 func (r Rules) fixed(o Rules) bool {
-	return r.Mark == o.Mark && r.Gateway == o.Gateway && slices.Equal(r.Prefixes, o.Prefixes) &&
+	return r.Mark == o.Mark && r.HostMark == o.HostMark && r.Gateway == o.Gateway && slices.Equal(r.Prefixes, o.Prefixes) &&
 		slices.Equal(r.NAT, o.NAT) && slices.Equal(r.Pools, o.Pools)
 }
 
@@ -63,6 +64,9 @@ type Gate struct {
 
 // Apply brings the rules into force: wholly or, after an error, not at all.
 func (g *Gate) Apply(rules Rules) error {
+	if rules.Mark == 0 {
+		return fmt.Errorf("nftables table %s: no bits of the packet mark to ask for: every packet would have them", TableName)
+	}
 	rules = rules.normal()
 	if g.inForce != nil && g.inForce.equal(rules) {
 		return nil

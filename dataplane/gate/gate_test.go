@@ -48,7 +48,7 @@ func ruleset(t *testing.T) string {
 
 func someRules() gate.Rules {
 	return gate.Rules{
-		Mark: 0x1000000, Prefixes: []string{"cali", "tap"}, Names: []string{"vm7"}, Ready: []int{9, 12},
+		Mark: 0x1000000, HostMark: 0x2000000, Prefixes: []string{"cali", "tap"}, Names: []string{"vm7"}, Ready: []int{9, 12},
 		NAT:     []netip.Prefix{netip.MustParsePrefix("10.65.0.0/16"), netip.MustParsePrefix("fd00:65::/48")},
 		Pools:   []netip.Prefix{netip.MustParsePrefix("10.65.0.0/16"), netip.MustParsePrefix("10.66.0.0/16"), netip.MustParsePrefix("fd00:65::/48")},
 		Gateway: netip.MustParseAddr("169.254.1.1"),
@@ -79,6 +79,17 @@ const wholeTable = `table inet margay {
     oifname "cali*" oif != @ready counter drop
     oifname "tap*" oif != @ready counter drop
     oifname @workloads oif != @ready counter drop
+  }
+
+  chain from_host {
+    type filter hook output priority 2147483647; policy accept;
+    meta skuid >= 0 return
+    meta mark set meta mark | 0x02000000
+  }
+
+  chain forwarded {
+    type filter hook forward priority 2147483647; policy accept;
+    meta nfproto ipv6 meta mark & 0x02000000 != 0x00000000 meta mark set meta mark & 0xfdffffff
   }
 
   chain outgoing {
@@ -281,5 +292,15 @@ func TestTransactionsOfOthersAreHeard(t *testing.T) {
 		if got.Ours != change.ours || got.Others != change.others || !strings.HasPrefix(got.By, "nft (process ") {
 			t.Errorf("%s is heard as %+v", change.command, got)
 		}
+	}
+}
+
+func TestAGateWithoutAMarkIsRefused(t *testing.T) {
+	newHost(t)
+	var g gate.Gate
+	rules := someRules()
+	rules.Mark = 0
+	if err := g.Apply(rules); err == nil || !strings.Contains(err.Error(), "mark") {
+		t.Errorf("%v; every packet has all of no bits", err)
 	}
 }

@@ -26,7 +26,7 @@ func nameElements(names []string) (elements []nftables.SetElement) {
 
 func indexElements(indexes []int) (elements []nftables.SetElement) {
 	for _, index := range indexes {
-		elements = append(elements, nftables.SetElement{Key: binaryutil.NativeEndian.PutUint32(uint32(index))})
+		elements = append(elements, nftables.SetElement{Key: native(uint32(index))})
 	}
 	return elements
 }
@@ -65,8 +65,9 @@ func (r Rules) chains() []*chain {
 	}
 	from.add(lookup(expr.MetaKeyIIFNAME, names, false), unmarked(r.Mark), drop())
 	to.add(lookup(expr.MetaKeyOIFNAME, names, false), lookup(expr.MetaKeyOIF, ready, true), drop())
+	chains := append([]*chain{from, to}, hostMark(r.HostMark)...)
 	if len(r.NAT) == 0 {
-		return []*chain{from, to} // and no connection tracking by the kernel on our account
+		return chains // and no connection tracking by the kernel on our account
 	}
 	outgoing := newChain("outgoing", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	for _, pool := range r.Pools {
@@ -75,7 +76,7 @@ func (r Rules) chains() []*chain {
 	for _, pool := range r.NAT {
 		outgoing.add(address(source, pool), []expr.Any{&expr.Masq{}})
 	}
-	return []*chain{from, to, outgoing}
+	return append(chains, outgoing)
 }
 
 // build adds the sets, chains and rules.
@@ -95,6 +96,21 @@ func build(conn *nftables.Conn, t *nftables.Table, rules Rules) error {
 		}
 	}
 	return nil
+}
+
+// hostMark marks what this host sends without a socket. Packets of processes have one and stay as they are, for other
+// rules may compare the whole mark. Forwarded packets over IPv6 lose the mark, from wherever they have it: the kernel
+// may forget by which interface they came. Both come last in their hooks, after all rules that set marks.
+func hostMark(mark uint32) []*chain {
+	if mark == 0 {
+		return nil
+	}
+	from := newChain("from_host", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityLast)
+	from.add(ofProcess(), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
+	from.add(setMark(^uint32(0), mark))
+	forwarded := newChain("forwarded", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityLast)
+	forwarded.add(family(unix.NFPROTO_IPV6), marked(mark), setMark(^mark, 0))
+	return []*chain{from, forwarded}
 }
 
 func drop() []expr.Any {
@@ -118,13 +134,47 @@ func lookup(key expr.MetaKey, set *nftables.Set, invert bool) []expr.Any {
 
 // unmarked matches packets that lack one of the bits.
 func unmarked(mark uint32) []expr.Any {
-	bits := binaryutil.NativeEndian.PutUint32(mark)
+	return compareMark(mark, expr.CmpOpNeq, mark)
+}
+
+// marked matches packets that have one of the bits.
+func marked(mark uint32) []expr.Any {
+	return compareMark(mark, expr.CmpOpNeq, 0)
+}
+
+func compareMark(mask uint32, op expr.CmpOp, bits uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: bits, Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: bits},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(mask), Xor: native(0)},
+		&expr.Cmp{Op: op, Register: 1, Data: native(bits)},
 	}
 }
+
+// setMark keeps the bits of the mark that are in keep and sets those in set.
+func setMark(keep, set uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(keep &^ set), Xor: native(set)},
+		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1},
+	}
+}
+
+// ofProcess matches packets of a socket that a process has open: any user has an identity of at least 0.
+func ofProcess() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeySKUID, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: native(0)},
+	}
+}
+
+func family(proto byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
+	}
+}
+
+func native(n uint32) []byte { return binaryutil.NativeEndian.PutUint32(n) }
 
 type side bool
 
@@ -136,9 +186,9 @@ const (
 // address matches the source or destination of a packet of the prefix's family.
 func address(of side, prefix netip.Prefix) []expr.Any {
 	prefix = prefix.Masked()
-	family, offset, length := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)
+	proto, offset, length := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)
 	if prefix.Addr().Is6() {
-		family, offset, length = unix.NFPROTO_IPV6, 8, 16
+		proto, offset, length = unix.NFPROTO_IPV6, 8, 16
 	}
 	if of == destination {
 		offset += length
@@ -147,11 +197,9 @@ func address(of side, prefix netip.Prefix) []expr.Any {
 	for i := range prefix.Bits() {
 		mask[i/8] |= 0x80 >> (i % 8)
 	}
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{family}},
+	return append(family(proto), []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: mask, Xor: make([]byte, length)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: prefix.Addr().AsSlice()},
-	}
+	}...)
 }
