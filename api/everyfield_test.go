@@ -102,15 +102,41 @@ func readBack(t *testing.T, object map[string]any) (once, twice map[string]any) 
 	return asMap(t, text), asMap(t, again)
 }
 
+// withoutSeals is a copy of a stored object without the seals of fields that are there; seal_test.go is about those.
+func withoutSeals(v any) any {
+	switch v := v.(type) {
+	case []any:
+		var items []any
+		for _, item := range v {
+			items = append(items, withoutSeals(item))
+		}
+		return items
+	case map[string]any:
+		object := map[string]any{}
+		for name, inner := range v {
+			object[name] = withoutSeals(inner)
+		}
+		text, _ := object["selector"].(string)
+		if field, rest, ok := cutSeal(text); ok && object[field] != nil {
+			object["selector"] = rest
+			if rest == "" {
+				delete(object, "selector")
+			}
+		}
+		return object
+	}
+	return v
+}
+
 func TestEveryFieldOfEveryKindReadsBack(t *testing.T) {
 	t.Parallel()
 	for _, k := range writtenKinds() {
 		want := sampleObject(t, k)
 		once, twice := readBack(t, want)
-		if diff := cmp.Diff(want, once); diff != "" {
+		if diff := cmp.Diff(want, withoutSeals(once)); diff != "" {
 			t.Errorf("%s, from a manifest:\n%s", k.Name, diff)
 		}
-		if diff := cmp.Diff(want, twice); diff != "" {
+		if diff := cmp.Diff(once, twice); diff != "" {
 			t.Errorf("%s, from the store:\n%s", k.Name, diff)
 		}
 	}
@@ -131,7 +157,7 @@ func TestEachFieldAloneReadsBack(t *testing.T) {
 			object := map[string]any{"kind": k.Name, "apiVersion": APIVersion, "metadata": map[string]any{"name": "text"}}
 			setAt(object, path, value)
 			once, twice := readBack(t, object)
-			if diff := cmp.Diff(value, valueAt(once, path)); diff != "" {
+			if diff := cmp.Diff(value, valueAt(withoutSeals(once).(map[string]any), path)); diff != "" {
 				t.Errorf("%s %s:\n%s", k.Name, path, diff)
 			}
 			if diff := cmp.Diff(once, twice); diff != "" {
@@ -168,7 +194,7 @@ func TestUnknownFieldsOfEveryPartAreKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, any(asMap(t, text))); diff != "" {
+		if diff := cmp.Diff(want, withoutSeals(asMap(t, text))); diff != "" {
 			t.Errorf("%s:\n%s", k.Name, diff)
 		}
 		if _, err := Decode(asText(t, want)); err == nil || !strings.Contains(err.Error(), "unknown field later") {

@@ -45,6 +45,10 @@ type Metadata struct {
 	// Rest has the fields of the stored object that this version does not know, so that Encode writes them back. Those of
 	// rules are in the rules.
 	Rest []RestField `json:"-"`
+
+	// Unsealed says that the stored object has a rule that a program which does not know all of its fields would widen. Writing
+	// the object again mends that (see seal.go).
+	Unsealed bool `json:"-"`
 }
 
 // RestField is a field that this version does not know.

@@ -14,16 +14,16 @@ import (
 )
 
 // Encode is the form in which the datastore keeps an object: compact JSON with the kind and version filled in, without
-// what the datastore itself knows (resource version, self link), and with the fields that DecodeStored did not know.
+// what the datastore itself knows (resource version, self link), and with the fields that DecodeStored did not know. Rules
+// with criteria that Calico does not know are sealed (see seal.go).
 func Encode(o Object) ([]byte, error) {
-	v := reflect.New(reflect.TypeOf(o).Elem())
-	v.Elem().Set(reflect.ValueOf(o).Elem()) // shallow, so that the caller's object stays as it is
-	stored := v.Interface().(Object)
+	stored := shallow(o) // so that the caller's object stays as it is
 	stored.Meta().ResourceVersion, stored.Meta().SelfLink = "", ""
 	*stored.Type() = TypeMeta{Kind: typeName(o), APIVersion: APIVersion}
 	if outsideTree(o) {
 		*stored.Type() = TypeMeta{}
 	}
+	sealRules(stored)
 	text, err := json.Marshal(stored)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", KeyOf(o), err)
@@ -88,8 +88,17 @@ func (e EntityRule) MarshalJSON() ([]byte, error) {
 // DecodeStored reads an object from the datastore. Fields that this version does not know are tolerated and kept; in a
 // rule they are named in Unknown, because a rule without one of its criteria would match more.
 //
-// With an error, the object is what could be read, or nil: it may only be used to close, never to open.
+// Seals of rules are taken off (see seal.go). With an error, the object is what could be read, or nil: it may only be used to
+// close, never to open.
 func DecodeStored(kind string, text []byte) (Object, error) {
+	o, err := decodeStored(kind, text)
+	if o != nil {
+		unsealRules(o)
+	}
+	return o, err
+}
+
+func decodeStored(kind string, text []byte) (Object, error) {
 	o, ok := New(kind)
 	if !ok {
 		return nil, fmt.Errorf("decode %s: this version does not know the kind; upgrade the agent or delete the object", kind)

@@ -140,6 +140,7 @@ func ruleWarnings(path string, rules []Rule) []string {
 			}
 			warnings = append(warnings, fmt.Sprintf("%s.%s is stored, not enforced yet: %s", at, name, effect))
 		}
+		warnings = append(warnings, r.droppedWarnings(at)...)
 		if len(r.Destination.Domains) > 0 && !allowsDNS(rules[:i]) {
 			warnings = append(warnings, fmt.Sprintf("%s.destination.domains is out of reach: no rule before it allows DNS to a "+
 				"resolver (UDP port 53), so the names are never learned. Put a rule that allows it first", at))
@@ -148,6 +149,23 @@ func ruleWarnings(path string, rules []Rule) []string {
 		case Allow, Deny, Log, Pass:
 		default:
 			warnings = append(warnings, fmt.Sprintf("%s.action %s is not known: the rule denies what it matches. Want Allow, Deny, Log or Pass", at, r.Action))
+		}
+	}
+	return warnings
+}
+
+// droppedWarnings says which fields of a rule were dropped by a program that does not know them.
+func (r *Rule) droppedWarnings(at string) (warnings []string) {
+	for i, side := range r.sides() {
+		dropped, _ := side.DroppedFields()
+		for _, field := range dropped {
+			effect := "the rule matches nothing"
+			if !r.Action.needsSeal() {
+				effect = "the rule matches without it"
+			}
+			warnings = append(warnings, fmt.Sprintf("%s.%s.%s was dropped by a program that does not know the field, which is why the "+
+				"selector there begins with has(%s%s): %s. Give the field again and remove that part of the selector",
+				at, [2]string{"source", "destination"}[i], field, sealLabel, field, effect))
 		}
 	}
 	return warnings

@@ -102,6 +102,9 @@ func readPolicy(u api.Update) *policy {
 		p.deny(u.Broken, spec)
 		return p
 	}
+	if u.Object.Meta().Unsealed {
+		p.problems = append(p.problems, unsealed)
+	}
 	ingress, egress := directions(spec)
 	p.stand(spec, ingress, egress)
 	if ingress {
@@ -112,6 +115,10 @@ func readPolicy(u api.Update) *policy {
 	}
 	return p
 }
+
+// unsealed is the problem of a policy that was stored before rules were sealed, or by a program that breaks the seal.
+const unsealed = "is stored so that Calico's tools would widen a rule of it when they write it: apply it again, or write it " +
+	"with margayctl get and replace, which seals the rule"
 
 // specOf is what a policy says; false if nothing of it can be read.
 func specOf(u api.Update) (api.GlobalNetworkPolicySpec, bool) {
@@ -219,6 +226,9 @@ func readProfile(u api.Update) *policy {
 	default:
 		p.rules = [2]packedRules{packRules(profile.Spec.Ingress, ""), packRules(profile.Spec.Egress, "")}
 		p.labels = profile.Spec.LabelsToApply
+		if profile.Unsealed {
+			p.problems = []string{unsealed}
+		}
 	}
 	return p
 }

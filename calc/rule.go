@@ -255,6 +255,11 @@ func (c *criteria) match(side string, e api.EntityRule) Match {
 	for _, field := range e.Unknown {
 		c.lose("%s field %s is not known to this version: remove it, or upgrade", side, field)
 	}
+	dropped, open := e.DroppedFields()
+	e.Selector = open
+	for _, field := range dropped {
+		c.lose("%s field %s was dropped by a program that does not know it: apply the policy again as it was written", side, field)
+	}
 	in, notIn, err := c.selectors(e)
 	if err != nil {
 		c.lose("%s: %v: correct it", side, err)

@@ -176,6 +176,7 @@ func changedMetadata(before api.Metadata, after *api.Metadata) error {
 	before.Labels, before.Annotations = after.Labels, after.Annotations
 	before.Finalizers, before.OwnerReferences = after.Finalizers, after.OwnerReferences
 	before.ResourceVersion = after.ResourceVersion
+	before.Unsealed = after.Unsealed // of the stored form, of which a patch sees nothing
 	if !reflect.DeepEqual(before, *after) {
 		return errors.New("of the metadata a patch may change labels, annotations, finalizers, ownerReferences, and resourceVersion to name the version it is for")
 	}

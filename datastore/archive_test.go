@@ -149,6 +149,53 @@ func TestTheFileHasThePartsThatCalicoctlReads(t *testing.T) {
 	}
 }
 
+// A reader of the file that does not know a field of a rule must not let through more: the documents have the seals instead,
+// and the whole value stands under others.
+func TestTheFileIsClosedToReadersThatDoNotKnowAField(t *testing.T) {
+	t.Parallel()
+	source := NewMemory()
+	raw(t, source, informationKey, lockedInformation)
+	values := map[string]string{
+		"sealed":  `{"action":"Allow","destination":{"selector":"has(margay/domains) && !has(margay/domains) && (has(a))","domains":["example.com"]}}`,
+		"open":    `{"action":"Allow","destination":{"domains":["example.com"]}}`,
+		"newer":   `{"action":"Pass","glow":true,"source":{"shiny":{"new":1}}}`,
+		"denying": `{"action":"Deny","glow":true,"destination":{"domains":["example.com"]}}`,
+		"plain":   `{"action":"Allow","destination":{"selector":"has(a)"}}`,
+	}
+	for name, rule := range values {
+		raw(t, source, policies+name, `{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"`+name+`","uid":"u"},"spec":{"egress":[`+rule+`]}}`)
+	}
+	file := exportOf(t, source)
+	documents, _, _ := bytes.Cut(file, []byte("===\n"))
+	objects, err := api.Decode(documents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, o := range objects {
+		rule, err := json.Marshal(o.(*api.GlobalNetworkPolicy).Spec.Egress[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[o.Meta().Name] = strings.ReplaceAll(string(rule), `\u0026`, "&")
+	}
+	want := map[string]string{
+		"sealed":  `{"action":"Allow","destination":{"selector":"has(margay/domains) && !has(margay/domains) && (has(a))"}}`,
+		"open":    `{"action":"Allow","destination":{"selector":"has(margay/domains) && !has(margay/domains)"}}`,
+		"newer":   `{"action":"Pass","source":{"selector":"has(margay/shiny) && !has(margay/shiny)"},"destination":{"selector":"has(margay/glow) && !has(margay/glow)"}}`,
+		"denying": `{"action":"Deny"}`,
+		"plain":   values["plain"],
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("documents: -want +got\n%s", diff)
+	}
+	target := NewMemory()
+	importInto(t, target, file)
+	if diff := cmp.Diff(contents(t, source), contents(t, target)); diff != "" {
+		t.Errorf("-source +target\n%s", diff)
+	}
+}
+
 // oddValues are what a store may hold beside what we write.
 var oddValues = map[string]string{
 	policies + "default.old": `{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"default.old","uid":"u","creationTimestamp":null},"spec":{"selector":"all()","ingress":[{"action":"Allow","source":{},"destination":{}}]}}`,

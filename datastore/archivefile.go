@@ -158,9 +158,14 @@ func marshalJSON(v any) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-// plain is an object without what its datastore knows of it and without fields that this version does not know, and its stored
-// form.
+// plain is an object without what its datastore knows of it and without fields that this version or Calico does not know, and
+// its stored form.
 func plain(o api.Object) (api.Object, []byte, error) {
+	return known(api.ForCalico(o))
+}
+
+// known is an object without what its datastore knows of it and without fields that this version does not know.
+func known(o api.Object) (api.Object, []byte, error) {
 	text, err := json.Marshal(o)
 	if err != nil {
 		return nil, nil, err

@@ -162,13 +162,18 @@ func (a *Archive) readOther(o other, documents map[string]api.Object) error {
 
 var errEdited = errors.New("the file was changed after the export: import it as it was and change the object then, or take its entry out of others too")
 
+// sameDocument says whether a document is that of a stored object. Earlier versions left fields in it that Calico does not know.
 func sameDocument(document, stored api.Object) bool {
-	_, wanted, err := plain(stored)
+	value, err := encode(document)
 	if err != nil {
 		return false
 	}
-	value, err := encode(document)
-	return err == nil && bytes.Equal(value, wanted)
+	for _, form := range []func(api.Object) (api.Object, []byte, error){plain, known} {
+		if _, wanted, err := form(stored); err == nil && bytes.Equal(value, wanted) {
+			return true
+		}
+	}
+	return false
 }
 
 // readStoredInformation takes a ClusterInformation as it was stored, if it is locked as it must be.

@@ -7,9 +7,10 @@ import (
 )
 
 // Equal says whether storing wanted in the place of current, which was read from the store, would change nothing. What wanted
-// leaves out has its default, and stored fields that this version does not know stay, as in Update. When in doubt they differ.
+// leaves out has its default, and stored fields that this version does not know stay, as in Update. When in doubt they differ;
+// so do an object whose rules are not sealed yet and one that is.
 func Equal(current, wanted api.Object) bool {
-	if missing(current) || missing(wanted) || api.KeyOf(current) != api.KeyOf(wanted) {
+	if missing(current) || missing(wanted) || api.KeyOf(current) != api.KeyOf(wanted) || current.Meta().Unsealed {
 		return false
 	}
 	wanted, err := prepare(wanted)

@@ -345,6 +345,7 @@ func prepare(o api.Object) (api.Object, error) {
 	}
 	*o.Type() = api.TypeMeta{Kind: kind.Name, APIVersion: api.APIVersion}
 	meta := o.Meta()
+	meta.Unsealed = false
 	if kind.Name == affinityKind {
 		return nil, UnsupportedError{Operation: "Write", Key: api.KeyOf(o), Reason: "it is what IPAM says"}
 	}
