@@ -11,28 +11,16 @@ import (
 )
 
 // MountFS makes sure that dir is a bpf file system, in which maps and links can be pinned. It creates the directory
-// and mounts where needed.
-func MountFS(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("create the pin directory: %w", err)
-	}
-	if isBPFFS(dir) {
-		return nil
-	}
-	return explainMount(dir, unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"))
-}
+// and mounts where needed, in the mount namespace of this process: see OpenPins for what must outlive it.
+func MountFS(dir string) error { return mountedHere.mount(dir) }
 
-// CheckFS says why MountFS would fail, as far as that can be found out without a trace.
+// CheckFS says why OpenPins would fail, as far as that can be found out without a trace.
 func CheckFS(dir string) error {
-	if isBPFFS(dir) {
-		return nil
+	at, err := placeOf(dir)
+	if err != nil {
+		return err
 	}
-	fs, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
-	if err == nil {
-		defer unix.Close(fs)
-		err = unix.FsconfigCreate(fs)
-	}
-	return explainMount(dir, err)
+	return at.do(dir, func() error { return at.check(dir) })
 }
 
 func explainMount(dir string, err error) error {
@@ -57,31 +45,49 @@ func requireFS(dir string) error {
 	return fmt.Errorf("pin to %s: it is no bpf file system: mount one there (mount -t bpf bpf %s)", dir, dir)
 }
 
-// Pins is a pin directory that no other agent uses at the same time, by whatever path and in whatever namespaces.
+// Pins is a pin directory that outlives this process, and that no other agent uses at the same time, by whatever path and
+// in whatever namespaces.
 type Pins struct {
 	dir  string
+	at   place
 	file *os.File // has the lock; nil: closed
 }
 
-// OpenPins mounts a bpf file system on dir if there is none and locks it. The lock ends with the process.
+// OpenPins mounts a bpf file system on dir, if there is none that outlives this process, and locks it. The lock ends with
+// the process.
 func OpenPins(dir string) (*Pins, error) {
-	if err := MountFS(dir); err != nil {
+	at, err := placeOf(dir)
+	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(dir)
+	p := &Pins{dir: dir, at: at}
+	err = at.do(dir, func() (err error) {
+		if err = at.mount(dir); err == nil {
+			p.file, err = os.Open(dir)
+		}
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("open the pin directory: %w", err)
+		return nil, err
 	}
-	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	err = unix.Flock(int(p.file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("another felix%s pins to %s: stop it, or give each network namespace its own --pin-dir", holderOf(file), dir)
+		err = fmt.Errorf("another felix%s pins to %s: stop it, or give each network namespace its own --pin-dir", holderOf(p.file), dir)
 	} else if err != nil {
 		err = fmt.Errorf("lock the pin directory %s: %w", dir, err)
 	}
 	if err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, errors.Join(err, p.Close())
 	}
-	return &Pins{dir: dir, file: file}, nil
+	return p, nil
+}
+
+// Path is where this process finds the pins: not always by the name of the directory.
+func (p *Pins) Path() string {
+	if p.at == mountedByFirst {
+		return fmt.Sprintf("/proc/self/fd/%d", p.file.Fd())
+	}
+	return p.dir
 }
 
 // Close gives the lock back. What is pinned stays.
@@ -103,23 +109,25 @@ func (p *Pins) Remove() error {
 	if filepath.Clean(p.dir) == systemBPFFS {
 		return p.Close()
 	}
-	entries, err := os.ReadDir(p.dir)
+	entries, err := os.ReadDir(p.Path())
 	for _, entry := range entries {
 		if !strings.Contains(entry.Name(), ".") { // the kernel's own files have a dot, and cannot be removed
-			err = errors.Join(err, os.RemoveAll(filepath.Join(p.dir, entry.Name())))
+			err = errors.Join(err, os.RemoveAll(filepath.Join(p.Path(), entry.Name())))
 		}
 	}
 	err = errors.Join(err, p.Close()) // what is open cannot be unmounted
-	if err != nil {
+	if err != nil || p.at == mountedByHost {
 		return err
 	}
-	if err := unix.Unmount(p.dir, 0); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: part of another mount
-		return fmt.Errorf("unmount %s: %w", p.dir, err)
-	}
-	if err := os.Remove(p.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return p.at.do(p.dir, func() error {
+		if err := unix.Unmount(p.dir, 0); err != nil && !errors.Is(err, unix.EINVAL) { // EINVAL: part of another mount
+			return fmt.Errorf("unmount %s: %w", p.dir, err)
+		}
+		if err := os.Remove(p.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
 }
 
 // holderOf names the process that has a file locked, as far as the kernel tells: proc_locks(5).

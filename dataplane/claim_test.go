@@ -11,8 +11,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/margay-project/margay/bpf"
 )
 
 // A child of this variable holds the name of an agent until its input ends.
@@ -53,15 +51,6 @@ func (h *host) nameHeld(capabilities ...uintptr) (pid int, release func()) {
 	return child.Process.Pid, func() { in.Close(); child.Wait() }
 }
 
-// anotherPinDir is a bpf file system of its own.
-func (h *host) anotherPinDir() string {
-	h.Helper()
-	dir := h.TempDir()
-	must(h, bpf.MountFS(dir))
-	h.Cleanup(func() { must(h, unix.Unmount(dir, unix.MNT_DETACH)) })
-	return dir
-}
-
 func refuses(t testing.TB, err error, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
@@ -75,7 +64,7 @@ func TestThereIsOneDriverForEachNamespaceAndPinDirectory(t *testing.T) {
 	h := newHost(t)
 	who := fmt.Sprintf("(process %d)", os.Getpid())
 	d := h.start(Options{})
-	for _, dir := range []string{h.pins, h.anotherPinDir()} {
+	for _, dir := range []string{h.pins, h.pinDir()} {
 		_, err := New(Options{PinDir: dir, Log: h.log})
 		refuses(t, err, who, "programs this network namespace", "stop it first")
 	}
@@ -83,7 +72,7 @@ func TestThereIsOneDriverForEachNamespaceAndPinDirectory(t *testing.T) {
 	must(t, in(m.namespace, func() error {
 		_, err := New(Options{PinDir: h.pins, Log: h.log})
 		refuses(t, err, who, "pins to "+h.pins, "--pin-dir")
-		other, err := New(Options{PinDir: h.anotherPinDir(), Log: h.log})
+		other, err := New(Options{PinDir: h.pinDir(), Log: h.log})
 		if err != nil {
 			t.Errorf("with a namespace and a pin directory of its own: %v", err)
 			return nil

@@ -98,6 +98,10 @@ func New(options Options) (*Driver, error) {
 	if claim.doubt != nil {
 		o.Log.Warn(claim.doubt)
 	}
+	if path := claim.pins.Path(); path != o.PinDir {
+		o.Log.WithField("directory", o.PinDir).Info("felix has a mount namespace of its own; it pins to the directory that process 1 sees, so that policy outlives it")
+		o.PinDir = path
+	}
 	d := &Driver{Options: o, claim: claim, wake: make(chan struct{}, 1), state: &calc.State{}}
 	d.policies.attached = map[int]*bpf.Attachment{}
 	d.timer = time.AfterFunc(time.Hour, d.signal)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -52,15 +53,22 @@ func newHost(t *testing.T) *host {
 	if testing.Verbose() {
 		logger.SetOutput(t.Output())
 	}
-	h := &host{T: t, namespace: namespace, pins: t.TempDir(), log: logrus.NewEntry(logger)}
-	must(t, bpf.MountFS(h.pins))
-	t.Cleanup(func() {
-		if err := unix.Unmount(h.pins, unix.MNT_DETACH); err != nil {
-			t.Error("unmount:", err)
-		}
-	})
+	h := &host{T: t, namespace: namespace, log: logrus.NewEntry(logger)}
+	h.pins = h.pinDir()
 	setUp(t, "lo")
 	return h
+}
+
+// pinDir is a directory in which a Driver may pin; it is removed with everything in it.
+func (h *host) pinDir() string {
+	h.Helper()
+	dir := filepath.Join(h.TempDir(), "bpf")
+	h.Cleanup(func() {
+		pins, err := bpf.OpenPins(dir)
+		must(h, err)
+		must(h, pins.Remove())
+	})
+	return dir
 }
 
 func must(t testing.TB, err error) {

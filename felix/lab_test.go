@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -179,6 +180,7 @@ type lab struct {
 	etcd         *datastore.Embedded
 	store        *datastore.Store
 	binary       string
+	within       []string // the command that runs felix; none: the test itself
 	cluster      []string // endpoints of the etcd that felix uses instead of the lab's own
 }
 
@@ -356,7 +358,8 @@ type felix struct {
 }
 
 func (l *lab) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(l.binary, append([]string{"--node-name", "host1", "--pin-dir", l.pins(), "--agent-socket", l.socket()}, args...)...)
+	line := append(slices.Clone(l.within), l.binary, "--node-name", "host1", "--pin-dir", l.pins(), "--agent-socket", l.socket())
+	cmd := exec.Command(line[0], append(line[1:], args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd

@@ -1,0 +1,212 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is pinned lasts as long as the bpf file system is mounted somewhere. A mount lasts as long as its mount namespace,
+// and that as long as the processes in it: a service manager or a container may give the agent one that ends with the agent.
+// Then all links and connections would end too, and nothing would be under policy. So the file system must be mounted
+// where process 1 has it mounted as well.
+
+// hostPIDs is the PID namespace of the host: PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h.
+const hostPIDs = "pid:[4026531836]"
+
+// onlyOnHost is a setting that no other network namespace has: the kernel's net/core/sysctl_net_core.c.
+const onlyOnHost = "/proc/sys/net/core/bpf_jit_enable"
+
+// place says how to reach a bpf file system that outlives this process.
+type place int
+
+const (
+	mountedHere    place = iota // where this process mounts, process 1 sees it
+	mountedByFirst              // process 1 has another mount namespace, and does not see what this process mounts
+	mountedByHost               // process 1 is not the host's, and may end before what is attached: only the host can mount
+)
+
+// placeOf finds out where a bpf file system for dir must be mounted, or is.
+func placeOf(dir string) (place, error) {
+	p, err := lookForPlace(dir)
+	if err != nil {
+		return p, fmt.Errorf("find out whether programs outlive felix: %w: run it as root, with proc mounted on /proc and without hidepid=", err)
+	}
+	return p, nil
+}
+
+func lookForPlace(dir string) (place, error) {
+	pids, err := os.Readlink("/proc/thread-self/ns/pid")
+	if err != nil {
+		return 0, err
+	}
+	if pids != hostPIDs && (os.Getpid() == 1 || exists(onlyOnHost)) {
+		return mountedByHost, nil
+	}
+	mine, err := mountsOf("thread-self")
+	if err != nil {
+		return 0, err
+	}
+	first, err := mountsOf("1")
+	if err != nil {
+		return 0, err
+	}
+	if mine.shares(first) {
+		return mountedHere, nil
+	}
+	var stat unix.Stat_t
+	if isBPFFS(nearest(dir)) {
+		if err := unix.Stat(nearest(dir), &stat); err != nil {
+			return 0, err
+		}
+		if first.has(stat.Dev) {
+			return mountedHere, nil
+		}
+	}
+	return mountedByFirst, nil
+}
+
+// mounts are those that a process sees: the device of each, by the mount's number. No two mounts have the same number, in
+// whatever namespaces they are.
+type mounts map[string]string
+
+// mountsOf reads /proc/PID/mountinfo, which may be read where /proc/PID/ns may not: proc_pid_mountinfo(5).
+func mountsOf(pid string) (mounts, error) {
+	text, err := os.ReadFile("/proc/" + pid + "/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	m := mounts{}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 2 {
+			m[f[0]] = f[2]
+		}
+	}
+	return m, nil
+}
+
+// shares says whether two processes are in the same mount namespace.
+func (m mounts) shares(o mounts) bool {
+	for number := range m {
+		if _, both := o[number]; both {
+			return true
+		}
+	}
+	return false
+}
+
+// has says whether a file system is mounted, by whatever path.
+func (m mounts) has(device uint64) bool {
+	wanted := fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
+	for _, d := range m {
+		if d == wanted {
+			return true
+		}
+	}
+	return false
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// inMountsOfFirst calls do in the mount namespace of process 1.
+func inMountsOfFirst(do func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- enterMountsOfFirst(do)
+	}()
+	return <-done
+}
+
+func enterMountsOfFirst(do func() error) error {
+	ns, err := openMountsOfFirst()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // threads share their root and working directory
+		return fmt.Errorf("unshare the root directory: %w", err)
+	}
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("setns to the mount namespace of process 1: %w", err)
+	}
+	return do()
+}
+
+// openMountsOfFirst opens the mount namespace of process 1. Where that process is hidden, the kernel's own thread 2 has it too.
+func openMountsOfFirst() (*os.File, error) {
+	ns, err := os.Open("/proc/1/ns/mnt")
+	if err == nil || !errors.Is(err, os.ErrPermission) {
+		return ns, err
+	}
+	first, err1 := mountsOf("1")
+	second, err2 := mountsOf("2")
+	if err1 != nil || err2 != nil || !first.shares(second) {
+		return nil, err
+	}
+	return os.Open("/proc/2/ns/mnt")
+}
+
+// do calls a function where the pin directory lasts.
+func (p place) do(dir string, f func() error) error {
+	if p != mountedByFirst {
+		return f()
+	}
+	if err := inMountsOfFirst(f); err != nil {
+		return fmt.Errorf("felix has a mount namespace of its own, in which its programs would end with it, and cannot use that of process 1: %w: "+
+			"run it without one (no unshare -m, no PrivateTmp= or ProtectSystem= and the like in its unit), or mount a bpf file system on %s before it starts", err, dir)
+	}
+	return nil
+}
+
+// mount makes sure that dir is a bpf file system at this place. It creates the directory and mounts where needed.
+func (p place) mount(dir string) error {
+	if p == mountedByHost && !isBPFFS(nearest(dir)) {
+		return inContainer(dir)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("create the pin directory: %w", err)
+	}
+	if isBPFFS(dir) {
+		return nil
+	}
+	return explainMount(dir, unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"))
+}
+
+// check says why mount would fail, as far as that can be found out without a trace.
+func (p place) check(dir string) error {
+	if isBPFFS(nearest(dir)) {
+		return nil
+	}
+	if p == mountedByHost {
+		return inContainer(dir)
+	}
+	fs, err := unix.Fsopen("bpf", unix.FSOPEN_CLOEXEC)
+	if err == nil {
+		defer unix.Close(fs)
+		err = unix.FsconfigCreate(fs)
+	}
+	return explainMount(dir, err)
+}
+
+// inContainer refuses to mount what would go with the container.
+func inContainer(dir string) error {
+	return fmt.Errorf("felix is in a container with process IDs of its own: a bpf file system that it mounts on %s may end with it, and then nothing is under policy: "+
+		"start the container with the process IDs of the host (--pid=host), or mount a bpf file system of the host on %s (--volume /sys/fs/bpf:/sys/fs/bpf, --pin-dir /sys/fs/bpf/margay)", dir, dir)
+}
+
+// nearest is the path, or the first directory above it that exists.
+func nearest(path string) string {
+	for path = filepath.Clean(path); !exists(path) && path != filepath.Dir(path); {
+		path = filepath.Dir(path)
+	}
+	return path
+}

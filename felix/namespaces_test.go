@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/bpf"
+)
+
+// programs counts what runs at the two hooks of an interface of the host.
+func (l *lab) programs(dev string) (n int) {
+	l.Helper()
+	must(l, l.host.do(func() error {
+		on, err := netlink.LinkByName(dev)
+		if err != nil {
+			return err
+		}
+		for _, hook := range []ebpf.AttachType{ebpf.AttachTCXIngress, ebpf.AttachTCXEgress} {
+			result, err := link.QueryPrograms(link.QueryOptions{Target: on.Attrs().Index, Attach: hook})
+			if err != nil {
+				return err
+			}
+			n += len(result.Programs)
+		}
+		return nil
+	}))
+	return n
+}
+
+// A service manager may give felix a mount namespace that goes with it: PrivateTmp=, ProtectSystem= and `ip netns exec` make
+// one that follows the host's mounts, `unshare -m` one that does not.
+func TestPolicyOutlivesFelixAndItsMountNamespace(t *testing.T) {
+	for _, propagation := range []string{"private", "slave", "shared"} {
+		t.Run(propagation, func(t *testing.T) {
+			l := newLab(t)
+			l.startEtcd()
+			l.web()
+			l.apply(policy("closed", "web", "Deny"))
+			l.within = []string{"unshare", "--mount", "--propagation", propagation}
+			for range 2 { // what the first one pinned, the second one finds
+				f := l.startSynced()
+				f.awaitEnforced("cali-web")
+				if f.log.lines("reading the tables of a former process") > 0 {
+					t.Error(f.log)
+				}
+				f.kill()
+				if n := l.programs("cali-web"); n != 2 {
+					t.Errorf("%d programs are left", n)
+				}
+				if l.client.reaches(t, webAddress, port) {
+					t.Error("the VM is reachable against policy")
+				}
+			}
+			l.within = nil
+			f := l.startSynced() // and so does one without such a namespace
+			f.awaitEnforced("cali-web")
+			f.terminate()
+			if n := l.programs("cali-web"); n != 2 {
+				t.Errorf("%d programs are left", n)
+			}
+		})
+	}
+}
+
+// Process 1 of a container ends with it. There felix pins only to what the host has mounted for it.
+func TestFelixInAContainerAsksForAMountOfTheHost(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.web()
+	l.within = []string{"unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc"}
+	cmd := l.command("--etcd-endpoints", l.endpoint())
+	log := &buffer{}
+	cmd.Stdout, cmd.Stderr = log, log
+	must(t, l.host.do(cmd.Start))
+	end := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer end.Stop()
+	if failed := new(exec.ExitError); !errors.As(cmd.Wait(), &failed) || failed.ExitCode() != 1 {
+		t.Errorf("ended with %v", cmd.ProcessState)
+	}
+	for _, text := range []string{"in a container", "--pid=host", "of the host on " + l.pins()} {
+		if !strings.Contains(log.String(), text) {
+			t.Errorf("%q lacks %q", log, text)
+		}
+	}
+	must(t, bpf.MountFS(l.pins()))
+	f := l.start()
+	f.await(func(*agentv1.StatusResponse) error { return nil })
+	f.awaitEnforced("cali-web")
+	f.kill()
+	poll(t, func() error { // the container ends behind its parent
+		if _, err := f.status(); err == nil {
+			return errors.New("it still answers")
+		}
+		return nil
+	})
+	if n := l.programs("cali-web"); n != 2 {
+		t.Errorf("%d programs are left", n)
+	}
+	l.within = nil
+}
