@@ -15,10 +15,17 @@ import (
 type AgentRecord struct {
 	// Uplinks are the interfaces that the host needs or needed before, by name, and what they carried.
 	Uplinks map[string]string `json:"uplinks,omitempty"`
+
+	// FoundV4 and FoundV6 are the addresses that agents of the node found on its host and wrote into its Node, with the
+	// length of their networks. An agent replaces no others.
+	FoundV4 string `json:"foundIPv4,omitempty"`
+	FoundV6 string `json:"foundIPv6,omitempty"`
 }
 
 // Equal compares two records.
-func (r AgentRecord) Equal(o AgentRecord) bool { return maps.Equal(r.Uplinks, o.Uplinks) }
+func (r AgentRecord) Equal(o AgentRecord) bool {
+	return maps.Equal(r.Uplinks, o.Uplinks) && r.FoundV4 == o.FoundV4 && r.FoundV6 == o.FoundV6
+}
 
 func recordKey(node string) string { return rootKey + "margay/v1/agents/" + node }
 

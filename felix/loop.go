@@ -56,13 +56,13 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 		log: log, settings: s, started: time.Now(),
 		driver: driver, speaker: speaker,
 		reservations: newReservations(log, s.nodeName),
-		registrar:    newRegistrar(log, s),
 		connection:   &connection{log: log.WithField("part", "datastore")},
 		claimed:      map[api.Key]string{},
 		recorded:     map[api.Key]map[reservation]bool{},
 
 		etcdAddresses: newEtcdAddresses(log, s.datastore),
 	}
+	a.registrar = newRegistrar(log, s, a.etcdAddresses)
 	driver.Protect(a.etcdAddresses.addresses())
 	a.facts = a.readFacts()
 	a.graph = calc.New(s.nodeName, a.facts)
@@ -234,6 +234,7 @@ func (a *agent) noticeHost() {
 		!slices.Equal(facts.Sessions, a.facts.Sessions) {
 		a.facts = facts
 		a.graph.SetFacts(facts)
+		a.registrar.look()
 	}
 }
 

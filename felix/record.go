@@ -44,8 +44,10 @@ func (r *registrar) keepRecord(ctx context.Context, store *datastore.Store) {
 		return
 	}
 	stored, revision, err := readRecord(ctx, store, r.settings.nodeName)
-	if err == nil && !stored.Equal(*r.record) {
-		err = store.WriteAgentRecord(ctx, r.settings.nodeName, *r.record, revision)
+	should := stored
+	should.Uplinks = r.record.Uplinks
+	if err == nil && !stored.Equal(should) {
+		err = store.WriteAgentRecord(ctx, r.settings.nodeName, should, revision)
 	}
 	if ctx.Err() == nil {
 		r.noteRecord(err)

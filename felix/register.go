@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -17,14 +17,14 @@ import (
 // register makes the datastore ready for this node: what every store has, the default FelixConfiguration, and the
 // Node object. It only adds; what an operator has written stays. It looks before it writes, because a datastore that is
 // locked and has everything is no reason to fail.
-func register(ctx context.Context, store *datastore.Store, s *settings, found nodeAddresses) error {
+func register(ctx context.Context, store *datastore.Store, s *settings, m machine) error {
 	if err := store.EnsureInitialized(ctx); err != nil {
 		return fmt.Errorf("initialise the datastore: %w", err)
 	}
 	if err := ensureConfiguration(ctx, store); err != nil {
 		return fmt.Errorf("create FelixConfiguration default: %w", err)
 	}
-	return registerNode(ctx, store, s, found)
+	return registerNode(ctx, store, s, m)
 }
 
 func ensureConfiguration(ctx context.Context, store *datastore.Store) error {
@@ -43,11 +43,10 @@ func ensureConfiguration(ctx context.Context, store *datastore.Store) error {
 }
 
 // registerNode creates or completes this node's Node object; another writer's change in between is taken up.
-func registerNode(ctx context.Context, store *datastore.Store, s *settings, found nodeAddresses) error {
-	key := api.Key{Kind: "Node", Name: s.nodeName}
+func registerNode(ctx context.Context, store *datastore.Store, s *settings, m machine) error {
 	for {
-		err := completeStoredNode(ctx, store, key, s, found)
-		if isError[datastore.ExistsError](err) || isError[datastore.ConflictError](err) {
+		err := completeStoredNode(ctx, store, s, m)
+		if isError[datastore.ExistsError](err) || isError[datastore.ConflictError](err) || errors.Is(err, datastore.ErrRecordChanged) {
 			continue
 		}
 		if err != nil {
@@ -57,51 +56,65 @@ func registerNode(ctx context.Context, store *datastore.Store, s *settings, foun
 	}
 }
 
-func completeStoredNode(ctx context.Context, store *datastore.Store, key api.Key, s *settings, found nodeAddresses) error {
-	stored, err := store.Get(ctx, key)
-	if isError[datastore.NotFoundError](err) {
-		node := &api.Node{
-			TypeMeta: api.TypeMeta{Kind: "Node", APIVersion: api.APIVersion},
-			Metadata: api.Metadata{Name: key.Name},
-		}
-		completeNode(node, s, found)
-		_, err = store.Create(ctx, node)
-		return err
-	}
+func completeStoredNode(ctx context.Context, store *datastore.Store, s *settings, m machine) error {
+	record, revision, err := store.ReadAgentRecord(ctx, s.nodeName)
 	if err != nil {
 		return err
 	}
-	node := stored.(*api.Node)
-	if !completeNode(node, s, found) {
-		return nil
+	node, put := &api.Node{
+		TypeMeta: api.TypeMeta{Kind: "Node", APIVersion: api.APIVersion},
+		Metadata: api.Metadata{Name: s.nodeName},
+	}, store.Create
+	stored, err := store.Get(ctx, api.KeyOf(node))
+	switch {
+	case err == nil:
+		node, put = stored.(*api.Node), store.Update
+	case !isError[datastore.NotFoundError](err):
+		return err
 	}
-	_, err = store.Update(ctx, node)
+	before := record
+	changed, err := completeNode(node, s, m, &record)
+	if err != nil {
+		return err
+	}
+	if !record.Equal(before) { // first, so that an address that was found is never taken for the operator's
+		if err := store.WriteAgentRecord(ctx, s.nodeName, record, revision); err != nil {
+			return err
+		}
+	}
+	if changed || stored == nil {
+		_, err = put(ctx, node)
+	}
 	return err
 }
 
-// nodeAddresses are the node's addresses with the length of their networks; invalid when there is none.
-type nodeAddresses struct{ v4, v6 netip.Prefix }
-
-// completeNode fills what the node lacks and says whether it changed anything. Flags win over what is stored, what is
-// stored wins over what was found on the machine.
-func completeNode(node *api.Node, s *settings, found nodeAddresses) (changed bool) {
+// completeNode fills what the node lacks and says whether it changed anything. The record learns which addresses were found.
+func completeNode(node *api.Node, s *settings, m machine, record *datastore.AgentRecord) (changed bool, err error) {
 	bgp := api.NodeBGPSpec{}
 	if node.Spec.BGP != nil {
 		bgp = *node.Spec.BGP
 	}
-	set := func(field *string, flag string, found netip.Prefix) {
-		value := *field
-		if value == "" && found.IsValid() {
-			value = found.String()
+	for _, family := range []struct {
+		setting      *addressSetting
+		field, found *string
+		v4           bool
+	}{{&s.ipv4, &bgp.IPv4Address, &record.FoundV4, true}, {&s.ipv6, &bgp.IPv6Address, &record.FoundV6, false}} {
+		value, e := family.setting.choose(*family.field, *family.found, m, family.v4)
+		err = errors.Join(err, e)
+		if value == *family.field {
+			continue
 		}
-		if flag != "" {
-			value = flag
+		for i, a := range node.Spec.Addresses {
+			if a.Address == *family.field {
+				node.Spec.Addresses = slices.Clone(node.Spec.Addresses)
+				node.Spec.Addresses[i].Address = value
+			}
 		}
-		changed = changed || value != *field
-		*field = value
+		*family.field, changed = value, true
+		if !family.setting.fixed.IsValid() {
+			*family.found = value
+		}
 	}
-	set(&bgp.IPv4Address, s.ipv4, found.v4)
-	set(&bgp.IPv6Address, s.ipv6, found.v6)
 	if number := api.ASNumber(s.asNumber); number != 0 && (bgp.ASNumber == nil || *bgp.ASNumber != number) {
 		bgp.ASNumber, changed = &number, true
 	}
@@ -121,7 +134,7 @@ func completeNode(node *api.Node, s *settings, found nodeAddresses) (changed boo
 			node.Labels, changed = labels, true
 		}
 	}
-	return changed
+	return changed, err
 }
 
 // isError says whether an error is of a type.
@@ -134,21 +147,42 @@ func isError[E error](err error) bool {
 type registrar struct {
 	log      *logrus.Entry
 	settings *settings
+	etcd     *etcdAddresses
 	missing  chan struct{} // the Node object was deleted
+	changed  chan struct{} // something of the host
 	news     chan datastore.AgentRecord
 	record   *datastore.AgentRecord // as it should be; nil before that is known
 	failing  string                 // what was last logged about the record
 }
 
-func newRegistrar(log *logrus.Entry, s *settings) *registrar {
-	return &registrar{log: log, settings: s, missing: make(chan struct{}, 1), news: make(chan datastore.AgentRecord, 1)}
+func newRegistrar(log *logrus.Entry, s *settings, etcd *etcdAddresses) *registrar {
+	return &registrar{
+		log: log, settings: s, etcd: etcd,
+		missing: make(chan struct{}, 1), changed: make(chan struct{}, 1), news: make(chan datastore.AgentRecord, 1),
+	}
 }
 
 // once tries a single time, and not for long.
 func (r *registrar) once(ctx context.Context, store *datastore.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, connectionPatience)
 	defer cancel()
-	return register(ctx, store, r.settings, findAddresses())
+	return r.try(ctx, store)
+}
+
+func (r *registrar) try(ctx context.Context, store *datastore.Store) error {
+	m, err := readMachine(r.etcd.addresses())
+	if err != nil {
+		return err
+	}
+	return register(ctx, store, r.settings, m)
+}
+
+// look has the Node looked at again, because something of the host changed.
+func (r *registrar) look() {
+	select {
+	case r.changed <- struct{}{}:
+	default: // it is about to be
+	}
 }
 
 // again has the node registered once more.
@@ -173,7 +207,10 @@ func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 		case record := <-r.news:
 			r.record = &record
 			r.keepRecord(ctx, store)
+		case <-r.changed:
+			r.register(ctx, store)
 		case <-tick.C:
+			r.register(ctx, store)
 			r.keepRecord(ctx, store)
 		case <-ctx.Done():
 			return
@@ -182,13 +219,13 @@ func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 }
 
 // lookAgain is the time between two looks at what is registered.
-const lookAgain = 20 * time.Second
+const lookAgain = time.Minute
 
 // register tries until the node is registered or ctx ends.
 func (r *registrar) register(ctx context.Context, store *datastore.Store) {
 	failing := ""
 	for wait := time.Second; ; wait = min(2*wait, time.Minute) {
-		err := register(ctx, store, r.settings, findAddresses())
+		err := r.try(ctx, store)
 		if err == nil || ctx.Err() != nil {
 			return
 		}

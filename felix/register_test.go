@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,11 +16,12 @@ import (
 func TestANodeIsCompletedButNotOverwritten(t *testing.T) {
 	t.Parallel()
 	as := func(n api.ASNumber) *api.ASNumber { return &n }
-	found := nodeAddresses{v4: netip.MustParsePrefix("192.0.2.10/24")}
+	found := machineWith("192.0.2.10/24")
 	for name, c := range map[string]struct {
 		node, want api.Node
 		settings   settings
-		found      nodeAddresses
+		found      machine
+		record     datastore.AgentRecord
 	}{
 		"nothing is known": {},
 		"what was found": {
@@ -40,12 +42,52 @@ func TestANodeIsCompletedButNotOverwritten(t *testing.T) {
 				Addresses: []api.NodeAddress{{Address: "198.51.100.7"}},
 			}},
 		},
+		"an address that was found goes with its lease": {
+			node: api.Node{Spec: api.NodeSpec{
+				BGP:       &api.NodeBGPSpec{IPv4Address: "192.0.2.9/24", ASNumber: as(64999)},
+				Addresses: []api.NodeAddress{{Address: "192.0.2.9/24", Type: "CalicoNodeIP"}, {Address: "10.1.1.1", Type: "InternalIP"}},
+			}},
+			found: found, record: datastore.AgentRecord{FoundV4: "192.0.2.9/24"},
+			want: api.Node{Spec: api.NodeSpec{
+				BGP:       &api.NodeBGPSpec{IPv4Address: "192.0.2.10/24", ASNumber: as(64999)},
+				Addresses: []api.NodeAddress{{Address: "192.0.2.10/24", Type: "CalicoNodeIP"}, {Address: "10.1.1.1", Type: "InternalIP"}},
+			}},
+		},
+		"an address that was found stays while there is no other": {
+			node: api.Node{Spec: api.NodeSpec{
+				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.9/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.9/24"}},
+			}},
+			record: datastore.AgentRecord{FoundV4: "192.0.2.9/24"},
+			want: api.Node{Spec: api.NodeSpec{
+				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.9/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.9/24"}},
+			}},
+		},
+		"an address that was found stays while an interface has it": {
+			node: api.Node{Spec: api.NodeSpec{
+				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.11/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.11/24"}},
+			}},
+			found: machineWith("192.0.2.10/24", "192.0.2.11/24"), record: datastore.AgentRecord{FoundV4: "192.0.2.11/24"},
+			want: api.Node{Spec: api.NodeSpec{
+				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.11/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.11/24"}},
+			}},
+		},
+		"a method wins over what is stored": {
+			node: api.Node{Spec: api.NodeSpec{
+				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.10/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.10/24"}},
+			}},
+			settings: settings{ipv4: found4("cidr=192.0.2.11/32")},
+			found:    machineWith("192.0.2.10/24", "192.0.2.11/24"),
+			want: api.Node{Spec: api.NodeSpec{
+				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.11/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.11/24"}},
+			}},
+		},
+		"none looks for nothing": {settings: settings{ipv4: given("none")}, found: found},
 		"flags win over everything": {
 			node: api.Node{Metadata: api.Metadata{Labels: map[string]string{"rack": "r0", "zone": "a"}}, Spec: api.NodeSpec{
 				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: as(64999)},
 				Addresses: []api.NodeAddress{{Address: "198.51.100.7"}},
 			}},
-			settings: settings{ipv4: "203.0.113.1/24", ipv6: "2001:db8::1/64", asNumber: 64512, labels: map[string]string{"rack": "r1"}},
+			settings: settings{ipv4: given("203.0.113.1/24"), ipv6: given("2001:db8::1/64"), asNumber: 64512, labels: map[string]string{"rack": "r1"}},
 			found:    found,
 			want: api.Node{Metadata: api.Metadata{Labels: map[string]string{"rack": "r1", "zone": "a"}}, Spec: api.NodeSpec{
 				BGP:       &api.NodeBGPSpec{IPv4Address: "203.0.113.1/24", IPv6Address: "2001:db8::1/64", ASNumber: as(64512)},
@@ -54,16 +96,47 @@ func TestANodeIsCompletedButNotOverwritten(t *testing.T) {
 		},
 	} {
 		before, got := c.node, c.node
-		if changed := completeNode(&got, &c.settings, c.found); changed != !cmp.Equal(before, c.want) {
+		changed, err := completeNode(&got, &c.settings, c.found, &c.record)
+		if must(t, err); changed != !cmp.Equal(before, c.want) {
 			t.Errorf("%s: changed is %v", name, changed)
 		}
 		if diff := cmp.Diff(c.want, got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
-		if completeNode(&got, &c.settings, c.found) {
+		if again, err := completeNode(&got, &c.settings, c.found, &c.record); again || err != nil {
 			t.Errorf("%s: a second time changes something", name)
 		}
 	}
+}
+
+// machineWith is a machine with addresses on eth0, by which its default route leaves.
+func machineWith(addresses ...string) machine {
+	m := machine{
+		defaults: func() ([]hop, error) { return []hop{{family4: true, index: 2}}, nil },
+		source:   func(netip.Addr) netip.Addr { return netip.Addr{} },
+	}
+	for _, text := range addresses {
+		m.addresses = append(m.addresses, ifaceAddress{prefix: netip.MustParsePrefix(text), index: 2, iface: "eth0"})
+	}
+	return m
+}
+
+// given is the setting of an address.
+func given(address string) addressSetting {
+	a := addressSetting{address: address}
+	if err := a.parse("--ip", !strings.Contains(address, ":")); err != nil {
+		panic(err)
+	}
+	return a
+}
+
+// found4 is the setting of a method.
+func found4(method string) addressSetting {
+	a := addressSetting{method: method}
+	if err := a.parse("--ip", true); err != nil {
+		panic(err)
+	}
+	return a
 }
 
 // A locked datastore may be one that is just being imported, into which an agent must not write its own Node.
@@ -77,16 +150,16 @@ func TestANodeIsRegisteredOnceTheDatastoreIsUnlocked(t *testing.T) {
 	lock(t, store, true)
 	before := everything(t, memory)
 	agents, s := store.WhileUnlocked(), &settings{nodeName: "n1"}
-	if err := register(ctx, agents, s, nodeAddresses{}); !errors.Is(err, datastore.ErrLocked) {
+	if err := register(ctx, agents, s, machineWith()); !errors.Is(err, datastore.ErrLocked) {
 		t.Errorf("while it is locked: %v", err)
 	}
 	if diff := cmp.Diff(before, everything(t, memory)); diff != "" {
 		t.Errorf("written while it is locked: %s", diff)
 	}
 	lock(t, store, false)
-	must(t, register(ctx, agents, s, nodeAddresses{}))
+	must(t, register(ctx, agents, s, machineWith()))
 	lock(t, store, true)
-	if err := register(ctx, agents, s, nodeAddresses{}); err != nil {
+	if err := register(ctx, agents, s, machineWith()); err != nil {
 		t.Errorf("of a node that has all it needs: %v", err)
 	}
 }
@@ -97,7 +170,7 @@ func TestRegistrationAddsWhatIsMissingAndKeepsTheRest(t *testing.T) {
 	defer store.Close()
 	ctx := context.Background()
 	s := &settings{nodeName: "n1", labels: map[string]string{"rack": "r1"}}
-	must(t, register(ctx, store, s, nodeAddresses{v4: netip.MustParsePrefix("192.0.2.10/24")}))
+	must(t, register(ctx, store, s, machineWith("192.0.2.10/24")))
 	o, err := store.Get(ctx, api.Key{Kind: "FelixConfiguration", Name: "default"})
 	must(t, err)
 	config := *o.(*api.FelixConfiguration)
@@ -105,7 +178,7 @@ func TestRegistrationAddsWhatIsMissingAndKeepsTheRest(t *testing.T) {
 	_, err = store.Update(ctx, &config)
 	must(t, err)
 
-	must(t, register(ctx, store, s, nodeAddresses{v4: netip.MustParsePrefix("198.51.100.1/24")}))
+	must(t, register(ctx, store, s, machineWith("198.51.100.1/24", "192.0.2.10/24")))
 	o, err = store.Get(ctx, api.Key{Kind: "FelixConfiguration", Name: "default"})
 	must(t, err)
 	if o.(*api.FelixConfiguration).Spec.BPFLogLevel != "Info" {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,7 +23,7 @@ type settings struct {
 	embeddedListen string
 	pinDir         string
 	agentSocket    string
-	ipv4, ipv6     string
+	ipv4, ipv6     addressSetting
 	asNumber       uint32
 	labels         map[string]string
 	logLevel       string
@@ -90,8 +89,10 @@ func (s *settings) flags() *pflag.FlagSet {
 	flags.StringVar(&s.datastore.Username, "etcd-username", "", "user for etcd; the password is read from FELIX_ETCDPASSWORD")
 	flags.StringVar(&s.embeddedDir, "embedded-etcd", "", "run etcd inside felix with its data in this directory (instead of --etcd-endpoints)")
 	flags.StringVar(&s.embeddedListen, "embedded-etcd-listen", "", "let other machines use the embedded etcd at this address, for example 10.0.0.1:2379 (default: only a private unix socket)")
-	flags.StringVar(&s.ipv4, "ip", "", "IPv4 address of this node with its prefix length, for example 192.0.2.10/24 (default: found)")
-	flags.StringVar(&s.ipv6, "ip6", "", "IPv6 address of this node with its prefix length (default: found)")
+	flags.StringVar(&s.ipv4.address, "ip", "autodetect", "IPv4 address of this node with its prefix length, for example 192.0.2.10/24; autodetect; or none")
+	flags.StringVar(&s.ipv6.address, "ip6", "autodetect", "IPv6 address of this node with its prefix length; autodetect; or none")
+	flags.StringVar(&s.ipv4.method, "ip-autodetection-method", "", "how to find the IPv4 address: "+detectionMethods+" (default: the source of the default route, else of the way to etcd)")
+	flags.StringVar(&s.ipv6.method, "ip6-autodetection-method", "", "how to find the IPv6 address, in the same way")
 	flags.Uint32Var(&s.asNumber, "as-number", 0, "BGP AS number for this node's Node object (default: that of BGPConfiguration)")
 	flags.StringToStringVar(&s.labels, "labels", nil, "labels for this node's Node object, for example rack=r1,zone=a")
 	flags.StringVar(&s.pinDir, "pin-dir", "/run/margay/bpf", "where BPF links and connections outlive felix; bpffs is mounted there")
@@ -155,6 +156,8 @@ func otherVariables(flag string) []string {
 	switch flag {
 	case "node-name":
 		return []string{"FELIX_FELIXHOSTNAME"}
+	case "ip-autodetection-method", "ip6-autodetection-method":
+		return []string{strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))}
 	case "etcd-ca-file":
 		return []string{"ETCD_CA_CERT_FILE"}
 	case "etcd-endpoints", "etcd-discovery-srv", "etcd-cert-file", "etcd-key-file", "etcd-username":
@@ -168,12 +171,7 @@ func (s *settings) check() error {
 		return nil // none of them asks the datastore
 	}
 	errs := []error{s.checkDatastore()}
-	for flag, text := range map[string]string{"--ip": s.ipv4, "--ip6": s.ipv6} {
-		prefix, err := netip.ParsePrefix(text)
-		if text != "" && (err != nil || prefix.Addr().Is4() != (flag == "--ip")) {
-			errs = append(errs, fmt.Errorf("%s %q: want an address of its family with a prefix length", flag, text))
-		}
-	}
+	errs = append(errs, s.ipv4.parse("--ip", true), s.ipv6.parse("--ip6", false))
 	if _, err := logrus.ParseLevel(s.logLevel); err != nil {
 		errs = append(errs, fmt.Errorf("--log-level %q: want trace, debug, info, warning or error", s.logLevel))
 	}

@@ -19,7 +19,7 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 		[]string{"--node-name", "flag", "--labels", "rack=r1,zone=a"},
 		[]string{"FELIX_NODENAME=environment", "FELIX_ETCDENDPOINTS=http://a:1,http://b:2", "ETCD_ENDPOINTS=http://c:3", "FELIX_ASNUMBER=64512",
 			"felix_logLevel=debug", "FELIX_IP=", "FELIX_BPFLogLevel=Info", "FELIX_UNINSTALL=true", "FELIXIR=1", "PATH=/bin",
-			"ETCD_USERNAME=u", "ETCD_PASSWORD=other", "FELIX_ETCDPASSWORD=secret", "ETCD_CA_CERT_FILE="+authority})
+			"ETCD_USERNAME=u", "ETCD_PASSWORD=other", "FELIX_ETCDPASSWORD=secret", "ETCD_CA_CERT_FILE=" + authority})
 	must(t, err)
 	got := map[string]any{
 		"node": s.nodeName, "endpoints": s.datastore.Endpoints, "as": s.asNumber, "level": s.logLevel, "labels": s.labels,

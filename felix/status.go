@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane"
@@ -93,10 +95,32 @@ func (a *agent) problems(kernel []string) (list []*agentv1.Problem) {
 	for _, line := range kernel {
 		list = append(list, &agentv1.Problem{Object: "dataplane", Text: line})
 	}
+	list = append(list, a.addressProblems()...)
 	if a.bgpError != nil {
 		list = append(list, &agentv1.Problem{Object: "BGP", Text: a.bgpError.Error()})
 	}
 	slices.SortFunc(list, func(x, y *agentv1.Problem) int { return strings.Compare(x.Object+x.Text, y.Object+y.Text) })
+	return list
+}
+
+// addressProblems are about the addresses by which others know this node.
+func (a *agent) addressProblems() (list []*agentv1.Problem) {
+	bgp := &a.state.BGP
+	say := func(format string, about ...any) {
+		list = append(list, &agentv1.Problem{
+			Object: api.Key{Kind: "Node", Name: a.settings.nodeName}.String(), Text: fmt.Sprintf(format, about...),
+		})
+	}
+	for _, address := range []netip.Prefix{bgp.V4, bgp.V6} {
+		if address.IsValid() && !slices.Contains(a.facts.Addresses, address.Addr()) {
+			say("no interface of this machine has the node's address %v, so other nodes do not reach it: give it to an interface, "+
+				"or correct spec.bgp of the Node; felix fills in an address that is left out there", address.Addr())
+		}
+	}
+	if len(bgp.Peers) > 0 && !bgp.V4.IsValid() && !bgp.V6.IsValid() {
+		say("the node has no address, so it announces no routes: no default route and no way to etcd shows one yet; " +
+			"give felix --ip or --ip-autodetection-method, or write it into spec.bgp of the Node")
+	}
 	return list
 }
 

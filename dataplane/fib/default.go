@@ -17,6 +17,9 @@ type Default struct {
 	Metric     int
 	Source     netip.Addr // that the kernel takes; often invalid: none is named
 	Interfaces []int      // by index; several for a multipath route
+
+	// Gateways are those of the interfaces, in the same order; invalid where there is none, or one of the other family.
+	Gateways []netip.Addr
 }
 
 // Longest is the greatest length of a prefix that counts as a default route, by family.
@@ -57,6 +60,7 @@ func ParseDefault(message []byte) (Default, bool) {
 		to = netip.IPv6Unspecified()
 	}
 	d := Default{Table: int(header.Table)}
+	var gateway netip.Addr
 	for _, a := range attributes {
 		switch a.Attr.Type {
 		case unix.RTA_DST:
@@ -71,9 +75,14 @@ func ParseDefault(message []byte) (Default, bool) {
 			d.Source, _ = netip.AddrFromSlice(a.Value)
 		case unix.RTA_OIF:
 			d.Interfaces = append(d.Interfaces, number(a.Value))
+		case unix.RTA_GATEWAY:
+			gateway, _ = netip.AddrFromSlice(a.Value)
 		case unix.RTA_MULTIPATH:
-			d.Interfaces = append(d.Interfaces, hops(a.Value)...)
+			d.hops(a.Value)
 		}
+	}
+	if len(d.Gateways) < len(d.Interfaces) { // not a multipath route
+		d.Gateways = append(d.Gateways, gateway)
 	}
 	d.Prefix = netip.PrefixFrom(to, int(header.Dst_len))
 	return d, true
@@ -86,16 +95,22 @@ func number(value []byte) int {
 	return int(binary.NativeEndian.Uint32(value))
 }
 
-// hops are the interfaces of a multipath route: a list of struct rtnexthop, each with attributes of its own.
-func hops(list []byte) (indexes []int) {
+// hops reads the hops of a multipath route: a list of struct rtnexthop, each with attributes of its own.
+func (d *Default) hops(list []byte) {
 	for len(list) >= unix.SizeofRtNexthop {
 		hop := nl.DeserializeRtNexthop(list)
 		length := (int(hop.RtNexthop.Len) + unix.RTNH_ALIGNTO - 1) &^ (unix.RTNH_ALIGNTO - 1)
-		if length < unix.SizeofRtNexthop {
-			break
+		if length < unix.SizeofRtNexthop || length > len(list) {
+			return
 		}
-		indexes = append(indexes, int(hop.Ifindex))
-		list = list[min(length, len(list)):]
+		var gateway netip.Addr
+		attributes, _ := nl.ParseRouteAttr(list[unix.SizeofRtNexthop:length])
+		for _, a := range attributes {
+			if a.Attr.Type == unix.RTA_GATEWAY {
+				gateway, _ = netip.AddrFromSlice(a.Value)
+			}
+		}
+		d.Interfaces, d.Gateways = append(d.Interfaces, int(hop.Ifindex)), append(d.Gateways, gateway)
+		list = list[length:]
 	}
-	return indexes
 }

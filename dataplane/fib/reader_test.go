@@ -96,8 +96,12 @@ func TestDefaultRoutesOfEveryTableAreFound(t *testing.T) {
 	var got []string
 	for _, d := range found {
 		var names []string
-		for _, i := range d.Interfaces {
-			names = append(names, map[int]string{a: "a", b: "b"}[i])
+		for n, i := range d.Interfaces {
+			name := map[int]string{a: "a", b: "b"}[i]
+			if d.Gateways[n].IsValid() {
+				name += " " + d.Gateways[n].String()
+			}
+			names = append(names, name)
 		}
 		line := fmt.Sprintf("%v table %d metric %d by %s", d.Prefix, d.Table, d.Metric, strings.Join(names, "+"))
 		if d.Source.IsValid() {
@@ -108,12 +112,12 @@ func TestDefaultRoutesOfEveryTableAreFound(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"0.0.0.0/0 table 1000 metric 0 by b from 192.0.1.1",
-		"0.0.0.0/0 table 254 metric 50 by a",
-		"0.0.0.0/0 table 8 metric 0 by a+b",
+		"0.0.0.0/0 table 254 metric 50 by a 192.0.0.9",
+		"0.0.0.0/0 table 8 metric 0 by a+b 192.0.1.9",
 		"0.0.0.0/1 table 7 metric 0 by a",
 		"128.0.0.0/1 table 7 metric 0 by a",
 		"2000::/3 table 9 metric 1024 by a",
-		"::/0 table 10 metric 1024 by a+b",
+		"::/0 table 10 metric 1024 by a fd00::9+b fd00:1::9",
 		"::/0 table 254 metric 2000 by b",
 	}
 	if !slices.Equal(got, want) {
