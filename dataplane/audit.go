@@ -47,8 +47,9 @@ type audits struct {
 	ofRoutes *audit
 	routes   *routes.Listener
 
-	gateChangedBy atomic.Value // string: who made the last nftables transaction on our table
-	gateDrift     string       // how the gate was found changed; empty once that is told
+	gateChangedBy    atomic.Value // string: who made the last nftables transaction on our table
+	firewallsChanged atomic.Bool  // since they were read
+	gateDrift        string       // how the gate was found changed; empty once that is told
 }
 
 // listener is told by the kernel of changes.
@@ -122,6 +123,7 @@ func (d *Driver) startAudits() {
 		}
 		return nil
 	})
+	d.firewalls.audit = d.addAudit("other firewalls", readBack, d.checkFirewalls)
 	d.listen(d.audits.ofRoutes, func() (listener, error) {
 		l, err := routes.Listen(d.kernel.Protocols(), d.signal)
 		d.audits.routes = l
@@ -135,6 +137,10 @@ func (d *Driver) startAudits() {
 			if c.Ours || !c.Others {
 				d.audits.gateChangedBy.Store(c.By)
 				d.ask(ofGate)
+			}
+			if c.Others || !c.Ours {
+				d.audits.firewallsChanged.Store(true)
+				d.ask(d.firewalls.audit)
 			}
 		})
 	})

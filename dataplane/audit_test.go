@@ -92,7 +92,10 @@ func TestWhatOthersChangeIsPutRight(t *testing.T) {
 	}{
 		{"a route is deleted", func() { run(t, "ip", "route", "del", "10.65.0.2") },
 			func() bool { return strings.Contains(run(t, "ip", "route", "show", "10.65.0.2"), "cali2") }, "routes: 10.65.0.2/32 (gone)"},
-		{"all are", func() { run(t, "ip", "route", "flush", "proto", "86"); run(t, "ip", "-6", "route", "flush", "proto", "86") },
+		{"all are", func() {
+			run(t, "ip", "route", "flush", "proto", "86")
+			run(t, "ip", "-6", "route", "flush", "proto", "86")
+		},
 			func() bool {
 				return strings.Count(run(t, "ip", "route", "show", "proto", "86"), "\n") == 3 &&
 					strings.Count(run(t, "ip", "-6", "route", "show", "proto", "86"), "\n") == 2

@@ -5,7 +5,8 @@
 //	                              ├─> attachments: one pair of programs an interface
 //	netlink ─> interfaces.Watcher ┤
 //	                              ├─> routes, sysctls, local addresses, counters     table.Table each
-//	                              └─> gate                                           nftables
+//	                              ├─> gate                                           nftables
+//	                              └─> firewall: those of others                      nftables, iptables
 //
 // Apply is one pass: fill what is new, flip what commits, sweep what is unused. It makes all the progress it can and
 // returns every error; what failed is tried again when Wake fires, without new input. Nothing is removed and no

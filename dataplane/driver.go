@@ -11,6 +11,7 @@ import (
 
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/firewall"
 	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/dataplane/interfaces"
 	"github.com/margay-project/margay/dataplane/routes"
@@ -83,6 +84,7 @@ type Driver struct {
 	rules     ruleNames
 	flows     flowCare
 	audits    audits
+	firewalls firewalls
 	dirty     bool // something that connections were approved by has changed since the epoch advanced
 	lastErr   error
 }
@@ -246,6 +248,7 @@ func (d *Driver) remove() error {
 	}
 	d.routes.WantExactly(nil)
 	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))
+	err = errors.Join(err, firewall.Remove(d.Mark))
 	if there, _ := gate.Exists(); there { // a kernel that cannot say has none
 		err = errors.Join(err, gate.Remove())
 	}

@@ -62,6 +62,7 @@ func (d *Driver) replan() {
 	}
 	d.locals.WantExactly(locals)
 	d.rewriteRevived(before)
+	d.needFirewalls()
 }
 
 // mentioned says whether an interface has an entry for an endpoint.
@@ -127,6 +128,7 @@ func (d *Driver) planGate() gate.Rules {
 	rules := gate.Rules{
 		Mark: d.Mark, HostMark: d.HostMark, Prefixes: d.state.Config.InterfacePrefixes, Gateway: routes.GatewayAddress,
 	}
+	rules.Forward = len(d.firewalls.dropping) > 0
 	for _, a := range d.plan.assigned {
 		if a.Role == interfaces.Workload {
 			rules.Names = append(rules.Names, a.Link.Name)

@@ -122,6 +122,7 @@ func (d *Driver) problems() (texts []string) {
 	if late != nil {
 		texts = append(texts, strings.Split(errors.Join(late).Error(), "\n")...)
 	}
+	texts = append(texts, d.firewalls.problems(d.Mark)...)
 	slices.Sort(texts)
 	return texts
 }

@@ -4,6 +4,7 @@
 //	to_workloads    postrouting  drops what leaves to a workload's interface that has no program yet
 //	from_host       output       marks what this host sends without a socket: a proof of origin for the program
 //	forwarded       forward      takes that mark off what is forwarded
+//	judged, passed  forward      only beside firewalls of others that drop by default: mark and count what they must not drop
 //	outgoing        postrouting  masquerades pools with natOutgoing, towards what is in no pool
 //
 // So an interface that appears is closed from its first moment, in both directions, and opens when its program is

@@ -25,6 +25,7 @@ type Rules struct {
 	NAT      []netip.Prefix // pools with natOutgoing
 	Pools    []netip.Prefix // all pools
 	Gateway  netip.Addr     // stands for the host and is never really sent to
+	Forward  bool           // others have chains at the forward hook that may drop what was judged
 }
 
 // normal is the same rules in an order that can be compared, without what is said twice.
@@ -49,8 +50,8 @@ func sortedPrefixes(list []netip.Prefix) []netip.Prefix {
 
 // fixed compares what is not an element of a set.
 func (r Rules) fixed(o Rules) bool {
-	return r.Mark == o.Mark && r.HostMark == o.HostMark && r.Gateway == o.Gateway && slices.Equal(r.Prefixes, o.Prefixes) &&
-		slices.Equal(r.NAT, o.NAT) && slices.Equal(r.Pools, o.Pools)
+	return r.Mark == o.Mark && r.HostMark == o.HostMark && r.Forward == o.Forward && r.Gateway == o.Gateway &&
+		slices.Equal(r.Prefixes, o.Prefixes) && slices.Equal(r.NAT, o.NAT) && slices.Equal(r.Pools, o.Pools)
 }
 
 func (r Rules) equal(o Rules) bool {

@@ -120,6 +120,42 @@ func TestTheTable(t *testing.T) {
 	}
 }
 
+const forwardChains = `  chain judged {
+    type filter hook forward priority -2147483648; policy accept;
+    oif @ready meta mark set meta mark | 0x01000000
+    meta mark & 0x01000000 == 0x01000000 counter
+  }
+
+  chain passed {
+    type filter hook forward priority 2147483647; policy accept;
+    meta mark & 0x01000000 == 0x01000000 counter
+  }
+
+`
+
+func TestForwardedPacketsAreMarkedBesideOtherFirewalls(t *testing.T) {
+	newHost(t)
+	var g gate.Gate
+	rules := someRules()
+	rules.Forward = true
+	if err := g.Apply(rules); err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(wholeTable, "  chain outgoing")
+	if got := ruleset(t); got != wholeTable[:at]+forwardChains+wholeTable[at:] {
+		t.Errorf("got\n%s", got)
+	}
+	if difference, err := g.Check(); difference != "" || err != nil {
+		t.Errorf("read back: %q %v", difference, err)
+	}
+	if lost, err := gate.Lost(); lost != 0 || err != nil {
+		t.Error("lost", lost, err)
+	}
+	if err := g.Apply(someRules()); err != nil || ruleset(t) != wholeTable {
+		t.Errorf("%v\n%s", err, ruleset(t))
+	}
+}
+
 func TestInterfacesComeAndGoWithoutANewTable(t *testing.T) {
 	newHost(t)
 	var g gate.Gate

@@ -161,7 +161,7 @@ func Sound(mark uint32) (bool, error) {
 	if !held.there || held.flags != 0 {
 		return false, nil
 	}
-	for _, w := range (Rules{Mark: mark}).chains() {
+	for _, w := range (Rules{Mark: mark}).chains()[:2] {
 		closes := func(c *chain) bool {
 			at := len(c.rules) - 1 // behind the rules of prefixes
 			return c.Name == w.Name && at >= 0 && (&chain{c.Chain, c.rules[at:]}).difference(w) == ""
@@ -171,4 +171,29 @@ func Sound(mark uint32) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// Lost is how many packets that were judged others have dropped at the forward hook, since the table was made. It is known
+// only with Rules.Forward.
+func Lost() (uint64, error) {
+	conn, err := nftables.New()
+	if err != nil {
+		return 0, explain(err)
+	}
+	var counts [2]uint64
+	for i, name := range []string{judgedChain, passedChain} { // in this order, so that no packet between them seems lost
+		rules, err := conn.GetRules(table(), &nftables.Chain{Name: name})
+		if err != nil {
+			return 0, explain(err)
+		}
+		for _, r := range rules {
+			if c, ok := r.Exprs[len(r.Exprs)-1].(*expr.Counter); ok {
+				counts[i] = c.Packets
+			}
+		}
+	}
+	if counts[0] < counts[1] {
+		return 0, nil
+	}
+	return counts[0] - counts[1], nil
 }

@@ -66,6 +66,9 @@ func (r Rules) chains() []*chain {
 	from.add(lookup(expr.MetaKeyIIFNAME, names, false), unmarked(r.Mark), drop())
 	to.add(lookup(expr.MetaKeyOIFNAME, names, false), lookup(expr.MetaKeyOIF, ready, true), drop())
 	chains := append([]*chain{from, to}, hostMark(r.HostMark)...)
+	if r.Forward {
+		chains = append(chains, r.forwardChains(ready)...)
+	}
 	if len(r.NAT) == 0 {
 		return chains // and no connection tracking by the kernel on our account
 	}
@@ -78,6 +81,22 @@ func (r Rules) chains() []*chain {
 	}
 	return append(chains, outgoing)
 }
+
+// forwardChains stand before and behind the chains of others: the first marks what goes to a workload, which is judged when
+// it leaves, like what comes from one, and both count what is marked. The difference is what others dropped.
+func (r Rules) forwardChains(ready *nftables.Set) []*chain {
+	judged := newChain(judgedChain, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFirst)
+	passed := newChain(passedChain, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityLast)
+	judged.add(lookup(expr.MetaKeyOIF, ready, false), setMark(^uint32(0), r.Mark))
+	judged.add(allMarked(r.Mark), []expr.Any{&expr.Counter{}})
+	passed.add(allMarked(r.Mark), []expr.Any{&expr.Counter{}})
+	return []*chain{judged, passed}
+}
+
+const (
+	judgedChain = "judged"
+	passedChain = "passed"
+)
 
 // build adds the sets, chains and rules.
 func build(conn *nftables.Conn, t *nftables.Table, rules Rules) error {
@@ -140,6 +159,11 @@ func unmarked(mark uint32) []expr.Any {
 // marked matches packets that have one of the bits.
 func marked(mark uint32) []expr.Any {
 	return compareMark(mark, expr.CmpOpNeq, 0)
+}
+
+// allMarked matches packets that have all of the bits.
+func allMarked(mark uint32) []expr.Any {
+	return compareMark(mark, expr.CmpOpEq, mark)
 }
 
 func compareMark(mask uint32, op expr.CmpOp, bits uint32) []expr.Any {

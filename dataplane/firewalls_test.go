@@ -1,0 +1,160 @@
+package dataplane
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// needs skips the test on a machine without a tool.
+func needs(t *testing.T, tools ...string) {
+	t.Helper()
+	for _, tool := range tools {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs %s: %v", tool, err)
+		}
+	}
+}
+
+// protected is a host with two machines, of which one accepts a TCP port only.
+func (h *host) protected() (d *driver, client, server *vm, c *clock) {
+	h.Helper()
+	client, server = h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.protect(w.workload(server), 80)
+	c = &clock{time.Now()}
+	return h.run(w, Options{clock: c.time}), client, server, c
+}
+
+// settles applies nothing, with time going on, until a condition holds.
+func (d *driver) settles(c *clock, is func() bool) {
+	d.h.Helper()
+	d.settle(func() bool {
+		if is() {
+			return true
+		}
+		c.now = c.now.Add(time.Second)
+		return false
+	})
+}
+
+// iptables drops what is forwarded, as Docker and ufw have it: what policy allows passes all the same, and nothing else.
+func TestPolicyAllowsBesideIptables(t *testing.T) {
+	for _, variant := range []string{"nft", "legacy"} {
+		for name, drop := range map[string][]string{
+			"policy":      {"-P", "FORWARD", "DROP"},
+			"last rule":   {"-A", "FORWARD", "-j", "REJECT"},
+			"with Docker": {"-A", "FORWARD", "-i", "docker0", "-j", "ACCEPT"},
+		} {
+			t.Run(variant+" "+name, func(t *testing.T) {
+				v4, v6 := "iptables-"+variant, "ip6tables-"+variant
+				needs(t, v4, v6)
+				h := newHost(t)
+				for _, tool := range []string{v4, v6} {
+					if name == "with Docker" {
+						run(t, tool, "-P", "FORWARD", "DROP")
+					}
+					run(t, append([]string{tool}, drop...)...)
+				}
+				before := run(t, v4, "-S") + run(t, v6, "-S")
+				d, client, server, c := h.protected()
+				d.settles(c, func() bool {
+					return client.reachesAtOnce("tcp", server.addresses[0], 80) && client.reachesAtOnce("tcp", server.addresses[1], 80)
+				})
+				if client.reachesAtOnce("tcp", server.addresses[0], 81) || client.reachesAtOnce("tcp", server.addresses[1], 81) {
+					t.Error("open although policy denies it")
+				}
+				if p := d.Status().Problems; len(p) > 0 {
+					t.Errorf("problems %v", p)
+				}
+				must(t, d.Uninstall())
+				if after := run(t, v4, "-S") + run(t, v6, "-S"); after != before {
+					t.Errorf("left\n%s\nthat was\n%s", after, before)
+				}
+			})
+		}
+	}
+}
+
+// The rules of iptables change while felix runs: others flush them, and begin to drop.
+func TestTheRuleInIptablesComesBack(t *testing.T) {
+	for _, tool := range []string{"iptables-nft", "iptables-legacy"} {
+		t.Run(tool, func(t *testing.T) {
+			needs(t, tool)
+			h := newHost(t)
+			d, client, server, c := h.protected()
+			defer func() { must(t, d.Uninstall()) }()
+			reach := func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) }
+			d.settles(c, reach)
+			if rules := run(t, "nft", "list", "ruleset"); strings.Contains(rules, "table ip filter") {
+				t.Errorf("tables of iptables are made where nobody uses it:\n%s", rules)
+			}
+			for range 2 {
+				run(t, tool, "-F", "FORWARD")
+				run(t, tool, "-P", "FORWARD", "DROP")
+				d.settles(c, func() bool { return strings.Contains(run(t, tool, "-S", "FORWARD"), "margay") })
+				d.settles(c, reach)
+			}
+			must(t, d.Apply(calc.Delta{}))
+			if n := strings.Count(run(t, tool, "-S", "FORWARD"), "margay"); n != 1 {
+				t.Errorf("%d rules", n)
+			}
+		})
+	}
+}
+
+// A chain of nftables belongs to whoever made it. When it drops what policy allows, status names it and says what to do.
+func TestAnotherTableThatDropsIsNamed(t *testing.T) {
+	needs(t, "nft")
+	for name, chain := range map[string]string{
+		"by its policy":    "{ type filter hook forward priority filter; policy drop; }",
+		"by its last rule": "{ type filter hook forward priority filter + 10; ct state invalid drop; counter reject with icmpx admin-prohibited; }",
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			d, client, server, c := h.protected()
+			defer func() { must(t, d.Uninstall()) }()
+			d.settles(c, func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) })
+			run(t, "nft", "table inet corp { chain forwarding "+chain+"\n}")
+			advice := ""
+			d.settles(c, func() bool {
+				client.reachesAtOnce("tcp", server.addresses[0], 80)
+				for _, p := range d.Status().Problems {
+					if strings.Contains(p, "nftables table inet corp, chain forwarding") {
+						_, advice, _ = strings.Cut(p, "have it accept them: ")
+					}
+				}
+				return advice != ""
+			})
+			run(t, "sh", "-c", advice)
+			d.settles(c, func() bool {
+				return client.reachesAtOnce("tcp", server.addresses[0], 80) && len(d.Status().Problems) == 0
+			})
+			if client.reachesAtOnce("tcp", server.addresses[0], 81) {
+				t.Error("open although policy denies it")
+			}
+		})
+	}
+}
+
+// A firewall that drops by default and accepts the machines by rules of its own is in nobody's way.
+func TestAnotherTableThatAcceptsIsNoProblem(t *testing.T) {
+	needs(t, "nft")
+	h := newHost(t)
+	run(t, "nft", `table inet corp { chain forwarding { type filter hook forward priority filter; policy drop; iifname "cali*" accept; oifname "cali*" accept; }
+}`)
+	d, client, server, c := h.protected()
+	defer func() { must(t, d.Uninstall()) }()
+	d.settles(c, func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) })
+	for range 20 {
+		c.now = c.now.Add(time.Second)
+		must(t, d.Apply(calc.Delta{}))
+	}
+	if p := d.Status().Problems; len(p) > 0 {
+		t.Errorf("problems %v", p)
+	}
+}
