@@ -77,7 +77,29 @@ func (r *bgpReader) speaker() {
 			r.note(about, "routeReflectorClusterID is not supported yet, the node reflects no routes: use another reflector")
 		}
 	}
+	r.shared(about)
 	r.bgp.RouterID = routerID(r.node, r.bgp.V4)
+}
+
+// shared notes other nodes with an address of this one.
+func (r *bgpReader) shared(about api.Key) {
+	others := map[netip.Addr][]string{}
+	for key, u := range r.objects[kindNode] {
+		n, ok := u.Object.(*api.Node)
+		if !ok || u.Broken != "" || n.Spec.BGP == nil || key.Name == r.node {
+			continue
+		}
+		for _, text := range []string{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address} {
+			if p, err := api.ParseAddrNet(text); err == nil && (p.Addr() == r.bgp.V4.Addr() || p.Addr() == r.bgp.V6.Addr()) {
+				others[p.Addr()] = append(others[p.Addr()], key.String())
+			}
+		}
+	}
+	for address, names := range others {
+		slices.Sort(names)
+		r.note(about, "%s has the address %v too, so others take one node for the other: correct spec.bgp of one of them",
+			strings.Join(names, " and "), address)
+	}
 }
 
 func (r *bgpReader) nodeAddress(about api.Key, field, text string) netip.Prefix {

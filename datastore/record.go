@@ -20,11 +20,20 @@ type AgentRecord struct {
 	// length of their networks. An agent replaces no others.
 	FoundV4 string `json:"foundIPv4,omitempty"`
 	FoundV6 string `json:"foundIPv6,omitempty"`
+
+	// Agent is who wrote the record last.
+	Agent AgentIdentity `json:"agent"`
+}
+
+// AgentIdentity tells the agents of different machines apart, also those of copies of one machine.
+type AgentIdentity struct {
+	ID   string `json:"id,omitempty"`   // of a boot of a machine, and of a network namespace of it
+	Host string `json:"host,omitempty"` // the machine, in words for people
 }
 
 // Equal compares two records.
 func (r AgentRecord) Equal(o AgentRecord) bool {
-	return maps.Equal(r.Uplinks, o.Uplinks) && r.FoundV4 == o.FoundV4 && r.FoundV6 == o.FoundV6
+	return maps.Equal(r.Uplinks, o.Uplinks) && r.FoundV4 == o.FoundV4 && r.FoundV6 == o.FoundV6 && r.Agent == o.Agent
 }
 
 func recordKey(node string) string { return rootKey + "margay/v1/agents/" + node }

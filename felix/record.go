@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/margay-project/margay/datastore"
@@ -45,13 +48,79 @@ func (r *registrar) keepRecord(ctx context.Context, store *datastore.Store) {
 	}
 	stored, revision, err := readRecord(ctx, store, r.settings.nodeName)
 	should := stored
-	should.Uplinks = r.record.Uplinks
+	should.Uplinks, should.Agent = r.record.Uplinks, r.identity
+	r.lookForTwin(stored.Agent)
 	if err == nil && !stored.Equal(should) {
 		err = store.WriteAgentRecord(ctx, r.settings.nodeName, should, revision)
+	}
+	if err == nil {
+		r.written = true
 	}
 	if ctx.Err() == nil {
 		r.noteRecord(err)
 	}
+}
+
+// lookForTwin notices another agent that takes itself for the same node: it wrote the record after this one did. Whoever wrote
+// it before this one's first time may have ended.
+func (r *registrar) lookForTwin(writer datastore.AgentIdentity) {
+	if !r.written || writer.ID == "" || writer.ID == r.identity.ID {
+		return
+	}
+	now := twin{writer.Host, time.Now()}
+	if old := r.twin.Swap(&now); old == nil || old.host != now.host || time.Since(old.seen) > twinGone {
+		r.log.WithField("other", now.host).Warn("another felix runs under this node's name: " + r.twinAdvice())
+	}
+}
+
+// twin is another agent with the same node name.
+type twin struct {
+	host string
+	seen time.Time
+}
+
+// A twin that has not written for so long has ended: agents look at the record every recordInterval.
+const (
+	recordInterval = 15 * time.Second
+	twinGone       = 4 * recordInterval
+)
+
+// twinProblem describes the other agent; empty when there is none.
+func (r *registrar) twinProblem(now time.Time) string {
+	other := r.twin.Load()
+	if other == nil || now.Sub(other.seen) > twinGone {
+		return ""
+	}
+	return fmt.Sprintf("another felix also runs as node %s: on %s; this one is on %s. %s", r.settings.nodeName, other.host, r.identity.Host, r.twinAdvice())
+}
+
+func (r *registrar) twinAdvice() string {
+	return "Both enforce the endpoints and announce the addresses of one node: give one of them another --node-name"
+}
+
+// identify finds out which machine this is.
+func identify() (datastore.AgentIdentity, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return datastore.AgentIdentity{}, err
+	}
+	namespace, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return datastore.AgentIdentity{}, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a machine without a name"
+	}
+	if m, err := readMachine(nil); err == nil {
+		for _, a := range m.addresses {
+			if a.prefix.Addr().IsGlobalUnicast() && !a.temporary && !inner.MatchString(a.iface) {
+				host += " (" + a.prefix.Addr().String() + ")"
+				break
+			}
+		}
+	}
+	return datastore.AgentIdentity{ID: strings.TrimSpace(string(boot)) + " " + namespace, Host: host}, nil
 }
 
 // noteRecord logs what is in the way of the record, once.

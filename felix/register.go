@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -153,11 +154,18 @@ type registrar struct {
 	news     chan datastore.AgentRecord
 	record   *datastore.AgentRecord // as it should be; nil before that is known
 	failing  string                 // what was last logged about the record
+	identity datastore.AgentIdentity
+	written  bool // the record, since the start
+	twin     atomic.Pointer[twin]
 }
 
 func newRegistrar(log *logrus.Entry, s *settings, etcd *etcdAddresses) *registrar {
+	identity, err := identify()
+	if err != nil {
+		log.WithError(err).Warn("another felix under this node's name would not be noticed")
+	}
 	return &registrar{
-		log: log, settings: s, etcd: etcd,
+		log: log, settings: s, etcd: etcd, identity: identity,
 		missing: make(chan struct{}, 1), changed: make(chan struct{}, 1), news: make(chan datastore.AgentRecord, 1),
 	}
 }
@@ -196,8 +204,9 @@ func (r *registrar) again() {
 // run registers the node now, and whenever its object is gone, until ctx ends. What fails is tried again.
 func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 	r.register(ctx, store)
-	tick := time.NewTicker(lookAgain)
+	tick, recordTick := time.NewTicker(lookAgain), time.NewTicker(recordInterval)
 	defer tick.Stop()
+	defer recordTick.Stop()
 	for {
 		select {
 		case <-r.missing:
@@ -211,6 +220,7 @@ func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 			r.register(ctx, store)
 		case <-tick.C:
 			r.register(ctx, store)
+		case <-recordTick.C:
 			r.keepRecord(ctx, store)
 		case <-ctx.Done():
 			return

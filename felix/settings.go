@@ -12,12 +12,14 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/pflag"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 )
 
 // settings are what felix must know before it can read the datastore; everything else is in FelixConfiguration.
 type settings struct {
 	nodeName       string
+	hostNamed      bool // the node's name is the host's
 	datastore      datastore.Config
 	embeddedDir    string
 	embeddedListen string
@@ -60,7 +62,7 @@ func parseSettings(args, environ []string) (*settings, error) {
 		if err != nil {
 			return nil, fmt.Errorf("no --node-name, and the host has no name: %w", err)
 		}
-		s.nodeName = strings.ToLower(name)
+		s.nodeName, s.hostNamed = strings.ToLower(name), true
 	}
 	if s.embeddedDir != "" {
 		dir, err := filepath.Abs(s.embeddedDir)
@@ -170,12 +172,29 @@ func (s *settings) check() error {
 	if s.showVersion || s.checkOnly || s.uninstall {
 		return nil // none of them asks the datastore
 	}
-	errs := []error{s.checkDatastore()}
+	errs := []error{s.checkNodeName(), s.checkDatastore()}
 	errs = append(errs, s.ipv4.parse("--ip", true), s.ipv6.parse("--ip6", false))
 	if _, err := logrus.ParseLevel(s.logLevel); err != nil {
 		errs = append(errs, fmt.Errorf("--log-level %q: want trace, debug, info, warning or error", s.logLevel))
 	}
 	return errors.Join(errs...)
+}
+
+// checkNodeName refuses a name that no Node can have, and a host's name that every machine may have.
+func (s *settings) checkNodeName() error {
+	what := fmt.Sprintf("--node-name %q", s.nodeName)
+	if s.hostNamed {
+		what = fmt.Sprintf("the host's name %q as the name of its node", s.nodeName)
+	}
+	node := &api.Node{TypeMeta: api.TypeMeta{Kind: "Node", APIVersion: api.APIVersion}, Metadata: api.Metadata{Name: s.nodeName}}
+	switch label, _, _ := strings.Cut(s.nodeName, "."); {
+	case s.etcdOnly:
+	case api.Validate(node) != nil:
+		return fmt.Errorf("%s is impossible: give --node-name a name of a-z, 0-9, and dashes and dots inside, at most 253 characters", what)
+	case s.hostNamed && label == "localhost":
+		return fmt.Errorf("%s would be that of many machines: give each machine a --node-name of its own", what)
+	}
+	return nil
 }
 
 // checkDatastore finds what could never work, so that it is not tried forever.

@@ -72,6 +72,9 @@ func TestSettingsThatCannotWorkAreRefusedWithWhatToDo(t *testing.T) {
 		{[]string{etcd, "--embedded-etcd-listen", "1.2.3.4:5"}, nil, "needs --embedded-etcd DIR"},
 		{[]string{etcd, "--ip", "192.0.2.1"}, nil, "with a prefix length"},
 		{[]string{etcd, "--ip6", "192.0.2.1/24"}, nil, "of its family"},
+		{[]string{etcd, "--ip-autodetection-method", "guess"}, nil, "want first-found, can-reach="},
+		{[]string{etcd}, []string{"IP6_AUTODETECTION_METHOD=interface=["}, "--ip6-autodetection-method \"interface=[\": the interface's name"},
+		{[]string{etcd, "--node-name", "H_1!"}, nil, `--node-name "H_1!" is impossible: give --node-name a name of a-z, 0-9, and dashes`},
 		{[]string{etcd, "--log-level", "loud"}, nil, "want trace, debug"},
 		{[]string{etcd, "--etcd-key-file", "x"}, nil, "give both or neither"},
 		{[]string{etcd, "--etcd-username", "x"}, nil, "FELIX_ETCDPASSWORD belong together"},
@@ -136,5 +139,20 @@ func TestARestartIsToldFromTheFirstStartSinceTheBoot(t *testing.T) {
 	}
 	if _, err := sameBoot(filepath.Join(file, "x"), "n1"); err == nil {
 		t.Error("a note that cannot be written is no error")
+	}
+}
+
+func TestAHostsNameThatManyHaveIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]bool{
+		"localhost": true, "localhost.localdomain": true, "web_1": true, "web-1": false, "web-1.example.org": false, "localhost2": false,
+	} {
+		s := &settings{nodeName: name, hostNamed: true}
+		if err := s.checkNodeName(); (err != nil) != refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := (&settings{nodeName: "localhost"}).checkNodeName(); err != nil {
+		t.Errorf("although it was given: %v", err)
 	}
 }

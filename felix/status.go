@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
@@ -95,7 +96,7 @@ func (a *agent) problems(kernel []string) (list []*agentv1.Problem) {
 	for _, line := range kernel {
 		list = append(list, &agentv1.Problem{Object: "dataplane", Text: line})
 	}
-	list = append(list, a.addressProblems()...)
+	list = append(list, a.nodeProblems()...)
 	if a.bgpError != nil {
 		list = append(list, &agentv1.Problem{Object: "BGP", Text: a.bgpError.Error()})
 	}
@@ -103,8 +104,8 @@ func (a *agent) problems(kernel []string) (list []*agentv1.Problem) {
 	return list
 }
 
-// addressProblems are about the addresses by which others know this node.
-func (a *agent) addressProblems() (list []*agentv1.Problem) {
+// nodeProblems are about how others know this node: its name and its addresses.
+func (a *agent) nodeProblems() (list []*agentv1.Problem) {
 	bgp := &a.state.BGP
 	say := func(format string, about ...any) {
 		list = append(list, &agentv1.Problem{
@@ -116,6 +117,9 @@ func (a *agent) addressProblems() (list []*agentv1.Problem) {
 			say("no interface of this machine has the node's address %v, so other nodes do not reach it: give it to an interface, "+
 				"or correct spec.bgp of the Node; felix fills in an address that is left out there", address.Addr())
 		}
+	}
+	if twin := a.registrar.twinProblem(time.Now()); twin != "" {
+		say("%s", twin)
 	}
 	if len(bgp.Peers) > 0 && !bgp.V4.IsValid() && !bgp.V6.IsValid() {
 		say("the node has no address, so it announces no routes: no default route and no way to etcd shows one yet; " +

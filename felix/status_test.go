@@ -23,7 +23,7 @@ func TestEachProblemIsShownOnceAndInOrder(t *testing.T) {
 			{Object: key("half"), Text: "rule 0: something"}:                                   {},
 		}},
 		invalid:  map[api.Key]string{key("never"): "not JSON", key("half"): "not YAML"},
-		bgpError: errors.New("port 179"),
+		bgpError: errors.New("port 179"), registrar: &registrar{},
 	}
 	want := []*agentv1.Problem{
 		{Object: "BGP", Text: "port 179"},
