@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/margay-project/margay/api"
@@ -264,4 +265,18 @@ func (t *things) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 	}
 	t.portsLeft = emptied(t.portsLeft)
 	return changed, gone
+}
+
+// Having says which of some addresses an endpoint of any node, or a network set, has by itself. Use it rarely: it looks at
+// every endpoint.
+func (g *Graph) Having(addrs map[netip.Addr]bool) map[netip.Addr]bool {
+	found := map[netip.Addr]bool{}
+	for i := range g.things.list {
+		for n := range g.things.list[i].contribution().nets {
+			if p := n.unpack(); p.IsSingleIP() && addrs[p.Addr()] {
+				found[p.Addr()] = true
+			}
+		}
+	}
+	return found
 }

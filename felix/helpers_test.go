@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/datastore"
-	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
@@ -84,12 +82,8 @@ func everything(t *testing.T, store datastore.KV) map[string]string {
 // reserved says whether IPAM knows an address as held by an endpoint of the host.
 func (l *lab) reserved(address string) bool {
 	l.Helper()
-	page, err := l.store.KV().Range(context.Background(), kv.Prefix(ipam.BlockRoot), 0, 1000)
-	must(l, err)
-	for _, entry := range page.Entries {
-		var block api.IPAMBlock
-		must(l, json.Unmarshal(entry.Value, &block))
-		for r := range recordedReservations(&block, "host1") {
+	for _, block := range readBlocks(l, l.store.KV(), "host1").list {
+		for _, r := range block.recorded {
 			if r.addr == netip.MustParseAddr(address) {
 				return true
 			}

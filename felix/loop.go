@@ -40,9 +40,9 @@ type agent struct {
 	revision  int64 // newest that was read
 	applied   int64 // newest that is in force
 	appliedAt time.Time
-	invalid   map[api.Key]string               // stored values that are not in force, and why
-	claimed   map[api.Key]string               // interfaces that this node's WorkloadEndpoints name
-	recorded  map[api.Key]map[reservation]bool // by IPAM block
+	invalid   map[api.Key]string // stored values that are not in force, and why
+	claimed   map[api.Key]string // interfaces that this node's WorkloadEndpoints name
+	blocks    *blocks
 
 	noted      datastore.AgentRecord // for the next start
 	nodeGone   bool                  // this node's Node object was deleted
@@ -58,7 +58,7 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 		reservations: newReservations(log, s.nodeName),
 		connection:   &connection{log: log.WithField("part", "datastore")},
 		claimed:      map[api.Key]string{},
-		recorded:     map[api.Key]map[reservation]bool{},
+		blocks:       newBlocks(s.nodeName),
 
 		etcdAddresses: newEtcdAddresses(log, s.datastore),
 	}
@@ -156,7 +156,8 @@ func (a *agent) take(batch datastore.Batch) {
 		a.graph.Update(u)
 		switch u.Key.Kind {
 		case "IPAMBlock":
-			a.record(u)
+			a.otherBooks = true
+			a.blocks.update(u)
 		case "WorkloadEndpoint": // of any node: one that left this node may have kept its address here
 			a.otherBooks = true
 			a.claim(u)
@@ -194,17 +195,6 @@ func notReady() *api.ClusterInformation {
 	}
 }
 
-// record notes what a block says of this node's endpoints.
-func (a *agent) record(u api.Update) {
-	a.otherBooks = true
-	delete(a.recorded, u.Key)
-	if block, ok := u.Object.(*api.IPAMBlock); ok && block != nil {
-		if r := recordedReservations(block, a.settings.nodeName); len(r) > 0 {
-			a.recorded[u.Key] = r
-		}
-	}
-}
-
 // claim notes which interface an endpoint of this node names. When somebody deletes the endpoint, a workload may have the
 // interface afterwards even if it was an uplink of the host before.
 func (a *agent) claim(u api.Update) {
@@ -217,14 +207,6 @@ func (a *agent) claim(u api.Update) {
 		a.driver.ReleaseUplink(name)
 	}
 	delete(a.claimed, u.Key)
-}
-
-func (a *agent) books() books {
-	b := books{wanted: wantedReservations(&a.state), recorded: map[reservation]bool{}}
-	for _, r := range a.recorded {
-		maps.Copy(b.recorded, r)
-	}
-	return b
 }
 
 // noticeHost looks at the host's addresses and interfaces after they changed.
@@ -256,7 +238,7 @@ func (a *agent) pass() {
 	a.remember()
 	a.bgpError = a.speaker.Apply(a.state.BGP)
 	if a.otherBooks {
-		a.reservations.set(a.books())
+		a.reservations.set(a.blocks.books(&a.state, a.graph.Having))
 		a.otherBooks = false
 	}
 	a.applyLogLevel()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -38,8 +39,13 @@ type reservations struct {
 	news chan books
 }
 
-// books are what should be reserved, and what the datastore's blocks say is.
-type books struct{ wanted, recorded map[reservation]bool }
+// books are the addresses that should be reserved, and what the datastore's blocks say.
+type books struct {
+	wanted   map[reservation]bool // by endpoints of this node
+	recorded map[reservation]bool // under handles of this node's endpoints
+	settled  map[reservation]bool // of those wanted: taken, by whomever, in a block that has an owner
+	shared   map[netip.Addr]bool  // of the recorded ones that are not wanted: something else may have the address
+}
 
 func newReservations(log *logrus.Entry, node string) *reservations {
 	return &reservations{log: log, node: node, news: make(chan books, 1)}
@@ -56,7 +62,7 @@ func (r *reservations) set(b books) {
 
 // run reserves and releases until ctx ends. What fails is tried again.
 func (r *reservations) run(ctx context.Context, store *datastore.Store) {
-	w := bookkeeper{store: store, node: r.node, held: map[reservation]bool{}}
+	w := newBookkeeper(store, r.node)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	failing := ""
@@ -65,15 +71,18 @@ func (r *reservations) run(ctx context.Context, store *datastore.Store) {
 		case <-ctx.Done():
 			return
 		case b := <-r.news:
-			w.update(b)
+			w.books = b
 		case <-retry.C:
 		}
 		err := w.pass(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			retry.Reset(reserveAgain)
+		case len(w.kept) > 0:
+			retry.Reset(askAgain)
 		}
 		if err != nil && err.Error() != failing {
 			r.log.WithError(err).Warn("IPAM does not know all addresses of this node's endpoints; trying again")
@@ -82,66 +91,126 @@ func (r *reservations) run(ctx context.Context, store *datastore.Store) {
 	}
 }
 
-const reserveAgain = 5 * time.Second
+const (
+	reserveAgain = 5 * time.Second // after a failure
+	askAgain     = time.Minute     // whether another endpoint still has an address that was kept for it
+)
 
-// bookkeeper makes what is recorded the same as what is wanted.
+// bookkeeper makes the blocks say what the endpoints have. An address that an endpoint has is never free in between: it
+// goes from one holder to the next in one commit.
 type bookkeeper struct {
 	store *datastore.Store
 	node  string
 	books
-	held map[reservation]bool // by whomever: Reserve said so, and no block has denied it since
+	kept    map[reservation]time.Time // for another endpoint, when that was last asked
+	foreign map[reservation]bool      // taken under the handle of another allocator, which answers for it
+	now     func() time.Time
 }
 
-func (w *bookkeeper) update(b books) {
-	for is := range w.recorded {
-		if !b.recorded[is] {
-			delete(w.held, is) // somebody released it
-		}
-	}
-	w.books = b
+func newBookkeeper(store *datastore.Store, node string) *bookkeeper {
+	return &bookkeeper{store: store, node: node, kept: map[reservation]time.Time{}, foreign: map[reservation]bool{}, now: time.Now}
 }
 
-// pass works on every difference between the books and returns the first failure.
+// pass works on every difference and returns the first failure.
 func (w *bookkeeper) pass(ctx context.Context) (failure error) {
-	maps.DeleteFunc(w.held, func(is reservation, _ bool) bool { return !w.wanted[is] })
+	note := func(err error) { failure = cmp.Or(failure, err) }
+	maps.DeleteFunc(w.kept, func(is reservation, _ time.Time) bool { return !w.recorded[is] || w.wanted[is] })
+	maps.DeleteFunc(w.foreign, func(is reservation, _ bool) bool { return !w.settled[is] })
 	for is := range w.recorded {
-		if w.wanted[is] {
-			w.held[is] = true
-		} else if err := w.release(ctx, is); err != nil && failure == nil {
-			failure = err
+		if !w.wanted[is] {
+			note(w.leave(ctx, is))
 		}
 	}
 	for should := range w.wanted {
-		if w.held[should] {
-			continue
-		}
-		err := ipam.Reserve(ctx, w.store.KV(), w.node, should.addr, should.handle(), map[string]string{
-			"node": w.node, "namespace": should.endpoint.Namespace, "pod": should.endpoint.Name,
-		})
-		if err == nil {
-			w.held[should] = true
-		} else if failure == nil {
-			failure = err
+		switch {
+		case !w.settled[should]:
+			note(ipam.Reserve(ctx, w.store.KV(), w.node, should.addr, should.handle(), w.attributes(should)))
+		case !w.recorded[should] && !w.foreign[should]:
+			note(w.inherit(ctx, should))
 		}
 	}
 	return failure
 }
 
-// release gives an address back once its endpoint is gone from the datastore, or has another address. An endpoint that
-// is only invalid, or moved, keeps it.
-func (w *bookkeeper) release(ctx context.Context, is reservation) error {
-	stored, err := w.store.Get(ctx, is.endpoint)
-	if err == nil {
-		if ep, ok := stored.(*api.WorkloadEndpoint); ok && slices.ContainsFunc(ep.Spec.IPNetworks, func(text string) bool {
-			prefix, err := api.ParseNet(text)
-			return err != nil || prefix.Addr() == is.addr
-		}) {
+func (w *bookkeeper) attributes(r reservation) map[string]string {
+	return map[string]string{"node": w.node, "namespace": r.endpoint.Namespace, "pod": r.endpoint.Name}
+}
+
+// leave gives up an address that this node holds for an endpoint that it does not have any more: to another endpoint of
+// this node that has it, or to nobody if no endpoint has it. An endpoint that is only invalid, or in no pool, keeps it.
+func (w *bookkeeper) leave(ctx context.Context, is reservation) error {
+	for other := range w.wanted {
+		if other.addr == is.addr {
+			_, err := ipam.Transfer(ctx, w.store.KV(), is.addr, is.handle(), other.handle(), w.attributes(other))
+			return err
+		}
+	}
+	if has, err := w.has(ctx, is.endpoint, is.addr); has || err != nil {
+		return err
+	}
+	if w.shared[is.addr] {
+		if w.now().Sub(w.kept[is]) < askAgain {
 			return nil
 		}
-	} else if !isError[datastore.NotFoundError](err) {
-		return fmt.Errorf("release %v: %w", is.addr, err)
+		if used, err := w.isUsed(ctx, is.addr); used || err != nil {
+			w.kept[is] = w.now() // the agent of that endpoint's node takes it over
+			return err
+		}
 	}
 	return ipam.Release(ctx, w.store.KV(), is.handle())
+}
+
+// inherit takes an address over for an endpoint of this node from an endpoint that had it before. The former one may have
+// been renamed, or have moved, or its node may be dead.
+func (w *bookkeeper) inherit(ctx context.Context, should reservation) error {
+	holder, taken, err := ipam.Lookup(ctx, w.store.KV(), should.addr)
+	if err != nil || !taken {
+		return err // if it is free now, the block's news come too
+	}
+	if !strings.HasPrefix(holder.Handle, handlePrefix) {
+		w.foreign[should] = true
+		return nil
+	}
+	former := api.Key{Kind: should.endpoint.Kind, Namespace: holder.Attributes["namespace"], Name: holder.Attributes["pod"]}
+	if former != should.endpoint {
+		if has, err := w.has(ctx, former, should.addr); has || err != nil {
+			return err // both have it: the first holder keeps it until it goes
+		}
+	}
+	_, err = ipam.Transfer(ctx, w.store.KV(), should.addr, holder.Handle, should.handle(), w.attributes(should))
+	return err
+}
+
+// has says whether the stored endpoint has an address. One that cannot be read may have it.
+func (w *bookkeeper) has(ctx context.Context, endpoint api.Key, addr netip.Addr) (bool, error) {
+	stored, err := w.store.Get(ctx, endpoint)
+	switch {
+	case isError[datastore.NotFoundError](err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("find out whether %v still has %v: %w", endpoint, addr, err)
+	}
+	ep, ok := stored.(*api.WorkloadEndpoint)
+	return ok && hasAddress(ep, addr), nil
+}
+
+func hasAddress(ep *api.WorkloadEndpoint, addr netip.Addr) bool {
+	return slices.ContainsFunc(ep.Spec.IPNetworks, func(text string) bool {
+		prefix, err := api.ParseNet(text)
+		return err != nil || prefix.Addr() == addr
+	})
+}
+
+// isUsed says whether any stored endpoint has an address. It reads all of them.
+func (w *bookkeeper) isUsed(ctx context.Context, addr netip.Addr) (used bool, err error) {
+	err = w.store.EachPage(ctx, "WorkloadEndpoint", "", func(page []api.Object, _ string) error {
+		used = used || slices.ContainsFunc(page, func(o api.Object) bool {
+			ep, ok := o.(*api.WorkloadEndpoint)
+			return ok && hasAddress(ep, addr)
+		})
+		return nil
+	})
+	return used, err
 }
 
 // wantedReservations are the addresses of the node's workloads that lie in a pool.
@@ -160,26 +229,4 @@ func wantedReservations(state *calc.State) map[reservation]bool {
 		}
 	}
 	return want
-}
-
-// recordedReservations are the addresses that a block records under handles of this node's endpoints.
-func recordedReservations(block *api.IPAMBlock, node string) map[reservation]bool {
-	recorded := map[reservation]bool{}
-	cidr, err := netip.ParsePrefix(block.CIDR)
-	if err != nil {
-		return recorded
-	}
-	addr := cidr.Addr()
-	for _, attribute := range block.Allocations {
-		if attribute != nil && *attribute >= 0 && *attribute < len(block.Attributes) {
-			a := block.Attributes[*attribute]
-			if a.HandleID != nil && strings.HasPrefix(*a.HandleID, handlePrefix) && a.Secondary["node"] == node && a.ReleasedAt == nil {
-				recorded[reservation{addr, api.Key{
-					Kind: "WorkloadEndpoint", Namespace: a.Secondary["namespace"], Name: a.Secondary["pod"],
-				}}] = true
-			}
-		}
-		addr = addr.Next()
-	}
-	return recorded
 }

@@ -20,7 +20,7 @@ import (
 // ledger is a bookkeeper with a datastore in memory that has one pool.
 type ledger struct {
 	*testing.T
-	bookkeeper
+	*bookkeeper
 	memory *datastore.Memory
 }
 
@@ -34,23 +34,57 @@ func newLedger(t *testing.T) *ledger {
 		Spec: api.IPPoolSpec{CIDR: "10.65.0.0/24"},
 	})
 	must(t, err)
-	return &ledger{T: t, memory: memory, bookkeeper: bookkeeper{store: store, node: "n1", held: map[reservation]bool{}}}
+	return &ledger{T: t, memory: memory, bookkeeper: newBookkeeper(store, "n1")}
 }
 
-func (l *ledger) recordedNow() map[reservation]bool {
+// read returns the blocks as the agent of a node sees them.
+func (l *ledger) read() *blocks {
 	l.Helper()
-	page, err := l.store.KV().Range(context.Background(), kv.Prefix(ipam.BlockRoot), 0, 1000)
-	must(l, err)
-	all := map[reservation]bool{}
+	return readBlocks(l.T, l.store.KV(), "n1")
+}
+
+func readBlocks(t testing.TB, store kv.KV, node string) *blocks {
+	t.Helper()
+	page, err := store.Range(context.Background(), kv.Prefix(ipam.BlockRoot), 0, 1000)
+	must(t, err)
+	all := newBlocks(node)
 	for _, entry := range page.Entries {
-		var block api.IPAMBlock
-		must(l, json.Unmarshal(entry.Value, &block))
-		maps.Copy(all, recordedReservations(&block, "n1"))
+		block := &api.IPAMBlock{}
+		must(t, json.Unmarshal(entry.Value, block))
+		all.update(api.Update{Key: api.Key{Kind: "IPAMBlock", Name: entry.Key}, Object: block})
 	}
 	return all
 }
 
-// settle hands the books over, as the loop does when something has changed, until they are right.
+func (l *ledger) recordedNow() map[reservation]bool {
+	l.Helper()
+	all := map[reservation]bool{}
+	for _, block := range l.read().list {
+		for _, r := range block.recorded {
+			all[r] = true
+		}
+	}
+	return all
+}
+
+// turn hands the books over, as the loop does when something has changed.
+func (l *ledger) turn(wanted ...reservation) error {
+	l.Helper()
+	state := &calc.State{
+		Pools:     map[netip.Prefix]calc.Pool{netip.MustParsePrefix("10.65.0.0/24"): {}, netip.MustParsePrefix("10.99.0.0/24"): {}},
+		Endpoints: map[calc.EndpointID]calc.Endpoint{},
+	}
+	for _, r := range wanted {
+		id := calc.EndpointID{Kind: r.endpoint.Kind, Namespace: r.endpoint.Namespace, Name: r.endpoint.Name}
+		ep := state.Endpoints[id]
+		ep.Addresses = append(ep.Addresses, r.addr)
+		state.Endpoints[id] = ep
+	}
+	l.books = l.read().books(state, func(addrs map[netip.Addr]bool) map[netip.Addr]bool { return addrs })
+	return l.pass(context.Background())
+}
+
+// settle takes turns until the blocks are right.
 func (l *ledger) settle(wanted ...reservation) {
 	l.Helper()
 	want := map[reservation]bool{}
@@ -58,8 +92,7 @@ func (l *ledger) settle(wanted ...reservation) {
 		want[r] = true
 	}
 	for range 3 {
-		l.update(books{wanted: want, recorded: l.recordedNow()})
-		must(l, l.pass(context.Background()))
+		must(l, l.turn(wanted...))
 	}
 	if got := l.recordedNow(); !maps.Equal(got, want) {
 		l.Errorf("recorded are %v, not %v", got, want)
@@ -105,8 +138,7 @@ func TestAnAddressIsReleasedOnlyWhenItsEndpointIsGone(t *testing.T) {
 	_, err := l.store.Create(ctx, endpoint)
 	must(t, err)
 	l.settle(a)
-	l.update(books{wanted: map[reservation]bool{}, recorded: l.recordedNow()})
-	must(t, l.pass(ctx))
+	must(t, l.turn())
 	if !l.recordedNow()[a] {
 		t.Error("the address is free while its endpoint is there")
 	}
@@ -123,10 +155,9 @@ func TestNothingIsReservedOrReleasedWhileTheDatastoreIsLocked(t *testing.T) {
 	must(t, operator.EnsureInitialized(context.Background()))
 	a, b := held("10.65.0.2", "a"), held("10.65.0.3", "b")
 	l.settle(a)
-	l.update(books{wanted: map[reservation]bool{b: true}, recorded: l.recordedNow()})
 	lock(t, operator, true)
 	before := everything(t, l.memory)
-	if err := l.pass(context.Background()); !errors.Is(err, datastore.ErrLocked) {
+	if err := l.turn(b); !errors.Is(err, datastore.ErrLocked) {
 		t.Errorf("while it is locked: %v", err)
 	}
 	if diff := cmp.Diff(before, everything(t, l.memory)); diff != "" {
@@ -140,8 +171,7 @@ func TestOneFailureStopsNoOtherReservation(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	good, elsewhere := held("10.65.0.2", "a"), held("10.99.0.2", "b") // in no pool
-	l.update(books{wanted: map[reservation]bool{good: true, elsewhere: true}})
-	if err := l.pass(context.Background()); err == nil {
+	if err := l.turn(good, elsewhere); err == nil {
 		t.Error("an address outside of every pool can be reserved")
 	}
 	if got := l.recordedNow(); !got[good] || len(got) != 1 {
@@ -164,5 +194,30 @@ func TestOnlyAddressesInPoolsAreWanted(t *testing.T) {
 	}
 	if got := wantedReservations(state); !maps.Equal(got, map[reservation]bool{held("10.65.0.2", "a"): true}) {
 		t.Error(got)
+	}
+}
+
+// While addresses of a pool are in use it may be deleted and made again: its blocks are announced as a whole again only
+// when a node owns them.
+func TestABlockThatLostItsOwnerIsClaimedAgain(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	a := held("10.65.0.2", "a")
+	l.settle(a)
+	pool := netip.MustParsePrefix("10.65.0.0/24")
+	must(t, ipam.ReleasePool(t.Context(), l.store.KV(), pool))
+	block := func() block { return l.read().list[netip.MustParsePrefix("10.65.0.0/26")] }
+	if block().owned {
+		t.Fatal("the pool's blocks keep their owner")
+	}
+	l.settle(a)
+	if !block().owned || !l.recordedNow()[a] {
+		t.Errorf("the block is %+v", block())
+	}
+
+	must(t, ipam.ReleasePool(t.Context(), l.store.KV(), pool))
+	must(t, ipam.Release(t.Context(), l.store.KV(), a.handle()))
+	if blocks := l.read().list; len(blocks) != 0 {
+		t.Errorf("a block without owner and addresses is left: %v", blocks)
 	}
 }

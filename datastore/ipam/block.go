@@ -34,6 +34,13 @@ func newBlock(cidr netip.Prefix, node string, now time.Time) *api.IPAMBlock {
 	return b
 }
 
+// own makes a node the owner of a block.
+func own(b *api.IPAMBlock, node string, now time.Time) {
+	owner := ownerOf(node)
+	b.Affinity, b.AffinityClaimTime = &owner, &api.Time{Time: now.UTC().Truncate(time.Second)}
+	b.SequenceNumber++
+}
+
 func ownerOf(node string) string { return "host:" + node }
 
 // ordinal is the place of an address in a block.

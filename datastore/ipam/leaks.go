@@ -132,7 +132,8 @@ func tryReleaseLeaks(ctx context.Context, store kv.KV, cidr netip.Prefix, leaks 
 	return freed, done, err
 }
 
-// commitReleased stores a block of which handles gave back addresses, and the handles.
+// commitReleased stores a block of which handles gave back addresses, and the handles. A block without an owner is deleted
+// with its last address: nobody else would.
 func commitReleased(ctx context.Context, store kv.KV, block *heldBlock, given map[string]int) (bool, error) {
 	var parts []stored
 	for _, id := range slices.Sorted(maps.Keys(given)) {
@@ -145,6 +146,9 @@ func commitReleased(ctx context.Context, store kv.KV, block *heldBlock, given ma
 		}
 		handle.add(block.cidr, -given[id])
 		parts = append(parts, handle)
+	}
+	if block.Affinity == nil && !slices.ContainsFunc(block.Allocations, func(index *int) bool { return index != nil }) {
+		return commit(ctx, store, append(parts, deletion{block.entry.Key, block.entry.Revision})...)
 	}
 	return commit(ctx, store, append(parts, block)...)
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
@@ -17,7 +18,7 @@ import (
 var ErrNoPool = errors.New("no IPPool holds the address")
 
 // Reserve makes sure that an address which an operator gave to something is accounted for, so that no allocator gives it
-// away a second time. It claims the address's block for the node if nobody has it, and leaves alone an address that is
+// away a second time. It claims the address's block for the node if nobody owns it, and leaves alone an address that is
 // taken, whoever holds it.
 func Reserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, handle string, attributes map[string]string) error {
 	addr = addr.Unmap()
@@ -63,6 +64,9 @@ func tryReserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, 
 		}
 		return false, claim(ctx, store, node, cidr)
 	}
+	if block.Affinity == nil && !pool.Spec.Disabled && config.AutoAllocateBlocks && isBlockOf(pool, block.cidr) {
+		return false, adopt(ctx, store, node, block)
+	}
 	at := ordinal(block.cidr, addr)
 	if _, taken, cooling := handleOf(block.IPAMBlock, at); taken && !cooling {
 		return true, nil
@@ -72,6 +76,12 @@ func tryReserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, 
 			block.cidr, describe(owner), node)
 	}
 	return assignIn(ctx, store, block, at, handle, attributes, config)
+}
+
+// isBlockOf says whether an allocator would make this block in the pool.
+func isBlockOf(pool *api.IPPool, block netip.Prefix) bool {
+	cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
+	return err == nil && cidr.Contains(block.Addr()) && block.Bits() == pool.Spec.BlockSize
 }
 
 func describe(owner *string) string {
@@ -101,6 +111,18 @@ func claim(ctx context.Context, store kv.KV, node string, cidr netip.Prefix) err
 		return err
 	}
 	block := &heldBlock{IPAMBlock: newBlock(cidr, node, time.Now()), cidr: cidr, entry: kv.Entry{Key: BlockKey(cidr)}}
+	return ignoreDone(commit(ctx, store, &affinityState{State: "confirmed", key: key, revision: kv.RevisionOf(affinity)}, block))
+}
+
+// adopt makes the node the owner of a block that has none, if nobody is faster. Such a block is left when its pool was
+// deleted while its addresses were in use.
+func adopt(ctx context.Context, store kv.KV, node string, block *heldBlock) error {
+	key := AffinityKey(node, block.cidr)
+	affinity, err := kv.Get(ctx, store, key, 0)
+	if err != nil {
+		return err
+	}
+	own(block.IPAMBlock, node, time.Now())
 	return ignoreDone(commit(ctx, store, &affinityState{State: "confirmed", key: key, revision: kv.RevisionOf(affinity)}, block))
 }
 
