@@ -33,7 +33,7 @@ func (g *growing) String() string {
 
 func (g *growing) waitFor(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(g.String(), text); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !strings.Contains(g.String(), text); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%q does not appear in:\n%s", text, g.String())
 		}

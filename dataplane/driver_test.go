@@ -84,10 +84,13 @@ func (d *driver) become(w world) error {
 	return d.Apply(delta)
 }
 
+// longEnough is how long a test waits for something that must come. Nothing takes nearly as long, even on a busy machine.
+const longEnough = 3 * time.Minute
+
 // settle applies nothing until nothing is left to do, following interface events.
 func (d *driver) settle(is func() bool) {
 	d.h.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); {
+	for deadline := time.Now().Add(longEnough); !is(); {
 		select {
 		case <-d.Wake():
 		case <-time.After(20 * time.Millisecond):

@@ -222,7 +222,7 @@ func (m *vm) unplug() {
 
 func (h *host) until(what string, is func() bool) {
 	h.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(longEnough); !is(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			h.Fatal("never came:", what)
 		}
@@ -280,7 +280,7 @@ func (m *vm) dial(network string, to netip.Addr, port int) (c net.Conn, err erro
 // echo sends a word and reports whether it came back.
 func echo(c net.Conn) bool {
 	word := []byte("hello")
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(longEnough))
 	if _, err := c.Write(word); err != nil {
 		return false
 	}

@@ -156,7 +156,7 @@ func TestWhatFailedIsTriedAgainWithoutNewInput(t *testing.T) {
 		t.Error("nothing is reported")
 	}
 	broken = false
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(longEnough)
 	for d.stateOfInterface("cali1") != Enforced || d.stateOfInterface("cali2") != Enforced {
 		select {
 		case <-d.Wake():
@@ -251,7 +251,7 @@ func TestDropsAreTold(t *testing.T) {
 		})
 	}()
 	client.reachesAtOnce("tcp", server.addresses[0], 81)
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(longEnough)
 	for found := false; !found; {
 		select {
 		case e := <-told:

@@ -153,8 +153,8 @@ func (e *exercise) notices(what string) {
 	e.Helper()
 	select {
 	case <-e.stream().Context().Done():
-	case <-time.After(30 * time.Second):
-		e.Fatalf("the watch did not notice within 30 s: %s", what)
+	case <-time.After(silence):
+		e.Fatalf("the watch does not notice: %s", what)
 	}
 }
 

@@ -309,7 +309,7 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 
 	renew()
 	disconnect()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(silence)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		_, err := store.Range(ctx, kv.Single(rootKey), 0, 1)

@@ -81,7 +81,7 @@ func must(t testing.TB, err error) {
 }
 
 // patience is how long a test waits for what must come; nothing takes nearly as long.
-const patience = 40 * time.Second
+const patience = 3 * time.Minute
 
 // poll waits until a condition holds; the text of the error says what is missing.
 func poll(t testing.TB, condition func() error) {

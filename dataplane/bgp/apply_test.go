@@ -260,7 +260,7 @@ func TestRestartEndsWithTheNeighboursPatience(t *testing.T) {
 		}
 	}))
 	f.take()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		s.mu.Lock()
 		calls := f.take()
 		s.mu.Unlock()

@@ -33,7 +33,7 @@ func expectLines(t *testing.T, lines <-chan string, want ...string) {
 	for _, w := range want {
 		missing[w] = true
 	}
-	deadline := time.After(40 * time.Second)
+	deadline := time.After(patience)
 	for len(missing) > 0 {
 		select {
 		case line := <-lines:

@@ -26,8 +26,7 @@ const (
 
 // onBoth runs a test against memory and against a real etcd, with a pool for each family.
 func onBoth(t *testing.T, test func(t *testing.T, ctx context.Context, store kv.KV)) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
+	ctx := t.Context()
 	run := func(t *testing.T, store kv.KV) {
 		put(t, store, pools+"v4", `{"metadata":{"name":"v4"},"spec":{"cidr":"10.0.0.0/16","blockSize":30}}`)
 		put(t, store, pools+"v6", `{"metadata":{"name":"v6"},"spec":{"cidr":"fd00::/48"}}`)
