@@ -6,8 +6,8 @@ import "fmt"
 type CalicoNodeStatus struct {
 	TypeMeta
 	Metadata `json:"metadata"`
-	Spec     CalicoNodeStatusSpec    `json:"spec"`
-	Status   *CalicoNodeStatusStatus `json:"status,omitempty"`
+	Spec     CalicoNodeStatusSpec   `json:"spec"`
+	Status   CalicoNodeStatusStatus `json:"status"`
 }
 
 type CalicoNodeStatusSpec struct {
@@ -16,16 +16,17 @@ type CalicoNodeStatusSpec struct {
 	UpdatePeriodSeconds *uint32  `json:"updatePeriodSeconds,omitempty"` // 0: the status is not refreshed
 }
 
+// CalicoNodeStatusStatus is stored in full also when nothing has been reported.
 type CalicoNodeStatusStatus struct {
-	LastUpdated *Time             `json:"lastUpdated,omitempty"`
-	Agent       *NodeAgentStatus  `json:"agent,omitempty"`  // when the class Agent is asked for
-	BGP         *NodeBGPStatus    `json:"bgp,omitempty"`    // when the class BGP is asked for
-	Routes      *NodeRoutesStatus `json:"routes,omitempty"` // when the class Routes is asked for
+	LastUpdated Time             `json:"lastUpdated"` // null: never
+	Agent       NodeAgentStatus  `json:"agent"`       // when the class Agent is asked for
+	BGP         NodeBGPStatus    `json:"bgp"`         // when the class BGP is asked for
+	Routes      NodeRoutesStatus `json:"routes"`      // when the class Routes is asked for
 }
 
 type NodeAgentStatus struct {
-	BIRDV4 *BGPDaemonStatus `json:"birdV4,omitempty"` // of the BGP speaker, for IPv4
-	BIRDV6 *BGPDaemonStatus `json:"birdV6,omitempty"` // of the BGP speaker, for IPv6
+	BIRDV4 BGPDaemonStatus `json:"birdV4"` // of the BGP speaker, for IPv4
+	BIRDV6 BGPDaemonStatus `json:"birdV6"` // of the BGP speaker, for IPv6
 }
 
 type BGPDaemonStatus struct {

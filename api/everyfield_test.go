@@ -383,9 +383,9 @@ func TestWhatIsEmpty(t *testing.T) {
 			`{"localASNumber":0,"password":{"secretKeyRef":{"key":"","name":"a"}},"ttlSecurity":0}`},
 		{"BGPConfiguration", `{"nodeToNodeMeshEnabled":false,"listenPort":0,"communities":[]}`, `{"nodeToNodeMeshEnabled":false}`},
 		{"FelixConfiguration", `{"failsafeInboundHostPorts":[],"kubeNodePortRanges":[],"bpfEnabled":false,"healthPort":0,"interfacePrefix":"","healthHost":""}`,
-			`{"bpfEnabled":false,"failsafeInboundHostPorts":[],"healthHost":"","healthPort":0,"kubeNodePortRanges":[]}`},
+			`{"bpfEnabled":false,"bpfLogLevel":"","failsafeInboundHostPorts":[],"healthHost":"","healthPort":0,"kubeNodePortRanges":[]}`},
 		{"FelixConfiguration", `{"failsafeInboundHostPorts":[{"port":22}],"bpfLogFilters":{},"healthTimeoutOverrides":[]}`,
-			`{"bpfLogFilters":{},"failsafeInboundHostPorts":[{"port":22}]}`},
+			`{"bpfLogFilters":{},"bpfLogLevel":"","failsafeInboundHostPorts":[{"port":22}]}`},
 		{"IPAMConfiguration", `{"strictAffinity":false,"maxBlocksPerHost":0,"autoAllocateBlocks":false}`,
 			`{"autoAllocateBlocks":false,"maxBlocksPerHost":0,"strictAffinity":false}`},
 	} {
@@ -397,5 +397,63 @@ func TestWhatIsEmpty(t *testing.T) {
 		if diff := cmp.Diff(once, twice); diff != "" {
 			t.Errorf("%s %s:\n%s", c.kind, c.written, diff)
 		}
+	}
+}
+
+// A manifest that says nothing is stored with the fields that calicoctl stores then, so that a datastore does not tell which
+// of the two wrote it.
+func TestWhatIsLeftOutIsStoredAsOthersStoreIt(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[string]string{
+		"FelixConfiguration": `"spec":{"nftablesMode":"Auto","nftablesFlowTableOffload":"Disabled","bpfLogLevel":"",` +
+			`"bpfConnectTimeLoadBalancing":"TCP","bpfHostNetworkedNATWithoutCTLB":"Enabled","floatingIPs":"Disabled"}`,
+		"IPAMConfiguration":            `"spec":{"strictAffinity":false,"maxBlocksPerHost":0,"autoAllocateBlocks":false}`,
+		"KubeControllersConfiguration": `"spec":{"healthChecks":"Enabled","prometheusMetricsPort":9094,"controllers":{}},"status":{}`,
+		"CalicoNodeStatus": `"spec":{},"status":{"lastUpdated":null,"agent":{"birdV4":{},"birdV6":{}},"bgp":{"numberEstablishedV4":0,` +
+			`"numberNotEstablishedV4":0,"numberEstablishedV6":0,"numberNotEstablishedV6":0},"routes":{}}`,
+		"Tier":    `"spec":{"order":1000000,"defaultAction":"Deny"},"status":{}`,
+		"Node":    `"spec":{},"status":{}`,
+		"IPPool":  `"spec":{"cidr":"","vxlanMode":"Never","ipipMode":"Never","nodeSelector":"all()","allowedUses":["Workload","Tunnel"],"assignmentMode":"Automatic"}`,
+		"Profile": `"spec":{}`,
+	} {
+		objects, err := Decode([]byte("apiVersion: projectcalico.org/v3\nkind: " + kind + "\nmetadata: {name: default}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		Default(objects[0])
+		stored, err := Encode(objects[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := `{"kind":"` + kind + `","apiVersion":"projectcalico.org/v3","metadata":{"name":"default"},` + want + `}`
+		var got, expected any
+		if json.Unmarshal(stored, &got) != nil || json.Unmarshal([]byte(want), &expected) != nil {
+			t.Fatalf("%s: not JSON: %s or %s", kind, stored, want)
+		}
+		if diff := cmp.Diff(expected, got); diff != "" {
+			t.Errorf("%s is stored as %s, want %s\n%s", kind, stored, want, diff)
+		}
+	}
+}
+
+func TestWhatKubeControllersHaveIsKept(t *testing.T) {
+	t.Parallel()
+	spec := `{"controllers":{"migration":{"policyNameMigrator":"Disabled"},"node":{"hostEndpoint":{"templates":[` +
+		`{"annotations":{"note":"kept"},"generateName":"vm","interfacePattern":"eth.*","labels":{"a":"b"}}]},"leakGracePeriod":"5m0s"}},` +
+		`"healthChecks":"Disabled","prometheusMetricsPort":0}`
+	objects, err := Decode([]byte(`{"apiVersion":"projectcalico.org/v3","kind":"KubeControllersConfiguration","metadata":{"name":"default"},"spec":` + spec + `}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	Default(objects[0])
+	if err := Validate(objects[0]); err != nil {
+		t.Fatal(err)
+	}
+	var got, want any
+	if json.Unmarshal(asText(t, objects[0].(*KubeControllersConfiguration).Spec), &got) != nil || json.Unmarshal([]byte(spec), &want) != nil {
+		t.Fatal("not JSON")
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

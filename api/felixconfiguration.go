@@ -44,7 +44,7 @@ type FelixConfigurationSpec struct {
 	BPFKubeProxyMinSyncPeriod                *Duration               `json:"bpfKubeProxyMinSyncPeriod,omitempty"`
 	BPFL3IfacePattern                        string                  `json:"bpfL3IfacePattern,omitempty"`
 	BPFLogFilters                            *map[string]string      `json:"bpfLogFilters,omitempty"`
-	BPFLogLevel                              string                  `json:"bpfLogLevel,omitempty"` // Info: dropped packets are logged; Debug: new connections as well; Off unless set
+	BPFLogLevel                              string                  `json:"bpfLogLevel"` // Info: dropped packets are logged; Debug: new connections as well; Off unless set
 	BPFMaglevMaxEndpointsPerService          *int                    `json:"bpfMaglevMaxEndpointsPerService,omitempty"`
 	BPFMaglevMaxServices                     *int                    `json:"bpfMaglevMaxServices,omitempty"`
 	BPFMapSizeConntrack                      *int                    `json:"bpfMapSizeConntrack,omitempty"` // connections that are tracked: 512000 unless set

@@ -11,13 +11,12 @@ type IPAMConfiguration struct {
 type IPAMConfigurationSpec struct {
 	StrictAffinity               bool    `json:"strictAffinity"`                         // a node takes addresses from its own blocks only
 	MaxBlocksPerHost             *int32  `json:"maxBlocksPerHost,omitempty"`             // 0: any number; else needs strictAffinity
-	AutoAllocateBlocks           *bool   `json:"autoAllocateBlocks,omitempty"`           // false: nodes claim no blocks
+	AutoAllocateBlocks           bool    `json:"autoAllocateBlocks"`                     // false: nodes claim no blocks
 	KubeVirtVMAddressPersistence *string `json:"kubeVirtVMAddressPersistence,omitempty"` // Enabled, Disabled
 	IPCooldownSeconds            *int32  `json:"ipCooldownSeconds,omitempty"`            // how long a released address rests
 }
 
 func (i *IPAMConfiguration) setDefaults() {
-	fillPointer(&i.Spec.AutoAllocateBlocks, true)
 	fillPointer(&i.Spec.MaxBlocksPerHost, 0)
 }
 

@@ -10,8 +10,8 @@ import (
 type KubeControllersConfiguration struct {
 	TypeMeta
 	Metadata `json:"metadata"`
-	Spec     KubeControllersConfigurationSpec    `json:"spec"`
-	Status   *KubeControllersConfigurationStatus `json:"status,omitempty"`
+	Spec     KubeControllersConfigurationSpec   `json:"spec"`
+	Status   KubeControllersConfigurationStatus `json:"status"`
 }
 
 type KubeControllersConfigurationSpec struct {
@@ -31,7 +31,8 @@ type KubeControllers struct {
 	ServiceAccount   *KubeReconciler             `json:"serviceAccount,omitempty"`
 	Namespace        *KubeReconciler             `json:"namespace,omitempty"`
 	LoadBalancer     *KubeLoadBalancerController `json:"loadBalancer,omitempty"`
-	PolicyMigration  *KubePolicyMigration        `json:"policyMigration,omitempty"`
+	PolicyMigration  *KubePolicyMigration        `json:"policyMigration,omitempty"` // as early versions call migration
+	Migration        *KubeMigration              `json:"migration,omitempty"`
 }
 
 type KubeReconciler struct {
@@ -56,6 +57,7 @@ type KubeHostEndpointTemplate struct {
 	InterfaceCIDRs   []string          `json:"interfaceCIDRs,omitempty"`
 	InterfacePattern string            `json:"interfacePattern,omitempty"` // a regular expression
 	Labels           map[string]string `json:"labels,omitempty"`
+	Annotations      map[string]string `json:"annotations,omitempty"`
 	NodeSelector     string            `json:"nodeSelector,omitempty"`
 }
 
@@ -65,6 +67,10 @@ type KubeLoadBalancerController struct {
 
 type KubePolicyMigration struct {
 	Enabled string `json:"enabled,omitempty"` // Enabled, Disabled
+}
+
+type KubeMigration struct {
+	PolicyNameMigrator string `json:"policyNameMigrator,omitempty"` // Enabled, Disabled
 }
 
 type KubeControllersConfigurationStatus struct {
@@ -85,6 +91,9 @@ func (k *KubeControllersConfiguration) setDefaults() {
 	if m := s.Controllers.PolicyMigration; m != nil {
 		fill(&m.Enabled, "Enabled")
 	}
+	if m := s.Controllers.Migration; m != nil {
+		fill(&m.PolicyNameMigrator, "Enabled")
+	}
 }
 
 func (c *checker) kubeControllers(k *KubeControllersConfiguration) {
@@ -103,6 +112,9 @@ func (c *checker) kubeControllers(k *KubeControllersConfiguration) {
 	}
 	if m := s.Controllers.PolicyMigration; m != nil {
 		c.oneOf("spec.controllers.policyMigration.enabled", m.Enabled, "Enabled", "Disabled")
+	}
+	if m := s.Controllers.Migration; m != nil {
+		c.oneOf("spec.controllers.migration.policyNameMigrator", m.PolicyNameMigrator, "Enabled", "Disabled")
 	}
 	n := s.Controllers.Node
 	if n == nil {
@@ -137,6 +149,7 @@ func (c *checker) kubeHostEndpoint(path string, h *KubeHostEndpoint) {
 		}
 		c.pattern(path+".interfacePattern", t.InterfacePattern)
 		c.labels(path+".labels", t.Labels)
+		c.annotations(path+".annotations", t.Annotations)
 		c.selector(path+".nodeSelector", t.NodeSelector)
 	}
 }

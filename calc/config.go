@@ -199,6 +199,9 @@ func rawFields(spec api.FelixConfigurationSpec) map[string]string {
 	}
 	raw := map[string]string{}
 	for name, value := range fields {
+		if string(value) == `""` {
+			continue // stored, but not set
+		}
 		var plain string
 		if json.Unmarshal(value, &plain) != nil {
 			plain = string(value)

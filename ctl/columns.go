@@ -103,7 +103,7 @@ func cellsOf(o api.Object, asNumber func() string) cells {
 			{"IPS", strings.Join(o.Spec.ExpectedIPs, ",")}, {"PROFILES", strings.Join(o.Spec.Profiles, ",")}}
 	case *api.IPAMConfiguration:
 		return cells{name, {"STRICTAFFINITY", strconv.FormatBool(o.Spec.StrictAffinity)},
-			{"AUTOALLOCATEBLOCKS", nilOr(o.Spec.AutoAllocateBlocks)}, {"MAXBLOCKSPERHOST", nilOr(o.Spec.MaxBlocksPerHost)}}
+			{"AUTOALLOCATEBLOCKS", strconv.FormatBool(o.Spec.AutoAllocateBlocks)}, {"MAXBLOCKSPERHOST", nilOr(o.Spec.MaxBlocksPerHost)}}
 	case *api.IPReservation:
 		return cells{name, {"CIDRS", strings.Join(o.Spec.ReservedCIDRs, ",")}}
 	case *api.IPPool:
