@@ -24,9 +24,9 @@ for each object that is stored already as the file says: it is not written again
 ` + atomicHelp + `
 
 ` + pruneHelp,
-		Example: `  margayctl apply -f docs/examples/block-crypto-mining.yaml
-  margayctl apply -f docs/examples/ --dry-run=server
-  margayctl apply -f docs/examples/ --atomic
+		Example: `  margayctl apply -f docs/examples/tiers.yaml
+  margayctl apply -f policies/ --dry-run=server
+  margayctl apply -f policies/ --atomic
   margayctl apply -f policies/ -R --prune -l "team == 'web'"
   margayctl get gnp -o yaml | sed 's/order: 500/order: 600/' | margayctl apply -f -`,
 		Args: noArguments,

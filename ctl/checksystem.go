@@ -13,8 +13,7 @@ import (
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 )
 
-// systemMeets is calicoctl's sentence; scripts know it.
-const systemMeets = "System meets minimum system requirements to run Calico!"
+const systemMeets = "This host has what felix needs."
 
 const checkSystemHelp = `Say whether this host has what felix needs, a line for each thing: what was found, or what is missing and what to do. Felix
 goes on without what is only a warning. The agent of this node is asked; where none runs, felix --check looks, as root.

@@ -18,7 +18,7 @@ func newCreate(s *session) *cobra.Command {
 
 ` + atomicHelp,
 		Example: `  margayctl create -f docs/examples/tiers.yaml
-  margayctl create -f docs/examples/ --skip-exists`,
+  margayctl create -f policies/ --skip-exists`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			j := job{verb: verb{"create", "created"}, writes: true}

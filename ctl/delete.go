@@ -22,7 +22,7 @@ func newDelete(s *session) *cobra.Command {
 
 ` + atomicHelp + ` A pool has to be disabled before.`,
 		Example: `  margayctl delete gnp block-crypto-mining
-  margayctl delete -f docs/examples/ --skip-not-exists`,
+  margayctl delete -f policies/ --skip-not-exists`,
 		ValidArgsFunction: completeKind(s, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(s); err != nil {

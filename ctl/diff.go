@@ -29,11 +29,12 @@ func newDiff(s *session) *cobra.Command {
 		Short: "Show what apply would change",
 		Long: `Show what apply would change, as a unified diff of each object from what is stored to what would be.
 
-Defaults count as written, identity and version of an object do not. The exit code is 0 when nothing would change, 1 when
-something would, and 2 after any error. Nothing is written. With --prune it shows too what apply --prune would delete.`,
+Defaults count as written, identity and version of an object do not. Nothing is written. The exit code is 0 when nothing
+would change, 1 when something would, and 2 after any error: a script that applies what differs has to ask for 1, because
+"diff || apply" also applies after an error. With --prune it shows too what apply --prune would delete.`,
 		Example: `  margayctl diff -f docs/examples/
   margayctl diff -f policies/ -R --prune -l "team == 'web'"
-  margayctl diff -f policies/ -R || margayctl apply -f policies/ -R`,
+  margayctl diff -f policies/ -R; test $? -eq 1 && margayctl apply -f policies/ -R`,
 		Args:        noArguments,
 		Annotations: map[string]string{exitAnnotation: strconv.Itoa(exitTrouble)},
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -133,7 +134,7 @@ func diffError(out outcome) error {
 	case len(out.errs) == 1:
 		return out.errs[0]
 	}
-	return fmt.Errorf("hit error: %v", out.errs)
+	return fmt.Errorf("hit error:%s", listed(out.errs))
 }
 
 // comparable is the YAML of a stored object without what changes with every write; empty when there is none.

@@ -99,6 +99,9 @@ func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, output
 			fmt.Fprintln(s.stdout)
 		}
 		t.print(s.stdout)
+		if t.title == policiesTitle {
+			fmt.Fprintln(s.stdout, "policies that select no endpoint of this node are not in force here and not listed")
+		}
 	}
 	for _, name := range answer.Truncated {
 		fmt.Fprintf(s.stderr, "the table %s is longer than what was asked for; see --max-connections\n", name)

@@ -43,8 +43,10 @@ func endpointTable(endpoints []*agentv1.Endpoint) section {
 	return t
 }
 
+const policiesTitle = "Policies"
+
 func policyTable(policies []*agentv1.Policy) section {
-	t := section{title: "Policies", headings: []string{"POLICY", "KIND", "TIER", "ORDER", "INGRESS RULES", "EGRESS RULES", "ENDPOINTS"}}
+	t := section{title: policiesTitle, headings: []string{"POLICY", "KIND", "TIER", "ORDER", "INGRESS RULES", "EGRESS RULES", "ENDPOINTS"}}
 	for _, p := range policies {
 		order := p.Order
 		if order == "" {
@@ -77,7 +79,7 @@ func ruleTable(rules []*agentv1.Rule) section {
 
 func connectionTable(connections []*agentv1.Connection) section {
 	t := section{title: "Connections", headings: []string{"PROTOCOL", "SOURCE", "DESTINATION", "STATE",
-		"PACKETS OUT/BACK", "BYTES OUT/BACK", "IDLE", "APPROVED BY"}}
+		"PACKETS OUT/BACK", "BYTES OUT/BACK", "IDLE", "JUDGED BY"}}
 	for _, c := range connections {
 		t.add(c.Protocol, c.Source, c.Destination, c.State,
 			fmt.Sprintf("%d/%d", c.PacketsOut, c.PacketsBack), fmt.Sprintf("%d/%d", c.BytesOut, c.BytesBack),
@@ -86,7 +88,8 @@ func connectionTable(connections []*agentv1.Connection) section {
 	return t
 }
 
-// approvals says which endpoints let a connection pass, and by which rules.
+// approvals says which endpoints judged the first packet of a connection, and by which rules. Under an older policy, or after
+// a policy has changed, the rule may be one that denies.
 func approvals(all []*agentv1.Approval) string {
 	var texts []string
 	for _, a := range all {

@@ -60,8 +60,8 @@ func (s *session) splitPool(ctx context.Context, name, cidr string, parts int) e
 	}
 	pools, err := st.SplitPool(ctx, name, parts)
 	if errors.Is(err, datastore.ErrUnlocked) {
-		err = errors.New("datastore is not locked. Run the `calicoctl datastore migrate lock` command in order split the IP pools")
-		return withHints(err, "here: margayctl datastore migrate lock")
+		err = errors.New("datastore is not locked, and allocators could take addresses of the pool meanwhile")
+		return withHints(err, "lock it first: margayctl datastore migrate lock")
 	}
 	if err != nil {
 		return err

@@ -48,10 +48,9 @@ func (s *session) nodeStatus(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		//lint:ignore ST1005 scripts know these words
-		return withHints(errors.New("Calico process is not running."), err.Error())
+		return withHints(errors.New("felix is not running, or does not answer"), err.Error())
 	}
-	fmt.Fprintln(s.stdout, "Calico process is running.")
+	fmt.Fprintln(s.stdout, "felix is running.")
 	s.printPeers("IPv4", answer.Peers, netip.Addr.Is4)
 	s.printPeers("IPv6", answer.Peers, netip.Addr.Is6)
 	fmt.Fprintln(s.stdout)

@@ -22,7 +22,7 @@ func newRoot(s *session) *cobra.Command {
 		Use:   "margayctl",
 		Short: "Edit Margay's objects and see what each node makes of them",
 		Long:  rootHelp,
-		Example: `  margayctl apply -f docs/examples/
+		Example: `  margayctl apply -f docs/examples/tiers.yaml
   margayctl get gnp -o wide
   margayctl status`,
 		Args:              noSuchCommand,

@@ -77,6 +77,9 @@ func (s *Speaker) ensureRunning(want calc.BGP) error {
 	return nil
 }
 
+// called is the name of a peer for people: that of its BGPPeer, not that of its session.
+func called(session string, p calc.Peer) string { return cmp.Or(p.Object, session) }
+
 // wantedSessions are the sessions by peer name. Of several peers with one address the first by name has it: the server
 // knows sessions by address only.
 func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
@@ -86,7 +89,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	s.failed = map[string]error{}
 	fail := func(name string, err error) {
 		s.failed[name] = err
-		errs = append(errs, fmt.Errorf("BGP peer %s: %w", name, err))
+		errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, want.Peers[name]), err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(want.Peers)) {
 		sess, err := newSession(want.Peers[name])
@@ -95,7 +98,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			continue
 		}
 		if owner, taken := owners[sess.Address]; taken {
-			fail(name, fmt.Errorf("%v already has a session, for peer %s; remove one of the two", sess.Address, owner))
+			fail(name, fmt.Errorf("%v already has a session, for peer %s; remove one of the two", sess.Address, called(owner, want.Peers[owner])))
 			continue
 		}
 		owners[sess.Address] = name
@@ -157,7 +160,7 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 			continue
 		}
 		if err := s.srv.deletePeer(have.session.Address); err != nil {
-			errs = append(errs, fmt.Errorf("end session with BGP peer %s: %w", name, err))
+			errs = append(errs, fmt.Errorf("end session with BGP peer %s: %w", called(name, have.calc), err))
 			continue
 		}
 		delete(s.peers, name)
@@ -181,7 +184,7 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 		if err := s.srv.addPeer(sess, s.restarting); err != nil {
 			delete(s.links, sess.Address.WithZone(""))
 			s.failed[name] = err
-			errs = append(errs, fmt.Errorf("BGP peer %s: %w", name, err))
+			errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, want[name]), err))
 			continue
 		}
 		added = true

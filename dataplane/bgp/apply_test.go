@@ -149,7 +149,7 @@ func TestFailedEntriesAreRetriedAndBlockNothing(t *testing.T) {
 	announce 2001:db8::40/122
 	add peer 10.0.0.9 AS 65000 FAILS
 	add peer fd00::9 AS 65000`)
-	expect(t, "error", failed, "announce 192.0.2.0/26: told to fail\nBGP peer Global_10_0_0_9: told to fail")
+	expect(t, "error", failed, "announce 192.0.2.0/26: told to fail\nBGP peer tor: told to fail")
 	if got := s.Status()[0]; got.State != "Failed" || got.LastError != "told to fail" {
 		t.Errorf("status of the failed peer: %+v", got)
 	}
@@ -192,11 +192,11 @@ func TestInvalidChangesLeaveWhatRuns(t *testing.T) {
 		"no AS":        {func(n *calc.BGP) { n.AS = 0 }, "no AS number"},
 		"no router id": {func(n *calc.BGP) { n.RouterID = netip.Addr{} }, "no router id"},
 		"a peer without AS": {func(n *calc.BGP) { setPeer(n, func(p *calc.Peer) { p.AS = 0 }) },
-			"BGP peer Global_10_0_0_9: no AS number"},
+			"BGP peer tor: no AS number"},
 		"a source of the other family": {func(n *calc.BGP) { setPeer(n, func(p *calc.Peer) { p.Source = addr("fd00::1") }) },
-			"BGP peer Global_10_0_0_9: source fd00::1 is not of the neighbour's family"},
+			"BGP peer tor: source fd00::1 is not of the neighbour's family"},
 		"a second peer with the address": {func(n *calc.BGP) { n.Peers["Node_x"] = calc.Peer{Address: addr("10.0.0.9"), AS: 1, Port: 1179} },
-			"BGP peer Node_x: 10.0.0.9 already has a session, for peer Global_10_0_0_9"},
+			"BGP peer Node_x: 10.0.0.9 already has a session, for peer tor"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -327,7 +327,7 @@ func TestStatusAndAnnounced(t *testing.T) {
 	}
 
 	wantPaths := []Announcement{
-		{Prefix: prefix("192.0.2.0/26"), Communities: []string{"64512:1"}, Reason: "block", Peers: []string{"Global_10_0_0_9"}},
+		{Prefix: prefix("192.0.2.0/26"), Communities: []string{"64512:1"}, Reason: "block", Peers: []string{"tor"}},
 		{Prefix: prefix("2001:db8::40/122"), Reason: "block"},
 	}
 	if diff := cmp.Diff(wantPaths, s.Announced(), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {

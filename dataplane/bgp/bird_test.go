@@ -31,8 +31,8 @@ func node(peerAS uint32) calc.BGP {
 		V4:       prefix(host4 + "/24"),
 		V6:       prefix(host6 + "/64"),
 		Peers: map[string]calc.Peer{
-			"v4": {Object: "router", Address: addr(router4), AS: peerAS},
-			"v6": {Object: "router", Address: addr(router6), AS: peerAS, Source: addr(host6)},
+			"v4": {Object: "router-v4", Address: addr(router4), AS: peerAS},
+			"v6": {Object: "router-v6", Address: addr(router6), AS: peerAS, Source: addr(host6)},
 		},
 		Paths: map[netip.Prefix]calc.Path{
 			prefix(block4): {Communities: []string{"64512:100", "64512:7:4294967295"}, Reason: "block"},
@@ -137,7 +137,7 @@ func TestStatusTellsWhoHasWhat(t *testing.T) {
 		return nil
 	})
 	a := s.ask(t, request{Announced: true}).Announced
-	if len(a) != 2 || !slices.Equal(a[0].Peers, []string{"v4"}) || !slices.Equal(a[1].Peers, []string{"v6"}) {
+	if len(a) != 2 || !slices.Equal(a[0].Peers, []string{"router-v4"}) || !slices.Equal(a[1].Peers, []string{"router-v6"}) {
 		t.Errorf("announced: %+v", a)
 	}
 }

@@ -77,7 +77,7 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 	return status
 }
 
-// Announced returns our paths, sorted, each with the peers that have it.
+// Announced returns our paths, sorted, each with the names of the BGPPeers whose peer has it.
 func (s *Speaker) Announced() []Announcement {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,7 +89,7 @@ func (s *Speaker) Announced() []Announcement {
 		a := Announcement{Prefix: prefix, Communities: path.Communities, Reason: path.Reason}
 		for _, name := range names {
 			if p := s.peers[name]; has(p, states[p.session.Address], prefix) {
-				a.Peers = append(a.Peers, name)
+				a.Peers = append(a.Peers, called(name, p.calc))
 			}
 		}
 		list = append(list, a)
