@@ -35,7 +35,7 @@ func newDelete(s *session) *cobra.Command {
 			baseLast(objects)
 			j := job{verb: verb{"delete", "deleted"}, act: deleteObject}
 			if skipMissing {
-				j.act = deleteIfThere
+				j.act, j.skips = deleteIfThere, "did not exist"
 			}
 			return s.writeObjects(cmd.Context(), j, f, objects, s.reportDelete)
 		},
@@ -83,7 +83,7 @@ func (s *session) reportDelete(v verb, out outcome) error {
 	if out.total == 0 || out.interrupted {
 		return s.report(v, out)
 	}
-	if out.handled > 0 {
+	if out.handled > 0 || len(out.errs) == 0 {
 		fmt.Fprintf(s.stdout, "Successfully %s %d %sresource(s)\n", v.past, out.handled, out.ofKind())
 	}
 	if len(out.errs) == 0 {

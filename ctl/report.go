@@ -11,7 +11,8 @@ import (
 // outcome is how a verb fared over a list of objects. The sentences made of it are calicoctl's.
 type outcome struct {
 	total       int
-	handled     int    // counted as done
+	handled     int    // done
+	skipped     int    // left alone on demand
 	kind        string // of all objects, empty when they differ
 	errs        []error
 	interrupted bool // the rest was not begun
@@ -54,7 +55,7 @@ func (s *session) report(v verb, out outcome) error {
 			s.reportPart(v, out)
 		}
 		return withHints(interruption(out), "the others were not touched: give the same command again to go on")
-	case out.handled == 0:
+	case len(out.errs) > 0 && out.handled == 0:
 		return v.failedAltogether(out)
 	case len(out.errs) == 0:
 		fmt.Fprintf(s.stdout, "Successfully %s %d %sresource(s)\n", v.past, out.handled, out.ofKind())
@@ -71,7 +72,7 @@ func interruption(out outcome) error {
 	if len(out.errs) > 0 {
 		failed = ", hit error:" + listed(out.errs)
 	}
-	return fmt.Errorf("interrupted after %d of %d %sresources%s", out.handled+len(out.errs), out.total, out.ofKind(), failed)
+	return fmt.Errorf("interrupted after %d of %d %sresources%s", out.handled+out.skipped+len(out.errs), out.total, out.ofKind(), failed)
 }
 
 func (s *session) reportPart(v verb, out outcome) {

@@ -18,6 +18,7 @@ type job struct {
 	act    func(ctx context.Context, st store, o api.Object) (string, error)
 	tell   func(o api.Object, done string) string // what is said of an object once it is certain; nothing if it is empty
 	to     io.Writer                              // where that is said; standard error if it is nil
+	skips  string                                 // what an object is that is left alone on demand; it does not count then
 	writes bool                                   // objects: the datastore must be initialised, and what is unusual in them is told
 }
 
@@ -200,7 +201,11 @@ func (w *worker) count(o api.Object, r fate) {
 		w.out.errs = append(w.out.errs, r.err)
 		return
 	}
-	w.out.handled++
+	if w.job.skips != "" && r.done == unchanged {
+		w.out.skipped++
+	} else {
+		w.out.handled++
+	}
 	if w.job.tell != nil {
 		w.print(w.job.to, w.job.tell(o, r.done))
 	}

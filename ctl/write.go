@@ -87,6 +87,9 @@ func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []
 		w.run(ctx, objects)
 		err = w.pruneAfter(ctx, objects)
 	}
+	if w.out.skipped > 0 {
+		fmt.Fprintf(s.stderr, "%d of %d %s\n", w.out.skipped, w.out.total, w.job.skips)
+	}
 	if err := report(w.job.verb, w.out); err != nil {
 		return withHints(err, w.hint, f.prune.hint())
 	}
