@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
@@ -27,7 +28,7 @@ func (w *worker) atomically(ctx context.Context, objects []api.Object) {
 	pruner := w.pruner()
 	var fates, prunedFates []fate
 	var victims []api.Object
-	sent := false
+	sent, asked := false, false
 	err := w.retry(ctx, false, func() (err error) {
 		restore(objects, given)
 		tx := w.st.Begin()
@@ -37,6 +38,12 @@ func (w *worker) atomically(ctx context.Context, objects []api.Object) {
 		if w.prune.on {
 			if victims, err = w.victims(ctx, tx, objects); err != nil {
 				return err
+			}
+			if !asked {
+				asked = true
+				if err := w.confirmLoss(ctx, victims); err != nil {
+					return fmt.Errorf("prune: %w", err)
+				}
 			}
 			if prunedFates, err = pruner.stage(ctx, tx, victims); err != nil || failed(prunedFates) {
 				return err

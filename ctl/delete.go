@@ -20,6 +20,10 @@ func newDelete(s *session) *cobra.Command {
 		Short: "Delete objects by kind and name, or those in files",
 		Long: `Delete objects by kind and name, or those in files.
 
+With a Node go its endpoints and addresses; without a pool no route to its addresses is announced; without a profile its
+endpoints are denied what no policy decides. How many endpoints and addresses that concerns is said on standard error before
+anything is deleted, and with --dry-run=server only that. At a terminal margayctl asks whether to go on; a script goes on.
+
 ` + atomicHelp + ` A pool has to be disabled before.`,
 		Example: `  margayctl delete gnp block-crypto-mining
   margayctl delete -f policies/ --skip-not-exists`,
@@ -33,7 +37,7 @@ func newDelete(s *session) *cobra.Command {
 				return err
 			}
 			baseLast(objects)
-			j := job{verb: verb{"delete", "deleted"}, act: deleteObject}
+			j := job{verb: verb{"delete", "deleted"}, act: deleteObject, asks: true}
 			if skipMissing {
 				j.act, j.skips = deleteIfThere, "did not exist"
 			}

@@ -60,8 +60,8 @@ func (p *progress) clear() {
 	fmt.Fprint(p.to, eraseLine)
 }
 
-// isTerminal says whether somebody looks at what is written.
-func isTerminal(w io.Writer) bool {
+// isTerminal says whether somebody looks at what is written, or types what is read.
+func isTerminal(w any) bool {
 	file, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -135,6 +135,9 @@ func (w *worker) pruneAfter(ctx context.Context, objects []api.Object) error {
 	if err != nil {
 		return fmt.Errorf("prune: %w", err)
 	}
+	if err := w.confirmLoss(ctx, victims); err != nil {
+		return fmt.Errorf("prune: %w", err)
+	}
 	pruner := w.pruner()
 	pruner.run(ctx, victims)
 	w.pruned = pruner.out

@@ -25,6 +25,7 @@ type session struct {
 	felix        func() (string, error) // the program
 	host         host
 	terminal     bool // stderr is one
+	asks         bool // somebody sits there who can answer
 	batchObjects int  // how many objects are written in one transaction
 
 	config               string // --config
@@ -42,7 +43,7 @@ func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) s
 		stdin: stdin, stdout: &output{Writer: stdout}, stderr: stderr, getenv: getenv,
 		log: logrus.NewEntry(logger), embedded: embeddedSocket, open: openDatastore, pause: pause, now: time.Now,
 		felix: findFelix, host: thisHost(),
-		terminal: isTerminal(stderr), batchObjects: batchObjects,
+		terminal: isTerminal(stderr), asks: isTerminal(stdin) && isTerminal(stderr), batchObjects: batchObjects,
 	}
 }
 

@@ -19,6 +19,7 @@ type job struct {
 	tell   func(o api.Object, done string) string // what is said of an object once it is certain; nothing if it is empty
 	to     io.Writer                              // where that is said; standard error if it is nil
 	skips  string                                 // what an object is that is left alone on demand; it does not count then
+	asks   bool                                   // it deletes: what depends on the objects is told, and asked for at a terminal
 	writes bool                                   // objects: the datastore must be initialised, and what is unusual in them is told
 }
 

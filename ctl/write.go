@@ -78,6 +78,11 @@ func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []
 		return err
 	}
 	defer closeStore()
+	if j.asks {
+		if err := w.confirmLoss(ctx, objects); err != nil {
+			return err
+		}
+	}
 	if !f.atomic || !w.dry {
 		w.initialize(ctx, w.st)
 	}
