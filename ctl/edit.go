@@ -91,7 +91,7 @@ func (s *session) writeEdited(ctx context.Context, st store, current api.Object,
 	if _, err := s.update(ctx, st, changed, skipEqual); err != nil {
 		return err
 	}
-	s.warn(changed, endOfTier(ctx, st, changed))
+	s.warn(ctx, st, changed)
 	return nil
 }
 

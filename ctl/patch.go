@@ -146,7 +146,7 @@ func (s *session) patch(ctx context.Context, o api.Object, at place, p patcher) 
 		return fmt.Errorf("hit error: %w", err)
 	}
 	fmt.Fprintf(s.stdout, "Successfully patched 1 '%s' resource\n", o.Type().Kind)
-	s.warn(changed, endOfTier(ctx, st, changed))
+	s.warn(ctx, st, changed)
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
@@ -45,6 +46,8 @@ func (s *session) validate(o api.Object) error {
 	if err := api.Validate(o); err != nil {
 		return err
 	}
-	s.warn(o, "")
+	for _, w := range api.Warnings(o, "") {
+		fmt.Fprint(s.stderr, warningLine(o, w))
+	}
 	return nil
 }

@@ -190,7 +190,7 @@ func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
 	}
 	nameWorkloadEndpoint(o)
 	if r.done, r.err = w.job.act(ctx, st, o); r.err == nil && w.job.writes {
-		r.warnings = api.Warnings(o, endOfTier(ctx, st, o))
+		r.warnings = warnings(ctx, st, o)
 	}
 	return r
 }

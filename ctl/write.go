@@ -121,11 +121,29 @@ func height(o api.Object) int {
 	return 1
 }
 
-// warn tells what is probably not meant in an object that was accepted. endOfTier is what is known of a policy's tier.
-func (s *session) warn(o api.Object, endOfTier api.Action) {
-	for _, w := range api.Warnings(o, endOfTier) {
+// warn tells what is probably not meant in an object that was accepted.
+func (s *session) warn(ctx context.Context, st store, o api.Object) {
+	for _, w := range warnings(ctx, st, o) {
 		fmt.Fprint(s.stderr, warningLine(o, w))
 	}
+}
+
+// warnings are what is probably not meant in an object, by itself and by what the store has besides.
+func warnings(ctx context.Context, st store, o api.Object) []string {
+	return append(api.Warnings(o, endOfTier(ctx, st, o)), nodeWarnings(ctx, st, o)...)
+}
+
+// nodeWarnings tell of a host endpoint whose node does not exist: no agent would ever enforce it.
+func nodeWarnings(ctx context.Context, st store, o api.Object) []string {
+	hep, ok := o.(*api.HostEndpoint)
+	if !ok {
+		return nil
+	}
+	if _, err := st.Get(ctx, api.Key{Kind: "Node", Name: hep.Spec.Node}); !isNotFound(err) {
+		return nil
+	}
+	return []string{fmt.Sprintf("there is no Node %s, so this endpoint protects nothing until felix runs under that name; "+
+		"margayctl get nodes lists those that there are", hep.Spec.Node)}
 }
 
 func warningLine(o api.Object, text string) string {

@@ -74,6 +74,7 @@ type Driver struct {
 	links     *table.Table[int, running]
 	enforced  map[int]bool // interfaces of workloads on which a program runs
 	uplinks   uplinkCare
+	idleSince map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes    *table.Table[netip.Prefix, routes.Route]
 	settings  *table.Table[interfaces.Sysctl, string]
 	locals    *table.Table[netip.Addr, uint8]
@@ -200,7 +201,15 @@ func (d *Driver) Facts() calc.Facts {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.observeUplinks(d.clock())
-	return calc.Facts{Addresses: d.watcher.Links().Addresses(), Uplinks: d.uplinks.memory.Reasons()}
+	links, uplinks := d.watcher.Links(), d.uplinks.memory.Reasons()
+	for _, link := range links {
+		for _, name := range link.AltNames {
+			if why := uplinks[link.Name]; why != "" {
+				uplinks[name] = why
+			}
+		}
+	}
+	return calc.Facts{Addresses: links.Addresses(), Uplinks: uplinks}
 }
 
 // Close ends the Driver. Everything that is in force stays in force.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
@@ -42,6 +43,7 @@ func (d *Driver) replan() {
 	p.assigned, p.idle = interfaces.Match(links, d.state.Endpoints, interfaces.Rules{
 		Prefixes: config.InterfacePrefixes, Enforced: d.enforced, Uplinks: d.uplinks.memory.Reasons(),
 	})
+	d.noteIdle(p.idle)
 	for id := range d.state.Endpoints {
 		p.names[id.Hash()] = id
 	}
@@ -65,6 +67,18 @@ func (d *Driver) replan() {
 	d.needFirewalls()
 }
 
+// noteIdle keeps since when each endpoint has governed nothing.
+func (d *Driver) noteIdle(idle interfaces.Idle) {
+	since := map[calc.EndpointID]time.Time{}
+	for id := range idle {
+		since[id] = d.clock()
+		if before, was := d.idleSince[id]; was {
+			since[id] = before
+		}
+	}
+	d.idleSince = since
+}
+
 // mentioned says whether an interface has an entry for an endpoint.
 func (d *Driver) mentioned(hash uint64) bool {
 	for _, g := range d.policies.all {
@@ -81,7 +95,9 @@ func (d *Driver) workloads() map[string]interfaces.Link {
 	found := map[string]interfaces.Link{}
 	for _, a := range d.plan.assigned {
 		if a.Role == interfaces.Workload {
-			found[a.Link.Name] = a.Link
+			for _, name := range append([]string{a.Link.Name}, a.Link.AltNames...) {
+				found[name] = a.Link
+			}
 		}
 	}
 	return found

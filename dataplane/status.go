@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
@@ -50,7 +51,8 @@ type Interface struct {
 	Index    int
 	Endpoint calc.EndpointID // zero: no endpoint
 	State    InterfaceState
-	Reason   string // why it is not enforced
+	Reason   string        // why it is not enforced
+	Idle     time.Duration // how long the endpoint has had no interface; 0 for one that has
 	MAC      string
 }
 
@@ -136,7 +138,7 @@ func (d *Driver) interfaces() []Interface {
 		list = append(list, i)
 	}
 	for id, why := range d.plan.idle {
-		list = append(list, Interface{Name: d.state.Endpoints[id].Interface, Endpoint: id, State: Waiting, Reason: why})
+		list = append(list, Interface{Name: d.state.Endpoints[id].Interface, Endpoint: id, State: Waiting, Reason: why, Idle: d.clock().Sub(d.idleSince[id])})
 	}
 	slices.SortFunc(list, func(a, b Interface) int {
 		return strings.Compare(a.Name+"\x00"+a.Endpoint.Name, b.Name+"\x00"+b.Endpoint.Name)

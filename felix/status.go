@@ -51,7 +51,7 @@ func (a *agent) status() *agentv1.StatusResponse {
 		})
 	}
 	response.Peers = a.statusOfPeers()
-	response.Problems = a.problems(kernel.Problems)
+	response.Problems = a.problems(kernel.Problems, kernel.Interfaces)
 	return response
 }
 
@@ -80,7 +80,7 @@ func (a *agent) statusOfPeers() (peers []*agentv1.Peer) {
 }
 
 // problems are what the calculation, the datastore and the kernel have to say, each once, in order.
-func (a *agent) problems(kernel []string) (list []*agentv1.Problem) {
+func (a *agent) problems(kernel []string, interfaces []dataplane.Interface) (list []*agentv1.Problem) {
 	invalid := maps.Clone(a.invalid)
 	for p := range a.state.Problems {
 		list = append(list, &agentv1.Problem{Object: p.Object.String(), Text: p.Text})
@@ -96,11 +96,31 @@ func (a *agent) problems(kernel []string) (list []*agentv1.Problem) {
 	for _, line := range kernel {
 		list = append(list, &agentv1.Problem{Object: "dataplane", Text: line})
 	}
+	list = append(list, idleProblems(interfaces)...)
 	list = append(list, a.nodeProblems()...)
 	if a.bgpError != nil {
 		list = append(list, &agentv1.Problem{Object: "BGP", Text: a.bgpError.Error()})
 	}
 	slices.SortFunc(list, func(x, y *agentv1.Problem) int { return strings.Compare(x.Object+x.Text, y.Object+y.Text) })
+	return list
+}
+
+// idleGrace is how long an endpoint may wait for its interface before that is a problem: machines start, and links come late.
+const idleGrace = time.Minute
+
+// idleProblems are about endpoints that govern no interface.
+func idleProblems(interfaces []dataplane.Interface) (list []*agentv1.Problem) {
+	for _, i := range interfaces {
+		if i.Idle < idleGrace {
+			continue
+		}
+		text := "it governs no interface, so its policies are in force nowhere: " + i.Reason + "; correct spec.interfaceName or spec.expectedIPs, or delete it"
+		if i.Endpoint.Kind == "WorkloadEndpoint" {
+			text = "it governs no interface: " + i.Reason + "; start its machine, correct spec.interfaceName, or delete it"
+		}
+		object := api.Key{Kind: i.Endpoint.Kind, Namespace: i.Endpoint.Namespace, Name: i.Endpoint.Name}
+		list = append(list, &agentv1.Problem{Object: object.String(), Text: text})
+	}
 	return list
 }
 

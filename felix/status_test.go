@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -30,13 +31,20 @@ func TestEachProblemIsShownOnceAndInOrder(t *testing.T) {
 		{Object: "GlobalNetworkPolicy(half)", Text: "rule 0: something"},
 		{Object: "GlobalNetworkPolicy(half)", Text: "the stored object is not in force, the last valid version of it is: not YAML"},
 		{Object: "GlobalNetworkPolicy(never)", Text: "invalid: not JSON; until it is corrected it denies"},
+		{Object: "HostEndpoint(typo)", Text: "it governs no interface, so its policies are in force nowhere: waiting for interface etho0; correct spec.interfaceName or spec.expectedIPs, or delete it"},
 		{Object: "dataplane", Text: "no gate"},
 	}
-	if diff := cmp.Diff(want, a.problems([]string{"no gate"}), protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff(want, a.problems([]string{"no gate"}, []dataplane.Interface{idle("new", idleGrace-1), idle("typo", idleGrace)}), protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
 	if len(a.invalid) != 2 {
 		t.Error("to show problems changes them")
+	}
+}
+
+func idle(name string, since time.Duration) dataplane.Interface {
+	return dataplane.Interface{
+		Endpoint: calc.EndpointID{Kind: "HostEndpoint", Name: name}, State: dataplane.Waiting, Reason: "waiting for interface etho0", Idle: since,
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 type Link struct {
 	Index     int
 	Name      string
-	Up        bool // administratively; a missing carrier does not matter here
+	AltNames  []string // further names, as udev gives them (ip link property add dev eth0 altname enp3s0)
+	Up        bool     // administratively; a missing carrier does not matter here
 	Loopback  bool
 	Layer3    bool   // its packets have no Ethernet header
 	Kind      string // veth, bridge, bond, ...; empty for hardware
@@ -27,10 +28,10 @@ type Link struct {
 // Links are all interfaces at one moment, by index. It is a value: nobody changes it.
 type Links map[int]Link
 
-// Named finds an interface by its name.
+// Named finds an interface by its name, or by one of its alternative names.
 func (l Links) Named(name string) (Link, bool) {
 	for _, link := range l {
-		if link.Name == name {
+		if link.Name == name || slices.Contains(link.AltNames, name) { // a name is never both
 			return link, true
 		}
 	}
@@ -64,5 +65,5 @@ func (l Links) sorted() []Link {
 func (l Link) equal(o Link) bool {
 	return l.Index == o.Index && l.Name == o.Name && l.Up == o.Up && l.Loopback == o.Loopback && l.Layer3 == o.Layer3 &&
 		l.Kind == o.Kind && l.Master == o.Master && l.MAC == o.MAC && l.Uplink == o.Uplink && l.Life == o.Life &&
-		slices.Equal(l.Addresses, o.Addresses)
+		slices.Equal(l.Addresses, o.Addresses) && slices.Equal(l.AltNames, o.AltNames)
 }

@@ -73,6 +73,9 @@ func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
 	})
 	for _, id := range ids {
 		ep := endpoints[id]
+		if link, there := m.links.Named(ep.Interface); there {
+			ep.Interface = link.Name // it may be an alternative name
+		}
 		switch {
 		case id.Kind == kindHost:
 			m.hosts[id] = ep
@@ -218,5 +221,23 @@ func (m *matcher) idleHost(ep calc.Endpoint) string {
 		}
 		return fmt.Sprintf("interface %s is governed by another HostEndpoint", ep.Interface)
 	}
-	return fmt.Sprintf("waiting for interface %s", ep.Interface)
+	return fmt.Sprintf("waiting for interface %s; this host has %s", ep.Interface, m.hostInterfaces())
+}
+
+// hostInterfaces names the interfaces that a host endpoint could name.
+func (m *matcher) hostInterfaces() string {
+	const most = 8
+	var names []string
+	for _, link := range m.links.sorted() {
+		if !link.Loopback && m.result[link.Index].Role != Workload {
+			names = append(names, link.Name)
+		}
+	}
+	switch {
+	case len(names) == 0:
+		return "no other"
+	case len(names) > most:
+		return strings.Join(names[:most], ", ") + " and more"
+	}
+	return strings.Join(names, ", ")
 }

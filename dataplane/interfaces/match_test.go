@@ -41,7 +41,7 @@ func aHost() interfaces.Links {
 	for _, l := range []interfaces.Link{
 		{Index: 1, Name: "lo", Loopback: true, Addresses: addresses("127.0.0.1", "::1")},
 		{Index: 2, Name: "eth0", Uplink: true, Addresses: addresses("192.0.2.10", "2001:db8::10")},
-		{Index: 3, Name: "eth1", Addresses: addresses("198.51.100.10")},
+		{Index: 3, Name: "eth1", AltNames: []string{"enp3s0"}, Addresses: addresses("198.51.100.10")},
 		{Index: 4, Name: "br0", Kind: "bridge", Addresses: addresses("203.0.113.10")},
 		{Index: 5, Name: "eth2", Master: 4},
 		{Index: 6, Name: "cali1", Kind: "veth"},
@@ -115,7 +115,14 @@ func TestWhoGovernsWhat(t *testing.T) {
 			"eth0: host a\neth1: host c\nb idle: interface eth0 is governed by another HostEndpoint"},
 		{"an endpoint with a name is never found by its address",
 			[]calc.Endpoint{host("a", "eth7", "192.0.2.10")}, interfaces.Rules{},
-			"a idle: waiting for interface eth7"},
+			"a idle: waiting for interface eth7; this host has br0, cali1, cali2, eth0, eth1, eth2"},
+		{"an alternative name is a name", []calc.Endpoint{host("a", "enp3s0")}, interfaces.Rules{}, "eth1: host a"},
+		{"an alternative name is a workload's too", []calc.Endpoint{workload("a", "enp3s0"), workload("b", "eth1")}, interfaces.Rules{},
+			"eth1: workload a\nb idle: interface eth1 belongs to WorkloadEndpoint a"},
+		{"an uplink that carries nothing now is no workload's", []calc.Endpoint{workload("a", "enp3s0")},
+			interfaces.Rules{Uplinks: map[string]string{"eth1": "carried the traffic to etcd before"}},
+			"eth1: none  refused: eth1 carried the traffic to etcd before: correct spec.interfaceName or interfacePrefix\n" +
+				"a idle: eth1 carried the traffic to etcd before: correct spec.interfaceName or interfacePrefix"},
 		{"* takes the host's interfaces that are left, no workloads, no loopback, no members",
 			[]calc.Endpoint{host("all", "*"), host("zzz", "*"), host("one", "eth1")}, cali,
 			"br0: host all\ncali1: workload  " + orphan + "\ncali2: workload  " + orphan + "\neth0: host all\neth1: host one\n" +
