@@ -89,6 +89,13 @@ static __always_inline bool expired(const struct flow *f, const struct settings 
 	return (__s64)(now - f->seen) > (__s64)s->timeout[state];
 }
 
+static __always_inline __u32 tables_of(const struct settings *s)
+{
+	if (s->set < set)
+		return FLOW_TABLES_SWAP;
+	return s->draining ? FLOW_TABLES_DRAIN : FLOW_TABLES_ONE;
+}
+
 static __always_inline void forget(const struct flow_key *key, __u32 tables)
 {
 	bpf_map_delete_elem(&flows, key);
@@ -136,7 +143,10 @@ static __always_inline struct scratch *scratch_here(void)
 	return bpf_map_lookup_elem(&scratches, &zero);
 }
 
-/* Puts a copy of a connection into another table, and takes it out of the one where it was. */
+/*
+ * Puts a copy of a connection into another table, and takes it out of the one where it was. What is there already stays:
+ * another processor was faster, and may have changed it since.
+ */
 __noinline int move_flow(struct flow_key *key, struct flow *f, __u32 from, __u32 to)
 {
 	struct scratch *scratch = scratch_here();
@@ -147,8 +157,8 @@ __noinline int move_flow(struct flow_key *key, struct flow *f, __u32 from, __u32
 	scratch->flow = *f;
 	if (scratch->flow.tag != tag_of(key))
 		return -1;
-	err = store(to, key, &scratch->flow, BPF_ANY);
-	if (!err)
+	err = store(to, key, &scratch->flow, BPF_NOEXIST);
+	if (!err || err == -EEXIST)
 		erase(from, key);
 	return err;
 }
@@ -171,6 +181,7 @@ static __always_inline struct flow *lookup_table(__u32 table, const struct flow_
 static __always_inline struct flow *find_old(struct track *t, __u32 tables)
 {
 	struct flow *f = lookup_table(TABLE_PROVEN_OLD, &t->key);
+	int err;
 
 	t->table = TABLE_PROVEN_OLD;
 	if (!f) {
@@ -179,8 +190,9 @@ static __always_inline struct flow *find_old(struct track *t, __u32 tables)
 	}
 	if (!f || tables != FLOW_TABLES_DRAIN)
 		return f;
-	if (move_flow(&t->key, f, t->table, t->table - TABLE_PROVEN_OLD))
-		return f;
+	err = move_flow(&t->key, f, t->table, t->table - TABLE_PROVEN_OLD);
+	if (err && err != -EEXIST)
+		return f; /* no room: it works where it is */
 	t->table -= TABLE_PROVEN_OLD;
 	return lookup_table(t->table, &t->key);
 }
@@ -189,14 +201,15 @@ static __always_inline struct flow *find_old(struct track *t, __u32 tables)
 static __always_inline void find_flow(struct track *t, const struct settings *s)
 {
 	struct flow *f = lookup_table(TABLE_PROVEN, &t->key);
+	__u32 tables = tables_of(s);
 
 	t->table = TABLE_PROVEN;
 	if (!f) {
 		f = lookup_table(TABLE_NEW, &t->key);
 		t->table = TABLE_NEW;
 	}
-	if (!f && s->tables != FLOW_TABLES_ONE)
-		f = find_old(t, s->tables);
+	if (!f && tables != FLOW_TABLES_ONE)
+		f = find_old(t, tables);
 	t->flow = NULL;
 	t->reply = 0;
 	if (!f)
@@ -280,6 +293,7 @@ __noinline int prove(struct flow_key *key, struct flow *f, __u32 table, __u64 en
 	struct settings *s = settings_now();
 	__u8 flags;
 	__u32 to;
+	int err;
 
 	if (!key || !f || !s)
 		return 0;
@@ -288,11 +302,14 @@ __noinline int prove(struct flow_key *key, struct flow *f, __u32 table, __u64 en
 		f->state = FLOW_TCP_ESTABLISHED;
 	if (!has_share(endpoint, s->share))
 		return REASON_NOTE_SHARE_FULL;
-	to = s->tables == FLOW_TABLES_SWAP ? TABLE_PROVEN_OLD : TABLE_PROVEN;
+	to = tables_of(s) == FLOW_TABLES_SWAP ? TABLE_PROVEN_OLD : TABLE_PROVEN;
 	flags = f->flags;
 	f->flags |= FLOW_PROVEN;
 	f->owner = endpoint;
-	if (move_flow(key, f, table, to)) {
+	err = move_flow(key, f, table, to);
+	if (err == -EEXIST) /* another processor has just proven it */
+		return 0;
+	if (err) {
 		f->flags = flags;
 		return REASON_NOTE_FLOWS_FULL;
 	}

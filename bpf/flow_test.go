@@ -170,7 +170,7 @@ func TestSweepFreesWhatHasExpired(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	swept, err := r.Sweep()
 	must(t, err)
-	if swept.Removed != 20 || swept.Left != 1 {
+	if swept.Removed != 20 || swept.Unproven != 1 {
 		t.Errorf("%+v", swept)
 	}
 }

@@ -33,8 +33,8 @@ func (p flowPair) unpin() error {
 	return errors.Join(p.proven.Unpin(), p.new.Unpin())
 }
 
-// flowTables are the tables in use and, while they grow, the ones before. What is pinned with the highest serial
-// number is in use; a second one says that growth was under way.
+// flowTables are the tables in use and, while their size changes, the ones before. What is pinned with the highest
+// serial number is in use; a second one says that a change of size was under way.
 type flowTables struct {
 	current, old flowPair
 	none         flowPair // a stand-in of one entry for old
@@ -95,17 +95,20 @@ func (s *Shared) flowSerials(spec *ebpf.CollectionSpec) (serials []int, err erro
 
 func (s *Shared) openPair(spec *ebpf.CollectionSpec, serial int, sizes SharedSizes) (p flowPair, err error) {
 	p.serial = serial
-	suffix := fmt.Sprintf("_%d", serial)
 	// The table of proven connections is what a restart looks for, so it is pinned last.
-	p.new, err = openPinned(sized(spec.Maps["flows_new"], sizes.NewFlows), s.path("flows_new", spec)+suffix)
+	p.new, err = openPinned(sized(spec.Maps["flows_new"], sizes.NewFlows), s.pairPath("flows_new", spec, serial))
 	if err != nil {
 		return flowPair{}, err
 	}
-	p.proven, err = openPinned(sized(spec.Maps["flows"], sizes.Flows), s.path("flows", spec)+suffix)
+	p.proven, err = openPinned(sized(spec.Maps["flows"], sizes.Flows), s.pairPath("flows", spec, serial))
 	if err != nil {
 		return flowPair{}, errors.Join(err, p.new.Close())
 	}
 	return p, nil
+}
+
+func (s *Shared) pairPath(name string, spec *ebpf.CollectionSpec, serial int) string {
+	return fmt.Sprintf("%s_%d", s.path(name, spec), serial)
 }
 
 func sized(spec *ebpf.MapSpec, entries uint32) *ebpf.MapSpec {
@@ -129,43 +132,69 @@ func (s *Shared) FlowSizes() SharedSizes {
 	return SharedSizes{Flows: s.tables.current.proven.MaxEntries(), NewFlows: s.tables.current.new.MaxEntries()}
 }
 
-// Growing tells that a second pair of tables exists: after GrowFlows and until DropOldFlows.
-func (s *Shared) Growing() bool { return s.tables.old.proven != nil }
+// FlowResize says how far a change of the size of the tables of connections is.
+type FlowResize int
 
-// GrowFlows makes a second pair of tables for connections beside the first, with room for n. A generation that is
-// loaded from now on knows both and works in the first, since older generations know only that one. When no link
-// runs an older generation, call DrainFlows; when the first has drained, DropOldFlows.
-func (s *Shared) GrowFlows(n SharedSizes) error {
-	if s.Growing() {
-		return errors.New("grow the table of connections: it is growing already")
+// The steps of a change of size, in their order.
+const (
+	FlowsOfOneSize FlowResize = iota // nothing is under way
+	FlowsSwapping                    // a second pair of tables is there; connections are kept in the first
+	FlowsDraining                    // connections are kept in the second pair, and move there
+)
+
+// Resizing says how far a change of size is.
+func (s *Shared) Resizing() FlowResize {
+	switch {
+	case s.tables.old.proven == nil:
+		return FlowsOfOneSize
+	case atomic.LoadUint32(&s.Settings.Set) == uint32(s.tables.current.serial):
+		return FlowsDraining
+	}
+	return FlowsSwapping
+}
+
+// ResizeFlows makes a second pair of tables for connections beside the first. A generation that is loaded from now on
+// knows both and works in the first, since older generations know only that one. When no link runs an older generation, call
+// DrainFlows, then Generation.Drain until nothing is left in the first pair, then DropOldFlows.
+//
+// The second pair must have room for the proven connections of the first: the rest would stay there until they end.
+func (s *Shared) ResizeFlows(n SharedSizes) error {
+	if s.Resizing() != FlowsOfOneSize {
+		return errors.New("resize the table of connections: another change of its size is under way")
 	}
 	spec, err := loadProgram()
 	if err != nil {
 		return fmt.Errorf("read the packet program: %w", err)
 	}
-	pair, err := s.openPair(spec, s.tables.current.serial+1, n)
-	if err != nil {
-		return fmt.Errorf("grow the table of connections: %w", err)
+	serial := s.tables.current.serial + 1
+	// What a process that ended in the middle of this left there has another size.
+	if err := os.Remove(s.pairPath("flows_new", spec, serial)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("resize the table of connections: %w", err)
 	}
-	s.setTables(programFlowTablesFLOW_TABLES_SWAP)
+	pair, err := s.openPair(spec, serial, n)
+	if err != nil {
+		return fmt.Errorf("resize the table of connections: %w", err)
+	}
 	s.tables.old, s.tables.current = s.tables.current, pair
 	s.setShare()
 	return nil
 }
 
-// DrainFlows makes connections move to the second pair of tables as their packets come.
+// DrainFlows has connections kept in the second pair of tables from now on. Those in the first move as their packets
+// come, or when Generation.Drain moves them.
 func (s *Shared) DrainFlows() {
-	if s.Growing() {
-		s.setTables(programFlowTablesFLOW_TABLES_DRAIN)
+	if s.Resizing() == FlowsSwapping {
+		s.workIn(s.tables.current.serial, true)
 	}
 }
 
-// DropOldFlows forgets the first pair of tables with what is left in it. The next generation has one pair only.
+// DropOldFlows forgets the first pair of tables with what is left in it. Programs no longer look there. The next
+// generation has one pair only; the memory is free once it has replaced those that know both.
 func (s *Shared) DropOldFlows() error {
-	if !s.Growing() {
+	if s.Resizing() == FlowsOfOneSize {
 		return nil
 	}
-	s.setTables(programFlowTablesFLOW_TABLES_ONE)
+	s.workIn(s.tables.current.serial, false)
 	err := errors.Join(s.tables.old.unpin(), s.tables.old.close())
 	s.tables.old = flowPair{}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -179,16 +208,24 @@ func (s *Shared) setShare() {
 	atomic.StoreUint32(&s.Settings.Share, max(s.tables.current.proven.MaxEntries()/2, 1))
 }
 
-func (s *Shared) setTables(t programFlowTables) {
-	atomic.StoreUint32(&s.Settings.Tables, uint32(t))
+// workIn says in which pair of tables connections are kept, and whether some may still be in the one before it.
+func (s *Shared) workIn(serial int, draining bool) {
+	var also uint32
+	if draining {
+		also = 1
+	}
+	atomic.StoreUint32(&s.Settings.Draining, also) // first: no program may miss the old tables
+	atomic.StoreUint32(&s.Settings.Set, uint32(serial))
 }
 
-// recoverTables sets which tables count after a restart: with two pairs, links may run either generation.
+// recoverTables goes on after a restart where a change of size was.
 func (s *Shared) recoverTables() {
-	switch {
-	case !s.Growing():
-		s.setTables(programFlowTablesFLOW_TABLES_ONE)
-	case atomic.LoadUint32(&s.Settings.Tables) == uint32(programFlowTablesFLOW_TABLES_ONE):
-		s.setTables(programFlowTablesFLOW_TABLES_SWAP)
+	switch s.Resizing() {
+	case FlowsOfOneSize:
+		s.workIn(s.tables.current.serial, false)
+	case FlowsSwapping:
+		s.workIn(s.tables.old.serial, false)
+	case FlowsDraining:
+		s.workIn(s.tables.current.serial, true)
 	}
 }

@@ -217,7 +217,7 @@ static __always_inline void approve(struct job *job, struct track *t, const stru
 		if (t->flow)
 			erase(t->table, &t->key);
 		begin_flow(f, t, job);
-		t->table = s->tables == FLOW_TABLES_SWAP ? TABLE_NEW_OLD : TABLE_NEW;
+		t->table = tables_of(s) == FLOW_TABLES_SWAP ? TABLE_NEW_OLD : TABLE_NEW;
 		reply = begins_with_answer(job) && !is_self(&t->key);
 		/* What a socket holds was judged in the direction in which it was opened. */
 		way = reply && !job->held ? LEG_FROM_REPLIER : LEG_FROM_OPENER;

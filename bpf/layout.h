@@ -257,6 +257,7 @@ struct share {
 	__u32 counted; /* by the sweep that is running */
 };
 
+/* How a program uses its two sets of tables for connections. Programs of two generations may differ at one time. */
 enum flow_tables {
 	FLOW_TABLES_ONE,   /* the old tables are not in use */
 	FLOW_TABLES_SWAP,  /* some links still run a program that knows only the old ones: work there */
@@ -274,9 +275,11 @@ struct settings {
 	__u32 mark;		    /* set on packets of workloads that passed */
 	__u32 log_level;
 	__u32 revoke;		    /* a flow that policy no longer allows ends now */
-	__u32 tables;
+	__u32 set;	/* serial number of the set of tables in which connections are kept */
+	__u32 draining; /* the set before it is not empty yet */
 	__u32 share; /* proven connections that one endpoint may have; 0: any number */
 	__u32 host_mark; /* the gate sets it on packets of this host that have no socket; 0: it does not */
+	__u32 unused;
 	__u64 event_gap; /* nanoseconds from event to event of one processor, on average; 0: no bound */
 };
 
@@ -284,7 +287,15 @@ struct settings {
 struct sweep_result {
 	__u64 now; /* coarse monotonic clock, nanoseconds */
 	__u64 removed;
-	__u64 left;
+	__u64 proven; /* that are left */
+	__u64 unproven;
+};
+
+/* What the agent gives to a run of `drain`, and gets back. */
+struct drain_result {
+	__u64 now;
+	__u64 moved;
+	__u64 left; /* there was no room for them */
 };
 
 /* Ports of a fragmented packet for its later fragments. */

@@ -63,6 +63,9 @@ func load(shared *Shared, sizes Sizes, traced bool) (*Generation, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := spec.Variables["set"].Set(uint32(shared.tables.current.serial)); err != nil {
+		return nil, fmt.Errorf("set the number of the tables of connections: %w", err)
+	}
 	replacements := shared.replacements()
 	for name, m := range replacements {
 		spec.Maps[name].MaxEntries = m.MaxEntries()

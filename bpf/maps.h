@@ -72,6 +72,7 @@ MAP(rotated, BPF_MAP_TYPE_PROG_ARRAY, __u32, __u32, 1, 0);
 
 volatile const __u32 blocks = 1;  /* of a vector */
 volatile const __u32 testing = 0; /* write `last` */
+volatile const __u32 set = 1;	  /* serial number of `flows` and `flows_new`; that of the old ones is less */
 
 /* Puts the enumerations where the generator of the Go types finds them. */
 struct names {
@@ -94,6 +95,7 @@ struct names {
 	struct leg leg;
 	struct event event;
 	struct sweep_result sweep_result;
+	struct drain_result drain_result;
 };
 
 const struct names *volatile const names = NULL;

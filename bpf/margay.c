@@ -161,7 +161,7 @@ static __always_inline bool is_related(struct __sk_buff *skb, struct job *job)
 /* The flow has lost its permission, and ends here. */
 static __always_inline int revoke(struct job *job, struct track *t, const struct settings *s)
 {
-	forget(&t->key, s->tables);
+	forget(&t->key, tables_of(s));
 	if (job->reason != REASON_DROP_TO_HOST)
 		job->reason = REASON_DROP_REVOKED;
 	return drop(job, job->reason);
@@ -330,7 +330,8 @@ int egress(struct __sk_buff *skb)
 struct sweep_run {
 	__u64 now;
 	__u64 removed;
-	__u64 left;
+	__u64 proven;
+	__u64 unproven;
 };
 
 static long sweep_flow(void *map, const void *key, struct flow *f, struct sweep_run *run)
@@ -344,8 +345,10 @@ static long sweep_flow(void *map, const void *key, struct flow *f, struct sweep_
 		run->removed++;
 		return 0;
 	}
-	run->left++;
-	if (f->flags & FLOW_PROVEN) {
+	if (!(f->flags & FLOW_PROVEN)) {
+		run->unproven++;
+	} else {
+		run->proven++;
 		share = bpf_map_lookup_elem(&shares, &owner);
 		if (share)
 			share->counted++;
@@ -375,6 +378,55 @@ int sweep(struct sweep_result *result)
 	bpf_for_each_map_elem(&flows_new_old, sweep_flow, &run, 0);
 	bpf_for_each_map_elem(&shares, settle_share, &run, 0);
 	result->removed = run.removed;
+	result->proven = run.proven;
+	result->unproven = run.unproven;
+	return 0;
+}
+
+struct drain_run {
+	__u64 now;
+	__u64 moved;
+	__u64 left;
+	__u32 to;
+};
+
+/*
+ * Moves a connection out of an old table. Packets that meet it at the same time move it too: whoever comes second finds
+ * it there. The copies are on the stack, because packets may interrupt this run on its processor and use the scratch.
+ */
+static long drain_flow(void *map, const void *from, struct flow *old, struct drain_run *run)
+{
+	struct settings *s = settings_now();
+	struct flow_key key = *(const struct flow_key *)from;
+	struct flow f = *old;
+	long err = 0;
+
+	if (f.tag != tag_of(&key)) { /* recycled under us: it has moved, or gone */
+		run->left++;
+		return 0;
+	}
+	if (s && !expired(&f, s, run->now)) {
+		err = store(run->to, &key, &f, BPF_NOEXIST);
+		run->moved += !err;
+	}
+	if (!err || err == -EEXIST)
+		bpf_map_delete_elem(map, &key);
+	else
+		run->left++;
+	return 0;
+}
+
+/* Moves connections from the old tables to the new ones. Those for which there is no room stay, and keep working. */
+SEC("syscall")
+int drain(struct drain_result *result)
+{
+	struct drain_run run = {.now = result->now};
+
+	run.to = TABLE_PROVEN;
+	bpf_for_each_map_elem(&flows_old, drain_flow, &run, 0);
+	run.to = TABLE_NEW;
+	bpf_for_each_map_elem(&flows_new_old, drain_flow, &run, 0);
+	result->moved = run.moved;
 	result->left = run.left;
 	return 0;
 }

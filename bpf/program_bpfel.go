@@ -55,6 +55,13 @@ const (
 	programDimensionDIMS            programDimension = 4
 )
 
+type programDrainResult struct {
+	_     structs.HostLayout
+	Now   uint64
+	Moved uint64
+	Left  uint64
+}
+
 type programEvent struct {
 	_        structs.HostLayout
 	Time     uint64
@@ -368,9 +375,11 @@ type programSettings struct {
 	Mark     uint32
 	LogLevel uint32
 	Revoke   uint32
-	Tables   uint32
+	Set      uint32
+	Draining uint32
 	Share    uint32
 	HostMark uint32
+	Unused   uint32
 	EventGap uint64
 }
 
@@ -408,10 +417,11 @@ const (
 )
 
 type programSweepResult struct {
-	_       structs.HostLayout
-	Now     uint64
-	Removed uint64
-	Left    uint64
+	_        structs.HostLayout
+	Now      uint64
+	Removed  uint64
+	Proven   uint64
+	Unproven uint64
 }
 
 type programVector struct {
@@ -460,6 +470,7 @@ const (
 	programMapVectors       = "vectors"
 	programMapWilds         = "wilds"
 	programProgClassifyOnly = "classify_only"
+	programProgDrain        = "drain"
 	programProgEgress       = "egress"
 	programProgIngress      = "ingress"
 	programProgNoop         = "noop"
@@ -467,6 +478,7 @@ const (
 	programProgSweep        = "sweep"
 	programVarBlocks        = "blocks"
 	programVarNames         = "names"
+	programVarSet           = "set"
 	programVarTesting       = "testing"
 )
 
@@ -513,6 +525,7 @@ type programSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type programProgramSpecs struct {
 	ClassifyOnly *ebpf.ProgramSpec `ebpf:"classify_only"`
+	Drain        *ebpf.ProgramSpec `ebpf:"drain"`
 	Egress       *ebpf.ProgramSpec `ebpf:"egress"`
 	Ingress      *ebpf.ProgramSpec `ebpf:"ingress"`
 	Noop         *ebpf.ProgramSpec `ebpf:"noop"`
@@ -560,6 +573,7 @@ type programMapSpecs struct {
 type programVariableSpecs struct {
 	Blocks  *ebpf.VariableSpec `ebpf:"blocks"`
 	Names   *ebpf.VariableSpec `ebpf:"names"`
+	Set     *ebpf.VariableSpec `ebpf:"set"`
 	Testing *ebpf.VariableSpec `ebpf:"testing"`
 }
 
@@ -652,6 +666,7 @@ func (m *programMaps) Close() error {
 type programVariables struct {
 	Blocks  *ebpf.Variable `ebpf:"blocks"`
 	Names   *ebpf.Variable `ebpf:"names"`
+	Set     *ebpf.Variable `ebpf:"set"`
 	Testing *ebpf.Variable `ebpf:"testing"`
 }
 
@@ -660,6 +675,7 @@ type programVariables struct {
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programPrograms struct {
 	ClassifyOnly *ebpf.Program `ebpf:"classify_only"`
+	Drain        *ebpf.Program `ebpf:"drain"`
 	Egress       *ebpf.Program `ebpf:"egress"`
 	Ingress      *ebpf.Program `ebpf:"ingress"`
 	Noop         *ebpf.Program `ebpf:"noop"`
@@ -670,6 +686,7 @@ type programPrograms struct {
 func (p *programPrograms) Close() error {
 	return _ProgramClose(
 		p.ClassifyOnly,
+		p.Drain,
 		p.Egress,
 		p.Ingress,
 		p.Noop,

@@ -83,21 +83,49 @@ const tcxNext = -1
 
 // Swept is what a sweep did.
 type Swept struct {
-	Removed uint64
-	Left    uint64
+	Removed  uint64
+	Proven   uint64 // connections that are left
+	Unproven uint64
 }
 
 // Sweep deletes the connections that have expired and says how many are left. They count as absent in any case; this
 // frees their memory.
 func (g *Generation) Sweep() (Swept, error) {
-	now, err := coarseNow()
+	out, err := runTimed[programSweepResult](g.objects.Sweep)
 	if err != nil {
-		return Swept{}, err
-	}
-	in, out := make([]byte, 24), make([]byte, 24)
-	binary.NativeEndian.PutUint64(in, uint64(now))
-	if _, err := g.objects.Sweep.Run(&ebpf.RunOptions{Context: in, ContextOut: out}); err != nil {
 		return Swept{}, explain("sweep connections", err)
 	}
-	return Swept{binary.NativeEndian.Uint64(out[8:]), binary.NativeEndian.Uint64(out[16:])}, nil
+	return Swept{Removed: out.Removed, Proven: out.Proven, Unproven: out.Unproven}, nil
+}
+
+// Drained is what moving connections to tables of another size did.
+type Drained struct {
+	Moved uint64
+	Left  uint64 // there is no room for them yet
+}
+
+// Drain moves connections from the tables before a change of size to those after it. Call it after DrainFlows, once no
+// program that began before can still be running.
+func (g *Generation) Drain() (Drained, error) {
+	out, err := runTimed[programDrainResult](g.objects.Drain)
+	if err != nil {
+		return Drained{}, explain("move connections to tables of another size", err)
+	}
+	return Drained{Moved: out.Moved, Left: out.Left}, nil
+}
+
+// runTimed runs a program whose context begins with the time, and returns the context.
+func runTimed[T any](program *ebpf.Program) (result T, err error) {
+	now, err := coarseNow()
+	if err != nil {
+		return result, err
+	}
+	size := binary.Size(result)
+	in, out := make([]byte, size), make([]byte, size)
+	binary.NativeEndian.PutUint64(in, uint64(now))
+	if _, err := program.Run(&ebpf.RunOptions{Context: in, ContextOut: out}); err != nil {
+		return result, err
+	}
+	_, err = binary.Decode(out, binary.NativeEndian, &result)
+	return result, err
 }

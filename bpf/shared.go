@@ -20,8 +20,14 @@ type SharedSizes struct {
 	NewFlows uint32 // connections that have yet to be proven
 }
 
+// SharedSizesFor has room for so many proven connections, and in proportion for others: an eighth of them, and on a small node
+// enough for a burst.
+func SharedSizesFor(flows uint32) SharedSizes {
+	return SharedSizes{Flows: flows, NewFlows: max(flows/8, 4096)}
+}
+
 // DefaultSharedSizes are those of a node of ordinary size.
-func DefaultSharedSizes() SharedSizes { return SharedSizes{Flows: 512_000, NewFlows: 65_536} }
+func DefaultSharedSizes() SharedSizes { return SharedSizesFor(512_000) }
 
 // Shared is the state that generations share and that outlives the agent: connections, the epoch, settings,
 // counters, events. Each map is pinned under a name that carries a hash of its layout, so that an agent with another
@@ -127,9 +133,7 @@ func (s *Shared) openMemory() error {
 	s.mappings = append(s.mappings, mp)
 	s.Settings = &settings[0]
 	if s.Settings.Timeout[FlowTCPEstablished] == 0 {
-		tables := s.Settings.Tables
 		*s.Settings = DefaultSettings()
-		s.Settings.Tables = tables
 	}
 	s.recoverTables()
 	s.setShare()

@@ -58,45 +58,6 @@ func TestGenerationsShareConnections(t *testing.T) {
 	next.want(next.out(next.v1, udp(bob, alice, 53, 9)), PassPolicy)
 }
 
-func TestConnectionsMoveToALargerTable(t *testing.T) {
-	r := outbound(t)
-	reopen := func() {
-		t.Helper()
-		g, err := LoadTraced(r.shared, smallSizes())
-		must(t, err)
-		t.Cleanup(func() { must(t, g.Close()) })
-		next := &rig{TB: t, Generation: g, shared: r.shared, nextVector: 1}
-		next.workload(r.v1, 5, next.denyAll(), next.allowAll(), alice)
-		r.rig = next
-	}
-	old := r.rig
-	for port := range uint16(5) {
-		r.in(r.v1, udp(alice, bob, port, 53))
-		r.out(r.v1, udp(bob, alice, 53, port))
-		r.in(r.v1, udp(alice, bob, port, 53))
-	}
-	r.in(r.v1, udp(alice, bob, 77, 53))
-	must(t, r.shared.GrowFlows(SharedSizes{Flows: 2048, NewFlows: 2048}))
-	reopen()
-	// Old and new generations see the same connections until the last link has been swapped.
-	r.want(r.out(r.v1, udp(bob, alice, 53, 2)), PassFlow)
-	r.want(r.in(r.v1, udp(alice, bob, 88, 53)), PassPolicy)
-	old.want(old.out(r.v1, udp(bob, alice, 53, 2)), PassFlow)
-	old.want(old.out(r.v1, udp(bob, alice, 53, 88)), PassFlow)
-	r.shared.DrainFlows()
-	for _, port := range []uint16{0, 1, 2, 3, 4, 77, 88} {
-		r.want(r.out(r.v1, udp(bob, alice, 53, port)), PassFlow)
-	}
-	must(t, r.shared.DropOldFlows())
-	reopen()
-	for _, port := range []uint16{0, 1, 2, 3, 4, 77, 88} {
-		r.want(r.out(r.v1, udp(bob, alice, 53, port)), PassFlow)
-	}
-	if s := r.shared.FlowSizes(); s.Flows != 2048 || r.shared.Growing() {
-		t.Errorf("%+v, growing %v", s, r.shared.Growing())
-	}
-}
-
 func TestEventsTellVerdicts(t *testing.T) {
 	r := outbound(t)
 	events, err := r.shared.ReadEvents()

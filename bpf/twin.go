@@ -42,7 +42,7 @@ func (g *Generation) forgetAtOnce() {
 	*s = *g.shared.Settings
 	s.HostMark = 1
 	s.LogLevel = LogRules
-	s.Tables = uint32(programFlowTablesFLOW_TABLES_ONE)
+	s.Set, s.Draining = 1, 0
 	for i := range s.Timeout {
 		s.Timeout[i] = math.MaxUint64 // less than any time, as a signed number
 	}

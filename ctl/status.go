@@ -124,8 +124,9 @@ func (s *session) printSummary(a *agentv1.StatusResponse) {
 	line("Agent", "felix %s (%s)%s", orUnknown(a.Version), orUnknown(a.Commit), s.since(", up ", a.StartedAt))
 	line("Datastore", "%s", datastoreText(d))
 	line("Convergence", "%s", s.convergenceText(d))
-	line("Dataplane", "generation %d, epoch %d, rules %d of %d, connections %d of %d",
-		p.GetGeneration(), p.GetEpoch(), p.GetRules(), p.GetRulesLimit(), p.GetConnections(), p.GetConnectionsLimit())
+	line("Dataplane", "generation %d, epoch %d, rules %d of %d, connections %d of %d, unproven %d of %d",
+		p.GetGeneration(), p.GetEpoch(), p.GetRules(), p.GetRulesLimit(), p.GetConnections(), p.GetConnectionsLimit(),
+		p.GetUnproven(), p.GetUnprovenLimit())
 	if drops := countsText(p.GetDrops()); drops != "" {
 		line("Drops", "%s", drops)
 	}

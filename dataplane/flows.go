@@ -1,7 +1,7 @@
 package dataplane
 
 import (
-	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,23 +12,34 @@ import (
 // flowCare looks after the table of connections.
 type flowCare struct {
 	mu      sync.Mutex
-	last    bpf.Swept
+	swept   *bpf.Swept // by the last sweep; nil: there was none yet
 	err     error
+	drained *bpf.Drained // by the last run; nil: it has not ended
 	running sync.WaitGroup
 
-	due      time.Time
-	draining time.Time // since when connections move to the larger tables; zero: they do not
+	due     time.Time
+	again   time.Time // when a change of size goes on
+	waits   string    // not empty: why the configured size is not in force
+	moving  bool      // a run that moves connections is under way, or its result has not been looked at
+	flipped bool      // connections have been kept in the new tables for at least drainDelay
 }
 
 // careInterval is how often connections that have expired are freed.
 const careInterval = 10 * time.Second
 
+// drainDelay is how long a program that began before a change may run, and far more: they run for microseconds.
+const drainDelay = time.Second
+
 func (f *flowCare) wait() { f.running.Wait() }
 
-func (f *flowCare) result() (bpf.Swept, error) {
+// counts are the connections that the last sweep left; false when there is no result.
+func (f *flowCare) counts() (bpf.Swept, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.last, f.err
+	if f.swept == nil || f.err != nil {
+		return bpf.Swept{}, false
+	}
+	return *f.swept, true
 }
 
 // care does what is due from time to time: expired connections are freed by a run of the program beside the loop.
@@ -41,35 +52,111 @@ func (d *Driver) care(now time.Time) {
 		d.flows.running.Go(func() {
 			result, err := g.Sweep()
 			d.flows.mu.Lock()
-			d.flows.last, d.flows.err = result, err
+			d.flows.swept, d.flows.err = &result, err
 			d.flows.mu.Unlock()
+			d.signal() // a change of size may wait for the counts
 		})
 	}
 }
 
-// growFlows follows the configured size of the table of connections: a second pair of tables beside the first, another
-// generation that knows both, and when every interface runs it connections move.
-func (d *Driver) growFlows(now time.Time) error {
-	s, f := d.shared, &d.flows
-	want := uint32(max(d.state.Config.FlowTableSize, 0))
-	switch {
-	case !s.Growing() && want != 0 && want != s.FlowSizes().Flows:
-		sizes := bpf.SharedSizes{Flows: want, NewFlows: s.FlowSizes().NewFlows}
-		if err := errors.Join(d.step("grow flows"), s.GrowFlows(sizes)); err != nil {
-			return err
+// resizeFlows follows the configured size of the table of connections: a second pair of tables beside the first, another
+// generation that knows both, and when every interface runs it connections move, within seconds. A further change of the
+// size waits for that.
+func (d *Driver) resizeFlows(now time.Time) error {
+	f := &d.flows
+	if f.again.After(now) {
+		return nil
+	}
+	f.again = time.Time{}
+	switch d.shared.Resizing() {
+	case bpf.FlowsOfOneSize:
+		return d.beginResize(now)
+	case bpf.FlowsSwapping:
+		if d.oneGeneration() {
+			d.shared.DrainFlows()
+			f.flipped, f.again = true, now.Add(drainDelay)
 		}
-		if len(d.policies.all) > 0 {
-			d.policies.renew = "the table of connections has another size"
-		}
-	case s.Growing() && f.draining.IsZero() && d.oneGeneration():
-		s.DrainFlows()
-		f.draining = now
-		d.signal()
-	case s.Growing() && !f.draining.IsZero() && now.Sub(f.draining) > d.longestTimeout():
-		f.draining = time.Time{}
-		return s.DropOldFlows()
+	case bpf.FlowsDraining:
+		return d.drain(now)
 	}
 	return nil
+}
+
+// beginResize makes tables of the configured size, unless the connections that are open have no room in them: none of them is
+// dropped.
+func (d *Driver) beginResize(now time.Time) error {
+	f, s := &d.flows, d.shared
+	want, is := uint32(max(d.state.Config.FlowTableSize, 0)), s.FlowSizes().Flows
+	f.waits = ""
+	if want == 0 || want == is {
+		return nil
+	}
+	if want < is {
+		counts, known := f.counts()
+		if !known {
+			return nil // the first sweep wakes us
+		}
+		if most := uint64(want) - uint64(want)/8; counts.Proven > most { // more are opened while these move
+			f.waits = fmt.Sprintf("bpfMapSizeConntrack %d is not in force: %d connections are open; the table of %d is kept until no more than %d are: wait, or set a larger size",
+				want, counts.Proven, is, most)
+			return nil
+		}
+	}
+	err := d.step("resize flows")
+	if err == nil {
+		err = s.ResizeFlows(bpf.SharedSizesFor(want))
+	}
+	if err != nil {
+		f.again = now.Add(careInterval)
+		return err
+	}
+	if len(d.policies.all) > 0 {
+		d.policies.renew = "the table of connections has another size"
+	}
+	return nil
+}
+
+// drain has connections moved by a run of the program beside the loop, as often as it takes.
+func (d *Driver) drain(now time.Time) error {
+	f := &d.flows
+	if !f.flipped { // by a former process, a moment ago perhaps
+		f.flipped, f.again = true, now.Add(drainDelay)
+		return nil
+	}
+	g := d.policies.newest()
+	if g == nil {
+		return nil
+	}
+	if !f.moving {
+		f.moving = true
+		f.running.Go(func() {
+			result, err := g.Drain()
+			if err != nil {
+				d.Log.WithError(err).Warn("connections cannot be moved to the table of the new size; they move with their packets, and it is tried again")
+				result.Left = 1
+			}
+			f.mu.Lock()
+			f.drained = &result
+			f.mu.Unlock()
+			d.signal()
+		})
+		return nil
+	}
+	f.mu.Lock()
+	result := f.drained
+	f.drained = nil
+	f.mu.Unlock()
+	if result == nil {
+		return nil // it runs
+	}
+	f.moving = false
+	if result.Left > 0 {
+		f.again = now.Add(careInterval)
+		return nil
+	}
+	f.flipped = false
+	d.policies.renew = "the old tables of connections are empty, and give their memory back"
+	return d.shared.DropOldFlows()
 }
 
 // oneGeneration says that every interface runs the newest generation, and none is about to be built.
@@ -83,14 +170,6 @@ func (d *Driver) oneGeneration() bool {
 		}
 	}
 	return true
-}
-
-func (d *Driver) longestTimeout() time.Duration {
-	var longest uint64
-	for _, t := range d.shared.Settings.Timeout {
-		longest = max(longest, t)
-	}
-	return time.Duration(longest)
 }
 
 // applySettings brings the configuration into the memory that programs read.

@@ -33,7 +33,7 @@ func (d *Driver) pass(now time.Time) error {
 	}
 	errs = append(errs, d.makeAudits(now), d.keepGate())
 	d.applySettings()
-	errs = append(errs, d.growFlows(now), d.absorb(), d.build(now))
+	errs = append(errs, d.resizeFlows(now), d.absorb(), d.build(now))
 	for _, g := range d.policies.all {
 		d.planInterfaces(g)
 		errs = append(errs, g.sources.Fill(now), g.interfaces.Fill(now))
@@ -89,7 +89,7 @@ func (d *Driver) open() error {
 	}
 	sizes := bpf.DefaultSharedSizes()
 	if n := d.state.Config.FlowTableSize; n > 0 {
-		sizes.Flows = uint32(n)
+		sizes = bpf.SharedSizesFor(uint32(n))
 	}
 	shared, err := bpf.OpenShared(d.PinDir, sizes)
 	d.shared = shared

@@ -26,6 +26,7 @@ func (d *Driver) schedule() {
 	due(now.Add(time.Second), d.inSync && (d.gateErr != nil || d.shared == nil))
 	due(d.flows.due, d.shared != nil)
 	d.scheduleAudits(due)
+	due(d.flows.again, d.shared != nil)
 	if at.IsZero() {
 		return
 	}

@@ -23,8 +23,10 @@ type Status struct {
 	Epoch            uint64
 	Rules            int // slots in use, at the last change
 	RulesLimit       int
-	Connections      int // at the last sweep, at most ten seconds ago
-	ConnectionsLimit int
+	Connections      int // proven ones, at the last sweep, at most ten seconds ago
+	ConnectionsLimit int // of the proven
+	Unproven         int // connections that have yet to be proven
+	UnprovenLimit    int
 	Drops            map[string]uint64 // packets by reason
 	Repairs          map[string]uint64 // entries that others had changed, by kind, since the start
 	Interfaces       []Interface
@@ -80,9 +82,10 @@ func (d *Driver) Status() Status {
 
 func (d *Driver) countShared(s *Status) {
 	s.Epoch = d.shared.Epoch()
-	s.ConnectionsLimit = int(d.shared.FlowSizes().Flows)
-	if swept, err := d.flows.result(); err == nil {
-		s.Connections = int(swept.Left)
+	sizes := d.shared.FlowSizes()
+	s.ConnectionsLimit, s.UnprovenLimit = int(sizes.Flows), int(sizes.NewFlows)
+	if counts, known := d.flows.counts(); known {
+		s.Connections, s.Unproven = int(counts.Proven), int(counts.Unproven)
 	}
 	counts, err := d.shared.ReasonCounts()
 	if err != nil {
@@ -125,6 +128,9 @@ func (d *Driver) problems() (texts []string) {
 		texts = append(texts, strings.Split(errors.Join(late).Error(), "\n")...)
 	}
 	texts = append(texts, d.firewalls.problems(d.Mark)...)
+	if d.flows.waits != "" {
+		texts = append(texts, d.flows.waits)
+	}
 	slices.Sort(texts)
 	return texts
 }

@@ -35,6 +35,7 @@ func (a *agent) status() *agentv1.StatusResponse {
 			Generation: kernel.Generation, Epoch: kernel.Epoch,
 			Rules: uint32(kernel.Rules), RulesLimit: uint32(kernel.RulesLimit),
 			Connections: uint32(kernel.Connections), ConnectionsLimit: uint32(kernel.ConnectionsLimit),
+			Unproven: uint32(kernel.Unproven), UnprovenLimit: uint32(kernel.UnprovenLimit),
 			Drops: kernel.Drops, Repairs: kernel.Repairs,
 		},
 		Configuration: a.configuration(),

@@ -292,10 +292,12 @@ type Dataplane struct {
 	Epoch            uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Rules            uint32                 `protobuf:"varint,3,opt,name=rules,proto3" json:"rules,omitempty"` // slots in use
 	RulesLimit       uint32                 `protobuf:"varint,4,opt,name=rules_limit,json=rulesLimit,proto3" json:"rules_limit,omitempty"`
-	Connections      uint32                 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"`
+	Connections      uint32                 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"` // proven: both ends have answered each other
 	ConnectionsLimit uint32                 `protobuf:"varint,6,opt,name=connections_limit,json=connectionsLimit,proto3" json:"connections_limit,omitempty"`
 	Drops            map[string]uint64      `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`     // by reason
 	Repairs          map[string]uint64      `protobuf:"bytes,8,rep,name=repairs,proto3" json:"repairs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // entries that other programs had changed and that were put right, by kind, since the start
+	Unproven         uint32                 `protobuf:"varint,9,opt,name=unproven,proto3" json:"unproven,omitempty"`                                                                         // connections that have yet to be proven; the one that was idle longest makes room for another
+	UnprovenLimit    uint32                 `protobuf:"varint,10,opt,name=unproven_limit,json=unprovenLimit,proto3" json:"unproven_limit,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -384,6 +386,20 @@ func (x *Dataplane) GetRepairs() map[string]uint64 {
 		return x.Repairs
 	}
 	return nil
+}
+
+func (x *Dataplane) GetUnproven() uint32 {
+	if x != nil {
+		return x.Unproven
+	}
+	return 0
+}
+
+func (x *Dataplane) GetUnprovenLimit() uint32 {
+	if x != nil {
+		return x.UnprovenLimit
+	}
+	return 0
 }
 
 // Interface is a network interface and whether policy is in force on it.
@@ -1935,7 +1951,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x10applied_revision\x18\x06 \x01(\x03R\x0fappliedRevision\x12\x1d\n" +
 	"\n" +
 	"applied_at\x18\a \x01(\x03R\tappliedAt\x12\x14\n" +
-	"\x05error\x18\b \x01(\tR\x05error\"\xbd\x03\n" +
+	"\x05error\x18\b \x01(\tR\x05error\"\x80\x04\n" +
 	"\tDataplane\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
@@ -1947,7 +1963,10 @@ const file_agent_proto_rawDesc = "" +
 	"\vconnections\x18\x05 \x01(\rR\vconnections\x12+\n" +
 	"\x11connections_limit\x18\x06 \x01(\rR\x10connectionsLimit\x12;\n" +
 	"\x05drops\x18\a \x03(\v2%.margay.agent.v1.Dataplane.DropsEntryR\x05drops\x12A\n" +
-	"\arepairs\x18\b \x03(\v2'.margay.agent.v1.Dataplane.RepairsEntryR\arepairs\x1a8\n" +
+	"\arepairs\x18\b \x03(\v2'.margay.agent.v1.Dataplane.RepairsEntryR\arepairs\x12\x1a\n" +
+	"\bunproven\x18\t \x01(\rR\bunproven\x12%\n" +
+	"\x0eunproven_limit\x18\n" +
+	" \x01(\rR\runprovenLimit\x1a8\n" +
 	"\n" +
 	"DropsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

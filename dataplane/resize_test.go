@@ -1,0 +1,120 @@
+package dataplane
+
+import (
+	"math/rand/v2"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// hasTableOf says whether connections are kept in a table of this size, and in no other.
+func (d *driver) hasTableOf(size int) func() bool {
+	return func() bool {
+		s := d.Status()
+		return s.ConnectionsLimit == size && d.shared.Resizing() == bpf.FlowsOfOneSize && s.Generations == 1 && d.policies.renew == ""
+	}
+}
+
+func TestTheTableOfConnectionsChangesItsSizeAgainAndAgain(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.workload(server)
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	if !client.reaches("udp", server.addresses[0], 80) {
+		t.Fatal("no answer")
+	}
+	conn, err := client.dial("tcp", server.addresses[0], 80)
+	must(t, err)
+	defer conn.Close()
+	traffic := client.stream(server.addresses[0], 80)
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 3 {
+		var size int
+		for range 3 { // asked for one after the other: the last counts
+			size = 200 + random.IntN(20000)
+			w.Config.FlowTableSize = size
+			must(t, d.become(w))
+			for range random.IntN(4) {
+				must(t, d.Apply(calc.Delta{}))
+			}
+		}
+		d.settle(d.hasTableOf(size))
+		if problems := d.Status().Problems; len(problems) != 0 {
+			t.Errorf("size %d: %q", size, problems)
+		}
+		d.settle(func() bool { return echo(conn) })
+	}
+	if sent, lost := traffic.end(); lost != 0 {
+		t.Errorf("%d of %d packets were lost", lost, sent)
+	}
+}
+
+func TestATableTooSmallForWhatIsOpenWaits(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.workload(server)
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	if !client.reaches("tcp", server.addresses[0], 80) {
+		t.Fatal("no answer")
+	}
+	var open []net.Conn
+	for range 50 {
+		conn, err := client.dial("tcp", server.addresses[0], 80)
+		must(t, err)
+		defer conn.Close()
+		open = append(open, conn)
+		d.settle(func() bool { return echo(conn) })
+	}
+	d.sweepNow()
+	before := d.Status().ConnectionsLimit
+	w.Config.FlowTableSize = 40
+	must(t, d.become(w))
+	waits := func() bool {
+		problems := d.Status().Problems
+		return len(problems) == 1 && strings.Contains(problems[0], "bpfMapSizeConntrack 40 is not in force")
+	}
+	d.settle(waits)
+	if got := d.Status(); got.ConnectionsLimit != before || got.Connections < 50 {
+		t.Errorf("%d connections of %d, want at least 50 of %d", got.Connections, got.ConnectionsLimit, before)
+	}
+	w.Config.FlowTableSize = 8000
+	must(t, d.become(w))
+	d.settle(d.hasTableOf(8000))
+	w.Config.FlowTableSize = 40
+	must(t, d.become(w))
+	d.settle(waits)
+	must(t, d.shared.Connections(func(c bpf.Connection) bool { // all but ten end
+		for _, conn := range open[:10] {
+			if conn.LocalAddr().(*net.TCPAddr).Port == int(c.Opener.Port()) {
+				return true
+			}
+		}
+		must(t, d.shared.DeleteConnection(c.Key))
+		return true
+	}))
+	d.sweepNow()
+	d.settle(d.hasTableOf(40))
+	for _, conn := range open[:10] {
+		d.settle(func() bool { return echo(conn) })
+	}
+}
+
+// sweepNow has connections swept and counted with the next pass, and waits for the counts.
+func (d *driver) sweepNow() {
+	d.flows.wait()
+	d.flows.due = time.Time{}
+	must(d.h, d.Apply(calc.Delta{}))
+	d.flows.wait()
+}
