@@ -29,6 +29,7 @@ type store interface {
 	EachPage(ctx context.Context, kind, namespace string, visit func(objects []api.Object, version string) error) error
 	EnsureInitialized(ctx context.Context) error
 	SplitPool(ctx context.Context, name string, parts int) ([]*api.IPPool, error)
+	CalicoNodes(ctx context.Context) ([]string, error)
 	KV() datastore.KV
 	DryRun() *datastore.Store
 	Begin() *datastore.Transaction

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
@@ -9,14 +11,18 @@ import (
 
 func newValidate(s *session) *cobra.Command {
 	var in input
+	var calico bool
 	v := verb{"validate", "validated"}
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE",
 		Short: "Check files without a datastore",
 		Long: `Check files without a datastore: syntax, fields, values. What depends on other objects, such as whether a policy's tier
-exists or whether pools overlap, is only checked when the objects are written.`,
-		Example: `  margayctl validate -f docs/examples/ -R`,
-		Args:    noArguments,
+exists or whether pools overlap, is only checked when the objects are written.
+
+--calico also refuses what is valid here and not in Calico, for a datastore that Calico's agents or calicoctl use too.`,
+		Example: `  margayctl validate -f docs/examples/ -R
+  margayctl validate --calico -f policies/`,
+		Args: noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			objects, err := s.load(in)
 			if err != nil {
@@ -24,7 +30,11 @@ exists or whether pools overlap, is only checked when the objects are written.`,
 			}
 			out := newOutcome(objects)
 			for _, o := range objects {
-				if err := s.validate(o); err != nil {
+				err := s.validate(o)
+				if err == nil && calico {
+					err = calicoRefuses(o)
+				}
+				if err != nil {
 					out.errs = append(out.errs, err)
 					continue
 				}
@@ -34,7 +44,20 @@ exists or whether pools overlap, is only checked when the objects are written.`,
 		},
 	}
 	in.addFlags(cmd)
+	cmd.Flags().BoolVar(&calico, "calico", false, "refuse also what Calico does not accept or understand")
 	return cmd
+}
+
+// calicoRefuses says what of a valid object Calico does not accept or understand.
+func calicoRefuses(o api.Object) error {
+	var found []string
+	for _, r := range api.Relaxations() {
+		found = append(found, r.Found(o)...)
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%v is not valid in Calico: %s", api.KeyOf(o), strings.Join(found, "; "))
 }
 
 func (s *session) validate(o api.Object) error {

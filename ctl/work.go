@@ -45,6 +45,7 @@ type worker struct {
 	dry      bool
 	prune    pruning
 	progress *progress
+	calico   *calicoNodes // nil: nobody needed to know yet
 
 	out    outcome
 	pruned outcome
@@ -190,7 +191,7 @@ func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
 	}
 	nameWorkloadEndpoint(o)
 	if r.done, r.err = w.job.act(ctx, st, o); r.err == nil && w.job.writes {
-		r.warnings = warnings(ctx, st, o)
+		r.warnings = append(warnings(ctx, st, o), w.calicoWarnings(ctx, o)...)
 	}
 	return r
 }
