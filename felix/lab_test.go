@@ -39,6 +39,7 @@ import (
 
 func TestMain(m *testing.M) {
 	clustertest.BecomeMember()
+	becomeServer()
 	flag.Parse()
 	flag.Set("test.parallel", "6") // they mostly wait
 	code := m.Run()

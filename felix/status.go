@@ -98,6 +98,7 @@ func (a *agent) problems(kernel []string, interfaces []dataplane.Interface) (lis
 		list = append(list, &agentv1.Problem{Object: "dataplane", Text: line})
 	}
 	list = append(list, idleProblems(interfaces)...)
+	list = append(list, a.sshProblems(interfaces)...)
 	list = append(list, a.nodeProblems()...)
 	if a.bgpError != nil {
 		list = append(list, &agentv1.Problem{Object: "BGP", Text: a.bgpError.Error()})

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+)
+
+const serverVariable = "FELIX_TEST_LISTEN"
+
+// becomeServer has a copy of the test's program listen at an address, under the name of its file.
+func becomeServer() {
+	if at := os.Getenv(serverVariable); at != "" {
+		if _, err := net.Listen("tcp", at); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		fmt.Println("listens")
+		select {}
+	}
+}
+
+// server runs a program of some name on the host, which listens at an address.
+func (l *lab) server(name, at string) {
+	l.Helper()
+	self, err := os.Executable()
+	must(l, err)
+	file := filepath.Join(l.dir, name)
+	if err := os.Link(self, file); err != nil { // on another file system
+		text, err := os.ReadFile(self)
+		must(l, err)
+		must(l, os.WriteFile(file, text, 0o755))
+	}
+	cmd := exec.Command(file)
+	cmd.Env, cmd.Stderr = append(os.Environ(), serverVariable+"="+at), os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	must(l, err)
+	must(l, l.host.do(cmd.Start))
+	l.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	_, err = io.ReadFull(out, make([]byte, len("listens\n")))
+	must(l, err)
+}
+
+func TestAnSSHServerThatNobodyReachesIsTold(t *testing.T) {
+	l := newLab(t)
+	l.startEtcd()
+	l.server("sshd", ":2222")
+	l.apply(openProfile + `
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: host1-eth0}
+spec: {node: host1, interfaceName: eth0}
+---
+`)
+	f := l.startSynced()
+	f.awaitProblem("HostEndpoint(host1-eth0)", "port 2222, on which sshd listens on this machine, is open to nobody", "failsafeInboundHostPorts")
+	told := func(s *agentv1.StatusResponse) error {
+		for _, p := range s.Problems {
+			if strings.Contains(p.Text, "2222") {
+				return errors.New(p.Text)
+			}
+		}
+		return nil
+	}
+	l.apply(`
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {name: office}
+spec:
+  selector: all()
+  ingress:
+  - {action: Deny, source: {notNets: [198.51.100.0/24]}}
+  - {action: Allow, protocol: TCP, destination: {ports: [2222]}}
+---
+`)
+	f.await(told)
+}
