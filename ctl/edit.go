@@ -88,6 +88,9 @@ func (s *session) writeEdited(ctx context.Context, st store, current api.Object,
 	}
 	changed := objects[0]
 	changed.Meta().ResourceVersion = current.Meta().ResourceVersion
+	if why := s.lockout(ctx, st, changed); why != "" {
+		fmt.Fprint(s.stderr, warningLine(changed, why))
+	}
 	if _, err := s.update(ctx, st, changed, skipEqual); err != nil {
 		return err
 	}

@@ -139,6 +139,9 @@ func (s *session) patch(ctx context.Context, o api.Object, at place, p patcher) 
 		if changed, err = applyPatch(current, p); err != nil {
 			return err
 		}
+		if why := s.lockout(ctx, st, changed); why != "" {
+			fmt.Fprint(s.stderr, warningLine(changed, why))
+		}
 		_, err = st.Update(ctx, changed)
 		return err
 	})

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -114,6 +115,9 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 			return nil, nil, fmt.Errorf("%s", w.outage)
 		}
 		return w.store, func() {}, nil
+	}
+	s.interfaces = func() map[string][]netip.Addr {
+		return map[string][]netip.Addr{"eth0": {netip.MustParseAddr("192.0.2.10")}}
 	}
 	s.pause = func(context.Context, time.Duration) error { w.pauses++; return nil }
 	s.now = func() time.Time { return time.Unix(1_800_000_000, 0) }

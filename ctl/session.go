@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -24,9 +25,10 @@ type session struct {
 	interrupted  <-chan struct{}        // closed when the user gives up
 	felix        func() (string, error) // the program
 	host         host
-	terminal     bool // stderr is one
-	asks         bool // somebody sits there who can answer
-	batchObjects int  // how many objects are written in one transaction
+	interfaces   func() map[string][]netip.Addr // of this machine, with their addresses
+	terminal     bool                           // stderr is one
+	asks         bool                           // somebody sits there who can answer
+	batchObjects int                            // how many objects are written in one transaction
 
 	config               string // --config
 	agent                string // --agent
@@ -42,7 +44,7 @@ func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) s
 	return &session{
 		stdin: stdin, stdout: &output{Writer: stdout}, stderr: stderr, getenv: getenv,
 		log: logrus.NewEntry(logger), embedded: embeddedSocket, open: openDatastore, pause: pause, now: time.Now,
-		felix: findFelix, host: thisHost(),
+		felix: findFelix, host: thisHost(), interfaces: interfacesHere,
 		terminal: isTerminal(stderr), asks: isTerminal(stdin) && isTerminal(stderr), batchObjects: batchObjects,
 	}
 }

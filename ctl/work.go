@@ -190,6 +190,11 @@ func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
 		return r
 	}
 	nameWorkloadEndpoint(o)
+	if w.job.writes {
+		if why := w.lockout(ctx, st, o); why != "" {
+			w.print(w.stderr, warningLine(o, why))
+		}
+	}
 	if r.done, r.err = w.job.act(ctx, st, o); r.err == nil && w.job.writes {
 		r.warnings = append(warnings(ctx, st, o), w.calicoWarnings(ctx, o)...)
 	}
