@@ -269,3 +269,33 @@ func TestLinkThatCannotBeOpenedStays(t *testing.T) {
 	}
 	must(t, Detach(r.dir, r.v1))
 }
+
+// More counters in a row than the kernel has memory of each processor at hand: those that it refuses are refused at once
+// and by themselves, and come when they are asked for again.
+func TestCountersThatAreRefusedForMemoryComeLater(t *testing.T) {
+	r := newRigOf(t, smallSizes(), SharedSizes{Flows: 16, NewFlows: 64})
+	missing := map[uint64]bool{}
+	for id := range uint64(60_000) {
+		missing[id] = true
+	}
+	want, refused := len(missing), 0
+	for deadline := time.Now().Add(2 * time.Minute); len(missing) > 0; time.Sleep(10 * time.Millisecond) {
+		for id := range missing {
+			switch err := r.shared.CreateRule(id); {
+			case err == nil:
+				delete(missing, id)
+			case errors.Is(err, unix.ENOMEM):
+				refused++
+			default:
+				t.Fatal(err)
+			}
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are still missing", len(missing))
+		}
+	}
+	t.Logf("refused %d times", refused)
+	if hits, err := r.shared.AllRuleHits(); err != nil || len(hits) != want {
+		t.Errorf("%d counters, want %d; %v", len(hits), want, err)
+	}
+}

@@ -3,19 +3,19 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 )
 
-// CreateRule makes room to count the hits of a rule; the program counts only rules that have it.
+// CreateRule makes room to count the hits of a rule; the program counts only rules that have it. The kernel gets memory of
+// each processor in the background: when many rules in a row ask for it, it answers ENOMEM for a few of them, and has more
+// some milliseconds later.
 func (s *Shared) CreateRule(id uint64) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return fmt.Errorf("count the hits of a rule: %w", err)
 	}
-	err = s.putHits(id, make([]Hits, cpus))
+	err = s.maps["rule_hits"].Update(&id, make([]Hits, cpus), ebpf.UpdateNoExist)
 	if isFull(err) {
 		return fmt.Errorf("count the hits of a rule: the table of counters is full at %d entries: %w",
 			s.maps["rule_hits"].MaxEntries(), err)
@@ -24,18 +24,6 @@ func (s *Shared) CreateRule(id uint64) error {
 		return explain("count the hits of a rule", err)
 	}
 	return nil
-}
-
-// putHits waits where the kernel gets memory of each processor no faster than many rules in a row ask for it.
-func (s *Shared) putHits(id uint64, hits []Hits) (err error) {
-	for wait := time.Millisecond; wait < 100*time.Millisecond; wait *= 2 {
-		err = s.maps["rule_hits"].Update(&id, hits, ebpf.UpdateNoExist)
-		if !errors.Is(err, unix.ENOMEM) {
-			return err
-		}
-		time.Sleep(wait)
-	}
-	return err
 }
 
 // DeleteRule forgets the hits of a rule.

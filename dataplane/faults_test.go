@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier"
@@ -272,4 +274,44 @@ func TestAnAddressThatNoRuleNeedsAnyMoreGoesInTheEnd(t *testing.T) {
 	d.settle(func() bool { later(); return failed })
 	broken = false
 	d.settle(func() bool { later(); return addresses() == 0 })
+}
+
+// The kernel has no memory for some counters of rules, as when many are made in a row. Nothing waits for them: policy is in
+// force, and they are tried again later, once each.
+func TestCountersWithoutMemoryAreTriedAgainLater(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.protect(w.workload(server), 80)
+	c, tries, short := &clock{time.Now()}, map[string]int{}, true
+	d := h.start(Options{clock: c.time, step: func(what string) error {
+		if strings.HasPrefix(what, "put rule counter") && short {
+			tries[what]++
+			return unix.ENOMEM
+		}
+		return nil
+	}})
+	defer func() { must(t, d.Uninstall()) }()
+	d.InSync()
+	if err := d.become(w); !errors.Is(err, unix.ENOMEM) {
+		t.Errorf("%v, want that memory lacks", err)
+	}
+	if to := server.addresses[0]; !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+		t.Error("policy is not in force")
+	}
+	if len(tries) == 0 {
+		t.Fatal("no rule has a counter")
+	}
+	for what, n := range tries {
+		if n != 1 {
+			t.Errorf("%s was tried %d times at once", what, n)
+		}
+	}
+	short = false
+	c.now = c.now.Add(time.Minute)
+	must(t, d.Apply(calc.Delta{}))
+	if s := d.counters.Status(); s.Failed != 0 || s.Programmed != s.Wanted {
+		t.Errorf("later: %+v", s)
+	}
 }
