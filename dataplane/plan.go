@@ -91,16 +91,21 @@ func (d *Driver) mentioned(hash uint64) bool {
 	return false
 }
 
-func (d *Driver) workloads() map[string]interfaces.Link {
-	found := map[string]interfaces.Link{}
+// workloads are the interfaces of workloads by name, and the bridges of those that are ports.
+func (d *Driver) workloads() (found map[string]interfaces.Link, bridged map[string]string) {
+	found, bridged = map[string]interfaces.Link{}, map[string]string{}
 	for _, a := range d.plan.assigned {
-		if a.Role == interfaces.Workload {
-			for _, name := range append([]string{a.Link.Name}, a.Link.AltNames...) {
-				found[name] = a.Link
+		if a.Role != interfaces.Workload {
+			continue
+		}
+		for _, name := range append([]string{a.Link.Name}, a.Link.AltNames...) {
+			found[name] = a.Link
+			if a.Bridge != "" {
+				bridged[name] = a.Bridge
 			}
 		}
 	}
-	return found
+	return found, bridged
 }
 
 func (d *Driver) planRoutes() {
@@ -108,7 +113,8 @@ func (d *Driver) planRoutes() {
 	if lo, there := d.plan.links.Named("lo"); there && lo.Up && len(d.state.Routes) > 0 {
 		loopback = lo.Index
 	}
-	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, d.workloads(), loopback,
+	workloads, bridged := d.workloads()
+	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, workloads, bridged, loopback,
 		routes.Protocol(d.state.Config.DeviceRouteProtocol))
 	d.routes.WantExactly(d.plan.routes)
 }
@@ -122,7 +128,7 @@ func (d *Driver) planSettings() {
 	}
 	var links []interfaces.Link
 	for _, a := range d.plan.assigned {
-		if a.Role == interfaces.Workload && a.Endpoint != (calc.EndpointID{}) {
+		if a.Role == interfaces.Workload && a.Endpoint != (calc.EndpointID{}) && a.Bridge == "" {
 			links = append(links, a.Link)
 		}
 	}

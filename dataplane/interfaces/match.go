@@ -27,6 +27,7 @@ type Assignment struct {
 	Endpoint calc.EndpointID // zero: no endpoint; a Workload interface without one is closed
 	Closed   string          // not empty: why everything on it is dropped
 	Refused  string          // not empty: why no program may be attached although one is asked for
+	Bridge   string          // the bridge or bond that a workload's interface is a port of; it gets no route then
 }
 
 // kindHost is the kind of host endpoints; every other kind of endpoint is a workload's.
@@ -108,7 +109,7 @@ func (m *matcher) prefixed(name string) bool {
 }
 
 func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
-	a := Assignment{Link: link, Role: Workload}
+	a := Assignment{Link: link, Role: Workload, Bridge: m.memberOf(link)}
 	if reason := m.lockout(link); reason != "" && !m.rules.Enforced[link.Index] {
 		// The host would lose its way out. It is not a workload's interface, so host endpoints may govern it.
 		for _, ep := range named {
@@ -123,6 +124,10 @@ func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 		return a
 	}
 	a.Endpoint, a.Closed = named[0].ID, named[0].Closed
+	if a.Bridge != "" && a.Closed == "" {
+		a.Closed = fmt.Sprintf("%s is a port of %s, and felix routes workloads: take it off (ip link set %s nomaster) "+
+			"and give the workload its address with the gateway 169.254.1.1, or remove the endpoint", link.Name, a.Bridge, link.Name)
+	}
 	for _, ep := range named[1:] {
 		m.idle[ep.ID] = fmt.Sprintf("interface %s belongs to WorkloadEndpoint %s", link.Name, named[0].ID.Name)
 	}
@@ -137,10 +142,27 @@ func (m *matcher) lockout(link Link) string {
 		why = "is the host's loopback"
 	case why == "" && link.Uplink: // since the uplinks were looked at
 		why = "carries the host's default route"
+	case why == "" && m.carriesMaster(link):
+		master := m.links[link.Master]
+		why = fmt.Sprintf("carries %s, which %s", master.Name, cmp.Or(m.rules.Uplinks[master.Name], "carries the host's default route"))
 	case why == "":
 		return ""
 	}
 	return fmt.Sprintf("%s %s: correct spec.interfaceName or interfacePrefix", link.Name, why)
+}
+
+// carriesMaster says whether the host's way out leaves by a bridge or bond, and by this port of it. Virtual machines and
+// containers are ports of such a bridge too.
+func (m *matcher) carriesMaster(link Link) bool {
+	master := m.links[link.Master]
+	if m.memberOf(link) == "" || m.rules.Uplinks[master.Name] == "" && !master.Uplink {
+		return false
+	}
+	switch link.Kind {
+	case "tun", "tuntap", "veth":
+		return master.Kind != "bridge" && master.Kind != "openvswitch"
+	}
+	return true
 }
 
 // assignHost finds the host endpoint that governs the interface.

@@ -81,6 +81,19 @@ func picture(links interfaces.Links, endpoints []calc.Endpoint, rules interfaces
 
 var cali = interfaces.Rules{Prefixes: []string{"cali"}}
 
+// A virtual machine may be a port of the bridge that the host's way out leaves by.
+func TestAMachineOnTheBridgeOfTheUplinkIsNoUplink(t *testing.T) {
+	links := aHost()
+	tap := links[6]
+	tap.Master = 4
+	links[6] = tap
+	rules := interfaces.Rules{Uplinks: map[string]string{"br0": "carries the host's default route"}}
+	got := picture(links, []calc.Endpoint{workload("vm", "cali1")}, rules)
+	if !strings.HasPrefix(got, "cali1: workload vm closed: cali1 is a port of br0") {
+		t.Error(got)
+	}
+}
+
 func TestWhoGovernsWhat(t *testing.T) {
 	const orphan = "closed: no WorkloadEndpoint of this node names the interface"
 	for _, test := range []struct {
@@ -107,6 +120,13 @@ func TestWhoGovernsWhat(t *testing.T) {
 				"lo: none  refused: lo is the host's loopback: correct spec.interfaceName or interfacePrefix\n" +
 				"a idle: lo is the host's loopback: correct spec.interfaceName or interfacePrefix\n" +
 				"b idle: eth0 carries the host's default route: correct spec.interfaceName or interfacePrefix"},
+		{"a workload's interface that is a port of a bridge is closed", []calc.Endpoint{workload("a", "eth2")}, interfaces.Rules{},
+			"eth2: workload a closed: eth2 is a port of br0, and felix routes workloads: take it off (ip link set eth2 nomaster) " +
+				"and give the workload its address with the gateway 169.254.1.1, or remove the endpoint"},
+		{"the port that carries the bridge of the way out is never a workload's", []calc.Endpoint{workload("a", "eth2")},
+			interfaces.Rules{Uplinks: map[string]string{"br0": "has an address of the Node"}},
+			"eth2: none  refused: eth2 carries br0, which has an address of the Node: correct spec.interfaceName or interfacePrefix\n" +
+				"a idle: eth2 carries br0, which has an address of the Node: correct spec.interfaceName or interfacePrefix"},
 		{"a workload that is enforced stays so, without endpoint, prefix, or with a default route", nil,
 			interfaces.Rules{Enforced: map[int]bool{2: true, 6: true}},
 			"cali1: workload  " + orphan + "\neth0: workload  " + orphan},

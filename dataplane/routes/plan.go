@@ -43,8 +43,9 @@ func Protocol(configured int) int {
 }
 
 // Plan says which routes can be there now, and why others cannot. workloads are the interfaces of workloads by name.
-// loopback is its index when the gateway may have its route, else 0.
-func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, loopback, protocol int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
+// bridged are those that are ports of a bridge, which gets their packets: a route by the port would make them
+// unreachable. loopback is its index when the gateway may have its route, else 0.
+func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, bridged map[string]string, loopback, protocol int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
 	plan, waiting := map[netip.Prefix]Route{}, map[netip.Prefix]string{}
 	for prefix, route := range wanted {
 		prefix = prefix.Masked()
@@ -53,7 +54,9 @@ func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Li
 			continue
 		}
 		link, there := workloads[route.Interface]
-		switch {
+		switch bridge := bridged[route.Interface]; {
+		case bridge != "":
+			waiting[prefix] = fmt.Sprintf("interface %s is a port of %s", route.Interface, bridge)
 		case !there:
 			waiting[prefix] = fmt.Sprintf("interface %s is not there", route.Interface)
 		case !link.Up:
