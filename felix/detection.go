@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -50,9 +49,9 @@ func parseDetection(text string) (d detection, err error) {
 			d.networks = append(d.networks, network)
 		}
 	case text == "kubernetes-internal-ip":
-		return d, errors.New("there is no Kubernetes here: want " + detectionMethods)
+		return d, fmt.Errorf("there is no Kubernetes here: want %s", detectionMethods)
 	default:
-		return d, errors.New("want " + detectionMethods)
+		return d, fmt.Errorf("want %s", detectionMethods)
 	}
 	return d, nil
 }
