@@ -278,6 +278,49 @@ func TestErrorsFollowTheConnectionTheyQuote(t *testing.T) {
 	}
 }
 
+func TestErrorsMayQuoteAnyFormOfAPacket(t *testing.T) {
+	r := outbound(t)
+	first, later := fragments(3)
+	first6, later6 := fragments6(3)
+	options := newFrame(alice, bob, 17, udpHeader(9, 53))
+	options.options = make([]byte, 40)
+	chain := newFrame(alice6, bob6, 17, udpHeader(9, 53))
+	chain.first, chain.headers = 60, extensions(5, 17)
+	both := newFrame(alice6, bob6, 17, append(udpHeader(9, 53), make([]byte, 11)...))
+	both.first, both.headers = 60, append(extensions(1, 44), 17, 0, 0, 1, 0, 0, 0, 9)
+	_, unseen := fragments(4)
+	_, unseen6 := fragments6(4)
+	for _, c := range []struct {
+		name   string
+		sent   [][]byte
+		quoted []byte
+		want   Reason
+	}{
+		{"IPv4 options", [][]byte{options.bytes()}, options.bytes(), PassRelated},
+		{"IPv4 first fragment", [][]byte{first, later}, first, PassRelated},
+		{"IPv4 later fragment", [][]byte{first, later}, later, PassRelated},
+		{"IPv4 later fragment of another packet", [][]byte{first, later}, unseen, DropPolicy},
+		{"extension headers", [][]byte{chain.bytes()}, chain.bytes(), PassRelated},
+		{"first fragment", [][]byte{first6, later6}, first6, PassRelated},
+		{"later fragment", [][]byte{first6, later6}, later6, PassRelated},
+		{"later fragment of another packet", [][]byte{first6, later6}, unseen6, DropPolicy},
+		{"options and fragment header", [][]byte{both.bytes()}, both.bytes(), PassRelated},
+		{"nothing but the IPv6 header", [][]byte{chain.bytes()}, chain.bytes()[:54], DropPolicy},
+	} {
+		r.name = c.name
+		router, in := "198.51.100.1", alice
+		if c.quoted[12] == 0x86 {
+			router, in = "2001:db8:ffff::1", alice6
+		}
+		r.want(r.out(r.v1, unreachable(router, in, c.quoted)), DropPolicy)
+		for _, packet := range c.sent {
+			r.in(r.v1, packet)
+		}
+		r.want(r.out(r.v1, unreachable(router, in, c.quoted)), c.want)
+		r.forgetAll()
+	}
+}
+
 func TestFlowToItselfIsDefined(t *testing.T) {
 	r := outbound(t)
 	packet := udp(alice, alice, 9, 9)

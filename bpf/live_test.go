@@ -1,16 +1,19 @@
 package bpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // machine is a namespace behind one of the router's interfaces.
@@ -152,3 +155,96 @@ func transfer(t *testing.T, from, to net.Conn, n int64) {
 type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// TestAWorkloadLearnsOfASmallerMTU has a workload send datagrams of several fragments through a router behind the uplink
+// whose next link takes less: they arrive once the router's error has.
+func TestAWorkloadLearnsOfASmallerMTU(t *testing.T) {
+	for _, tracked := range []bool{false, true} {
+		r := newRouter(t)
+		a, b := r.behind(t, "v1", alice, alice6), r.behind(t, "up", bob, bob6)
+		if tracked {
+			trackConnections(t)
+		}
+		const beyond = "2001:db8:5:77::5"
+		must(t, netlink.RouteAdd(&netlink.Route{
+			LinkIndex: int(r.up), Dst: netlink.NewIPNet(net.ParseIP(beyond)), Gw: net.ParseIP(bob6),
+		}))
+		arrivals := &wire{t: t}
+		must(t, b.do(func() error { return smallerLink(arrivals, beyond) }))
+		t.Cleanup(func() { unix.Close(arrivals.fd) })
+		r.workload(r.v1, 5, r.denyAll(), r.allowAll(), alice, alice6)
+		r.host(r.up, map[int]uint32{StageForwardIn: r.denyAll(), StageForwardOut: r.allowAll()})
+		r.attached(t, r.v1, r.up)
+		var conn net.Conn
+		must(t, a.do(func() (err error) {
+			conn, err = net.Dial("udp", net.JoinHostPort(beyond, "9"))
+			return err
+		}))
+		t.Cleanup(func() { conn.Close() })
+		offset := func(f []byte) int { // of a fragment, in bytes; -1 if it is none
+			if len(f) < 62 || f[12] != 0x86 || f[20] != 44 {
+				return -1
+			}
+			return int(binary.BigEndian.Uint16(f[56:]) &^ 7)
+		}
+		last := func(f []byte) bool { return offset(f) > 0 && f[57]&1 == 0 }
+		sent, whole := 0, false
+		for ; sent < 20 && !whole; sent++ {
+			if _, err := conn.Write(make([]byte, 3000)); err != nil {
+				continue // tells of an error of the network
+			}
+			// The last fragment is small enough for any link.
+			whole = slices.ContainsFunc(arrivals.await("a last fragment", last), func(f []byte) bool { return offset(f) == 0 })
+		}
+		if !whole {
+			t.Errorf("connections tracked: %v: of %d datagrams none arrived", tracked, sent)
+		}
+	}
+}
+
+// smallerLink gives a machine another link, with a machine behind it, and a route that leads there.
+func smallerLink(w *wire, dest string) error {
+	home, err := netns.Get()
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	beyond, err := netns.New()
+	if err != nil {
+		return err
+	}
+	defer beyond.Close() // the socket keeps it
+	if w.ifindex, w.far, err = linkUp("nextp", home); err != nil {
+		return err
+	}
+	if w.fd, err = listenToFrames(w.ifindex); err != nil {
+		return err
+	}
+	if err := netns.Set(home); err != nil {
+		return err
+	}
+	next, err := netlink.LinkByName("next")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		netlink.LinkSetUp(next),
+		os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0o644),
+		netlink.RouteAdd(&netlink.Route{LinkIndex: next.Attrs().Index, Dst: netlink.NewIPNet(net.ParseIP(dest))}),
+		netlink.NeighAdd(&netlink.Neigh{
+			LinkIndex: next.Attrs().Index, IP: net.ParseIP(dest), HardwareAddr: w.far, State: netlink.NUD_PERMANENT,
+		}))
+}
+
+// linkUp makes a link with a small MTU from one namespace to the calling thread's, and takes its end there up.
+func linkUp(name string, from netns.NsHandle) (int, net.HardwareAddr, error) {
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "next", PeerMTU: 1300, PeerNamespace: netlink.NsFd(from)}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return 0, nil, err
+	}
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return 0, nil, err
+	}
+	return l.Attrs().Index, l.Attrs().HardwareAddr, netlink.LinkSetUp(l)
+}

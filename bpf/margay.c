@@ -42,16 +42,14 @@ static __always_inline bool has_policy(const struct iface *i)
 
 /* ---- fragments ---- */
 
-static __always_inline void fragment_key_of(struct fragment_key *key, const struct job *job)
+static __always_inline void fragment_key_of(struct fragment_key *key, const struct packet *p, __u32 ifindex, __u32 egress)
 {
-	const struct packet *p = &job->packet;
-
 	__builtin_memcpy(key->src, p->src, 16);
 	__builtin_memcpy(key->dst, p->dst, 16);
 	key->id = p->fragment;
-	key->ifindex = job->iface.ifindex;
+	key->ifindex = ifindex;
 	key->proto = p->first_header;
-	key->egress = job->egress;
+	key->egress = egress;
 }
 
 __noinline int remember_fragment(struct job *job)
@@ -63,7 +61,7 @@ __noinline int remember_fragment(struct job *job)
 	if (!job)
 		return 0;
 	p = &job->packet;
-	fragment_key_of(&key, job);
+	fragment_key_of(&key, p, job->iface.ifindex, job->egress);
 	f.sport = p->sport;
 	f.dport = p->dport;
 	f.proto = p->proto;
@@ -75,16 +73,14 @@ __noinline int remember_fragment(struct job *job)
 }
 
 /* Gives a later fragment the ports of its packet. False if the first one was not seen, or did not pass. */
-__noinline int recall_fragment(struct job *job)
+__noinline int recall_fragment(struct packet *p, __u32 ifindex, __u32 egress)
 {
 	struct fragment_key key;
 	struct fragment *f;
-	struct packet *p;
 
-	if (!job)
+	if (!p)
 		return 0;
-	p = &job->packet;
-	fragment_key_of(&key, job);
+	fragment_key_of(&key, p, ifindex, egress);
 	f = bpf_map_lookup_elem(&fragments, &key);
 	if (!f)
 		return 0;
@@ -95,6 +91,12 @@ __noinline int recall_fragment(struct job *job)
 	p->icmp_code = f->icmp_code;
 	p->flags |= f->flags;
 	return 1;
+}
+
+static __always_inline bool is_orphan_fragment(struct job *job)
+{
+	return (job->packet.flags & PACKET_LATER_FRAGMENT) &&
+	       !recall_fragment(&job->packet, job->iface.ifindex, job->egress);
 }
 
 static __always_inline int pass_flow(struct __sk_buff *skb, struct job *job, __u32 reason)
@@ -120,10 +122,17 @@ __noinline int find_related(struct __sk_buff *skb, struct job *job)
 {
 	struct scratch *scratch = scratch_here();
 	struct settings *s = settings_now();
+	struct packet *quoted;
 	struct track t;
 	struct leg *leg;
 
 	if (!job || !scratch || !s || !parse_quoted(skb, &job->packet, &scratch->quoted))
+		return RELATED_NOT;
+	quoted = &scratch->quoted;
+	/* It came the other way, by the same interface. */
+	if ((quoted->flags & PACKET_LATER_FRAGMENT) && !recall_fragment(quoted, job->iface.ifindex, !job->egress))
+		return RELATED_NOT;
+	if (quoted->flags & PACKET_ICMP_ERROR)
 		return RELATED_NOT;
 	if (!same_address(scratch->quoted.src, job->packet.dst))
 		return RELATED_NOT;
@@ -297,7 +306,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 	if (job.iface.flags & IFACE_CLOSED)
 		return drop(&job, REASON_DROP_CLOSED);
 	if (is_workload(&job) && !egress && parsed <= PARSED_ARP) {
-		if ((job.packet.flags & PACKET_LATER_FRAGMENT) && !recall_fragment(&job))
+		if (is_orphan_fragment(&job))
 			return drop(&job, REASON_DROP_FRAGMENT);
 		reason = guard(skb, &job, parsed);
 		if (reason == REASON_PASS_NEIGHBOUR)
@@ -306,8 +315,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 			return drop(&job, reason);
 	} else if (parsed != PARSED_IP) {
 		return handle_other(skb, &job, parsed);
-	} else if ((job.packet.flags & PACKET_LATER_FRAGMENT) && !recall_fragment(&job) &&
-		   (is_workload(&job) || has_policy(&job.iface))) {
+	} else if (is_orphan_fragment(&job) && (is_workload(&job) || has_policy(&job.iface))) {
 		return drop(&job, REASON_DROP_FRAGMENT);
 	}
 	return handle_ip(skb, &job);

@@ -3,6 +3,7 @@ package bpf
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"net"
 	"os"
 	"slices"
@@ -54,14 +55,23 @@ func (m *machine) wire(t *testing.T, near string) *wire {
 			return err
 		}
 		w.ifindex, w.far = far.Attrs().Index, far.Attrs().HardwareAddr
-		w.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		w.fd, err = listenToFrames(w.ifindex)
 		return err
 	}))
 	t.Cleanup(func() { unix.Close(w.fd) })
-	all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8
-	must(t, unix.Bind(w.fd, &unix.SockaddrLinklayer{Ifindex: w.ifindex, Protocol: all}))
-	must(t, unix.SetsockoptTimeval(w.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
 	return w
+}
+
+// listenToFrames opens a packet socket on an interface of the calling thread's namespace.
+func listenToFrames(ifindex int) (int, error) {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8
+	return fd, errors.Join(
+		unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: ifindex, Protocol: all}),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
 }
 
 func (w *wire) send(frames ...[]byte) {

@@ -373,7 +373,49 @@ __noinline int parse(struct __sk_buff *skb, struct packet *p, __u32 iface_flags)
 	return bad ? parsed_bad(bad) : PARSED_IP;
 }
 
-/* Reads the packet that an ICMP error quotes. False if it says too little to name a connection. */
+/* Reads the IPv4 header of a quote. Returns the offset behind it, 0 if there is none. */
+static __always_inline __u32 quoted_ipv4(struct __sk_buff *skb, struct packet *q, __u32 off)
+{
+	struct iphdr ip;
+	__u32 header;
+
+	if (!READ(skb, off, ip))
+		return 0;
+	header = (((__u8 *)&ip)[0] & 15) * 4;
+	if (((__u8 *)&ip)[0] >> 4 != 4 || header < sizeof(ip))
+		return 0;
+	map_ipv4(q->src, ip.saddr);
+	map_ipv4(q->dst, ip.daddr);
+	q->proto = ip.protocol;
+	q->first_header = ip.protocol;
+	q->fragment = bpf_ntohs(ip.id);
+	if (ip.frag_off & bpf_htons(0x1fff))
+		q->flags |= PACKET_LATER_FRAGMENT;
+	return off + header;
+}
+
+/* The same for IPv6 and its extension headers. */
+static __always_inline __u32 quoted_ipv6(struct __sk_buff *skb, struct packet *q, __u32 off)
+{
+	struct ipv6hdr ip;
+
+	if (!READ(skb, off, ip) || ((__u8 *)&ip)[0] >> 4 != 6)
+		return 0;
+	__builtin_memcpy(q->src, &ip.saddr, 16);
+	__builtin_memcpy(q->dst, &ip.daddr, 16);
+	q->flags = PACKET_IPV6;
+	q->proto = ip.nexthdr;
+	q->first_header = ip.nexthdr;
+	off += sizeof(ip);
+	if (is_extension(q->proto) && parse_extensions(skb, q, &off))
+		return 0;
+	return off;
+}
+
+/*
+ * Reads the packet that an ICMP error quotes, like any packet. False if it says too little to name a connection. A later
+ * fragment has no ports: the table of fragments knows them.
+ */
 __noinline int parse_quoted(struct __sk_buff *skb, struct packet *error, struct packet *q)
 {
 	struct ports ports;
@@ -384,26 +426,11 @@ __noinline int parse_quoted(struct __sk_buff *skb, struct packet *error, struct 
 		return 0;
 	__builtin_memset(q, 0, sizeof(*q));
 	off = error->l4 + sizeof(icmp);
-	if (error->flags & PACKET_IPV6) {
-		struct ipv6hdr ip;
-
-		if (!READ(skb, off, ip))
-			return 0;
-		__builtin_memcpy(q->src, &ip.saddr, 16);
-		__builtin_memcpy(q->dst, &ip.daddr, 16);
-		q->proto = ip.nexthdr;
-		q->flags = PACKET_IPV6;
-		off += sizeof(ip);
-	} else {
-		struct iphdr ip;
-
-		if (!READ(skb, off, ip) || (ip.frag_off & bpf_htons(0x1fff)))
-			return 0;
-		map_ipv4(q->src, ip.saddr);
-		map_ipv4(q->dst, ip.daddr);
-		q->proto = ip.protocol;
-		off += (((__u8 *)&ip)[0] & 15) * 4;
-	}
+	off = error->flags & PACKET_IPV6 ? quoted_ipv6(skb, q, off) : quoted_ipv4(skb, q, off);
+	if (!off)
+		return 0;
+	if (q->flags & PACKET_LATER_FRAGMENT)
+		return 1;
 	if (has_ports(q->proto)) {
 		if (!READ(skb, off, ports))
 			return 0;
@@ -414,5 +441,5 @@ __noinline int parse_quoted(struct __sk_buff *skb, struct packet *error, struct 
 			return 0;
 		note_icmp(q, &icmp);
 	}
-	return !(q->flags & PACKET_ICMP_ERROR);
+	return 1;
 }
