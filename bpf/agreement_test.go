@@ -135,7 +135,7 @@ func (p place) comesBefore(q calc.Packet) bool {
 	if !p.workload || p.hook != bpf.Ingress {
 		return false
 	}
-	return q.Source.Is6() && q.Protocol == 58 && q.ICMPType >= 130 && q.ICMPType <= 137 ||
+	return q.Source.Is6() && q.Protocol == 58 && (q.ICMPType >= 130 && q.ICMPType <= 137 || q.ICMPType == 143) ||
 		q.Source.Is4() && q.Protocol == 1 && q.ICMPType == 5
 }
 

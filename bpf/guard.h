@@ -86,14 +86,36 @@ static __always_inline bool arp_allowed(struct __sk_buff *skb, const struct job 
 	return owns(job, addr);
 }
 
-/* Messages of the link itself: neighbour and router discovery, multicast listener discovery. */
-static __always_inline bool is_neighbour_message(const struct packet *p)
+/* Multicast listener discovery: query, report, done (RFC 2710), report of version 2 (RFC 3810). */
+static __always_inline bool is_listener_message(const struct packet *p)
 {
+	return (p->icmp_type >= 130 && p->icmp_type <= 132) || p->icmp_type == 143;
+}
+
+/*
+ * A hop limit of 255 proves that a message was not forwarded (RFC 4861), a hop limit of 1 does not: those of listeners
+ * come from an address of the link or from none (RFC 2710 section 3, RFC 3590, RFC 3810 section 5), which no router
+ * forwards. On the way out this host has made them, or they stay on a bridge.
+ */
+static __always_inline bool is_of_link(const struct job *job)
+{
+	const struct packet *p = &job->packet;
+
+	if (!is_listener_message(p))
+		return p->hop_limit == 255;
+	if (p->hop_limit != 1 || !(is_unspecified(p->src) || is_link_local(p->src)))
+		return false;
+	return !job->egress || job->born_here || is_link_multicast(p->dst) || is_link_local(p->dst);
+}
+
+/* Messages of the link itself: neighbour and router discovery, multicast listener discovery. */
+static __always_inline bool is_neighbour_message(const struct job *job)
+{
+	const struct packet *p = &job->packet;
+
 	if (p->proto != IPPROTO_ICMPV6 || !(p->flags & PACKET_IPV6) || p->flags & (PACKET_FIRST_FRAGMENT | PACKET_LATER_FRAGMENT))
 		return false;
-	if (p->icmp_type >= 133 && p->icmp_type <= 136)
-		return p->hop_limit == 255;
-	return ((p->icmp_type >= 130 && p->icmp_type <= 132) || p->icmp_type == 143) && p->hop_limit == 1;
+	return (is_listener_message(p) || (p->icmp_type >= 133 && p->icmp_type <= 136)) && is_of_link(job);
 }
 
 static __always_inline bool is_router_message(const struct packet *p)
@@ -130,7 +152,7 @@ static __always_inline bool neighbour_allowed(struct __sk_buff *skb, const struc
 static __always_inline bool is_link_control(const struct packet *p)
 {
 	return p->proto == IPPROTO_ICMPV6 && (p->flags & PACKET_IPV6) &&
-	       ((p->icmp_type >= 130 && p->icmp_type <= 133) || p->icmp_type == 135 || p->icmp_type == 136);
+	       (is_listener_message(p) || p->icmp_type == 133 || p->icmp_type == 135 || p->icmp_type == 136);
 }
 
 /*
@@ -144,6 +166,16 @@ static __always_inline bool is_dhcp(const struct packet *p)
 	if (p->flags & PACKET_IPV6)
 		return is_link_local(p->src) && p->sport == bpf_htons(546) && p->dport == bpf_htons(547);
 	return *(u32_alias *)(p->src + 12) == 0 && p->sport == bpf_htons(68) && p->dport == bpf_htons(67);
+}
+
+/* A tunnel that a workload may not open. Answers of others' tunnels and to clients on such a port are none. */
+static __always_inline bool is_forbidden_tunnel(const struct job *job)
+{
+	const struct packet *p = &job->packet;
+
+	if (p->proto == IPPROTO_IPIP)
+		return !(job->iface.flags & IFACE_ALLOW_IPIP);
+	return p->proto == IPPROTO_UDP && p->dport == bpf_htons(VXLAN_PORT) && !(job->iface.flags & IFACE_ALLOW_VXLAN);
 }
 
 /* Why the packet may not leave its workload, or REASON_NONE, or REASON_PASS_NEIGHBOUR if nothing else is to be asked. */
@@ -163,15 +195,13 @@ __noinline int guard(struct __sk_buff *skb, struct job *job, int parsed)
 	if (is_router_message(p))
 		return REASON_DROP_ROUTER;
 	if (is_link_control(p)) {
-		if (!is_neighbour_message(p) || !neighbour_allowed(skb, job))
+		if (!is_neighbour_message(job) || !neighbour_allowed(skb, job))
 			return REASON_DROP_NEIGHBOUR;
 		return REASON_PASS_NEIGHBOUR;
 	}
-	if (!owns(job, p->src))
-		return is_dhcp(p) ? REASON_DROP_DHCP : REASON_DROP_SOURCE;
-	if (p->proto == IPPROTO_IPIP && !(job->iface.flags & IFACE_ALLOW_IPIP))
-		return REASON_DROP_TUNNEL;
-	if (p->proto == IPPROTO_UDP && p->dport == bpf_htons(VXLAN_PORT) && !(job->iface.flags & IFACE_ALLOW_VXLAN))
-		return REASON_DROP_TUNNEL;
-	return REASON_NONE;
+	if (owns(job, p->src))
+		return REASON_NONE;
+	if (is_dhcp(p))
+		return REASON_DROP_DHCP;
+	return is_link_local(p->src) && !is_host_address(p->src) ? REASON_DROP_LINK_LOCAL : REASON_DROP_SOURCE;
 }

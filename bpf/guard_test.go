@@ -1,6 +1,11 @@
 package bpf
 
-import "testing"
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"testing"
+)
 
 // allowAll makes a mask that allows everything.
 func (r *rig) allowAll() uint32 { return r.mask(rule{id: 1000, action: ActionAllow}) }
@@ -27,7 +32,8 @@ func TestWorkloadSendsOnlyInItsOwnName(t *testing.T) {
 		{"DHCP", udp("0.0.0.0", "255.255.255.255", 68, 67), DropDHCP},
 		{"DHCP, IPv6", udp("fe80::1", "ff02::1:2", 546, 547), DropDHCP},
 		{"DHCP for another", udp(carol, "255.255.255.255", 68, 67), DropSource},
-		{"link-local address", udp("fe80::1", bob6, 1, 2), DropSource},
+		{"link-local address", udp("fe80::1", bob6, 1, 2), DropLinkLocal},
+		{"multicast DNS", udp("fe80::5", "ff02::fb", 5353, 5353), DropLinkLocal},
 		{"VLAN tag", group(tagged), DropTagged},
 		{"ARP for itself", arp(alice, "10.9.0.254"), PassNeighbour},
 		{"ARP probe for itself", arp("0.0.0.0", alice), PassNeighbour},
@@ -49,6 +55,10 @@ func TestWorkloadSendsOnlyInItsOwnName(t *testing.T) {
 		{"redirect", neighbour(alice6, here6, 137, "::", 255), DropRouter},
 		{"IPv4 redirect", newFrame(alice, here, 1, icmpHeader(5, 1, 0)).bytes(), DropRouter},
 		{"multicast report", neighbour("fe80::5", "ff02::16", 131, "ff02::16", 1), PassNeighbour},
+		{"multicast report of version 2", neighbour("fe80::5", "ff02::16", 143, "::", 1), PassNeighbour},
+		{"multicast report before it has an address", neighbour("::", "ff02::16", 143, "::", 1), PassNeighbour},
+		{"multicast report with another hop limit", neighbour("fe80::5", "ff02::16", 143, "::", 2), DropNeighbour},
+		{"multicast report from an address of its own", neighbour(alice6, "ff02::16", 143, "::", 1), DropNeighbour},
 		{"multicast report to afar", neighbour(alice6, bob6, 131, "ff02::16", 1), DropNeighbour},
 		{"VXLAN", udp(alice, bob, 1, 4789), DropTunnel},
 		{"IPIP", newFrame(alice, bob, 4, make([]byte, 40)).bytes(), DropTunnel},
@@ -204,4 +214,79 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: rule %d decided, want %d", c.name, o.Rule, c.rule)
 		}
 	}
+}
+
+func TestListenerMessagesToAWorkloadComeFromTheLink(t *testing.T) {
+	r := newRouter(t)
+	r.workload(r.v1, 5, r.denyAll(), 0, alice6)
+	for _, kind := range []uint8{130, 131, 132, 143} {
+		for _, c := range []struct {
+			name         string
+			source, dest string
+			hops         uint8
+			want         Reason
+		}{
+			{"on the link", "fe80::9", "ff02::1", 1, PassNeighbour},
+			{"on the link, of nobody yet", "::", "ff02::16", 1, PassNeighbour},
+			{"forwarded", bob6, alice6, 1, DropPolicy},
+			{"forwarded to a group", bob6, "ff02::1", 1, DropPolicy},
+			{"forwarded with a source of the link", "fe80::9", alice6, 1, DropPolicy},
+			{"forwarded to a group of the site with a source of the link", "fe80::9", "ff05::2", 1, DropPolicy},
+			{"another hop limit", "fe80::9", "ff02::1", 2, DropPolicy},
+		} {
+			r.name = fmt.Sprintf("%s, type %d", c.name, kind)
+			r.want(r.out(r.v1, neighbour(c.source, c.dest, kind, "ff05::2", c.hops)), c.want)
+		}
+		r.name = "born here"
+		r.want(r.born(r.v1, neighbour("fe80::1", "ff05::2", kind, "ff05::2", 1)), PassNeighbour)
+	}
+}
+
+// TestForwardedListenerMessagesAreJudged sends them through the kernel, so that the hop limit is used up on the way.
+func TestForwardedListenerMessagesAreJudged(t *testing.T) {
+	r := newRouter(t)
+	a := r.behind(t, "v1", alice, alice6).wire(t, "v1")
+	c := r.behind(t, "v2", carol, carol6).wire(t, "v2")
+	b := r.behind(t, "up", bob, bob6).wire(t, "up")
+	r.workload(r.v1, 5, r.only(7000), r.allowAll(), alice6)
+	r.workload(r.v2, 6, r.denyAll(), r.allowAll(), carol6)
+	r.attached(t, r.v1, r.v2)
+	for source, from := range map[string]*wire{bob6: b, carol6: c} {
+		for _, kind := range []uint8{130, 131, 132, 143} {
+			from.send(neighbour(source, alice6, kind, "ff05::2", 2))
+		}
+		from.send(newFrame(source, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
+		for _, frame := range a.until("end") {
+			if protocol(58, 0, 130)(frame) || protocol(58, 0, 131)(frame) || protocol(58, 0, 132)(frame) ||
+				protocol(58, 0, 143)(frame) && bytes.Contains(frame, as16(netip.MustParseAddr(source))) {
+				t.Errorf("from %s: arrived in spite of policy: %x", source, frame)
+			}
+		}
+	}
+}
+
+func TestAnswersFromTunnelPortsAreNoTunnels(t *testing.T) {
+	r := newRouter(t)
+	r.workload(r.v1, 5, r.allowAll(), r.allowAll(), alice, alice6)
+	for _, ends := range [][2]string{{alice, bob}, {alice6, bob6}} {
+		r.want(r.out(r.v1, udp(ends[1], ends[0], 4789, 53)), PassPolicy)
+		r.want(r.in(r.v1, udp(ends[0], ends[1], 53, 4789)), PassFlow)
+		r.want(r.in(r.v1, udp(ends[0], ends[1], 54, 4789)), DropTunnel)
+	}
+	ipip := func(source, dest string) []byte { return newFrame(source, dest, 4, make([]byte, 40)).bytes() }
+	r.want(r.out(r.v1, ipip(bob, alice)), PassPolicy)
+	r.want(r.in(r.v1, ipip(alice, bob)), PassFlow)
+	r.want(r.in(r.v1, ipip(alice, "192.0.2.6")), DropTunnel)
+}
+
+func TestATunnelEndsWhenItIsNoLongerAllowed(t *testing.T) {
+	r := newRouter(t)
+	i := r.workload(r.v1, 5, 0, r.allowAll(), alice)
+	i.Flags |= IfaceAllowVXLAN
+	r.iface(i)
+	r.want(r.in(r.v1, udp(alice, bob, 1, 4789)), PassPolicy)
+	i.Flags &^= IfaceAllowVXLAN
+	r.iface(i)
+	r.shared.AdvanceEpoch()
+	r.want(r.in(r.v1, udp(alice, bob, 1, 4789)), DropRevoked)
 }

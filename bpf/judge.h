@@ -98,6 +98,8 @@ __noinline int judge(struct job *job, __u32 stage)
 		if (result != JUDGE_UNDECIDED)
 			return result;
 	}
+	if (is_workload(job) && stage == STAGE_NORMAL_OUT && is_forbidden_tunnel(job))
+		return deny(job, REASON_DROP_TUNNEL);
 	mask = job->iface.mask[stage];
 	if (!mask)
 		return is_workload(job) ? deny(job, REASON_DROP_NO_POLICY) : allow(job, REASON_PASS_NO_POLICY);

@@ -270,7 +270,7 @@ static __always_inline int handle_ip(struct __sk_buff *skb, struct job *job)
 
 	if (!is_workload(job) && !has_policy(&job->iface))
 		return pass(skb, job, REASON_PASS_NO_POLICY);
-	if ((!is_workload(job) || job->egress) && is_neighbour_message(&job->packet))
+	if ((!is_workload(job) || job->egress) && is_neighbour_message(job))
 		return pass(skb, job, REASON_PASS_NEIGHBOUR);
 	result = judge_untracked(job);
 	if (result == JUDGE_ALLOW)

@@ -330,12 +330,13 @@ const (
 	programReasonREASON_DROP_FRAGMENT        programReason = 30
 	programReasonREASON_DROP_TINY_FRAGMENT   programReason = 31
 	programReasonREASON_DROP_DHCP            programReason = 32
-	programReasonREASON_NOTE_FLOWS_FULL      programReason = 33
-	programReasonREASON_NOTE_SHARE_FULL      programReason = 34
-	programReasonREASON_NOTE_FLOW_NOT_STORED programReason = 35
-	programReasonREASON_NOTE_EVENT_LOST      programReason = 36
-	programReasonREASON_NOTE_EVENT_LEFT_OUT  programReason = 37
-	programReasonREASONS                     programReason = 38
+	programReasonREASON_DROP_LINK_LOCAL      programReason = 33
+	programReasonREASON_NOTE_FLOWS_FULL      programReason = 34
+	programReasonREASON_NOTE_SHARE_FULL      programReason = 35
+	programReasonREASON_NOTE_FLOW_NOT_STORED programReason = 36
+	programReasonREASON_NOTE_EVENT_LOST      programReason = 37
+	programReasonREASON_NOTE_EVENT_LEFT_OUT  programReason = 38
+	programReasonREASONS                     programReason = 39
 )
 
 type programRotation struct {

@@ -40,6 +40,7 @@ const (
 	DropFragment           = Reason(programReasonREASON_DROP_FRAGMENT)
 	DropTinyFragment       = Reason(programReasonREASON_DROP_TINY_FRAGMENT)
 	DropDHCP               = Reason(programReasonREASON_DROP_DHCP)
+	DropLinkLocal          = Reason(programReasonREASON_DROP_LINK_LOCAL)
 	NoteFlowsFull          = Reason(programReasonREASON_NOTE_FLOWS_FULL)
 	NoteShareFull          = Reason(programReasonREASON_NOTE_SHARE_FULL)
 	NoteFlowNotStored      = Reason(programReasonREASON_NOTE_FLOW_NOT_STORED)
@@ -88,7 +89,7 @@ func reasonText(r Reason) string {
 		DropTagged:        "VLAN tag from a workload",
 		DropNotIP:         "not IP, from or to a workload",
 		DropARP:           "ARP for another's address",
-		DropNeighbour:     "neighbour discovery for another's address",
+		DropNeighbour:     "neighbour or listener message that is forged or not of the link",
 		DropRouter:        "router advertisement or redirect from a workload",
 		DropTunnel:        "tunnel from a workload",
 		DropMalformed:     "malformed",
@@ -97,6 +98,7 @@ func reasonText(r Reason) string {
 		DropFragment:      "fragment without its first",
 		DropTinyFragment:  "tiny first fragment",
 		DropDHCP:          "DHCP from a workload: its address comes from its endpoint",
+		DropLinkLocal:     "link-local source, but no message of the link",
 		NoteFlowsFull:     "table of connections is full",
 		NoteShareFull:     "endpoint has its share of connections",
 		NoteFlowNotStored: "connection could not be stored",
