@@ -65,6 +65,7 @@ func reasonText(r Reason) string {
 		return ""
 	}
 	return [Reasons]string{
+
 		ReasonNone:        "none",
 		PassFlow:          "part of an allowed connection",
 		PassPolicy:        "allowed by policy",
