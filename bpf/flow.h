@@ -13,6 +13,16 @@ enum flow_table {
 	TABLE_NEW_OLD,
 };
 
+/* The mark of a leg that has lost its permission; the rest of its epoch is the time when it did. */
+#define LEG_REVOKED (1ULL << LEG_REVOKED_BIT)
+
+/*
+ * Denied packets keep a revoked connection from being idle for so long, nanoseconds. A TCP sender gives up earlier
+ * (tcp_retries2 of the kernel: 924 s); without a bound, ends that use the same two ports for good would never be free
+ * to open a connection the other way.
+ */
+#define REVOKED_KEPT (16 * 60 * 1000000000ULL)
+
 /* A packet's connection, as far as there is one. */
 struct track {
 	struct flow_key key;
@@ -96,14 +106,19 @@ static __always_inline __u32 tables_of(const struct settings *s)
 	return s->draining ? FLOW_TABLES_DRAIN : FLOW_TABLES_ONE;
 }
 
-static __always_inline void forget(const struct flow_key *key, __u32 tables)
+static __always_inline bool is_syn(const struct packet *p)
 {
-	bpf_map_delete_elem(&flows, key);
-	bpf_map_delete_elem(&flows_new, key);
-	if (tables != FLOW_TABLES_ONE) {
-		bpf_map_delete_elem(&flows_old, key);
-		bpf_map_delete_elem(&flows_new_old, key);
-	}
+	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+static __always_inline bool is_syn_ack(const struct packet *p)
+{
+	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+}
+
+static __always_inline bool is_revoked(const struct flow *f)
+{
+	return (f->legs[LEG_OPENER].epoch | f->legs[LEG_REPLIER].epoch) & LEG_REVOKED;
 }
 
 static __always_inline long store(__u32 table, const struct flow_key *key, const struct flow *f, __u64 flags)
@@ -197,8 +212,43 @@ static __always_inline struct flow *find_old(struct track *t, __u32 tables)
 	return lookup_table(t->table, &t->key);
 }
 
+/*
+ * Looks again for a connection that was in none of the tables: it may have moved from one to another meanwhile, or been
+ * written anew (htab_map_update_elem puts the new element before the others of its bucket, where a lookup under way has
+ * passed, and takes the old one away). A table is asked before the one to which its entries move. An answer would
+ * otherwise be taken for a new connection, the other way round.
+ */
+static __always_inline struct flow *find_moved(struct track *t, __u32 tables)
+{
+	struct flow *f = NULL;
+
+	if (tables != FLOW_TABLES_ONE) {
+		t->table = TABLE_NEW_OLD;
+		f = lookup_table(TABLE_NEW_OLD, &t->key);
+		if (!f) {
+			t->table = TABLE_PROVEN_OLD;
+			f = lookup_table(TABLE_PROVEN_OLD, &t->key);
+		}
+	}
+	if (!f) {
+		t->table = TABLE_NEW;
+		f = lookup_table(TABLE_NEW, &t->key);
+	}
+	if (!f) {
+		t->table = TABLE_PROVEN;
+		f = lookup_table(TABLE_PROVEN, &t->key);
+	}
+	return f;
+}
+
+/* Does the packet go from the replier to the opener? */
+static __always_inline bool is_reply(const struct track *t, const struct flow *f)
+{
+	return !!(f->flags & FLOW_LOW_OPENED) != !!t->from_low && !is_self(&t->key);
+}
+
 /* Finds the connection of the key in t. What has expired counts as absent. */
-static __always_inline void find_flow(struct track *t, const struct settings *s)
+static __always_inline void find_flow(struct track *t, const struct settings *s, bool opening)
 {
 	struct flow *f = lookup_table(TABLE_PROVEN, &t->key);
 	__u32 tables = tables_of(s);
@@ -210,6 +260,8 @@ static __always_inline void find_flow(struct track *t, const struct settings *s)
 	}
 	if (!f && tables != FLOW_TABLES_ONE)
 		f = find_old(t, tables);
+	if (!f && !opening)
+		f = find_moved(t, tables);
 	t->flow = NULL;
 	t->reply = 0;
 	if (!f)
@@ -219,7 +271,43 @@ static __always_inline void find_flow(struct track *t, const struct settings *s)
 		return;
 	}
 	t->flow = f;
-	t->reply = !!(f->flags & FLOW_LOW_OPENED) != !!t->from_low && !is_self(&t->key);
+	t->reply = is_reply(t, f);
+}
+
+/* Looks for the connection anew, where its element was recycled for another: it was written to a new one, or is gone. */
+static __noinline void find_again(struct track *t)
+{
+	struct settings *s = settings_now();
+
+	t->flow = NULL;
+	if (s)
+		find_flow(t, s, false);
+}
+
+static __always_inline bool copy_flow(struct track *t, struct flow *copy)
+{
+	__u64 tag = tag_of(&t->key);
+
+	if (!t->flow)
+		return false;
+	*copy = *t->flow;
+	barrier();
+	if (copy->tag != tag || READ_ONCE(t->flow->tag) != tag) /* it was recycled, or was being so */
+		return false;
+	t->reply = is_reply(t, copy);
+	return true;
+}
+
+/* Copies the connection, for it may be recycled while a packet is judged by what it says. If it is gone, t has none. */
+static __always_inline void take_copy(struct track *t, struct flow *copy)
+{
+	if (!t->flow || copy_flow(t, copy))
+		return;
+	find_again(t);
+	if (copy_flow(t, copy))
+		return;
+	t->flow = NULL;
+	t->reply = 0;
 }
 
 static __always_inline __u8 first_state(const struct packet *p)

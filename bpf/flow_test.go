@@ -188,8 +188,9 @@ func TestPolicyChangeEndsConnections(t *testing.T) {
 		r.want(r.in(r.v1, udp(alice, bob, 9, 53)), PassFlow) // the change is not complete yet
 		r.shared.AdvanceEpoch()
 		r.want(r.out(r.v1, udp(bob, alice, 53, 9)), DropRevoked)
-		if n := len(r.connections()); n != 0 {
-			t.Errorf("%d connections, want none", n)
+		r.want(r.in(r.v1, udp(alice, bob, 9, 53)), DropRevoked)
+		if c := r.connection(); !c.Revoked() {
+			t.Errorf("%+v, want it revoked", c)
 		}
 	}
 }

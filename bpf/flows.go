@@ -14,9 +14,10 @@ import (
 type Approval struct {
 	Endpoint uint64
 	Rule     uint64
-	Epoch    uint64
+	Epoch    uint64 // in which it was granted
 	Ifindex  uint32 // 0: this side has granted nothing
 	Stage    int
+	Revoked  bool      // policy allows it no longer, and Rule denies it
 	Packets  [2]uint64 // from the opener, from the replier
 	Bytes    [2]uint64
 }
@@ -34,6 +35,10 @@ type Connection struct {
 	Age, Idle       time.Duration
 	Approvals       [2]Approval // on the opener's side of this host, on the replier's
 }
+
+// Revoked says that policy no longer allows the connection: its packets are dropped. It is remembered until it is
+// idle, so that neither end makes a new connection of it, the other way round.
+func (c *Connection) Revoked() bool { return c.Approvals[0].Revoked || c.Approvals[1].Revoked }
 
 // Connections calls yield with every connection that has not expired, until it says no.
 func (s *Shared) Connections(yield func(Connection) bool) error {
@@ -60,6 +65,9 @@ func (s *Shared) Connections(yield func(Connection) bool) error {
 	}
 	return nil
 }
+
+// legRevoked marks the epoch of a leg that has lost its permission.
+const legRevoked = uint64(1) << programLegEpochLEG_REVOKED_BIT
 
 // eachFlow reads a table of connections in batches.
 func eachFlow(m *ebpf.Map, yield func(FlowKey, Flow) bool) (more bool, err error) {
@@ -117,6 +125,9 @@ func connectionOf(k FlowKey, f Flow, now time.Duration) Connection {
 		c.Approvals[i] = Approval{
 			Endpoint: leg.Endpoint, Rule: leg.Rule, Epoch: leg.Epoch, Ifindex: leg.Ifindex, Stage: int(leg.Stage),
 			Packets: leg.Packets, Bytes: leg.Bytes,
+		}
+		if leg.Epoch&legRevoked != 0 {
+			c.Approvals[i].Revoked, c.Approvals[i].Epoch = true, 0
 		}
 	}
 	return c

@@ -53,16 +53,20 @@ static __always_inline __u8 egress_stage(const struct job *job)
 	return job->born_here ? STAGE_NORMAL_OUT : STAGE_FORWARD_OUT;
 }
 
-/* The stage of a packet in its own direction. The lookup that tells local from forward is left out where it tells nothing. */
-static __always_inline __u8 own_stage(struct __sk_buff *skb, struct job *job)
+/* The stage of a packet that comes in. The lookup that tells local from forward is left out where it tells nothing. */
+static __always_inline __u8 ingress_stage(struct __sk_buff *skb, struct job *job)
 {
-	if (job->egress)
-		return egress_stage(job);
 	if (is_workload(job))
 		return STAGE_NORMAL_OUT;
 	if (job->iface.mask[STAGE_NORMAL_IN] == job->iface.mask[STAGE_FORWARD_IN])
 		return STAGE_NORMAL_IN;
 	return is_to_host(skb, &job->packet) ? STAGE_NORMAL_IN : STAGE_FORWARD_IN;
+}
+
+/* The stage of a packet in its own direction. */
+static __always_inline __u8 own_stage(struct __sk_buff *skb, struct job *job)
+{
+	return job->egress ? egress_stage(job) : ingress_stage(skb, job);
 }
 
 static __always_inline int allow(struct job *job, __u32 reason)
@@ -194,26 +198,19 @@ static __always_inline void begin_flow(struct flow *f, const struct track *t, co
 /* A new connection on the ports of one that is over. */
 static __always_inline bool begins_anew(const struct flow *f, const struct packet *p)
 {
-	return is_syn(p) && (f->state == FLOW_TCP_FINS || f->state == FLOW_TCP_RESET);
+	return is_syn(p) && (f->state == FLOW_TCP_FINS || f->state == FLOW_TCP_RESET || is_revoked(f));
 }
 
 /*
- * Writes the approval of this hook's leg, way as given. It goes through a copy and not in place: the element may
+ * Writes the approval of this hook's leg, way as given. It goes through the copy and not in place: the element may
  * have been recycled for another connection, which must not inherit an approval.
  */
-static __always_inline void approve(struct job *job, struct track *t, const struct settings *s, __u8 way)
+static __always_inline void approve(struct job *job, struct track *t, struct flow *f, const struct settings *s, __u8 way)
 {
-	struct scratch *scratch = scratch_here();
 	struct packet *p = &job->packet;
 	__u32 side, reply;
-	struct flow *f;
 
-	if (!scratch)
-		return;
-	f = &scratch->flow;
-	if (t->flow)
-		*f = *t->flow;
-	if (t->flow && f->tag == tag_of(&t->key) && !begins_anew(f, p)) {
+	if (t->flow && !begins_anew(f, p)) {
 		reply = t->reply;
 	} else {
 		if (t->flow)
@@ -238,16 +235,37 @@ static __always_inline void approve(struct job *job, struct track *t, const stru
 		count_reason(REASON_NOTE_FLOW_NOT_STORED, p);
 }
 
+/* Is this host one end of the packet's connection? */
+static __always_inline bool is_local(struct __sk_buff *skb, struct job *job)
+{
+	if (job->egress)
+		return job->born_here;
+	if (is_workload(job))
+		return is_host_address(job->packet.dst);
+	return ingress_stage(skb, job) == STAGE_NORMAL_IN;
+}
+
+/* Marks a leg as revoked, in the copy of its connection, and writes that back. */
+static __always_inline void mark_revoked(struct job *job, struct track *t, struct flow *f, struct leg *leg)
+{
+	leg->epoch = LEG_REVOKED | t->now;
+	leg->rule = job->rule;
+	leg->stage = job->stage;
+	leg->to_host = job->to_host;
+	f->seen = t->now;
+	if (store(t->table, &t->key, f, BPF_ANY))
+		count_reason(REASON_NOTE_FLOW_NOT_STORED, &job->packet);
+}
+
 /*
  * Asks the sockets of this host about a packet in its own stage that has no entry: a first start on a busy host, an
  * idle hour or a lost table end no connection that policy allows.
  */
-static __always_inline void ask_sockets(struct __sk_buff *skb, struct job *job, __u32 stage)
+static __always_inline void ask_sockets(struct __sk_buff *skb, struct job *job)
 {
-	bool local = job->egress ? job->born_here : is_workload(job) ? is_host_address(job->packet.dst) : stage == STAGE_NORMAL_IN;
 	__u32 held;
 
-	if (!local || !is_midway(&job->packet, job->egress))
+	if (!is_midway(&job->packet, job->egress) || !is_local(skb, job))
 		return;
 	held = held_by_socket(skb, &job->packet, job->egress);
 	if (held_opener(held) == HELD_NOT)
@@ -275,19 +293,13 @@ static __always_inline int judge_held(struct job *job)
 	return result;
 }
 
-/* Judges a packet as the first of its connection at this hook. */
-static __always_inline int judge_new(struct __sk_buff *skb, struct job *job, bool unknown)
+/* Judges a packet that comes in by this interface. */
+static __always_inline int judge_ingress(struct __sk_buff *skb, struct job *job)
 {
-	__u32 stage = own_stage(skb, job);
-	int result;
+	int result = judge(job, ingress_stage(skb, job));
 
-	if (unknown)
-		ask_sockets(skb, job, stage);
-	if (job->held == HELD_ANSWER)
-		return judge_held(job);
-	result = judge(job, stage);
 	job->to_host = 0;
-	if (result != JUDGE_ALLOW || job->egress || !is_workload(job))
+	if (result != JUDGE_ALLOW || !is_workload(job))
 		return result;
 	job->to_host = is_to_host(skb, &job->packet);
 	if (job->to_host && !(job->iface.flags & IFACE_TO_HOST))
@@ -295,17 +307,24 @@ static __always_inline int judge_new(struct __sk_buff *skb, struct job *job, boo
 	return result;
 }
 
-/*
- * A packet that comes in still goes where it went when the leg was approved: to this host, or on. Asked before a leg is
- * judged again, for the epoch advances with the addresses of the host.
- */
-static __always_inline bool is_same_place(struct __sk_buff *skb, struct job *job, const struct leg *leg, __u8 way)
+/* Judges what the packet in hand, that leaves by this interface, answers: a packet that would have come in by it. */
+static __always_inline int judge_question(struct __sk_buff *skb, struct job *job)
 {
-	if (job->egress || leg->way != way)
-		return true;
-	if (is_workload(job))
-		return !!leg->to_host == !!is_to_host(skb, &job->packet);
-	return leg->stage == own_stage(skb, job);
+	int result;
+
+	turn(&job->packet);
+	result = judge_ingress(skb, job);
+	turn(&job->packet);
+	return result;
+}
+
+/* Judges a packet in its own direction. */
+static __always_inline int judge_own(struct __sk_buff *skb, struct job *job)
+{
+	if (!job->egress)
+		return judge_ingress(skb, job);
+	job->to_host = 0;
+	return judge(job, egress_stage(job));
 }
 
 /* Judges a leg of this hook again, because the epoch has advanced since it was approved. */
@@ -320,26 +339,91 @@ static __always_inline int judge_again(struct job *job, const struct leg *leg, _
 }
 
 /*
- * The stage of a question at an interface that it did not use, when its answer comes there. The leg tells local from
- * forwarded if it belongs to an interface of the same kind.
+ * The stage of a question that would have left by this interface, when its answer comes in there. That the question was
+ * born here is known only from the leg by which it left.
  */
 static __always_inline __u32 question_stage(const struct job *job, const struct leg *leg)
 {
-	__u32 stage = leg->stage;
+	__u32 stage = leg && leg->way != LEG_NONE ? leg->stage : STAGE_FORWARD_OUT;
 
-	if (is_workload(job)) {
-		if (job->egress)
-			return STAGE_NORMAL_OUT;
+	if (is_workload(job))
 		return stage == STAGE_BORN_HERE ? STAGE_BORN_HERE : STAGE_NORMAL_IN;
-	}
-	if (job->egress)
-		return stage == STAGE_NORMAL_IN ? STAGE_NORMAL_IN : STAGE_FORWARD_IN;
 	return stage == STAGE_NORMAL_OUT || stage == STAGE_BORN_HERE ? STAGE_NORMAL_OUT : STAGE_FORWARD_OUT;
 }
 
-/* An answer comes by another interface than the question left by: would the question have been allowed here? */
-static __always_inline int judge_elsewhere(struct job *job, const struct leg *leg)
+/*
+ * An answer comes where its question did not pass: by another interface, or before anybody looked. Would the question
+ * have been allowed here?
+ */
+static __always_inline int judge_elsewhere(struct __sk_buff *skb, struct job *job, const struct leg *leg)
 {
+	if (job->egress)
+		return judge_question(skb, job);
 	job->to_host = 0;
 	return judge_turned(job, question_stage(job, leg), true);
+}
+
+/*
+ * Judges a segment in the middle of a connection that has no entry and no socket here: it was forwarded before anybody
+ * looked, or the entry was lost. Policy has to allow it as it is. Nothing else proves who opened the connection but a
+ * SYN-ACK, which its opener did not send. Where policy allows both directions, the end with the lesser port is taken for
+ * the replier, as it is for nearly every service: what is recorded is judged when policy changes.
+ */
+static __always_inline int judge_midway(struct __sk_buff *skb, struct job *job)
+{
+	bool answer = is_syn_ack(&job->packet);
+	int result = judge_own(skb, job);
+	struct job own;
+
+	if (result != JUDGE_ALLOW || (!answer && bpf_ntohs(job->packet.sport) >= bpf_ntohs(job->packet.dport)))
+		return result;
+	own.rule = job->rule;
+	own.reason = job->reason;
+	own.stage = job->stage;
+	own.to_host = job->to_host;
+	job->held = HELD_ANSWER;
+	job->held_state = FLOW_TCP_OPENING;
+	result = is_local(skb, job) ? judge_held(job) : judge_elsewhere(skb, job, NULL);
+	if (result == JUDGE_ALLOW || answer)
+		return result;
+	job->held = HELD_NOTHING;
+	job->rule = own.rule;
+	job->reason = own.reason;
+	job->stage = own.stage;
+	job->to_host = own.to_host;
+	return JUDGE_ALLOW;
+}
+
+/* Judges a packet as the first of its connection at this hook. */
+static __always_inline int judge_new(struct __sk_buff *skb, struct job *job, bool unknown)
+{
+	if (unknown)
+		ask_sockets(skb, job);
+	if (job->held == HELD_ANSWER)
+		return judge_held(job);
+	if (unknown && job->held == HELD_NOTHING && job->packet.proto == IPPROTO_TCP && !is_syn(&job->packet))
+		return judge_midway(skb, job);
+	return judge_own(skb, job);
+}
+
+/*
+ * Packets of the leg still go where they went when it was approved: to this host, or on. Asked before a leg is judged
+ * again, for the epoch advances with the addresses of the host; and for answers too, or the approval that an answer
+ * renews would hold for a question that goes elsewhere now.
+ */
+static __always_inline bool is_same_place(struct __sk_buff *skb, struct job *job, const struct leg *leg, __u8 way)
+{
+	bool answer = leg->way != way, same;
+
+	if (!!job->egress != answer) /* they leave by this interface */
+		return true;
+	if (answer)
+		turn(&job->packet);
+	if (is_workload(job))
+		same = !!leg->to_host == !!is_to_host(skb, &job->packet);
+	else
+		same = leg->stage == ingress_stage(skb, job);
+	if (answer)
+		turn(&job->packet);
+	return same;
 }

@@ -215,13 +215,17 @@ enum leg_way {
 	LEG_FROM_REPLIER,
 };
 
+enum leg_epoch {
+	LEG_REVOKED_BIT = 63,
+};
+
 /*
  * A connection has a leg on each side of this host. A hook looks at its own leg only: an approval never holds for
  * another endpoint, interface or stage, nor after the epoch has advanced.
  */
 struct leg {
 	__u64 endpoint;
-	__u64 epoch;
+	__u64 epoch; /* of the approval. With LEG_REVOKED_BIT: no longer allowed, and since when instead */
 	__u64 rule;
 	__u32 ifindex;
 	__u8 stage; /* STAGES: born here on the way to a workload */

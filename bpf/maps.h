@@ -85,6 +85,7 @@ struct names {
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
 	enum leg_way leg_way;
+	enum leg_epoch leg_epoch;
 	enum leg_side leg_side;
 	enum flow_tables flow_tables;
 	enum log_level log_level;

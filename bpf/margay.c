@@ -138,12 +138,15 @@ __noinline int find_related(struct __sk_buff *skb, struct job *job)
 		return RELATED_NOT;
 	track_key(&t, &scratch->quoted);
 	t.now = bpf_ktime_get_coarse_ns();
-	find_flow(&t, s);
+	find_flow(&t, s, false);
+	if (!t.flow)
+		return RELATED_NOT;
+	take_copy(&t, &scratch->flow);
 	if (!t.flow)
 		return RELATED_NOT;
 	/* The error goes the other way than the packet it quotes. */
-	leg = &t.flow->legs[(!t.reply ^ job->egress) & 1];
-	if (!is_own(leg, job) || t.flow->tag != tag_of(&t.key))
+	leg = &scratch->flow.legs[(!t.reply ^ job->egress) & 1];
+	if (!is_own(leg, job))
 		return RELATED_NOT;
 	job->rule = leg->rule;
 	if (leg->epoch == job->epoch || !s->revoke)
@@ -167,34 +170,67 @@ static __always_inline bool is_related(struct __sk_buff *skb, struct job *job)
 	return result == JUDGE_ALLOW;
 }
 
-/* The flow has lost its permission, and ends here. */
-static __always_inline int revoke(struct job *job, struct track *t, const struct settings *s)
+/*
+ * The flow has lost its permission at this hook. Its entry stays until it is idle: whoever sends next, and wherever, is
+ * judged in the direction in which the flow was opened. Without the entry, the replier's next packet would open the
+ * same flow the other way round.
+ */
+static __always_inline int revoke(struct job *job, struct track *t, struct flow *f, struct leg *leg)
 {
-	forget(&t->key, tables_of(s));
+	if (!(leg->epoch & LEG_REVOKED))
+		mark_revoked(job, t, f, leg);
+	else if (t->now - (leg->epoch & ~LEG_REVOKED) < REVOKED_KEPT && t->flow->seen != t->now)
+		t->flow->seen = t->now;
 	if (job->reason != REASON_DROP_TO_HOST)
 		job->reason = REASON_DROP_REVOKED;
 	return drop(job, job->reason);
 }
 
-/* A packet without a current approval at this hook. */
-static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, struct track *t, struct leg *leg,
-				      const struct settings *s, __u8 way)
+/* The way that packets of a connection have to take to be judged as they are: that of the leg, or else of the other. */
+static __always_inline __u8 way_of(const struct flow *f, const struct leg *leg)
 {
-	bool approved = leg && leg->way != LEG_NONE && !is_syn(&job->packet);
-	__u8 leg_way = way;
+	if (leg->way != LEG_NONE)
+		return leg->way;
+	return f->legs[LEG_OPENER].way | f->legs[LEG_REPLIER].way;
+}
+
+/*
+ * A SYN against the way of a live connection passes if policy allows, and changes nothing: whoever sends one could
+ * otherwise turn the direction in which the connection is judged from then on.
+ */
+static __always_inline bool turns_round(const struct job *job, const struct flow *f, const struct leg *leg, __u8 way)
+{
+	return leg && is_syn(&job->packet) && is_own(leg, job) && leg->way != way && !begins_anew(f, &job->packet);
+}
+
+/* A packet without a current approval at this hook. A SYN is judged as it is, whatever there was before. */
+static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, struct track *t, const struct settings *s)
+{
+	struct scratch *scratch = scratch_here();
+	struct leg *leg = NULL;
+	__u8 way, leg_way;
+	struct flow *f;
+	bool midway;
 	int result;
 
-	if (approved && is_own(leg, job) && is_same_stage(leg, job, way)) {
-		leg_way = leg->way;
+	if (!scratch)
+		return drop(job, REASON_DROP_CLOSED);
+	f = &scratch->flow;
+	take_copy(t, f);
+	if (t->flow)
+		leg = &f->legs[(t->reply ^ job->egress) & 1];
+	way = t->reply ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
+	midway = leg && !is_syn(&job->packet);
+	leg_way = midway ? way_of(f, leg) : way;
+	if (midway && is_own(leg, job) && is_same_stage(leg, job, way)) {
 		if (is_same_place(skb, job, leg, way))
 			result = judge_again(job, leg, way);
 		else
-			result = judge_new(skb, job, false);
+			result = leg_way == way ? judge_ingress(skb, job) : judge_question(skb, job);
 		if (result != JUDGE_ALLOW)
-			return revoke(job, t, s);
-	} else if (approved && leg->way != way) {
-		leg_way = leg->way;
-		result = judge_elsewhere(job, leg);
+			return revoke(job, t, f, leg);
+	} else if (leg_way != way) {
+		result = judge_elsewhere(skb, job, leg);
 	} else {
 		result = judge_new(skb, job, !t->flow);
 	}
@@ -202,7 +238,9 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, st
 		return drop(job, job->reason);
 	if (job->packet.flags & PACKET_ICMP_ERROR)
 		return pass_flow(skb, job, job->reason);
-	approve(job, t, s, leg_way);
+	if (turns_round(job, f, leg, way))
+		return pass_flow(skb, job, job->reason);
+	approve(job, t, f, s, leg_way);
 	if (s->log_level >= LOG_VERDICTS)
 		emit(job, EVENT_ALLOW);
 	return pass_flow(skb, job, job->reason);
@@ -211,8 +249,8 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, st
 static __always_inline int track(struct __sk_buff *skb, struct job *job)
 {
 	struct settings *s = settings_now();
-	struct leg *leg = NULL;
 	struct track t;
+	struct leg *leg;
 	__u8 way;
 
 	if (!s)
@@ -221,9 +259,9 @@ static __always_inline int track(struct __sk_buff *skb, struct job *job)
 		return pass_flow(skb, job, REASON_PASS_RELATED);
 	track_key(&t, &job->packet);
 	t.now = bpf_ktime_get_coarse_ns();
-	find_flow(&t, s);
-	way = t.reply ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
+	find_flow(&t, s, is_syn(&job->packet));
 	if (t.flow) {
+		way = t.reply ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
 		leg = &t.flow->legs[(t.reply ^ job->egress) & 1];
 		if (is_own(leg, job) && (leg->epoch == job->epoch || !s->revoke) && is_same_stage(leg, job, way) &&
 		    !is_syn(&job->packet) && t.flow->tag == tag_of(&t.key)) {
@@ -233,7 +271,7 @@ static __always_inline int track(struct __sk_buff *skb, struct job *job)
 			return pass_flow(skb, job, REASON_PASS_FLOW);
 		}
 	}
-	return judge_flow(skb, job, &t, leg, s, way);
+	return judge_flow(skb, job, &t, s);
 }
 
 /* ---- hooks ---- */

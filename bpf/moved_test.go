@@ -29,7 +29,7 @@ func TestTheStageFollowsAnAddressThatMoves(t *testing.T) {
 	must(t, r.shared.Locals.Delete(moving))
 	r.shared.AdvanceEpoch()
 	r.want(r.in(r.up, udp(bob, alice, 9, 53)), DropRevoked)
-	r.want(r.out(r.up, udp(alice, bob, 53, 9)), DropPolicy) // the flow has ended, not only its one half
+	r.want(r.out(r.up, udp(alice, bob, 53, 9)), DropRevoked) // the flow has ended, not only its one half
 }
 
 func TestAStageThatStaysIsJudgedAsItWas(t *testing.T) {

@@ -217,6 +217,12 @@ type programLeg struct {
 	Bytes    [2]uint64
 }
 
+type programLegEpoch uint32
+
+const (
+	programLegEpochLEG_REVOKED_BIT programLegEpoch = 63
+)
+
 type programLegSide uint32
 
 const (

@@ -17,11 +17,6 @@ enum held {
 #define held_opener(held) ((held) & 0xff)
 #define held_state(held) ((held) >> 8)
 
-static __always_inline bool is_syn(const struct packet *p)
-{
-	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-}
-
 /* The ends of a packet as the kernel looks sockets up: from the other end to this host. Returns the size. */
 static __always_inline __u32 socket_tuple(struct bpf_sock_tuple *tuple, const struct packet *p, bool egress)
 {

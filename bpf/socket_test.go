@@ -159,8 +159,8 @@ func TestRevokedSessionDoesNotReturnByTheHostsOwnPackets(t *testing.T) {
 	h.host(h.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: allow})
 	h.shared.AdvanceEpoch()
 	h.want(h.in(h.up, s.arriving()), DropRevoked)
-	h.want(h.born(h.up, s.leaving()), DropPolicy)
-	h.want(h.in(h.up, s.arriving()), DropPolicy)
+	h.want(h.born(h.up, s.leaving()), DropRevoked)
+	h.want(h.in(h.up, s.arriving()), DropRevoked)
 }
 
 func TestConnectedDatagramSocketsOfABusyHost(t *testing.T) {

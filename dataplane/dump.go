@@ -45,7 +45,7 @@ type Rule struct {
 type Connection struct {
 	Protocol        uint8
 	Opener, Replier netip.AddrPort
-	State           string    // syn-sent, established, closing, reset, unreplied, replied
+	State           string    // syn-sent, established, closing, reset, unreplied, replied, revoked
 	Packets, Bytes  [2]uint64 // from the opener, from the replier
 	Age, Idle       time.Duration
 	Approvals       []Approval
@@ -53,7 +53,7 @@ type Connection struct {
 	ICMPID          uint16
 }
 
-// Approval is what one endpoint has granted to a connection.
+// Approval is what one endpoint has granted to a connection and not taken back.
 type Approval struct {
 	Endpoint  calc.EndpointID // zero: one that is no longer known
 	Interface string
@@ -215,7 +215,7 @@ func (d *Driver) connection(c bpf.Connection, epoch uint64) Connection {
 			out.Packets[dir] = max(out.Packets[dir], a.Packets[dir])
 			out.Bytes[dir] = max(out.Bytes[dir], a.Bytes[dir])
 		}
-		if a.Ifindex == 0 {
+		if a.Ifindex == 0 || a.Revoked {
 			continue
 		}
 		out.Approvals = append(out.Approvals, Approval{
@@ -227,6 +227,9 @@ func (d *Driver) connection(c bpf.Connection, epoch uint64) Connection {
 }
 
 func flowState(c bpf.Connection) string {
+	if c.Revoked() {
+		return "revoked"
+	}
 	switch c.State {
 	case bpf.FlowTCPOpening:
 		return "syn-sent"

@@ -1304,7 +1304,7 @@ type Connection struct {
 	Protocol      string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
 	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"` // address and port of the initiator
 	Destination   string                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`                              // syn-sent, established, closing, reset, unreplied, replied
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`                              // syn-sent, established, closing, reset, unreplied, replied, revoked
 	PacketsOut    uint64                 `protobuf:"varint,5,opt,name=packets_out,json=packetsOut,proto3" json:"packets_out,omitempty"` // by the initiator
 	PacketsBack   uint64                 `protobuf:"varint,6,opt,name=packets_back,json=packetsBack,proto3" json:"packets_back,omitempty"`
 	BytesOut      uint64                 `protobuf:"varint,7,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
