@@ -19,7 +19,7 @@ type detection struct {
 }
 
 // detectionMethods are the values of the setting, for messages.
-const detectionMethods = "first-found, can-reach=ADDRESS or NAME, interface=REGEX,..., skip-interface=REGEX,... or cidr=NETWORK,..."
+const detectionMethods = "first-found, can-reach=ADDRESS or NAME, interface=REGEX[,REGEX], skip-interface=REGEX[,REGEX] or cidr=NETWORK[,NETWORK]"
 
 // parseDetection reads a method as Calico's operators write it.
 func parseDetection(text string) (d detection, err error) {
