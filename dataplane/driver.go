@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,6 +78,8 @@ type Driver struct {
 	idleSince map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes    *table.Table[netip.Prefix, routes.Route]
 	settings  *table.Table[interfaces.Sysctl, string]
+	proc      interfaces.Proc
+	former    *bpf.FormerSettings // opened with shared
 	locals    *table.Table[netip.Addr, uint8]
 	counters  *table.Table[uint64, struct{}]
 	gate      gate.Gate
@@ -127,7 +130,7 @@ func New(options Options) (*Driver, error) {
 func (d *Driver) makeTables() {
 	d.links = table.New("interfaces", linkTarget{d}, func(a, b running) bool { return a == b })
 	d.routes = table.New("routes", stepped[netip.Prefix, routes.Route]{d, "route", d.kernel}, func(a, b routes.Route) bool { return a == b })
-	d.settings = table.New("settings", stepped[interfaces.Sysctl, string]{d, "setting", &interfaces.Proc{}}, func(a, b string) bool { return a == b })
+	d.settings = table.New("settings", stepped[interfaces.Sysctl, string]{d, "setting", &d.proc}, func(a, b string) bool { return a == b })
 	d.locals = table.New("host addresses", stepped[netip.Addr, uint8]{d, "host address", localTarget{d}}, func(a, b uint8) bool { return a == b })
 	d.counters = table.New("rule counters", stepped[uint64, struct{}]{d, "rule counter", counterTarget{d}}, func(a, b struct{}) bool { return true })
 }
@@ -222,6 +225,10 @@ func (d *Driver) Close() error {
 	d.flows.wait()
 	d.kernel.Close()
 	err := d.policies.close()
+	if d.former != nil {
+		err = errors.Join(err, d.former.Close())
+		d.former, d.proc.Former = nil, nil
+	}
 	if d.shared != nil {
 		err = errors.Join(err, d.shared.Close())
 		d.shared, d.inSync = nil, false // Status and its like may still be asked
@@ -241,8 +248,8 @@ func Uninstall(options Options) error {
 	return nil
 }
 
-// Uninstall ends the Driver and removes every trace of it but what it set under /proc/sys: programs, connections,
-// routes and the gate. Every interface is open then.
+// Uninstall ends the Driver and removes every trace of it: programs, connections, routes and the gate. What it set under
+// /proc/sys is as it was before. Every interface is open then.
 func (d *Driver) Uninstall() error {
 	err := d.remove()
 	return errors.Join(err, d.Close())
@@ -261,6 +268,7 @@ func (d *Driver) remove() error {
 	if there, _ := gate.Exists(); there { // a kernel that cannot say has none
 		err = errors.Join(err, gate.Remove())
 	}
+	err = errors.Join(err, d.restoreSettings())
 	if d.shared == nil {
 		shared, e := bpf.OpenShared(d.PinDir, bpf.DefaultSharedSizes())
 		d.shared, err = shared, errors.Join(err, e)
@@ -269,4 +277,32 @@ func (d *Driver) remove() error {
 		err = errors.Join(err, d.shared.Unpin())
 	}
 	return err
+}
+
+// rememberSettings opens what is remembered of settings before they were changed.
+func (d *Driver) rememberSettings() error {
+	if d.former != nil {
+		return nil
+	}
+	former, err := bpf.OpenFormerSettings(d.PinDir)
+	if err != nil {
+		return err
+	}
+	d.former, d.proc.Former = former, former
+	return nil
+}
+
+// restoreSettings puts back what was set under /proc/sys. What cannot be put back stays remembered.
+func (d *Driver) restoreSettings() error {
+	if err := d.rememberSettings(); err != nil {
+		return err
+	}
+	restored, err := d.proc.Restore()
+	if len(restored) > 0 {
+		d.Log.WithField("settings", strings.Join(restored, " ")).Info("settings under /proc/sys are put back to what they were before felix")
+	}
+	if err != nil {
+		return err
+	}
+	return d.former.Unpin()
 }

@@ -147,7 +147,7 @@ func TestMachinesBehindTheHost(t *testing.T) {
 	h.leavesNothing()
 }
 
-// leavesNothing checks that the host is as if there had never been a Driver, but for /proc/sys.
+// leavesNothing checks that the host is as if there had never been a Driver. Of /proc/sys see former_test.go.
 func (h *host) leavesNothing() {
 	h.Helper()
 	pins, err := os.ReadDir(h.pins)

@@ -27,7 +27,7 @@ func (d *Driver) pass(now time.Time) error {
 	if !d.inSync || !d.state.Ready {
 		return d.closeEarly()
 	}
-	errs := []error{d.open()}
+	errs := []error{d.open(), d.rememberSettings()}
 	if d.shared == nil {
 		return errors.Join(append(errs, d.keepGate())...)
 	}

@@ -54,10 +54,11 @@ func Sysctls(workloads []Link, v4, v6 bool) map[Sysctl]string {
 	return wanted
 }
 
-// Proc is /proc/sys as a table.Target, of the network namespace of the calling thread. Settings are not taken back: those
-// of an interface go with it, and the host may forward for others too.
+// Proc is /proc/sys as a table.Target, of the network namespace of the calling thread. A setting that is no longer wanted
+// stays: that of an interface goes with it, and the host may forward for others too. Restore takes all of them back.
 type Proc struct {
-	Root string // default /proc/sys
+	Root   string // default /proc/sys
+	Former Former // nil: nothing is remembered
 
 	ours map[Sysctl]string // as they were written last
 }
@@ -91,7 +92,7 @@ func (p *Proc) put(s Sysctl, value string) error {
 	if err == nil && now == value {
 		return nil
 	}
-	err = write(filepath.Join(p.root(), s.Path), value)
+	err = p.change(s.Path, now, value)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("set it to %s: the kernel does not have it, or the interface has gone: %w", value, err)
@@ -111,7 +112,7 @@ func (p *Proc) read(path string) (string, error) {
 func (p *Proc) keepRouters() error {
 	deaf, err := p.deaf()
 	for _, path := range deaf {
-		if e := write(filepath.Join(p.root(), path), "2"); e != nil && !errors.Is(e, os.ErrNotExist) {
+		if e := p.change(path, "1", "2"); e != nil && !errors.Is(e, os.ErrNotExist) {
 			err = errors.Join(err, e)
 		}
 	}
@@ -163,6 +164,9 @@ func (p *Proc) List() (map[Sysctl]string, error) {
 			return nil, err
 		}
 		held[s] = now
+	}
+	if err := p.prune(); err != nil {
+		return nil, err
 	}
 	if now, there := held[Sysctl{Path: forwardV6}]; there && now == "1" {
 		deaf, err := p.deaf()

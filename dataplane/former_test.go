@@ -1,0 +1,112 @@
+package dataplane
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// allSettings are the settings of this network namespace that felix may touch.
+func allSettings(t *testing.T) map[string]string {
+	t.Helper()
+	settings := map[string]string{}
+	for _, pattern := range []string{
+		"net/ipv4/ip_forward", "net/ipv4/conf/*/proxy_arp", "net/ipv4/conf/*/rp_filter", "net/ipv4/conf/*/forwarding", "net/ipv4/neigh/*/proxy_delay",
+		"net/ipv6/conf/*/accept_ra", "net/ipv6/conf/*/proxy_ndp", "net/ipv6/conf/*/forwarding",
+	} {
+		paths, err := filepath.Glob("/proc/sys/" + pattern)
+		must(t, err)
+		for _, path := range paths {
+			text, err := os.ReadFile(path)
+			must(t, err)
+			settings[strings.TrimPrefix(path, "/proc/sys/")] = strings.TrimSpace(string(text))
+		}
+	}
+	return settings
+}
+
+func compareSettings(t *testing.T, got, want map[string]string) {
+	t.Helper()
+	for path, value := range want {
+		if got[path] != value {
+			t.Errorf("%s is %s, want %s", path, got[path], value)
+		}
+	}
+}
+
+// Every setting is after an uninstall what it was before the first start, also after restarts, and after others changed it
+// meanwhile. A plain stop leaves all as it is.
+func TestUninstallPutsSettingsBack(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	h.plug("eth9", "192.0.2.9", "2001:db8::9") // the host's own: it learns routers
+	writeSetting(t, "net/ipv4/ip_forward", "0")
+	writeSetting(t, "net/ipv6/conf/all/forwarding", "0")
+	writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "1")
+	writeSetting(t, "net/ipv6/conf/eth9/accept_ra", "1")
+	before := allSettings(t)
+	w := newWorld()
+	w.workload(client)
+	w.workload(server)
+	d := h.run(w, Options{})
+	during := allSettings(t)
+	for path, value := range map[string]string{
+		"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv4/conf/cali1/rp_filter": "2", "net/ipv6/conf/eth9/accept_ra": "2",
+	} {
+		if during[path] != value {
+			t.Fatalf("%s is %s, want %s", path, during[path], value)
+		}
+	}
+	writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "0") // by somebody else; it is put right
+	d.settle(func() bool { return readSetting(t, "net/ipv4/conf/cali1/rp_filter") == "2" })
+	must(t, d.Close())
+	compareSettings(t, allSettings(t), during)
+
+	d = h.run(w, Options{})
+	server.unplug()
+	d.settle(func() bool { return d.stateOfInterface("cali2") == Waiting })
+	server.connect() // another interface with the same name
+	d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced })
+	must(t, d.Apply(calc.Delta{}))
+	must(t, d.Close())
+
+	d = h.start(Options{}) // as felix --uninstall does: nothing of the policy is known
+	must(t, d.Uninstall())
+	after := allSettings(t)
+	for path := range before {
+		if strings.Contains(path, "/cali2/") {
+			delete(before, path) // another interface
+		}
+	}
+	compareSettings(t, after, before)
+	for path, value := range map[string]string{"net/ipv4/conf/cali2/proxy_arp": "0", "net/ipv4/conf/cali2/forwarding": "0", "net/ipv6/conf/cali2/proxy_ndp": "0"} {
+		if after[path] != value {
+			t.Errorf("%s is %s, want %s", path, after[path], value)
+		}
+	}
+	h.leavesNothing()
+}
+
+// A setting that was right before felix came, and one that somebody has changed since, stay.
+func TestUninstallLeavesTheSettingsOfOthers(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	writeSetting(t, "net/ipv4/ip_forward", "1")
+	writeSetting(t, "net/ipv6/conf/all/forwarding", "0")
+	w := newWorld()
+	w.workload(client)
+	w.workload(server)
+	d := h.run(w, Options{})
+	must(t, d.Close())
+	writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "1")
+	d = h.start(Options{})
+	must(t, d.Uninstall())
+	for path, value := range map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "0", "net/ipv4/conf/cali1/rp_filter": "1"} {
+		if now := readSetting(t, path); now != value {
+			t.Errorf("%s is %s, want %s", path, now, value)
+		}
+	}
+}
