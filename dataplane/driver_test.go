@@ -196,7 +196,7 @@ func TestPolicyChangesUnderAnOpenConnection(t *testing.T) {
 	defer open.Close()
 	w.protect(id, 81)
 	must(t, d.become(w))
-	if echo(open) {
+	if echoWithin(open, patience) {
 		t.Error("an open connection lives on although policy no longer allows it")
 	}
 	if !client.reaches("tcp", server.addresses[0], 81) {
