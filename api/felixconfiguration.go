@@ -47,7 +47,7 @@ type FelixConfigurationSpec struct {
 	BPFLogLevel                              string                  `json:"bpfLogLevel"` // Info: dropped packets are logged; Debug: new connections as well; Off unless set
 	BPFMaglevMaxEndpointsPerService          *int                    `json:"bpfMaglevMaxEndpointsPerService,omitempty"`
 	BPFMaglevMaxServices                     *int                    `json:"bpfMaglevMaxServices,omitempty"`
-	BPFMapSizeConntrack                      *int                    `json:"bpfMapSizeConntrack,omitempty"` // proven connections that are tracked: 512000 unless set; an eighth of it, at least 4096, for those yet to be proven
+	BPFMapSizeConntrack                      *int                    `json:"bpfMapSizeConntrack,omitempty"` // proven connections that are tracked: 512000 unless set; an eighth of it, at least 4096, for those yet to be proven, twice
 	BPFMapSizeConntrackCleanupQueue          *int                    `json:"bpfMapSizeConntrackCleanupQueue,omitempty"`
 	BPFMapSizeConntrackScaling               string                  `json:"bpfMapSizeConntrackScaling,omitempty"`
 	BPFMapSizeIfState                        *int                    `json:"bpfMapSizeIfState,omitempty"`

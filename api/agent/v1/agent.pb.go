@@ -296,7 +296,7 @@ type Dataplane struct {
 	ConnectionsLimit uint32                 `protobuf:"varint,6,opt,name=connections_limit,json=connectionsLimit,proto3" json:"connections_limit,omitempty"`
 	Drops            map[string]uint64      `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`     // by reason
 	Repairs          map[string]uint64      `protobuf:"bytes,8,rep,name=repairs,proto3" json:"repairs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // entries that other programs had changed and that were put right, by kind, since the start
-	Unproven         uint32                 `protobuf:"varint,9,opt,name=unproven,proto3" json:"unproven,omitempty"`                                                                         // connections that have yet to be proven; the one that was idle longest makes room for another
+	Unproven         uint32                 `protobuf:"varint,9,opt,name=unproven,proto3" json:"unproven,omitempty"`                                                                         // connections that have yet to be proven; one that was idle for long makes room for another
 	UnprovenLimit    uint32                 `protobuf:"varint,10,opt,name=unproven_limit,json=unprovenLimit,proto3" json:"unproven_limit,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
