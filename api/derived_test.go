@@ -19,7 +19,7 @@ type derived struct {
 func TestRulesOfTheDialectAtTheirBounds(t *testing.T) {
 	t.Parallel()
 	cases := derivedCases(t)
-	told := regexp.MustCompile(`want |did you mean |missing: |remove |want one of |unknown field |given twice|is always |must stand alone|only |needs a `)
+	told := regexp.MustCompile(`want |did you mean |missing: |remove |want one of |unknown field |given twice|is always |must stand alone|only `)
 	for _, c := range cases {
 		valid, reason := accepted(c.manifest)
 		shown := c.manifest

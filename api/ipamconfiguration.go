@@ -34,6 +34,6 @@ func (c *checker) ipamConfiguration(i *IPAMConfiguration) {
 // onlyDefault is for kinds of which there is one object.
 func (c *checker) onlyDefault(name string) {
 	if name != "default" {
-		c.add("metadata.name", name, "there is only the one that is named default")
+		c.add("metadata.name", name, "want default: there is no other")
 	}
 }

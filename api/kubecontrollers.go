@@ -136,7 +136,7 @@ func (c *checker) kubeHostEndpoint(path string, h *KubeHostEndpoint) {
 		case t.GenerateName == "":
 			c.add(path+".generateName", "", "missing: give the template a name")
 		case !isName(t.GenerateName, 127):
-			c.add(path+".generateName", t.GenerateName, "want a-z, 0-9, dashes and dots within, at most 253 characters")
+			c.add(path+".generateName", t.GenerateName, "want a-z, 0-9, dashes and dots inside, at most 253 characters")
 		case seen[t.GenerateName]:
 			c.add(path+".generateName", t.GenerateName, "given twice: every template needs a name of its own")
 		}

@@ -23,7 +23,7 @@ func WorkloadEndpointName(spec WorkloadEndpointSpec) (string, error) {
 	var name []string
 	for _, p := range parts {
 		if p.text == "" {
-			return "", fmt.Errorf("spec.%s is missing: an endpoint's name is made of it", p.field)
+			return "", fmt.Errorf("want a name made of spec.node, orchestrator, workload and endpoint: spec.%s is missing", p.field)
 		}
 		if strings.HasPrefix(p.text, "-") || strings.HasSuffix(p.text, "-") {
 			return "", fmt.Errorf("spec.%s is %q: it must not begin or end with a dash", p.field, p.text)
@@ -33,7 +33,7 @@ func WorkloadEndpointName(spec WorkloadEndpointSpec) (string, error) {
 	return strings.Join(name, "-"), nil
 }
 
-// isLabel says that text is a DNS label: a-z, 0-9 and dashes within.
+// isLabel says that text is a DNS label: a-z, 0-9 and dashes inside.
 func isLabel(text string) bool {
 	if text == "" || text[0] == '-' || text[len(text)-1] == '-' {
 		return false

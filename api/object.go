@@ -27,7 +27,7 @@ func (t *TypeMeta) Type() *TypeMeta { return t }
 // Metadata names an object and keeps what the datastore knows of it. Its wire form is that of Kubernetes.
 type Metadata struct {
 	Name                       string            `json:"name,omitempty"`                       // unique among the objects of the kind, and of the namespace
-	GenerateName               string            `json:"generateName,omitempty"`               // not supported: give the object a name
+	GenerateName               string            `json:"generateName,omitempty"`               // must be left out: give the object a name
 	Namespace                  string            `json:"namespace,omitempty"`                  // default, when it is left out; kinds without one must not have it
 	SelfLink                   string            `json:"selfLink,omitempty"`                   // never stored
 	UID                        string            `json:"uid,omitempty"`                        // made when the object is created

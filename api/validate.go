@@ -129,16 +129,16 @@ func shownValue(value any) string {
 func (c *checker) metadata(o Object) {
 	m := o.Meta()
 	if m.GenerateName != "" {
-		c.add("metadata.generateName", m.GenerateName, "not supported: give the object a name")
+		c.add("metadata.generateName", m.GenerateName, "must be left out: give the object a name")
 	}
 	kind := kindsByName()[typeName(o)]
 	switch {
 	case !kind.Namespaced && m.Namespace != "":
 		c.add("metadata.namespace", m.Namespace, "%s has no namespace: remove it", kind.Name)
 	case kind.Name == "WorkloadEndpoint" && !isWord(m.Namespace, "-_.", 63): // it becomes the value of a label
-		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' within, at most 63 characters")
+		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' inside, at most 63 characters")
 	case kind.Namespaced && m.Namespace != "" && !isWord(m.Namespace, "-_.", 253): // stores hold what no cluster would name so
-		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' within, at most 253 characters")
+		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' inside, at most 253 characters")
 	}
 	c.labels("metadata.labels", m.Labels)
 	c.annotations("metadata.annotations", m.Annotations)
@@ -149,12 +149,12 @@ func (c *checker) name(name string, labels int) {
 	if isName(name, labels) {
 		return
 	}
-	reason := "want a-z, 0-9, dashes and dots within, at most 253 characters"
+	reason := "want a-z, 0-9, dashes and dots inside, at most 253 characters"
 	switch labels {
 	case 1:
-		reason = "want a-z, 0-9 and dashes within"
+		reason = "want a-z, 0-9 and dashes inside"
 	case 2:
-		reason = "want a-z, 0-9, dashes within and at most one dot, at most 253 characters"
+		reason = "want a-z, 0-9, dashes inside and at most one dot, at most 253 characters"
 	}
 	c.add("metadata.name", name, "%s", reason)
 }
@@ -162,10 +162,10 @@ func (c *checker) name(name string, labels int) {
 func (c *checker) labels(path string, labels map[string]string) {
 	for _, key := range sortedKeys(labels) {
 		if !isQualified(key) {
-			c.add(path, key, "not a label's name: want letters, digits, '-', '_' and '.' within, at most 63, or DOMAIN/NAME")
+			c.add(path, key, "want a label's name: letters, digits, '-', '_' and '.' inside, at most 63, or DOMAIN/NAME")
 		}
 		if !isLabelValue(labels[key]) {
-			c.add(path+"."+key, labels[key], "want letters, digits, '-', '_' and '.' within, at most 63 characters")
+			c.add(path+"."+key, labels[key], "want letters, digits, '-', '_' and '.' inside, at most 63 characters")
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (c *checker) annotations(path string, annotations map[string]string) {
 	size := 0
 	for _, key := range sortedKeys(annotations) {
 		if !isQualified(strings.ToLower(key)) {
-			c.add(path, key, "not an annotation's name: want letters, digits, '-', '_' and '.' within, at most 63, or DOMAIN/NAME")
+			c.add(path, key, "want an annotation's name: letters, digits, '-', '_' and '.' inside, at most 63, or DOMAIN/NAME")
 		}
 		size += len(key) + len(annotations[key])
 	}

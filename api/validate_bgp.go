@@ -96,7 +96,7 @@ func (c *checker) communities(s *BGPConfigurationSpec) {
 	for i, community := range s.Communities {
 		path := at("spec.communities", i)
 		if !isName(community.Name, 127) {
-			c.add(path+".name", community.Name, "want a-z, 0-9, dashes and dots within, at most 253 characters")
+			c.add(path+".name", community.Name, "want a-z, 0-9, dashes and dots inside, at most 253 characters")
 		}
 		if !isCommunity(community.Value) {
 			c.add(path+".value", community.Value, "want AA:NN with parts up to 65535, or AA:NN:MM with parts up to 4294967295")
@@ -159,7 +159,7 @@ func (c *checker) bgpPeer(p *BGPPeer) {
 	c.optionalOneOf("spec.reversePeering", s.ReversePeering, "Auto", "Manual")
 	for i, name := range s.Filters {
 		if !isName(name, 127) {
-			c.add(at("spec.filters", i), name, "want the name of a BGPFilter: a-z, 0-9, dashes and dots within")
+			c.add(at("spec.filters", i), name, "want the name of a BGPFilter: a-z, 0-9, dashes and dots inside")
 		}
 	}
 }
@@ -192,7 +192,7 @@ func (c *checker) whoToPeerWith(s *BGPPeerSpec) {
 	by, err := ParseAddr(s.ReachableBy)
 	switch {
 	case s.PeerIP == "":
-		c.add("spec.reachableBy", s.ReachableBy, "needs a peerIP: add one, or remove it")
+		c.add("spec.reachableBy", s.ReachableBy, "only with a peerIP")
 	case err == nil && ok && by.Is4() != address.Addr().Is4():
 		c.add("spec.reachableBy", s.ReachableBy, "want an address of the same family as peerIP")
 	}

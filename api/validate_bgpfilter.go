@@ -51,7 +51,7 @@ func (c *checker) filterNetwork(path string, r *BGPFilterRule, family int) {
 	c.oneOf(path+".matchOperator", r.MatchOperator, "Equal", "NotEqual", "In", "NotIn")
 	switch {
 	case r.CIDR == "" && r.MatchOperator != "":
-		c.add(path+".matchOperator", r.MatchOperator, "needs a cidr: add one, or remove it")
+		c.add(path+".matchOperator", r.MatchOperator, "only with a cidr")
 	case r.CIDR != "" && r.MatchOperator == "":
 		c.add(path+".matchOperator", "", "missing: cidr needs Equal, NotEqual, In or NotIn")
 	}
@@ -62,7 +62,7 @@ func (c *checker) filterNetwork(path string, r *BGPFilterRule, family int) {
 		return
 	}
 	if r.CIDR == "" {
-		c.add(path+".prefixLength", r.PrefixLength, "needs a cidr: add one, or remove it")
+		c.add(path+".prefixLength", r.PrefixLength, "only with a cidr")
 	}
 	longest := int64(32)
 	if family == 6 {

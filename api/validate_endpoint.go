@@ -30,7 +30,7 @@ func (c *checker) hostEndpoint(h *HostEndpoint) {
 
 func (c *checker) nodeName(path, name string) {
 	if !isName(name, 127) {
-		c.add(path, name, "want the name of a node: a-z, 0-9, dashes and dots within")
+		c.add(path, name, "want the name of a node: a-z, 0-9, dashes and dots inside")
 	}
 }
 
@@ -43,7 +43,7 @@ func (c *checker) interfaceName(path, name string) {
 func (c *checker) profiles(names []string) {
 	for i, p := range names {
 		if !isName(p, 127) {
-			c.add(at("spec.profiles", i), p, "want the name of a profile: a-z, 0-9, dashes and dots within")
+			c.add(at("spec.profiles", i), p, "want the name of a profile: a-z, 0-9, dashes and dots inside")
 		}
 	}
 }
@@ -73,11 +73,11 @@ func (c *checker) workloadEndpoint(w *WorkloadEndpoint) {
 	for path, name := range inOrder(map[string]string{"spec.orchestrator": s.Orchestrator, "spec.workload": s.Workload, "spec.pod": s.Pod,
 		"spec.endpoint": s.Endpoint, "spec.serviceAccountName": s.ServiceAccountName}) {
 		if name != "" && !isName(name, 127) {
-			c.add(path, name, "want a-z, 0-9, dashes and dots within, at most 253 characters")
+			c.add(path, name, "want a-z, 0-9, dashes and dots inside, at most 253 characters")
 		}
 	}
 	if s.ContainerID != "" && !isWord(s.ContainerID, "-", 1024) {
-		c.add("spec.containerID", s.ContainerID, "want letters, digits and dashes within")
+		c.add("spec.containerID", s.ContainerID, "want letters, digits and dashes inside")
 	}
 	if s.InterfaceName != "*" {
 		c.interfaceName("spec.interfaceName", s.InterfaceName)

@@ -221,7 +221,7 @@ func (c *checker) felixNames(s *FelixConfigurationSpec) {
 	}
 	const longest = 63 - len("openstack-region-")
 	if region := s.OpenstackRegion; region != "" && !(isLabel(region) && len(region) <= longest) {
-		c.add("spec.openstackRegion", region, "want a-z, 0-9 and dashes within, at most %d characters", longest)
+		c.add("spec.openstackRegion", region, "want a-z, 0-9 and dashes inside, at most %d characters", longest)
 	}
 	for i, o := range s.HealthTimeoutOverrides {
 		path := at("spec.healthTimeoutOverrides", i)

@@ -13,7 +13,7 @@ func TestKindsThatConfigureNameTheWrongField(t *testing.T) {
 		"kind: BGPFilter\nspec: {importV4: [{action: Accept, cidr: 10.0.0.1, matchOperator: In}]}":                            "spec.importV4[0].cidr = '10.0.0.1' (want an IPv4 network",
 		"kind: BGPFilter\nspec: {exportV6: [{action: Accept, cidr: 10.0.0.0/8, matchOperator: In}]}":                          "spec.exportV6[0].cidr = '10.0.0.0/8' (want an IPv6 network",
 		"kind: BGPFilter\nspec: {importV4: [{action: Accept, cidr: 10.0.0.0/8}]}":                                             "spec.importV4[0].matchOperator = '' (missing",
-		"kind: BGPFilter\nspec: {importV4: [{action: Accept, prefixLength: {min: 8}}]}":                                       "spec.importV4[0].prefixLength = '{\"min\":8}' (needs a cidr",
+		"kind: BGPFilter\nspec: {importV4: [{action: Accept, prefixLength: {min: 8}}]}":                                       "spec.importV4[0].prefixLength = '{\"min\":8}' (only with a cidr",
 		"kind: BGPFilter\nspec: {importV4: [{cidr: 10.0.0.0/8, matchOperator: In}]}":                                          "spec.importV4[0].action = '' (missing",
 		"kind: BGPFilter\nspec: {importV4: [{action: Accept, source: Peers}]}":                                                "spec.importV4[0].source = 'Peers' (want one of RemotePeers)",
 		"kind: BGPFilter\nspec: {importV4: [{action: Accept, interface: a-name-too-long-}]}":                                  "spec.importV4[0].interface",

@@ -33,7 +33,7 @@ func (c *checker) tier(t *Tier) {
 
 func (c *checker) policySpec(s *GlobalNetworkPolicySpec, namespaced bool) {
 	if s.Tier != "" && !(isLabel(s.Tier) && len(s.Tier) <= 63) {
-		c.add("spec.tier", s.Tier, "not the name of a tier: want a-z, 0-9 and dashes within, at most 63 characters")
+		c.add("spec.tier", s.Tier, "want the name of a tier: a-z, 0-9 and dashes inside, at most 63 characters")
 	}
 	for path, text := range inOrder(map[string]string{"spec.selector": s.Selector,
 		"spec.serviceAccountSelector": s.ServiceAccountSelector, "spec.namespaceSelector": s.NamespaceSelector}) {
@@ -181,7 +181,7 @@ func (r ruleChecker) icmpFields(name string, f *ICMPFields) {
 		return
 	}
 	if r.between(r.path+"."+name+".code", int64(*f.Code), 0, 255); f.Type == nil && !r.where.inProfile() {
-		r.add(r.path+"."+name+".code", *f.Code, "needs a type")
+		r.add(r.path+"."+name+".code", *f.Code, "only with a type")
 	}
 }
 
@@ -306,7 +306,7 @@ func (c *checker) port(path string, p Port) {
 func (c *checker) serviceNames(path string, s *ServiceMatch) {
 	for field, name := range inOrder(map[string]string{".name": s.Name, ".namespace": s.Namespace}) {
 		if name != "" && !isName(name, 127) {
-			c.add(path+field, name, "want a-z, 0-9, dashes and dots within, at most 253 characters")
+			c.add(path+field, name, "want a-z, 0-9, dashes and dots inside, at most 253 characters")
 		}
 	}
 }

@@ -82,7 +82,7 @@ func (c *checker) labelSelector(path string, s LabelSelector) {
 	for i, r := range s.MatchExpressions {
 		where := at(path+".matchExpressions", i)
 		if !isQualified(r.Key) {
-			c.add(where+".key", r.Key, "not a label's name: want letters, digits, '-', '_' and '.' within, at most 63, or DOMAIN/NAME")
+			c.add(where+".key", r.Key, "want a label's name: letters, digits, '-', '_' and '.' inside, at most 63, or DOMAIN/NAME")
 		}
 		if r.Operator == "" {
 			c.add(where+".operator", "", "missing: want In, NotIn, Exists or DoesNotExist")

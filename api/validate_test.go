@@ -29,7 +29,7 @@ func TestEveryFailingFieldIsReported(t *testing.T) {
 		t.Errorf("%#v", fields)
 	}
 	err = Validate(&Tier{Metadata: Metadata{Name: "A"}})
-	if err == nil || err.Error() != "error with field metadata.name = 'A' (want a-z, 0-9 and dashes within)" {
+	if err == nil || err.Error() != "error with field metadata.name = 'A' (want a-z, 0-9 and dashes inside)" {
 		t.Error(err)
 	}
 }

@@ -41,9 +41,30 @@ func kindsPage() string {
 			scopeText(k), tableText(elementOf(k).meaning()))
 	}
 	fmt.Fprintf(out, "\n## What all kinds have\n\nA manifest begins with `apiVersion: %s` and the kind.\n\n", api.APIVersion)
-	some, _ := api.KindOf("NetworkPolicy")
-	writeFields(out, some, elementOf(some).fields(), "kind", "apiVersion", "spec", "status")
+	fmt.Fprint(out, fieldsHead)
+	writeFields(out, plainKind(), elementOf(plainKind()).fields(), "kind", "apiVersion", "spec", "status")
 	return out.String()
+}
+
+// plainKind is one whose metadata is as that of most kinds.
+func plainKind() api.Kind {
+	k, _ := api.KindOf("NetworkSet")
+	return k
+}
+
+// ownMetadata are the fields of the metadata that have another default or other valid values in a kind than in most.
+func ownMetadata(k api.Kind) (own []schemaElement) {
+	usual, _ := elementOf(plainKind()).field("metadata")
+	metadata, _ := elementOf(k).field("metadata")
+	for i, field := range metadata.fields() {
+		name := field.path[len(field.path)-1]
+		same := defaultText(k, field.index) == defaultText(plainKind(), usual.fields()[i].index) &&
+			slices.Equal(validTexts(k, field), validTexts(plainKind(), usual.fields()[i]))
+		if !same && (name != "namespace" || k.Namespaced) && !k.ReadOnly {
+			own = append(own, field)
+		}
+	}
+	return own
 }
 
 func scopeText(k api.Kind) string {
@@ -63,6 +84,7 @@ func rulePage() string {
 	k, _ := api.KindOf("GlobalNetworkPolicy")
 	rules, _ := elementOf(k).field("ingress")
 	fmt.Fprintf(out, "# Rule\n\n%s\n\n", rules.typeMeaning())
+	fmt.Fprint(out, fieldsHead)
 	writeFields(out, k, rules.fields())
 	return out.String()
 }
@@ -73,35 +95,40 @@ func kindPage(k api.Kind) string {
 	fmt.Fprintf(out, "# %s\n\n%s\n\n", k.Name, e.meaning())
 	fmt.Fprintf(out, "Scope: %s. On the command line also: %s.\n\n", scopeText(k), strings.Join(append([]string{k.Plural}, k.Aliases...), ", "))
 	fmt.Fprint(out, "The default is what is stored for a field that a manifest leaves out. `[]` is each element of a list. "+
-		"What all kinds have is on the [first page](README.md).\n\n")
+		"What all kinds have is on the [first page](README.md); where this kind differs from most, its rows come first.\n\n")
+	fmt.Fprint(out, fieldsHead)
+	for _, f := range ownMetadata(k) {
+		writeField(out, k, "metadata.", f)
+	}
 	writeFields(out, k, e.fields(), "kind", "apiVersion", "metadata")
 	return out.String()
 }
 
-// writeFields writes a row for each field and all fields within, but for those at the top that are left out.
+const fieldsHead = "| field | type | default | meaning | valid |\n|---|---|---|---|---|\n"
+
+// writeFields writes rows for fields, but for those at the top that are left out.
 func writeFields(out *strings.Builder, k api.Kind, fields []schemaElement, leaveOut ...string) {
-	fmt.Fprint(out, "| field | type | default | meaning | valid |\n|---|---|---|---|---|\n")
-	rule := reflect.TypeFor[api.Rule]()
-	var write func(prefix string, e schemaElement)
-	write = func(prefix string, e schemaElement) {
-		path := prefix + e.path[len(e.path)-1]
-		if bare(e.typ) == rule {
-			fmt.Fprintf(out, "| `%s` | list of [rules](rule.md) |  | %s | |\n", path, tableText(e.meaning()))
-			return
-		}
-		fmt.Fprintf(out, "| `%s` | %s | %s | %s | %s |\n", path, tableText(typeText(e.typ)), tableText(defaultText(k, e.index)), tableText(e.meaning()),
-			tableText(strings.Join(validTexts(k, e), "; ")))
-		if isList(e.typ) {
-			path += "[]"
-		}
-		for _, inner := range e.fields() {
-			write(path+".", inner)
-		}
-	}
 	for _, e := range fields {
 		if !slices.Contains(leaveOut, e.path[1]) {
-			write("", e)
+			writeField(out, k, "", e)
 		}
+	}
+}
+
+// writeField writes a row for a field and one for each field within.
+func writeField(out *strings.Builder, k api.Kind, prefix string, e schemaElement) {
+	path := prefix + e.path[len(e.path)-1]
+	if bare(e.typ) == reflect.TypeFor[api.Rule]() {
+		fmt.Fprintf(out, "| `%s` | list of [rules](rule.md) |  | %s | |\n", path, tableText(e.meaning()))
+		return
+	}
+	fmt.Fprintf(out, "| `%s` | %s | %s | %s | %s |\n", path, tableText(typeText(e.typ)), tableText(defaultText(k, e.index)), tableText(e.meaning()),
+		tableText(strings.Join(validTexts(k, e), "; ")))
+	if isList(e.typ) {
+		path += "[]"
+	}
+	for _, inner := range e.fields() {
+		writeField(out, k, path+".", inner)
 	}
 }
 

@@ -95,10 +95,7 @@ func validTexts(kind api.Kind, e schemaElement) []string {
 			continue
 		}
 		for _, f := range failed {
-			reason := strings.TrimPrefix(f.Reason, "want ")
-			if strings.HasPrefix(reason, "not a selector") {
-				reason = "a selector" // where it is wrong says nothing of the field
-			}
+			reason := described(f.Reason)
 			path := position.ReplaceAllString(f.Path, "")
 			if strings.EqualFold(path, strings.Join(e.path[1:], ".")) && !slices.Contains(reasons, reason) {
 				reasons = append(reasons, reason)
@@ -106,6 +103,20 @@ func validTexts(kind api.Kind, e schemaElement) []string {
 		}
 	}
 	return reasons
+}
+
+// described turns the refusal of a value into words for the valid ones.
+func described(refusal string) string {
+	text := strings.TrimSuffix(strings.TrimPrefix(refusal, "want "), ": remove it")
+	switch { // where a text is wrong says nothing of the field
+	case strings.HasPrefix(text, "not a selector"):
+		return "a selector"
+	case strings.HasPrefix(text, "a regular expression"):
+		return "a regular expression"
+	case strings.HasSuffix(text, " is missing"): // another field, after the words for this one
+		return text[:strings.LastIndex(text, ": ")]
+	}
+	return text
 }
 
 // set gives a field a value that is hardly valid, and makes what is on the way to it. False: it takes every value.
