@@ -3,7 +3,6 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/cilium/ebpf"
@@ -16,6 +15,7 @@ type Attachment struct {
 	Ifindex uint32
 	Adopted bool // links of a former run were found and now run this generation
 	links   [2]link.Link
+	sound   [2]uint64 // revision at which each hook was found sound; 0: it must be looked at
 }
 
 // Attach puts the generation's programs before all others at an interface, in both directions. Links that are
@@ -50,22 +50,30 @@ func (g *Generation) attachHook(dir string, ifindex uint32, hook Hook) (l link.L
 		}
 		return l, true, nil
 	}
-	l, err = link.AttachTCX(link.TCXOptions{
+	if l, err = g.attachFirst(ifindex, hook); err != nil {
+		return nil, false, err
+	}
+	if err := errors.Join(removePin(path), removePin(asidePath(path))); err != nil {
+		return nil, false, errors.Join(err, l.Close())
+	}
+	if err := l.Pin(path); err != nil {
+		return nil, false, errors.Join(explain("pin the link at "+path, err), l.Close())
+	}
+	return l, false, nil
+}
+
+// attachFirst attaches the generation's program before all others. The link ends with the process until it is pinned.
+func (g *Generation) attachFirst(ifindex uint32, hook Hook) (link.Link, error) {
+	l, err := link.AttachTCX(link.TCXOptions{
 		Interface: int(ifindex),
 		Program:   g.program(hook),
 		Attach:    hook.attachType(),
 		Anchor:    link.Head(),
 	})
 	if err != nil {
-		return nil, false, explainTCX(err)
+		return nil, explainTCX(err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, false, errors.Join(fmt.Errorf("remove a stale pin: %w", err), l.Close())
-	}
-	if err := l.Pin(path); err != nil {
-		return nil, false, errors.Join(explain("pin the link at "+path, err), l.Close())
-	}
-	return l, false, nil
+	return l, nil
 }
 
 // adopt opens a pinned link if it is still attached to the interface. A pin that holds anything else is stale.
@@ -194,7 +202,8 @@ func Attached(dir string) (map[uint32]bool, error) {
 func Detach(dir string, ifindex uint32) error {
 	var err error
 	for _, hook := range []Hook{Ingress, Egress} {
-		if e := os.Remove(linkPath(dir, ifindex, hook)); e != nil && !errors.Is(e, os.ErrNotExist) {
+		path := linkPath(dir, ifindex, hook)
+		if e := errors.Join(removePin(path), removePin(asidePath(path))); e != nil {
 			err = errors.Join(err, fmt.Errorf("detach from %s of interface %d: %w", hook, ifindex, e))
 		}
 	}

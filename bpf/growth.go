@@ -15,8 +15,9 @@ import (
 
 // flowPair is one pair of tables for connections: proven, and yet to be proven.
 type flowPair struct {
-	serial      int
-	proven, new *ebpf.Map
+	serial              int
+	proven, new         *ebpf.Map
+	provenPath, newPath string // where they are pinned
 }
 
 func (p flowPair) close() error {
@@ -95,12 +96,13 @@ func (s *Shared) flowSerials(spec *ebpf.CollectionSpec) (serials []int, err erro
 
 func (s *Shared) openPair(spec *ebpf.CollectionSpec, serial int, sizes SharedSizes) (p flowPair, err error) {
 	p.serial = serial
+	p.newPath, p.provenPath = s.pairPath("flows_new", spec, serial), s.pairPath("flows", spec, serial)
 	// The table of proven connections is what a restart looks for, so it is pinned last.
-	p.new, err = openPinned(sized(spec.Maps["flows_new"], sizes.NewFlows), s.pairPath("flows_new", spec, serial))
+	p.new, err = openPinned(sized(spec.Maps["flows_new"], sizes.NewFlows), p.newPath)
 	if err != nil {
 		return flowPair{}, err
 	}
-	p.proven, err = openPinned(sized(spec.Maps["flows"], sizes.Flows), s.pairPath("flows", spec, serial))
+	p.proven, err = openPinned(sized(spec.Maps["flows"], sizes.Flows), p.provenPath)
 	if err != nil {
 		return flowPair{}, errors.Join(err, p.new.Close())
 	}

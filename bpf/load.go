@@ -41,6 +41,8 @@ type Generation struct {
 	Sources    Table[SourceKey, uint8]
 
 	shared   *Shared
+	set      uint32 // number of the tables of connections that the program was loaded with
+	traced   bool
 	objects  programObjects
 	settings []Settings // in the kernel's memory
 	last     []Judged
@@ -63,14 +65,15 @@ func load(shared *Shared, sizes Sizes, traced bool) (*Generation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := spec.Variables["set"].Set(uint32(shared.tables.current.serial)); err != nil {
+	set := uint32(shared.tables.current.serial)
+	if err := spec.Variables["set"].Set(set); err != nil {
 		return nil, fmt.Errorf("set the number of the tables of connections: %w", err)
 	}
 	replacements := shared.replacements()
 	for name, m := range replacements {
 		spec.Maps[name].MaxEntries = m.MaxEntries()
 	}
-	g := &Generation{Sizes: sizes, shared: shared}
+	g := &Generation{Sizes: sizes, shared: shared, set: set, traced: traced}
 	opts := &ebpf.CollectionOptions{MapReplacements: replacements}
 	if err := spec.LoadAndAssign(&g.objects, opts); err != nil {
 		return nil, explain("load the packet program", err)

@@ -27,7 +27,7 @@ const (
 )
 
 // newRouter moves the test's thread to a namespace of its own; the thread ends with the test.
-func newRouter(t *testing.T) *router {
+func newRouter(t testing.TB) *router {
 	t.Helper()
 	dir := pinDir(t)
 	runtime.LockOSThread()

@@ -3,78 +3,77 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 )
 
-// AttachedWorkloads lists the interfaces that have links pinned in dir whose program takes them for a workload's. The
-// program may be that of a former process: its tables live as long as the link.
-func AttachedWorkloads(dir string) (map[uint32]bool, error) {
-	pinned, err := Attached(dir)
-	if err != nil {
-		return nil, err
-	}
+// RunningWorkloads lists those of the interfaces that run a program of ours which takes them for a workload's. The program
+// may be that of a former process: its tables live as long as the link.
+func (h *Hooks) RunningWorkloads(ifindexes []uint32) (map[uint32]bool, error) {
 	workloads := map[uint32]bool{}
 	var errs []error
-	for ifindex, there := range pinned {
-		if !there {
-			continue
-		}
-		flags, err := flagsInForce(dir, ifindex)
+	for _, ifindex := range ifindexes {
+		ours, err := h.ours(ifindex)
 		errs = append(errs, err)
-		if flags&IfaceWorkload != 0 {
-			workloads[ifindex] = true
+		for _, f := range ours {
+			flags, err := flagsInForce(f.Program, ifindex)
+			errs = append(errs, err)
+			if flags&IfaceWorkload != 0 {
+				workloads[ifindex] = true
+			}
 		}
 	}
 	return workloads, errors.Join(errs...)
 }
 
-// flagsInForce are the flags of an interface in the tables of the program that its link runs.
-func flagsInForce(dir string, ifindex uint32) (uint32, error) {
-	l, err := adopt(filepath.Clean(linkPath(dir, ifindex, Ingress)), ifindex)
-	if err != nil || l == nil {
+// flagsInForce are the flags of an interface in the tables of a program that runs there.
+func flagsInForce(id ebpf.ProgramID, ifindex uint32) (uint32, error) {
+	program, err := ebpf.NewProgramFromID(id)
+	if err != nil {
 		return 0, err
 	}
-	defer l.Close()
-	interfaces, err := tableOf(l, "interfaces")
-	if err != nil {
-		return 0, fmt.Errorf("read the table of interface %d: %w", ifindex, err)
+	defer program.Close()
+	tables, err := tablesOf(program, "interfaces")
+	defer closeAll(tables)
+	if err != nil || tables["interfaces"] == nil {
+		return 0, errors.Join(fmt.Errorf("read the table of interface %d", ifindex), err)
 	}
-	defer interfaces.Close()
 	var entry Iface
-	if err := interfaces.Lookup(ifindex, &entry); err != nil {
+	if err := tables["interfaces"].Lookup(ifindex, &entry); err != nil {
 		return 0, fmt.Errorf("read the entry of interface %d: %w", ifindex, err)
 	}
 	return entry.Flags, nil
 }
 
-// tableOf opens a table of the program that a link runs.
-func tableOf(l link.Link, name string) (*ebpf.Map, error) {
-	info, err := l.Info()
+// tablesOf opens those tables of a program that have one of these names. The caller closes them.
+func tablesOf(program *ebpf.Program, names ...string) (map[string]*ebpf.Map, error) {
+	tables := map[string]*ebpf.Map{}
+	info, err := program.Info()
 	if err != nil {
-		return nil, err
+		return tables, err
 	}
-	program, err := ebpf.NewProgramFromID(info.Program)
-	if err != nil {
-		return nil, err
+	wanted := map[string]bool{}
+	for _, name := range names {
+		wanted[name] = true
 	}
-	defer program.Close()
-	described, err := program.Info()
-	if err != nil {
-		return nil, err
-	}
-	ids, _ := described.MapIDs()
+	ids, _ := info.MapIDs()
 	for _, id := range ids {
 		m, err := ebpf.NewMapFromID(id)
 		if err != nil {
-			return nil, err
+			return tables, err
 		}
-		if i, err := m.Info(); err == nil && i.Name == name {
-			return m, nil
+		described, err := m.Info()
+		if err == nil && wanted[described.Name] && tables[described.Name] == nil {
+			tables[described.Name] = m
+			continue
 		}
 		m.Close()
 	}
-	return nil, fmt.Errorf("its program has no table %s", name)
+	return tables, nil
+}
+
+func closeAll(tables map[string]*ebpf.Map) {
+	for _, m := range tables {
+		m.Close()
+	}
 }

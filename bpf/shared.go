@@ -39,6 +39,7 @@ type Shared struct {
 	dir      string
 	epoch    *uint64
 	maps     map[string]*ebpf.Map
+	paths    map[string]string // where each is pinned
 	tables   flowTables
 	mappings []*mapping
 }
@@ -57,10 +58,11 @@ func OpenShared(dir string, sizes SharedSizes) (*Shared, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the packet program: %w", err)
 	}
-	s := &Shared{dir: dir, maps: map[string]*ebpf.Map{}}
+	s := &Shared{dir: dir, maps: map[string]*ebpf.Map{}, paths: map[string]string{}}
 	for _, name := range pinned() {
 		if err == nil {
-			s.maps[name], err = openPinned(spec.Maps[name], s.path(name, spec))
+			s.paths[name] = s.path(name, spec)
+			s.maps[name], err = openPinned(spec.Maps[name], s.paths[name])
 		}
 	}
 	if err == nil {

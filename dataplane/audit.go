@@ -20,7 +20,8 @@ import (
 const (
 	// readBack is for what the kernel tells of, and for what hardly anybody changes.
 	readBack = 90 * time.Second
-	// readBackSoon is for what the kernel should tell of and does not, because it could not be asked to.
+	// readBackSoon is for what decides whether packets are judged at all, and for what the kernel should tell of and does not,
+	// because it could not be asked to.
 	readBackSoon = 5 * time.Second
 	// readPause is between two readings of the same thing, however often the kernel tells of changes.
 	readPause = time.Second
@@ -86,14 +87,19 @@ func (a *audit) next() time.Time {
 func (d *Driver) makeAudits(now time.Time) error {
 	errs := []error{d.hearRoutes()}
 	for _, a := range d.audits.list {
-		if a.next().After(now) {
-			continue
-		}
-		a.asked.Store(false)
-		a.due, a.again = now.Add(jittered(a.every)), now.Add(readPause)
-		errs = append(errs, a.read())
+		errs = append(errs, a.make(now))
 	}
 	return errors.Join(errs...)
+}
+
+// make reads back what is due.
+func (a *audit) make(now time.Time) error {
+	if a.next().After(now) {
+		return nil
+	}
+	a.asked.Store(false)
+	a.due, a.again = now.Add(jittered(a.every)), now.Add(readPause)
+	return a.read()
 }
 
 // scheduleAudits tells when the next one is due.
@@ -103,7 +109,7 @@ func (d *Driver) scheduleAudits(due func(time.Time, bool)) {
 		if at.IsZero() {
 			at = d.clock()
 		}
-		due(at, d.inSync)
+		due(at, true)
 	}
 }
 
@@ -123,6 +129,7 @@ func (d *Driver) startAudits() {
 		}
 		return nil
 	})
+	d.hooks.audit = d.addAudit("hooks", readBackSoon, d.checkHooks)
 	d.firewalls.audit = d.addAudit("other firewalls", readBack, d.checkFirewalls)
 	d.listen(d.audits.ofRoutes, func() (listener, error) {
 		l, err := routes.Listen(d.kernel.Protocols(), d.signal)

@@ -89,6 +89,7 @@ type Driver struct {
 	flows     flowCare
 	audits    audits
 	firewalls firewalls
+	hooks     hookCare
 	dirty     bool // something that connections were approved by has changed since the epoch advanced
 	lastErr   error
 }
@@ -110,6 +111,7 @@ func New(options Options) (*Driver, error) {
 	}
 	d := &Driver{Options: o, claim: claim, wake: make(chan struct{}, 1), state: &calc.State{}}
 	d.policies.attached = map[int]*bpf.Attachment{}
+	d.hooks = hookCare{Hooks: bpf.NewHooks(), failed: map[int]error{}, former: map[int]bool{}, rivals: map[hook]*rival{}, told: map[string]bool{}}
 	d.timer = time.AfterFunc(time.Hour, d.signal)
 	d.timer.Stop()
 	if d.kernel, err = routes.NewKernel(); err != nil {
@@ -139,11 +141,12 @@ func (d *Driver) makeTables() {
 // their names are, and open to what its policy allows even when the gate is gone: the tables of their programs tell, and
 // the gate tells of a program whose tables are of another time.
 func (d *Driver) recall() error {
-	pinned, err := bpf.Attached(d.PinDir)
+	indexes := d.indexes()
+	running, err := d.hooks.Running(indexes)
 	if err != nil {
 		return err
 	}
-	workloads, err := bpf.AttachedWorkloads(d.PinDir)
+	workloads, err := d.hooks.RunningWorkloads(indexes)
 	if err != nil {
 		d.Log.WithError(err).Debug("tables of a former process cannot be read")
 	}
@@ -156,11 +159,19 @@ func (d *Driver) recall() error {
 		d.enforced[int(index)] = true
 	}
 	for _, index := range ready {
-		if pinned[uint32(index)] {
+		if running[uint32(index)] {
 			d.enforced[index] = true
 		}
 	}
 	return nil
+}
+
+// indexes are those of all interfaces.
+func (d *Driver) indexes() (indexes []uint32) {
+	for index := range d.watcher.Links() {
+		indexes = append(indexes, uint32(index))
+	}
+	return indexes
 }
 
 // Wake delivers when Apply has something to do without new input: an interface changed, or it is time to try again
@@ -261,6 +272,10 @@ func (d *Driver) remove() error {
 	pinned, err := bpf.Attached(d.PinDir)
 	for index := range pinned {
 		err = errors.Join(err, bpf.Detach(d.PinDir, index))
+	}
+	for _, index := range d.indexes() { // what former agents pinned elsewhere
+		_, e := d.hooks.TakeOff(index)
+		err = errors.Join(err, e)
 	}
 	d.routes.WantExactly(nil)
 	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))

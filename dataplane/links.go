@@ -8,7 +8,7 @@ import (
 )
 
 // running says which generation an interface runs, in which of the interface's lives. The zero value, as listed,
-// is whatever a former process left pinned.
+// is whatever a former process left attached or pinned.
 type running struct {
 	generation *generation
 	life       uint64
@@ -43,7 +43,7 @@ func (t linkTarget) Put(index int, want running) error {
 		return err
 	}
 	t.d.policies.attached[index] = a
-	t.d.dirty = true
+	t.d.dirty, t.d.hooks.due = true, true
 	return nil
 }
 
@@ -56,7 +56,11 @@ func (t linkTarget) Delete(index int) error {
 		delete(t.d.policies.attached, index)
 		err = a.Close()
 	}
-	return errors.Join(err, bpf.Detach(t.d.PinDir, uint32(index)))
+	err = errors.Join(err, bpf.Detach(t.d.PinDir, uint32(index)))
+	if t.d.hooks.former[index] {
+		err = errors.Join(err, t.d.takeOffFormer(index))
+	}
+	return err
 }
 
 func (t linkTarget) List() (map[int]running, error) {
@@ -64,9 +68,14 @@ func (t linkTarget) List() (map[int]running, error) {
 	if err != nil {
 		return nil, err
 	}
+	found, err := t.d.hooks.Running(t.d.indexes())
 	held := map[int]running{}
 	for index := range pinned {
 		held[int(index)] = running{}
 	}
-	return held, nil
+	for index := range found {
+		held[int(index)] = running{}
+		t.d.hooks.former[int(index)] = !pinned[index]
+	}
+	return held, err
 }

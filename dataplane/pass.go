@@ -15,7 +15,8 @@ import (
 //  1. names of workload interfaces into the gate: closed until ready;
 //  2. policy into the tables of every generation; another generation, when one is needed, built and verified;
 //  3. sources and entries of interfaces: the commit of a policy change for an endpoint;
-//  4. programs onto interfaces that have an entry, or swapped; then those interfaces into the gate's ready set;
+//  4. programs onto interfaces that have an entry, or swapped, before all others there; then those interfaces into the
+//     gate's ready set;
 //  5. programs off interfaces without policy, and only then their entries;
 //  6. the epoch, after the last write that connections were approved by;
 //  7. routes, settings, counters; numbers and generations that nobody uses any more.
@@ -25,7 +26,7 @@ func (d *Driver) pass(now time.Time) error {
 	d.observeUplinks(now)
 	d.replan()
 	if !d.inSync || !d.state.Ready {
-		return d.closeEarly()
+		return errors.Join(d.closeEarly(), d.keepInForce(now))
 	}
 	errs := []error{d.open(), d.rememberSettings()}
 	if d.shared == nil {
@@ -38,7 +39,7 @@ func (d *Driver) pass(now time.Time) error {
 		d.planInterfaces(g)
 		errs = append(errs, g.sources.Fill(now), g.interfaces.Fill(now))
 	}
-	errs = append(errs, d.locals.Fill(now), d.attach(now), d.keepGate(), d.detach(now), d.locals.Sweep(now))
+	errs = append(errs, d.locals.Fill(now), d.attach(now), d.keepHooks(now), d.keepGate(), d.detach(now), d.locals.Sweep(now))
 	for _, g := range d.policies.all {
 		d.dropEntries(g)
 		errs = append(errs, g.interfaces.Sweep(now), g.sources.Sweep(now))
@@ -50,6 +51,16 @@ func (d *Driver) pass(now time.Time) error {
 	errs = append(errs, d.counters.Reconcile(now, true), d.tidy(now))
 	d.tellRepairs()
 	return errors.Join(errs...)
+}
+
+// keepInForce looks after what stays in force while the datastore is locked: programs judge packets, and connections that have
+// expired make room for others.
+func (d *Driver) keepInForce(now time.Time) error {
+	if d.shared == nil {
+		return nil
+	}
+	d.care(now)
+	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now))
 }
 
 // closeEarly is all that is done before the input is known: a host without a gate gets one, so that interfaces with
@@ -87,6 +98,9 @@ func (d *Driver) open() error {
 	if err := d.step("open shared state"); err != nil {
 		return err
 	}
+	if err := d.inherit(); err != nil {
+		return err
+	}
 	sizes := bpf.DefaultSharedSizes()
 	if n := d.state.Config.FlowTableSize; n > 0 {
 		sizes = bpf.SharedSizesFor(uint32(n))
@@ -94,6 +108,27 @@ func (d *Driver) open() error {
 	shared, err := bpf.OpenShared(d.PinDir, sizes)
 	d.shared = shared
 	return err
+}
+
+// inherit goes on with the connections of a former agent that pinned elsewhere. Where that cannot be, connections are judged
+// as if they had not been seen opening.
+func (d *Driver) inherit() error {
+	pinned, err := bpf.Attached(d.PinDir)
+	if err != nil {
+		return err
+	}
+	for _, live := range pinned {
+		if live {
+			return nil
+		}
+	}
+	inherited, err := d.hooks.Inherit(d.PinDir, d.indexes())
+	if err != nil {
+		d.Log.WithError(err).Warn("connections that were open are judged anew")
+	} else if inherited {
+		d.Log.Info("programs of a former felix that pinned elsewhere still run; their connections are kept")
+	}
+	return nil
 }
 
 // attach has every interface with a complete entry run the newest generation.

@@ -5,11 +5,24 @@ import "time"
 // schedule has Wake deliver when something is due.
 func (d *Driver) schedule() {
 	now := d.clock()
-	var at time.Time
+	if at := d.nextDue(now); !at.IsZero() {
+		d.timer.Reset(max(at.Sub(now), time.Millisecond))
+	}
+}
+
+// nextDue is when the next pass has something to do; zero when nothing is due. While the datastore is locked a pass does less,
+// and only that may be due: everything else would have it made again and again.
+func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	due := func(t time.Time, is bool) {
 		if is && !t.IsZero() && (at.IsZero() || t.Before(at)) {
 			at = t
 		}
+	}
+	due(now.Add(time.Second), d.inSync && d.gateErr != nil)
+	due(d.flows.due, d.shared != nil)
+	due(d.hooks.audit.next(), d.shared != nil)
+	if !d.inSync || !d.state.Ready {
+		return at
 	}
 	due(d.links.Retry())
 	due(d.routes.Retry())
@@ -23,12 +36,8 @@ func (d *Driver) schedule() {
 		due(now.Add(time.Second), g.unsettled)
 	}
 	due(d.policies.again, d.policies.renew != "" || len(d.policies.all) == 0)
-	due(now.Add(time.Second), d.inSync && (d.gateErr != nil || d.shared == nil))
-	due(d.flows.due, d.shared != nil)
+	due(now.Add(time.Second), d.shared == nil)
 	d.scheduleAudits(due)
 	due(d.flows.again, d.shared != nil)
-	if at.IsZero() {
-		return
-	}
-	d.timer.Reset(max(at.Sub(now), time.Millisecond))
+	return at
 }

@@ -128,6 +128,7 @@ func (d *Driver) problems() (texts []string) {
 		texts = append(texts, strings.Split(errors.Join(late).Error(), "\n")...)
 	}
 	texts = append(texts, d.firewalls.problems(d.Mark)...)
+	texts = append(texts, d.hooks.problems()...)
 	if d.flows.waits != "" {
 		texts = append(texts, d.flows.waits)
 	}
@@ -176,6 +177,8 @@ func (d *Driver) stateOf(index int, a interfaces.Assignment) (InterfaceState, st
 		return Failed, link.Error.Error()
 	case !link.Programmed:
 		return Waiting, "policy is not loaded yet"
+	case d.hooks.wrong(index) != "":
+		return Failed, d.hooks.wrong(index)
 	case closed != "":
 		return Closed, closed
 	case newest.held[a.Endpoint] != "":

@@ -1,0 +1,148 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
+)
+
+// Inherit has the pin directory dir go on with the connections of a former agent that pinned elsewhere and whose programs
+// still run on these interfaces: what they share is pinned in dir as well, in place of what an earlier agent left there. It says
+// whether there was such an agent. It must be called before OpenShared.
+func (h *Hooks) Inherit(dir string, ifindexes []uint32) (bool, error) {
+	newest, at := Found{}, map[ebpf.ProgramID]int{}
+	for _, ifindex := range ifindexes {
+		ours, err := h.ours(ifindex)
+		if err != nil {
+			return false, err
+		}
+		for _, f := range ours {
+			at[f.Program]++
+			if f.Program > newest.Program {
+				newest = f
+			}
+		}
+	}
+	if newest.Program == 0 {
+		return false, nil
+	}
+	if err := inherit(dir, newest, at[newest.Program]); err != nil {
+		return false, fmt.Errorf("go on with the connections of a former felix: %w", err)
+	}
+	return true, nil
+}
+
+func inherit(dir string, from Found, here int) error {
+	program, err := ebpf.NewProgramFromID(from.Program)
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	tables, err := tablesOf(program, append(pinned(), "flows", "flows_new", "flows_old", "interfaces")...)
+	defer closeAll(tables)
+	if err != nil {
+		return err
+	}
+	if err := livesHere(tables["interfaces"], here); err != nil {
+		return err
+	}
+	spec, err := loadProgram()
+	if err != nil {
+		return fmt.Errorf("read the packet program: %w", err)
+	}
+	for _, name := range append(pinned(), "flows", "flows_new") {
+		if tables[name] == nil || !sameLayout(spec.Maps[name], tables[name]) {
+			return fmt.Errorf("it is of another version, whose table %s is not like ours", name)
+		}
+	}
+	if old := tables["flows_old"]; old == nil || old.MaxEntries() > 1 { // 1: a stand-in
+		return errors.New("it was changing the size of its table of connections")
+	}
+	var settings Settings
+	if err := tables["config"].Lookup(uint32(0), &settings); err != nil {
+		return fmt.Errorf("read its settings: %w", err)
+	}
+	return pinInherited(&Shared{dir: dir}, spec, tables, int(max(settings.Set, 1)))
+}
+
+// livesHere makes sure that a program is that of a former agent of this network namespace: an interface that was moved here
+// brings along one whose tables belong to an agent elsewhere. It runs on so many interfaces here.
+func livesHere(interfaces *ebpf.Map, here int) error {
+	var ifindex uint32
+	var entry Iface
+	n := 0
+	for entries := interfaces.Iterate(); entries.Next(&ifindex, &entry); {
+		n++
+	}
+	if 2*here <= n {
+		return fmt.Errorf("of its %d interfaces only %d are in this network namespace", n, here)
+	}
+	return nil
+}
+
+func pinInherited(s *Shared, spec *ebpf.CollectionSpec, tables map[string]*ebpf.Map, serial int) error {
+	serials, err := s.flowSerials(spec)
+	if err != nil {
+		return err
+	}
+	for _, n := range serials {
+		err = errors.Join(err, removePin(s.pairPath("flows_new", spec, n)), removePin(s.pairPath("flows", spec, n)))
+	}
+	paths := map[string]string{"flows": s.pairPath("flows", spec, serial), "flows_new": s.pairPath("flows_new", spec, serial)}
+	for _, name := range pinned() {
+		paths[name] = s.path(name, spec)
+	}
+	for name, path := range paths {
+		if e := errors.Join(removePin(path), tables[name].Pin(path)); e != nil {
+			err = errors.Join(err, explain("pin map "+filepath.Base(path), e))
+		}
+	}
+	return err
+}
+
+// sameLayout says whether a table is as a spec has it, in everything that programs must agree on to share it.
+func sameLayout(spec *ebpf.MapSpec, m *ebpf.Map) bool {
+	is := spec.Copy()
+	is.Type, is.KeySize, is.ValueSize, is.Flags = m.Type(), m.KeySize(), m.ValueSize(), m.Flags()&^(unix.BPF_F_RDONLY|unix.BPF_F_WRONLY)
+	if is.Type == ebpf.PerCPUArray {
+		is.MaxEntries = m.MaxEntries()
+	}
+	if spec.Key != nil || spec.Value != nil {
+		types, err := typesOf(m)
+		if err != nil {
+			return false
+		}
+		is.Key, is.Value = sameName(types, spec.Key), sameName(types, spec.Value)
+	}
+	return layoutOf(is) == layoutOf(spec)
+}
+
+func typesOf(m *ebpf.Map) (*btf.Spec, error) {
+	info, err := m.Info()
+	if err != nil {
+		return nil, err
+	}
+	id, _ := info.BTFID()
+	handle, err := btf.NewHandleFromID(id)
+	if err != nil {
+		return nil, err
+	}
+	defer handle.Close()
+	return handle.Spec(nil)
+}
+
+// sameName is the type of the same name. One without a name is as its size says.
+func sameName(types *btf.Spec, t btf.Type) btf.Type {
+	if t == nil || t.TypeName() == "" {
+		return t
+	}
+	found, err := types.AnyTypeByName(t.TypeName())
+	if err != nil {
+		return nil
+	}
+	return found
+}

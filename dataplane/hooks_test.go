@@ -1,0 +1,441 @@
+package dataplane
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/calc"
+)
+
+// Answers of the programs of strangers.
+const (
+	tcxNext = -1
+	tcxPass = 0
+)
+
+// stranger attaches a program of somebody else before all others at a hook.
+func (m *vm) stranger(at bpf.Hook, answer int32) link.Link {
+	m.h.Helper()
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "stranger", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, answer), asm.Return()},
+	})
+	must(m.h, err)
+	defer p.Close()
+	l, err := link.AttachTCX(link.TCXOptions{Interface: m.index(), Program: p, Attach: attachType(at), Anchor: link.Head()})
+	must(m.h, err)
+	m.h.Cleanup(func() { l.Close() })
+	return l
+}
+
+func attachType(at bpf.Hook) ebpf.AttachType {
+	if at == bpf.Egress {
+		return ebpf.AttachTCXEgress
+	}
+	return ebpf.AttachTCXIngress
+}
+
+func (m *vm) index() int {
+	m.h.Helper()
+	i, err := net.InterfaceByName(m.iface)
+	must(m.h, err)
+	return i.Index
+}
+
+// order is what runs at both hooks of the machine's interface.
+func (m *vm) order() string {
+	m.h.Helper()
+	var hooks []string
+	for _, at := range []bpf.Hook{bpf.Ingress, bpf.Egress} {
+		list, err := bpf.NewHooks().Read(uint32(m.index()), at)
+		must(m.h, err)
+		var names []string
+		for _, f := range list {
+			if f.Ours {
+				f.Name = "ours"
+			}
+			names = append(names, f.Name)
+		}
+		hooks = append(hooks, strings.Join(names, " "))
+	}
+	return strings.Join(hooks, ", ")
+}
+
+// detach detaches what is first at a hook, as bpftool does.
+func (m *vm) detach(at bpf.Hook) {
+	m.h.Helper()
+	list, err := bpf.NewHooks().Read(uint32(m.index()), at)
+	must(m.h, err)
+	must(m.h, list[0].TakeOff())
+}
+
+// knocking sends to a port that policy denies, all the time. The function that it returns stops it and says how many answers came.
+func (m *vm) knocking(to netip.Addr, port int) func() int64 {
+	m.h.Helper()
+	conn, err := m.dial("udp", to, port)
+	must(m.h, err)
+	var answers atomic.Int64
+	var done sync.WaitGroup
+	stop := make(chan struct{})
+	done.Go(func() {
+		for tick := time.NewTicker(50 * time.Microsecond); ; {
+			select {
+			case <-stop:
+				tick.Stop()
+				return
+			case <-tick.C:
+				_, _ = conn.Write([]byte("let me in"))
+			}
+		}
+	})
+	done.Go(func() {
+		for buffer := make([]byte, 16); ; {
+			switch _, err := conn.Read(buffer); {
+			case err == nil:
+				answers.Add(1)
+			case errors.Is(err, net.ErrClosed):
+				return
+			}
+		}
+	})
+	return func() int64 {
+		close(stop)
+		time.Sleep(50 * time.Millisecond)
+		conn.Close()
+		done.Wait()
+		return answers.Load()
+	}
+}
+
+// under is a host with two machines of which one accepts only UDP and TCP on port 80, and traffic that never pauses. The
+// function that it returns ends the traffic: nothing allowed was lost, nothing denied has passed.
+func (h *host) under(c *clock) (d *driver, w world, client, server *vm, log *repairLog, end func()) {
+	h.Helper()
+	log = &repairLog{}
+	h.log.Logger.AddHook(log)
+	client, server = h.pair()
+	w = newWorld()
+	w.workload(client)
+	id := w.workload(server)
+	w.protect(id, 80)
+	for name, p := range w.Policies {
+		if strings.HasPrefix(name.Name, "default.protect") {
+			p.Ingress[0].Protocol = 17
+			p.Ingress = append(p.Ingress, p.Ingress[0])
+			p.Ingress[1].Protocol = 6
+			w.Policies[name] = p
+		}
+	}
+	d = h.run(w, Options{clock: c.time})
+	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("udp", server.addresses[0], 81) {
+		h.Fatal("not the policy")
+	}
+	allowed, denied := client.stream(server.addresses[0], 80), client.knocking(server.addresses[0], 81)
+	return d, w, client, server, log, func() {
+		h.Helper()
+		if answers := denied(); answers > 0 {
+			h.Errorf("%d packets passed that policy denies", answers)
+		}
+		if sent, lost := allowed.end(); lost != 0 {
+			h.Errorf("%d of %d packets that policy allows were lost", lost, sent)
+		}
+	}
+}
+
+// readHooks has the hooks read in the next pass.
+func (d *driver) readHooks(c *clock) {
+	d.h.Helper()
+	c.now = c.now.Add(2 * readBackSoon)
+	must(d.h, d.Apply(calc.Delta{}))
+}
+
+func TestOursComesFirstAgainUnderTraffic(t *testing.T) {
+	h := newHost(t)
+	c := &clock{time.Now()}
+	d, _, client, server, log, end := h.under(c)
+	defer func() { must(t, d.Uninstall()) }()
+	const rounds = 5
+	for range rounds {
+		for _, m := range []*vm{client, server} {
+			m.stranger(bpf.Ingress, tcxNext)
+			m.stranger(bpf.Egress, tcxNext)
+		}
+		c.now = c.now.Add(readBack)
+		d.readHooks(c)
+		for _, m := range []*vm{client, server} {
+			if order := m.order(); strings.Count(order, "ours") != 2 || !strings.HasPrefix(order, "ours") || !strings.Contains(order, ", ours") {
+				t.Errorf("%s: %s", m.iface, order)
+			}
+		}
+		if told := log.drain(); strings.Count(told, `"stranger" (program `) < 4 || !strings.Contains(told, "hooks: egress of cali2 (") {
+			t.Errorf("told %q", told)
+		}
+	}
+	if n := d.Status().Repairs["hooks"]; n != 4*rounds {
+		t.Errorf("%d repairs", n)
+	}
+	end()
+}
+
+// A program that accepts everything before ours opens what policy denies, until ours is first again. Where it comes back again
+// and again that is a problem.
+func TestAStrangerThatAcceptsBeforeUs(t *testing.T) {
+	h := newHost(t)
+	d, client, server, c := h.protected()
+	defer func() { must(t, d.Uninstall()) }()
+	to := server.addresses[0]
+	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+		t.Fatal("not the policy")
+	}
+	server.stranger(bpf.Egress, tcxPass)
+	d.readHooks(c)
+	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+		t.Error("not the policy after ours is first again")
+	}
+	if s := d.Status(); len(s.Problems) > 0 || d.stateOfInterface("cali2") != Enforced {
+		t.Errorf("once is no problem: %v", s.Problems)
+	}
+	for range 6 {
+		server.stranger(bpf.Egress, tcxPass)
+		d.readHooks(c)
+	}
+	problems := strings.Join(d.Status().Problems, "\n")
+	for _, text := range []string{`"stranger" (program `, "tcx egress of cali2", "bpftool net show dev cali2"} {
+		if !strings.Contains(problems, text) {
+			t.Errorf("%q does not say %q", problems, text)
+		}
+	}
+	if n := d.Status().Repairs["hooks"]; n < 2 || n > 5 {
+		t.Errorf("%d repairs in a minute", n)
+	}
+	if d.stateOfInterface("cali2") != Failed {
+		t.Error("enforced, although a program that accepts everything is first")
+	}
+	c.later()
+	d.readHooks(c)
+	if client.reachesAtOnce("tcp", to, 81) || d.stateOfInterface("cali2") != Enforced {
+		t.Error("not first again")
+	}
+	c.now = c.now.Add(2 * rivalForgotten)
+	d.readHooks(c)
+	if s := d.Status(); len(s.Problems) > 0 {
+		t.Errorf("after it has long been quiet: %v", s.Problems)
+	}
+}
+
+// A program behind ours is nobody's problem.
+func TestAStrangerBehindUsIsNoProblem(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	server.stranger(bpf.Egress, tcxPass) // before felix starts
+	w := newWorld()
+	w.workload(client)
+	w.protect(w.workload(server), 80)
+	c := &clock{time.Now()}
+	d := h.run(w, Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	d.readHooks(c)
+	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+		t.Error("not the policy")
+	}
+	if s := d.Status(); len(s.Problems)+len(s.Repairs) > 0 {
+		t.Errorf("problems %v, repairs %v", s.Problems, s.Repairs)
+	}
+}
+
+func TestLinksThatOthersDetachOrUnpin(t *testing.T) {
+	h := newHost(t)
+	d, client, server, c := h.protected()
+	defer func() { must(t, d.Uninstall()) }()
+	to := server.addresses[0]
+	for name, harm := range map[string]func(){
+		"one detached": func() { server.detach(bpf.Egress) },
+		"all detached": func() {
+			for _, m := range []*vm{client, server} {
+				m.detach(bpf.Ingress)
+				m.detach(bpf.Egress)
+			}
+		},
+		"unpinned": func() {
+			pins, err := filepath.Glob(h.pins + "/link_*")
+			must(t, err)
+			for _, path := range pins {
+				must(t, os.Remove(path))
+			}
+		},
+		"all unpinned": func() {
+			pins, err := filepath.Glob(h.pins + "/*_*")
+			must(t, err)
+			for _, path := range pins {
+				must(t, os.Remove(path))
+			}
+		},
+		"unmounted": func() { must(t, unix.Unmount(h.pins, unix.MNT_DETACH)) },
+	} {
+		before := total(d.Status().Repairs)
+		harm()
+		d.readHooks(c)
+		if total(d.Status().Repairs) == before {
+			t.Errorf("%s: no repair", name)
+		}
+		if s := d.Status(); len(s.Problems) > 0 {
+			t.Errorf("%s: %v", name, s.Problems)
+		}
+		must(t, d.Close()) // what is not pinned ends here
+		if client.order()+server.order() != "ours, oursours, ours" {
+			t.Errorf("%s: after the process has ended: %s, %s", name, client.order(), server.order())
+		}
+		if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+			t.Errorf("%s: not the policy", name)
+		}
+		given := d.given
+		d = h.run(world{given}, Options{clock: c.time})
+	}
+}
+
+// elsewhere is a Driver of the same host with another pin directory.
+func (h *host) elsewhere(w world, c *clock) *driver {
+	h.Helper()
+	h.pins = h.pinDir()
+	return h.run(w, Options{clock: c.time})
+}
+
+// The programs of a former life judge by the policy of that time until the new ones are there, and no longer.
+func TestARestartWithAnotherPinDirectory(t *testing.T) {
+	h := newHost(t)
+	c := &clock{time.Now()}
+	d, w, client, server, log, end := h.under(c)
+	tcp, err := client.dial("tcp", server.addresses[0], 80)
+	must(t, err)
+	defer tcp.Close()
+	must(t, d.Close())
+	d = h.elsewhere(w, c)
+	defer func() { must(t, d.Uninstall()); h.leavesNothing() }()
+	if order := client.order() + ", " + server.order(); order != "ours, ours, ours, ours" {
+		t.Error(order)
+	}
+	if n := d.Status().Repairs["former programs"]; n != 4 {
+		t.Errorf("%d repairs: %v %s", n, d.Status().Repairs, log.drain())
+	}
+	if !echo(tcp) {
+		t.Error("a connection was cut")
+	}
+	end()
+	for id := range w.Endpoints {
+		delete(w.Endpoints, id)
+	}
+	w.workload(client)
+	w.protect(w.workload(server), 81)
+	must(t, d.become(w))
+	if !client.reaches("tcp", server.addresses[0], 81) || client.reachesAtOnce("tcp", server.addresses[0], 80) {
+		t.Error("not the new policy")
+	}
+}
+
+// What is not under policy any more is free of the programs of a former life, and what is stays closed until the input is known.
+func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.Config.InterfacePrefixes = []string{"tap"} // so these are no workloads by their names
+	w.workload(client)
+	id := w.workload(server)
+	w.protect(id, 80)
+	c := &clock{time.Now()}
+	d := h.run(w, Options{clock: c.time})
+	if !client.reaches("tcp", server.addresses[0], 80) {
+		t.Fatal("no answer")
+	}
+	must(t, d.Close())
+	h.pins = h.pinDir()
+	d = h.start(Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()); h.leavesNothing() }()
+	must(t, d.Apply(calc.Delta{}))
+	if server.order() != "ours, ours" || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+		t.Errorf("before the input is known: %s", server.order())
+	}
+	half := newWorld()
+	half.Config.InterfacePrefixes = []string{"tap"}
+	half.workload(client)
+	d.InSync()
+	must(t, d.become(half))
+	d.readHooks(c)
+	if client.order() != "ours, ours" || server.order() != "ours, ours" {
+		t.Errorf("%s, %s", client.order(), server.order())
+	}
+	if client.reachesAtOnce("tcp", server.addresses[0], 80) {
+		t.Error("a machine that lost its endpoint is open")
+	}
+}
+
+// felix --uninstall takes off what any felix has left, wherever that is pinned.
+func TestUninstallTakesOffFormerLives(t *testing.T) {
+	h := newHost(t)
+	d, client, server, _ := h.protected()
+	must(t, d.Close())
+	h.pins = h.pinDir()
+	must(t, h.start(Options{}).Uninstall())
+	h.leavesNothing()
+	_, _ = client, server
+}
+
+// An agent in another network namespace keeps what it has attached there.
+func TestProgramsOfAnotherNamespaceStay(t *testing.T) {
+	h := newHost(t)
+	d, client, server, c := h.protected()
+	defer func() { must(t, d.Uninstall()) }()
+	other := h.plug("other", "10.65.0.9")
+	must(t, in(other.namespace, func() error {
+		o, err := New(Options{PinDir: h.pinDir(), Log: h.log})
+		if err != nil {
+			return err
+		}
+		o.InSync()
+		if err := o.Apply(calc.Diff(nil, newWorld().State)); err != nil {
+			return err
+		}
+		return o.Uninstall()
+	}))
+	d.readHooks(c)
+	if client.order()+server.order() != "ours, oursours, ours" || len(d.Status().Repairs) > 0 {
+		t.Errorf("%s, %s, repairs %v", client.order(), server.order(), d.Status().Repairs)
+	}
+}
+
+// A locked datastore changes nothing of what is in force: programs of others do not come before ours, and the agent is not
+// kept busy by what it must not do.
+func TestHooksAreKeptWhileTheDatastoreIsLocked(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.protect(w.workload(server), 80)
+	c := &clock{time.Now()}
+	d := h.run(w, Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	w.Ready = false
+	must(t, d.become(w))
+	c.later()
+	server.stranger(bpf.Egress, tcxPass)
+	server.detach(bpf.Ingress)
+	d.readHooks(c)
+	if order := server.order(); order != "ours, ours stranger" {
+		t.Error(order)
+	}
+	if at := d.nextDue(c.now); !at.After(c.now) {
+		t.Errorf("due at %v, which is %v ago", at, c.now.Sub(at))
+	}
+}
