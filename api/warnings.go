@@ -2,20 +2,28 @@ package api
 
 import (
 	"fmt"
-	"strings"
-
-	"github.com/margay-project/margay/api/selector"
+	"slices"
 )
 
 // Warnings says what is valid about an object but may not be what its writer expects: traffic that it cuts off without
-// saying so, and criteria that are stored and not enforced yet. endOfTier is the default action of a policy's tier where
-// the caller knows it; empty stands for what a tier has that nobody changed.
+// saying so, criteria that are stored and not enforced yet, rules that mean something else than they seem to. endOfTier is the
+// default action of a policy's tier where the caller knows it; empty stands for what a tier has that nobody changed.
 func Warnings(o Object, endOfTier Action) []string {
+	if denial, ok := DefaultDenyOf(o, endOfTier); ok {
+		return append([]string{denial.Warning("")}, OwnWarnings(o)...)
+	}
+	return OwnWarnings(o)
+}
+
+// OwnWarnings are those that hold whatever else there is.
+func OwnWarnings(o Object) []string {
 	switch o := o.(type) {
 	case *GlobalNetworkPolicy, *NetworkPolicy, *StagedGlobalNetworkPolicy, *StagedNetworkPolicy:
-		return policyWarnings(o, endOfTier)
+		spec, _, _ := PolicyOf(o)
+		return spec.warnings()
 	case *Profile:
-		return append(ruleWarnings("spec.ingress", o.Spec.Ingress), ruleWarnings("spec.egress", o.Spec.Egress)...)
+		return slices.Concat(ruleWarnings("spec.ingress", o.Spec.Ingress), ruleWarnings("spec.egress", o.Spec.Egress),
+			passWarnings("spec.ingress", o.Spec.Ingress), passWarnings("spec.egress", o.Spec.Egress))
 	case *WorkloadEndpoint:
 		if o.Spec.QoSControls != nil {
 			return []string{"spec.qosControls is stored, not enforced yet"}
@@ -32,101 +40,19 @@ func Warnings(o Object, endOfTier Action) []string {
 	return nil
 }
 
-func policyWarnings(o Object, endOfTier Action) (warnings []string) {
-	spec, staged, _ := PolicyOf(o)
-	if staged == "" {
-		warnings = spec.defaultDeny(o.Meta().Namespace, endOfTier)
-	}
-	warnings = append(warnings, ruleWarnings("spec.ingress", spec.Ingress)...)
-	return append(warnings, ruleWarnings("spec.egress", spec.Egress)...)
-}
-
-// defaultDeny warns of the denial at the end of a tier, which holds for every endpoint that a policy selects.
-func (s *GlobalNetworkPolicySpec) defaultDeny(namespace string, endOfTier Action) []string {
-	tier := s.Tier
-	if tier == "" {
-		tier = DefaultTier
-	}
-	if endOfTier == "" {
-		_, endOfTier = builtinTier(tier)
-	}
-	if endOfTier == Pass || s.DoNotTrack || s.PreDNAT {
-		return nil
-	}
-	everywhere := s.selectsEverything()
-	types := s.Types
-	if len(types) == 0 {
-		types = s.impliedTypes()
-	}
-	var cut []string
-	only := true
-	for _, t := range types {
-		rules := s.Ingress
-		if t == Egress {
-			rules = s.Egress
-		}
-		left, denies := leftover(rules), onlyDenies(rules)
-		if left == Allow || !everywhere && (left == Deny || !denies || len(rules) == 0) {
-			continue
-		}
-		only = only && denies
-		cut = append(cut, strings.ToLower(string(t)))
-	}
-	if len(cut) == 0 {
-		return nil
-	}
-	who, what := "the endpoints that it selects", "its rules allow only part of their %s"
-	if everywhere {
-		who = "every workload and host endpoint"
-		if namespace != "" {
-			who = "every workload endpoint of namespace " + namespace
+func (s *GlobalNetworkPolicySpec) warnings() []string {
+	warnings := append(ruleWarnings("spec.ingress", s.Ingress), ruleWarnings("spec.egress", s.Egress)...)
+	for _, d := range [...]struct {
+		name  string
+		typ   PolicyType
+		rules []Rule
+	}{{"ingress", Ingress, s.Ingress}, {"egress", Egress, s.Egress}} {
+		if len(d.rules) > 0 && len(s.Types) > 0 && !slices.Contains(s.Types, d.typ) {
+			warnings = append(warnings, fmt.Sprintf("the rules of spec.%s judge nothing: spec.types does not name %s. Add it there, or remove "+
+				"the rules", d.name, d.typ))
 		}
 	}
-	if only {
-		what = "none of its rules allows %s"
-	}
-	return []string{fmt.Sprintf("the policy makes %s default-deny: "+what+", and the rest is denied at the end of tier %s "+
-		"(failsafe ports of hosts excepted). Put a policy before it that allows what must go on, add such rules, or use a tier "+
-		"with defaultAction Pass", who, strings.Join(cut, " and "), tier)}
-}
-
-func (s *GlobalNetworkPolicySpec) selectsEverything() bool {
-	parsed, err := selector.Parse(s.Selector)
-	return err == nil && parsed.IsAll() && s.NamespaceSelector == "" && s.ServiceAccountSelector == ""
-}
-
-func onlyDenies(rules []Rule) bool {
-	for i := range rules {
-		if rules[i].Action == Allow || rules[i].Action == Pass {
-			return false
-		}
-	}
-	return true
-}
-
-// leftover is what a rule without criteria does with the traffic that no rule before it decided: Allow (or Pass, to the
-// next tier), Deny, which is on purpose then, or nothing.
-func leftover(rules []Rule) Action {
-	for i := range rules {
-		switch r := &rules[i]; {
-		case !r.matchesEverything() || r.Action == Log:
-		case r.Action == Deny:
-			return Deny
-		default:
-			return Allow
-		}
-	}
-	return ""
-}
-
-func (r *Rule) matchesEverything() bool {
-	return r.IPVersion == nil && r.Protocol == nil && r.NotProtocol == nil && !r.ICMP.Restricts() && !r.NotICMP.Restricts() &&
-		!r.HTTP.Restricts() && len(r.Unknown) == 0 && !r.Source.restricts() && !r.Destination.restricts()
-}
-
-func (e *EntityRule) restricts() bool {
-	return len(e.Nets)+len(e.NotNets)+len(e.Ports)+len(e.NotPorts)+len(e.Domains)+len(e.Unknown) > 0 || e.Services.Restricts() ||
-		e.ServiceAccounts.Restricts() || e.Selector+e.NotSelector+e.NamespaceSelector != ""
+	return warnings
 }
 
 func ruleWarnings(path string, rules []Rule) []string {
@@ -141,6 +67,7 @@ func ruleWarnings(path string, rules []Rule) []string {
 			warnings = append(warnings, fmt.Sprintf("%s.%s is stored, not enforced yet: %s", at, name, effect))
 		}
 		warnings = append(warnings, r.droppedWarnings(at)...)
+		warnings = append(warnings, r.emptyWarnings(at)...)
 		if len(r.Destination.Domains) > 0 && !allowsDNS(rules[:i]) {
 			warnings = append(warnings, fmt.Sprintf("%s.destination.domains is out of reach: no rule before it allows DNS to a "+
 				"resolver (UDP port 53), so the names are never learned. Put a rule that allows it first", at))
@@ -151,7 +78,7 @@ func ruleWarnings(path string, rules []Rule) []string {
 			warnings = append(warnings, fmt.Sprintf("%s.action %s is not known: the rule denies what it matches. Want Allow, Deny, Log or Pass", at, r.Action))
 		}
 	}
-	return warnings
+	return append(warnings, unreachedWarnings(path, rules)...)
 }
 
 // droppedWarnings says which fields of a rule were dropped by a program that does not know them.

@@ -66,6 +66,47 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// Each of these is stored and means something else than it seems to.
+func TestWarningsOfRulesThatMeanSomethingElse(t *testing.T) {
+	t.Parallel()
+	const others = "selector: has(a)\n  order: 10\n  types: [Ingress, Egress]\n  egress: [{action: Allow}]\n  ingress: "
+	for rules, want := range map[string]string{
+		"[{action: Allow, source: {nets: []}}]":                                                      "spec.ingress[0].source.nets is empty, which restricts nothing: the rule matches every address. Say what",
+		"[{action: Allow, source: {nets: [], selector: has(b)}}]":                                    "spec.ingress[0].source.nets is empty, which restricts nothing: the rule matches as if it were not there.",
+		"[{action: Allow, protocol: TCP, destination: {ports: []}}]":                                 "spec.ingress[0].destination.ports is empty, which restricts nothing: the rule matches every port.",
+		"[{action: Deny, protocol: TCP, destination: {ports: [], notPorts: [22]}}, {action: Allow}]": "the rule matches every port but those of notPorts.",
+		"[{action: Deny, source: {serviceAccounts: {}}}]":                                            "spec.ingress[0].source.serviceAccounts is empty, which restricts nothing: the rule matches every address.",
+		"[{action: Allow, source: {serviceAccounts: {names: []}}}]":                                  "spec.ingress[0].source.serviceAccounts is empty",
+		"[{action: Allow, source: {nets: [10.0.0.0/8], notNets: []}}]":                               "",
+		"[{action: Allow, source: {}, destination: {ports: [80]}, protocol: TCP}]":                   "",
+		"[{action: Allow}, {action: Deny, source: {nets: [10.0.0.0/8]}}]":                            "spec.ingress[1] is never reached: spec.ingress[0] before it matches everything.",
+		"[{action: Log}, {action: Deny}, {action: Log}, {action: Allow}]":                            "spec.ingress[2] (and the 1 after it) is never reached: spec.ingress[1] before it",
+		"[{action: Pass}, {action: Allow}]":                                                          "spec.ingress[1] is never reached",
+		"[{action: Log}, {action: Allow, ipVersion: 4}, {action: Deny}]":                             "",
+		"[{action: Deny, source: {selector: all()}}, {action: Allow}]":                               "",
+	} {
+		got := warningsOf(t, head+"spec:\n  "+others+rules+"\n")
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s\n%s\nwant %s", rules, got, want)
+		}
+	}
+}
+
+func TestWarningsOfRulesThatJudgeNothing(t *testing.T) {
+	t.Parallel()
+	for spec, want := range map[string]string{
+		"types: [Ingress]\n  ingress: [{action: Allow}]\n  egress: [{action: Deny}]": "the rules of spec.egress judge nothing: spec.types does not name Egress.",
+		"types: [Egress]\n  ingress: [{action: Allow}]\n  egress: [{action: Allow}]": "the rules of spec.ingress judge nothing: spec.types does not name Ingress.",
+		"ingress: [{action: Allow}]\n  egress: [{action: Allow}]":                    "",
+		"types: [Egress, Ingress]\n  ingress: [{action: Allow}]":                     "every workload and host endpoint default-deny: none of its rules allows egress",
+	} {
+		got := warningsOf(t, head+"spec:\n  "+spec+"\n")
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s\n%s\nwant %s", spec, got, want)
+		}
+	}
+}
+
 func TestADomainRuleBehindDNSIsWithinReach(t *testing.T) {
 	t.Parallel()
 	for before, reachable := range map[string]bool{
@@ -106,6 +147,9 @@ func TestWarningsOfOtherKinds(t *testing.T) {
 		"kind: FelixConfiguration\nmetadata: {name: node.node-a}\nspec: {}":                      "",
 		"kind: Profile\nspec: {ingress: [{action: Permit}]}":                                     "spec.ingress[0].action Permit is not known",
 		"kind: KubeControllersConfiguration\nspec: {}":                                           "there is no Kubernetes",
+		"kind: Profile\nspec: {ingress: [{action: Pass}]}":                                       "spec.ingress[0].action Pass denies in a profile",
+		"kind: Profile\nspec: {ingress: [{action: Allow, source: {nets: []}}]}":                  "spec.ingress[0].source.nets is empty",
+		"kind: Profile\nspec: {ingress: [{action: Allow}], egress: [{action: Deny}]}":            "",
 		"kind: CalicoNodeStatus\nspec: {}":                                                       "does not fill in its status",
 		"kind: Tier\nspec: {}":                                                                   "",
 	} {
