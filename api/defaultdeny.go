@@ -93,9 +93,10 @@ func (s *GlobalNetworkPolicySpec) selectsEverything() bool {
 
 // Sum is what the rules of one direction come to.
 type Sum struct {
-	Rules int
-	Opens bool   // one of them allows, or passes on to the next tier
-	Rest  Action // what a rule without criteria does with all that no rule before it decided: Allow, Deny or Pass; else empty
+	Rules  int
+	Opens  bool   // one of them allows, or passes on to the next tier
+	Passes bool   // one of them passes on
+	Rest   Action // what a rule without criteria does with all that no rule before it decided: Allow, Deny or Pass; else empty
 }
 
 // SumUp sums up rules.
@@ -103,6 +104,7 @@ func SumUp(rules []Rule) Sum {
 	sum := Sum{Rules: len(rules)}
 	for i := range rules {
 		sum.Opens = sum.Opens || rules[i].Action == Allow || rules[i].Action == Pass
+		sum.Passes = sum.Passes || rules[i].Action == Pass
 		if sum.Rest == "" && rules[i].decidesAll() {
 			sum.Rest = rules[i].Action
 		}

@@ -79,6 +79,7 @@ func (s *session) diff(ctx context.Context, f writing) (different bool, err erro
 	}
 	w.initialize(ctx, w.st)
 	w.run(ctx, objects)
+	s.tellTraps(ctx, w.st, w.written)
 	if err := diffError(w.out); err != nil || !f.prune.on {
 		return different, err
 	}

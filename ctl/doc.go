@@ -2,7 +2,8 @@
 //
 // Each verb has a file of its own, with its flags, its help and its function; root.go only assembles them. What verbs
 // share: session.go is one run of the command with everything that it may touch, input.go reads manifests, work.go does
-// a job to many objects in few transactions, atomic.go in one, report.go says how it fared, columns.go and format.go print
+// a job to many objects in few transactions, atomic.go in one, report.go says how it fared, traps.go
+// warns of what was written, columns.go and format.go print
 // objects, agent.go talks to felix, choose.go is -l.
 // docs.go writes docs/reference and the manual pages.
 //

@@ -59,6 +59,7 @@ func (s *session) label(ctx context.Context, kind string, o api.Object, at place
 		return err
 	}
 	defer closeStore()
+	var changed api.Object
 	done, subject := "", kind+" "+o.Meta().Name
 	err = s.retry(ctx, false, func() error {
 		current, err := st.Get(ctx, api.KeyOf(o))
@@ -68,6 +69,7 @@ func (s *session) label(ctx context.Context, kind string, o api.Object, at place
 		if done, err = change.applyTo(current.Meta(), subject); err != nil {
 			return err
 		}
+		changed = current
 		_, err = st.Update(ctx, current)
 		return err
 	})
@@ -75,6 +77,7 @@ func (s *session) label(ctx context.Context, kind string, o api.Object, at place
 		return err
 	}
 	fmt.Fprintln(s.stdout, done)
+	s.tellTraps(ctx, st, []api.Object{changed})
 	return nil
 }
 

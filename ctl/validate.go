@@ -28,9 +28,14 @@ exists or whether pools overlap, is only checked when the objects are written.
 			if err != nil {
 				return err
 			}
-			out := newOutcome(objects)
+			out, ends := newOutcome(objects), map[string]api.Action{}
 			for _, o := range objects {
-				err := s.validate(o)
+				if tier, ok := o.(*api.Tier); ok && tier.Spec.DefaultAction != nil {
+					ends[tier.Name] = *tier.Spec.DefaultAction
+				}
+			}
+			for _, o := range objects {
+				err := s.validate(o, ends)
 				if err == nil && calico {
 					err = calicoRefuses(o)
 				}
@@ -60,7 +65,8 @@ func calicoRefuses(o api.Object) error {
 	return fmt.Errorf("%v is not valid in Calico: %s", api.KeyOf(o), strings.Join(found, "; "))
 }
 
-func (s *session) validate(o api.Object) error {
+// validate checks an object, and tells what is probably not meant in it. ends are the default actions of the tiers beside it.
+func (s *session) validate(o api.Object, ends map[string]api.Action) error {
 	if err := (place{}).settle(o); err != nil {
 		return err
 	}
@@ -69,7 +75,7 @@ func (s *session) validate(o api.Object) error {
 	if err := api.Validate(o); err != nil {
 		return err
 	}
-	for _, w := range api.Warnings(o, "") {
+	for _, w := range api.Warnings(o, ends[tierOf(o)]) {
 		fmt.Fprint(s.stderr, warningLine(o, w))
 	}
 	return nil

@@ -47,6 +47,8 @@ type worker struct {
 	progress *progress
 	calico   *calicoNodes // nil: nobody needed to know yet
 
+	written []api.Object // or unchanged: what is there now as it was given
+
 	out    outcome
 	pruned outcome
 	hint   string // what to do about the errors of the outcome
@@ -196,7 +198,7 @@ func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
 		}
 	}
 	if r.done, r.err = w.job.act(ctx, st, o); r.err == nil && w.job.writes {
-		r.warnings = append(warnings(ctx, st, o), w.calicoWarnings(ctx, o)...)
+		r.warnings = append(api.OwnWarnings(o), w.calicoWarnings(ctx, o)...)
 	}
 	return r
 }
@@ -212,6 +214,9 @@ func (w *worker) count(o api.Object, r fate) {
 		w.out.skipped++
 	} else {
 		w.out.handled++
+		if w.job.writes {
+			w.written = append(w.written, o)
+		}
 	}
 	if w.job.tell != nil {
 		w.print(w.job.to, w.job.tell(o, r.done))

@@ -92,6 +92,7 @@ func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []
 		w.run(ctx, objects)
 		err = w.pruneAfter(ctx, objects)
 	}
+	s.tellTraps(ctx, w.st, w.written)
 	if w.out.skipped > 0 {
 		fmt.Fprintf(s.stderr, "%d of %d %s\n", w.out.skipped, w.out.total, w.job.skips)
 	}
@@ -121,29 +122,12 @@ func height(o api.Object) int {
 	return 1
 }
 
-// warn tells what is probably not meant in an object that was accepted.
+// warn tells what is probably not meant in an object that was accepted, by itself and by what the store has besides.
 func (s *session) warn(ctx context.Context, st store, o api.Object) {
-	for _, w := range warnings(ctx, st, o) {
+	for _, w := range api.OwnWarnings(o) {
 		fmt.Fprint(s.stderr, warningLine(o, w))
 	}
-}
-
-// warnings are what is probably not meant in an object, by itself and by what the store has besides.
-func warnings(ctx context.Context, st store, o api.Object) []string {
-	return append(api.Warnings(o, endOfTier(ctx, st, o)), nodeWarnings(ctx, st, o)...)
-}
-
-// nodeWarnings tell of a host endpoint whose node does not exist: no agent would ever enforce it.
-func nodeWarnings(ctx context.Context, st store, o api.Object) []string {
-	hep, ok := o.(*api.HostEndpoint)
-	if !ok {
-		return nil
-	}
-	if _, err := st.Get(ctx, api.Key{Kind: "Node", Name: hep.Spec.Node}); !isNotFound(err) {
-		return nil
-	}
-	return []string{fmt.Sprintf("there is no Node %s, so this endpoint protects nothing until felix runs under that name; "+
-		"margayctl get nodes lists those that there are", hep.Spec.Node)}
+	s.tellTraps(ctx, st, []api.Object{o})
 }
 
 func warningLine(o api.Object, text string) string {
@@ -160,19 +144,6 @@ func rehearsed(j job) job {
 // doneLine tells what was done to an object.
 func doneLine(o api.Object, done string) string {
 	return fmt.Sprintf("%s: %s\n", api.KeyOf(o), done)
-}
-
-// endOfTier is the default action of the tier that a policy is in; empty for other kinds, and when it cannot be read.
-func endOfTier(ctx context.Context, st store, o api.Object) api.Action {
-	policy, _, ok := api.PolicyOf(o)
-	if !ok {
-		return ""
-	}
-	stored, err := st.Get(ctx, api.Key{Kind: "Tier", Name: policy.Tier})
-	if tier, ok := stored.(*api.Tier); ok && err == nil && tier.Spec.DefaultAction != nil {
-		return *tier.Spec.DefaultAction
-	}
-	return ""
 }
 
 // nameWorkloadEndpoint gives an endpoint that was written without a name the one that follows from its fields.

@@ -1,0 +1,176 @@
+package calc
+
+import (
+	"slices"
+
+	"github.com/margay-project/margay/api"
+)
+
+// Survey answers what the objects of a datastore come to for the endpoints of every node, before any node acts on them. It
+// knows what it is given: a question about the policies of an endpoint needs every policy and the endpoint's profiles, one about
+// the members of a selector everything that has labels. It loops over all of that, as Compute does.
+type Survey struct {
+	c        *computation
+	policies map[PolicyID]*policy
+	lists    map[api.Key][2][]TierPolicies // at the stage Normal, by endpoint
+	sums     map[PolicyID]*[2]api.Sum
+	matched  map[string][]api.Key // by selector
+}
+
+// NewSurvey reads objects; of several updates of one object the last counts.
+func NewSurvey(updates []api.Update) *Survey {
+	c := &computation{objects: objects{}, state: newState()}
+	for _, u := range updates {
+		c.objects.put(u)
+	}
+	c.readPolicies()
+	c.readThings()
+	s := &Survey{c: c, policies: map[PolicyID]*policy{}, lists: map[api.Key][2][]TierPolicies{}, sums: map[PolicyID]*[2]api.Sum{}, matched: map[string][]api.Key{}}
+	for _, p := range c.policies {
+		s.policies[p.ID] = p
+	}
+	return s
+}
+
+// Unjudged are the directions in which no policy selects an endpoint, for its own traffic. Without a profile it is closed there.
+func (s *Survey) Unjudged(endpoint api.Key) (dirs []Direction) {
+	if _, known := s.c.things[endpoint]; !known {
+		return nil
+	}
+	for dir, tiers := range s.policiesOf(endpoint) {
+		if len(tiers) == 0 {
+			dirs = append(dirs, Direction(dir))
+		}
+	}
+	return dirs
+}
+
+// policiesOf are the policies that select an endpoint, at the stage Normal by direction and tier.
+func (s *Survey) policiesOf(endpoint api.Key) [2][]TierPolicies {
+	tiers, known := s.lists[endpoint]
+	if !known {
+		tiers = lists(kindWorkload, s.c.selecting(s.c.things[endpoint].labels))[Normal] // without the failsafes of hosts
+		s.lists[endpoint] = tiers
+	}
+	return tiers
+}
+
+// CutOff are the endpoints that a policy selects and that are denied all else in a direction because of it: the policy's
+// tier ends with a denial, and no other policy of the tier lets anything through, or denies it on purpose. selected is how many
+// endpoints the policy selects in all.
+func (s *Survey) CutOff(policy api.Key, dir Direction) (cut []api.Key, selected int) {
+	p := s.policies[PolicyID{Kind: policy.Kind, Namespace: policy.Namespace, Name: policy.Name}]
+	if p == nil || !p.stages[Normal][dir] {
+		return nil, 0
+	}
+	for key, t := range s.c.things {
+		if key.Kind != kindWorkload && key.Kind != kindHost || !p.selector.Matches(t.labels) {
+			continue
+		}
+		selected++
+		if s.endsIn(p, s.policiesOf(key)[dir], dir) {
+			cut = append(cut, key)
+		}
+	}
+	slices.SortFunc(cut, compareKeys)
+	return cut, selected
+}
+
+// endsIn says that traffic which p does not decide ends with the denial of p's tier, and would not without p.
+func (s *Survey) endsIn(p *policy, tiers []TierPolicies, dir Direction) bool {
+	for _, tier := range tiers {
+		passes := tierNamed(s.c.tiers, tier.Tier).Default == api.Pass
+		for _, id := range tier.Policies {
+			sum := s.sum(id)[dir]
+			switch {
+			case tier.Tier == p.Tier && id == p.ID:
+			case tier.Tier == p.Tier && (sum.Opens || sum.OnPurpose()):
+				return false
+			case sum.Rest == api.Allow || sum.Rest == api.Deny:
+				return false
+			}
+			passes = passes || sum.Passes
+		}
+		if tier.Tier == p.Tier {
+			return tierNamed(s.c.tiers, tier.Tier).Default != api.Pass
+		}
+		if !passes {
+			return false // what this tier does not decide never comes to p's
+		}
+	}
+	return false
+}
+
+// sum is what the rules of a policy come to in each direction.
+func (s *Survey) sum(id PolicyID) *[2]api.Sum {
+	if s.sums[id] == nil {
+		spec, _ := specOf(s.c.objects[id.Kind][id.key()])
+		s.sums[id] = &[2]api.Sum{Ingress: api.SumUp(spec.Ingress), Egress: api.SumUp(spec.Egress)}
+		if s.policies[id].denies {
+			all := api.SumUp([]api.Rule{{Action: api.Deny}})
+			s.sums[id] = &[2]api.Sum{all, all}
+		}
+	}
+	return s.sums[id]
+}
+
+// Unaddressed is a side of a rule whose selector matches things, and none of them has an address.
+type Unaddressed struct {
+	Direction Direction
+	Rule      int
+	Side      string // source or destination
+	Matches   []api.Key
+}
+
+// Unaddressed finds them in an object with rules. Such a rule matches no packet.
+func (s *Survey) Unaddressed(key api.Key) (found []Unaddressed) {
+	for dir, rules := range rulesOf(s.c.objects[key.Kind][key].Object) {
+		for i, r := range rules {
+			for side, e := range [...]api.EntityRule{r.Source, r.Destination} {
+				if matches := s.unaddressed(key.Namespace, e); len(matches) > 0 {
+					found = append(found, Unaddressed{Direction(dir), i, [...]string{"source", "destination"}[side], matches})
+				}
+			}
+		}
+	}
+	return found
+}
+
+// unaddressed is what the selectors of one side of a rule match, if nothing of it has an address.
+func (s *Survey) unaddressed(namespace string, e api.EntityRule) (matches []api.Key) {
+	_, e.Selector = e.DroppedFields()
+	c := criteria{namespace: namespace}
+	of, _, err := c.selectors(e)
+	if err != nil || of == nil {
+		return nil
+	}
+	text := of.String()
+	if known, yes := s.matched[text]; yes {
+		return known
+	}
+	for key, t := range s.c.things {
+		if !of.Matches(t.labels) {
+			continue
+		}
+		if t.contribution().addressed() {
+			matches = nil
+			break
+		}
+		matches = append(matches, key)
+	}
+	slices.SortFunc(matches, compareKeys)
+	s.matched[text] = matches
+	return matches
+}
+
+// rulesOf are the rules of a policy or profile by direction.
+func rulesOf(o api.Object) [2][]api.Rule {
+	if profile, ok := o.(*api.Profile); ok {
+		return [2][]api.Rule{Ingress: profile.Spec.Ingress, Egress: profile.Spec.Egress}
+	}
+	if o == nil {
+		return [2][]api.Rule{}
+	}
+	spec, _, _ := api.PolicyOf(o)
+	return [2][]api.Rule{Ingress: spec.Ingress, Egress: spec.Egress}
+}
