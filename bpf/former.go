@@ -46,13 +46,22 @@ func OpenFormerSettings(dir string) (*FormerSettings, error) {
 	return &FormerSettings{m}, nil
 }
 
-// Remember keeps what a setting was, unless that is known already: the first value is the one to go back to.
+// Remember keeps the value of a setting before it is changed, and the value that it is changed to. Of several changes the
+// first Before stays, for it is the value to go back to, and the last Changed.
 func (f *FormerSettings) Remember(s FormerSetting) error {
 	key, value := settingKey{Interface: s.Interface}, settingValue{}
 	if copy(key.Path[:], s.Path) < len(s.Path) || copy(value.Before[:], s.Before) < len(s.Before) || copy(value.Changed[:], s.Changed) < len(s.Changed) {
 		return fmt.Errorf("remember that %s was %q: too long", s.Path, s.Before)
 	}
-	if err := f.m.Update(&key, &value, ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+	var known settingValue
+	err := f.m.Lookup(&key, &known)
+	if err == nil {
+		value.Before = known.Before
+	}
+	if err == nil || errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = f.m.Update(&key, &value, ebpf.UpdateAny)
+	}
+	if err != nil {
 		return fmt.Errorf("remember that %s was %q: %w", s.Path, s.Before, err)
 	}
 	return nil

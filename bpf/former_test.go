@@ -20,7 +20,8 @@ func TestFormerSettingsAreRememberedWithThePins(t *testing.T) {
 	must(t, f.Remember(proxy))
 	must(t, f.Close())
 	f = open()
-	must(t, f.Remember(FormerSetting{Path: forward.Path, Before: "2", Changed: "1"})) // the first value stays
+	must(t, f.Remember(FormerSetting{Path: forward.Path, Before: "1", Changed: "2"}))
+	forward.Changed = "2" // the first Before and the last Changed stay
 	if f.Remember(FormerSetting{Path: strings.Repeat("x", 125)}) == nil {
 		t.Error("a path that does not fit is remembered")
 	}

@@ -31,7 +31,7 @@ func (d *driver) refuses(id calc.EndpointID, reason string, outside *vm) {
 		}
 		return false
 	})
-	if !outside.reachesAtOnce("tcp", hostAddress, 22) {
+	if !outside.reaches("tcp", hostAddress, 22) {
 		d.h.Errorf("the host is locked out although the endpoint is refused: %s", reason)
 	}
 }

@@ -14,7 +14,8 @@ import (
 	"github.com/margay-project/margay/bpf"
 )
 
-// Former remembers what settings were before they were changed. The first value that it is told for a setting stays.
+// Former remembers what settings were before they were changed. Of several changes of a setting the first Before and the last
+// Changed stay.
 type Former interface {
 	Remember(bpf.FormerSetting) error
 	Forget(bpf.FormerSetting) error
