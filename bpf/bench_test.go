@@ -310,11 +310,17 @@ func prove(b *testing.B, question, answer *rotator, n int) {
 }
 
 func BenchmarkNewFlow(b *testing.B) {
-	for _, n := range []int{1, 1000, 10000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		n     int
+		share uint32
+	}{{"1", 1, plenty}, {"1000", 1000, plenty}, {"10000", 10000, plenty}, {"1 beyond the share", 1, 0}} {
+		b.Run(c.name, func(b *testing.B) {
 			const flows = 2000
+			n := c.n
 			r := newRigOf(b, benchSizes(), SharedSizes{Flows: 1024, NewFlows: 65536})
 			openHost(r, policyOf(r, "nets", n))
+			r.shared.Settings.OpeningShare = c.share
 			opener := newRotator(b, r, tcp("12.0.0.0", benchTo, 31234, 5678, "S", 1, 0), ipv4Source, flows)
 			for range b.N {
 				best, nothing := time.Hour, time.Hour

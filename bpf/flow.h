@@ -3,14 +3,16 @@
 #pragma once
 
 #include "parse.h"
-#include "verdict.h"
+#include "share.h"
 
 /* Where a connection was found. */
 enum flow_table {
 	TABLE_PROVEN,
 	TABLE_NEW,
+	TABLE_CROWD, /* unproven too, of those who open more than their share */
 	TABLE_PROVEN_OLD,
 	TABLE_NEW_OLD,
+	TABLE_CROWD_OLD,
 };
 
 /* The mark of a leg that has lost its permission; the rest of its epoch is the time when it did. */
@@ -121,6 +123,17 @@ static __always_inline bool is_revoked(const struct flow *f)
 	return (f->legs[LEG_OPENER].epoch | f->legs[LEG_REPLIER].epoch) & LEG_REVOKED;
 }
 
+/* Nobody looks into an empty table, so whoever puts something there says so. */
+static __always_inline long store_in_crowd(const struct flow_key *key, const struct flow *f, __u64 flags)
+{
+	long err;
+
+	note_crowd(); /* first: whoever looks for the connection must not miss it */
+	err = bpf_map_update_elem(&flows_crowd, key, f, flags);
+	note_crowd(); /* and again: a sweep may have found the table empty in between */
+	return err;
+}
+
 static __always_inline long store(__u32 table, const struct flow_key *key, const struct flow *f, __u64 flags)
 {
 	switch (table) {
@@ -128,10 +141,14 @@ static __always_inline long store(__u32 table, const struct flow_key *key, const
 		return bpf_map_update_elem(&flows, key, f, flags);
 	case TABLE_NEW:
 		return bpf_map_update_elem(&flows_new, key, f, flags);
+	case TABLE_CROWD:
+		return store_in_crowd(key, f, flags);
 	case TABLE_PROVEN_OLD:
 		return bpf_map_update_elem(&flows_old, key, f, flags);
-	default:
+	case TABLE_NEW_OLD:
 		return bpf_map_update_elem(&flows_new_old, key, f, flags);
+	default:
+		return bpf_map_update_elem(&flows_crowd_old, key, f, flags);
 	}
 }
 
@@ -144,11 +161,17 @@ static __always_inline void erase(__u32 table, const struct flow_key *key)
 	case TABLE_NEW:
 		bpf_map_delete_elem(&flows_new, key);
 		break;
+	case TABLE_CROWD:
+		bpf_map_delete_elem(&flows_crowd, key);
+		break;
 	case TABLE_PROVEN_OLD:
 		bpf_map_delete_elem(&flows_old, key);
 		break;
-	default:
+	case TABLE_NEW_OLD:
 		bpf_map_delete_elem(&flows_new_old, key);
+		break;
+	default:
+		bpf_map_delete_elem(&flows_crowd_old, key);
 	}
 }
 
@@ -185,24 +208,34 @@ static __always_inline struct flow *lookup_table(__u32 table, const struct flow_
 		return bpf_map_lookup_elem(&flows, key);
 	case TABLE_NEW:
 		return bpf_map_lookup_elem(&flows_new, key);
+	case TABLE_CROWD:
+		return bpf_map_lookup_elem(&flows_crowd, key);
 	case TABLE_PROVEN_OLD:
 		return bpf_map_lookup_elem(&flows_old, key);
-	default:
+	case TABLE_NEW_OLD:
 		return bpf_map_lookup_elem(&flows_new_old, key);
+	default:
+		return bpf_map_lookup_elem(&flows_crowd_old, key);
 	}
+}
+
+/* Looks for a connection in one table, and notes the table. */
+static __always_inline struct flow *find_in(struct track *t, __u32 table)
+{
+	t->table = table;
+	return lookup_table(table, &t->key);
 }
 
 /* A hit in an old table: works there while others need it, moves once nobody does. */
 static __always_inline struct flow *find_old(struct track *t, __u32 tables)
 {
-	struct flow *f = lookup_table(TABLE_PROVEN_OLD, &t->key);
+	struct flow *f = find_in(t, TABLE_PROVEN_OLD);
 	int err;
 
-	t->table = TABLE_PROVEN_OLD;
-	if (!f) {
-		f = lookup_table(TABLE_NEW_OLD, &t->key);
-		t->table = TABLE_NEW_OLD;
-	}
+	if (!f)
+		f = find_in(t, TABLE_NEW_OLD);
+	if (!f)
+		f = find_in(t, TABLE_CROWD_OLD);
 	if (!f || tables != FLOW_TABLES_DRAIN)
 		return f;
 	err = move_flow(&t->key, f, t->table, t->table - TABLE_PROVEN_OLD);
@@ -218,26 +251,23 @@ static __always_inline struct flow *find_old(struct track *t, __u32 tables)
  * passed, and takes the old one away). A table is asked before the one to which its entries move. An answer would
  * otherwise be taken for a new connection, the other way round.
  */
-static __always_inline struct flow *find_moved(struct track *t, __u32 tables)
+static __always_inline struct flow *find_moved(struct track *t, const struct settings *s)
 {
 	struct flow *f = NULL;
 
-	if (tables != FLOW_TABLES_ONE) {
-		t->table = TABLE_NEW_OLD;
-		f = lookup_table(TABLE_NEW_OLD, &t->key);
-		if (!f) {
-			t->table = TABLE_PROVEN_OLD;
-			f = lookup_table(TABLE_PROVEN_OLD, &t->key);
-		}
+	if (tables_of(s) != FLOW_TABLES_ONE) {
+		f = find_in(t, TABLE_NEW_OLD);
+		if (!f)
+			f = find_in(t, TABLE_CROWD_OLD);
+		if (!f)
+			f = find_in(t, TABLE_PROVEN_OLD);
 	}
-	if (!f) {
-		t->table = TABLE_NEW;
-		f = lookup_table(TABLE_NEW, &t->key);
-	}
-	if (!f) {
-		t->table = TABLE_PROVEN;
-		f = lookup_table(TABLE_PROVEN, &t->key);
-	}
+	if (!f)
+		f = find_in(t, TABLE_NEW);
+	if (!f && s->crowding)
+		f = find_in(t, TABLE_CROWD);
+	if (!f)
+		f = find_in(t, TABLE_PROVEN);
 	return f;
 }
 
@@ -250,18 +280,17 @@ static __always_inline bool is_reply(const struct track *t, const struct flow *f
 /* Finds the connection of the key in t. What has expired counts as absent. */
 static __always_inline void find_flow(struct track *t, const struct settings *s, bool opening)
 {
-	struct flow *f = lookup_table(TABLE_PROVEN, &t->key);
+	struct flow *f = find_in(t, TABLE_PROVEN);
 	__u32 tables = tables_of(s);
 
-	t->table = TABLE_PROVEN;
-	if (!f) {
-		f = lookup_table(TABLE_NEW, &t->key);
-		t->table = TABLE_NEW;
-	}
+	if (!f)
+		f = find_in(t, TABLE_NEW);
+	if (!f && s->crowding)
+		f = find_in(t, TABLE_CROWD);
 	if (!f && tables != FLOW_TABLES_ONE)
 		f = find_old(t, tables);
 	if (!f && !opening)
-		f = find_moved(t, tables);
+		f = find_moved(t, s);
 	t->flow = NULL;
 	t->reply = 0;
 	if (!f)
@@ -354,25 +383,6 @@ static __always_inline void note_tcp(struct flow *f, const struct packet *p, boo
 		if ((f->flags & FLOW_OPENER_FIN) && (f->flags & FLOW_REPLIER_FIN) && f->state != FLOW_TCP_RESET)
 			f->state = FLOW_TCP_FINS;
 	}
-}
-
-/* May the endpoint have another proven connection? No endpoint fills the table alone. 0: no bound is set. */
-static __always_inline bool has_share(__u64 endpoint, __u32 most)
-{
-	struct share *share = bpf_map_lookup_elem(&shares, &endpoint);
-
-	return !share || !most || share->used < most;
-}
-
-static __always_inline void take_share(__u64 endpoint)
-{
-	struct share *share = bpf_map_lookup_elem(&shares, &endpoint);
-	struct share first = {.used = 1};
-
-	if (share)
-		__sync_fetch_and_add(&share->used, 1);
-	else
-		bpf_map_update_elem(&shares, &endpoint, &first, BPF_NOEXIST);
 }
 
 /* Takes a connection among the proven, if there is room for it. */

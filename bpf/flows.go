@@ -53,11 +53,8 @@ func (s *Shared) Connections(yield func(Connection) bool) error {
 		}
 		return yield(connectionOf(k, f, now))
 	}
-	for _, pair := range []flowPair{s.tables.current, s.tables.old} {
-		for _, m := range []*ebpf.Map{pair.proven, pair.new} {
-			if m == nil {
-				continue
-			}
+	for _, set := range []flowSet{s.tables.current, s.tables.old} {
+		for _, m := range set.maps() {
 			if more, err := eachFlow(m, one); err != nil || !more {
 				return err
 			}
@@ -135,11 +132,8 @@ func connectionOf(k FlowKey, f Flow, now time.Duration) Connection {
 
 // DeleteConnection ends a connection; its next packet is judged as new.
 func (s *Shared) DeleteConnection(k FlowKey) error {
-	for _, pair := range []flowPair{s.tables.current, s.tables.old} {
-		for _, m := range []*ebpf.Map{pair.proven, pair.new} {
-			if m == nil {
-				continue
-			}
+	for _, set := range []flowSet{s.tables.current, s.tables.old} {
+		for _, m := range set.maps() {
 			if err := m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 				return fmt.Errorf("delete a connection: %w", err)
 			}

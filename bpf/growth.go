@@ -13,32 +13,41 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// flowPair is one pair of tables for connections: proven, and yet to be proven.
-type flowPair struct {
-	serial              int
-	proven, new         *ebpf.Map
-	provenPath, newPath string // where they are pinned
+// flowSet is one set of tables for connections: proven, yet to be proven, and yet to be proven of those who open more
+// than their share.
+type flowSet struct {
+	serial             int
+	proven, new, crowd *ebpf.Map
+	pins               map[string]*ebpf.Map // by their paths
 }
 
-func (p flowPair) close() error {
-	if p.proven == nil {
-		return nil
-	}
-	return errors.Join(p.proven.Close(), p.new.Close())
+// flowTableNames lists the tables of a set.
+func flowTableNames() []string { return []string{"flows", "flows_new", "flows_crowd"} }
+
+// maps lists the tables that are open.
+func (p flowSet) maps() []*ebpf.Map {
+	return slices.DeleteFunc([]*ebpf.Map{p.proven, p.new, p.crowd}, func(m *ebpf.Map) bool { return m == nil })
 }
 
-func (p flowPair) unpin() error {
-	if p.proven == nil {
-		return nil
+func (p flowSet) close() (err error) {
+	for _, m := range p.maps() {
+		err = errors.Join(err, m.Close())
 	}
-	return errors.Join(p.proven.Unpin(), p.new.Unpin())
+	return err
+}
+
+func (p flowSet) unpin() (err error) {
+	for _, m := range p.maps() {
+		err = errors.Join(err, m.Unpin())
+	}
+	return err
 }
 
 // flowTables are the tables in use and, while their size changes, the ones before. What is pinned with the highest
 // serial number is in use; a second one says that a change of size was under way.
 type flowTables struct {
-	current, old flowPair
-	none         flowPair // a stand-in of one entry for old
+	current, old flowSet
+	none         flowSet // a stand-in of one entry for old
 }
 
 func (t *flowTables) replacements(out map[string]*ebpf.Map) {
@@ -46,8 +55,8 @@ func (t *flowTables) replacements(out map[string]*ebpf.Map) {
 	if old.proven == nil {
 		old = t.none
 	}
-	out["flows"], out["flows_new"] = t.current.proven, t.current.new
-	out["flows_old"], out["flows_new_old"] = old.proven, old.new
+	out["flows"], out["flows_new"], out["flows_crowd"] = t.current.proven, t.current.new, t.current.crowd
+	out["flows_old"], out["flows_new_old"], out["flows_crowd_old"] = old.proven, old.new, old.crowd
 }
 
 func (t *flowTables) close() error {
@@ -56,7 +65,7 @@ func (t *flowTables) close() error {
 
 func (t *flowTables) unpin() error { return errors.Join(t.current.unpin(), t.old.unpin()) }
 
-// openFlows opens the pairs of tables that are pinned, or creates the first.
+// openFlows opens the sets of tables that are pinned, or creates the first.
 func (s *Shared) openFlows(spec *ebpf.CollectionSpec, sizes SharedSizes) error {
 	serials, err := s.flowSerials(spec)
 	if err != nil {
@@ -66,12 +75,12 @@ func (s *Shared) openFlows(spec *ebpf.CollectionSpec, sizes SharedSizes) error {
 	if n := len(serials); n > 0 {
 		current = serials[n-1]
 		if n > 1 {
-			if s.tables.old, err = s.openPair(spec, serials[n-2], sizes); err != nil {
+			if s.tables.old, err = s.openSet(spec, serials[n-2], sizes); err != nil {
 				return err
 			}
 		}
 	}
-	if s.tables.current, err = s.openPair(spec, current, sizes); err != nil {
+	if s.tables.current, err = s.openSet(spec, current, sizes); err != nil {
 		return err
 	}
 	s.tables.none, err = standIn(spec)
@@ -94,22 +103,25 @@ func (s *Shared) flowSerials(spec *ebpf.CollectionSpec) (serials []int, err erro
 	return serials, nil
 }
 
-func (s *Shared) openPair(spec *ebpf.CollectionSpec, serial int, sizes SharedSizes) (p flowPair, err error) {
-	p.serial = serial
-	p.newPath, p.provenPath = s.pairPath("flows_new", spec, serial), s.pairPath("flows", spec, serial)
+func (s *Shared) openSet(spec *ebpf.CollectionSpec, serial int, sizes SharedSizes) (p flowSet, err error) {
+	p.serial, p.pins = serial, map[string]*ebpf.Map{}
 	// The table of proven connections is what a restart looks for, so it is pinned last.
-	p.new, err = openPinned(sized(spec.Maps["flows_new"], sizes.NewFlows), p.newPath)
-	if err != nil {
-		return flowPair{}, err
-	}
-	p.proven, err = openPinned(sized(spec.Maps["flows"], sizes.Flows), p.provenPath)
-	if err != nil {
-		return flowPair{}, errors.Join(err, p.new.Close())
+	for _, t := range []struct {
+		name    string
+		entries uint32
+		opened  **ebpf.Map
+	}{{"flows_new", sizes.NewFlows, &p.new}, {"flows_crowd", sizes.NewFlows, &p.crowd}, {"flows", sizes.Flows, &p.proven}} {
+		path := s.setPath(t.name, spec, serial)
+		*t.opened, err = openPinned(sized(spec.Maps[t.name], t.entries), path)
+		if err != nil {
+			return flowSet{}, errors.Join(err, p.close())
+		}
+		p.pins[path] = *t.opened
 	}
 	return p, nil
 }
 
-func (s *Shared) pairPath(name string, spec *ebpf.CollectionSpec, serial int) string {
+func (s *Shared) setPath(name string, spec *ebpf.CollectionSpec, serial int) string {
 	return fmt.Sprintf("%s_%d", s.path(name, spec), serial)
 }
 
@@ -119,12 +131,11 @@ func sized(spec *ebpf.MapSpec, entries uint32) *ebpf.MapSpec {
 	return spec
 }
 
-func standIn(spec *ebpf.CollectionSpec) (p flowPair, err error) {
-	if p.proven, err = ebpf.NewMap(sized(spec.Maps["flows_old"], 1)); err != nil {
-		return flowPair{}, explain("create the stand-in for old connections", err)
-	}
-	if p.new, err = ebpf.NewMap(sized(spec.Maps["flows_new_old"], 1)); err != nil {
-		return flowPair{}, errors.Join(explain("create the stand-in for old connections", err), p.proven.Close())
+func standIn(spec *ebpf.CollectionSpec) (p flowSet, err error) {
+	for name, made := range map[string]**ebpf.Map{"flows_old": &p.proven, "flows_new_old": &p.new, "flows_crowd_old": &p.crowd} {
+		if *made, err = ebpf.NewMap(sized(spec.Maps[name], 1)); err != nil {
+			return flowSet{}, errors.Join(explain("create the stand-in for old connections", err), p.close())
+		}
 	}
 	return p, nil
 }
@@ -140,7 +151,7 @@ type FlowResize int
 // The steps of a change of size, in their order.
 const (
 	FlowsOfOneSize FlowResize = iota // nothing is under way
-	FlowsSwapping                    // a second pair of tables is there; connections are kept in the first
+	FlowsSwapping                    // a second set of tables is there; connections are kept in the first
 	FlowsDraining                    // connections are kept in the second pair, and move there
 )
 
@@ -155,11 +166,11 @@ func (s *Shared) Resizing() FlowResize {
 	return FlowsSwapping
 }
 
-// ResizeFlows makes a second pair of tables for connections beside the first. A generation that is loaded from now on
+// ResizeFlows makes a second set of tables for connections beside the first. A generation that is loaded from now on
 // knows both and works in the first, since older generations know only that one. When no link runs an older generation, call
-// DrainFlows, then Generation.Drain until nothing is left in the first pair, then DropOldFlows.
+// DrainFlows, then Generation.Drain until nothing is left in the first set, then DropOldFlows.
 //
-// The second pair must have room for the proven connections of the first: the rest would stay there until they end.
+// The second set must have room for the proven connections of the first: the rest would stay there until they end.
 func (s *Shared) ResizeFlows(n SharedSizes) error {
 	if s.Resizing() != FlowsOfOneSize {
 		return errors.New("resize the table of connections: another change of its size is under way")
@@ -170,19 +181,21 @@ func (s *Shared) ResizeFlows(n SharedSizes) error {
 	}
 	serial := s.tables.current.serial + 1
 	// What a process that ended in the middle of this left there has another size.
-	if err := os.Remove(s.pairPath("flows_new", spec, serial)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("resize the table of connections: %w", err)
+	for _, name := range []string{"flows_new", "flows_crowd"} {
+		if err := os.Remove(s.setPath(name, spec, serial)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("resize the table of connections: %w", err)
+		}
 	}
-	pair, err := s.openPair(spec, serial, n)
+	set, err := s.openSet(spec, serial, n)
 	if err != nil {
 		return fmt.Errorf("resize the table of connections: %w", err)
 	}
-	s.tables.old, s.tables.current = s.tables.current, pair
+	s.tables.old, s.tables.current = s.tables.current, set
 	s.setShare()
 	return nil
 }
 
-// DrainFlows has connections kept in the second pair of tables from now on. Those in the first move as their packets
+// DrainFlows has connections kept in the second set of tables from now on. Those in the first move as their packets
 // come, or when Generation.Drain moves them.
 func (s *Shared) DrainFlows() {
 	if s.Resizing() == FlowsSwapping {
@@ -190,15 +203,15 @@ func (s *Shared) DrainFlows() {
 	}
 }
 
-// DropOldFlows forgets the first pair of tables with what is left in it. Programs no longer look there. The next
-// generation has one pair only; the memory is free once it has replaced those that know both.
+// DropOldFlows forgets the first set of tables with what is left in it. Programs no longer look there. The next
+// generation has one set only; the memory is free once it has replaced those that know both.
 func (s *Shared) DropOldFlows() error {
 	if s.Resizing() == FlowsOfOneSize {
 		return nil
 	}
 	s.workIn(s.tables.current.serial, false)
 	err := errors.Join(s.tables.old.unpin(), s.tables.old.close())
-	s.tables.old = flowPair{}
+	s.tables.old = flowSet{}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("drop the old table of connections: %w", err)
 	}
@@ -210,7 +223,21 @@ func (s *Shared) setShare() {
 	atomic.StoreUint32(&s.Settings.Share, max(s.tables.current.proven.MaxEntries()/2, 1))
 }
 
-// workIn says in which pair of tables connections are kept, and whether some may still be in the one before it.
+// Those who open connections share the table of unproven ones as if there were at least fewestOpeners of them, until a sweep
+// has counted more. Nobody's share is less than leastOpenings.
+const (
+	fewestOpeners = 16
+	leastOpenings = 64
+)
+
+// setOpeningShare divides the table of unproven connections among those who open some. Two windows fit in it, so what somebody
+// opens within a share stays for a window at least, whatever others do.
+func (s *Shared) setOpeningShare(openers uint64) {
+	entries := uint64(s.tables.current.new.MaxEntries())
+	atomic.StoreUint32(&s.Settings.OpeningShare, uint32(max(entries/2/max(openers, fewestOpeners), leastOpenings)))
+}
+
+// workIn says in which set of tables connections are kept, and whether some may still be in the one before it.
 func (s *Shared) workIn(serial int, draining bool) {
 	var also uint32
 	if draining {

@@ -29,6 +29,9 @@ func newHistory(t *testing.T) *history {
 	for i := range h.shared.Settings.Timeout {
 		h.shared.Settings.Timeout[i] = uint64(time.Hour)
 	}
+	if h.random.IntN(2) == 0 {
+		h.shared.Settings.OpeningShare = 0 // nearly all are of the crowd
+	}
 	h.reached, h.opens = [2]bool{true, true}, [2]bool{true, true}
 	h.masks()
 	h.apply()
@@ -149,6 +152,10 @@ func TestConnectionsAreJudgedInTheDirectionInWhichTheyWereOpened(t *testing.T) {
 	for n := range changes {
 		h.turn()
 		h.some(packets)
+		if n%100 == 0 {
+			_, err := h.Sweep()
+			must(t, err)
+		}
 		switch n {
 		case changes / 4:
 			must(t, h.shared.ResizeFlows(SharedSizes{Flows: 2048, NewFlows: 2048}))

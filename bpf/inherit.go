@@ -42,7 +42,7 @@ func inherit(dir string, from Found, here int) error {
 		return err
 	}
 	defer program.Close()
-	tables, err := tablesOf(program, append(pinned(), "flows", "flows_new", "flows_old", "interfaces")...)
+	tables, err := tablesOf(program, append(inherited(), "flows_old", "interfaces")...)
 	defer closeAll(tables)
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func inherit(dir string, from Found, here int) error {
 	if err != nil {
 		return fmt.Errorf("read the packet program: %w", err)
 	}
-	for _, name := range append(pinned(), "flows", "flows_new") {
+	for _, name := range inherited() {
 		if tables[name] == nil || !sameLayout(spec.Maps[name], tables[name]) {
 			return fmt.Errorf("it is of another version, whose table %s is not like ours", name)
 		}
@@ -68,6 +68,9 @@ func inherit(dir string, from Found, here int) error {
 	}
 	return pinInherited(&Shared{dir: dir}, spec, tables, int(max(settings.Set, 1)))
 }
+
+// inherited lists the tables that a former agent must have.
+func inherited() []string { return append(pinned(), flowTableNames()...) }
 
 // livesHere makes sure that a program is that of a former agent of this network namespace: an interface that was moved here
 // brings along one whose tables belong to an agent elsewhere. It runs on so many interfaces here.
@@ -90,9 +93,14 @@ func pinInherited(s *Shared, spec *ebpf.CollectionSpec, tables map[string]*ebpf.
 		return err
 	}
 	for _, n := range serials {
-		err = errors.Join(err, removePin(s.pairPath("flows_new", spec, n)), removePin(s.pairPath("flows", spec, n)))
+		for _, name := range flowTableNames() {
+			err = errors.Join(err, removePin(s.setPath(name, spec, n)))
+		}
 	}
-	paths := map[string]string{"flows": s.pairPath("flows", spec, serial), "flows_new": s.pairPath("flows_new", spec, serial)}
+	paths := map[string]string{}
+	for _, name := range flowTableNames() {
+		paths[name] = s.setPath(name, spec, serial)
+	}
 	for _, name := range pinned() {
 		paths[name] = s.path(name, spec)
 	}

@@ -195,6 +195,19 @@ static __always_inline void begin_flow(struct flow *f, const struct track *t, co
 		f->flags = FLOW_LOW_OPENED;
 }
 
+/*
+ * The table for a new connection. Those that somebody opens beyond a share are kept apart, where they push out one
+ * another: the first ones of everybody else stay.
+ */
+static __always_inline __u8 table_of_new(const struct job *job, const struct settings *s, __u64 now)
+{
+	bool swap = tables_of(s) == FLOW_TABLES_SWAP;
+
+	if (open_another(opener_of(job), now))
+		return swap ? TABLE_NEW_OLD : TABLE_NEW;
+	return swap ? TABLE_CROWD_OLD : TABLE_CROWD;
+}
+
 /* A new connection on the ports of one that is over. */
 static __always_inline bool begins_anew(const struct flow *f, const struct packet *p)
 {
@@ -216,7 +229,7 @@ static __always_inline void approve(struct job *job, struct track *t, struct flo
 		if (t->flow)
 			erase(t->table, &t->key);
 		begin_flow(f, t, job);
-		t->table = tables_of(s) == FLOW_TABLES_SWAP ? TABLE_NEW_OLD : TABLE_NEW;
+		t->table = table_of_new(job, s, t->now);
 		reply = begins_with_answer(job) && !is_self(&t->key);
 		/* What a socket holds was judged in the direction in which it was opened. */
 		way = reply && !job->held ? LEG_FROM_REPLIER : LEG_FROM_OPENER;

@@ -261,6 +261,28 @@ struct share {
 	__u32 counted; /* by the sweep that is running */
 };
 
+/*
+ * How many connections somebody has opened in a window of time. The key is the interface's index, shifted left by 8, and
+ * below it who opens: see opener_of().
+ */
+struct opening {
+	__u32 window; /* the coarse monotonic clock, shifted right by OPENING_WINDOW_SHIFT */
+	__u32 count;
+};
+
+#define OPENING_WINDOW_SHIFT 32 /* a window takes 2^32 ns, 4.3 s */
+#define OPENER_KEPT 14		/* windows in which nothing is opened until an opener is forgotten: a minute */
+
+/*
+ * Whether something may be in `flows_crowd`. A program writes CROWDED when it puts a connection there. The agent writes
+ * CROWD_AGING before a sweep, and CROWD_NONE after a sweep that found nothing, if no program has written meanwhile.
+ */
+enum crowding {
+	CROWD_NONE,
+	CROWD_AGING,
+	CROWDED,
+};
+
 /* How a program uses its two sets of tables for connections. Programs of two generations may differ at one time. */
 enum flow_tables {
 	FLOW_TABLES_ONE,   /* the old tables are not in use */
@@ -282,6 +304,8 @@ struct settings {
 	__u32 set;	/* serial number of the set of tables in which connections are kept */
 	__u32 draining; /* the set before it is not empty yet */
 	__u32 share; /* proven connections that one endpoint may have; 0: any number */
+	__u32 opening_share; /* connections that somebody may open in a window without being one of the crowd */
+	__u32 crowding; /* enum crowding */
 	__u32 host_mark; /* the gate sets it on packets of this host that have no socket; 0: it does not */
 	__u32 unused;
 	__u64 event_gap; /* nanoseconds from event to event of one processor, on average; 0: no bound */
@@ -293,6 +317,8 @@ struct sweep_result {
 	__u64 removed;
 	__u64 proven; /* that are left */
 	__u64 unproven;
+	__u64 crowd;   /* of these, in flows_crowd */
+	__u64 openers; /* who opened connections lately */
 };
 
 /* What the agent gives to a run of `drain`, and gets back. */

@@ -35,8 +35,11 @@ MAP(sources, BPF_MAP_TYPE_HASH, struct source_key, __u8, 1, BPF_F_NO_PREALLOC);
 
 MAP(flows, BPF_MAP_TYPE_HASH, struct flow_key, struct flow, 1, BPF_F_NO_PREALLOC);
 MAP(flows_new, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1, 0);
+MAP(flows_crowd, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1, 0);
 MAP(flows_old, BPF_MAP_TYPE_HASH, struct flow_key, struct flow, 1, BPF_F_NO_PREALLOC);
 MAP(flows_new_old, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1, 0);
+MAP(flows_crowd_old, BPF_MAP_TYPE_LRU_HASH, struct flow_key, struct flow, 1, 0);
+MAP(openings, BPF_MAP_TYPE_HASH, __u64, struct opening, 65536, BPF_F_NO_PREALLOC);
 MAP(shares, BPF_MAP_TYPE_HASH, __u64, struct share, 65536, BPF_F_NO_PREALLOC);
 MAP(fragments, BPF_MAP_TYPE_LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
 MAP(locals, BPF_MAP_TYPE_HASH, struct address, __u8, 65536, BPF_F_NO_PREALLOC);
@@ -72,7 +75,7 @@ MAP(rotated, BPF_MAP_TYPE_PROG_ARRAY, __u32, __u32, 1, 0);
 
 volatile const __u32 blocks = 1;  /* of a vector */
 volatile const __u32 testing = 0; /* write `last` */
-volatile const __u32 set = 1;	  /* serial number of `flows` and `flows_new`; that of the old ones is less */
+volatile const __u32 set = 1;	  /* serial number of `flows` and what belongs to it; that of the old ones is less */
 
 /* Puts the enumerations where the generator of the Go types finds them. */
 struct names {
@@ -88,6 +91,7 @@ struct names {
 	enum leg_epoch leg_epoch;
 	enum leg_side leg_side;
 	enum flow_tables flow_tables;
+	enum crowding crowding;
 	enum log_level log_level;
 	enum reason reason;
 	enum event_kind event_kind;

@@ -8,6 +8,7 @@
  *   origin.h    who made a packet: this host, or another
  *   guard.h     what a workload may send at all
  *   classify.h  the first rule that matches
+ *   share.h     how many connections one may have
  *   flow.h      connections
  *   socket.h    connections of this host that nobody tracked yet
  *   judge.h     stages, approval of connections
@@ -179,7 +180,7 @@ static __always_inline int revoke(struct job *job, struct track *t, struct flow 
 {
 	if (!(leg->epoch & LEG_REVOKED))
 		mark_revoked(job, t, f, leg);
-	else if (t->now - (leg->epoch & ~LEG_REVOKED) < REVOKED_KEPT && t->flow->seen != t->now)
+	else if (((t->now - leg->epoch) & ~LEG_REVOKED) < REVOKED_KEPT && t->flow->seen != t->now)
 		t->flow->seen = t->now;
 	if (job->reason != REASON_DROP_TO_HOST)
 		job->reason = REASON_DROP_REVOKED;
@@ -378,6 +379,7 @@ struct sweep_run {
 	__u64 removed;
 	__u64 proven;
 	__u64 unproven;
+	__u64 openers;
 };
 
 static long sweep_flow(void *map, const void *key, struct flow *f, struct sweep_run *run)
@@ -412,20 +414,38 @@ static long settle_share(void *map, const void *key, struct share *share, struct
 	return 0;
 }
 
+/* Forgets who has opened nothing for a while. */
+static long settle_opening(void *map, const void *key, struct opening *opening, struct sweep_run *run)
+{
+	/* Another processor may have written a later window than ours. */
+	if ((__s32)((__u32)(run->now >> OPENING_WINDOW_SHIFT) - opening->window) <= OPENER_KEPT)
+		run->openers++;
+	else
+		bpf_map_delete_elem(map, key);
+	return 0;
+}
+
 /* Deletes connections that have expired. They count as absent before that already; this frees the memory. */
 SEC("syscall")
 int sweep(struct sweep_result *result)
 {
 	struct sweep_run run = {.now = result->now};
+	__u64 settled;
 
 	bpf_for_each_map_elem(&flows, sweep_flow, &run, 0);
 	bpf_for_each_map_elem(&flows_new, sweep_flow, &run, 0);
 	bpf_for_each_map_elem(&flows_old, sweep_flow, &run, 0);
 	bpf_for_each_map_elem(&flows_new_old, sweep_flow, &run, 0);
+	settled = run.unproven;
+	bpf_for_each_map_elem(&flows_crowd, sweep_flow, &run, 0);
+	bpf_for_each_map_elem(&flows_crowd_old, sweep_flow, &run, 0);
 	bpf_for_each_map_elem(&shares, settle_share, &run, 0);
+	bpf_for_each_map_elem(&openings, settle_opening, &run, 0);
 	result->removed = run.removed;
 	result->proven = run.proven;
 	result->unproven = run.unproven;
+	result->crowd = run.unproven - settled;
+	result->openers = run.openers;
 	return 0;
 }
 
@@ -472,6 +492,8 @@ int drain(struct drain_result *result)
 	bpf_for_each_map_elem(&flows_old, drain_flow, &run, 0);
 	run.to = TABLE_NEW;
 	bpf_for_each_map_elem(&flows_new_old, drain_flow, &run, 0);
+	run.to = TABLE_CROWD;
+	bpf_for_each_map_elem(&flows_crowd_old, drain_flow, &run, 0);
 	result->moved = run.moved;
 	result->left = run.left;
 	return 0;

@@ -45,6 +45,14 @@ type programChunkWord struct {
 	Veto uint64
 }
 
+type programCrowding uint32
+
+const (
+	programCrowdingCROWD_NONE  programCrowding = 0
+	programCrowdingCROWD_AGING programCrowding = 1
+	programCrowdingCROWDED     programCrowding = 2
+)
+
 type programDimension uint32
 
 const (
@@ -253,6 +261,12 @@ type programNetKey struct {
 	Addr      [16]uint8
 }
 
+type programOpening struct {
+	_      structs.HostLayout
+	Window uint32
+	Count  uint32
+}
+
 type programPacket struct {
 	_           structs.HostLayout
 	Src         [16]uint8
@@ -377,17 +391,19 @@ const (
 )
 
 type programSettings struct {
-	_        structs.HostLayout
-	Timeout  [7]uint64
-	Mark     uint32
-	LogLevel uint32
-	Revoke   uint32
-	Set      uint32
-	Draining uint32
-	Share    uint32
-	HostMark uint32
-	Unused   uint32
-	EventGap uint64
+	_            structs.HostLayout
+	Timeout      [7]uint64
+	Mark         uint32
+	LogLevel     uint32
+	Revoke       uint32
+	Set          uint32
+	Draining     uint32
+	Share        uint32
+	OpeningShare uint32
+	Crowding     uint32
+	HostMark     uint32
+	Unused       uint32
+	EventGap     uint64
 }
 
 type programShare struct {
@@ -429,6 +445,8 @@ type programSweepResult struct {
 	Removed  uint64
 	Proven   uint64
 	Unproven uint64
+	Crowd    uint64
+	Openers  uint64
 }
 
 type programVector struct {
@@ -454,6 +472,8 @@ const (
 	programMapEventTimes    = "event_times"
 	programMapEvents        = "events"
 	programMapFlows         = "flows"
+	programMapFlowsCrowd    = "flows_crowd"
+	programMapFlowsCrowdOld = "flows_crowd_old"
 	programMapFlowsNew      = "flows_new"
 	programMapFlowsNewOld   = "flows_new_old"
 	programMapFlowsOld      = "flows_old"
@@ -463,6 +483,7 @@ const (
 	programMapLast          = "last"
 	programMapLocals        = "locals"
 	programMapNets          = "nets"
+	programMapOpenings      = "openings"
 	programMapProbes        = "probes"
 	programMapReasons       = "reasons"
 	programMapRotated       = "rotated"
@@ -544,34 +565,37 @@ type programProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programMapSpecs struct {
-	Chunks      *ebpf.MapSpec `ebpf:"chunks"`
-	Config      *ebpf.MapSpec `ebpf:"config"`
-	Epoch       *ebpf.MapSpec `ebpf:"epoch"`
-	EventTimes  *ebpf.MapSpec `ebpf:"event_times"`
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	Flows       *ebpf.MapSpec `ebpf:"flows"`
-	FlowsNew    *ebpf.MapSpec `ebpf:"flows_new"`
-	FlowsNewOld *ebpf.MapSpec `ebpf:"flows_new_old"`
-	FlowsOld    *ebpf.MapSpec `ebpf:"flows_old"`
-	Fragments   *ebpf.MapSpec `ebpf:"fragments"`
-	Hosts       *ebpf.MapSpec `ebpf:"hosts"`
-	Interfaces  *ebpf.MapSpec `ebpf:"interfaces"`
-	Last        *ebpf.MapSpec `ebpf:"last"`
-	Locals      *ebpf.MapSpec `ebpf:"locals"`
-	Nets        *ebpf.MapSpec `ebpf:"nets"`
-	Probes      *ebpf.MapSpec `ebpf:"probes"`
-	Reasons     *ebpf.MapSpec `ebpf:"reasons"`
-	Rotated     *ebpf.MapSpec `ebpf:"rotated"`
-	Rotations   *ebpf.MapSpec `ebpf:"rotations"`
-	RuleHits    *ebpf.MapSpec `ebpf:"rule_hits"`
-	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
-	Services    *ebpf.MapSpec `ebpf:"services"`
-	Shares      *ebpf.MapSpec `ebpf:"shares"`
-	Slots       *ebpf.MapSpec `ebpf:"slots"`
-	SourcePorts *ebpf.MapSpec `ebpf:"source_ports"`
-	Sources     *ebpf.MapSpec `ebpf:"sources"`
-	Vectors     *ebpf.MapSpec `ebpf:"vectors"`
-	Wilds       *ebpf.MapSpec `ebpf:"wilds"`
+	Chunks        *ebpf.MapSpec `ebpf:"chunks"`
+	Config        *ebpf.MapSpec `ebpf:"config"`
+	Epoch         *ebpf.MapSpec `ebpf:"epoch"`
+	EventTimes    *ebpf.MapSpec `ebpf:"event_times"`
+	Events        *ebpf.MapSpec `ebpf:"events"`
+	Flows         *ebpf.MapSpec `ebpf:"flows"`
+	FlowsCrowd    *ebpf.MapSpec `ebpf:"flows_crowd"`
+	FlowsCrowdOld *ebpf.MapSpec `ebpf:"flows_crowd_old"`
+	FlowsNew      *ebpf.MapSpec `ebpf:"flows_new"`
+	FlowsNewOld   *ebpf.MapSpec `ebpf:"flows_new_old"`
+	FlowsOld      *ebpf.MapSpec `ebpf:"flows_old"`
+	Fragments     *ebpf.MapSpec `ebpf:"fragments"`
+	Hosts         *ebpf.MapSpec `ebpf:"hosts"`
+	Interfaces    *ebpf.MapSpec `ebpf:"interfaces"`
+	Last          *ebpf.MapSpec `ebpf:"last"`
+	Locals        *ebpf.MapSpec `ebpf:"locals"`
+	Nets          *ebpf.MapSpec `ebpf:"nets"`
+	Openings      *ebpf.MapSpec `ebpf:"openings"`
+	Probes        *ebpf.MapSpec `ebpf:"probes"`
+	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
+	Rotated       *ebpf.MapSpec `ebpf:"rotated"`
+	Rotations     *ebpf.MapSpec `ebpf:"rotations"`
+	RuleHits      *ebpf.MapSpec `ebpf:"rule_hits"`
+	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
+	Services      *ebpf.MapSpec `ebpf:"services"`
+	Shares        *ebpf.MapSpec `ebpf:"shares"`
+	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	SourcePorts   *ebpf.MapSpec `ebpf:"source_ports"`
+	Sources       *ebpf.MapSpec `ebpf:"sources"`
+	Vectors       *ebpf.MapSpec `ebpf:"vectors"`
+	Wilds         *ebpf.MapSpec `ebpf:"wilds"`
 }
 
 // programVariableSpecs contains global variables before they are loaded into the kernel.
@@ -604,34 +628,37 @@ func (o *programObjects) Close() error {
 //
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programMaps struct {
-	Chunks      *ebpf.Map `ebpf:"chunks"`
-	Config      *ebpf.Map `ebpf:"config"`
-	Epoch       *ebpf.Map `ebpf:"epoch"`
-	EventTimes  *ebpf.Map `ebpf:"event_times"`
-	Events      *ebpf.Map `ebpf:"events"`
-	Flows       *ebpf.Map `ebpf:"flows"`
-	FlowsNew    *ebpf.Map `ebpf:"flows_new"`
-	FlowsNewOld *ebpf.Map `ebpf:"flows_new_old"`
-	FlowsOld    *ebpf.Map `ebpf:"flows_old"`
-	Fragments   *ebpf.Map `ebpf:"fragments"`
-	Hosts       *ebpf.Map `ebpf:"hosts"`
-	Interfaces  *ebpf.Map `ebpf:"interfaces"`
-	Last        *ebpf.Map `ebpf:"last"`
-	Locals      *ebpf.Map `ebpf:"locals"`
-	Nets        *ebpf.Map `ebpf:"nets"`
-	Probes      *ebpf.Map `ebpf:"probes"`
-	Reasons     *ebpf.Map `ebpf:"reasons"`
-	Rotated     *ebpf.Map `ebpf:"rotated"`
-	Rotations   *ebpf.Map `ebpf:"rotations"`
-	RuleHits    *ebpf.Map `ebpf:"rule_hits"`
-	Scratches   *ebpf.Map `ebpf:"scratches"`
-	Services    *ebpf.Map `ebpf:"services"`
-	Shares      *ebpf.Map `ebpf:"shares"`
-	Slots       *ebpf.Map `ebpf:"slots"`
-	SourcePorts *ebpf.Map `ebpf:"source_ports"`
-	Sources     *ebpf.Map `ebpf:"sources"`
-	Vectors     *ebpf.Map `ebpf:"vectors"`
-	Wilds       *ebpf.Map `ebpf:"wilds"`
+	Chunks        *ebpf.Map `ebpf:"chunks"`
+	Config        *ebpf.Map `ebpf:"config"`
+	Epoch         *ebpf.Map `ebpf:"epoch"`
+	EventTimes    *ebpf.Map `ebpf:"event_times"`
+	Events        *ebpf.Map `ebpf:"events"`
+	Flows         *ebpf.Map `ebpf:"flows"`
+	FlowsCrowd    *ebpf.Map `ebpf:"flows_crowd"`
+	FlowsCrowdOld *ebpf.Map `ebpf:"flows_crowd_old"`
+	FlowsNew      *ebpf.Map `ebpf:"flows_new"`
+	FlowsNewOld   *ebpf.Map `ebpf:"flows_new_old"`
+	FlowsOld      *ebpf.Map `ebpf:"flows_old"`
+	Fragments     *ebpf.Map `ebpf:"fragments"`
+	Hosts         *ebpf.Map `ebpf:"hosts"`
+	Interfaces    *ebpf.Map `ebpf:"interfaces"`
+	Last          *ebpf.Map `ebpf:"last"`
+	Locals        *ebpf.Map `ebpf:"locals"`
+	Nets          *ebpf.Map `ebpf:"nets"`
+	Openings      *ebpf.Map `ebpf:"openings"`
+	Probes        *ebpf.Map `ebpf:"probes"`
+	Reasons       *ebpf.Map `ebpf:"reasons"`
+	Rotated       *ebpf.Map `ebpf:"rotated"`
+	Rotations     *ebpf.Map `ebpf:"rotations"`
+	RuleHits      *ebpf.Map `ebpf:"rule_hits"`
+	Scratches     *ebpf.Map `ebpf:"scratches"`
+	Services      *ebpf.Map `ebpf:"services"`
+	Shares        *ebpf.Map `ebpf:"shares"`
+	Slots         *ebpf.Map `ebpf:"slots"`
+	SourcePorts   *ebpf.Map `ebpf:"source_ports"`
+	Sources       *ebpf.Map `ebpf:"sources"`
+	Vectors       *ebpf.Map `ebpf:"vectors"`
+	Wilds         *ebpf.Map `ebpf:"wilds"`
 }
 
 func (m *programMaps) Close() error {
@@ -642,6 +669,8 @@ func (m *programMaps) Close() error {
 		m.EventTimes,
 		m.Events,
 		m.Flows,
+		m.FlowsCrowd,
+		m.FlowsCrowdOld,
 		m.FlowsNew,
 		m.FlowsNewOld,
 		m.FlowsOld,
@@ -651,6 +680,7 @@ func (m *programMaps) Close() error {
 		m.Last,
 		m.Locals,
 		m.Nets,
+		m.Openings,
 		m.Probes,
 		m.Reasons,
 		m.Rotated,

@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -94,11 +95,8 @@ func (s *Shared) Repin(pinned map[string]bool) (n int, err error) {
 	for name, m := range s.maps {
 		tables[s.paths[name]] = m
 	}
-	for _, pair := range []flowPair{s.tables.current, s.tables.old} {
-		if pair.proven != nil {
-			tables[pair.newPath], tables[pair.provenPath] = pair.new, pair.proven
-		}
-	}
+	maps.Copy(tables, s.tables.current.pins)
+	maps.Copy(tables, s.tables.old.pins)
 	for path, m := range tables {
 		if pinned[filepath.Base(path)] {
 			continue

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 )
@@ -90,11 +91,19 @@ type Swept struct {
 
 // Sweep deletes the connections that have expired and says how many are left. They count as absent in any case; this
 // frees their memory.
+//
+// It also divides the table of unproven connections anew, and notices when the crowd has none left.
 func (g *Generation) Sweep() (Swept, error) {
+	crowding := &g.shared.Settings.Crowding
+	atomic.CompareAndSwapUint32(crowding, uint32(programCrowdingCROWDED), uint32(programCrowdingCROWD_AGING))
 	out, err := runTimed[programSweepResult](g.objects.Sweep)
 	if err != nil {
 		return Swept{}, explain("sweep connections", err)
 	}
+	if out.Crowd == 0 { // a program that has put something there meanwhile has written CROWDED
+		atomic.CompareAndSwapUint32(crowding, uint32(programCrowdingCROWD_AGING), uint32(programCrowdingCROWD_NONE))
+	}
+	g.shared.setOpeningShare(out.Openers)
 	return Swept{Removed: out.Removed, Proven: out.Proven, Unproven: out.Unproven}, nil
 }
 

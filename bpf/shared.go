@@ -17,7 +17,7 @@ import (
 // pinned already keeps its size.
 type SharedSizes struct {
 	Flows    uint32 // proven connections
-	NewFlows uint32 // connections that have yet to be proven
+	NewFlows uint32 // connections that have yet to be proven; as many again of those who open more than a share
 }
 
 // SharedSizesFor has room for so many proven connections, and in proportion for others: an eighth of them, and on a small node
@@ -46,7 +46,7 @@ type Shared struct {
 
 // pinned lists the shared maps of which there is one for each layout.
 func pinned() []string {
-	return []string{"fragments", "shares", "locals", "epoch", "config", "rule_hits", "reasons", "event_times", "events"}
+	return []string{"fragments", "shares", "openings", "locals", "epoch", "config", "rule_hits", "reasons", "event_times", "events"}
 }
 
 // OpenShared opens the shared state pinned in dir, a bpf file system (see MountFS), and creates what is not there.
@@ -139,6 +139,9 @@ func (s *Shared) openMemory() error {
 	}
 	s.recoverTables()
 	s.setShare()
+	if s.Settings.OpeningShare == 0 {
+		s.setOpeningShare(0)
+	}
 	return nil
 }
 

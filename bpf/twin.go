@@ -16,6 +16,7 @@ func (g *Generation) Twin() (*Generation, error) {
 		return nil, err
 	}
 	spec.Maps["flows_new"].MaxEntries = 64
+	spec.Maps["flows_crowd"].MaxEntries = 64
 	spec.Maps["events"].MaxEntries = 1 << 12
 	maps := &g.objects.programMaps
 	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{

@@ -29,3 +29,4 @@ typedef __u32 __attribute__((may_alias)) u32_alias;
 #endif
 
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))

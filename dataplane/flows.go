@@ -59,7 +59,7 @@ func (d *Driver) care(now time.Time) {
 	}
 }
 
-// resizeFlows follows the configured size of the table of connections: a second pair of tables beside the first, another
+// resizeFlows follows the configured size of the table of connections: a second set of tables beside the first, another
 // generation that knows both, and when every interface runs it connections move, within seconds. A further change of the
 // size waits for that.
 func (d *Driver) resizeFlows(now time.Time) error {

@@ -83,7 +83,7 @@ func (d *Driver) Status() Status {
 func (d *Driver) countShared(s *Status) {
 	s.Epoch = d.shared.Epoch()
 	sizes := d.shared.FlowSizes()
-	s.ConnectionsLimit, s.UnprovenLimit = int(sizes.Flows), int(sizes.NewFlows)
+	s.ConnectionsLimit, s.UnprovenLimit = int(sizes.Flows), 2*int(sizes.NewFlows)
 	if counts, known := d.flows.counts(); known {
 		s.Connections, s.Unproven = int(counts.Proven), int(counts.Unproven)
 	}
