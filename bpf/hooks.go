@@ -144,7 +144,7 @@ func (h *Hooks) ours(ifindex uint32) (ours []Found, err error) {
 
 // HookState says how a hook is found where an Attachment should be first.
 type HookState struct {
-	Lost   bool    // the Attachment's own link is gone or detached
+	Lost   bool    // the Attachment's own link is gone, detached, or runs a program of somebody else
 	Before []Found // programs of others that come first, and can let packets pass that ours never sees
 	After  []Found // programs of others that see what ours lets pass
 	Former []Found // other programs of ours
@@ -168,7 +168,7 @@ func (a *Attachment) ReadHook(h *Hooks, hook Hook) (s HookState, err error) {
 	for _, f := range list {
 		switch {
 		case f.Link == info.ID:
-			s.Lost = false
+			s.Lost = !f.Ours
 		case f.Ours && f.Link != 0:
 			s.Former = append(s.Former, f)
 		case s.Lost:

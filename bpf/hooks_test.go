@@ -12,15 +12,21 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// stranger attaches a program of somebody else, which accepts every packet, before all others.
-func (r *router) stranger(t *testing.T, ifindex uint32, hook Hook, name string) link.Link {
+// accepting is a program of somebody else that accepts every packet.
+func accepting(t *testing.T, name string) *ebpf.Program {
 	t.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: name, Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	})
 	must(t, err)
-	defer p.Close()
-	l, err := link.AttachTCX(link.TCXOptions{Interface: int(ifindex), Program: p, Attach: hook.attachType(), Anchor: link.Head()})
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// stranger attaches a program of somebody else before all others.
+func (r *router) stranger(t *testing.T, ifindex uint32, hook Hook, name string) link.Link {
+	t.Helper()
+	l, err := link.AttachTCX(link.TCXOptions{Interface: int(ifindex), Program: accepting(t, name), Attach: hook.attachType(), Anchor: link.Head()})
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
 	return l
@@ -83,10 +89,12 @@ func TestOursMoveBeforeAStranger(t *testing.T) {
 	must(t, err)
 	defer s.Close()
 	for _, hook := range []Hook{Ingress, Egress} {
-		for _, name := range []string{"filter", "shaper"} {
-			r.stranger(t, r.v1, hook, name)
-			must(t, r.MoveFirst(a, r.dir, hook, s))
-		}
+		r.stranger(t, r.v1, hook, "filter")
+		must(t, r.MoveFirst(a, r.dir, hook, s))
+		must(t, link.RawAttachProgram(link.RawAttachProgramOptions{ // without a link
+			Target: int(r.v1), Program: accepting(t, "shaper"), Attach: hook.attachType(), Anchor: link.Head(),
+		}))
+		must(t, r.MoveFirst(a, r.dir, hook, s))
 		if order := r.order(t, r.v1, hook); order != "ours shaper filter" {
 			t.Errorf("%s: %s", hook, order)
 		}
@@ -123,6 +131,14 @@ func TestALinkThatSomebodyDetachedIsMadeAgain(t *testing.T) {
 	if s := r.state(t, a, Egress); !s.Sound() || !a.Live() {
 		t.Errorf("%+v", s)
 	}
+	pinned, err := link.LoadPinnedLink(linkPath(r.dir, r.v1, Egress), nil)
+	must(t, err)
+	must(t, pinned.Update(accepting(t, "filter")))
+	must(t, pinned.Close())
+	if s := r.state(t, a, Egress); !s.Lost {
+		t.Errorf("somebody else's program in our link: %+v", s)
+	}
+	must(t, r.Reattach(a, r.dir, Egress))
 	must(t, a.Close())
 	if order := r.order(t, r.v1, Egress); order != "ours" {
 		t.Errorf("after the process has ended: %q", order)

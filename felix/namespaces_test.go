@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/bpf"
@@ -66,6 +69,40 @@ func TestPolicyOutlivesFelixAndItsMountNamespace(t *testing.T) {
 			if n := l.programs("cali-web"); n != 2 {
 				t.Errorf("%d programs are left", n)
 			}
+		})
+	}
+}
+
+// The file system in which felix pins is unmounted while felix runs, in the mount namespace of process 1: policy outlives felix
+// all the same, wherever felix itself is.
+func TestPolicyOutlivesAnUnmountOfThePins(t *testing.T) {
+	for name, within := range map[string][]string{"as process 1": nil, "private": {"unshare", "--mount", "--propagation", "private"}} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.startEtcd()
+			l.web()
+			l.apply(policy("closed", "web", "Deny"))
+			l.within = within
+			f := l.startSynced()
+			f.awaitEnforced("cali-web")
+			must(t, unix.Unmount(l.pins(), unix.MNT_DETACH))
+			poll(t, func() error {
+				pins, err := filepath.Glob(l.pins() + "/link_*")
+				if err == nil && len(pins) != 2 {
+					err = fmt.Errorf("pinned is %v", pins)
+				}
+				return err
+			})
+			f.kill()
+			if n := l.programs("cali-web"); n != 2 {
+				t.Errorf("%d programs are left", n)
+			}
+			if l.client.reaches(t, webAddress, port) {
+				t.Error("the VM is reachable against policy")
+			}
+			f = l.startSynced()
+			f.awaitEnforced("cali-web")
+			f.terminate()
 		})
 	}
 }
