@@ -4,12 +4,14 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"slices"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 )
@@ -30,10 +32,14 @@ func (f *fakeAgent) Dump(_ context.Context, r *agentv1.DumpRequest) (*agentv1.Du
 	if f.dump == nil {
 		return nil, status.Error(codes.Unavailable, "no generation is loaded yet: try again in a moment")
 	}
+	answer := proto.CloneOf(f.dump)
+	if !r.IdlePolicies {
+		answer.Policies = slices.DeleteFunc(answer.Policies, func(p *agentv1.Policy) bool { return p.Endpoints == 0 })
+	}
 	if n := int(r.MaxConnections); n > 0 && n < len(f.dump.Connections) {
 		return &agentv1.DumpResponse{Node: f.dump.Node, Connections: f.dump.Connections[:n], Truncated: []string{"connections"}}, nil
 	}
-	return f.dump, nil
+	return answer, nil
 }
 
 func (f *fakeAgent) CheckSystem(ctx context.Context, r *agentv1.CheckSystemRequest) (*agentv1.CheckSystemResponse, error) {

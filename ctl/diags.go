@@ -98,7 +98,7 @@ func (s *session) askForDiagnosis(ctx context.Context, d *diagnosis) {
 		return // nor will it answer the rest
 	}
 	ask("agent/dump.json", func(ctx context.Context, agent agentv1.AgentClient) (proto.Message, error) {
-		return agent.Dump(ctx, &agentv1.DumpRequest{})
+		return agent.Dump(ctx, &agentv1.DumpRequest{IdlePolicies: true})
 	})
 	ask("agent/system.json", func(ctx context.Context, agent agentv1.AgentClient) (proto.Message, error) {
 		return agent.CheckSystem(ctx, &agentv1.CheckSystemRequest{})

@@ -17,18 +17,23 @@ var tableNames = [...]string{"endpoints", "policies", "sets", "rules", "connecti
 const dumpHelp = `Print what this node enforces and announces: the tables in force, read back from the kernel and the BGP speaker, in the
 terms of policy. Without names, all tables: endpoints, policies, sets, rules, connections, routes, announcements.
 
+A policy that applies to no endpoint of this node is not in force here. Such policies are counted below the table of policies;
+--all lists them, with 0 endpoints.
+
 -o json prints the agent's answer, the message DumpResponse of api/agent/v1/agent.proto: one list for each table, field names
 in lowerCamelCase, 64-bit numbers as strings, empty fields left out. Fields are added, never renamed.`
 
 func newDump(s *session) *cobra.Command {
 	var output string
 	var connections uint32
+	var all bool
 	cmd := &cobra.Command{
 		Use:   "dump [TABLE...]",
 		Short: "Print what this node enforces and announces",
 		Long:  dumpHelp,
 		Example: `  margayctl dump
   margayctl dump rules
+  margayctl dump policies --all
   margayctl dump connections -o json | jq '.connections[] | select(.state != "established")'`,
 		ValidArgs: tableNames[:],
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,12 +44,13 @@ func newDump(s *session) *cobra.Command {
 			if err := checkOutput(output); err != nil {
 				return err
 			}
-			return s.dump(cmd.Context(), &agentv1.DumpRequest{Tables: tables, MaxConnections: connections}, output)
+			return s.dump(cmd.Context(), &agentv1.DumpRequest{Tables: tables, MaxConnections: connections, IdlePolicies: all}, output)
 		},
 	}
 	s.addAgentFlag(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	cmd.Flags().Uint32Var(&connections, "max-connections", 0, "at most this many connections (default 10000)")
+	cmd.Flags().BoolVar(&all, "all", false, "also the policies of the datastore that apply to no endpoint of this node")
 	return cmd
 }
 
@@ -100,7 +106,9 @@ func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, output
 		}
 		t.print(s.stdout)
 		if t.title == policiesTitle {
-			fmt.Fprintln(s.stdout, "policies that select no endpoint of this node are not in force here and not listed")
+			if note := idleNote(answer, request.IdlePolicies); note != "" {
+				fmt.Fprintln(s.stdout, note)
+			}
 		}
 	}
 	for _, name := range answer.Truncated {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -45,6 +44,21 @@ func endpointTable(endpoints []*agentv1.Endpoint) section {
 
 const policiesTitle = "Policies"
 
+// idleNote says which policies of the datastore the table of policies does not have, or has though they judge nothing here.
+func idleNote(d *agentv1.DumpResponse, listed bool) string {
+	switch {
+	case d.IdlePolicies == nil: // an older agent
+		return "policies that apply to no endpoint of this node are not in force here and not listed"
+	case *d.IdlePolicies == 0:
+		return ""
+	case listed:
+		return "policies with 0 endpoints are in the datastore and not in force here: they apply to no endpoint of this node"
+	case *d.IdlePolicies == 1:
+		return "1 more policy of the datastore applies to no endpoint of this node: --all lists it"
+	}
+	return fmt.Sprintf("%d more policies of the datastore apply to no endpoint of this node: --all lists them", *d.IdlePolicies)
+}
+
 func policyTable(policies []*agentv1.Policy) section {
 	t := section{title: policiesTitle, headings: []string{"POLICY", "KIND", "TIER", "ORDER", "INGRESS RULES", "EGRESS RULES", "ENDPOINTS"}}
 	for _, p := range policies {
@@ -83,24 +97,38 @@ func connectionTable(connections []*agentv1.Connection) section {
 	for _, c := range connections {
 		t.add(c.Protocol, c.Source, c.Destination, c.State,
 			fmt.Sprintf("%d/%d", c.PacketsOut, c.PacketsBack), fmt.Sprintf("%d/%d", c.BytesOut, c.BytesBack),
-			(time.Duration(c.IdleSeconds) * time.Second).String(), approvals(c.Approvals))
+			(time.Duration(c.IdleSeconds) * time.Second).String(), judgements(c))
 	}
 	return t
 }
 
-// approvals says which endpoints judged the first packet of a connection, and by which rules. Under an older policy, or after
-// a policy has changed, the rule may be one that denies.
-func approvals(all []*agentv1.Approval) string {
+// judgements says which endpoints allowed the first packet of a connection or have ended it, and by which rules. An endpoint
+// without policy allows by none.
+func judgements(c *agentv1.Connection) string {
 	var texts []string
-	for _, a := range all {
-		text := fmt.Sprintf("%s on %s: %s", a.Endpoint, a.Interface, cmp.Or(a.Rule, "no policy"))
+	add := func(action string, a *agentv1.Approval) {
+		text := fmt.Sprintf("%s on %s: ", a.Endpoint, a.Interface)
+		switch {
+		case a.Rule != "":
+			text += action + " by " + a.Rule
+		case action == "Deny":
+			text += "Deny by a rule that is gone"
+		default:
+			text += "no policy"
+		}
 		if a.Stage != "" && a.Stage != "normal" {
 			text += " (" + a.Stage + ")"
 		}
-		if !a.Current {
+		if action == "Allow" && a.Rule != "" && !a.Current {
 			text += ", under an older policy"
 		}
 		texts = append(texts, text)
+	}
+	for _, a := range c.Approvals {
+		add("Allow", a)
+	}
+	for _, a := range c.Refusals {
+		add("Deny", a)
 	}
 	return strings.Join(texts, "; ")
 }

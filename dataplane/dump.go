@@ -21,7 +21,7 @@ type Dump struct {
 	Truncated   bool // there are more connections
 }
 
-// Policy is an active policy or profile.
+// Policy is an active policy or profile. Those of no endpoint here never come to the driver.
 type Policy struct {
 	calc.Policy
 	Endpoints int // local endpoints it applies to
@@ -48,12 +48,13 @@ type Connection struct {
 	State           string    // syn-sent, established, closing, reset, unreplied, replied, revoked
 	Packets, Bytes  [2]uint64 // from the opener, from the replier
 	Age, Idle       time.Duration
-	Approvals       []Approval
+	Approvals       []Approval // granted and not taken back
+	Refusals        []Approval // taken back: the rule denies it
 	ICMPType        uint8
 	ICMPID          uint16
 }
 
-// Approval is what one endpoint has granted to a connection and not taken back.
+// Approval is what one endpoint has said of a connection.
 type Approval struct {
 	Endpoint  calc.EndpointID // zero: one that is no longer known
 	Interface string
@@ -215,13 +216,18 @@ func (d *Driver) connection(c bpf.Connection, epoch uint64) Connection {
 			out.Packets[dir] = max(out.Packets[dir], a.Packets[dir])
 			out.Bytes[dir] = max(out.Bytes[dir], a.Bytes[dir])
 		}
-		if a.Ifindex == 0 || a.Revoked {
+		if a.Ifindex == 0 {
 			continue
 		}
-		out.Approvals = append(out.Approvals, Approval{
+		said := Approval{
 			Endpoint: d.plan.names[a.Endpoint], Interface: d.plan.links[int(a.Ifindex)].Name, Stage: stageName(a.Stage),
 			Rule: d.rules.of[a.Rule], Current: a.Epoch == epoch,
-		})
+		}
+		if a.Revoked {
+			out.Refusals = append(out.Refusals, said)
+		} else {
+			out.Approvals = append(out.Approvals, said)
+		}
 	}
 	return out
 }

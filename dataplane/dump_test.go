@@ -14,14 +14,15 @@ func TestARevokedConnectionIsNotShownAsApproved(t *testing.T) {
 		approvals [2]bpf.Approval
 		state     string
 		granted   int
+		refused   int
 	}{
-		{"allowed", [2]bpf.Approval{granted}, "established", 1},
-		{"revoked at the replier", [2]bpf.Approval{granted, revoked}, "revoked", 1},
-		{"revoked at the only endpoint", [2]bpf.Approval{{}, revoked}, "revoked", 0},
+		{"allowed", [2]bpf.Approval{granted}, "established", 1, 0},
+		{"revoked at the replier", [2]bpf.Approval{granted, revoked}, "revoked", 1, 1},
+		{"revoked at the only endpoint", [2]bpf.Approval{{}, revoked}, "revoked", 0, 1},
 	} {
 		got := (&Driver{}).connection(bpf.Connection{State: bpf.FlowTCPEstablished, Approvals: c.approvals}, 7)
-		if got.State != c.state || len(got.Approvals) != c.granted {
-			t.Errorf("%s: %+v, want state %s and %d approvals", c.name, got, c.state, c.granted)
+		if got.State != c.state || len(got.Approvals) != c.granted || len(got.Refusals) != c.refused {
+			t.Errorf("%s: %+v, want state %s and %d approvals, %d refusals", c.name, got, c.state, c.granted, c.refused)
 		}
 	}
 }

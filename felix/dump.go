@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/calc"
@@ -50,6 +52,9 @@ func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error
 	for _, p := range kernel.Policies {
 		response.Policies = append(response.Policies, dumpPolicy(p))
 	}
+	if slices.Contains(tables, dataplane.TablePolicies) {
+		a.dumpIdlePolicies(request.IdlePolicies, response)
+	}
 	for _, s := range kernel.Sets {
 		response.Sets = append(response.Sets, dumpSet(s))
 	}
@@ -78,6 +83,20 @@ func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error
 	return response, nil
 }
 
+// dumpIdlePolicies counts the policies that apply to no endpoint here, and lists them on demand.
+func (a *agent) dumpIdlePolicies(list bool, response *agentv1.DumpResponse) {
+	response.IdlePolicies = proto.Uint32(uint32(a.graph.CountIdle()))
+	if !list {
+		return
+	}
+	for _, p := range a.graph.Idle() {
+		response.Policies = append(response.Policies, &agentv1.Policy{
+			Kind: p.ID.Kind, Namespace: p.ID.Namespace, Name: p.ID.Name, Tier: p.Tier, Order: orderText(p.Order),
+			IngressRules: uint32(p.Rules[calc.Ingress]), EgressRules: uint32(p.Rules[calc.Egress]),
+		})
+	}
+}
+
 func dumpEndpoint(ep calc.Endpoint) *agentv1.Endpoint {
 	out := &agentv1.Endpoint{
 		Kind: ep.ID.Kind, Namespace: ep.ID.Namespace, Name: ep.ID.Name, Interface: ep.Interface,
@@ -104,14 +123,18 @@ func dumpEndpoint(ep calc.Endpoint) *agentv1.Endpoint {
 }
 
 func dumpPolicy(p dataplane.Policy) *agentv1.Policy {
-	out := &agentv1.Policy{
-		Kind: p.ID.Kind, Namespace: p.ID.Namespace, Name: p.ID.Name, Tier: p.Tier,
+	return &agentv1.Policy{
+		Kind: p.ID.Kind, Namespace: p.ID.Namespace, Name: p.ID.Name, Tier: p.Tier, Order: orderText(p.Order),
 		IngressRules: uint32(len(p.Ingress)), EgressRules: uint32(len(p.Egress)), Endpoints: uint32(p.Endpoints),
 	}
-	if p.Order.Set {
-		out.Order = fmt.Sprint(p.Order.Value)
+}
+
+// orderText is empty for the order that comes last.
+func orderText(o calc.Order) string {
+	if !o.Set {
+		return ""
 	}
-	return out
+	return fmt.Sprint(o.Value)
 }
 
 func dumpSet(s dataplane.Set) *agentv1.Set {
@@ -169,8 +192,13 @@ func dumpConnection(c dataplane.Connection) *agentv1.Connection {
 	if !hasPorts(c.Protocol) {
 		out.Source, out.Destination = c.Opener.Addr().String(), c.Replier.Addr().String()
 	}
-	for _, a := range c.Approvals {
-		out.Approvals = append(out.Approvals, &agentv1.Approval{
+	out.Approvals, out.Refusals = dumpApprovals(c.Approvals), dumpApprovals(c.Refusals)
+	return out
+}
+
+func dumpApprovals(all []dataplane.Approval) (out []*agentv1.Approval) {
+	for _, a := range all {
+		out = append(out, &agentv1.Approval{
 			Endpoint: endpointName(a.Endpoint), Interface: a.Interface, Stage: a.Stage, Rule: a.Rule.String(), Current: a.Current,
 		})
 	}

@@ -730,8 +730,10 @@ type DumpRequest struct {
 	Tables []string `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
 	// At most this many connections; 0: the agent's default of 10,000.
 	MaxConnections uint32 `protobuf:"varint,2,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Also the policies of the datastore that apply to no endpoint of this node.
+	IdlePolicies  bool `protobuf:"varint,3,opt,name=idle_policies,json=idlePolicies,proto3" json:"idle_policies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DumpRequest) Reset() {
@@ -778,6 +780,13 @@ func (x *DumpRequest) GetMaxConnections() uint32 {
 	return 0
 }
 
+func (x *DumpRequest) GetIdlePolicies() bool {
+	if x != nil {
+		return x.IdlePolicies
+	}
+	return false
+}
+
 type DumpResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -789,6 +798,8 @@ type DumpResponse struct {
 	Routes        []*Route               `protobuf:"bytes,7,rep,name=routes,proto3" json:"routes,omitempty"`
 	Announcements []*Announcement        `protobuf:"bytes,8,rep,name=announcements,proto3" json:"announcements,omitempty"`
 	Truncated     []string               `protobuf:"bytes,9,rep,name=truncated,proto3" json:"truncated,omitempty"` // tables that were cut
+	// How many policies of the datastore apply to no endpoint of this node. They are among the policies only on demand.
+	IdlePolicies  *uint32 `protobuf:"varint,10,opt,name=idle_policies,json=idlePolicies,proto3,oneof" json:"idle_policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -884,6 +895,13 @@ func (x *DumpResponse) GetTruncated() []string {
 		return x.Truncated
 	}
 	return nil
+}
+
+func (x *DumpResponse) GetIdlePolicies() uint32 {
+	if x != nil && x.IdlePolicies != nil {
+		return *x.IdlePolicies
+	}
+	return 0
 }
 
 type Endpoint struct {
@@ -1056,7 +1074,7 @@ type Policy struct {
 	Order         string                 `protobuf:"bytes,5,opt,name=order,proto3" json:"order,omitempty"` // empty: last
 	IngressRules  uint32                 `protobuf:"varint,6,opt,name=ingress_rules,json=ingressRules,proto3" json:"ingress_rules,omitempty"`
 	EgressRules   uint32                 `protobuf:"varint,7,opt,name=egress_rules,json=egressRules,proto3" json:"egress_rules,omitempty"`
-	Endpoints     uint32                 `protobuf:"varint,8,opt,name=endpoints,proto3" json:"endpoints,omitempty"` // local endpoints it selects
+	Endpoints     uint32                 `protobuf:"varint,8,opt,name=endpoints,proto3" json:"endpoints,omitempty"` // local endpoints it applies to
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1300,17 +1318,19 @@ func (x *Rule) GetNotEnforced() string {
 }
 
 type Connection struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Protocol      string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
-	Source        string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"` // address and port of the initiator
-	Destination   string                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`                              // syn-sent, established, closing, reset, unreplied, replied, revoked
-	PacketsOut    uint64                 `protobuf:"varint,5,opt,name=packets_out,json=packetsOut,proto3" json:"packets_out,omitempty"` // by the initiator
-	PacketsBack   uint64                 `protobuf:"varint,6,opt,name=packets_back,json=packetsBack,proto3" json:"packets_back,omitempty"`
-	BytesOut      uint64                 `protobuf:"varint,7,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	BytesBack     uint64                 `protobuf:"varint,8,opt,name=bytes_back,json=bytesBack,proto3" json:"bytes_back,omitempty"`
-	IdleSeconds   uint64                 `protobuf:"varint,9,opt,name=idle_seconds,json=idleSeconds,proto3" json:"idle_seconds,omitempty"`
-	Approvals     []*Approval            `protobuf:"bytes,10,rep,name=approvals,proto3" json:"approvals,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Protocol    string                 `protobuf:"bytes,1,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Source      string                 `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"` // address and port of the initiator
+	Destination string                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	State       string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`                              // syn-sent, established, closing, reset, unreplied, replied, revoked
+	PacketsOut  uint64                 `protobuf:"varint,5,opt,name=packets_out,json=packetsOut,proto3" json:"packets_out,omitempty"` // by the initiator
+	PacketsBack uint64                 `protobuf:"varint,6,opt,name=packets_back,json=packetsBack,proto3" json:"packets_back,omitempty"`
+	BytesOut    uint64                 `protobuf:"varint,7,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	BytesBack   uint64                 `protobuf:"varint,8,opt,name=bytes_back,json=bytesBack,proto3" json:"bytes_back,omitempty"`
+	IdleSeconds uint64                 `protobuf:"varint,9,opt,name=idle_seconds,json=idleSeconds,proto3" json:"idle_seconds,omitempty"`
+	Approvals   []*Approval            `protobuf:"bytes,10,rep,name=approvals,proto3" json:"approvals,omitempty"`
+	// What endpoints say that allow it no longer: the rule of each denies it, and its packets are dropped.
+	Refusals      []*Approval `protobuf:"bytes,11,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1411,6 +1431,13 @@ func (x *Connection) GetIdleSeconds() uint64 {
 func (x *Connection) GetApprovals() []*Approval {
 	if x != nil {
 		return x.Approvals
+	}
+	return nil
+}
+
+func (x *Connection) GetRefusals() []*Approval {
+	if x != nil {
+		return x.Refusals
 	}
 	return nil
 }
@@ -2001,10 +2028,11 @@ const file_agent_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\tR\x05error\"5\n" +
 	"\aProblem\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"N\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"s\n" +
 	"\vDumpRequest\x12\x16\n" +
 	"\x06tables\x18\x01 \x03(\tR\x06tables\x12'\n" +
-	"\x0fmax_connections\x18\x02 \x01(\rR\x0emaxConnections\"\xb9\x03\n" +
+	"\x0fmax_connections\x18\x02 \x01(\rR\x0emaxConnections\x12#\n" +
+	"\ridle_policies\x18\x03 \x01(\bR\fidlePolicies\"\xf5\x03\n" +
 	"\fDumpResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x127\n" +
 	"\tendpoints\x18\x02 \x03(\v2\x19.margay.agent.v1.EndpointR\tendpoints\x123\n" +
@@ -2014,7 +2042,10 @@ const file_agent_proto_rawDesc = "" +
 	"\vconnections\x18\x06 \x03(\v2\x1b.margay.agent.v1.ConnectionR\vconnections\x12.\n" +
 	"\x06routes\x18\a \x03(\v2\x16.margay.agent.v1.RouteR\x06routes\x12C\n" +
 	"\rannouncements\x18\b \x03(\v2\x1d.margay.agent.v1.AnnouncementR\rannouncements\x12\x1c\n" +
-	"\ttruncated\x18\t \x03(\tR\ttruncated\"\xf8\x01\n" +
+	"\ttruncated\x18\t \x03(\tR\ttruncated\x12(\n" +
+	"\ridle_policies\x18\n" +
+	" \x01(\rH\x00R\fidlePolicies\x88\x01\x01B\x10\n" +
+	"\x0e_idle_policies\"\xf8\x01\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -2048,7 +2079,7 @@ const file_agent_proto_rawDesc = "" +
 	"\bcriteria\x18\x04 \x01(\tR\bcriteria\x12\x18\n" +
 	"\apackets\x18\x05 \x01(\x04R\apackets\x12\x14\n" +
 	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12!\n" +
-	"\fnot_enforced\x18\a \x01(\tR\vnotEnforced\"\xd4\x02\n" +
+	"\fnot_enforced\x18\a \x01(\tR\vnotEnforced\"\x8b\x03\n" +
 	"\n" +
 	"Connection\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12\x16\n" +
@@ -2063,7 +2094,8 @@ const file_agent_proto_rawDesc = "" +
 	"bytes_back\x18\b \x01(\x04R\tbytesBack\x12!\n" +
 	"\fidle_seconds\x18\t \x01(\x04R\vidleSeconds\x127\n" +
 	"\tapprovals\x18\n" +
-	" \x03(\v2\x19.margay.agent.v1.ApprovalR\tapprovals\"\x88\x01\n" +
+	" \x03(\v2\x19.margay.agent.v1.ApprovalR\tapprovals\x125\n" +
+	"\brefusals\x18\v \x03(\v2\x19.margay.agent.v1.ApprovalR\brefusals\"\x88\x01\n" +
 	"\bApproval\x12\x1a\n" +
 	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x1c\n" +
 	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x14\n" +
@@ -2163,21 +2195,22 @@ var file_agent_proto_depIdxs = []int32{
 	18, // 15: margay.agent.v1.DumpResponse.announcements:type_name -> margay.agent.v1.Announcement
 	11, // 16: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
 	16, // 17: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
-	21, // 18: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
-	24, // 19: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
-	0,  // 20: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
-	8,  // 21: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
-	19, // 22: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
-	22, // 23: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
-	1,  // 24: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
-	9,  // 25: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
-	20, // 26: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
-	23, // 27: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
-	24, // [24:28] is the sub-list for method output_type
-	20, // [20:24] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	16, // 18: margay.agent.v1.Connection.refusals:type_name -> margay.agent.v1.Approval
+	21, // 19: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
+	24, // 20: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
+	0,  // 21: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
+	8,  // 22: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
+	19, // 23: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
+	22, // 24: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
+	1,  // 25: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
+	9,  // 26: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
+	20, // 27: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
+	23, // 28: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
+	25, // [25:29] is the sub-list for method output_type
+	21, // [21:25] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2185,6 +2218,7 @@ func file_agent_proto_init() {
 	if File_agent_proto != nil {
 		return
 	}
+	file_agent_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

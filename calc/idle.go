@@ -1,0 +1,52 @@
+package calc
+
+import (
+	"cmp"
+	"slices"
+)
+
+// IdlePolicy is a policy of the datastore that applies to no endpoint of this node.
+type IdlePolicy struct {
+	ID    PolicyID
+	Tier  string
+	Order Order
+	Rules [2]int // by direction
+}
+
+// CountIdle is how many of them there are as of the last Flush.
+func (g *Graph) CountIdle() int {
+	count := len(g.policies)
+	for id := range g.active.users {
+		if id.Kind == kindGlobalPolicy || id.Kind == kindPolicy {
+			count--
+		}
+	}
+	return count
+}
+
+// Idle lists them in the order of evaluation. Use it rarely: it reads every policy of the datastore.
+func (g *Graph) Idle() (idle []IdlePolicy) {
+	for _, kept := range g.policies {
+		p := kept.read
+		if p == nil {
+			p = &policy{}
+			c := coder{text: kept.packed}
+			c.policy(p) // without its selector, which takes longer than all else
+		}
+		if g.active.users[p.ID] > 0 {
+			continue
+		}
+		rules := [2]int{len(p.rules[Ingress].split()), len(p.rules[Egress].split())}
+		if p.denies {
+			rules = [2]int{1, 1}
+		}
+		idle = append(idle, IdlePolicy{p.ID, p.Tier, p.Order, rules})
+	}
+	slices.SortFunc(idle, func(a, b IdlePolicy) int {
+		if a.Tier != b.Tier {
+			return tierNamed(g.tiers, a.Tier).compare(tierNamed(g.tiers, b.Tier))
+		}
+		return cmp.Or(a.Order.compare(b.Order), a.ID.compare(b.ID))
+	})
+	return idle
+}
