@@ -37,6 +37,9 @@ func (f Found) TakeOff() error {
 // always those of the network namespace of the calling thread.
 type Hooks struct{ known map[ebpf.ProgramID]Found }
 
+// mostKnown is how many programs are remembered.
+const mostKnown = 4096
+
 // NewHooks returns Hooks that have met no program yet.
 func NewHooks() *Hooks { return &Hooks{map[ebpf.ProgramID]Found{}} }
 
@@ -99,6 +102,9 @@ func (h *Hooks) identify(id ebpf.ProgramID) (Found, error) {
 		}
 		found.Ours = len(tables) == len(ourTables())
 		closeAll(tables)
+	}
+	if len(h.known) > mostKnown { // somebody loads programs again and again
+		clear(h.known)
 	}
 	h.known[id] = found
 	return found, nil

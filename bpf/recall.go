@@ -11,38 +11,43 @@ import (
 // may be that of a former process: its tables live as long as the link.
 func (h *Hooks) RunningWorkloads(ifindexes []uint32) (map[uint32]bool, error) {
 	workloads := map[uint32]bool{}
+	running := map[ebpf.ProgramID][]uint32{} // many interfaces run one program
 	var errs []error
 	for _, ifindex := range ifindexes {
 		ours, err := h.ours(ifindex)
 		errs = append(errs, err)
 		for _, f := range ours {
-			flags, err := flagsInForce(f.Program, ifindex)
-			errs = append(errs, err)
-			if flags&IfaceWorkload != 0 {
-				workloads[ifindex] = true
-			}
+			running[f.Program] = append(running[f.Program], ifindex)
 		}
+	}
+	for id, ifindexes := range running {
+		errs = append(errs, addWorkloads(workloads, id, ifindexes))
 	}
 	return workloads, errors.Join(errs...)
 }
 
-// flagsInForce are the flags of an interface in the tables of a program that runs there.
-func flagsInForce(id ebpf.ProgramID, ifindex uint32) (uint32, error) {
+// addWorkloads adds those of the interfaces that the tables of a program take for a workload's.
+func addWorkloads(workloads map[uint32]bool, id ebpf.ProgramID, ifindexes []uint32) error {
 	program, err := ebpf.NewProgramFromID(id)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer program.Close()
 	tables, err := tablesOf(program, "interfaces")
 	defer closeAll(tables)
 	if err != nil || tables["interfaces"] == nil {
-		return 0, errors.Join(fmt.Errorf("read the table of interface %d", ifindex), err)
+		return errors.Join(fmt.Errorf("read the interfaces of program %d", id), err)
 	}
-	var entry Iface
-	if err := tables["interfaces"].Lookup(ifindex, &entry); err != nil {
-		return 0, fmt.Errorf("read the entry of interface %d: %w", ifindex, err)
+	for _, ifindex := range ifindexes {
+		var entry Iface
+		if e := tables["interfaces"].Lookup(ifindex, &entry); e != nil {
+			err = errors.Join(err, fmt.Errorf("read the entry of interface %d: %w", ifindex, e))
+		}
+		if entry.Flags&IfaceWorkload != 0 {
+			workloads[ifindex] = true
+		}
 	}
-	return entry.Flags, nil
+	return err
 }
 
 // tablesOf opens those tables of a program that have one of these names. The caller closes them.

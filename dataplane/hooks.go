@@ -69,7 +69,7 @@ func (d *Driver) keepHooks(now time.Time) error {
 		delete(d.hooks.failed, index)
 		if err != nil {
 			d.hooks.failed[index] = err
-			errs = append(errs, fmt.Errorf("hooks of interface %s: %w", d.plan.links[index].Name, err))
+			errs = append(errs, err)
 		}
 	}
 	d.forgetHooks(now)
@@ -94,7 +94,9 @@ func (d *Driver) keepHooksOf(index int, now time.Time, s standIns) error {
 		if err == nil && !(state.Sound() && len(state.After) == 0) {
 			err = d.keepHook(a, hook{index, at}, state, held.generation, now, s)
 		}
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("programs at %s of %s: %w", at, d.plan.links[index].Name, err))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -120,7 +122,7 @@ func (d *Driver) keepHook(a *bpf.Attachment, h hook, state bpf.HookState, g *gen
 		d.tookOff(1, what)
 	}
 	for _, f := range state.After {
-		if key := what + " " + f.String(); !d.hooks.told[key] {
+		if key := what + " " + f.Name; !d.hooks.told[key] {
 			d.hooks.told[key] = true
 			d.Log.WithField("hook", what).Infof("the program %s of another process sees what felix lets pass there, and may drop it", f)
 		}
@@ -160,12 +162,14 @@ func (d *Driver) goFirst(a *bpf.Attachment, h hook, before []bpf.Found, g *gener
 
 // takeOffFormer takes the programs of a former agent off an interface that no policy is about.
 func (d *Driver) takeOffFormer(index int) error {
+	name := d.plan.links[index].Name
 	n, err := d.hooks.TakeOff(uint32(index))
-	if err == nil {
-		d.tookOff(n, d.plan.links[index].Name)
-		delete(d.hooks.former, index)
+	if err != nil {
+		return fmt.Errorf("programs of a former felix on %s: %w", name, err)
 	}
-	return err
+	d.tookOff(n, name)
+	delete(d.hooks.former, index)
+	return nil
 }
 
 func (d *Driver) tookOff(n int, where string) {
@@ -259,7 +263,7 @@ func (c *hookCare) wrong(index int) string {
 // problems are what keeps ours from being attached, first, and pinned.
 func (c *hookCare) problems() (texts []string) {
 	for _, err := range c.failed {
-		texts = append(texts, err.Error())
+		texts = append(texts, strings.Split(err.Error(), "\n")...)
 	}
 	if c.pinsErr != nil {
 		texts = append(texts, c.pinsErr.Error())

@@ -82,12 +82,34 @@ func (m *vm) detach(at bpf.Hook) {
 	must(m.h, list[0].TakeOff())
 }
 
-// knocking sends to a port that policy denies, all the time. The function that it returns stops it and says how many answers came.
-func (m *vm) knocking(to netip.Addr, port int) func() int64 {
+// sink listens on UDP port 82 of the machine, answers nothing, and counts what arrives.
+func (m *vm) sink() *atomic.Int64 {
 	m.h.Helper()
-	conn, err := m.dial("udp", to, port)
+	arrived := &atomic.Int64{}
+	must(m.h, in(m.namespace, func() error {
+		packets, err := net.ListenPacket("udp", ":82")
+		if err != nil {
+			return err
+		}
+		m.h.Cleanup(func() { packets.Close() })
+		go func() {
+			for buffer := make([]byte, 64); ; {
+				if _, _, err := packets.ReadFrom(buffer); err != nil {
+					return
+				}
+				arrived.Add(1)
+			}
+		}()
+		return nil
+	}))
+	return arrived
+}
+
+// knocking sends to UDP port 82 all the time, until the function that it returns is called.
+func (m *vm) knocking(to netip.Addr) func() {
+	m.h.Helper()
+	conn, err := m.dial("udp", to, 82)
 	must(m.h, err)
-	var answers atomic.Int64
 	var done sync.WaitGroup
 	stop := make(chan struct{})
 	done.Go(func() {
@@ -101,22 +123,10 @@ func (m *vm) knocking(to netip.Addr, port int) func() int64 {
 			}
 		}
 	})
-	done.Go(func() {
-		for buffer := make([]byte, 16); ; {
-			switch _, err := conn.Read(buffer); {
-			case err == nil:
-				answers.Add(1)
-			case errors.Is(err, net.ErrClosed):
-				return
-			}
-		}
-	})
-	return func() int64 {
+	return func() {
 		close(stop)
-		time.Sleep(50 * time.Millisecond)
-		conn.Close()
 		done.Wait()
-		return answers.Load()
+		conn.Close()
 	}
 }
 
@@ -143,11 +153,13 @@ func (h *host) under(c *clock) (d *driver, w world, client, server *vm, log *rep
 	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("udp", server.addresses[0], 81) {
 		h.Fatal("not the policy")
 	}
-	allowed, denied := client.stream(server.addresses[0], 80), client.knocking(server.addresses[0], 81)
+	arrived := server.sink()
+	allowed, stop := client.stream(server.addresses[0], 80), client.knocking(server.addresses[0])
 	return d, w, client, server, log, func() {
 		h.Helper()
-		if answers := denied(); answers > 0 {
-			h.Errorf("%d packets passed that policy denies", answers)
+		stop()
+		if n := arrived.Load(); n > 0 {
+			h.Errorf("%d packets arrived that policy denies", n)
 		}
 		if sent, lost := allowed.end(); lost != 0 {
 			h.Errorf("%d of %d packets that policy allows were lost", lost, sent)
@@ -200,9 +212,14 @@ func TestAStrangerThatAcceptsBeforeUs(t *testing.T) {
 	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
 		t.Fatal("not the policy")
 	}
+	arrived := server.sink()
+	defer client.knocking(to)()
 	server.stranger(bpf.Egress, tcxPass)
+	h.until("a packet that policy denies", func() bool { return arrived.Load() > 0 })
 	d.readHooks(c)
-	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+	time.Sleep(patience) // for those that are under way
+	before := arrived.Load()
+	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) || arrived.Load() > before {
 		t.Error("not the policy after ours is first again")
 	}
 	if s := d.Status(); len(s.Problems) > 0 || d.stateOfInterface("cali2") != Enforced {
@@ -233,6 +250,53 @@ func TestAStrangerThatAcceptsBeforeUs(t *testing.T) {
 	d.readHooks(c)
 	if s := d.Status(); len(s.Problems) > 0 {
 		t.Errorf("after it has long been quiet: %v", s.Problems)
+	}
+}
+
+// A program that came before ours while no felix ran is behind it as soon as felix judges by the policy of now.
+func TestAStrangerThatCameWhileNoAgentRan(t *testing.T) {
+	h := newHost(t)
+	d, client, server, c := h.protected()
+	must(t, d.Close())
+	server.stranger(bpf.Egress, tcxPass)
+	d = h.run(world{d.given}, Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	if order := server.order(); order != "ours, ours stranger" {
+		t.Error(order)
+	}
+	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+		t.Error("not the policy")
+	}
+}
+
+// An interface whose program cannot be attached again is not called enforced.
+func TestWhatCannotBePutRightIsAProblem(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	w := newWorld()
+	w.workload(client)
+	w.protect(w.workload(server), 80)
+	c := &clock{time.Now()}
+	fails := true
+	d := h.run(w, Options{clock: c.time, step: func(what string) error {
+		if fails && strings.HasPrefix(what, "attach again") {
+			return errors.New("the kernel refuses")
+		}
+		return nil
+	}})
+	defer func() { must(t, d.Uninstall()) }()
+	server.detach(bpf.Egress)
+	c.now = c.now.Add(2 * readBackSoon)
+	if err := d.Apply(calc.Delta{}); err == nil {
+		t.Error("no error")
+	}
+	if p := d.Status().Problems; len(p) != 1 || !strings.Contains(p[0], "egress of cali2") || d.stateOfInterface("cali2") != Failed {
+		t.Errorf("%s, problems %q", d.stateOfInterface("cali2"), p)
+	}
+	fails = false
+	d.readHooks(c)
+	if p := d.Status().Problems; len(p) > 0 || server.order() != "ours, ours" || d.stateOfInterface("cali2") != Enforced {
+		t.Errorf("%s, %s, problems %q", server.order(), d.stateOfInterface("cali2"), p)
 	}
 }
 
@@ -384,12 +448,11 @@ func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
 // felix --uninstall takes off what any felix has left, wherever that is pinned.
 func TestUninstallTakesOffFormerLives(t *testing.T) {
 	h := newHost(t)
-	d, client, server, _ := h.protected()
+	d, _, _, _ := h.protected()
 	must(t, d.Close())
 	h.pins = h.pinDir()
 	must(t, h.start(Options{}).Uninstall())
 	h.leavesNothing()
-	_, _ = client, server
 }
 
 // An agent in another network namespace keeps what it has attached there.

@@ -133,7 +133,7 @@ func (d *Driver) problems() (texts []string) {
 		texts = append(texts, d.flows.waits)
 	}
 	slices.Sort(texts)
-	return texts
+	return slices.Compact(texts)
 }
 
 // interfaces says for every interface with a role, and every endpoint without an interface, what is the matter.
