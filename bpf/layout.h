@@ -307,7 +307,7 @@ struct settings {
 	__u32 opening_share; /* connections that somebody may open in a window without being one of the crowd */
 	__u32 crowding; /* enum crowding */
 	__u32 host_mark; /* the gate sets it on packets of this host that have no socket; 0: it does not */
-	__u32 unused;
+	__u32 to_host_mark; /* set on packets of workloads that may reach this host */
 	__u64 event_gap; /* nanoseconds from event to event of one processor, on average; 0: no bound */
 };
 

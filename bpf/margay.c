@@ -150,6 +150,8 @@ __noinline int find_related(struct __sk_buff *skb, struct job *job)
 	if (!is_own(leg, job))
 		return RELATED_NOT;
 	job->rule = leg->rule;
+	job->stage = leg->stage;
+	job->to_host = leg->to_host;
 	if (leg->epoch == job->epoch || !s->revoke)
 		return RELATED_CURRENT;
 	scratch->flow.legs[0] = *leg;
@@ -268,6 +270,7 @@ static __always_inline int track(struct __sk_buff *skb, struct job *job)
 		    !is_syn(&job->packet) && t.flow->tag == tag_of(&t.key)) {
 			job->rule = leg->rule;
 			job->stage = leg->stage;
+			job->to_host = leg->to_host;
 			advance(&t, leg, &job->packet);
 			return pass_flow(skb, job, REASON_PASS_FLOW);
 		}

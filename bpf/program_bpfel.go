@@ -402,7 +402,7 @@ type programSettings struct {
 	OpeningShare uint32
 	Crowding     uint32
 	HostMark     uint32
-	Unused       uint32
+	ToHostMark   uint32
 	EventGap     uint64
 }
 

@@ -135,6 +135,15 @@ static __always_inline int drop(struct job *job, __u32 reason)
 	return TCX_DROP;
 }
 
+/*
+ * Was a packet of a workload judged as one for this host, or as an answer to one of this host? Address translation may
+ * still give other packets to the host: the gate asks for a mark of these only.
+ */
+static __always_inline bool is_for_host(const struct job *job)
+{
+	return job->to_host || job->stage == STAGE_BORN_HERE || job->reason == REASON_PASS_NEIGHBOUR;
+}
+
 /* Other programs may still look at the packet. A packet of a workload bears the mark that the gate behind us asks for. */
 static __always_inline int pass(struct __sk_buff *skb, struct job *job, __u32 reason)
 {
@@ -144,6 +153,6 @@ static __always_inline int pass(struct __sk_buff *skb, struct job *job, __u32 re
 	count_reason(reason, &job->packet);
 	remember_last(job);
 	if (!job->egress && is_workload(job) && s)
-		skb->mark |= s->mark;
+		skb->mark |= s->mark | (is_for_host(job) ? s->to_host_mark : 0);
 	return TCX_NEXT;
 }

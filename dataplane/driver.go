@@ -29,6 +29,9 @@ type Options struct {
 	// HostMark are the bits that the gate sets on what this host sends without a socket, and takes off what it forwards
 	// over IPv6: the programs take it for a proof of origin.
 	HostMark uint32 // default 0x02000000
+	// ToHostMark are the bits that are set on what a workload was allowed to send to this host. While workloads may not reach it,
+	// the gate asks for them where packets arrive, after address translation.
+	ToHostMark uint32 // default 0x04000000
 
 	clock func() time.Time
 	// step is asked before every write to the kernel; a test answers with an error instead of it.
@@ -47,6 +50,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HostMark == 0 {
 		o.HostMark = 0x02000000
+	}
+	if o.ToHostMark == 0 {
+		o.ToHostMark = 0x04000000
 	}
 	if o.clock == nil {
 		o.clock = time.Now

@@ -193,6 +193,7 @@ func (d *Driver) applySettings() {
 	}
 	atomic.StoreUint32(&s.LogLevel, uint32(level))
 	atomic.StoreUint32(&s.Mark, d.Mark)
+	atomic.StoreUint32(&s.ToHostMark, d.ToHostMark)
 	hostMark := d.HostMark
 	if d.gate.InForce() == nil { // nobody takes it off forwarded packets
 		hostMark = 0

@@ -151,6 +151,9 @@ func (d *Driver) planGate() gate.Rules {
 		Mark: d.Mark, HostMark: d.HostMark, Prefixes: d.state.Config.InterfacePrefixes, Gateway: routes.GatewayAddress,
 	}
 	rules.Forward = len(d.firewalls.dropping) > 0
+	if d.state.Ready && !d.state.Config.ToHost { // before, the programs in force know what was configured
+		rules.ToHostMark = d.ToHostMark
+	}
 	for _, a := range d.plan.assigned {
 		if a.Role == interfaces.Workload {
 			rules.Names = append(rules.Names, a.Link.Name)

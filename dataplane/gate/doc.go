@@ -2,6 +2,7 @@
 //
 //	from_workloads  prerouting   drops what comes from a workload's interface without the mark of our program
 //	to_workloads    postrouting  drops what leaves to a workload's interface that has no program yet
+//	to_host         input        while workloads may not reach this host: drops what was not judged as a packet for it
 //	from_host       output       marks what this host sends without a socket: a proof of origin for the program
 //	forwarded       forward      takes that mark off what is forwarded
 //	judged, passed  forward      only beside firewalls of others that drop by default: mark and count what they must not drop

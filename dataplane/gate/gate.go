@@ -17,15 +17,16 @@ const TableName = "margay"
 
 // Rules are what the gate holds.
 type Rules struct {
-	Mark     uint32         // bits that our program sets on what it let pass
-	HostMark uint32         // bits that the gate sets on what this host sends without a socket
-	Prefixes []string       // an interface whose name begins so is a workload's
-	Names    []string       // and so are these
-	Ready    []int          // workload interfaces, by index, on which our program is attached
-	NAT      []netip.Prefix // pools with natOutgoing
-	Pools    []netip.Prefix // all pools
-	Gateway  netip.Addr     // stands for the host and is never really sent to
-	Forward  bool           // others have chains at the forward hook that may drop what was judged
+	Mark       uint32         // bits that our program sets on what it let pass
+	HostMark   uint32         // bits that the gate sets on what this host sends without a socket
+	ToHostMark uint32         // bits that our program sets on what workloads may send to this host; 0: they may send anything
+	Prefixes   []string       // an interface whose name begins so is a workload's
+	Names      []string       // and so are these
+	Ready      []int          // workload interfaces, by index, on which our program is attached
+	NAT        []netip.Prefix // pools with natOutgoing
+	Pools      []netip.Prefix // all pools
+	Gateway    netip.Addr     // stands for the host and is never really sent to
+	Forward    bool           // others have chains at the forward hook that may drop what was judged
 }
 
 // normal is the same rules in an order that can be compared, without what is said twice.
@@ -50,7 +51,7 @@ func sortedPrefixes(list []netip.Prefix) []netip.Prefix {
 
 // fixed compares what is not an element of a set.
 func (r Rules) fixed(o Rules) bool {
-	return r.Mark == o.Mark && r.HostMark == o.HostMark && r.Forward == o.Forward && r.Gateway == o.Gateway &&
+	return r.Mark == o.Mark && r.HostMark == o.HostMark && r.ToHostMark == o.ToHostMark && r.Forward == o.Forward && r.Gateway == o.Gateway &&
 		slices.Equal(r.Prefixes, o.Prefixes) && slices.Equal(r.NAT, o.NAT) && slices.Equal(r.Pools, o.Pools)
 }
 

@@ -120,6 +120,39 @@ func TestTheTable(t *testing.T) {
 	}
 }
 
+const toHostChain = `  chain to_host {
+    type filter hook input priority -2147483648; policy accept;
+    iifname "cali*" meta mark & 0x04000000 != 0x04000000 counter drop
+    iifname "tap*" meta mark & 0x04000000 != 0x04000000 counter drop
+    iifname @workloads meta mark & 0x04000000 != 0x04000000 counter drop
+  }
+
+`
+
+func TestWhatWasNotJudgedAsForTheHostIsDroppedThere(t *testing.T) {
+	newHost(t)
+	var g gate.Gate
+	rules := someRules()
+	rules.ToHostMark = 0x4000000
+	if err := g.Apply(rules); err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(wholeTable, "  chain outgoing")
+	if got := ruleset(t); got != wholeTable[:at]+toHostChain+wholeTable[at:] {
+		t.Errorf("got\n%s", got)
+	}
+	if difference, err := g.Check(); difference != "" || err != nil {
+		t.Errorf("read back: %q %v", difference, err)
+	}
+	rules.ToHostMark = 0 // the action has changed
+	if err := g.Apply(rules); err != nil {
+		t.Fatal(err)
+	}
+	if got := ruleset(t); got != wholeTable {
+		t.Errorf("got\n%s", got)
+	}
+}
+
 const forwardChains = `  chain judged {
     type filter hook forward priority -2147483648; policy accept;
     oif @ready meta mark set meta mark | 0x01000000

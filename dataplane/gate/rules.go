@@ -66,6 +66,9 @@ func (r Rules) chains() []*chain {
 	from.add(lookup(expr.MetaKeyIIFNAME, names, false), unmarked(r.Mark), drop())
 	to.add(lookup(expr.MetaKeyOIFNAME, names, false), lookup(expr.MetaKeyOIF, ready, true), drop())
 	chains := append([]*chain{from, to}, hostMark(r.HostMark)...)
+	if r.ToHostMark != 0 {
+		chains = append(chains, r.toHost(names))
+	}
 	if r.Forward {
 		chains = append(chains, r.forwardChains(ready)...)
 	}
@@ -80,6 +83,17 @@ func (r Rules) chains() []*chain {
 		outgoing.add(address(source, pool), []expr.Any{&expr.Masq{}})
 	}
 	return append(chains, outgoing)
+}
+
+// toHost drops what arrives at this host from a workload, and was not judged as a packet for this host: address translation, or
+// a route that depends on a mark, has led it here since.
+func (r Rules) toHost(names *nftables.Set) *chain {
+	c := newChain("to_host", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFirst)
+	for _, prefix := range r.Prefixes {
+		c.add(name(expr.MetaKeyIIFNAME, []byte(prefix)), unmarked(r.ToHostMark), drop())
+	}
+	c.add(lookup(expr.MetaKeyIIFNAME, names, false), unmarked(r.ToHostMark), drop())
+	return c
 }
 
 // forwardChains stand before and behind the chains of others: the first marks what goes to a workload, which is judged when

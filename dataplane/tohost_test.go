@@ -1,0 +1,101 @@
+package dataplane
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// hostReaches says whether this host reaches a port of a machine.
+func (h *host) hostReaches(network string, to netip.Addr, port int) bool {
+	return (&vm{h: h, namespace: h.namespace}).reaches(network, to, port)
+}
+
+// addressV6 gives this host an IPv6 address of the outside.
+func (h *host) addressV6(iface, address string) {
+	h.Helper()
+	link, err := netlink.LinkByName(iface)
+	must(h, err)
+	must(h, netlink.AddrAdd(link, &netlink.Addr{IPNet: netlink.NewIPNet(net.ParseIP(address)), Flags: unix.IFA_F_NODAD}))
+}
+
+// A rule that translates addresses, or one that routes by a mark, must not lead a workload to its host, when
+// defaultEndpointToHostAction is Drop: the program judged the packet before, as one that goes elsewhere.
+func TestTranslationIsNoWayAroundTheActionForTheHost(t *testing.T) {
+	needs(t, "nft")
+	away, away6 := netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8:51::9")
+	h := newHost(t)
+	h.uplink()
+	h.addressV6("eth0", "2001:db8::2")
+	run(t, "ip", "route", "add", "2001:db8:51::/48", "dev", "eth0")
+	client, server := h.pair()
+	h.answer(8080)
+	run(t, "nft", `table inet translations { chain pre { type nat hook prerouting priority dstnat;
+		ip daddr 198.51.100.9 tcp dport 80 dnat ip to 192.0.2.2:8080
+		ip daddr 198.51.100.9 udp dport 80 dnat ip to 192.0.2.2:8080
+		ip6 daddr 2001:db8:51::9 tcp dport 80 redirect to :8080
+	}
+}`)
+	w := newWorld()
+	w.workload(client)
+	w.workload(server)
+	w.Config.ToHost = true
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	ways := []struct {
+		network string
+		to      netip.Addr
+		port    int
+	}{{"tcp", away, 80}, {"udp", away, 80}, {"tcp", away6, 80}, {"tcp", hostAddress, 8080}}
+	for _, c := range ways {
+		if !client.reaches(c.network, c.to, c.port) {
+			t.Errorf("%s %v %d: not reached where it is accepted", c.network, c.to, c.port)
+		}
+	}
+	w.Config.ToHost = false
+	must(t, d.become(w))
+	for _, c := range ways {
+		if client.reachesAtOnce(c.network, c.to, c.port) {
+			t.Errorf("%s %v %d: reached although the action is Drop", c.network, c.to, c.port)
+		}
+	}
+	// This host opens connections to the workload all the same.
+	for _, to := range server.addresses {
+		for _, network := range []string{"tcp", "udp"} {
+			if !h.hostReaches(network, to, 80) {
+				t.Errorf("this host does not reach %s %v", network, to)
+			}
+		}
+		run(t, "ping", "-c", "1", "-W", "60", to.String())
+	}
+	if !client.reaches("tcp", server.addresses[0], 80) {
+		t.Error("workloads do not reach each other")
+	}
+}
+
+// Errors that answer packets of this host come in while the action is Drop.
+func TestErrorsReachThisHostWhileTheActionIsDrop(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	h.addressV6("eth0", "2001:db8::2")
+	_, server := h.pair()
+	w := newWorld()
+	w.workload(server)
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	for _, to := range server.addresses {
+		var dialer net.Dialer
+		c, err := dialer.DialContext(context.Background(), "udp", netip.AddrPortFrom(to, 9).String())
+		must(t, err)
+		defer c.Close()
+		h.until("an error that says that nobody listens", func() bool {
+			_, err := c.Write([]byte("?"))
+			return errors.Is(err, unix.ECONNREFUSED)
+		})
+	}
+}
