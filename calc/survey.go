@@ -78,27 +78,95 @@ func (s *Survey) CutOff(policy api.Key, dir Direction) (cut []api.Key, selected 
 
 // endsIn says that traffic which p does not decide ends with the denial of p's tier, and would not without p.
 func (s *Survey) endsIn(p *policy, tiers []TierPolicies, dir Direction) bool {
+	if _, decided := s.decidedBefore(p, tiers, dir); decided {
+		return false
+	}
 	for _, tier := range tiers {
-		passes := tierNamed(s.c.tiers, tier.Tier).Default == api.Pass
-		for _, id := range tier.Policies {
-			sum := s.sum(id)[dir]
-			switch {
-			case tier.Tier == p.Tier && id == p.ID:
-			case tier.Tier == p.Tier && (sum.Opens || sum.OnPurpose()):
-				return false
-			case sum.Rest == api.Allow || sum.Rest == api.Deny:
-				return false
-			}
-			passes = passes || sum.Passes
-		}
 		if tier.Tier == p.Tier {
-			return tierNamed(s.c.tiers, tier.Tier).Default != api.Pass
-		}
-		if !passes {
-			return false // what this tier does not decide never comes to p's
+			return tierNamed(s.c.tiers, tier.Tier).Default != api.Pass && !slices.ContainsFunc(tier.Policies, func(id PolicyID) bool {
+				sum := s.sum(id)[dir]
+				return id != p.ID && (sum.Opens || sum.OnPurpose())
+			})
 		}
 	}
 	return false
+}
+
+// decidedBefore says that nothing comes to p, and which policy or end of a tier decides all that comes.
+func (s *Survey) decidedBefore(p *policy, tiers []TierPolicies, dir Direction) (by PolicyID, decided bool) {
+	for _, tier := range tiers {
+		own, passes := tier.Tier == p.Tier, false // by a rule
+		by = PolicyID{Kind: kindTier, Name: tier.Tier}
+		decided = tierNamed(s.c.tiers, tier.Tier).Default != api.Pass
+		for _, id := range tier.Policies {
+			if id == p.ID {
+				return PolicyID{}, false
+			}
+			sum := s.sum(id)[dir]
+			passes = passes || sum.Passes
+			if sum.Rest != "" {
+				by, decided = id, true
+				break
+			}
+		}
+		if decided && (own || !passes) {
+			return by, true
+		}
+	}
+	return PolicyID{}, false
+}
+
+// Unreached says that none of the endpoints that a policy selects ever asks it in a direction, and for one of them what decides
+// before: a policy, or the end of a tier (by's kind is Tier then).
+func (s *Survey) Unreached(policy api.Key, dir Direction) (by, endpoint api.Key, unreached bool) {
+	p := s.policies[PolicyID{Kind: policy.Kind, Namespace: policy.Namespace, Name: policy.Name}]
+	if p == nil || !p.stages[Normal][dir] {
+		return by, endpoint, false
+	}
+	for key, t := range s.c.things {
+		if key.Kind != kindWorkload && key.Kind != kindHost || !p.selector.Matches(t.labels) {
+			continue
+		}
+		id, decided := s.decidedBefore(p, s.policiesOf(key)[dir], dir)
+		if !decided {
+			return api.Key{}, api.Key{}, false
+		}
+		if !unreached || compareKeys(key, endpoint) < 0 {
+			by, endpoint, unreached = id.key(), key, true
+		}
+	}
+	return by, endpoint, unreached
+}
+
+// MayBeUnreached says that a policy before this one decides all in a direction, or is in an earlier tier that ends with a denial.
+// It needs no endpoints.
+func (s *Survey) MayBeUnreached(policy api.Key, dir Direction) bool {
+	p := s.policies[PolicyID{Kind: policy.Kind, Namespace: policy.Namespace, Name: policy.Name}]
+	for _, q := range s.c.policies { // in order
+		if p == nil || q == p {
+			break
+		}
+		ends := q.Tier != p.Tier && tierNamed(s.c.tiers, q.Tier).Default != api.Pass
+		if q.stages[Normal][dir] && (ends || s.sum(q.ID)[dir].Rest != "") {
+			return true
+		}
+	}
+	return false
+}
+
+// Selected counts the endpoints that a policy selects.
+func (s *Survey) Selected(policy api.Key) (hosts, workloads int) {
+	p := s.policies[PolicyID{Kind: policy.Kind, Namespace: policy.Namespace, Name: policy.Name}]
+	for key, t := range s.c.things {
+		switch {
+		case p == nil || !p.selector.Matches(t.labels):
+		case key.Kind == kindHost:
+			hosts++
+		case key.Kind == kindWorkload:
+			workloads++
+		}
+	}
+	return hosts, workloads
 }
 
 // sum is what the rules of a policy come to in each direction.

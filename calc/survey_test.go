@@ -17,7 +17,7 @@ func TestASurveySaysWhatVerdictsCome(t *testing.T) {
 	if first == 0 {
 		first = uint64(time.Now().UnixNano())
 	}
-	closed, cut := 0, 0
+	closed, cut, unreached := 0, 0, 0
 	for i := range 300 {
 		w := world{rand.New(rand.NewPCG(first+uint64(i), 2))}
 		var updates []api.Update
@@ -28,15 +28,16 @@ func TestASurveySaysWhatVerdictsCome(t *testing.T) {
 		closed += w.checkUnjudged(t, s, survey)
 		for id := range survey.policies {
 			cut += w.checkCutOff(t, s, survey, id)
+			unreached += w.checkUnreached(t, s, survey, id)
 		}
 		if t.Failed() {
 			t.Fatalf("run again with -seed=%d", first+uint64(i))
 		}
 	}
-	if closed == 0 || cut == 0 {
-		t.Errorf("%d closed directions, %d cut off: the random objects show nothing", closed, cut)
+	if closed == 0 || cut == 0 || unreached == 0 {
+		t.Errorf("%d closed directions, %d cut off, %d unreached: the random objects show nothing", closed, cut, unreached)
 	}
-	t.Logf("%d closed directions, %d cut off, seed %d", closed, cut, first)
+	t.Logf("%d closed directions, %d cut off, %d unreached, seed %d", closed, cut, unreached, first)
 }
 
 func (w world) packet() Packet {
@@ -88,4 +89,27 @@ func (w world) checkCutOff(t *testing.T, s *State, survey *Survey, policy Policy
 		}
 	}
 	return cut
+}
+
+// checkUnreached: no rule of the policy decides anything, nor passes anything on.
+func (w world) checkUnreached(t *testing.T, s *State, survey *Survey, policy PolicyID) (count int) {
+	for dir := range 2 {
+		if _, _, unreached := survey.Unreached(policy.key(), Direction(dir)); !unreached {
+			continue
+		}
+		count++
+		if !survey.MayBeUnreached(policy.key(), Direction(dir)) {
+			t.Errorf("%v is unreached for %v, and no policy before it looks so", policy, Direction(dir))
+		}
+		for id := range s.Endpoints {
+			for range 20 {
+				p := w.packet()
+				v := Judge(s, id, Normal, Direction(dir), p)
+				if v.Rule.Policy == policy || slices.ContainsFunc(v.Passed, func(r RuleID) bool { return r.Policy == policy }) {
+					t.Errorf("%v is said to be unreached for %v, but decides %v on %v", policy, Direction(dir), p, id)
+				}
+			}
+		}
+	}
+	return count
 }

@@ -12,6 +12,8 @@ import (
 const (
 	// mostMatches is how many pairs of a policy and an endpoint are looked at for warnings: some tenths of a second.
 	mostMatches = 4_000_000
+	// mostEndpoints is how many endpoints are read for warnings, for the same reason.
+	mostEndpoints = 20_000
 	// mostLookups is how many objects are read one by one rather than all of their kind.
 	mostLookups = 16
 )
@@ -68,6 +70,11 @@ func (v *view) readAtMost(ctx context.Context, most int, kinds ...string) bool {
 		all = all && e.whole && (most == 0 || e.objects <= most)
 	}
 	return all
+}
+
+// readEndpoints reads the endpoints with their profiles, if they are not too many, nor their pairs with policies.
+func (v *view) readEndpoints(ctx context.Context, most int) bool {
+	return v.read(ctx, "Profile") && v.readAtMost(ctx, min(most, mostMatches/v.policies()), endpointKinds...)
 }
 
 func (v *view) readKind(ctx context.Context, kind string, most int) (e extent) {

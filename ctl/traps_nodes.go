@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/api/selector"
+)
+
+// nodes tells of objects for a node that does not exist: no agent would ever use them.
+func (v *view) nodes(ctx context.Context) {
+	exists := v.existence(ctx, "Node", func(o api.Object) []string { return []string{nodeOf(o)} })
+	for _, o := range v.written {
+		node := nodeOf(o)
+		if node == "" || exists(node) {
+			continue
+		}
+		effect := "this endpoint protects nothing"
+		switch o.(type) {
+		case *api.WorkloadEndpoint:
+			effect = "nothing reaches this endpoint and no policy judges it"
+		case *api.BGPPeer:
+			effect = "nobody speaks BGP with this peer"
+		case *api.FelixConfiguration:
+			effect = "nobody uses these settings"
+		}
+		v.add(o, "there is no Node %s, so %s until felix runs under that name; margayctl get nodes lists those that there are", node, effect)
+	}
+}
+
+// nodeOf is the one node that an object is for; empty if it is for any.
+func nodeOf(o api.Object) string {
+	switch o := o.(type) {
+	case *api.HostEndpoint:
+		return o.Spec.Node
+	case *api.WorkloadEndpoint:
+		return o.Spec.Node
+	case *api.BGPPeer:
+		return o.Spec.Node
+	case *api.FelixConfiguration:
+		if name, ok := strings.CutPrefix(o.Name, "node."); ok {
+			return name
+		}
+	}
+	return ""
+}
+
+// nodeSelectors tells of objects for the nodes that a selector selects, where it selects none.
+func (v *view) nodeSelectors(ctx context.Context) {
+	asking := v.which(func(o api.Object) bool { text, _ := nodesOf(o); return text != "" })
+	if len(asking) == 0 || !v.read(ctx, "Node") {
+		return
+	}
+	for _, o := range asking {
+		text, effect := nodesOf(o)
+		s, err := selector.Parse(text)
+		if err != nil || s.IsAll() || slices.ContainsFunc(v.updates(), func(u api.Update) bool {
+			node, ok := u.Object.(*api.Node)
+			return ok && s.Matches(selector.Map(node.Labels))
+		}) {
+			continue
+		}
+		v.add(o, "spec.nodeSelector selects no Node that there is, so %s; margayctl get nodes -o yaml shows their labels", effect)
+	}
+}
+
+// nodesOf is the selector of the nodes that an object is for, and what it means when there are none.
+func nodesOf(o api.Object) (text, effect string) {
+	switch o := o.(type) {
+	case *api.IPPool:
+		return o.Spec.NodeSelector, "none gives its workloads addresses of the pool"
+	case *api.BGPPeer:
+		return o.Spec.NodeSelector, "none speaks BGP with this peer"
+	case *api.FelixConfiguration:
+		return o.Spec.NodeSelector, "none uses these settings"
+	}
+	return "", ""
+}
+
+// profiles tells of endpoints that name a profile that does not exist.
+func (v *view) profiles(ctx context.Context) {
+	exists := v.existence(ctx, "Profile", profilesOf)
+	for _, o := range v.written {
+		for _, name := range profilesOf(o) {
+			if name != defaultAllow && !exists(name) {
+				v.add(o, "there is no Profile %s, and a profile that does not exist denies whatever nothing before it decides: create it, "+
+					"or take it out of spec.profiles", name)
+			}
+		}
+	}
+}
+
+// defaultAllow is a profile that is always there and never stored.
+const defaultAllow = "projectcalico-default-allow"
+
+func profilesOf(o api.Object) []string {
+	switch o := o.(type) {
+	case *api.HostEndpoint:
+		return o.Spec.Profiles
+	case *api.WorkloadEndpoint:
+		return o.Spec.Profiles
+	}
+	return nil
+}
+
+// doubles tells of host endpoints of one interface. The first by name governs it.
+func (v *view) doubles(ctx context.Context) {
+	type place struct{ node, interfaceName string }
+	placeOf := func(o api.Object) (p place, ok bool) {
+		h, ok := o.(*api.HostEndpoint)
+		if !ok || h.Spec.InterfaceName == "" {
+			return p, false
+		}
+		return place{h.Spec.Node, h.Spec.InterfaceName}, true
+	}
+	hosts := v.which(func(o api.Object) bool { _, ok := placeOf(o); return ok })
+	if len(hosts) == 0 || !v.read(ctx, "HostEndpoint") {
+		return
+	}
+	names := map[place][]string{}
+	for _, u := range v.updates() {
+		if p, ok := placeOf(u.Object); ok {
+			names[p] = append(names[p], u.Key.Name)
+		}
+	}
+	for _, o := range hosts {
+		p, _ := placeOf(o)
+		all := slices.Sorted(slices.Values(names[p]))
+		switch {
+		case len(all) < 2:
+		case all[0] == o.Meta().Name:
+			v.add(o, "it takes the interface %s of node %s from HostEndpoint(%s), because its name comes first: remove one of them", p.interfaceName, p.node, all[1])
+		default:
+			v.add(o, "it governs nothing, because HostEndpoint(%s) is for the same interface %s of node %s and its name comes first: remove one of them",
+				all[0], p.interfaceName, p.node)
+		}
+	}
+}
