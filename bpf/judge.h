@@ -284,6 +284,7 @@ static __always_inline void ask_sockets(struct __sk_buff *skb, struct job *job)
 	if (held_opener(held) == HELD_NOT)
 		return;
 	job->held_state = held_state(held);
+	job->unproven = !!(held & HELD_UNPROVEN);
 	job->held = (held_opener(held) == HELD_OPENED_HERE) == !!job->egress ? HELD_QUESTION : HELD_ANSWER;
 }
 
@@ -376,6 +377,62 @@ static __always_inline int judge_elsewhere(struct __sk_buff *skb, struct job *jo
 	return judge_turned(job, question_stage(job, leg), true);
 }
 
+/* What was found about a packet in one direction, while it is judged in the other. */
+struct findings {
+	__u64 rule;
+	__u32 reason;
+	__u8 stage;
+	__u8 to_host;
+	__u8 held;
+};
+
+static __always_inline struct findings findings_of(const struct job *job)
+{
+	struct findings f = {
+		.rule = job->rule,
+		.reason = job->reason,
+		.stage = job->stage,
+		.to_host = job->to_host,
+		.held = job->held,
+	};
+
+	return f;
+}
+
+static __always_inline void restore(struct job *job, const struct findings *f)
+{
+	job->rule = f->rule;
+	job->reason = f->reason;
+	job->stage = f->stage;
+	job->to_host = f->to_host;
+	job->held = f->held;
+}
+
+/* Judges the packet of a connection that a socket holds as what it is said to be. */
+static __always_inline int judge_as_held(struct __sk_buff *skb, struct job *job)
+{
+	return job->held == HELD_ANSWER ? judge_held(job) : judge_own(skb, job);
+}
+
+/*
+ * Judges the packet of a connection that a socket holds, while nothing tells who opened it: policy has to allow it in one
+ * direction or the other. The likelier one comes first. Where neither is allowed, it is that which is told.
+ */
+static __always_inline int judge_either(struct __sk_buff *skb, struct job *job)
+{
+	int result = judge_as_held(skb, job);
+	struct findings likely;
+
+	if (result == JUDGE_ALLOW)
+		return result;
+	likely = findings_of(job);
+	job->held = job->held == HELD_ANSWER ? HELD_QUESTION : HELD_ANSWER;
+	result = judge_as_held(skb, job);
+	if (result != JUDGE_ALLOW)
+		restore(job, &likely);
+	return result;
+}
+
 /*
  * Judges a segment in the middle of a connection that has no entry and no socket here: it was forwarded before anybody
  * looked, or the entry was lost. Policy has to allow it as it is. Nothing else proves who opened the connection but a
@@ -386,24 +443,17 @@ static __always_inline int judge_midway(struct __sk_buff *skb, struct job *job)
 {
 	bool answer = is_syn_ack(&job->packet);
 	int result = judge_own(skb, job);
-	struct job own;
+	struct findings own;
 
 	if (result != JUDGE_ALLOW || (!answer && bpf_ntohs(job->packet.sport) >= bpf_ntohs(job->packet.dport)))
 		return result;
-	own.rule = job->rule;
-	own.reason = job->reason;
-	own.stage = job->stage;
-	own.to_host = job->to_host;
+	own = findings_of(job);
 	job->held = HELD_ANSWER;
 	job->held_state = FLOW_TCP_OPENING;
 	result = is_local(skb, job) ? judge_held(job) : judge_elsewhere(skb, job, NULL);
 	if (result == JUDGE_ALLOW || answer)
 		return result;
-	job->held = HELD_NOTHING;
-	job->rule = own.rule;
-	job->reason = own.reason;
-	job->stage = own.stage;
-	job->to_host = own.to_host;
+	restore(job, &own);
 	return JUDGE_ALLOW;
 }
 
@@ -412,9 +462,11 @@ static __always_inline int judge_new(struct __sk_buff *skb, struct job *job, boo
 {
 	if (unknown)
 		ask_sockets(skb, job);
-	if (job->held == HELD_ANSWER)
-		return judge_held(job);
-	if (unknown && job->held == HELD_NOTHING && job->packet.proto == IPPROTO_TCP && !is_syn(&job->packet))
+	if (job->unproven)
+		return judge_either(skb, job);
+	if (job->held != HELD_NOTHING)
+		return judge_as_held(skb, job);
+	if (unknown && job->packet.proto == IPPROTO_TCP && !is_syn(&job->packet))
 		return judge_midway(skb, job);
 	return judge_own(skb, job);
 }

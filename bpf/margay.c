@@ -341,6 +341,7 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 	job.to_host = 0;
 	job.held = HELD_NOTHING;
 	job.held_state = 0;
+	job.unproven = 0;
 	job.born_here = egress && is_born_here(skb);
 	parsed = parse(skb, &job.packet, job.iface.flags);
 	if (!known)

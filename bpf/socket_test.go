@@ -57,7 +57,8 @@ func (h *busyHost) opened(t *testing.T, m *machine, there string) *session {
 	return sessionOf(t, conn, far)
 }
 
-// accepted connects a machine to the host, that listens and goes on to listen.
+// accepted connects a machine to the host, that listens and goes on to listen, at every address of both families, as most
+// servers do.
 func (h *busyHost) accepted(t *testing.T, m *machine, here string) *session {
 	t.Helper()
 	both := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
@@ -67,15 +68,69 @@ func (h *busyHost) accepted(t *testing.T, m *machine, here string) *session {
 		})
 		return errors.Join(err, set)
 	}}
-	l, err := both.Listen(t.Context(), "tcp6", "[::]:0") // at every address of both families, as most servers do
+	l, err := both.Listen(t.Context(), "tcp6", "[::]:0")
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
+	return acceptedBy(t, l, m, here)
+}
+
+// acceptedOnce connects a machine to the host, that listens at one address and then no longer.
+func (h *busyHost) acceptedOnce(t *testing.T, m *machine, here string) *session {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(here, "0"))
+	must(t, err)
+	defer l.Close()
+	return acceptedBy(t, l, m, here)
+}
+
+func acceptedBy(t *testing.T, l net.Listener, m *machine, here string) *session {
+	t.Helper()
 	port := l.Addr().(*net.TCPAddr).Port
 	far, err := m.dial(net.JoinHostPort(here, strconv.Itoa(port)), 5*time.Second)
 	must(t, err)
 	conn, err := l.Accept()
 	must(t, err)
 	return sessionOf(t, conn, far)
+}
+
+// boundAndOpened connects the host to a machine that listens, from a port that the host's process has chosen itself.
+func (h *busyHost) boundAndOpened(t *testing.T, m *machine, here, there string) *session {
+	t.Helper()
+	l := m.listen(t, net.JoinHostPort(there, "0"))
+	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(here), Port: 20_000}}
+	conn, err := d.Dial("tcp", l.Addr().String())
+	must(t, err)
+	far, err := l.Accept()
+	must(t, err)
+	return sessionOf(t, conn, far)
+}
+
+// takenOver is a connection that a process of the host has taken over from another machine, with its place in the
+// streams: its socket was neither accepted nor did it send a SYN.
+func (h *busyHost) takenOver(t *testing.T, here, there string) *session {
+	t.Helper()
+	s := &session{
+		here:  netip.AddrPortFrom(addr(here), 20_001),
+		there: netip.AddrPortFrom(addr(there), 20_002),
+	}
+	family := unix.AF_INET
+	if addr(here).Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	t.Cleanup(func() { must(t, unix.Close(fd)) })
+	must(t, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_REPAIR, 1))
+	must(t, unix.Bind(fd, sockaddr(s.here)))
+	must(t, unix.Connect(fd, sockaddr(s.there)))
+	return s
+}
+
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+	}
+	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port())}
 }
 
 // arriving and leaving are packets in the middle of a session.
@@ -92,6 +147,8 @@ func TestSessionsOfABusyHostAreJudgedAsTheyWereOpened(t *testing.T) {
 	allow, deny := h.allowAll(), h.denyAll()
 	for _, f := range []struct{ here, there string }{{here, bob}, {here6, bob6}} {
 		opened, accepted := h.opened(t, h.bob, f.there), h.accepted(t, h.bob, f.here)
+		once, bound := h.acceptedOnce(t, h.bob, f.here), h.boundAndOpened(t, h.bob, f.here, f.there)
+		taken := h.takenOver(t, f.here, f.there)
 		for _, c := range []struct {
 			name    string
 			s       *session
@@ -103,6 +160,15 @@ func TestSessionsOfABusyHostAreJudgedAsTheyWereOpened(t *testing.T) {
 			{"opened here, policy does not", opened, allow, deny, DropPolicy, StageNormalOut},
 			{"opened there, policy lets it in", accepted, allow, deny, PassPolicy, StageNormalIn},
 			{"opened there, policy does not", accepted, deny, allow, DropPolicy, StageNormalIn},
+			{"opened there, nobody listens, policy lets it in", once, allow, deny, PassPolicy, StageNormalIn},
+			{"opened there, nobody listens, policy does not", once, deny, allow, DropPolicy, StageNormalIn},
+			{"opened from a chosen port, policy lets it out", bound, deny, allow, PassPolicy, StageNormalOut},
+			{"opened from a chosen port, policy lets it in", bound, allow, deny, PassPolicy, StageNormalIn},
+			{"opened from a chosen port, policy lets it in and out", bound, allow, allow, PassPolicy, StageNormalOut},
+			{"opened from a chosen port, policy does neither", bound, deny, deny, DropPolicy, StageNormalOut},
+			{"taken over, policy lets it out", taken, deny, allow, PassPolicy, StageNormalOut},
+			{"taken over, policy lets it in", taken, allow, deny, PassPolicy, StageNormalIn},
+			{"taken over, policy does neither", taken, deny, deny, DropPolicy, StageNormalOut},
 		} {
 			h.host(h.up, map[int]uint32{StageNormalIn: c.in, StageNormalOut: c.out, StageForwardIn: deny, StageForwardOut: deny})
 			for name, first := range map[string]func() Outcome{
@@ -188,23 +254,61 @@ func TestConnectedDatagramSocketsOfABusyHost(t *testing.T) {
 	h.want(h.in(h.up, udp(bob, here, 53, netip.MustParseAddrPort(server.LocalAddr().String()).Port())), DropPolicy)
 }
 
+// A server may connect a socket to each of its clients, and wait for no others: nothing tells who began.
+func TestConnectedDatagramSocketsOfAServer(t *testing.T) {
+	h := newBusyHost(t)
+	allow, deny := h.allowAll(), h.denyAll()
+	for _, ends := range [][2]string{{here, bob}, {here6, bob6}} {
+		h.name = ends[1]
+		at := net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr(ends[0]), 4433))
+		conn, err := net.DialUDP("udp", at, net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr(ends[1]), 5000)))
+		must(t, err)
+		defer conn.Close()
+		arriving, leaving := udp(ends[1], ends[0], 5000, 4433), udp(ends[0], ends[1], 4433, 5000)
+		policy := func(in, out uint32) {
+			h.forgetAll()
+			h.host(h.up, map[int]uint32{StageNormalIn: in, StageNormalOut: out, StageForwardIn: deny, StageForwardOut: deny})
+		}
+		policy(allow, deny)
+		h.want(h.born(h.up, leaving), DropPolicy) // it may open a connection, and nothing may be opened here
+		h.want(h.in(h.up, arriving), PassPolicy)
+		if c := h.connection(); c.Opener.Addr() != addr(ends[1]) || c.Approvals[0].Stage != StageNormalIn {
+			t.Errorf("%+v, want it opened by %v", c, ends[1])
+		}
+		h.want(h.born(h.up, leaving), PassFlow)
+		policy(deny, allow)
+		h.want(h.in(h.up, arriving), PassPolicy)
+		h.want(h.born(h.up, leaving), PassFlow)
+		policy(deny, deny)
+		h.want(h.in(h.up, arriving), DropPolicy)
+		h.want(h.born(h.up, leaving), DropPolicy)
+	}
+}
+
 func TestSessionsBetweenAHostAndItsWorkload(t *testing.T) {
 	h := newBusyHost(t)
-	opened, accepted := h.opened(t, h.alice, alice), h.accepted(t, h.alice, here)
+	opened := h.opened(t, h.alice, alice)
 	i := h.workload(h.v1, 5, h.denyAll(), h.allowAll(), alice)
 	h.want(h.in(h.v1, opened.arriving()), PassFromHost)
 	h.want(h.born(h.v1, opened.leaving()), PassFlow)
-	h.forgetAll()
-	h.want(h.born(h.v1, accepted.leaving()), DropToHost)
-	h.want(h.in(h.v1, accepted.arriving()), DropToHost)
-	i.Flags |= IfaceToHost
-	h.iface(i)
-	h.want(h.born(h.v1, accepted.leaving()), PassPolicy)
-	h.want(h.in(h.v1, accepted.arriving()), PassFlow)
-	i.Mask[StageNormalOut] = h.denyAll()
-	h.iface(i)
-	h.shared.AdvanceEpoch()
-	h.want(h.born(h.v1, accepted.leaving()), DropRevoked)
+	for name, accepted := range map[string]*session{
+		"the host listens": h.accepted(t, h.alice, here), "nobody listens": h.acceptedOnce(t, h.alice, here),
+	} {
+		h.name = name
+		h.forgetAll()
+		h.iface(i)
+		h.want(h.born(h.v1, accepted.leaving()), DropToHost)
+		h.want(h.in(h.v1, accepted.arriving()), DropToHost)
+		open := i
+		open.Flags |= IfaceToHost
+		h.iface(open)
+		h.want(h.born(h.v1, accepted.leaving()), PassPolicy)
+		h.want(h.in(h.v1, accepted.arriving()), PassFlow)
+		open.Mask[StageNormalOut] = h.denyAll()
+		h.iface(open)
+		h.shared.AdvanceEpoch()
+		h.want(h.born(h.v1, accepted.leaving()), DropRevoked)
+	}
 }
 
 // TestSessionsLiveThroughAFirstStartAndALostTable lets real sockets speak through attached programs.
@@ -227,5 +331,38 @@ func TestSessionsLiveThroughAFirstStartAndALostTable(t *testing.T) {
 		transfer(t, s.conn, s.far, 1<<20)
 		h.forgetAll()
 		transfer(t, s.far, s.conn, 1<<20)
+	}
+}
+
+// TestPolicyForOneDirectionEndsNoSession lets real sockets speak under policy for the direction in which their
+// connection was opened, and for no other.
+func TestPolicyForOneDirectionEndsNoSession(t *testing.T) {
+	h := newBusyHost(t)
+	allow, deny := h.allowAll(), h.denyAll()
+	h.host(h.up, nil)
+	at, err := h.Attach(h.dir, h.up)
+	must(t, err)
+	t.Cleanup(func() { must(t, at.Detach()) })
+	for _, f := range []struct{ here, there string }{{here, bob}, {here6, bob6}} {
+		for _, c := range []struct {
+			name    string
+			s       *session
+			in, out uint32
+		}{
+			{"accepted", h.accepted(t, h.bob, f.here), allow, deny},
+			{"accepted, nobody listens", h.acceptedOnce(t, h.bob, f.here), allow, deny},
+			{"opened", h.opened(t, h.bob, f.there), deny, allow},
+			{"opened from a chosen port", h.boundAndOpened(t, h.bob, f.here, f.there), deny, allow},
+		} {
+			h.name = c.name
+			h.host(h.up, map[int]uint32{StageNormalIn: c.in, StageNormalOut: c.out, StageForwardIn: deny, StageForwardOut: deny})
+			for range 2 { // a first start, and a table that is lost
+				h.forgetAll()
+				transfer(t, c.s.conn, c.s.far, 1<<20)
+				h.forgetAll()
+				transfer(t, c.s.far, c.s.conn, 1<<20)
+			}
+		}
+		h.host(h.up, nil) // for those that are to be opened
 	}
 }

@@ -27,7 +27,8 @@ struct job {
 	__u8 to_host;
 	__u8 held;	 /* enum of_held */
 	__u8 held_state; /* of an entry for it */
-	__u8 unused[6];
+	__u8 unproven;	 /* it is likely that the held packet is what it is said to be, no more */
+	__u8 unused[5];
 };
 
 static __always_inline bool is_workload(const struct job *job)

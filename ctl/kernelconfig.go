@@ -16,7 +16,7 @@ func kernelOptions() []*agentv1.Requirement {
 		{Name: "CONFIG_BPF_SYSCALL", Missing: "felix is BPF programs"},
 		{Name: "CONFIG_NET_XGRESS", Missing: "programs cannot be attached to interfaces (tcx): Linux 6.6 or newer with CONFIG_NET_CLS_ACT has it"},
 		{Name: "CONFIG_BPF_JIT", Optional: true, Missing: "programs are interpreted and slow"},
-		{Name: "CONFIG_DEBUG_INFO_BTF", Optional: true, Missing: "tools that show programs and maps need it"},
+		{Name: "CONFIG_DEBUG_INFO_BTF", Missing: "programs cannot learn how the kernel keeps its sockets"},
 		{Name: "CONFIG_NF_TABLES", Optional: true, Missing: "new interfaces are open until their program is attached, and natOutgoing does not work"},
 		{Name: "CONFIG_NF_TABLES_INET", Optional: true, Missing: "new interfaces are open until their program is attached, and natOutgoing does not work"},
 		{Name: "CONFIG_NFT_MASQ", Optional: true, Missing: "natOutgoing does not work"},

@@ -36,7 +36,7 @@ func Requirements(pinDir string) []Requirement {
 	return append(list,
 		Requirement{Name: "bpf file system", Found: pinDir, Err: bpf.CheckFS(pinDir)},
 		fileRequirement("settings of interfaces", "/proc/sys/net", false, "mount proc on /proc"),
-		fileRequirement("BTF", "/sys/kernel/btf/vmlinux", true, "boot a kernel with CONFIG_DEBUG_INFO_BTF; tools that show programs and maps need it"),
+		fileRequirement("BTF", "/sys/kernel/btf/vmlinux", false, "boot a kernel with CONFIG_DEBUG_INFO_BTF, which says how the kernel keeps its sockets"),
 		compiler("/proc/sys/net/core/bpf_jit_enable"),
 		nftables(),
 		noForeignAgent(),
