@@ -7,19 +7,28 @@ import (
 	"testing"
 )
 
-// TracedGeneration loads a generation for a test of package bpf_test. Its connections expire at once, so that each
-// packet is judged as the first.
-func TracedGeneration(t testing.TB, sizes Sizes) *Generation {
+// NoNextHeader is the protocol of a packet of IPv6 that ends with its extension headers.
+const NoNextHeader = 59
+
+// TracedGeneration loads a generation for a test of package bpf_test, in a network namespace with one interface, whose
+// index it returns. The host there has no addresses and forwards what may be forwarded. Connections expire at once, so
+// that each packet is judged as the first.
+func TracedGeneration(t testing.TB, sizes Sizes) (g *Generation, ifindex uint32) {
 	t.Helper()
-	r := newRigOf(t, sizes, SharedSizes{Flows: 16, NewFlows: 1024})
+	dir := pinDir(t)
+	enterNamespace(t)
+	ifindex = veth(t, "up")
+	route(t, "up", "0.0.0.0/0")
+	route(t, "up", "::/0")
+	r := newRigIn(t, dir, sizes, SharedSizes{Flows: 16, NewFlows: 1024})
 	for i := range r.shared.Settings.Timeout {
 		r.shared.Settings.Timeout[i] = math.MaxUint64
 	}
 	r.shared.Settings.LogLevel = LogRules
-	return r.Generation
+	return r.Generation, ifindex
 }
 
-// Frame makes a packet that has what a rule can see.
+// Frame makes a packet that has what a rule can see. Behind an extension header of IPv6 comes nothing.
 func Frame(source, dest netip.Addr, proto uint8, sport, dport uint16, icmpType, icmpCode uint8) []byte {
 	f := &frame{source: source, dest: dest, proto: proto, mac: [6]byte{2, 0, 0, 0, 0, 1}, hops: 64, id: 7}
 	f.payload = make([]byte, 20)
@@ -32,6 +41,10 @@ func Frame(source, dest netip.Addr, proto uint8, sport, dport uint16, icmpType, 
 		binary.BigEndian.PutUint16(f.payload[2:], dport)
 	case protoICMP, protoICMPv6:
 		f.payload[0], f.payload[1] = icmpType, icmpCode
+	case 0, 43, 44, 51, 60:
+		if source.Is6() {
+			f.first, f.proto, f.headers = proto, NoNextHeader, []byte{NoNextHeader, 0, 0, 0, 0, 0, 0, 0}
+		}
 	}
 	return f.bytes()
 }

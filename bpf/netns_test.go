@@ -26,10 +26,9 @@ const (
 	here6  = "2001:db8:1::1"
 )
 
-// newRouter moves the test's thread to a namespace of its own; the thread ends with the test.
-func newRouter(t testing.TB) *router {
+// enterNamespace moves the test's thread to a network namespace of its own, that forwards packets.
+func enterNamespace(t testing.TB) {
 	t.Helper()
-	dir := pinDir(t)
 	runtime.LockOSThread()
 	before, err := netns.Get()
 	must(t, err)
@@ -41,11 +40,18 @@ func newRouter(t testing.TB) *router {
 		must(t, before.Close())
 		runtime.UnlockOSThread()
 	})
-	r := &router{rig: newRigIn(t, dir, smallSizes(), SharedSizes{Flows: 1024, NewFlows: 1024})}
-	r.v1, r.v2, r.up, r.up2 = veth(t, "v1"), veth(t, "v2"), veth(t, "up"), veth(t, "up2")
 	for _, path := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
 		must(t, os.WriteFile("/proc/sys/net/"+path, []byte("1"), 0o644))
 	}
+}
+
+// newRouter moves the test's thread to a namespace of its own; the thread ends with the test.
+func newRouter(t testing.TB) *router {
+	t.Helper()
+	dir := pinDir(t)
+	enterNamespace(t)
+	r := &router{rig: newRigIn(t, dir, smallSizes(), SharedSizes{Flows: 1024, NewFlows: 1024})}
+	r.v1, r.v2, r.up, r.up2 = veth(t, "v1"), veth(t, "v2"), veth(t, "up"), veth(t, "up2")
 	address(t, "up", here+"/24")
 	address(t, "up", here6+"/64")
 	for _, a := range []string{here, here6} {
