@@ -80,6 +80,7 @@ type Driver struct {
 	policies  policies
 	links     *table.Table[int, running]
 	enforced  map[int]bool // interfaces of workloads on which a program runs
+	unmarked  bool         // a former program may run that does not mark what workloads send to this host
 	uplinks   uplinkCare
 	idleSince map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes    *table.Table[netip.Prefix, routes.Route]
@@ -169,6 +170,11 @@ func (d *Driver) recall() error {
 			d.enforced[index] = true
 		}
 	}
+	asked, err := gate.AsksToHost()
+	if err != nil {
+		d.Log.WithError(err).Debug("what the gate of a former process asks for cannot be read")
+	}
+	d.unmarked = len(d.enforced) > 0 && !asked
 	return nil
 }
 

@@ -187,6 +187,19 @@ func (d *Driver) noteEnforced() {
 	if !maps.Equal(enforced, d.enforced) {
 		d.enforced, d.gateStale = enforced, true
 	}
+	if d.unmarked && !d.runsFormer() {
+		d.unmarked, d.gateStale = false, true
+	}
+}
+
+// runsFormer says whether an interface still runs what a former process attached.
+func (d *Driver) runsFormer() bool {
+	for _, r := range d.links.Held() {
+		if r.generation == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // advance makes connections be judged again, when something that they were approved by has changed.

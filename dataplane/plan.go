@@ -151,7 +151,8 @@ func (d *Driver) planGate() gate.Rules {
 		Mark: d.Mark, HostMark: d.HostMark, Prefixes: d.state.Config.InterfacePrefixes, Gateway: routes.GatewayAddress,
 	}
 	rules.Forward = len(d.firewalls.dropping) > 0
-	if d.state.Ready && !d.state.Config.ToHost { // before, the programs in force know what was configured
+	// Before the input is ready, the programs in force know what was configured. Those of a former version set no such mark.
+	if d.state.Ready && !d.state.Config.ToHost && !d.unmarked {
 		rules.ToHostMark = d.ToHostMark
 	}
 	for _, a := range d.plan.assigned {

@@ -5,10 +5,17 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/calc"
 )
 
 // hostReaches says whether this host reaches a port of a machine.
@@ -97,5 +104,62 @@ func TestErrorsReachThisHostWhileTheActionIsDrop(t *testing.T) {
 			_, err := c.Write([]byte("?"))
 			return errors.Is(err, unix.ECONNREFUSED)
 		})
+	}
+}
+
+// The programs of a former version do not mark what workloads may send to this host. Until other ones have taken their place
+// the gate does not ask for the mark: answers to this host arrive also while that fails.
+func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
+	needs(t, "nft")
+	h := newHost(t)
+	h.uplink()
+	h.addressV6("eth0", "2001:db8::2")
+	_, server := h.pair()
+	w := newWorld()
+	w.workload(server)
+	d := h.run(w, Options{})
+	answers := func() bool { return h.hostReaches("tcp", server.addresses[0], 80) && h.hostReaches("udp", server.addresses[1], 80) }
+	if !answers() {
+		t.Fatal("answers to this host are lost from the beginning")
+	}
+	atomic.StoreUint32(&d.shared.Settings.ToHostMark, 0)
+	must(t, d.Close())
+	run(t, "nft", "flush chain inet margay to_host; delete chain inet margay to_host")
+	settings, err := filepath.Glob(filepath.Join(h.pins, "config_*"))
+	must(t, err)
+	must(t, os.Remove(settings[0])) // another version has other settings
+	broken, c := true, &clock{time.Now()}
+	step := func(what string) error {
+		if broken && what == "load program" {
+			return errors.New("injected")
+		}
+		return nil
+	}
+	d = h.start(Options{clock: c.time, step: step})
+	defer func() { must(t, d.Uninstall()) }()
+	d.InSync()
+	if err := d.become(w); err == nil {
+		t.Fatal("no program is loaded, and nothing is wrong")
+	}
+	if !answers() {
+		t.Error("answers to this host are lost while programs of a former version run")
+	}
+	broken = false
+	if rules := run(t, "nft", "list", "ruleset"); strings.Contains(rules, "to_host") {
+		t.Errorf("the gate asks for a mark that the programs do not set:\n%s", rules)
+	}
+	d.settles(c, func() bool { return strings.Contains(run(t, "nft", "list", "ruleset"), "to_host") })
+	if !answers() {
+		t.Error("answers to this host are lost")
+	}
+	must(t, d.Close())
+	broken = true // of the same version: the gate goes on to ask
+	d.Driver = h.start(Options{step: step}).Driver
+	d.InSync()
+	if err := d.Apply(calc.Diff(nil, w.clone())); err == nil {
+		t.Fatal("no program is loaded, and nothing is wrong")
+	}
+	if rules := run(t, "nft", "list", "ruleset"); !strings.Contains(rules, "to_host") || !answers() {
+		t.Errorf("after a restart:\n%s", rules)
 	}
 }

@@ -173,6 +173,15 @@ func Sound(mark uint32) (bool, error) {
 	return true, nil
 }
 
+// AsksToHost says whether the table that is there, perhaps from another process, asks for the mark of packets for this host.
+func AsksToHost() (bool, error) {
+	held, err := read()
+	if err != nil {
+		return false, explain(err)
+	}
+	return slices.ContainsFunc(held.chains, func(c *chain) bool { return c.Name == toHostChain && len(c.rules) > 0 }), nil
+}
+
 // Lost is how many packets that were judged others have dropped at the forward hook, since the table was made. It is known
 // only with Rules.Forward.
 func Lost() (uint64, error) {

@@ -88,7 +88,7 @@ func (r Rules) chains() []*chain {
 // toHost drops what arrives at this host from a workload, and was not judged as a packet for this host: address translation, or
 // a route that depends on a mark, has led it here since.
 func (r Rules) toHost(names *nftables.Set) *chain {
-	c := newChain("to_host", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFirst)
+	c := newChain(toHostChain, nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFirst)
 	for _, prefix := range r.Prefixes {
 		c.add(name(expr.MetaKeyIIFNAME, []byte(prefix)), unmarked(r.ToHostMark), drop())
 	}
@@ -110,6 +110,7 @@ func (r Rules) forwardChains(ready *nftables.Set) []*chain {
 const (
 	judgedChain = "judged"
 	passedChain = "passed"
+	toHostChain = "to_host"
 )
 
 // build adds the sets, chains and rules.
