@@ -118,7 +118,9 @@ func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
 	w := newWorld()
 	w.workload(server)
 	d := h.run(w, Options{})
-	answers := func() bool { return h.hostReaches("tcp", server.addresses[0], 80) && h.hostReaches("udp", server.addresses[1], 80) }
+	answers := func() bool {
+		return h.hostReaches("tcp", server.addresses[0], 80) && h.hostReaches("udp", server.addresses[1], 80)
+	}
 	if !answers() {
 		t.Fatal("answers to this host are lost from the beginning")
 	}
@@ -161,5 +163,50 @@ func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
 	}
 	if rules := run(t, "nft", "list", "ruleset"); !strings.Contains(rules, "to_host") || !answers() {
 		t.Errorf("after a restart:\n%s", rules)
+	}
+}
+
+// Others write the mark of every packet that comes in: wg-quick, and whoever routes by the marks of connections, restore it.
+// What was judged as for this host arrives all the same, nothing else does, and other firewalls let pass what was judged.
+func TestWhatWasJudgedArrivesWhereOthersWriteTheMark(t *testing.T) {
+	needs(t, "nft")
+	h := newHost(t)
+	outside := h.uplink()
+	outside.serve(80)
+	must(t, in(outside.namespace, func() error {
+		return netlink.RouteAdd(&netlink.Route{Gw: hostAddress.AsSlice(), Dst: &net.IPNet{IP: net.IPv4(10, 65, 0, 0), Mask: net.CIDRMask(16, 32)}})
+	}))
+	h.addressV6("eth0", "2001:db8::2")
+	client, server := h.pair()
+	h.answer(8080)
+	run(t, "nft", `table inet translations {
+	chain restore { type filter hook prerouting priority mangle; meta mark set ct mark; }
+	chain pre { type nat hook prerouting priority dstnat; ip daddr 198.51.100.9 tcp dport 80 dnat ip to 192.0.2.2:8080; }
+	chain forwarding { type filter hook forward priority filter; policy drop; meta mark & 0x01000000 == 0x01000000 accept; }
+}`)
+	run(t, "ip", "route", "add", "198.51.100.0/24", "dev", "eth0")
+	w := newWorld()
+	w.workload(client)
+	w.workload(server)
+	c := &clock{time.Now()}
+	d := h.run(w, Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	for _, to := range server.addresses {
+		for _, network := range []string{"tcp", "udp"} {
+			if !h.hostReaches(network, to, 80) {
+				t.Errorf("this host does not reach %s %v", network, to)
+			}
+		}
+		run(t, "ping", "-c", "1", "-W", "60", "-s", "4000", to.String()) // in fragments
+	}
+	if client.reachesAtOnce("tcp", netip.MustParseAddr("198.51.100.9"), 80) || client.reachesAtOnce("tcp", hostAddress, 8080) {
+		t.Error("this host is reached although the action is Drop")
+	}
+	d.settles(c, func() bool { return strings.Contains(run(t, "nft", "list", "ruleset"), "chain judged") })
+	if !client.reaches("tcp", server.addresses[0], 80) {
+		t.Error("workloads do not reach each other")
+	}
+	if !client.reaches("tcp", outside.addresses[0], 80) {
+		t.Error("workloads do not reach others")
 	}
 }

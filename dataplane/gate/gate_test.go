@@ -120,11 +120,17 @@ func TestTheTable(t *testing.T) {
 	}
 }
 
-const toHostChain = `  chain to_host {
+const toHostChains = `  chain for_host {
+    type filter hook prerouting priority raw + 1; policy accept;
+    meta priority 4d61:1 meta priority set none
+    meta mark & 0x04000000 == 0x04000000 meta priority set 4d61:1
+  }
+
+  chain to_host {
     type filter hook input priority -2147483648; policy accept;
-    iifname "cali*" meta mark & 0x04000000 != 0x04000000 counter drop
-    iifname "tap*" meta mark & 0x04000000 != 0x04000000 counter drop
-    iifname @workloads meta mark & 0x04000000 != 0x04000000 counter drop
+    iifname "cali*" meta priority != 4d61:1 counter drop
+    iifname "tap*" meta priority != 4d61:1 counter drop
+    iifname @workloads meta priority != 4d61:1 counter drop
   }
 
 `
@@ -138,7 +144,7 @@ func TestWhatWasNotJudgedAsForTheHostIsDroppedThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := strings.Index(wholeTable, "  chain outgoing")
-	if got := ruleset(t); got != wholeTable[:at]+toHostChain+wholeTable[at:] {
+	if got := ruleset(t); got != wholeTable[:at]+toHostChains+wholeTable[at:] {
 		t.Errorf("got\n%s", got)
 	}
 	if difference, err := g.Check(); difference != "" || err != nil {
@@ -155,6 +161,7 @@ func TestWhatWasNotJudgedAsForTheHostIsDroppedThere(t *testing.T) {
 
 const forwardChains = `  chain judged {
     type filter hook forward priority -2147483648; policy accept;
+    iif @ready meta mark set meta mark | 0x01000000
     oif @ready meta mark set meta mark | 0x01000000
     meta mark & 0x01000000 == 0x01000000 counter
   }

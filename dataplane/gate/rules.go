@@ -67,7 +67,7 @@ func (r Rules) chains() []*chain {
 	to.add(lookup(expr.MetaKeyOIFNAME, names, false), lookup(expr.MetaKeyOIF, ready, true), drop())
 	chains := append([]*chain{from, to}, hostMark(r.HostMark)...)
 	if r.ToHostMark != 0 {
-		chains = append(chains, r.toHost(names))
+		chains = append(chains, r.toHost(names)...)
 	}
 	if r.Forward {
 		chains = append(chains, r.forwardChains(ready)...)
@@ -86,21 +86,31 @@ func (r Rules) chains() []*chain {
 }
 
 // toHost drops what arrives at this host from a workload, and was not judged as a packet for this host: address translation, or
-// a route that depends on a mark, has led it here since.
-func (r Rules) toHost(names *nftables.Set) *chain {
+// a route that depends on a mark, has led it here since. The mark that says so is read before others write marks: those who
+// route by the marks of connections write that of every packet that comes in. From there on the packet's priority says it,
+// which nobody needs before a packet leaves.
+func (r Rules) toHost(names *nftables.Set) []*chain {
+	noted := newChain("for_host", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRef(*nftables.ChainPriorityRaw+1))
+	noted.add(compare(expr.MetaKeyPRIORITY, expr.CmpOpEq, priorityForHost), setPriority(0))
+	noted.add(allMarked(r.ToHostMark), setPriority(priorityForHost))
 	c := newChain(toHostChain, nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFirst)
 	for _, prefix := range r.Prefixes {
-		c.add(name(expr.MetaKeyIIFNAME, []byte(prefix)), unmarked(r.ToHostMark), drop())
+		c.add(name(expr.MetaKeyIIFNAME, []byte(prefix)), compare(expr.MetaKeyPRIORITY, expr.CmpOpNeq, priorityForHost), drop())
 	}
-	c.add(lookup(expr.MetaKeyIIFNAME, names, false), unmarked(r.ToHostMark), drop())
-	return c
+	c.add(lookup(expr.MetaKeyIIFNAME, names, false), compare(expr.MetaKeyPRIORITY, expr.CmpOpNeq, priorityForHost), drop())
+	return []*chain{noted, c}
 }
 
+// priorityForHost is the priority of packets that were judged as for this host: a class of traffic that hardly anybody has.
+const priorityForHost = 0x4d610001
+
 // forwardChains stand before and behind the chains of others: the first marks what goes to a workload, which is judged when
-// it leaves, like what comes from one, and both count what is marked. The difference is what others dropped.
+// it leaves, and once more what comes from one, for others may have written the mark since. Both count what is marked. The
+// difference is what others dropped.
 func (r Rules) forwardChains(ready *nftables.Set) []*chain {
 	judged := newChain(judgedChain, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFirst)
 	passed := newChain(passedChain, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityLast)
+	judged.add(lookup(expr.MetaKeyIIF, ready, false), setMark(^uint32(0), r.Mark))
 	judged.add(lookup(expr.MetaKeyOIF, ready, false), setMark(^uint32(0), r.Mark))
 	judged.add(allMarked(r.Mark), []expr.Any{&expr.Counter{}})
 	passed.add(allMarked(r.Mark), []expr.Any{&expr.Counter{}})
@@ -186,6 +196,17 @@ func compareMark(mask uint32, op expr.CmpOp, bits uint32) []expr.Any {
 		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native(mask), Xor: native(0)},
 		&expr.Cmp{Op: op, Register: 1, Data: native(bits)},
+	}
+}
+
+func compare(key expr.MetaKey, op expr.CmpOp, value uint32) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: native(value)}}
+}
+
+func setPriority(value uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: native(value)},
+		&expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: 1},
 	}
 }
 
