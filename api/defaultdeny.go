@@ -62,13 +62,13 @@ func (d DefaultDeny) Warning(who string) string {
 	if who == "" {
 		who = d.who
 	}
-	what := "none of its rules allows %s"
+	what, join := "none of its rules allows %s", " or "
 	if d.partly {
-		what = "its rules allow only part of their %s"
+		what, join = "its rules allow only part of their %s", " and "
 	}
 	return fmt.Sprintf("the policy makes %s default-deny: "+what+", and the rest is denied at the end of tier %s "+
 		"(failsafe ports of hosts excepted). Put a policy before it that allows what must go on, add such rules, or use a tier "+
-		"with defaultAction Pass", who, strings.Join(cut, " and "), d.Tier)
+		"with defaultAction Pass", who, strings.Join(cut, join), d.Tier)
 }
 
 // judges are the directions in which a policy judges.

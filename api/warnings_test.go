@@ -29,7 +29,7 @@ func TestTheTrapsOfTheSeedManifestsAreSaid(t *testing.T) {
 	t.Parallel()
 	got := warningsOf(t, seed(t, "block-crypto-mining.yaml"))
 	for _, want := range []string{"makes every workload and host endpoint default-deny",
-		"none of its rules allows ingress and egress", "denied at the end of tier default", "defaultAction Pass"} {
+		"none of its rules allows ingress or egress", "denied at the end of tier default", "defaultAction Pass"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %q in:\n%s", want, got)
 		}

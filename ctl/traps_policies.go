@@ -30,7 +30,7 @@ func (v *view) closed(ctx context.Context) {
 			but = " but the failsafe ports"
 		}
 		v.add(o, "it has no profile and no policy selects it for %s, so nothing%s passes there. Apply a policy that selects it and allows what "+
-			"must pass, or give it a profile: %s allows everything", strings.Join(dirs, " and "), but, defaultAllow)
+			"must pass, or give it a profile: %s allows everything", strings.Join(dirs, " or "), but, defaultAllow)
 	}
 }
 
