@@ -64,7 +64,7 @@ func readSpec(spec api.FelixConfigurationSpec, note func(field, format string, a
 	c.Timeouts = readTimeouts(spec.BPFConntrackTimeouts, note)
 	if spec.BPFEnabled != nil && !*spec.BPFEnabled {
 		note("bpfEnabled", "bpfEnabled is false, but this agent enforces with eBPF and nothing else, so it is enforced anyway: "+
-			"remove the field, or stop the agent to enforce nothing")
+			"remove the field. To enforce nothing on a host, stop felix there and run felix --uninstall")
 	}
 	c.inbound = readFailsafes("failsafeInboundHostPorts", spec.FailsafeInboundHostPorts, defaultInbound(), note)
 	c.outbound = readFailsafes("failsafeOutboundHostPorts", spec.FailsafeOutboundHostPorts, defaultOutbound(), note)
