@@ -81,8 +81,12 @@ func eventLine(e dataplane.Event) string {
 	return fmt.Sprintf("%s %s on %s (%s): %s", e.Kind, eventPacket(e), at, of, eventCause(e))
 }
 
-// eventPacket is protocol, source and destination; ICMP has a type and a code, and only some protocols have ports.
+// eventPacket is protocol, source and destination; ICMP has a type and a code, and only some protocols have ports. ARP and
+// what cannot be read have no addresses.
 func eventPacket(e dataplane.Event) string {
+	if e.Protocol == 0 && unspecified(e.Source) && unspecified(e.Destination) {
+		return "packet without IP addresses"
+	}
 	protocol := protocolName(e.Protocol)
 	if e.Protocol == protocolICMP || e.Protocol == protocolICMPv6 {
 		protocol = fmt.Sprintf("%s %d/%d", protocol, e.ICMPType, e.ICMPCode)
@@ -95,6 +99,8 @@ func eventPacket(e dataplane.Event) string {
 	}
 	return fmt.Sprintf("%s %s -> %s", protocol, end(e.Source), end(e.Destination))
 }
+
+func unspecified(a netip.AddrPort) bool { return !a.IsValid() || a.Addr().IsUnspecified() }
 
 // eventCause is the rule that decided, or the reason where none did; both when the reason says more than the rule.
 func eventCause(e dataplane.Event) string {

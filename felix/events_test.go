@@ -18,6 +18,7 @@ func TestAnEventIsOneReadableLine(t *testing.T) {
 	tier := calc.RuleID{Policy: calc.PolicyID{Kind: calc.KindTier, Name: "default"}, Index: -1}
 	rule := calc.RuleID{Policy: calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "web"}, Tier: "default", Index: 2}
 	a, b := netip.MustParseAddrPort("198.51.100.10:4242"), netip.MustParseAddrPort("10.65.0.2:9000")
+	nobody := netip.MustParseAddrPort("[::]:0")
 	six := netip.MustParseAddrPort("[fd00::1]:0")
 	for want, e := range map[string]dataplane.Event{
 		"drop tcp 198.51.100.10:4242 -> 10.65.0.2:9000 on cali-web (ingress of shop/web): end of tier default": {
@@ -30,6 +31,8 @@ func TestAnEventIsOneReadableLine(t *testing.T) {
 			Kind: "allow", Direction: "egress", Protocol: 58, Source: six, Destination: six, Rule: rule, ICMPType: 128, ByPolicy: true},
 		"drop 47 198.51.100.10 -> 10.65.0.2 on eth0 (ingress): malformed": {
 			Kind: "drop", Interface: "eth0", Direction: "ingress", Protocol: 47, Source: a, Destination: b, Reason: "malformed"},
+		"drop packet without IP addresses on cali-web (egress): endpoint is closed": {
+			Kind: "drop", Interface: "cali-web", Direction: "egress", Source: nobody, Destination: nobody, Reason: "endpoint is closed"},
 	} {
 		if got := eventLine(e); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
