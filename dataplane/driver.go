@@ -285,9 +285,10 @@ func (d *Driver) remove() error {
 	for index := range pinned {
 		err = errors.Join(err, bpf.Detach(d.PinDir, index))
 	}
+	elsewhere := 0
 	for _, index := range d.indexes() { // what former agents pinned elsewhere
-		_, e := d.hooks.TakeOff(index)
-		err = errors.Join(err, e)
+		n, e := d.hooks.TakeOff(index)
+		elsewhere, err = elsewhere+n, errors.Join(err, e)
 	}
 	d.routes.WantExactly(nil)
 	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))
@@ -296,6 +297,10 @@ func (d *Driver) remove() error {
 		err = errors.Join(err, gate.Remove())
 	}
 	err = errors.Join(err, d.restoreSettings())
+	if elsewhere > 0 {
+		d.Log.WithField("programs", elsewhere).Warn("programs of a felix with another pin directory are taken off; only that directory remembers " +
+			"what it changed under /proc/sys: run felix --uninstall with that --pin-dir too, or look whether forwarding shall stay on")
+	}
 	if d.shared == nil {
 		shared, e := bpf.OpenShared(d.PinDir, bpf.DefaultSharedSizes())
 		d.shared, err = shared, errors.Join(err, e)
@@ -327,6 +332,8 @@ func (d *Driver) restoreSettings() error {
 	restored, err := d.proc.Restore()
 	if len(restored) > 0 {
 		d.Log.WithField("settings", strings.Join(restored, " ")).Info("settings under /proc/sys are put back to what they were before felix")
+	} else if err == nil {
+		d.Log.WithField("directory", d.PinDir).Info("no setting under /proc/sys is put back: the pin directory remembers none that felix changed and nobody has changed since")
 	}
 	if err != nil {
 		return err

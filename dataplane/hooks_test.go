@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/sirupsen/logrus"
+	"github.com/sirupsen/logrus/hooks/test"
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/bpf"
@@ -445,14 +448,28 @@ func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
 	}
 }
 
-// felix --uninstall takes off what any felix has left, wherever that is pinned.
+// felix --uninstall takes off what any felix has left, wherever that is pinned. It says that settings stay which another
+// pin directory remembers.
 func TestUninstallTakesOffFormerLives(t *testing.T) {
 	h := newHost(t)
 	d, _, _, _ := h.protected()
 	must(t, d.Close())
+	former := h.pins
 	h.pins = h.pinDir()
+	told := test.NewLocal(h.log.Logger)
 	must(t, h.start(Options{}).Uninstall())
 	h.leavesNothing()
+	for _, want := range []string{"no setting under /proc/sys is put back", "run felix --uninstall with that --pin-dir too"} {
+		if !slices.ContainsFunc(told.AllEntries(), func(e *logrus.Entry) bool { return strings.Contains(e.Message, want) }) {
+			t.Errorf("nothing says: %s", want)
+		}
+	}
+	h.pins = former
+	told.Reset()
+	must(t, h.start(Options{}).Uninstall())
+	if all := told.AllEntries(); len(all) != 1 || !strings.Contains(all[0].Message, "are put back to what they were before felix") {
+		t.Errorf("the former pin directory: %v", all)
+	}
 }
 
 // An agent in another network namespace keeps what it has attached there.

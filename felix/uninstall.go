@@ -20,7 +20,7 @@ func uninstall(log *logrus.Entry, s *settings) error {
 	if err != nil {
 		return fmt.Errorf("uninstall: %w", err)
 	}
-	log.Info("felix is uninstalled: its programs, connections, routes and gate are gone, the settings that it changed are put back, and no policy is in force")
+	log.Info("felix is uninstalled: its programs, connections, routes and gate are gone, and no policy is in force")
 	return nil
 }
 
