@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -111,7 +112,7 @@ func (t *Table[K, V]) Rewrite(k K) {
 	t.touch(k)
 }
 
-// Fill writes what is wanted and not programmed. It keeps going after an error and returns all of them.
+// Fill writes what is wanted and not programmed. It keeps going after an error, and returns the first few.
 func (t *Table[K, V]) Fill(now time.Time) error {
 	errs := []error{t.list(now)}
 	writes := map[K]V{}
@@ -137,7 +138,7 @@ func (t *Table[K, V]) Fill(now time.Time) error {
 		t.repaired(k)
 		t.settle(k)
 	}
-	return errors.Join(errs...)
+	return t.join(errs)
 }
 
 // Sweep deletes what is programmed and not wanted. Call it only when the input is complete. It keeps going after an
@@ -161,7 +162,7 @@ func (t *Table[K, V]) Sweep(now time.Time) error {
 		t.repaired(k)
 		t.settle(k)
 	}
-	return errors.Join(errs...)
+	return t.join(errs)
 }
 
 // Reconcile is Fill, then Sweep when the input is in sync.
@@ -225,6 +226,18 @@ func (t *Table[K, V]) fail(k K, verb string, err error, now time.Time) error {
 	f := t.failed[k].next(fmt.Errorf("%s: %s %v: %w", t.name, verb, k, err), now)
 	t.failed[k] = f
 	return f.err
+}
+
+// mostTold is how many errors of one pass are told. There may be as many as entries.
+const mostTold = 5
+
+// join is errors.Join of the first few errors, with the number of the others.
+func (t *Table[K, V]) join(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if more := len(errs) - mostTold; more > 0 {
+		errs = append(errs[:mostTold], fmt.Errorf("%s: %d more entries failed", t.name, more))
+	}
+	return errors.Join(errs...)
 }
 
 func (t *Table[K, V]) settle(k K) {
