@@ -17,6 +17,8 @@ func (e NotFoundError) Error() string {
 	text := "resource does not exist: " + e.Key.String()
 	if e.Wanted != "" {
 		text += ", named in " + e.Wanted + ": create it first, or correct the name"
+	} else if e.Key.Namespace == "default" {
+		text += ": give its namespace with -n if that is another one than default"
 	}
 	return text
 }
