@@ -69,7 +69,7 @@ func degraded(a *agentv1.StatusResponse) []string {
 	case !d.GetInSync():
 		say("the datastore has not been read completely: %s", because(d.GetError(), "still reading"))
 	case !d.GetReady():
-		say("the datastore is locked: ClusterInformation default says that it is not ready")
+		say("the datastore is locked: ClusterInformation default says that it is not ready; what is in force stays. margayctl datastore migrate unlock ends it")
 	}
 	for _, i := range a.Interfaces {
 		absent := i.State == "waiting" && i.Index == 0 // its machine is off

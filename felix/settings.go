@@ -197,16 +197,18 @@ func (s *settings) checkNodeName() error {
 	return nil
 }
 
+const variablesCount = "ETCD_ENDPOINTS and ETCD_DISCOVERY_SRV in the environment count as their flags"
+
 // checkDatastore finds what could never work, so that it is not tried forever.
 func (s *settings) checkDatastore() error {
 	d := s.datastore
 	switch {
 	case s.embeddedDir != "" && len(d.Endpoints) > 0:
-		return errors.New("--embedded-etcd and --etcd-endpoints exclude each other: give one")
+		return errors.New("--embedded-etcd and --etcd-endpoints exclude each other: give one; " + variablesCount)
 	case s.embeddedDir != "" && d.DiscoverySRV != "":
-		return errors.New("--embedded-etcd and --etcd-discovery-srv exclude each other: give one")
+		return errors.New("--embedded-etcd and --etcd-discovery-srv exclude each other: give one; " + variablesCount)
 	case d.DiscoverySRV != "" && len(d.Endpoints) > 0:
-		return errors.New("--etcd-endpoints and --etcd-discovery-srv exclude each other: give one")
+		return errors.New("--etcd-endpoints and --etcd-discovery-srv exclude each other: give one; " + variablesCount)
 	case s.embeddedDir != "":
 		return nil
 	case s.etcdOnly:

@@ -66,6 +66,7 @@ func TestSettingsThatCannotWorkAreRefusedWithWhatToDo(t *testing.T) {
 		{nil, nil, "give --etcd-endpoints or --etcd-discovery-srv, or --embedded-etcd DIR"},
 		{[]string{etcd}, []string{"ETCD_DISCOVERY_SRV=example.org"}, "--etcd-endpoints and --etcd-discovery-srv exclude each other"},
 		{[]string{"--embedded-etcd", "/x", "--etcd-discovery-srv", "example.org"}, nil, "--embedded-etcd and --etcd-discovery-srv exclude each other"},
+		{[]string{"--embedded-etcd", "/x"}, []string{"ETCD_ENDPOINTS=http://a:1"}, "ETCD_ENDPOINTS and ETCD_DISCOVERY_SRV in the environment count"},
 		{[]string{"--nod-name", "x"}, nil, "felix --help lists the flags"},
 		{[]string{etcd, "extra"}, nil, `unexpected argument "extra"`},
 		{[]string{etcd, "--embedded-etcd", "/x"}, nil, "exclude each other"},
