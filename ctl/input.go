@@ -51,6 +51,8 @@ func (s *session) load(in input) ([]api.Object, error) {
 	return all, nil
 }
 
+const orSkip = "with --skip-empty this is no error"
+
 func (s *session) loadPath(in input, path string) ([]api.Object, error) {
 	if path != "-" {
 		info, err := os.Stat(path)
@@ -78,7 +80,7 @@ func (s *session) loadDirectory(in input, directory string) ([]api.Object, error
 		all = append(all, objects...)
 	}
 	if len(all) == 0 && !in.skipEmpty {
-		return nil, fmt.Errorf("no resources specified in directory %s", directory)
+		return nil, withHints(fmt.Errorf("no resources specified in directory %s", directory), orSkip)
 	}
 	return all, nil
 }
@@ -131,7 +133,7 @@ func (s *session) loadFile(in input, path string) ([]api.Object, error) {
 		return nil, withHints(undecodable(err), "nothing was changed; the error is in "+called(path))
 	}
 	if len(objects) == 0 && !in.skipEmpty {
-		return nil, fmt.Errorf("no resources specified in file %s", path)
+		return nil, withHints(fmt.Errorf("no resources specified in file %s", path), orSkip)
 	}
 	return objects, nil
 }
