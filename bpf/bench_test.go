@@ -125,14 +125,10 @@ func policyOf(r *rig, shape string, n int) uint32 {
 
 // members gives 10,000 addresses the class of one, as members of the same sets.
 func members(r *rig, class AddressClass) {
-	var keys [][16]byte
-	var classes []AddressClass
 	for i := range 10_000 {
 		addr := netip.AddrFrom4([4]byte{11, 64, byte(i >> 8), byte(i)})
-		keys = append(keys, Address(addr))
-		classes = append(classes, ClassOf(addr, class.Source, class.Dest))
+		must(r, r.Hosts.Put(Address(addr), ClassOf(addr, class.Source, class.Dest)))
 	}
-	must(r, r.Hosts.PutAll(keys, classes))
 }
 
 const benchFrom, benchTo = "11.128.0.1", "10.0.0.2"

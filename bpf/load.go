@@ -18,19 +18,6 @@ type Sizes struct {
 	Sources    uint32
 }
 
-// DefaultSizes are enough for 131,072 slots and a node of ordinary size.
-func DefaultSizes() Sizes {
-	return Sizes{
-		Blocks:     MaxBlocks,
-		Vectors:    4096,
-		Chunks:     16384,
-		Hosts:      1 << 20,
-		Nets:       1 << 18,
-		Interfaces: 8192,
-		Sources:    1 << 17,
-	}
-}
-
 // Generation is one loaded program with its own policy tables. It enforces nothing before it is attached.
 type Generation struct {
 	Memory

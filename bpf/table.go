@@ -28,26 +28,6 @@ func (t Table[K, V]) Put(k K, v V) error {
 	return nil
 }
 
-// PutAll writes many entries; keys and values go in pairs. It stops at the first that fails.
-func (t Table[K, V]) PutAll(keys []K, values []V) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	n, err := t.m.BatchUpdate(keys, values, nil)
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, ebpf.ErrNotSupported) {
-		return fmt.Errorf("write %d entries to table %s, %d done: %w", len(keys), t.name, n, t.explain(err))
-	}
-	for i := range keys {
-		if err := t.Put(keys[i], values[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Delete removes an entry; that it is absent already is no error.
 func (t Table[K, V]) Delete(k K) error {
 	if err := t.m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {

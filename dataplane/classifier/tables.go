@@ -4,12 +4,10 @@ import (
 	"net/netip"
 
 	"github.com/gaissmai/bart"
-
-	"github.com/margay-project/margay/bpf"
 )
 
 // Tables are the two maps from addresses to classes, written in the order of the calls. Addresses and prefixes are
-// IPv4 or IPv6, never mapped; AddressKey and NetKey give them as the program's maps have them.
+// IPv4 or IPv6, never mapped.
 // Each call replaces or removes one element in one piece. To delete what is not there is no error.
 type Tables interface {
 	PutHost(a netip.Addr, source, dest uint32) error
@@ -25,12 +23,6 @@ type Addresses interface {
 
 // AddressKey is an address in the program's form: 16 bytes, IPv4 mapped.
 func AddressKey(a netip.Addr) [16]byte { return a.As16() }
-
-// NetKey is a prefix in the program's form.
-func NetKey(p netip.Prefix) bpf.NetKey {
-	m := mapped(p)
-	return bpf.NetKey{Prefixlen: uint32(m.Bits()), Addr: m.Addr().As16()}
-}
 
 // mapped is the prefix in the one address space of the program.
 func mapped(p netip.Prefix) netip.Prefix {

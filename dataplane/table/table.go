@@ -18,11 +18,6 @@ type Target[K comparable, V any] interface {
 	List() (map[K]V, error)
 }
 
-// Batch is a Target that writes many entries in one go. It returns the entries that it could not write.
-type Batch[K comparable, V any] interface {
-	PutAll(map[K]V) map[K]error
-}
-
 // Table is one reconciled table. Make it with New.
 type Table[K comparable, V any] struct {
 	name   string
@@ -115,7 +110,6 @@ func (t *Table[K, V]) Rewrite(k K) {
 // Fill writes what is wanted and not programmed. It keeps going after an error, and returns the first few.
 func (t *Table[K, V]) Fill(now time.Time) error {
 	errs := []error{t.list(now)}
-	writes := map[K]V{}
 	for k := range t.dirty {
 		v, want := t.wanted[k]
 		if !want || t.failed[k].again.After(now) {
@@ -125,11 +119,7 @@ func (t *Table[K, V]) Fill(now time.Time) error {
 			t.settle(k)
 			continue
 		}
-		writes[k] = v
-	}
-	outcome := t.write(writes)
-	for k, v := range writes {
-		if err := outcome[k]; err != nil {
+		if err := t.target.Put(k, v); err != nil {
 			t.doubt[k] = struct{}{}
 			errs = append(errs, t.fail(k, "write", err, now))
 			continue
@@ -207,19 +197,6 @@ func (t *Table[K, V]) holds(k K, v V) bool {
 	_, doubt := t.doubt[k]
 	old, there := t.programmed[k]
 	return there && !doubt && t.equal(old, v)
-}
-
-func (t *Table[K, V]) write(entries map[K]V) map[K]error {
-	if batch, ok := t.target.(Batch[K, V]); ok && len(entries) > 0 {
-		return batch.PutAll(entries)
-	}
-	outcome := map[K]error{}
-	for k, v := range entries {
-		if err := t.target.Put(k, v); err != nil {
-			outcome[k] = err
-		}
-	}
-	return outcome
 }
 
 func (t *Table[K, V]) fail(k K, verb string, err error, now time.Time) error {
