@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"math"
+	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -126,7 +127,9 @@ func TestTheCrowdIsLookedForWhileThereIsOne(t *testing.T) {
 		_, err := r.Sweep()
 		must(t, err)
 	}
-	crowding("at first", programCrowdingCROWD_NONE)
+	crowding("nobody has looked yet", programCrowdingCROWDED)
+	sweep()
+	crowding("nobody is there", programCrowdingCROWD_NONE)
 	r.shared.Settings.OpeningShare = 0
 	r.in(r.v1, udp(alice, bob, 8, 53))
 	crowding("the first one is none", programCrowdingCROWD_NONE)
@@ -168,4 +171,22 @@ func TestTheShareFollowsTheNumberOfOpeners(t *testing.T) {
 	if got := sweep(); got != 64_000/2/101 {
 		t.Errorf("the share is %d, want %d", got, 64_000/2/101)
 	}
+}
+
+// Settings of another layout begin anew, and the crowd's table stays: what is there is looked for.
+func TestTheCrowdOutlivesTheSettings(t *testing.T) {
+	r := &resizing{outbound(t)}
+	r.shared.Settings.OpeningShare = 0
+	r.in(r.v1, udp(alice, bob, 8, 53))
+	r.in(r.v1, udp(alice, bob, 9, 53))
+	if n := entries(t, r.shared.tables.current.crowd); n != 1 {
+		t.Fatalf("%d entries", n)
+	}
+	must(t, os.Remove(r.shared.paths["config"]))
+	shared, err := OpenShared(r.dir, DefaultSharedSizes())
+	must(t, err)
+	defer func() { must(t, shared.Close()) }()
+	r.shared = shared
+	r.reopen()
+	r.answered(8, 9)
 }

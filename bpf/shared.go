@@ -136,6 +136,7 @@ func (s *Shared) openMemory() error {
 	s.Settings = &settings[0]
 	if s.Settings.Timeout[FlowTCPEstablished] == 0 {
 		*s.Settings = DefaultSettings()
+		s.Settings.Crowding = uint32(programCrowdingCROWDED) // tables of a former layout of settings may hold some; a sweep finds out
 	}
 	s.recoverTables()
 	s.setShare()
