@@ -99,5 +99,15 @@ func (d *Driver) carries(links interfaces.Links) map[int]string {
 			note(index, "the traffic to BGP peer %v", bgp.Peers[name].Address)
 		}
 	}
+	for noted := 0; noted < len(found); { // what carries others may be carried itself
+		noted = len(found)
+		for _, index := range slices.Sorted(maps.Keys(found)) { // in one order: a reason that changes is news
+			for below, link := range links {
+				if found[below] == "" && links.Carries(link, links[index]) {
+					note(below, "the packets of %s, and so %s", links[index].Name, found[index])
+				}
+			}
+		}
+	}
 	return found
 }

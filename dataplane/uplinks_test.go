@@ -197,3 +197,30 @@ func TestAWorkloadThatCarriesTheDefaultRouteStaysAWorkload(t *testing.T) {
 		t.Errorf("%v, %s", why, d.stateOfInterface("cali1"))
 	}
 }
+
+// The host's way out may leave by an interface that was made on another one, such as a VLAN. Policy on that one would have
+// the packets of both.
+func TestWhatAnUplinkIsMadeOnIsAnUplink(t *testing.T) {
+	h := newHost(t)
+	outside := h.uplink()
+	h.answer(22)
+	run(t, "ip", "address", "flush", "dev", "eth0")
+	run(t, "ip", "link", "add", "link", "eth0", "name", "wan0", "type", "macvlan")
+	run(t, "ip", "address", "add", "192.0.2.2/24", "dev", "wan0")
+	wan0 := setUp(t, "wan0")
+	way := &netlink.Route{LinkIndex: wan0.Attrs().Index, Gw: net.IPv4(192, 0, 2, 1), Dst: defaultRoute()}
+	must(t, netlink.RouteReplace(way))
+	if !outside.reaches("tcp", hostAddress, 22) {
+		t.Fatal("the host does not answer before there is any policy")
+	}
+	w := newWorld()
+	id := w.misnamed("eth0")
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.refuses(id, "eth0 carries the packets of wan0, and so the host's default route", outside)
+	if why := d.Facts().Uplinks["eth0"]; !strings.Contains(why, "carries the packets of wan0") {
+		t.Errorf("the calculation is told %q", why)
+	}
+	must(t, netlink.RouteDel(way))
+	d.refuses(id, "eth0 carried the packets of wan0, and so the host's default route before", outside)
+}

@@ -90,10 +90,19 @@ func linkOf(described netlink.Link) Link {
 		kind = ""
 	}
 	return Link{
-		Index: a.Index, Name: a.Name, AltNames: a.AltNames, Kind: kind, Master: a.MasterIndex, MAC: a.HardwareAddr.String(),
+		Index: a.Index, Name: a.Name, AltNames: a.AltNames, Kind: kind, Master: a.MasterIndex, On: madeOn(a, kind), MAC: a.HardwareAddr.String(),
 		Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
 		Layer3: a.EncapType != "ether" && a.EncapType != "loopback",
 	}
+}
+
+// madeOn is the interface on which one was made. The kernel gives the peer of a veth in the same attribute, and what is in
+// another network namespace has an index of that one.
+func madeOn(a *netlink.LinkAttrs, kind string) int {
+	if kind == "veth" || kind == "netkit" || a.NetNsID >= 0 || a.ParentIndex == a.Index {
+		return 0
+	}
+	return a.ParentIndex
 }
 
 // list asks for all interfaces and their addresses. Which of them are uplinks it does not know.

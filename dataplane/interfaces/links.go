@@ -16,6 +16,7 @@ type Link struct {
 	Layer3    bool   // its packets have no Ethernet header
 	Kind      string // veth, bridge, bond, ...; empty for hardware
 	Master    int    // the bridge or bond it belongs to, 0: none
+	On        int    // the interface that it was made on, as a VLAN or a tunnel is, 0: none
 	MAC       string
 	Addresses []netip.Addr // sorted
 	Uplink    bool         // a default route of the host leaves by it, from whichever table
@@ -36,6 +37,28 @@ func (l Links) Named(name string) (Link, bool) {
 		}
 	}
 	return Link{}, false
+}
+
+// Carries says whether the packets of an interface come and go by another one: a port of the bridge or bond that it is, or what it
+// was made on. Virtual machines and containers are ports of such a bridge too.
+func (l Links) Carries(lower, upper Link) bool {
+	if upper.On == lower.Index {
+		return true
+	}
+	master := l[lower.Master]
+	switch master.Kind {
+	case "bond", "team":
+		return master.Index == upper.Index
+	case "bridge":
+		return master.Index == upper.Index && !isOfGuest(lower)
+	case "openvswitch": // its ports for the host have no master
+		return upper.Kind == master.Kind && !isOfGuest(lower)
+	}
+	return false
+}
+
+func isOfGuest(port Link) bool {
+	return port.Kind == "tun" || port.Kind == "tuntap" || port.Kind == "veth"
 }
 
 // Addresses are the addresses of the host: those of all interfaces, sorted.
@@ -64,6 +87,6 @@ func (l Links) sorted() []Link {
 
 func (l Link) equal(o Link) bool {
 	return l.Index == o.Index && l.Name == o.Name && l.Up == o.Up && l.Loopback == o.Loopback && l.Layer3 == o.Layer3 &&
-		l.Kind == o.Kind && l.Master == o.Master && l.MAC == o.MAC && l.Uplink == o.Uplink && l.Life == o.Life &&
+		l.Kind == o.Kind && l.Master == o.Master && l.On == o.On && l.MAC == o.MAC && l.Uplink == o.Uplink && l.Life == o.Life &&
 		slices.Equal(l.Addresses, o.Addresses) && slices.Equal(l.AltNames, o.AltNames)
 }

@@ -51,6 +51,11 @@ func Match(links Links, endpoints map[calc.EndpointID]calc.Endpoint, rules Rules
 	m := matcher{links: links, rules: rules, idle: Idle{}, result: map[int]Assignment{}}
 	m.split(endpoints)
 	for _, link := range links.sorted() {
+		if link.Uplink || rules.Uplinks[link.Name] != "" {
+			m.uplinks = append(m.uplinks, link)
+		}
+	}
+	for _, link := range links.sorted() {
 		m.result[link.Index] = m.assign(link)
 	}
 	m.explainIdle()
@@ -63,6 +68,7 @@ type matcher struct {
 	idle   Idle
 	result map[int]Assignment
 
+	uplinks   []Link
 	workloads map[string][]calc.Endpoint // by interface name, in the order of their names
 	hosts     map[calc.EndpointID]calc.Endpoint
 }
@@ -142,27 +148,24 @@ func (m *matcher) lockout(link Link) string {
 		why = "is the host's loopback"
 	case why == "" && link.Uplink: // since the uplinks were looked at
 		why = "carries the host's default route"
-	case why == "" && m.carriesMaster(link):
-		master := m.links[link.Master]
-		why = fmt.Sprintf("carries %s, which %s", master.Name, cmp.Or(m.rules.Uplinks[master.Name], "carries the host's default route"))
 	case why == "":
+		why = m.carriesUplink(link)
+	}
+	if why == "" {
 		return ""
 	}
 	return fmt.Sprintf("%s %s: correct spec.interfaceName or interfacePrefix", link.Name, why)
 }
 
-// carriesMaster says whether the host's way out leaves by a bridge or bond, and by this port of it. Virtual machines and
-// containers are ports of such a bridge too.
-func (m *matcher) carriesMaster(link Link) bool {
-	master := m.links[link.Master]
-	if m.memberOf(link) == "" || m.rules.Uplinks[master.Name] == "" && !master.Uplink {
-		return false
+// carriesUplink says by which other interface the host's way out leaves, when this one carries the packets of that; empty when
+// there is none.
+func (m *matcher) carriesUplink(link Link) string {
+	for _, upper := range m.uplinks {
+		if m.links.Carries(link, upper) {
+			return fmt.Sprintf("carries %s, which %s", upper.Name, cmp.Or(m.rules.Uplinks[upper.Name], "carries the host's default route"))
+		}
 	}
-	switch link.Kind {
-	case "tun", "tuntap", "veth":
-		return master.Kind != "bridge" && master.Kind != "openvswitch"
-	}
-	return true
+	return ""
 }
 
 // assignHost finds the host endpoint that governs the interface.

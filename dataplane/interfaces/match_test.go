@@ -162,3 +162,34 @@ func TestWhoGovernsWhat(t *testing.T) {
 		})
 	}
 }
+
+// Whatever carries the packets of an uplink: ports of a bond, and what it was made on. Guests are ports of a bridge too.
+func TestWhatCarriesAnUplink(t *testing.T) {
+	links := interfaces.Links{}
+	for _, l := range []interfaces.Link{
+		{Index: 1, Name: "eth0", Master: 2},
+		{Index: 2, Name: "bond0", Kind: "bond"},
+		{Index: 3, Name: "bond0.7", Kind: "vlan", On: 2, Master: 4},
+		{Index: 4, Name: "br0", Kind: "bridge"},
+		{Index: 5, Name: "vnet0", Kind: "tun", Master: 4},
+		{Index: 6, Name: "ovs-system", Kind: "openvswitch"},
+		{Index: 7, Name: "br-ex", Kind: "openvswitch"},
+		{Index: 8, Name: "eth1", Master: 6},
+		{Index: 9, Name: "vnet1", Kind: "tun", Master: 6},
+		{Index: 10, Name: "eth2"},
+	} {
+		links[l.Index] = l
+	}
+	var pairs []string
+	for _, lower := range links {
+		for _, upper := range links {
+			if links.Carries(lower, upper) {
+				pairs = append(pairs, lower.Name+" "+upper.Name)
+			}
+		}
+	}
+	slices.Sort(pairs)
+	if got := strings.Join(pairs, ", "); got != "bond0 bond0.7, bond0.7 br0, eth0 bond0, eth1 br-ex, eth1 ovs-system" {
+		t.Error(got)
+	}
+}
