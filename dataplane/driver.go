@@ -79,8 +79,9 @@ type Driver struct {
 	shared    *bpf.Shared
 	policies  policies
 	links     *table.Table[int, running]
-	enforced  map[int]bool // interfaces of workloads on which a program runs
-	unmarked  bool         // a former program may run that does not mark what workloads send to this host
+	enforced  map[int]bool    // interfaces of workloads on which a program runs
+	recalled  map[uint32]bool // interfaces of any kind on which a program ran when this process started
+	unmarked  bool            // a former program may run that does not mark what workloads send to this host
 	uplinks   uplinkCare
 	idleSince map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes    *table.Table[netip.Prefix, routes.Route]
@@ -161,7 +162,7 @@ func (d *Driver) recall() error {
 	if err != nil {
 		d.Log.WithError(err).Debug("the gate of a former process cannot be read")
 	}
-	d.enforced = map[int]bool{}
+	d.enforced, d.recalled = map[int]bool{}, running
 	for index := range workloads {
 		d.enforced[int(index)] = true
 	}

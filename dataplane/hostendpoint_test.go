@@ -265,3 +265,23 @@ func TestDropsAreTold(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Until an agent has read the policy, its status says of every interface that a former one's program still judges it.
+func TestAFormerProgramIsShownOnTheHostsOwnInterface(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	w := newWorld()
+	w.protectHost("uplink", "eth0", 80)
+	must(t, h.run(w, Options{}).Close())
+	d := h.start(Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	must(t, d.Apply(calc.Delta{}))
+	if state := d.stateOfInterface("eth0"); state != Enforced {
+		t.Errorf("before the input is known eth0 is %q, and a program judges it", state)
+	}
+	d.InSync()
+	must(t, d.become(newWorld()))
+	if state := d.stateOfInterface("eth0"); state != NoPolicy {
+		t.Errorf("without its endpoint eth0 is %q", state)
+	}
+}

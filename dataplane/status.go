@@ -154,14 +154,13 @@ func (d *Driver) interfaces() []Interface {
 }
 
 func (d *Driver) stateOf(index int, a interfaces.Assignment) (InterfaceState, string) {
-	if a.Role == interfaces.None {
-		return NoPolicy, a.Refused
-	}
 	newest := d.policies.newest()
-	if newest == nil {
-		if d.enforced[index] {
-			return Enforced, "by the program of a former process, until this one is ready"
-		}
+	switch {
+	case newest == nil && a.Refused == "" && (d.enforced[index] || d.recalled[uint32(index)]):
+		return Enforced, "by the program of a former process, until this one is ready"
+	case a.Role == interfaces.None:
+		return NoPolicy, a.Refused
+	case newest == nil:
 		return Waiting, "policy is not loaded yet"
 	}
 	link, _ := d.links.Wants(index)
