@@ -202,7 +202,7 @@ static __always_inline void classes_of(struct classes *c, struct packet *p, __u3
 	c->dest = class_of((struct address *)p->dst) >> 32;
 	c->service = page_of(&services, service_point(p));
 	c->source_port = 0;
-	c->wants_source_port = applies && applies->unused;
+	c->wants_source_port = applies && applies->source_ports;
 	if (c->wants_source_port)
 		c->source_port = page_of(&source_ports, source_port_point(p));
 }

@@ -101,7 +101,7 @@ func (r *rig) mask(rules ...rule) uint32 {
 		r.point(slot, rule.service, DimService, r.Services)
 		r.point(slot, rule.sourcePort, DimSourcePort, r.SourcePorts)
 		if rule.sourcePort != 0 {
-			r.Vectors[mask*r.Sizes.Blocks].Unused = 1
+			r.Vectors[mask*r.Sizes.Blocks].SourcePorts = 1
 		}
 	}
 	r.nextSlot += uint32(len(rules))

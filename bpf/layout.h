@@ -43,9 +43,9 @@ struct slot {
  * entry v * blocks + b. Vector 0 is empty. A mask is a vector of which only `pos` counts.
  */
 struct vector {
-	__u64 summary; /* bit w: words[w].pos of the chunk is not zero */
-	__u32 chunk;   /* index into `chunks`; chunk 0 is all zero */
-	__u32 unused;
+	__u64 summary;	    /* bit w: words[w].pos of the chunk is not zero */
+	__u32 chunk;	    /* index into `chunks`; chunk 0 is all zero */
+	__u32 source_ports; /* of a mask, in each block: not zero when some rule of the mask looks at the source port */
 };
 
 struct chunk_word {

@@ -450,10 +450,10 @@ type programSweepResult struct {
 }
 
 type programVector struct {
-	_       structs.HostLayout
-	Summary uint64
-	Chunk   uint32
-	Unused  uint32
+	_           structs.HostLayout
+	Summary     uint64
+	Chunk       uint32
+	SourcePorts uint32
 }
 
 type programWild struct {

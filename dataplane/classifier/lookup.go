@@ -72,7 +72,7 @@ func (v View) follow(mask uint32, d dims) (r Result) {
 func (v View) first(mask uint32, d dims, from uint32) (uint32, bool) {
 	m := v.Memory
 	used := bpf.Dims
-	if m.Vectors[int(mask)*m.Blocks].Unused == 0 {
+	if m.Vectors[int(mask)*m.Blocks].SourcePorts == 0 {
 		used = bpf.DimSourcePort
 	}
 	for b := int(from) / bpf.BlockSlots; b < m.Blocks; b++ {

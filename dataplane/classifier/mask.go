@@ -104,7 +104,7 @@ func (m *masks) fill(n, old *mask, ports uint32) (err error) {
 		} else if c, err = m.chunk(&m.scratch[b]); err != nil {
 			return err
 		}
-		e := bpf.Vector{Unused: ports}
+		e := bpf.Vector{SourcePorts: ports}
 		if c != nil {
 			n.chunks[b], e.Chunk, e.Summary = c, c.number, c.summary
 		}
