@@ -27,6 +27,7 @@ var (
 type twin struct {
 	*bpf.Generation
 	*classifier.Classifier
+	measure *bpf.Measure
 	ifindex uint32
 	image   *classifier.Image
 	mem     *classifier.Memory
@@ -58,7 +59,7 @@ func newTwin(t *testing.T) *twin {
 		Hosts: uint32(sizes.Hosts), Nets: uint32(sizes.Nets), Interfaces: 16, Sources: 16,
 	})
 	w := &twin{
-		Generation: g, ifindex: ifindex,
+		Generation: g, measure: bpf.NewMeasure(t, g), ifindex: ifindex,
 		image: classifier.NewImage(), state: &calc.State{}, masks: map[calc.EndpointID]classifier.Masks{},
 	}
 	w.mem = &classifier.Memory{
@@ -325,7 +326,7 @@ func (w *twin) run(p place, m classifier.Masks, q calc.Packet, want calc.Verdict
 
 // classify asks the kernel about the mask alone.
 func (w *twin) classify(mask uint32, q calc.Packet, want calc.Verdict) error {
-	got, rule, err := w.Classify(mask, bpf.Query{
+	got, rule, err := w.measure.Classify(mask, bpf.Query{
 		Source: q.Source, Dest: q.Destination, Proto: q.Protocol, SourcePort: q.SourcePort, DestPort: q.DestinationPort,
 		ICMPType: q.ICMPType, ICMPCode: q.ICMPCode,
 	})

@@ -51,7 +51,7 @@ func TestPinnedLinksAreAdopted(t *testing.T) {
 
 func TestOurProgramsComeFirst(t *testing.T) {
 	r := newRouter(t)
-	other, err := link.AttachTCX(link.TCXOptions{Interface: int(r.v1), Program: r.objects.Noop, Attach: ebpf.AttachTCXIngress})
+	other, err := link.AttachTCX(link.TCXOptions{Interface: int(r.v1), Program: NewMeasure(t, r.Generation).Noop, Attach: ebpf.AttachTCXIngress})
 	must(t, err)
 	defer other.Close()
 	a, err := r.Attach(r.dir, r.v1)

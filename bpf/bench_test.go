@@ -77,13 +77,13 @@ func cold(b *testing.B, p *ebpf.Program, packet []byte, caches thrash) time.Dura
 const warmRepeat = 300_000
 
 // measureNet reports a program's time net of one that does nothing, warm and cold.
-func measureNet(b *testing.B, r *rig, name string, n int, p *ebpf.Program, packet []byte) {
+func measureNet(b *testing.B, m *Measure, name string, n int, p *ebpf.Program, packet []byte) {
 	b.Helper()
 	caches := newThrash()
 	for range b.N {
-		nothing := warm(b, r.objects.Noop, packet, warmRepeat)
+		nothing := warm(b, m.Noop, packet, warmRepeat)
 		report(b, name, "warm", n, warm(b, p, packet, warmRepeat)-nothing)
-		nothing = cold(b, r.objects.Noop, packet, caches)
+		nothing = cold(b, m.Noop, packet, caches)
 		report(b, name, "cold", n, cold(b, p, packet, caches)-nothing)
 	}
 	b.ReportMetric(0, "ns/op")
@@ -140,20 +140,21 @@ func BenchmarkClassify(b *testing.B) {
 		for _, n := range []int{1, 10, 100, 1000, 4000, 10000} {
 			b.Run(fmt.Sprintf("%s/%d", shape, n), func(b *testing.B) {
 				r := newRigOf(b, benchSizes(), SharedSizes{Flows: 1024, NewFlows: 1024})
-				r.probes[0] = Probe{Mask: policyOf(r, shape, n), Packet: probePacket()}
-				o, err := r.objects.ClassifyOnly.Run(&ebpf.RunOptions{Data: benchPacket()})
+				m := NewMeasure(b, r.Generation)
+				*m.probe = measureProbe{Mask: policyOf(r, shape, n), Packet: probePacket()}
+				o, err := m.ClassifyOnly.Run(&ebpf.RunOptions{Data: benchPacket()})
 				must(b, err)
-				if o != uint32(JudgedAllow) || r.probes[0].Rule != uint64(n+1) {
-					b.Fatalf("result %d by rule %d", o, r.probes[0].Rule)
+				if o != uint32(JudgedAllow) || m.probe.Rule != uint64(n+1) {
+					b.Fatalf("result %d by rule %d", o, m.probe.Rule)
 				}
-				measureNet(b, r, b.Name(), n, r.objects.ClassifyOnly, benchPacket())
+				measureNet(b, m, b.Name(), n, m.ClassifyOnly, benchPacket())
 			})
 		}
 	}
 }
 
-func probePacket() Packet {
-	return Packet{
+func probePacket() measurePacket {
+	return measurePacket{
 		Src: Address(netip.MustParseAddr(benchFrom)), Dst: Address(netip.MustParseAddr(benchTo)),
 		Sport: hostOrder(31234), Dport: hostOrder(5678), Proto: 6, Segments: 1, Length: 54,
 	}
@@ -162,25 +163,23 @@ func probePacket() Packet {
 // rotator runs a program on packets of one connection after the other.
 type rotator struct {
 	*rig
+	*Measure
 	packet []byte
-	turn   *programRotation
 }
 
 // newRotator counts up the source address of a packet, from 12.0.0.0.
 func newRotator(b *testing.B, r *rig, packet []byte, offset, count uint32) *rotator {
 	b.Helper()
-	turns, mp, err := mapArray[programRotation](r.objects.Rotations, "rotations")
-	must(b, err)
-	b.Cleanup(func() { must(b, mp.close()) })
-	turns[0] = programRotation{Offset: offset, First: 12 << 24, Count: count}
-	return &rotator{r, packet, &turns[0]}
+	m := NewMeasure(b, r.Generation)
+	*m.turn = measureRotation{Offset: offset, First: 12 << 24, Count: count}
+	return &rotator{r, m, packet}
 }
 
 // mean is the mean time of a run over n connections, from the first.
 func (r *rotator) mean(b *testing.B, n int) time.Duration {
 	b.Helper()
 	r.turn.Next = 0
-	_, d, err := r.objects.Rotate.Benchmark(r.packet, n, nil)
+	_, d, err := r.Rotate.Benchmark(r.packet, n, nil)
 	must(b, err)
 	return d
 }
@@ -199,8 +198,8 @@ func (r *rotator) hand(b *testing.B, on bool) {
 func (r *rotator) to(b *testing.B, p *ebpf.Program) {
 	b.Helper()
 	if p != nil {
-		must(b, r.objects.Rotated.Put(uint32(0), p))
-	} else if err := r.objects.Rotated.Delete(uint32(0)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		must(b, r.Rotated.Put(uint32(0), p))
+	} else if err := r.Rotated.Delete(uint32(0)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		b.Fatal(err)
 	}
 }
@@ -231,16 +230,15 @@ func BenchmarkEstablished(b *testing.B) {
 			question := newRotator(b, r, udp("12.0.0.0", benchTo, 31234, 5678), ipv4Source, uint32(c.n))
 			answer := newRotator(b, r, udp(benchTo, "12.0.0.0", 5678, 31234), ipv4Dest, uint32(c.n))
 			prove(b, question, answer, c.n)
-			*question.turn = programRotation{Offset: ipv4Source, First: 12 << 24, Count: uint32(c.n)}
 			peer, noPeer := newPeer(b, question, c.n)
 			if err := errors.Join(noRoom, noPeer); err != nil {
 				b.Logf("no figures of nf_conntrack: %v", err)
 				peer = nil
 			}
 			for range b.N {
-				measureHot(b, r, c.n, question.packet)
+				measureHot(b, question, c.n)
 				r.workload(1, 3, 0, 0, "12.0.0.0")
-				nothing := warm(b, r.objects.Noop, question.packet, warmRepeat)
+				nothing := warm(b, question.Noop, question.packet, warmRepeat)
 				report(b, b.Name(), "hot-workload", c.n, warm(b, r.objects.Ingress, question.packet, warmRepeat)-nothing)
 				openHost(r, mask)
 				measureRoundRobin(b, question, peer, c.n)
@@ -251,13 +249,13 @@ func BenchmarkEstablished(b *testing.B) {
 }
 
 // measureHot reports the time for one connection over and over, and with cold caches.
-func measureHot(b *testing.B, r *rig, n int, packet []byte) {
+func measureHot(b *testing.B, r *rotator, n int) {
 	b.Helper()
 	caches := newThrash()
-	nothing := warm(b, r.objects.Noop, packet, warmRepeat)
-	report(b, b.Name(), "hot", n, warm(b, r.objects.Ingress, packet, warmRepeat)-nothing)
-	nothing = cold(b, r.objects.Noop, packet, caches)
-	report(b, b.Name(), "cold", n, cold(b, r.objects.Ingress, packet, caches)-nothing)
+	nothing := warm(b, r.Noop, r.packet, warmRepeat)
+	report(b, b.Name(), "hot", n, warm(b, r.objects.Ingress, r.packet, warmRepeat)-nothing)
+	nothing = cold(b, r.Noop, r.packet, caches)
+	report(b, b.Name(), "cold", n, cold(b, r.objects.Ingress, r.packet, caches)-nothing)
 }
 
 // measureRoundRobin reports the time for one connection after the other, beside that of nf_conntrack for a lookup of
@@ -286,11 +284,8 @@ func measureRoundRobin(b *testing.B, r *rotator, peer *peer, n int) {
 func prove(b *testing.B, question, answer *rotator, n int) {
 	b.Helper()
 	question.hand(b, true)
+	answer.hand(b, true)
 	for _, r := range []*rotator{question, answer, question} {
-		*question.turn = programRotation{Offset: ipv4Source, First: 12 << 24, Count: uint32(n)}
-		if r == answer {
-			question.turn.Offset = ipv4Dest
-		}
 		r.mean(b, n)
 	}
 	proven := 0

@@ -76,7 +76,7 @@ func newPeer(b *testing.B, r *rotator, n int) (*peer, error) {
 	r.mean(b, n)
 	r.to(b, p.ConntrackFind)
 	for _, r.turn.Next = range []uint32{0, uint32(n) - 1} {
-		code, err := r.objects.Rotate.Run(&ebpf.RunOptions{Data: r.packet})
+		code, err := r.Rotate.Run(&ebpf.RunOptions{Data: r.packet})
 		must(b, err)
 		if int32(code) != tcxNext {
 			return nil, errors.New("nf_conntrack does not know the connections it was given")

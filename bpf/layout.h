@@ -425,26 +425,10 @@ struct judged {
 	__u32 stage;
 };
 
-/* A question to `classify_only`, and its answer. */
-struct probe {
-	struct packet packet;
-	__u64 rule;
-	__u32 mask;
-	__u32 judgement; /* enum judgement */
-};
-
 enum judgement {
 	JUDGE_UNDECIDED,
 	JUDGE_ALLOW,
 	JUDGE_DENY,
-};
-
-/* Where `rotate` writes a number that counts up, network order, so that each run sees another connection. */
-struct rotation {
-	__u32 offset;
-	__u32 first;
-	__u32 count;
-	__u32 next;
 };
 
 #define MAX_CONTINUATIONS 32

@@ -33,7 +33,6 @@ type Generation struct {
 	objects  programObjects
 	settings []Settings // in the kernel's memory
 	last     []Judged
-	probes   []Probe
 }
 
 // LoadGeneration loads the program beside whatever runs, with empty policy tables of the given sizes and the shared
@@ -124,17 +123,11 @@ func (g *Generation) open() error {
 	}
 	g.last = last
 	g.mappings = append(g.mappings, mp)
-	probes, mp, err := mapArray[Probe](maps.Probes, "probes")
-	if err != nil {
-		return err
-	}
-	g.probes = probes
-	g.mappings = append(g.mappings, mp)
 	return nil
 }
 
 // Close releases the generation. Links that were pinned keep its program and tables alive in the kernel.
 func (g *Generation) Close() error {
-	g.settings, g.last, g.probes = nil, nil, nil
+	g.settings, g.last = nil, nil
 	return errors.Join(g.Memory.close(), g.objects.Close())
 }

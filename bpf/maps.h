@@ -66,10 +66,6 @@ struct scratch {
 
 MAP(scratches, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct scratch, 1, 0);
 MAP(last, BPF_MAP_TYPE_ARRAY, __u32, struct judged, 1, BPF_F_MMAPABLE);
-MAP(probes, BPF_MAP_TYPE_ARRAY, __u32, struct probe, 1, BPF_F_MMAPABLE);
-
-MAP(rotations, BPF_MAP_TYPE_ARRAY, __u32, struct rotation, 1, BPF_F_MMAPABLE);
-MAP(rotated, BPF_MAP_TYPE_PROG_ARRAY, __u32, __u32, 1, 0);
 
 /* ---- constants of a generation ---- */
 

@@ -503,44 +503,4 @@ int drain(struct drain_result *result)
 	return 0;
 }
 
-/* What every measurement is net of. */
-SEC("tcx/ingress")
-int noop(struct __sk_buff *skb)
-{
-	return TCX_NEXT;
-}
-
-/* Judges the packet in `probes` by the mask beside it: the classifier without the rest. */
-SEC("tcx/ingress")
-int classify_only(struct __sk_buff *skb)
-{
-	struct job job = {};
-	__u32 zero = 0;
-	struct probe *probe = bpf_map_lookup_elem(&probes, &zero);
-
-	if (!probe)
-		return -1;
-	job.packet = probe->packet;
-	probe->judgement = classify(&job, probe->mask);
-	probe->rule = job.rule;
-	return probe->judgement;
-}
-
-/* Makes the packet that of another connection and hands it to the program in `rotated`, if there is one. */
-SEC("tcx/ingress")
-int rotate(struct __sk_buff *skb)
-{
-	__u32 zero = 0;
-	struct rotation *r = bpf_map_lookup_elem(&rotations, &zero);
-	__be32 number;
-
-	if (!r)
-		return -1;
-	number = bpf_htonl(r->first + r->next);
-	r->next = r->next + 1 >= r->count ? 0 : r->next + 1;
-	bpf_skb_store_bytes(skb, r->offset, &number, sizeof(number), 0);
-	bpf_tail_call(skb, &rotated, 0);
-	return TCX_NEXT;
-}
-
 char _license[] SEC("license") = "Dual BSD/GPL";

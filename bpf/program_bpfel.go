@@ -306,14 +306,6 @@ type programPointPage struct {
 	Vector [256]uint32
 }
 
-type programProbe struct {
-	_         structs.HostLayout
-	Packet    programPacket
-	Rule      uint64
-	Mask      uint32
-	Judgement uint32
-}
-
 type programReason uint32
 
 const (
@@ -358,14 +350,6 @@ const (
 	programReasonREASON_NOTE_EVENT_LEFT_OUT  programReason = 38
 	programReasonREASONS                     programReason = 39
 )
-
-type programRotation struct {
-	_      structs.HostLayout
-	Offset uint32
-	First  uint32
-	Count  uint32
-	Next   uint32
-}
 
 type programScratch struct {
 	_         structs.HostLayout
@@ -484,10 +468,7 @@ const (
 	programMapLocals        = "locals"
 	programMapNets          = "nets"
 	programMapOpenings      = "openings"
-	programMapProbes        = "probes"
 	programMapReasons       = "reasons"
-	programMapRotated       = "rotated"
-	programMapRotations     = "rotations"
 	programMapRuleHits      = "rule_hits"
 	programMapScratches     = "scratches"
 	programMapServices      = "services"
@@ -497,12 +478,9 @@ const (
 	programMapSources       = "sources"
 	programMapVectors       = "vectors"
 	programMapWilds         = "wilds"
-	programProgClassifyOnly = "classify_only"
 	programProgDrain        = "drain"
 	programProgEgress       = "egress"
 	programProgIngress      = "ingress"
-	programProgNoop         = "noop"
-	programProgRotate       = "rotate"
 	programProgSweep        = "sweep"
 	programVarBlocks        = "blocks"
 	programVarNames         = "names"
@@ -552,13 +530,10 @@ type programSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programProgramSpecs struct {
-	ClassifyOnly *ebpf.ProgramSpec `ebpf:"classify_only"`
-	Drain        *ebpf.ProgramSpec `ebpf:"drain"`
-	Egress       *ebpf.ProgramSpec `ebpf:"egress"`
-	Ingress      *ebpf.ProgramSpec `ebpf:"ingress"`
-	Noop         *ebpf.ProgramSpec `ebpf:"noop"`
-	Rotate       *ebpf.ProgramSpec `ebpf:"rotate"`
-	Sweep        *ebpf.ProgramSpec `ebpf:"sweep"`
+	Drain   *ebpf.ProgramSpec `ebpf:"drain"`
+	Egress  *ebpf.ProgramSpec `ebpf:"egress"`
+	Ingress *ebpf.ProgramSpec `ebpf:"ingress"`
+	Sweep   *ebpf.ProgramSpec `ebpf:"sweep"`
 }
 
 // programMapSpecs contains maps before they are loaded into the kernel.
@@ -583,10 +558,7 @@ type programMapSpecs struct {
 	Locals        *ebpf.MapSpec `ebpf:"locals"`
 	Nets          *ebpf.MapSpec `ebpf:"nets"`
 	Openings      *ebpf.MapSpec `ebpf:"openings"`
-	Probes        *ebpf.MapSpec `ebpf:"probes"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
-	Rotated       *ebpf.MapSpec `ebpf:"rotated"`
-	Rotations     *ebpf.MapSpec `ebpf:"rotations"`
 	RuleHits      *ebpf.MapSpec `ebpf:"rule_hits"`
 	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
 	Services      *ebpf.MapSpec `ebpf:"services"`
@@ -646,10 +618,7 @@ type programMaps struct {
 	Locals        *ebpf.Map `ebpf:"locals"`
 	Nets          *ebpf.Map `ebpf:"nets"`
 	Openings      *ebpf.Map `ebpf:"openings"`
-	Probes        *ebpf.Map `ebpf:"probes"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
-	Rotated       *ebpf.Map `ebpf:"rotated"`
-	Rotations     *ebpf.Map `ebpf:"rotations"`
 	RuleHits      *ebpf.Map `ebpf:"rule_hits"`
 	Scratches     *ebpf.Map `ebpf:"scratches"`
 	Services      *ebpf.Map `ebpf:"services"`
@@ -681,10 +650,7 @@ func (m *programMaps) Close() error {
 		m.Locals,
 		m.Nets,
 		m.Openings,
-		m.Probes,
 		m.Reasons,
-		m.Rotated,
-		m.Rotations,
 		m.RuleHits,
 		m.Scratches,
 		m.Services,
@@ -711,23 +677,17 @@ type programVariables struct {
 //
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programPrograms struct {
-	ClassifyOnly *ebpf.Program `ebpf:"classify_only"`
-	Drain        *ebpf.Program `ebpf:"drain"`
-	Egress       *ebpf.Program `ebpf:"egress"`
-	Ingress      *ebpf.Program `ebpf:"ingress"`
-	Noop         *ebpf.Program `ebpf:"noop"`
-	Rotate       *ebpf.Program `ebpf:"rotate"`
-	Sweep        *ebpf.Program `ebpf:"sweep"`
+	Drain   *ebpf.Program `ebpf:"drain"`
+	Egress  *ebpf.Program `ebpf:"egress"`
+	Ingress *ebpf.Program `ebpf:"ingress"`
+	Sweep   *ebpf.Program `ebpf:"sweep"`
 }
 
 func (p *programPrograms) Close() error {
 	return _ProgramClose(
-		p.ClassifyOnly,
 		p.Drain,
 		p.Egress,
 		p.Ingress,
-		p.Noop,
-		p.Rotate,
 		p.Sweep,
 	)
 }

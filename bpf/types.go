@@ -84,7 +84,6 @@ type (
 	Settings = programSettings
 	Hits     = programHits
 	Judged   = programJudged
-	Probe    = programProbe
 )
 
 // IfaceLayer3 says that packets of the interface have no Ethernet header.
