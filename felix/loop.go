@@ -243,8 +243,15 @@ func (a *agent) pass() {
 	}
 	a.applyLogLevel()
 	a.giveBack()
-	a.applied, a.appliedAt = a.revision, time.Now()
+	a.inForce(time.Now())
 	a.report(errors.Join(err, a.bgpError))
+}
+
+// inForce notes which revision is in force, and since when. A pass that brings no other revision changes neither.
+func (a *agent) inForce(now time.Time) {
+	if a.applied != a.revision || a.appliedAt.IsZero() {
+		a.applied, a.appliedAt = a.revision, now
+	}
 }
 
 // remember has recorded what the next start must know.

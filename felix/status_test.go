@@ -96,3 +96,19 @@ func TestARuleThatIsNotInForceAsWrittenSaysWhy(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// Passes follow each other whatever the datastore does: the host changes, or something failed before.
+func TestARevisionIsInForceSinceItsFirstPass(t *testing.T) {
+	t.Parallel()
+	a, first := &agent{revision: 7}, time.Unix(1000, 0)
+	a.inForce(first)
+	a.inForce(first.Add(time.Minute))
+	if a.applied != 7 || !a.appliedAt.Equal(first) {
+		t.Errorf("revision %d since %v", a.applied, a.appliedAt)
+	}
+	a.revision = 8
+	a.inForce(first.Add(time.Hour))
+	if a.applied != 8 || !a.appliedAt.Equal(first.Add(time.Hour)) {
+		t.Errorf("revision %d since %v", a.applied, a.appliedAt)
+	}
+}

@@ -194,7 +194,7 @@ type Datastore struct {
 	Ready           bool                   `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`                                            // ClusterInformation default: datastoreReady
 	Revision        int64                  `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`                                      // the newest revision that was read
 	AppliedRevision int64                  `protobuf:"varint,6,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"` // the newest revision that is in force
-	AppliedAt       int64                  `protobuf:"varint,7,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"`
+	AppliedAt       int64                  `protobuf:"varint,7,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"`                   // since when it is in force, in nanoseconds since 1970
 	Error           string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
