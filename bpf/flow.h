@@ -374,15 +374,35 @@ static __always_inline bool proves(const struct flow *f, const struct packet *p)
 	return p->proto != IPPROTO_TCP || ((p->tcp_flags & TCP_ACK) && p->ack - f->answer < ACK_WINDOW);
 }
 
+/* Does the packet say something about the end of its connection? */
+static __always_inline bool tells_of_end(const struct flow *f, const struct packet *p)
+{
+	return p->proto == IPPROTO_TCP && ((p->tcp_flags & (TCP_RST | TCP_FIN)) || f->state == FLOW_TCP_RESET);
+}
+
+/*
+ * A reset is easily forged: no sequence numbers are kept. It was forged if the end that is said to have sent it speaks on.
+ * What the other end sends may have been under way.
+ */
+static __always_inline void take_reset_back(struct flow *f, bool reply)
+{
+	if (f->state != FLOW_TCP_RESET || !!(f->flags & FLOW_REPLIER_RESET) != reply)
+		return;
+	f->state = f->flags & FLOW_PROVEN || f->refused ? FLOW_TCP_ESTABLISHED : FLOW_TCP_OPENING;
+}
+
 static __always_inline void note_tcp(struct flow *f, const struct packet *p, bool reply)
 {
 	if (p->tcp_flags & TCP_RST) {
 		f->state = FLOW_TCP_RESET;
-	} else if (p->tcp_flags & TCP_FIN) {
-		f->flags |= reply ? FLOW_REPLIER_FIN : FLOW_OPENER_FIN;
-		if ((f->flags & FLOW_OPENER_FIN) && (f->flags & FLOW_REPLIER_FIN) && f->state != FLOW_TCP_RESET)
-			f->state = FLOW_TCP_FINS;
+		f->flags = reply ? f->flags | FLOW_REPLIER_RESET : f->flags & ~FLOW_REPLIER_RESET;
+		return;
 	}
+	take_reset_back(f, reply);
+	if (p->tcp_flags & TCP_FIN)
+		f->flags |= reply ? FLOW_REPLIER_FIN : FLOW_OPENER_FIN;
+	if ((f->flags & FLOW_OPENER_FIN) && (f->flags & FLOW_REPLIER_FIN) && f->state != FLOW_TCP_RESET)
+		f->state = FLOW_TCP_FINS;
 }
 
 /* Takes a connection among the proven, if there is room for it. */
@@ -432,7 +452,7 @@ static __always_inline void advance(struct track *t, struct leg *leg, const stru
 		f->seen = t->now;
 	if (p->flags & PACKET_LATER_FRAGMENT)
 		return;
-	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_RST | TCP_FIN)))
+	if (tells_of_end(f, p))
 		note_tcp(f, p, reply);
 	if (f->flags & FLOW_PROVEN)
 		return;

@@ -448,3 +448,44 @@ func TestRecycledElementIsNotMistaken(t *testing.T) {
 	must(t, r.Hosts.Put(Address(addr(bob)), class)) // a value that is not of this key counts as absent
 	r.want(r.in(r.v1, udp(alice, bob, 10, 53)), PassPolicy)
 }
+
+// Anybody who knows the ports can forge a reset. Whoever is said to have sent it speaks on: then it was none. What the other
+// end sends may have been on its way.
+func TestAForgedResetEndsNothing(t *testing.T) {
+	r := outbound(t)
+	state := func(when string, want int) {
+		t.Helper()
+		if s := r.connection().State; s != want {
+			t.Errorf("%s: state %d, want %d", when, s, want)
+		}
+	}
+	fromAlice := func(flags string) { r.want(r.in(r.v1, tcp(alice, bob, 9, 80, flags, 101, 701)), PassFlow) }
+	fromBob := func(flags string) { r.want(r.out(r.v1, tcp(bob, alice, 80, 9, flags, 701, 101)), PassFlow) }
+	r.in(r.v1, tcp(alice, bob, 9, 80, "S", 100, 0))
+	fromBob("R")
+	r.out(r.v1, tcp(bob, alice, 80, 9, "SA", 700, 101))
+	state("while it opens", FlowTCPOpening)
+	fromAlice("A")
+	for _, c := range []struct {
+		name          string
+		forged, other func(string)
+	}{{"the replier", fromBob, fromAlice}, {"the opener", fromAlice, fromBob}} {
+		c.forged("R")
+		c.other("A")
+		state("after a reset of "+c.name, FlowTCPReset)
+		c.forged("A")
+		state(c.name+" speaks on", FlowTCPEstablished)
+		c.forged("R")
+		r.shared.AdvanceEpoch() // the next packet is judged again
+		r.want(map[string]func() Outcome{
+			"the replier": func() Outcome { return r.out(r.v1, tcp(bob, alice, 80, 9, "A", 701, 101)) },
+			"the opener":  func() Outcome { return r.in(r.v1, tcp(alice, bob, 9, 80, "A", 101, 701)) },
+		}[c.name](), PassPolicy)
+		state(c.name+" speaks on after a change of policy", FlowTCPEstablished)
+	}
+	fromBob("R")
+	fromAlice("FA")
+	state("a reset, and a FIN of the other end", FlowTCPReset)
+	fromBob("FA")
+	state("both have ended", FlowTCPFins)
+}

@@ -240,7 +240,7 @@ static __always_inline void approve(struct job *job, struct track *t, struct flo
 	write_leg(&f->legs[side], job, way);
 	f->legs[side].packets[reply & 1] += p->segments;
 	f->legs[side].bytes[reply & 1] += p->length;
-	if (p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_RST | TCP_FIN)))
+	if (tells_of_end(f, p))
 		note_tcp(f, p, reply);
 	if (!(f->flags & FLOW_PROVEN) && reply)
 		note_answer(f, p);

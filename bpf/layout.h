@@ -207,6 +207,7 @@ enum flow_flag {
 	FLOW_PROVEN = 1 << 2,
 	FLOW_OPENER_FIN = 1 << 3,
 	FLOW_REPLIER_FIN = 1 << 4,
+	FLOW_REPLIER_RESET = 1 << 5, /* FLOW_TCP_RESET: the end that sent the reset, or is said to have */
 };
 
 enum leg_way {

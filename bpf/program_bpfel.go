@@ -108,11 +108,12 @@ type programFlow struct {
 type programFlowFlag uint32
 
 const (
-	programFlowFlagFLOW_LOW_OPENED  programFlowFlag = 1
-	programFlowFlagFLOW_ANSWERED    programFlowFlag = 2
-	programFlowFlagFLOW_PROVEN      programFlowFlag = 4
-	programFlowFlagFLOW_OPENER_FIN  programFlowFlag = 8
-	programFlowFlagFLOW_REPLIER_FIN programFlowFlag = 16
+	programFlowFlagFLOW_LOW_OPENED    programFlowFlag = 1
+	programFlowFlagFLOW_ANSWERED      programFlowFlag = 2
+	programFlowFlagFLOW_PROVEN        programFlowFlag = 4
+	programFlowFlagFLOW_OPENER_FIN    programFlowFlag = 8
+	programFlowFlagFLOW_REPLIER_FIN   programFlowFlag = 16
+	programFlowFlagFLOW_REPLIER_RESET programFlowFlag = 32
 )
 
 type programFlowKey struct {
