@@ -289,7 +289,9 @@ func (d *Driver) remove() error {
 	elsewhere := 0
 	for _, index := range d.indexes() { // what former agents pinned elsewhere
 		n, e := d.hooks.TakeOff(index)
-		elsewhere, err = elsewhere+n, errors.Join(err, e)
+		if err = errors.Join(err, e); !pinned[index] { // the kernel may still have at the hook what was just unpinned
+			elsewhere += n
+		}
 	}
 	d.routes.WantExactly(nil)
 	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))

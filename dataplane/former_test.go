@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sirupsen/logrus/hooks/test"
+
 	"github.com/margay-project/margay/calc"
 )
 
@@ -74,7 +76,13 @@ func TestUninstallPutsSettingsBack(t *testing.T) {
 	must(t, d.Close())
 
 	d = h.start(Options{}) // as felix --uninstall does: nothing of the policy is known
+	told := test.NewLocal(h.log.Logger)
 	must(t, d.Uninstall())
+	for _, e := range told.AllEntries() {
+		if strings.Contains(e.Message, "another pin directory") {
+			t.Errorf("of its own programs it says: %s", e.Message)
+		}
+	}
 	after := allSettings(t)
 	for path := range before {
 		if strings.Contains(path, "/cali2/") {
