@@ -359,10 +359,11 @@ static __always_inline int judge_again(struct job *job, const struct leg *leg, _
 static __always_inline __u32 question_stage(const struct job *job, const struct leg *leg)
 {
 	__u32 stage = leg && leg->way != LEG_NONE ? leg->stage : STAGE_FORWARD_OUT;
+	bool born_here = stage == STAGE_NORMAL_OUT || stage == STAGE_BORN_HERE;
 
 	if (is_workload(job))
-		return stage == STAGE_BORN_HERE ? STAGE_BORN_HERE : STAGE_NORMAL_IN;
-	return stage == STAGE_NORMAL_OUT || stage == STAGE_BORN_HERE ? STAGE_NORMAL_OUT : STAGE_FORWARD_OUT;
+		return born_here ? STAGE_BORN_HERE : STAGE_NORMAL_IN;
+	return born_here ? STAGE_NORMAL_OUT : STAGE_FORWARD_OUT;
 }
 
 /*

@@ -60,3 +60,18 @@ func TestTheEpochIsReadBeforeThePolicyOfTheInterface(t *testing.T) {
 		}
 	}
 }
+
+// A machine moves to this host while the host speaks to it: an answer of the machine comes before the host sends again.
+func TestAnAnswerOfAMachineThatHasMovedHereIsForTheHost(t *testing.T) {
+	r := newRouter(t)
+	r.host(r.up, map[int]uint32{
+		StageNormalIn: r.denyAll(), StageNormalOut: r.allowAll(), StageForwardIn: r.denyAll(), StageForwardOut: r.allowAll()})
+	r.workload(r.v1, 5, r.denyAll(), r.allowAll(), alice, alice6)
+	for _, c := range [][3]string{{here, alice, carol}, {here6, alice6, carol6}} {
+		r.name = c[1]
+		r.want(r.born(r.up, udp(c[0], c[1], 9, 53)), PassPolicy)
+		r.want(r.in(r.v1, udp(c[1], c[0], 53, 9)), PassFromHost)
+		r.want(r.out(r.up, udp(c[2], c[1], 9, 53)), PassPolicy) // what this host forwarded is policy's
+		r.want(r.in(r.v1, udp(c[1], c[2], 53, 9)), DropPolicy)
+	}
+}
