@@ -123,7 +123,7 @@ func (d *Driver) startAudits() {
 	d.addAudit("host addresses", readBack, resync(d.locals))
 	d.addAudit("rule counters", readBack, resync(d.counters))
 	d.addAudit("interface policies", readBack, func() error {
-		for _, g := range d.policies.all {
+		for _, g := range d.generations.all {
 			g.interfaces.Resync()
 			g.sources.Resync()
 		}
@@ -188,7 +188,7 @@ func (d *Driver) tellRepairs() {
 	tell("settings", d.settings.Repairs())
 	tell("host addresses", d.locals.Repairs())
 	tell("rule counters", d.counters.Repairs())
-	for _, g := range d.policies.all {
+	for _, g := range d.generations.all {
 		tell("interface policies", g.interfaces.Repairs())
 		tell("source addresses", g.sources.Repairs())
 	}

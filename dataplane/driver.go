@@ -72,34 +72,34 @@ type Driver struct {
 	watcher *interfaces.Watcher
 	kernel  *routes.Kernel
 
-	mu        sync.Mutex // Apply writes; Status and Dump read
-	state     *calc.State
-	inSync    bool
-	plan      plan
-	shared    *bpf.Shared
-	policies  policies
-	links     *table.Table[int, running]
-	enforced  map[int]bool    // interfaces of workloads on which a program runs
-	recalled  map[uint32]bool // interfaces of any kind on which a program ran when this process started
-	unmarked  bool            // a former program may run that does not mark what workloads send to this host
-	uplinks   uplinkCare
-	idleSince map[calc.EndpointID]time.Time // endpoints that govern no interface
-	routes    *table.Table[netip.Prefix, routes.Route]
-	settings  *table.Table[interfaces.Sysctl, string]
-	proc      interfaces.Proc
-	former    *bpf.FormerSettings // opened with shared
-	locals    *table.Table[netip.Addr, uint8]
-	counters  *table.Table[uint64, struct{}]
-	gate      gate.Gate
-	gateErr   error
-	gateStale bool // its rules may have to change
-	rules     ruleNames
-	flows     flowCare
-	audits    audits
-	firewalls firewalls
-	hooks     hookCare
-	dirty     bool // something that connections were approved by has changed since the epoch advanced
-	lastErr   error
+	mu          sync.Mutex // Apply writes; Status and Dump read
+	state       *calc.State
+	inSync      bool
+	plan        plan
+	shared      *bpf.Shared
+	generations generations
+	links       *table.Table[int, running]
+	enforced    map[int]bool    // interfaces of workloads on which a program runs
+	recalled    map[uint32]bool // interfaces of any kind on which a program ran when this process started
+	unmarked    bool            // a former program may run that does not mark what workloads send to this host
+	uplinks     uplinkCare
+	idleSince   map[calc.EndpointID]time.Time // endpoints that govern no interface
+	routes      *table.Table[netip.Prefix, routes.Route]
+	settings    *table.Table[interfaces.Sysctl, string]
+	proc        interfaces.Proc
+	former      *bpf.FormerSettings // opened with shared
+	locals      *table.Table[netip.Addr, uint8]
+	counters    *table.Table[uint64, struct{}]
+	gate        gate.Gate
+	gateErr     error
+	gateStale   bool // its rules may have to change
+	rules       ruleNames
+	flows       flowCare
+	audits      audits
+	firewalls   firewalls
+	hooks       hookCare
+	dirty       bool // something that connections were approved by has changed since the epoch advanced
+	lastErr     error
 }
 
 // New prepares a Driver. It changes nothing in the kernel; what a former process left goes on enforcing. There is one Driver
@@ -118,7 +118,7 @@ func New(options Options) (*Driver, error) {
 		o.PinDir = path
 	}
 	d := &Driver{Options: o, claim: claim, wake: make(chan struct{}, 1), state: &calc.State{}}
-	d.policies.attached = map[int]*bpf.Attachment{}
+	d.generations.attached = map[int]*bpf.Attachment{}
 	d.hooks = hookCare{Hooks: bpf.NewHooks(), failed: map[int]error{}, former: map[int]bool{}, rivals: map[hook]*rival{}, told: map[string]bool{}}
 	d.timer = time.AfterFunc(time.Hour, d.signal)
 	d.timer.Stop()
@@ -248,7 +248,7 @@ func (d *Driver) Close() error {
 	d.timer.Stop()
 	d.flows.wait()
 	d.kernel.Close()
-	err := d.policies.close()
+	err := d.generations.close()
 	if d.former != nil {
 		err = errors.Join(err, d.former.Close())
 		d.former, d.proc.Former = nil, nil

@@ -147,7 +147,7 @@ func TestAnInterfaceThatCannotBeSwappedStaysCurrent(t *testing.T) {
 		t.Fatal("no answer")
 	}
 	broken = true
-	d.policies.renew = "the test asks for it"
+	d.generations.renew = "the test asks for it"
 	w.protect(id, 81)
 	if err := d.become(w); err == nil {
 		t.Error("nothing is reported")
@@ -178,10 +178,10 @@ func TestFullTablesGrow(t *testing.T) {
 	w.protect(id, 80)
 	d := h.start(Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	d.policies.sizes = classifier.Sizes{Blocks: 1, Vectors: 16, Chunks: 16, Hosts: 64, Nets: 64}
+	d.generations.sizes = classifier.Sizes{Blocks: 1, Vectors: 16, Chunks: 16, Hosts: 64, Nets: 64}
 	d.InSync()
 	must(t, d.become(w))
-	first := d.policies.sizes
+	first := d.generations.sizes
 	var rules []calc.Rule
 	for i := range 300 {
 		net := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), 0}), 24)
@@ -195,7 +195,7 @@ func TestFullTablesGrow(t *testing.T) {
 	w.Endpoints[id] = ep
 	_ = d.become(w)
 	d.settle(func() bool { return d.Apply(calc.Delta{}) == nil })
-	if d.policies.sizes == first {
+	if d.generations.sizes == first {
 		t.Error("the tables are not larger")
 	}
 	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
@@ -261,7 +261,7 @@ func TestAnAddressThatNoRuleNeedsAnyMoreGoesInTheEnd(t *testing.T) {
 	}})
 	defer func() { must(t, d.Uninstall()) }()
 	addresses := func() (n int) {
-		hosts, err := d.policies.newest().Hosts.All()
+		hosts, err := d.generations.newest().Hosts.All()
 		for range hosts {
 			n++
 		}

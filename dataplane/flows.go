@@ -48,7 +48,7 @@ func (d *Driver) care(now time.Time) {
 		return
 	}
 	d.flows.due = now.Add(careInterval)
-	if g := d.policies.newest(); g != nil {
+	if g := d.generations.newest(); g != nil {
 		d.flows.running.Go(func() {
 			result, err := g.Sweep()
 			d.flows.mu.Lock()
@@ -110,8 +110,8 @@ func (d *Driver) beginResize(now time.Time) error {
 		f.again = now.Add(careInterval)
 		return err
 	}
-	if len(d.policies.all) > 0 {
-		d.policies.renew = "the table of connections has another size"
+	if len(d.generations.all) > 0 {
+		d.generations.renew = "the table of connections has another size"
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (d *Driver) drain(now time.Time) error {
 		f.flipped, f.again = true, now.Add(drainDelay)
 		return nil
 	}
-	g := d.policies.newest()
+	g := d.generations.newest()
 	if g == nil {
 		return nil
 	}
@@ -155,17 +155,17 @@ func (d *Driver) drain(now time.Time) error {
 		return nil
 	}
 	f.flipped = false
-	d.policies.renew = "the old tables of connections are empty, and give their memory back"
+	d.generations.renew = "the old tables of connections are empty, and give their memory back"
 	return d.shared.DropOldFlows()
 }
 
 // oneGeneration says that every interface runs the newest generation, and none is about to be built.
 func (d *Driver) oneGeneration() bool {
-	if d.policies.renew != "" || len(d.policies.all) != 1 {
+	if d.generations.renew != "" || len(d.generations.all) != 1 {
 		return false
 	}
 	for _, r := range d.links.Held() {
-		if r.generation != d.policies.newest() {
+		if r.generation != d.generations.newest() {
 			return false
 		}
 	}

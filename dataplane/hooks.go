@@ -57,7 +57,7 @@ func (d *Driver) checkHooks() error {
 // keepHooks reads what runs at the hooks of all interfaces and puts it right: ours is there, and first, and no program of
 // a former agent judges beside it.
 func (d *Driver) keepHooks(now time.Time) error {
-	if !d.hooks.due || d.policies.newest() == nil {
+	if !d.hooks.due || d.generations.newest() == nil {
 		return nil
 	}
 	d.hooks.due = false
@@ -77,7 +77,7 @@ func (d *Driver) keepHooks(now time.Time) error {
 }
 
 func (d *Driver) keepHooksOf(index int, now time.Time, s standIns) error {
-	a := d.policies.attached[index]
+	a := d.generations.attached[index]
 	held, is := d.links.Holds(index)
 	if a == nil && is {
 		return nil // a former agent's program stays until ours is attached
@@ -86,7 +86,7 @@ func (d *Driver) keepHooksOf(index int, now time.Time, s standIns) error {
 		return d.takeOffFormer(index)
 	}
 	if held.generation == nil {
-		held.generation = d.policies.newest()
+		held.generation = d.generations.newest()
 	}
 	var errs []error
 	for _, at := range []bpf.Hook{bpf.Ingress, bpf.Egress} {
@@ -183,7 +183,7 @@ func (d *Driver) tookOff(n int, where string) {
 // forgetHooks forgets interfaces that have gone, and rivals that have not come back.
 func (d *Driver) forgetHooks(now time.Time) {
 	for h, r := range d.hooks.rivals {
-		if d.policies.attached[h.index] == nil || !r.first && now.Sub(r.last) > rivalForgotten {
+		if d.generations.attached[h.index] == nil || !r.first && now.Sub(r.last) > rivalForgotten {
 			delete(d.hooks.rivals, h)
 		}
 	}
@@ -215,7 +215,7 @@ func (d *Driver) pinAgain(restored bool) error {
 		m, e := d.former.Repin(d.PinDir, pinned)
 		n, err = n+m, errors.Join(err, e)
 	}
-	for _, a := range d.policies.attached {
+	for _, a := range d.generations.attached {
 		m, e := a.Repin(d.PinDir, pinned)
 		n, err = n+m, errors.Join(err, e)
 	}

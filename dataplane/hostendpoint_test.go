@@ -178,7 +178,7 @@ func TestAWrongTableIsFoundBeforeItIsUsed(t *testing.T) {
 	w.protect(w.workload(server), 80)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	g := d.policies.newest()
+	g := d.generations.newest()
 	must(t, g.verify(d.state))
 	for i := range g.Slots {
 		if g.Slots[i].Action == bpf.ActionDeny {

@@ -18,7 +18,7 @@ type running struct {
 type linkTarget struct{ d *Driver }
 
 func (t linkTarget) Put(index int, want running) error {
-	old := t.d.policies.attached[index]
+	old := t.d.generations.attached[index]
 	if old != nil && old.Live() {
 		if err := t.d.step(fmt.Sprintf("swap interface %d", index)); err != nil {
 			return err
@@ -33,7 +33,7 @@ func (t linkTarget) Put(index int, want running) error {
 		return err
 	}
 	if old != nil {
-		delete(t.d.policies.attached, index)
+		delete(t.d.generations.attached, index)
 		if err := old.Close(); err != nil {
 			t.d.Log.WithError(err).WithField("index", index).Warn("links of an interface that has gone were not closed")
 		}
@@ -42,7 +42,7 @@ func (t linkTarget) Put(index int, want running) error {
 	if err != nil {
 		return err
 	}
-	t.d.policies.attached[index] = a
+	t.d.generations.attached[index] = a
 	t.d.dirty, t.d.hooks.due = true, true
 	return nil
 }
@@ -52,8 +52,8 @@ func (t linkTarget) Delete(index int) error {
 		return err
 	}
 	var err error
-	if a := t.d.policies.attached[index]; a != nil {
-		delete(t.d.policies.attached, index)
+	if a := t.d.generations.attached[index]; a != nil {
+		delete(t.d.generations.attached, index)
 		err = a.Close()
 	}
 	err = errors.Join(err, bpf.Detach(t.d.PinDir, uint32(index)))

@@ -35,12 +35,12 @@ func (d *Driver) pass(now time.Time) error {
 	errs = append(errs, d.makeAudits(now), d.keepGate())
 	d.applySettings()
 	errs = append(errs, d.resizeFlows(now), d.absorb(), d.build(now))
-	for _, g := range d.policies.all {
+	for _, g := range d.generations.all {
 		d.planInterfaces(g)
 		errs = append(errs, g.sources.Fill(now), g.interfaces.Fill(now))
 	}
 	errs = append(errs, d.locals.Fill(now), d.attach(now), d.keepHooks(now), d.keepGate(), d.detach(now), d.locals.Sweep(now))
-	for _, g := range d.policies.all {
+	for _, g := range d.generations.all {
 		d.dropEntries(g)
 		errs = append(errs, g.interfaces.Sweep(now), g.sources.Sweep(now))
 		g.settle(d.plan.names, now)
@@ -133,7 +133,7 @@ func (d *Driver) inherit() error {
 
 // attach has every interface with a complete entry run the newest generation.
 func (d *Driver) attach(now time.Time) error {
-	newest := d.policies.newest()
+	newest := d.generations.newest()
 	if newest == nil {
 		return nil
 	}
@@ -152,7 +152,7 @@ func (d *Driver) attach(now time.Time) error {
 
 // detach takes programs off interfaces that are gone, or that no policy is about any more.
 func (d *Driver) detach(now time.Time) error {
-	if d.policies.newest() == nil {
+	if d.generations.newest() == nil {
 		return nil // what a former process attached goes on
 	}
 	for index := range d.links.Wanted() {
@@ -213,7 +213,7 @@ func (d *Driver) advance() {
 // tidy gives back what nothing uses any more, and does what is due from time to time.
 func (d *Driver) tidy(now time.Time) error {
 	errs := []error{d.retire()}
-	for _, g := range d.policies.all {
+	for _, g := range d.generations.all {
 		errs = append(errs, g.reclaim(now))
 	}
 	d.care(now)

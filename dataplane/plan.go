@@ -81,7 +81,7 @@ func (d *Driver) noteIdle(idle interfaces.Idle) {
 
 // mentioned says whether an interface has an entry for an endpoint.
 func (d *Driver) mentioned(hash uint64) bool {
-	for _, g := range d.policies.all {
+	for _, g := range d.generations.all {
 		for _, entry := range g.interfaces.Held() {
 			if entry.Endpoint == hash {
 				return true

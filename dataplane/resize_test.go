@@ -15,7 +15,7 @@ import (
 func (d *driver) hasTableOf(size int) func() bool {
 	return func() bool {
 		s := d.Status()
-		return s.ConnectionsLimit == size && d.shared.Resizing() == bpf.FlowsOfOneSize && s.Generations == 1 && d.policies.renew == ""
+		return s.ConnectionsLimit == size && d.shared.Resizing() == bpf.FlowsOfOneSize && s.Generations == 1 && d.generations.renew == ""
 	}
 }
 

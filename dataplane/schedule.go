@@ -29,13 +29,13 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	due(d.settings.Retry())
 	due(d.locals.Retry())
 	due(d.counters.Retry())
-	for _, g := range d.policies.all {
+	for _, g := range d.generations.all {
 		due(g.interfaces.Retry())
 		due(g.sources.Retry())
 		due(g.reuse.due())
 		due(now.Add(time.Second), g.unsettled)
 	}
-	due(d.policies.again, d.policies.renew != "" || len(d.policies.all) == 0)
+	due(d.generations.again, d.generations.renew != "" || len(d.generations.all) == 0)
 	due(now.Add(time.Second), d.shared == nil)
 	d.scheduleAudits(due)
 	due(d.flows.again, d.shared != nil)

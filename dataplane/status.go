@@ -62,15 +62,15 @@ type Interface struct {
 func (d *Driver) Status() Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := Status{InSync: d.inSync, Generations: len(d.policies.all), Interfaces: d.interfaces(), Drops: map[string]uint64{},
+	s := Status{InSync: d.inSync, Generations: len(d.generations.all), Interfaces: d.interfaces(), Drops: map[string]uint64{},
 		Repairs: maps.Clone(d.audits.repairs)}
 	s.RulesLimit = classifier.Limits().Blocks * bpf.BlockSlots
-	if g := d.policies.newest(); g != nil {
+	if g := d.generations.newest(); g != nil {
 		s.Generation = uint64(g.serial)
 		s.Rules = g.slots()
 	}
 	s.Tables = []table.Status{d.links.Status(), d.routes.Status(), d.settings.Status(), d.locals.Status(), d.counters.Status()}
-	if g := d.policies.newest(); g != nil {
+	if g := d.generations.newest(); g != nil {
 		s.Tables = append(s.Tables, g.interfaces.Status(), g.sources.Status())
 	}
 	if d.shared != nil {
@@ -110,12 +110,12 @@ func (g *generation) slots() (n int) {
 
 // problems are what is wrong with the whole; what is wrong with one entry is in the status of its table.
 func (d *Driver) problems() (texts []string) {
-	for _, err := range []error{d.claim.doubt, d.policies.err, d.gateErr} {
+	for _, err := range []error{d.claim.doubt, d.generations.err, d.gateErr} {
 		if err != nil {
 			texts = append(texts, err.Error())
 		}
 	}
-	if g := d.policies.newest(); g != nil {
+	if g := d.generations.newest(); g != nil {
 		for id, why := range g.held {
 			texts = append(texts, fmt.Sprintf("%s(%s) keeps its former policy: %s", id.Kind, id.Name, why))
 		}
@@ -154,7 +154,7 @@ func (d *Driver) interfaces() []Interface {
 }
 
 func (d *Driver) stateOf(index int, a interfaces.Assignment) (InterfaceState, string) {
-	newest := d.policies.newest()
+	newest := d.generations.newest()
 	switch {
 	case newest == nil && a.Refused == "" && (d.enforced[index] || d.recalled[uint32(index)]):
 		return Enforced, "by the program of a former process, until this one is ready"
@@ -195,7 +195,7 @@ func (d *Driver) WithState(do func(*calc.State)) {
 
 // closedBy is why an endpoint is closed although calc did not close it; empty if it is not.
 func (d *Driver) closedBy(id calc.EndpointID) string {
-	if g := d.policies.newest(); g != nil {
+	if g := d.generations.newest(); g != nil {
 		return g.masks[id].Closed
 	}
 	return ""

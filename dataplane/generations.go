@@ -10,9 +10,9 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier"
 )
 
-// policies are the generations. The last is the one that interfaces are to run; the ones before it are kept current
+// generations are those that are loaded. The last is the one that interfaces are to run; the ones before it are kept current
 // until no interface runs them.
-type policies struct {
+type generations struct {
 	all      []*generation
 	attached map[int]*bpf.Attachment // by interface; which generation each runs is in Driver.links
 	change   calc.Delta              // not yet absorbed by the generations
@@ -26,56 +26,56 @@ type policies struct {
 	serial   int
 }
 
-func (p *policies) newest() *generation {
-	if len(p.all) == 0 {
+func (gs *generations) newest() *generation {
+	if len(gs.all) == 0 {
 		return nil
 	}
-	return p.all[len(p.all)-1]
+	return gs.all[len(gs.all)-1]
 }
 
 // takeOver folds a change into the State. While the datastore is not ready the generations stay at what they have; then all
 // that came meanwhile is one change for them. The first of them is built from the State.
 func (d *Driver) takeOver(delta calc.Delta) {
-	p := &d.policies
+	gs := &d.generations
 	ready := d.state.Ready
 	if delta.Ready != nil {
 		ready = *delta.Ready
 	}
-	if !ready && p.former == nil && len(p.all) > 0 {
-		p.former = d.state.Clone()
+	if !ready && gs.former == nil && len(gs.all) > 0 {
+		gs.former = d.state.Clone()
 	}
 	d.state.Fold(delta)
 	switch {
-	case p.former == nil:
-		p.change = delta
+	case gs.former == nil:
+		gs.change = delta
 	case ready:
-		p.change, p.former = calc.Diff(p.former, d.state), nil
+		gs.change, gs.former = calc.Diff(gs.former, d.state), nil
 	}
 }
 
-func (p *policies) close() error {
+func (gs *generations) close() error {
 	var errs []error
-	for _, a := range p.attached {
+	for _, a := range gs.attached {
 		errs = append(errs, a.Close())
 	}
-	for _, g := range p.all {
+	for _, g := range gs.all {
 		errs = append(errs, g.close())
 	}
-	*p = policies{}
+	*gs = generations{}
 	return errors.Join(errs...)
 }
 
 // absorb brings what changed into all generations.
 func (d *Driver) absorb() error {
-	p := &d.policies
+	gs := &d.generations
 	var errs []error
-	for _, g := range p.all {
-		err := g.take(&p.change)
-		if g != p.newest() || !d.grow(g, err) {
+	for _, g := range gs.all {
+		err := g.take(&gs.change)
+		if g != gs.newest() || !d.grow(g, err) {
 			errs = append(errs, err)
 		}
 	}
-	p.change = calc.Delta{}
+	gs.change = calc.Delta{}
 	return errors.Join(errs...)
 }
 
@@ -86,8 +86,8 @@ func (d *Driver) grow(g *generation, err error) bool {
 	if !is && !(isFull(err) && g.keepsFormer()) {
 		return false
 	}
-	d.policies.sizes = sizes
-	d.policies.renew = err.Error()
+	d.generations.sizes = sizes
+	d.generations.renew = err.Error()
 	d.Log.WithField("reason", err).Info("the tables of policy are built anew")
 	return true
 }
@@ -144,40 +144,40 @@ func firstSizes(s *calc.State) (classifier.Sizes, error) {
 // build makes the next generation beside those that run: loaded, filled with the whole State, verified. Nothing runs
 // it yet. While that fails everything stays as it is, and it is tried again later.
 func (d *Driver) build(now time.Time) error {
-	p := &d.policies
-	if (p.renew == "" && len(p.all) > 0) || p.again.After(now) {
+	gs := &d.generations
+	if (gs.renew == "" && len(gs.all) > 0) || gs.again.After(now) {
 		return nil
 	}
 	var err error
-	if p.sizes == (classifier.Sizes{}) {
-		p.sizes, err = firstSizes(d.state)
+	if gs.sizes == (classifier.Sizes{}) {
+		gs.sizes, err = firstSizes(d.state)
 	}
 	var g *generation
 	if err == nil {
 		g, err = d.buildUntilItFits()
 	}
 	if err != nil {
-		p.failures++
-		p.again = now.Add(min(time.Second<<min(p.failures, 6), time.Minute))
-		p.err = fmt.Errorf("build generation %d: %w", p.serial, err)
-		return p.err
+		gs.failures++
+		gs.again = now.Add(min(time.Second<<min(gs.failures, 6), time.Minute))
+		gs.err = fmt.Errorf("build generation %d: %w", gs.serial, err)
+		return gs.err
 	}
-	p.all = append(p.all, g)
-	p.renew, p.failures, p.again, p.err = "", 0, time.Time{}, nil
+	gs.all = append(gs.all, g)
+	gs.renew, gs.failures, gs.again, gs.err = "", 0, time.Time{}, nil
 	return nil
 }
 
 func (d *Driver) buildUntilItFits() (*generation, error) {
 	for {
-		d.policies.serial++
-		g, err := d.load(d.policies.serial, d.policies.sizes)
+		d.generations.serial++
+		g, err := d.load(d.generations.serial, d.generations.sizes)
 		if err != nil {
 			return nil, err
 		}
 		everything := calc.Diff(nil, d.state)
 		err = g.absorb(&everything)
 		if sizes, is := larger(g.sizes, err); is {
-			d.policies.sizes = sizes
+			d.generations.sizes = sizes
 			if err := g.close(); err != nil {
 				return nil, err
 			}
@@ -199,17 +199,17 @@ func (d *Driver) buildUntilItFits() (*generation, error) {
 // retire closes the generations that no interface runs any more. While a swap has failed none is closed: one of the
 // interface's two programs may have been swapped.
 func (d *Driver) retire() error {
-	p := &d.policies
+	gs := &d.generations
 	if d.links.Status().Failed > 0 {
 		return nil
 	}
-	used := map[*generation]bool{p.newest(): true}
+	used := map[*generation]bool{gs.newest(): true}
 	for _, r := range d.links.Held() {
 		used[r.generation] = true
 	}
 	var errs []error
 	var kept []*generation
-	for _, g := range p.all {
+	for _, g := range gs.all {
 		if used[g] {
 			kept = append(kept, g)
 			continue
@@ -217,6 +217,6 @@ func (d *Driver) retire() error {
 		d.flows.wait()
 		errs = append(errs, g.close())
 	}
-	p.all = kept
+	gs.all = kept
 	return errors.Join(errs...)
 }
