@@ -63,7 +63,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Driver keeps one network namespace: that of the thread that calls New and Apply, which must be the same.
+// Driver keeps one network namespace: that of the thread that calls New and Apply, which must be the same. All methods but
+// Follow are called by one goroutine, see docs/decisions/0004-one-loop.md.
 type Driver struct {
 	Options
 	claim   *claim
@@ -72,7 +73,7 @@ type Driver struct {
 	watcher *interfaces.Watcher
 	kernel  *routes.Kernel
 
-	mu          sync.Mutex // Apply writes; Status and Dump read
+	mu          sync.Mutex // Follow reads names and shared on another goroutine; Apply and Close change them
 	state       *calc.State
 	inSync      bool
 	plan        plan
@@ -200,8 +201,6 @@ func (d *Driver) signal() {
 
 // InSync says that the Deltas so far are the whole of the input. From the next Apply on, the kernel is brought to it.
 func (d *Driver) InSync() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.inSync = true
 	d.signal()
 }
@@ -225,8 +224,6 @@ func (d *Driver) Apply(delta calc.Delta) error {
 
 // Facts are what the calculation must know of the host.
 func (d *Driver) Facts() calc.Facts {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.observeUplinks(d.clock())
 	links, uplinks := d.watcher.Links(), d.uplinks.memory.Reasons()
 	for _, link := range links {
@@ -280,8 +277,6 @@ func (d *Driver) Uninstall() error {
 }
 
 func (d *Driver) remove() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	pinned, err := bpf.Attached(d.PinDir)
 	for index := range pinned {
 		err = errors.Join(err, bpf.Detach(d.PinDir, index))

@@ -85,8 +85,6 @@ const (
 // Dump reads the named tables, all when none is named, and at most so many connections. It may be called from any
 // goroutine; meanwhile no change is applied.
 func (d *Driver) Dump(maxConnections int, tables ...string) (Dump, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	asked := func(name string) bool { return len(tables) == 0 || slices.Contains(tables, name) }
 	var dump Dump
 	var err error

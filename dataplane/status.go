@@ -60,8 +60,6 @@ type Interface struct {
 
 // Status reads everything at once. It may be called from any goroutine.
 func (d *Driver) Status() Status {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	s := Status{InSync: d.inSync, Generations: len(d.generations.all), Interfaces: d.interfaces(), Drops: map[string]uint64{},
 		Repairs: maps.Clone(d.audits.repairs)}
 	s.RulesLimit = classifier.Limits().Blocks * bpf.BlockSlots
@@ -186,12 +184,8 @@ func (d *Driver) stateOf(index int, a interfaces.Assignment) (InterfaceState, st
 	return Enforced, ""
 }
 
-// WithState calls with the State that is wanted; do must not change it, nor keep it.
-func (d *Driver) WithState(do func(*calc.State)) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	do(d.state)
-}
+// State is the State that is wanted, until the next Apply. The caller must not change it.
+func (d *Driver) State() *calc.State { return d.state }
 
 // closedBy is why an endpoint is closed although calc did not close it; empty if it is not.
 func (d *Driver) closedBy(id calc.EndpointID) string {

@@ -23,8 +23,6 @@ const lookAtWays = 10 * time.Second
 
 // Protect says at which addresses the agent reaches etcd. The interfaces that lead there never become a workload's.
 func (d *Driver) Protect(etcd []netip.Addr) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if !slices.Equal(d.uplinks.etcd, etcd) {
 		d.uplinks.etcd, d.uplinks.due = slices.Clone(etcd), time.Time{}
 	}
@@ -32,8 +30,6 @@ func (d *Driver) Protect(etcd []netip.Addr) {
 
 // RecallUplinks says which interfaces were uplinks in a former life of the agent, and what they carried.
 func (d *Driver) RecallUplinks(carried map[string]string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.uplinks.memory.Recall(carried)
 	d.plan.stale = true
 	d.signal()
@@ -42,8 +38,6 @@ func (d *Driver) RecallUplinks(carried map[string]string) {
 // ReleaseUplink says that the operator deleted an endpoint that named an interface. If it carries nothing now, a workload
 // may have it from then on.
 func (d *Driver) ReleaseUplink(name string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.uplinks.memory.Release(name)
 	d.plan.stale = true
 	d.signal()
@@ -51,8 +45,6 @@ func (d *Driver) ReleaseUplink(name string) {
 
 // Uplinks returns what each uplink carries or carried, by the interface's name.
 func (d *Driver) Uplinks() map[string]string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	return d.uplinks.memory.Carried()
 }
 

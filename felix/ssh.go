@@ -100,17 +100,15 @@ func (a *agent) sshProblems(interfaces []dataplane.Interface) (list []*agentv1.P
 	if err != nil {
 		a.log.WithError(err).Debug("SSH servers are not found")
 	}
-	a.driver.WithState(func(s *calc.State) {
-		for at, program := range servers {
-			if closed := closedFor(s, ways, at); closed != (calc.EndpointID{}) {
-				list = append(list, &agentv1.Problem{
-					Object: api.Key{Kind: closed.Kind, Name: closed.Name}.String(),
-					Text: fmt.Sprintf("port %d, on which %s listens on this machine, is open to nobody: no failsafe port and no rule lets a connection in; "+
-						"add the port to failsafeInboundHostPorts, or allow it in a policy", at.Port(), program),
-				})
-			}
+	for at, program := range servers {
+		if closed := closedFor(a.driver.State(), ways, at); closed != (calc.EndpointID{}) {
+			list = append(list, &agentv1.Problem{
+				Object: api.Key{Kind: closed.Kind, Name: closed.Name}.String(),
+				Text: fmt.Sprintf("port %d, on which %s listens on this machine, is open to nobody: no failsafe port and no rule lets a connection in; "+
+					"add the port to failsafeInboundHostPorts, or allow it in a policy", at.Port(), program),
+			})
 		}
-	})
+	}
 	return list
 }
 
