@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 const systemMeets = "This host has what felix needs."
@@ -56,7 +57,7 @@ func (s *session) checkSystem(ctx context.Context) error {
 	}
 	felix, lookErr := s.felix()
 	if lookErr != nil {
-		return withHints(lookErr, err.Error())
+		return hints.With(lookErr, err.Error())
 	}
 	fmt.Fprintf(s.stderr, "%v; %s --check looks instead\n", err, felix)
 	check := exec.CommandContext(ctx, felix, "--check")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/api/selector"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 // chooser chooses objects of a list by their labels. Without a selector it takes all.
@@ -43,7 +44,7 @@ func (s *session) chooser() (chooser, error) {
 		if label, value, ok := strings.Cut(s.selector, "="); ok && !strings.ContainsAny(s.selector, "!'\" ") {
 			hint = "did you mean " + label + " == '" + value + "'?"
 		}
-		return chooser{}, withHints(err, hint)
+		return chooser{}, hints.With(err, hint)
 	}
 	return chooser{parsed}, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 func newCompletion(s *session) *cobra.Command {
@@ -23,7 +24,7 @@ func newCompletion(s *session) *cobra.Command {
 		ValidArgs: shells,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(shells, args[0]) {
-				return withHints(errors.New("want one of bash, zsh, fish"), didYouMean(strings.Join(args, " "), shells))
+				return hints.With(errors.New("want one of bash, zsh, fish"), hints.DidYouMean(strings.Join(args, " "), shells))
 			}
 			return nil
 		},

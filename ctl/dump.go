@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 // tableNames are the tables of an agent, in the order in which they are printed.
@@ -80,7 +81,7 @@ func wantedTables(args []string) ([]string, error) {
 	for _, arg := range args {
 		name := strings.ToLower(arg)
 		if !slices.Contains(tableNames[:], name) {
-			return nil, withHints(fmt.Errorf("there is no table %q", arg), didYouMean(arg, tableNames[:]),
+			return nil, hints.With(fmt.Errorf("there is no table %q", arg), hints.DidYouMean(arg, tableNames[:]),
 				"tables: "+strings.Join(tableNames[:], ", "))
 		}
 		tables = append(tables, name)

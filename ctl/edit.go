@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 func newEdit(s *session) *cobra.Command {
@@ -71,7 +72,7 @@ func (s *session) edit(ctx context.Context, o api.Object, at place) error {
 		if isConflict(err) {
 			next = "somebody else changed the object meanwhile; see margayctl diff -f " + file + ", take the resourceVersion out of it"
 		}
-		return withHints(err, "your text is in "+file+": "+next+", then margayctl replace -f "+file)
+		return hints.With(err, "your text is in "+file+": "+next+", then margayctl replace -f "+file)
 	}
 	fmt.Fprintf(s.stdout, "Successfully replaced 1 '%s' resource(s)\n", o.Type().Kind)
 	return os.Remove(file)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -37,7 +38,7 @@ func (s *session) export(ctx context.Context) error {
 	defer closeStore()
 	archive, err := st.Export(ctx)
 	if errors.Is(err, datastore.ErrUnlocked) {
-		err = withHints(err, "run margayctl datastore migrate lock first", "agents go on enforcing what they enforce while it is locked; margayctl datastore migrate unlock ends it")
+		err = hints.With(err, "run margayctl datastore migrate lock first", "agents go on enforcing what they enforce while it is locked; margayctl datastore migrate unlock ends it")
 	}
 	if err != nil {
 		return err

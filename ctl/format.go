@@ -10,6 +10,7 @@ import (
 	"text/template"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 // result is what one KIND or NAME gave: an object, or a list.
@@ -88,7 +89,7 @@ func parseFormat(output string, at place) (format, error) {
 		text, err := os.ReadFile(value)
 		return templateFormat{text: string(text)}, err
 	}
-	return nil, withHints(fmt.Errorf("unrecognized output format '%s'", output), didYouMean(key, formatNames()),
+	return nil, hints.With(fmt.Errorf("unrecognized output format '%s'", output), hints.DidYouMean(key, formatNames()),
 		"formats: ps, wide, yaml, json, custom-columns=..., go-template=..., go-template-file=...")
 }
 
@@ -228,7 +229,7 @@ func (f tableFormat) headingsOf(kindName string) ([]string, error) {
 		for _, h := range headings {
 			if !known.has(h) {
 				err := fmt.Errorf("unknown heading %s, valid values are: %s", h, strings.Join(known.headings(), ", "))
-				return nil, withHints(err, didYouMean(h, known.headings()))
+				return nil, hints.With(err, hints.DidYouMean(h, known.headings()))
 			}
 		}
 	case f.wide:

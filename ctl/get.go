@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -97,7 +98,7 @@ func (s *session) objectsToGet(in input, at place, args []string) ([]api.Object,
 	case len(in.files) > 0:
 		return s.load(in)
 	case len(args) == 0:
-		return nil, withHints(errors.New("say what to get: KIND, KIND NAME, or -f FILE"), "kinds: "+strings.Join(pluralKinds(), ", "))
+		return nil, hints.With(errors.New("say what to get: KIND, KIND NAME, or -f FILE"), "kinds: "+strings.Join(pluralKinds(), ", "))
 	}
 	objects, err := at.named(args[0], args[1:])
 	if err != nil && !slices.Contains(args[1:], "") {
@@ -182,9 +183,9 @@ func printList(ctx context.Context, st store, key api.Key, chosen chooser, p pag
 	case err == nil:
 		return printed, p.end()
 	case errors.Is(err, datastore.ErrCompacted):
-		return printed, withHints(err, "the datastore was compacted while the list was read: what was printed is not all of it; list again")
+		return printed, hints.With(err, "the datastore was compacted while the list was read: what was printed is not all of it; list again")
 	case begun:
-		return printed, withHints(err, "what was printed is not all of the list")
+		return printed, hints.With(err, "what was printed is not all of the list")
 	}
 	return printed, err
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -48,7 +49,7 @@ func (s *session) importFile(ctx context.Context, file string, merge bool) error
 	}
 	archive, err := datastore.ReadArchive(text)
 	if err != nil {
-		return withHints(fmt.Errorf("%s: %w", file, err), "nothing was written")
+		return hints.With(fmt.Errorf("%s: %w", file, err), "nothing was written")
 	}
 	s.warnOfProblems(archive)
 	st, closeStore, err := s.open(ctx, s)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 // input says where a verb finds the objects that it works on.
@@ -80,7 +81,7 @@ func (s *session) loadDirectory(in input, directory string) ([]api.Object, error
 		all = append(all, objects...)
 	}
 	if len(all) == 0 && !in.skipEmpty {
-		return nil, withHints(fmt.Errorf("no resources specified in directory %s", directory), orSkip)
+		return nil, hints.With(fmt.Errorf("no resources specified in directory %s", directory), orSkip)
 	}
 	return all, nil
 }
@@ -130,10 +131,10 @@ func (s *session) loadFile(in input, path string) ([]api.Object, error) {
 	}
 	objects, err := api.Decode(data)
 	if err != nil {
-		return nil, withHints(undecodable(err), "nothing was changed; the error is in "+called(path))
+		return nil, hints.With(undecodable(err), "nothing was changed; the error is in "+called(path))
 	}
 	if len(objects) == 0 && !in.skipEmpty {
-		return nil, withHints(fmt.Errorf("no resources specified in file %s", path), orSkip)
+		return nil, hints.With(fmt.Errorf("no resources specified in file %s", path), orSkip)
 	}
 	return objects, nil
 }
@@ -147,7 +148,7 @@ func undecodable(err error) error {
 	}
 	field := rest[:strings.IndexAny(rest+"\n", ",:\n")]
 	sentence := errors.New("field in document is not recognized or is in the wrong location: " + field)
-	return withHints(invalidFileError{sentence}, text)
+	return hints.With(invalidFileError{sentence}, text)
 }
 
 func (s *session) read(path string) ([]byte, error) {

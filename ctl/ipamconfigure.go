@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
@@ -85,7 +86,7 @@ func (to *ipamSettings) given(changed func(flag string) bool) (lines []string, c
 	set("ip-cooldown-seconds", "IPCooldownSeconds", to.cooldown, 0 <= to.cooldown && to.cooldown <= longestCooldown,
 		fmt.Sprintf("0 to %d", longestCooldown), func(c *ipam.Config) { c.CooldownSeconds = to.cooldown })
 	if err == nil && len(changes) == 0 {
-		err = withHints(errors.New("at least one configuration option must be specified"), "for example --strictaffinity=true")
+		err = hints.With(errors.New("at least one configuration option must be specified"), "for example --strictaffinity=true")
 	}
 	return lines, func(c *ipam.Config) {
 		for _, change := range changes {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
@@ -103,7 +104,7 @@ func (s *session) releaseReported(ctx context.Context, store kv.KV, files []stri
 		fmt.Fprintln(s.stdout, "WARNING: Data store is not locked. Ignoring due to --force option")
 	}
 	if err := errors.Join(s.releaseLeaks(ctx, store, c, leaks), s.releaseHandles(ctx, store, c, handles)); err != nil {
-		return withHints(err, "what is not counted as released is as it was: correct the cause, make a new report and release from that")
+		return hints.With(err, "what is not counted as released is as it was: correct the cause, make a new report and release from that")
 	}
 	fmt.Fprintln(s.stdout, "You may now unlock the data store.")
 	return nil

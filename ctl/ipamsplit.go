@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -61,7 +62,7 @@ func (s *session) splitPool(ctx context.Context, name, cidr string, parts int) e
 	pools, err := st.SplitPool(ctx, name, parts)
 	if errors.Is(err, datastore.ErrUnlocked) {
 		err = errors.New("datastore is not locked, and allocators could take addresses of the pool meanwhile")
-		return withHints(err, "lock it first: margayctl datastore migrate lock")
+		return hints.With(err, "lock it first: margayctl datastore migrate lock")
 	}
 	if err != nil {
 		return err

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 func main() {
@@ -40,7 +42,7 @@ func (s *session) run(ctx context.Context, args []string) int {
 		if text := err.Error(); text != "" {
 			fmt.Fprintln(s.stderr, text)
 		}
-		for _, hint := range hints(err) {
+		for _, hint := range hints.Of(err) {
 			fmt.Fprintln(s.stderr, hint)
 		}
 		return codeOf(cmd, err)

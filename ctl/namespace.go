@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 // place is where -n and -A look for namespaced objects.
@@ -66,9 +67,9 @@ func (p place) named(kindName string, names []string) ([]api.Object, error) {
 func unknownKind(name string) error {
 	err := fmt.Errorf("resource type '%s' is not supported", name)
 	if foreign, ok := api.ForeignKindOf(name); ok {
-		return withHints(err, foreign.Name+" objects are not implemented yet; those in the datastore are left as they are")
+		return hints.With(err, foreign.Name+" objects are not implemented yet; those in the datastore are left as they are")
 	}
-	return withHints(err, didYouMean(name, kindWords()))
+	return hints.With(err, hints.DidYouMean(name, kindWords()))
 }
 
 // kindWords are the words that users may type for kinds.

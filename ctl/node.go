@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 func newNode(s *session) *cobra.Command {
@@ -48,7 +49,7 @@ func (s *session) nodeStatus(ctx context.Context) error {
 		return err
 	})
 	if err != nil {
-		return withHints(errors.New("felix is not running, or does not answer"), err.Error())
+		return hints.With(errors.New("felix is not running, or does not answer"), err.Error())
 	}
 	fmt.Fprintln(s.stdout, "felix is running.")
 	s.printPeers("IPv4", answer.Peers, netip.Addr.Is4)

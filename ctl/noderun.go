@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 // newNodeRun is calicoctl's command that starts a container. Its flags are not read, so that whoever gives them is told as well.
@@ -36,7 +38,7 @@ func refused(name, short, example, why string, instead ...string) *cobra.Command
 					return cmd.Help()
 				}
 			}
-			return withHints(errors.New(why), instead...)
+			return hints.With(errors.New(why), instead...)
 		},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 var patchTypes = [...]string{"strategic", "merge", "json"}
@@ -61,7 +62,7 @@ type patcher func(original []byte) ([]byte, error)
 
 func parsePatch(kind, text string) (patcher, error) {
 	if !slices.Contains(patchTypes[:], kind) {
-		return nil, withHints(fmt.Errorf("patch type %q: want strategic, merge or json", kind), didYouMean(kind, patchTypes[:]))
+		return nil, hints.With(fmt.Errorf("patch type %q: want strategic, merge or json", kind), hints.DidYouMean(kind, patchTypes[:]))
 	}
 	if strings.TrimSpace(text) == "" {
 		return nil, errors.New(`say what to change: -p PATCH, for example -p '{"spec": {"order": 10}}'`)
@@ -99,7 +100,7 @@ func parseOperations(raw []byte) (patcher, error) {
 		if !known {
 			names := slices.Sorted(maps.Keys(needs))
 			err := fmt.Errorf("operation %d: op %q: want one of %s", i+1, operation.Kind(), strings.Join(names, ", "))
-			return nil, withHints(err, didYouMean(operation.Kind(), names))
+			return nil, hints.With(err, hints.DidYouMean(operation.Kind(), names))
 		}
 		for _, field := range append([]string{"op", "path"}, more...) {
 			text, given := operation[field]

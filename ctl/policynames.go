@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 const policyNamesHelp = `Store the policies of the default tier under their own names.
@@ -46,7 +48,7 @@ func (s *session) migratePolicyNames(ctx context.Context, dryRun bool) error {
 		}
 	}
 	if err != nil {
-		return withHints(err, fmt.Sprintf("%d policies are done; run the command again for the others", len(renamed)))
+		return hints.With(err, fmt.Sprintf("%d policies are done; run the command again for the others", len(renamed)))
 	}
 	if dryRun {
 		fmt.Fprintf(s.stdout, "Dry run: %d policies would be migrated.\n", len(renamed))

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -57,7 +58,7 @@ func (p pruning) fits(s *session, objects []api.Object) error {
 	}
 	mayGo := slices.DeleteFunc(slices.Clone(objects), func(o api.Object) bool { return !prunable(o) })
 	if len(mayGo) > 0 && !slices.ContainsFunc(mayGo, choice.takes) {
-		return withHints(fmt.Errorf("-l %q selects nothing of the input, so that only objects of others would be pruned: nothing was changed", s.selector),
+		return hints.With(fmt.Errorf("-l %q selects nothing of the input, so that only objects of others would be pruned: nothing was changed", s.selector),
 			"give the objects of the input a label that others do not have, and select that")
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -54,7 +55,7 @@ func (s *session) report(v verb, out outcome) error {
 		if out.handled > 0 {
 			s.reportPart(v, out)
 		}
-		return withHints(interruption(out), "the others were not touched: give the same command again to go on")
+		return hints.With(interruption(out), "the others were not touched: give the same command again to go on")
 	case len(out.errs) > 0 && out.handled == 0:
 		return v.failedAltogether(out)
 	case len(out.errs) == 0:

@@ -7,6 +7,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 const rootHelp = `margayctl edits Margay's objects and shows what each node makes of them.
@@ -64,7 +66,7 @@ func (s *session) prepare(cmd *cobra.Command) error {
 
 func badLevel(text string) error {
 	err := fmt.Errorf("log level %q: want panic, fatal, error, warn, info or debug", text)
-	return withHints(err, didYouMean(text, []string{"panic", "fatal", "error", "warn", "info", "debug"}))
+	return hints.With(err, hints.DidYouMean(text, []string{"panic", "fatal", "error", "warn", "info", "debug"}))
 }
 
 func noSuchCommand(cmd *cobra.Command, args []string) error {
@@ -78,7 +80,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 		}
 	}
 	err := fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
-	return withHints(err, didYouMean(args[0], verbs), "see "+cmd.CommandPath()+" --help")
+	return hints.With(err, hints.DidYouMean(args[0], verbs), "see "+cmd.CommandPath()+" --help")
 }
 
 // flagError names the flag that may have been meant.
@@ -94,9 +96,9 @@ func flagError(cmd *cobra.Command, err error) error {
 	})
 	hint := ""
 	if unknown, ok := strings.CutPrefix(err.Error(), "unknown flag: "); ok {
-		hint = didYouMean(unknown, names)
+		hint = hints.DidYouMean(unknown, names)
 	}
-	return withHints(err, hint, "see "+cmd.CommandPath()+" --help")
+	return hints.With(err, hint, "see "+cmd.CommandPath()+" --help")
 }
 
 // exactly demands a number of arguments, and names them when they are not given.
@@ -105,7 +107,7 @@ func exactly(n int, names string) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return withHints(fmt.Errorf("want %s, got %d arguments", names, len(args)), "see "+cmd.CommandPath()+" --help")
+		return hints.With(fmt.Errorf("want %s, got %d arguments", names, len(args)), "see "+cmd.CommandPath()+" --help")
 	}
 }
 
@@ -113,5 +115,5 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return withHints(fmt.Errorf("%s takes flags only, got %q", cmd.CommandPath(), args[0]), "see "+cmd.CommandPath()+" --help")
+	return hints.With(fmt.Errorf("%s takes flags only, got %q", cmd.CommandPath(), args[0]), "see "+cmd.CommandPath()+" --help")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 )
 
 //go:generate go run ./fieldtext ../api fields.txt
@@ -144,7 +145,7 @@ func (e schemaElement) field(word string) (schemaElement, error) {
 		names = append(names, name)
 	}
 	err := fmt.Errorf("%s has no field %q", strings.Join(e.path, "."), word)
-	return e, withHints(err, didYouMean(word, names), "see margayctl schema "+strings.Join(e.path, "."))
+	return e, hints.With(err, hints.DidYouMean(word, names), "see margayctl schema "+strings.Join(e.path, "."))
 }
 
 // fields are the fields of an element, or of the elements of a list, as manifests name them.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/netip"
 	"time"
@@ -56,31 +55,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
-}
-
-// hinted is an error with lines that say what to try next. They follow the error's own line, which scripts may match.
-type hinted struct {
-	error
-	lines []string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-
-// withHints adds lines to an error; empty ones are left out.
-func withHints(err error, lines ...string) error {
-	h := hinted{error: err}
-	for _, line := range lines {
-		if line != "" {
-			h.lines = append(h.lines, line)
-		}
-	}
-	return h
-}
-
-func hints(err error) []string {
-	var h hinted
-	if !errors.As(err, &h) {
-		return nil
-	}
-	return append(h.lines, hints(h.error)...)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -97,7 +98,7 @@ func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []
 		fmt.Fprintf(s.stderr, "%d of %d %s\n", w.out.skipped, w.out.total, w.job.skips)
 	}
 	if err := report(w.job.verb, w.out); err != nil {
-		return withHints(err, w.hint, f.prune.hint())
+		return hints.With(err, w.hint, f.prune.hint())
 	}
 	return cmp.Or(err, w.reportPruned())
 }

@@ -1,4 +1,4 @@
-package main
+package hints
 
 import (
 	"strings"
@@ -6,9 +6,9 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// didYouMean is a line that names the candidate that was most likely meant: the only one that begins with the word, or one
+// DidYouMean is a line that names the candidate that was most likely meant: the only one that begins with the word, or one
 // that is misspelt. It is empty when there is none.
-func didYouMean(word string, candidates []string) string {
+func DidYouMean(word string, candidates []string) string {
 	near := onlyWithPrefix(word, candidates)
 	if near == "" {
 		near = api.Nearest(word, candidates)
