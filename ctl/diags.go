@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/print"
 )
 
 const diagsHelp = `Collect what is needed to find a fault on this node, in one file: the agent's status, all its tables, what it calculated, where its
@@ -83,7 +84,7 @@ func (s *session) askForDiagnosis(ctx context.Context, d *diagnosis) {
 				return err
 			}
 			var text bytes.Buffer
-			err = printMessage(&text, answer, "json")
+			err = print.Message(&text, answer, "json")
 			d.add(name, text.Bytes())
 			return err
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/print"
 )
 
 // Exit codes of diff, which are those of the diff of every system.
@@ -151,8 +152,8 @@ func comparable(ctx context.Context, st store, o api.Object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := result{kind: key.Kind, objects: []api.Object{stored}}
-	r.strip()
+	r := print.Result{Kind: key.Kind, Objects: []api.Object{stored}}
+	r.Strip()
 	stored.Meta().Namespace = key.Namespace
-	return marshalYAML(stored)
+	return print.MarshalYAML(stored)
 }

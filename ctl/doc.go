@@ -3,9 +3,10 @@
 // Each verb has a file of its own, with its flags, its help and its function; root.go only assembles them. What verbs
 // share: session.go is one run of the command with everything that it may touch, input.go reads manifests, work.go does
 // a job to many objects in few transactions, atomic.go in one, report.go says how it fared, traps.go
-// warns of what was written, columns.go and format.go print
-// objects, agent.go talks to felix, choose.go is -l.
+// warns of what was written, agent.go talks to felix, choose.go is -l.
 // docs.go writes docs/reference and the manual pages.
+//
+// Package print writes objects and tables, and package hints adds to an error what to try next. Neither knows a session.
 //
 // Messages, tables and exit codes of the verbs that edit objects are those of calicoctl; scripts depend on them.
 // The command has no state of its own and decides nothing about objects: their rules are in package api, the order of

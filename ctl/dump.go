@@ -10,6 +10,7 @@ import (
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/ctl/hints"
+	"github.com/margay-project/margay/ctl/print"
 )
 
 // tableNames are the tables of an agent, in the order in which they are printed.
@@ -42,7 +43,7 @@ func newDump(s *session) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := checkOutput(output); err != nil {
+			if err := print.CheckOutput(output); err != nil {
 				return err
 			}
 			return s.dump(cmd.Context(), &agentv1.DumpRequest{Tables: tables, MaxConnections: connections, IdlePolicies: all}, output)
@@ -99,14 +100,14 @@ func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, output
 		return err
 	}
 	if output != "table" {
-		return printMessage(s.stdout, answer, output)
+		return print.Message(s.stdout, answer, output)
 	}
 	for i, t := range dumpTables(answer, request.Tables) {
 		if i > 0 {
 			fmt.Fprintln(s.stdout)
 		}
-		t.print(s.stdout)
-		if t.title == policiesTitle {
+		t.Print(s.stdout)
+		if t.Title == policiesTitle {
 			if note := idleNote(answer, request.IdlePolicies); note != "" {
 				fmt.Fprintln(s.stdout, note)
 			}

@@ -8,27 +8,28 @@ import (
 	"time"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/print"
 )
 
 // dumpTables are the wanted tables of an answer; all when none is named.
-func dumpTables(d *agentv1.DumpResponse, wanted []string) []section {
-	all := []section{
+func dumpTables(d *agentv1.DumpResponse, wanted []string) []print.Section {
+	all := []print.Section{
 		endpointTable(d.Endpoints), policyTable(d.Policies), setTable(d.Sets), ruleTable(d.Rules),
 		connectionTable(d.Connections), routeTable(d.Routes), announcementTable(d.Announcements),
 	}
-	return slices.DeleteFunc(all, func(t section) bool {
-		return len(wanted) > 0 && !slices.Contains(wanted, strings.ToLower(t.title))
+	return slices.DeleteFunc(all, func(t print.Section) bool {
+		return len(wanted) > 0 && !slices.Contains(wanted, strings.ToLower(t.Title))
 	})
 }
 
 // endpointTable has a line for each stage and direction under each endpoint.
-func endpointTable(endpoints []*agentv1.Endpoint) section {
-	t := section{title: "Endpoints", headings: []string{"ENDPOINT", "KIND", "INTERFACE", "ADDRESSES", "PROFILES",
+func endpointTable(endpoints []*agentv1.Endpoint) print.Section {
+	t := print.Section{Title: "Endpoints", Headings: []string{"ENDPOINT", "KIND", "INTERFACE", "ADDRESSES", "PROFILES",
 		"STAGE", "DIRECTION", "POLICIES", "CLOSED"}}
 	for _, e := range endpoints {
 		cells := []string{qualified(e.Namespace, e.Name), e.Kind, e.Interface, list(e.Addresses), list(e.Profiles)}
 		if len(e.Stages) == 0 {
-			t.add(append(cells, "", "", "", e.Closed)...)
+			t.Add(append(cells, "", "", "", e.Closed)...)
 			continue
 		}
 		for i, stage := range e.Stages {
@@ -36,7 +37,7 @@ func endpointTable(endpoints []*agentv1.Endpoint) section {
 			if i > 0 {
 				cells, closed = make([]string, len(cells)), ""
 			}
-			t.add(append(slices.Clone(cells), stage.Stage, stage.Direction, list(stage.Policies), closed)...)
+			t.Add(append(slices.Clone(cells), stage.Stage, stage.Direction, list(stage.Policies), closed)...)
 		}
 	}
 	return t
@@ -59,43 +60,43 @@ func idleNote(d *agentv1.DumpResponse, listed bool) string {
 	return fmt.Sprintf("%d more policies of the datastore apply to no endpoint of this node: --all lists them", *d.IdlePolicies)
 }
 
-func policyTable(policies []*agentv1.Policy) section {
-	t := section{title: policiesTitle, headings: []string{"POLICY", "KIND", "TIER", "ORDER", "INGRESS RULES", "EGRESS RULES", "ENDPOINTS"}}
+func policyTable(policies []*agentv1.Policy) print.Section {
+	t := print.Section{Title: policiesTitle, Headings: []string{"POLICY", "KIND", "TIER", "ORDER", "INGRESS RULES", "EGRESS RULES", "ENDPOINTS"}}
 	for _, p := range policies {
 		order := p.Order
 		if order == "" {
 			order = "last"
 		}
-		t.add(qualified(p.Namespace, p.Name), p.Kind, p.Tier, order, number(p.IngressRules), number(p.EgressRules), number(p.Endpoints))
+		t.Add(qualified(p.Namespace, p.Name), p.Kind, p.Tier, order, number(p.IngressRules), number(p.EgressRules), number(p.Endpoints))
 	}
 	return t
 }
 
-func setTable(sets []*agentv1.Set) section {
-	t := section{title: "Sets", headings: []string{"SET", "SIZE", "MEMBERS"}}
+func setTable(sets []*agentv1.Set) print.Section {
+	t := print.Section{Title: "Sets", Headings: []string{"SET", "SIZE", "MEMBERS"}}
 	for _, s := range sets {
-		t.add(s.Selector, number(s.Size), firstOf(s.Members, s.Size))
+		t.Add(s.Selector, number(s.Size), firstOf(s.Members, s.Size))
 	}
 	return t
 }
 
-func ruleTable(rules []*agentv1.Rule) section {
-	t := section{title: "Rules", headings: []string{"RULE", "DIRECTION", "ACTION", "CRITERIA", "PACKETS", "BYTES", "NOT ENFORCED"}}
+func ruleTable(rules []*agentv1.Rule) print.Section {
+	t := print.Section{Title: "Rules", Headings: []string{"RULE", "DIRECTION", "ACTION", "CRITERIA", "PACKETS", "BYTES", "NOT ENFORCED"}}
 	for _, r := range rules {
 		criteria := r.Criteria
 		if criteria == "" {
 			criteria = "everything"
 		}
-		t.add(r.Rule, r.Direction, r.Action, criteria, number(r.Packets), number(r.Bytes), r.NotEnforced)
+		t.Add(r.Rule, r.Direction, r.Action, criteria, number(r.Packets), number(r.Bytes), r.NotEnforced)
 	}
 	return t
 }
 
-func connectionTable(connections []*agentv1.Connection) section {
-	t := section{title: "Connections", headings: []string{"PROTOCOL", "SOURCE", "DESTINATION", "STATE",
+func connectionTable(connections []*agentv1.Connection) print.Section {
+	t := print.Section{Title: "Connections", Headings: []string{"PROTOCOL", "SOURCE", "DESTINATION", "STATE",
 		"PACKETS OUT/BACK", "BYTES OUT/BACK", "IDLE", "JUDGED BY"}}
 	for _, c := range connections {
-		t.add(c.Protocol, c.Source, c.Destination, c.State,
+		t.Add(c.Protocol, c.Source, c.Destination, c.State,
 			fmt.Sprintf("%d/%d", c.PacketsOut, c.PacketsBack), fmt.Sprintf("%d/%d", c.BytesOut, c.BytesBack),
 			(time.Duration(c.IdleSeconds) * time.Second).String(), judgements(c))
 	}
@@ -133,22 +134,22 @@ func judgements(c *agentv1.Connection) string {
 	return strings.Join(texts, "; ")
 }
 
-func routeTable(routes []*agentv1.Route) section {
-	t := section{title: "Routes", headings: []string{"DESTINATION", "INTERFACE", "KIND", "STATE", "ERROR"}}
+func routeTable(routes []*agentv1.Route) print.Section {
+	t := print.Section{Title: "Routes", Headings: []string{"DESTINATION", "INTERFACE", "KIND", "STATE", "ERROR"}}
 	for _, r := range routes {
-		t.add(r.Destination, r.Interface, r.Kind, r.State, r.Error)
+		t.Add(r.Destination, r.Interface, r.Kind, r.State, r.Error)
 	}
 	return t
 }
 
-func announcementTable(announcements []*agentv1.Announcement) section {
-	t := section{title: "Announcements", headings: []string{"PREFIX", "REASON", "COMMUNITIES", "PEERS"}}
+func announcementTable(announcements []*agentv1.Announcement) print.Section {
+	t := print.Section{Title: "Announcements", Headings: []string{"PREFIX", "REASON", "COMMUNITIES", "PEERS"}}
 	for _, a := range announcements {
 		peers := list(a.Peers)
 		if peers == "" {
 			peers = "none yet"
 		}
-		t.add(a.Prefix, a.Reason, list(a.Communities), peers)
+		t.Add(a.Prefix, a.Reason, list(a.Communities), peers)
 	}
 	return t
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/ctl/hints"
+	"github.com/margay-project/margay/ctl/print"
 )
 
 func newEdit(s *session) *cobra.Command {
@@ -55,7 +56,7 @@ func (s *session) edit(ctx context.Context, o api.Object, at place) error {
 	if err != nil {
 		return err
 	}
-	before, err := marshalYAML(current)
+	before, err := print.MarshalYAML(current)
 	if err != nil {
 		return err
 	}

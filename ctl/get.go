@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/ctl/hints"
+	"github.com/margay-project/margay/ctl/print"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -39,7 +41,7 @@ func newGet(s *session) *cobra.Command {
   margayctl get felixconfiguration default -o yaml`,
 		ValidArgsFunction: completeKind(s, math.MaxInt),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := parseFormat(output, at)
+			f, err := print.ParseFormat(output, at.all || at.namespace != "")
 			if err != nil {
 				return err
 			}
@@ -125,7 +127,7 @@ func pluralKinds() []string {
 }
 
 // get prints what it finds, then fails with what it did not find.
-func (s *session) get(ctx context.Context, wanted []api.Object, at place, f format, chosen chooser, export bool) error {
+func (s *session) get(ctx context.Context, wanted []api.Object, at place, f print.Format, chosen chooser, export bool) error {
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {
 		return err
@@ -135,7 +137,7 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 	if len(wanted) == 1 {
 		key, err := keyToGet(wanted[0], at)
 		if err == nil && key.Name == "" {
-			p, err := f.pages(s.stdout, key.Kind, asNumber)
+			p, err := f.Pages(s.stdout, key.Kind, asNumber)
 			if err != nil {
 				return err
 			}
@@ -146,7 +148,7 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 			return err
 		}
 	}
-	var found []result
+	var found []print.Result
 	var missing []string
 	for _, o := range wanted {
 		r, err := read(ctx, st, o, at)
@@ -155,12 +157,12 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 			continue
 		}
 		if export {
-			r.strip()
+			r.Strip()
 		}
 		found = append(found, r)
 	}
 	if len(found) > 0 {
-		if err := f.print(s.stdout, found, asNumber); err != nil {
+		if err := f.Print(s.stdout, found, asNumber); err != nil {
 			return err
 		}
 	}
@@ -171,17 +173,17 @@ func (s *session) get(ctx context.Context, wanted []api.Object, at place, f form
 }
 
 // printList prints the chosen objects of a list while the datastore still reads it. It says how many it printed.
-func printList(ctx context.Context, st store, key api.Key, chosen chooser, p pages) (int, error) {
+func printList(ctx context.Context, st store, key api.Key, chosen chooser, p print.Pages) (int, error) {
 	begun, printed := false, 0
 	err := eachPage(ctx, st, key, func(objects []api.Object, version string) error {
 		begun = true
 		objects = chosen.choose(objects)
 		printed += len(objects)
-		return p.page(objects, version)
+		return p.Page(objects, version)
 	})
 	switch {
 	case err == nil:
-		return printed, p.end()
+		return printed, p.End()
 	case errors.Is(err, datastore.ErrCompacted):
 		return printed, hints.With(err, "the datastore was compacted while the list was read: what was printed is not all of it; list again")
 	case begun:
@@ -212,21 +214,24 @@ func keyToGet(o api.Object, at place) (api.Key, error) {
 }
 
 // read gets the object with a name, or lists all of the kind when there is none.
-func read(ctx context.Context, st store, o api.Object, at place) (result, error) {
+func read(ctx context.Context, st store, o api.Object, at place) (print.Result, error) {
 	key, err := keyToGet(o, at)
 	if err != nil {
-		return result{}, err
+		return print.Result{}, err
 	}
 	if key.Name == "" {
-		list := &wholePages{result: result{kind: key.Kind, list: true}}
-		err := eachPage(ctx, st, key, list.page)
-		return list.result, err
+		list := print.Result{Kind: key.Kind, List: true}
+		err := eachPage(ctx, st, key, func(objects []api.Object, version string) error {
+			list.Objects, list.Revision = append(list.Objects, objects...), version
+			return nil
+		})
+		return list, err
 	}
 	if at.all {
-		return result{}, errors.New("cannot use --all-namespace flag for getting a single resource")
+		return print.Result{}, errors.New("cannot use --all-namespace flag for getting a single resource")
 	}
 	found, err := st.Get(ctx, key)
-	return result{kind: key.Kind, objects: []api.Object{found}}, err
+	return print.Result{Kind: key.Kind, Objects: []api.Object{found}}, err
 }
 
 // arrange sorts tiers as they are evaluated, and leaves other objects in their order.
@@ -255,7 +260,7 @@ func globalASNumber(ctx context.Context, st store) string {
 		return "unknown"
 	}
 	if c, ok := o.(*api.BGPConfiguration); ok && c.Spec.ASNumber != nil {
-		return asText(*c.Spec.ASNumber)
+		return strconv.FormatUint(uint64(*c.Spec.ASNumber), 10)
 	}
 	return "64512"
 }

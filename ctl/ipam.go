@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/print"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
@@ -89,6 +90,6 @@ func (s *session) showIPAMConfiguration(ctx context.Context, store kv.KV) error 
 		{"KubeVirtVMAddressPersistence", cmp.Or(c.KubeVirtAddressPersistence, "<nil>")},
 		{"IPCooldownSeconds", strconv.Itoa(c.CooldownSeconds)},
 	}
-	printBox(s.stdout, []string{"PROPERTY", "VALUE"}, rows)
+	print.Box(s.stdout, []string{"PROPERTY", "VALUE"}, rows)
 	return nil
 }

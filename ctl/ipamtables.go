@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/margay-project/margay/ctl/print"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
@@ -28,7 +29,7 @@ func (s *session) showUsage(ctx context.Context, store kv.KV, blocks bool) error
 			rows = append(rows, usageRow("Block", b))
 		}
 	}
-	printBox(s.stdout, []string{"GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"}, rows)
+	print.Box(s.stdout, []string{"GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"}, rows)
 	return nil
 }
 
@@ -80,7 +81,7 @@ func (s *session) showBorrowed(ctx context.Context, store kv.KV) error {
 	if err != nil {
 		return err
 	}
-	printBox(s.stdout, []string{"IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"}, rows)
+	print.Box(s.stdout, []string{"IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"}, rows)
 	if unknown > 0 {
 		fmt.Fprintf(s.stdout, "\nNote: found %d IP allocations without an explicit node association. Unable to determine if they are borrowed.\n", unknown)
 	}

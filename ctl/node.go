@@ -11,6 +11,7 @@ import (
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/ctl/hints"
+	"github.com/margay-project/margay/ctl/print"
 )
 
 func newNode(s *session) *cobra.Command {
@@ -75,7 +76,7 @@ func (s *session) printPeers(family string, peers []*agentv1.Peer, ofFamily func
 		fmt.Fprintf(s.stdout, "No %s peers found.\n", family)
 		return
 	}
-	printBox(s.stdout, []string{"PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"}, rows)
+	print.Box(s.stdout, []string{"PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"}, rows)
 }
 
 // peerRow says what BIRD would: up and Established, or start and why not.

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/print"
 )
 
 func newStatus(s *session) *cobra.Command {
@@ -26,7 +27,7 @@ interface or a table is not as wanted, a BGP session is down, or an object is no
   margayctl status -o json | jq '.interfaces[] | select(.state != "enforced")'`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkOutput(output); err != nil {
+			if err := print.CheckOutput(output); err != nil {
 				return err
 			}
 			return s.status(cmd.Context(), output)
@@ -47,7 +48,7 @@ func (s *session) status(ctx context.Context, output string) error {
 		return err
 	}
 	if output != "table" {
-		if err := printMessage(s.stdout, answer, output); err != nil {
+		if err := print.Message(s.stdout, answer, output); err != nil {
 			return err
 		}
 	} else {
@@ -109,9 +110,9 @@ func because(text, otherwise string) string {
 
 func (s *session) printStatus(a *agentv1.StatusResponse) {
 	s.printSummary(a)
-	for _, t := range []section{interfaceTable(a.Interfaces), s.peerTable(a.Peers), reconciledTable(a.Tables), problemTable(a.Problems)} {
+	for _, t := range []print.Section{interfaceTable(a.Interfaces), s.peerTable(a.Peers), reconciledTable(a.Tables), problemTable(a.Problems)} {
 		fmt.Fprintln(s.stdout)
-		t.print(s.stdout)
+		t.Print(s.stdout)
 	}
 }
 

@@ -7,10 +7,11 @@ import (
 	"strings"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/print"
 )
 
-func interfaceTable(interfaces []*agentv1.Interface) section {
-	t := section{title: "Interfaces", headings: []string{"INTERFACE", "ENDPOINT", "STATE", "REASON"}}
+func interfaceTable(interfaces []*agentv1.Interface) print.Section {
+	t := print.Section{Title: "Interfaces", Headings: []string{"INTERFACE", "ENDPOINT", "STATE", "REASON"}}
 	for _, i := range interfaces {
 		endpoint, state := i.Endpoint, i.State
 		if endpoint != "" && i.EndpointKind != "" {
@@ -19,31 +20,31 @@ func interfaceTable(interfaces []*agentv1.Interface) section {
 		if state == "none" || state == "" {
 			state = "not under policy"
 		}
-		t.add(i.Name, endpoint, state, i.Reason)
+		t.Add(i.Name, endpoint, state, i.Reason)
 	}
 	return t
 }
 
-func (s *session) peerTable(peers []*agentv1.Peer) section {
-	t := section{title: "Peers", headings: []string{"PEER", "ADDRESS", "AS", "STATE", "FOR", "ANNOUNCED", "RECEIVED", "ERROR"}}
+func (s *session) peerTable(peers []*agentv1.Peer) print.Section {
+	t := print.Section{Title: "Peers", Headings: []string{"PEER", "ADDRESS", "AS", "STATE", "FOR", "ANNOUNCED", "RECEIVED", "ERROR"}}
 	for _, p := range peers {
-		t.add(p.Name, p.Address, number(p.As), p.State, s.since("", p.Since), number(p.Announced), number(p.Received), p.Error)
+		t.Add(p.Name, p.Address, number(p.As), p.State, s.since("", p.Since), number(p.Announced), number(p.Received), p.Error)
 	}
 	return t
 }
 
-func reconciledTable(tables []*agentv1.Table) section {
-	t := section{title: "Tables", headings: []string{"TABLE", "WANTED", "PROGRAMMED", "FAILED", "ERROR"}}
+func reconciledTable(tables []*agentv1.Table) print.Section {
+	t := print.Section{Title: "Tables", Headings: []string{"TABLE", "WANTED", "PROGRAMMED", "FAILED", "ERROR"}}
 	for _, x := range tables {
-		t.add(x.Name, number(x.Wanted), number(x.Programmed), number(x.Failed), x.Error)
+		t.Add(x.Name, number(x.Wanted), number(x.Programmed), number(x.Failed), x.Error)
 	}
 	return t
 }
 
-func problemTable(problems []*agentv1.Problem) section {
-	t := section{title: "Problems", headings: []string{"OBJECT", "PROBLEM"}}
+func problemTable(problems []*agentv1.Problem) print.Section {
+	t := print.Section{Title: "Problems", Headings: []string{"OBJECT", "PROBLEM"}}
 	for _, p := range problems {
-		t.add(p.Object, p.Text)
+		t.Add(p.Object, p.Text)
 	}
 	return t
 }

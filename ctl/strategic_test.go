@@ -122,3 +122,9 @@ func randomFields(r *rand.Rand, depth int) map[string]any {
 	}
 	return fields
 }
+
+func seeded(t *testing.T) *rand.Rand {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}

@@ -1,4 +1,4 @@
-package main
+package print
 
 import (
 	"bytes"
@@ -11,7 +11,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-func checkOutput(output string) error {
+// CheckOutput refuses what -o of a verb that asks the agent does not know.
+func CheckOutput(output string) error {
 	switch output {
 	case "table", "json", "yaml":
 		return nil
@@ -19,9 +20,9 @@ func checkOutput(output string) error {
 	return fmt.Errorf("unrecognized output format '%s': want table, json or yaml", output)
 }
 
-// printMessage prints an answer of the agent as JSON or YAML. protojson varies its white space on purpose, so that nobody
+// Message prints an answer of the agent as JSON or YAML. protojson varies its white space on purpose, so that nobody
 // depends on it; scripts and tests do, so it is laid out anew.
-func printMessage(w io.Writer, message proto.Message, output string) error {
+func Message(w io.Writer, message proto.Message, output string) error {
 	text, err := protojson.Marshal(message)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package print
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 
 func marshalJSON(v any) ([]byte, error) { return json.MarshalIndent(v, "", "  ") }
 
-// marshalYAML writes a value as its JSON says, with the keys in order. It is what sigs.k8s.io/yaml writes, which reads the
+// MarshalYAML writes a value as its JSON says, with the keys in order. It is what sigs.k8s.io/yaml writes, which reads the
 // JSON as YAML on the way: that takes most of the time of a long list.
-func marshalYAML(v any) ([]byte, error) {
+func MarshalYAML(v any) ([]byte, error) {
 	text, err := json.Marshal(v)
 	if err != nil {
 		return nil, err

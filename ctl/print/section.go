@@ -1,4 +1,4 @@
-package main
+package print
 
 import (
 	"fmt"
@@ -8,26 +8,27 @@ import (
 	"text/tabwriter"
 )
 
-// section is a titled table of dump and status.
-type section struct {
-	title    string
-	headings []string
+// Section is a titled table of dump and status.
+type Section struct {
+	Title    string
+	Headings []string
 	rows     [][]string
 }
 
-func (t *section) add(cells ...string) { t.rows = append(t.rows, cells) }
+// Add adds a row, with a cell for each heading.
+func (t *Section) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// print writes the title with the number of rows, and the table under it if there are any. A column without any value is
+// Print writes the title with the number of rows, and the table under it if there are any. A column without any value is
 // left out, except the first.
-func (t section) print(w io.Writer) {
+func (t Section) Print(w io.Writer) {
 	if len(t.rows) == 0 {
-		fmt.Fprintf(w, "%s: none\n", t.title)
+		fmt.Fprintf(w, "%s: none\n", t.Title)
 		return
 	}
-	fmt.Fprintf(w, "%s (%d)\n", t.title, t.count())
+	fmt.Fprintf(w, "%s (%d)\n", t.Title, t.count())
 	out := new(strings.Builder)
 	table := tabwriter.NewWriter(out, 0, 1, 3, ' ', 0)
-	t.writeRow(table, t.headings)
+	t.writeRow(table, t.Headings)
 	for _, row := range t.rows {
 		t.writeRow(table, row)
 	}
@@ -38,7 +39,7 @@ func (t section) print(w io.Writer) {
 }
 
 // count is the number of things: a row that continues the one above has no first cell.
-func (t section) count() int {
+func (t Section) count() int {
 	n := 0
 	for _, row := range t.rows {
 		if row[0] != "" {
@@ -48,7 +49,7 @@ func (t section) count() int {
 	return n
 }
 
-func (t section) writeRow(w io.Writer, cells []string) {
+func (t Section) writeRow(w io.Writer, cells []string) {
 	for i, c := range cells {
 		if i == 0 || t.used(i) {
 			fmt.Fprintf(w, "%s\t", c)
@@ -57,6 +58,6 @@ func (t section) writeRow(w io.Writer, cells []string) {
 	fmt.Fprintln(w)
 }
 
-func (t section) used(column int) bool {
+func (t Section) used(column int) bool {
 	return slices.ContainsFunc(t.rows, func(row []string) bool { return row[column] != "" })
 }

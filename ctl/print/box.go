@@ -1,4 +1,4 @@
-package main
+package print
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 
 var plainNumber = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?(e\+[0-9]+)?$`)
 
-// printBox prints a table in a frame, as calicoctl does: headings centred, numbers to the right, everything else to the left.
-func printBox(w io.Writer, headings []string, rows [][]string) {
+// Box prints a table in a frame, as calicoctl does: headings centred, numbers to the right, everything else to the left.
+func Box(w io.Writer, headings []string, rows [][]string) {
 	widths := make([]int, len(headings))
 	for _, row := range append([][]string{headings}, rows...) {
 		for i, text := range row {

@@ -1,4 +1,4 @@
-package main
+package print
 
 import (
 	"bufio"
@@ -10,10 +10,12 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// pages prints one list while it is read. A list that is never ended shows by its missing end that it is not whole.
-type pages interface {
-	page(objects []api.Object, version string) error
-	end() error
+// Pages prints one list while it is read. A list that is never ended shows by its missing end that it is not whole.
+type Pages interface {
+	// Page prints the next objects of the list, which was read at a version.
+	Page(objects []api.Object, version string) error
+	// End prints what follows the last object.
+	End() error
 }
 
 // tablePages is a table, which is aligned page by page, with a blank line after it.
@@ -24,7 +26,7 @@ type tablePages struct {
 	begun    bool
 }
 
-func (p *tablePages) page(objects []api.Object, _ string) error {
+func (p *tablePages) Page(objects []api.Object, _ string) error {
 	var rows [][]string
 	if !p.begun {
 		p.begun = true
@@ -36,7 +38,7 @@ func (p *tablePages) page(objects []api.Object, _ string) error {
 	return p.table.print(rows)
 }
 
-func (p *tablePages) end() error { return p.table.print([][]string{{}}) }
+func (p *tablePages) End() error { return p.table.print([][]string{{}}) }
 
 // documentPages is a list kind in JSON or YAML: what stands before the items, the items, and what stands after them.
 type documentPages struct {
@@ -54,7 +56,7 @@ type listSyntax struct {
 	empty, open, separator, closing string
 }
 
-func newJSONPages(w io.Writer, kind string) pages {
+func newJSONPages(w io.Writer, kind string) Pages {
 	const separator = ",\n    "
 	return newDocumentPages(w, kind, listSyntax{
 		whole: marshalJSON,
@@ -73,24 +75,24 @@ func newJSONPages(w io.Writer, kind string) pages {
 	})
 }
 
-func newYAMLPages(w io.Writer, kind string) pages {
+func newYAMLPages(w io.Writer, kind string) Pages {
 	return newDocumentPages(w, kind, listSyntax{
-		whole: marshalYAML,
-		items: func(objects []api.Object) ([]byte, error) { return marshalYAML(objects) }, // long lines break as in the list
+		whole: MarshalYAML,
+		items: func(objects []api.Object) ([]byte, error) { return MarshalYAML(objects) }, // long lines break as in the list
 		empty: " []\n", open: "\n",
 	})
 }
 
-func newDocumentPages(w io.Writer, kind string, syntax listSyntax) pages {
+func newDocumentPages(w io.Writer, kind string, syntax listSyntax) Pages {
 	return &documentPages{out: bufio.NewWriterSize(w, 1<<15), kind: kind, syntax: syntax}
 }
 
 // together is how many items are encoded at once: the YAML encoder needs long to begin, and nobody waits for so few.
 const together = 32
 
-func (p *documentPages) page(objects []api.Object, version string) error {
+func (p *documentPages) Page(objects []api.Object, version string) error {
 	if p.tail == nil {
-		empty, err := p.syntax.whole(result{kind: p.kind, list: true, revision: version}.value())
+		empty, err := p.syntax.whole(Result{Kind: p.kind, List: true, Revision: version}.value())
 		if err != nil {
 			return err
 		}
@@ -114,7 +116,7 @@ func (p *documentPages) page(objects []api.Object, version string) error {
 	return p.out.Flush() // which tells of every error before
 }
 
-func (p *documentPages) end() error {
+func (p *documentPages) End() error {
 	if p.count == 0 {
 		p.out.WriteString(p.syntax.empty)
 	} else {
@@ -126,13 +128,13 @@ func (p *documentPages) end() error {
 
 // wholePages keeps a list until all of it is there, for formats that may ask for any part of it.
 type wholePages struct {
-	result result
-	print  func(result) error
+	result Result
+	print  func(Result) error
 }
 
-func (p *wholePages) page(objects []api.Object, version string) error {
-	p.result.objects, p.result.revision = append(p.result.objects, objects...), version
+func (p *wholePages) Page(objects []api.Object, version string) error {
+	p.result.Objects, p.result.Revision = append(p.result.Objects, objects...), version
 	return nil
 }
 
-func (p *wholePages) end() error { return p.print(p.result) }
+func (p *wholePages) End() error { return p.print(p.result) }

@@ -1,4 +1,4 @@
-package main
+package print
 
 import (
 	"fmt"
@@ -13,12 +13,12 @@ import (
 	"github.com/margay-project/margay/ctl/hints"
 )
 
-// result is what one KIND or NAME gave: an object, or a list.
-type result struct {
-	kind     string
-	list     bool
-	objects  []api.Object
-	revision string // of the list
+// Result is what one KIND or NAME gave: an object, or a list.
+type Result struct {
+	Kind     string // of each object
+	List     bool
+	Objects  []api.Object // exactly one, unless it is a list
+	Revision string       // of the list
 }
 
 // objectList is the wire form of a list.
@@ -36,35 +36,36 @@ type listMetadata struct {
 	ResourceVersion string `json:"resourceVersion,omitempty"`
 }
 
-func (r result) value() any {
-	if !r.list {
-		return r.objects[0]
+func (r Result) value() any {
+	if !r.List {
+		return r.Objects[0]
 	}
-	items := r.objects
+	items := r.Objects
 	if items == nil {
 		items = []api.Object{}
 	}
-	return objectList{r.kind + "List", api.APIVersion, listMetadata{r.revision}, items}
+	return objectList{r.Kind + "List", api.APIVersion, listMetadata{r.Revision}, items}
 }
 
-// strip takes away what ties an object to one datastore.
-func (r result) strip() {
-	for _, o := range r.objects {
+// Strip takes away what ties an object to one datastore.
+func (r Result) Strip() {
+	for _, o := range r.Objects {
 		m := o.Meta()
 		m.Namespace, m.UID, m.ResourceVersion = "", "", ""
 		m.CreationTimestamp, m.DeletionTimestamp, m.DeletionGracePeriodSeconds = api.Time{}, nil, nil
 	}
 }
 
-// format prints results. asNumber is asked only when a node inherits its AS number.
-type format interface {
-	print(w io.Writer, results []result, asNumber func() string) error
-	// pages prints what print does of one list, which is not there as a whole.
-	pages(w io.Writer, kind string, asNumber func() string) (pages, error)
+// Format prints results. asNumber is asked only when a node inherits its AS number.
+type Format interface {
+	// Print prints results that are there as a whole.
+	Print(w io.Writer, results []Result, asNumber func() string) error
+	// Pages prints what Print does of one list, which is not there as a whole.
+	Pages(w io.Writer, kind string, asNumber func() string) (Pages, error)
 }
 
-func parseFormat(output string, at place) (format, error) {
-	namespaces := at.all || at.namespace != ""
+// ParseFormat reads the value of -o. With namespaces, a table has a column for them unless the user chooses the columns.
+func ParseFormat(output string, namespaces bool) (Format, error) {
 	key, value, _ := strings.Cut(output, "=")
 	switch {
 	case output == "ps":
@@ -98,7 +99,7 @@ func formatNames() []string {
 }
 
 // document is one result by itself, or an array of several.
-func document(results []result) any {
+func document(results []Result) any {
 	if len(results) == 1 {
 		return results[0].value()
 	}
@@ -111,7 +112,7 @@ func document(results []result) any {
 
 type jsonFormat struct{}
 
-func (jsonFormat) print(w io.Writer, results []result, _ func() string) error {
+func (jsonFormat) Print(w io.Writer, results []Result, _ func() string) error {
 	text, err := marshalJSON(document(results))
 	if err != nil {
 		return err
@@ -120,14 +121,14 @@ func (jsonFormat) print(w io.Writer, results []result, _ func() string) error {
 	return err
 }
 
-func (jsonFormat) pages(w io.Writer, kind string, _ func() string) (pages, error) {
+func (jsonFormat) Pages(w io.Writer, kind string, _ func() string) (Pages, error) {
 	return newJSONPages(w, kind), nil
 }
 
 type yamlFormat struct{}
 
-func (yamlFormat) print(w io.Writer, results []result, _ func() string) error {
-	text, err := marshalYAML(document(results))
+func (yamlFormat) Print(w io.Writer, results []Result, _ func() string) error {
+	text, err := MarshalYAML(document(results))
 	if err != nil {
 		return err
 	}
@@ -135,14 +136,14 @@ func (yamlFormat) print(w io.Writer, results []result, _ func() string) error {
 	return err
 }
 
-func (yamlFormat) pages(w io.Writer, kind string, _ func() string) (pages, error) {
+func (yamlFormat) Pages(w io.Writer, kind string, _ func() string) (Pages, error) {
 	return newYAMLPages(w, kind), nil
 }
 
 // templateFormat runs a user's template over the list of results.
 type templateFormat struct{ text string }
 
-func (f templateFormat) print(w io.Writer, results []result, asNumber func() string) error {
+func (f templateFormat) Print(w io.Writer, results []Result, asNumber func() string) error {
 	t, err := template.New("get").Funcs(template.FuncMap{
 		"join":            func(items any, separator string) string { return joinAndCut(texts(items), separator, 0) },
 		"joinAndTruncate": func(items any, separator string, limit int) string { return joinAndCut(texts(items), separator, limit) },
@@ -158,8 +159,8 @@ func (f templateFormat) print(w io.Writer, results []result, asNumber func() str
 	return t.Execute(w, values)
 }
 
-func (f templateFormat) pages(w io.Writer, kind string, asNumber func() string) (pages, error) {
-	return &wholePages{result{kind: kind, list: true}, func(r result) error { return f.print(w, []result{r}, asNumber) }}, nil
+func (f templateFormat) Pages(w io.Writer, kind string, asNumber func() string) (Pages, error) {
+	return &wholePages{Result{Kind: kind, List: true}, func(r Result) error { return f.Print(w, []Result{r}, asNumber) }}, nil
 }
 
 // texts are the elements of a list or map of anything.
@@ -190,23 +191,23 @@ type tableFormat struct {
 	namespaces bool
 }
 
-func (f tableFormat) print(w io.Writer, results []result, asNumber func() string) error {
+func (f tableFormat) Print(w io.Writer, results []Result, asNumber func() string) error {
 	for _, r := range results {
-		p, err := f.pages(w, r.kind, asNumber)
+		p, err := f.Pages(w, r.Kind, asNumber)
 		if err != nil {
 			return err
 		}
-		if err := p.page(r.objects, r.revision); err != nil {
+		if err := p.Page(r.Objects, r.Revision); err != nil {
 			return err
 		}
-		if err := p.end(); err != nil {
+		if err := p.End(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f tableFormat) pages(w io.Writer, kind string, asNumber func() string) (pages, error) {
+func (f tableFormat) Pages(w io.Writer, kind string, asNumber func() string) (Pages, error) {
 	headings, err := f.headingsOf(kind)
 	return &tablePages{table: newTable(w), headings: headings, asNumber: asNumber}, err
 }
