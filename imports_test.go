@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -23,6 +24,16 @@ var mayImport = map[string][]string{
 	"bpf":       {},
 	"api":       {},
 }
+
+// packageMayImport is for packages that may import less than their folder. It lists our packages, and those of the command
+// line.
+var packageMayImport = map[string][]string{
+	"ctl/hints": {"api"},
+	"ctl/print": {"api", "ctl/hints"},
+}
+
+// commandLine is where the libraries for commands and flags are.
+const commandLine = "github.com/spf13/"
 
 // calcMayNotImport is what would give the calculation I/O, a clock or concurrency.
 var calcMayNotImport = []string{"net", "os", "os/exec", "net/http", "sync", "sync/atomic", "io/fs", "syscall"}
@@ -63,6 +74,24 @@ func TestImportsPointOneWay(t *testing.T) {
 				t.Errorf("%s: a test imports %s", p.ImportPath, imported)
 			}
 		}
+	}
+}
+
+func TestPackagesImportNoMoreThanTheyNeed(t *testing.T) {
+	missing := maps.Clone(packageMayImport)
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		allowed, limited := packageMayImport[name]
+		delete(missing, name)
+		for _, imported := range p.Imports {
+			to, ours := strings.CutPrefix(imported, module)
+			if limited && (ours || strings.HasPrefix(imported, commandLine)) && !slices.Contains(allowed, to) {
+				t.Errorf("%s imports %s: it may import only %v", p.ImportPath, imported, allowed)
+			}
+		}
+	}
+	for name := range missing {
+		t.Errorf("there is no package %s", name)
 	}
 }
 
