@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // smallSizes keep a test's tables small.
@@ -19,7 +21,7 @@ func smallSizes() Sizes {
 func pinDir(t testing.TB) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to load programs")
+		skip.For(t, "needs root to load programs")
 	}
 	dir := t.TempDir()
 	if err := MountFS(dir); err != nil {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // trackConnections makes the kernel track connections of both families in the namespace, as any rule about the state
@@ -461,7 +462,7 @@ func TestBridgedPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
 	}
 	trackConnections(t)
 	if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-ip6tables", []byte("1"), 0o644); err != nil {
-		t.Skip("this kernel does not show bridged packets to the packet filter:", err)
+		skip.For(t, "this kernel does not show bridged packets to the packet filter: %v", err)
 	}
 	r.workload(r.v1, 5, r.only(7000), r.allowAll(), alice6)
 	r.attached(t, r.v1)

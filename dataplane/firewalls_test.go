@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // needs skips the test on a machine without a tool.
@@ -14,7 +15,7 @@ func needs(t *testing.T, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs %s: %v", tool, err)
+			skip.For(t, "needs %s: %v", tool, err)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // host is a network namespace in which a Driver runs, with virtual machines behind it. The test's goroutine is in it.
@@ -34,7 +35,7 @@ type host struct {
 func newHost(t *testing.T) *host {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to load programs and make network namespaces")
+		skip.For(t, "needs root to load programs and make network namespaces")
 	}
 	runtime.LockOSThread()
 	before, err := netns.Get()

@@ -25,6 +25,7 @@ import (
 	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // A stream runs through the host while felix is killed again and again; at last felix ends as it should, and is removed.
@@ -395,7 +396,7 @@ func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
 func (l *lab) ownTable(name string) (release func()) {
 	l.Helper()
 	if _, err := exec.LookPath("nft"); err != nil {
-		l.Skip("needs nft to own a table: ", err)
+		skip.For(l, "needs nft to own a table: %v", err)
 	}
 	nft := exec.Command("nft", "-i")
 	nft.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -32,6 +32,7 @@ import (
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // The tests with a lab run the real program, built once for all of them, on a host of their own: a network namespace
@@ -197,7 +198,7 @@ func newLab(t testing.TB) *lab {
 		test.Parallel()
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to load programs and make network namespaces")
+		skip.For(t, "needs root to load programs and make network namespaces")
 	}
 	l := &lab{TB: t, binary: felixBinary(t)}
 	l.host, l.client = newPlace(t), newPlace(t)

@@ -25,6 +25,7 @@ import (
 
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // lab is two network namespaces with a cable between them: a host and a router. They have no names; they and all that
@@ -41,7 +42,7 @@ const (
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, for network namespaces")
+		skip.For(t, "needs root, for network namespaces")
 	}
 	l := &lab{host: newNamespace(t), router: newNamespace(t)}
 	h, err := netlink.NewHandleAt(l.host)
@@ -55,7 +56,7 @@ func newLab(t *testing.T) *lab {
 		PeerNamespace: netlink.NsFd(int(l.router)),
 	}
 	if err := h.LinkAdd(veth); err != nil {
-		t.Skipf("make a veth pair: %v", err)
+		skip.For(t, "make a veth pair: %v", err)
 	}
 	up(t, l.host, host4+"/24", host6+"/64")
 	up(t, l.router, router4+"/24", router6+"/64")
@@ -73,7 +74,7 @@ func newNamespace(t *testing.T) netns.NsHandle {
 	ns, err := netns.New()
 	if err != nil {
 		runtime.UnlockOSThread()
-		t.Skipf("make a network namespace: %v", err)
+		skip.For(t, "make a network namespace: %v", err)
 	}
 	t.Cleanup(func() { ns.Close() })
 	if err := netns.Set(home); err != nil {
@@ -270,7 +271,7 @@ func startBIRD(t *testing.T, ns netns.NsHandle, config string) *bird {
 	path, err := exec.LookPath("bird")
 	if err != nil {
 		if path = "/usr/sbin/bird"; !exists(path) {
-			t.Skip("BIRD 2 is not installed")
+			skip.For(t, "BIRD 2 is not installed")
 		}
 	}
 	dir := t.TempDir()

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // newHost puts the test into a network namespace of its own.
@@ -19,11 +20,11 @@ func newHost(t *testing.T) {
 	runtime.LockOSThread()
 	before, err := netns.Get()
 	if err != nil {
-		t.Skip("no network namespaces:", err)
+		skip.For(t, "no network namespaces: %v", err)
 	}
 	namespace, err := netns.New()
 	if err != nil {
-		t.Skip("cannot make a network namespace (not root?):", err)
+		skip.For(t, "cannot make a network namespace (not root?): %v", err)
 	}
 	t.Cleanup(func() {
 		namespace.Close()
@@ -39,7 +40,7 @@ func ruleset(t *testing.T) string {
 	t.Helper()
 	out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
 	if err != nil {
-		t.Skipf("nft cannot list (not installed?): %v %s", err, out)
+		skip.For(t, "nft cannot list (not installed?): %v %s", err, out)
 	}
 	text := regexp.MustCompile(`counter packets \d+ bytes \d+`).ReplaceAllString(string(out), "counter")
 	text = regexp.MustCompile(`,\s+`).ReplaceAllString(text, ", ") // old versions print an element a line
@@ -219,7 +220,7 @@ func TestInterfacesComeAndGoWithoutANewTable(t *testing.T) {
 func tableHandle(t *testing.T) string {
 	out, err := exec.Command("nft", "-a", "list", "tables").CombinedOutput()
 	if err != nil {
-		t.Skip(err)
+		skip.For(t, "%v", err)
 	}
 	return string(out)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/margay-project/margay/dataplane/interfaces"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // newHost puts the test into a network namespace of its own and watches it.
@@ -22,11 +23,11 @@ func newHost(t *testing.T) (*interfaces.Watcher, chan struct{}) {
 	runtime.LockOSThread()
 	before, err := netns.Get()
 	if err != nil {
-		t.Skip("no network namespaces:", err)
+		skip.For(t, "no network namespaces: %v", err)
 	}
 	namespace, err := netns.New()
 	if err != nil {
-		t.Skip("cannot make a network namespace (not root?):", err)
+		skip.For(t, "cannot make a network namespace (not root?): %v", err)
 	}
 	t.Cleanup(func() {
 		namespace.Close()

@@ -16,6 +16,7 @@ import (
 	"github.com/margay-project/margay/dataplane/interfaces"
 	"github.com/margay-project/margay/dataplane/routes"
 	"github.com/margay-project/margay/dataplane/table"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // newHost puts the test into a network namespace of its own, with a loopback and the named interfaces, all up.
@@ -24,11 +25,11 @@ func newHost(t *testing.T, names ...string) {
 	runtime.LockOSThread()
 	before, err := netns.Get()
 	if err != nil {
-		t.Skip("no network namespaces:", err)
+		skip.For(t, "no network namespaces: %v", err)
 	}
 	namespace, err := netns.New()
 	if err != nil {
-		t.Skip("cannot make a network namespace (not root?):", err)
+		skip.For(t, "cannot make a network namespace (not root?): %v", err)
 	}
 	t.Cleanup(func() {
 		namespace.Close()
