@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 )
 
 func newApply(s *session) *cobra.Command {
@@ -29,7 +30,7 @@ for each object that is stored already as the file says: it is not written again
   margayctl apply -f policies/ --atomic
   margayctl apply -f policies/ -R --prune -l "team == 'web'"
   margayctl get gnp -o yaml | sed 's/order: 500/order: 600/' | margayctl apply -f -`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			j := job{verb: verb{"apply", "applied"}, act: s.apply, writes: true, tell: func(o api.Object, done string) string {
 				if done != unchanged {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 )
 
@@ -31,7 +32,7 @@ func newCheckSystem(s *session) *cobra.Command {
 		Long:  checkSystemHelp,
 		Example: `  margayctl node checksystem
   margayctl node checksystem -f /boot/config-6.12.0`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			check := s.checkSystem
 			if config != "" {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 )
 
 func newCreate(s *session) *cobra.Command {
@@ -19,7 +20,7 @@ func newCreate(s *session) *cobra.Command {
 ` + atomicHelp,
 		Example: `  margayctl create -f docs/examples/tiers.yaml
   margayctl create -f policies/ --skip-exists`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			j := job{verb: verb{"create", "created"}, writes: true, skips: "existed, and stayed as they are"}
 			j.act = func(ctx context.Context, st store, o api.Object) (string, error) {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/print"
 )
 
@@ -34,7 +35,7 @@ func newDiags(s *session) *cobra.Command {
 		Short:   "Collect diagnostics of this node in a file",
 		Long:    diagsHelp,
 		Example: "  margayctl node diags\n  margayctl node diags --log-dir /var/log/margay",
-		Args:    noArguments,
+		Args:    arguments.None,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return s.diags(cmd.Context(), logs) },
 	}
 	s.addAgentFlag(cmd)

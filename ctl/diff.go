@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/print"
 )
 
@@ -36,7 +37,7 @@ would change, 1 when something would, and 2 after any error: a script that appli
 		Example: `  margayctl diff -f docs/examples/
   margayctl diff -f policies/ -R --prune -l "team == 'web'"
   margayctl diff -f policies/ -R; test $? -eq 1 && margayctl apply -f policies/ -R`,
-		Args:        noArguments,
+		Args:        arguments.None,
 		Annotations: map[string]string{exitAnnotation: strconv.Itoa(exitTrouble)},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			different, err := s.diff(cmd.Context(), f)

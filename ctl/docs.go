@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+
+	"github.com/margay-project/margay/ctl/arguments"
 )
 
 func newDocs(s *session) *cobra.Command {
@@ -17,7 +19,7 @@ func newDocs(s *session) *cobra.Command {
 fields from their types and their validation, commands from their help.`,
 		Example: `  margayctl docs man /usr/local/share/man/man1
   margayctl docs reference docs/reference`,
-		Args: noSuchCommand,
+		Args: arguments.NoSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
@@ -25,7 +27,7 @@ fields from their types and their validation, commands from their help.`,
 			Use:     "reference DIRECTORY",
 			Short:   "Write a page for each kind and each command, in Markdown",
 			Example: `  margayctl docs reference docs/reference`,
-			Args:    exactly(1, "DIRECTORY"),
+			Args:    arguments.Exactly(1, "DIRECTORY"),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return writeReference(cmd.Root(), args[0])
 			},
@@ -37,7 +39,7 @@ fields from their types and their validation, commands from their help.`,
 SOURCE_DATE_EPOCH.`,
 			Example: `  margayctl docs man /usr/local/share/man/man1
   man margayctl-apply`,
-			Args: exactly(1, "DIRECTORY"),
+			Args: arguments.Exactly(1, "DIRECTORY"),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return writeManual(cmd.Root(), args[0])
 			},

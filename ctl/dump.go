@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/ctl/print"
 )
@@ -70,7 +71,7 @@ func newFelix(s *session) *cobra.Command {
 // group is a command that only holds others.
 func group(name, short string, child *cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: name, Short: short, Args: noSuchCommand,
+		Use: name, Short: short, Args: arguments.NoSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(child)

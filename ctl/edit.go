@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/ctl/print"
 )
@@ -26,7 +27,7 @@ The object is written when the editor ends, unless nothing was changed. What the
 changed meanwhile, is never overwritten: the edited text stays in a file, which the error names.`,
 		Example: `  margayctl edit gnp block-crypto-mining
   EDITOR=nano margayctl edit felixconfiguration default`,
-		Args:              exactly(2, "KIND NAME"),
+		Args:              arguments.Exactly(2, "KIND NAME"),
 		ValidArgsFunction: completeKind(s, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			objects, err := at.named(args[0], args[1:])

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
@@ -25,7 +26,7 @@ func newExport(s *session) *cobra.Command {
 		Long:  exportHelp,
 		Example: `  margayctl datastore migrate lock
   margayctl datastore migrate export > calico.export`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.export(cmd.Context()) },
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
@@ -29,7 +30,7 @@ func newImport(s *session) *cobra.Command {
 		Long:  importHelp,
 		Example: `  ETCD_ENDPOINTS=https://etcd-new:2379 margayctl datastore migrate import -f calico.export
   ETCD_ENDPOINTS=https://etcd-new:2379 margayctl datastore migrate unlock`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
 				return errors.New("say which file: -f FILE, or -f - for standard input")

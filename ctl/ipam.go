@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/print"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
@@ -20,7 +21,7 @@ func newIPAM(s *session) *cobra.Command {
 		Short: "Show and correct which address is whose",
 		Example: `  margayctl ipam show --show-blocks
   margayctl ipam check --show-problem-ips`,
-		Args: noSuchCommand,
+		Args: arguments.NoSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newIPAMShow(s), newIPAMCheck(s), newIPAMRelease(s), newIPAMSplit(s), newIPAMConfigure(s))
@@ -55,7 +56,7 @@ func newIPAMShow(s *session) *cobra.Command {
   margayctl ipam show --ip=10.0.0.7
   margayctl ipam show --show-borrowed
   margayctl ipam show --show-configuration`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.withKV(cmd.Context(), func(store kv.KV) error {
 				switch {

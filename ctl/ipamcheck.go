@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 )
@@ -28,7 +29,7 @@ of this command says is leaked. What only Kubernetes knows, such as load balance
 addresses that were given to it are taken to be in use.`,
 		Example: `  margayctl ipam check
   margayctl ipam check --show-problem-ips -o report.json`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c *ipam.Check
 			err := s.withKV(cmd.Context(), func(store kv.KV) (err error) {

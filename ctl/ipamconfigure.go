@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
@@ -31,7 +32,7 @@ func newIPAMConfigure(s *session) *cobra.Command {
 This is not the IPAMConfiguration object, which allocators on etcd do not read.`,
 		Example: `  margayctl ipam configure --strictaffinity=true
   margayctl ipam configure --max-blocks-per-host=4 --ip-cooldown-seconds=60`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			lines, change, err := to.given(cmd.Flags().Changed)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
@@ -43,7 +44,7 @@ only reports from before the last change of the lock.`,
 			if len(reports) > 0 {
 				return nil // more reports
 			}
-			return noArguments(cmd, args)
+			return arguments.None(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("ip") && len(reports) == 0 {

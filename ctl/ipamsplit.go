@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/datastore"
 )
@@ -30,7 +31,7 @@ old pool.`,
 		Example: `  margayctl datastore migrate lock
   margayctl ipam split 4 --cidr=10.0.0.0/16
   margayctl datastore migrate unlock`,
-		Args: exactly(1, "the number of pools"),
+		Args: arguments.Exactly(1, "the number of pools"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			parts, err := strconv.Atoi(args[0])
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 )
 
 // labelChange is one label to set or to remove.
@@ -26,7 +27,7 @@ func newLabel(s *session) *cobra.Command {
 		Example: `  margayctl label hostendpoint node-a-eth0 rack=r1
   margayctl label node node-a rack=r2 --overwrite
   margayctl label node node-a rack --remove`,
-		Args:              exactly(3, "KIND NAME KEY=VALUE, or KIND NAME KEY --remove"),
+		Args:              arguments.Exactly(3, "KIND NAME KEY=VALUE, or KIND NAME KEY --remove"),
 		ValidArgsFunction: completeKind(s, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, value, hasValue := strings.Cut(args[2], "=")

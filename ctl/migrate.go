@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 )
 
 func newDatastore(s *session) *cobra.Command {
@@ -14,14 +15,14 @@ func newDatastore(s *session) *cobra.Command {
 		Use:     "datastore",
 		Short:   "Maintain the datastore as a whole",
 		Example: "  margayctl datastore migrate lock",
-		Args:    noSuchCommand,
+		Args:    arguments.NoSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	migrate := &cobra.Command{
 		Use:     "migrate",
 		Short:   "Lock the datastore, and move it to another etcd",
 		Example: "  margayctl datastore migrate lock\n  margayctl datastore migrate export > calico.export",
-		Args:    noSuchCommand,
+		Args:    arguments.NoSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	migrate.AddCommand(
@@ -46,7 +47,7 @@ func newLock(s *session, name string, ready bool, short, example string) *cobra.
 		Use:     name,
 		Short:   short,
 		Example: "  " + example,
-		Args:    noArguments,
+		Args:    arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.setReady(cmd.Context(), ready); err != nil {
 				return err

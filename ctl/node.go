@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/ctl/print"
 )
@@ -19,7 +20,7 @@ func newNode(s *session) *cobra.Command {
 		Use:     "node",
 		Short:   "Show this node's BGP sessions, check it, and collect diagnostics",
 		Example: "  margayctl node status\n  margayctl node checksystem",
-		Args:    noSuchCommand,
+		Args:    arguments.NoSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newNodeStatus(s), newCheckSystem(s), newDiags(s), newNodeRun())
@@ -34,7 +35,7 @@ func newNodeStatus(s *session) *cobra.Command {
 
 margayctl status says more, and its exit code says whether all is well.`,
 		Example: `  margayctl node status`,
-		Args:    noArguments,
+		Args:    arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.nodeStatus(cmd.Context())
 		},

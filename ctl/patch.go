@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 )
 
@@ -37,7 +38,7 @@ adds to, and knows the directives of Kubernetes: "$patch": "replace" or "delete"
 		Example: `  margayctl patch ippool vms-v4 -p '{"spec": {"disabled": true}}'
   margayctl patch felixconfiguration default -p 'spec: {bpfLogLevel: Debug}'
   margayctl patch gnp web -t json -p '[{"op": "replace", "path": "/spec/ingress/0/action", "value": "Deny"}]'`,
-		Args:              exactly(2, "KIND NAME"),
+		Args:              arguments.Exactly(2, "KIND NAME"),
 		ValidArgsFunction: completeKind(s, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			objects, err := at.named(args[0], args[1:])

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 )
 
@@ -24,7 +25,7 @@ func newPolicyNames(s *session, parent string) *cobra.Command {
 		Long:  policyNamesHelp,
 		Example: "  margayctl " + parent + " migrate-policy-names --dry-run\n" +
 			"  margayctl " + parent + " migrate-policy-names",
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.migratePolicyNames(cmd.Context(), dryRun) },
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be done")

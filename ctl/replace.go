@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 )
 
 func newReplace(s *session) *cobra.Command {
@@ -20,7 +21,7 @@ An object with metadata.resourceVersion is written only if nobody changed it sin
 ` + atomicHelp,
 		Example: `  margayctl get ippool vms-v4 -o yaml > pool.yaml
   margayctl replace -f pool.yaml`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			j := job{verb: verb{"replace", "replaced"}, writes: true}
 			j.act = func(ctx context.Context, st store, o api.Object) (string, error) {

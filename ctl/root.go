@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 )
 
@@ -27,7 +28,7 @@ func newRoot(s *session) *cobra.Command {
 		Example: `  margayctl apply -f docs/examples/tiers.yaml
   margayctl get gnp -o wide
   margayctl status`,
-		Args:              noSuchCommand,
+		Args:              arguments.NoSuchCommand,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return s.prepare(cmd) },
 		SilenceErrors:     true,
@@ -69,24 +70,10 @@ func badLevel(text string) error {
 	return hints.With(err, hints.DidYouMean(text, []string{"panic", "fatal", "error", "warn", "info", "debug"}))
 }
 
-func noSuchCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	var verbs []string
-	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
-			verbs = append(verbs, c.Name())
-		}
-	}
-	err := fmt.Errorf("%s has no command %q", cmd.CommandPath(), args[0])
-	return hints.With(err, hints.DidYouMean(args[0], verbs), "see "+cmd.CommandPath()+" --help")
-}
-
 // flagError names the flag that may have been meant.
 func flagError(cmd *cobra.Command, err error) error {
 	if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
-		return noSuchCommand(cmd, words) // the flag belongs to a verb that does not exist
+		return arguments.NoSuchCommand(cmd, words) // the flag belongs to a verb that does not exist
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -99,21 +86,4 @@ func flagError(cmd *cobra.Command, err error) error {
 		hint = hints.DidYouMean(unknown, names)
 	}
 	return hints.With(err, hint, "see "+cmd.CommandPath()+" --help")
-}
-
-// exactly demands a number of arguments, and names them when they are not given.
-func exactly(n int, names string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) == n {
-			return nil
-		}
-		return hints.With(fmt.Errorf("want %s, got %d arguments", names, len(args)), "see "+cmd.CommandPath()+" --help")
-	}
-}
-
-func noArguments(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return hints.With(fmt.Errorf("%s takes flags only, got %q", cmd.CommandPath(), args[0]), "see "+cmd.CommandPath()+" --help")
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
 )
 
@@ -33,7 +34,7 @@ the datastore.`,
 		Example: `  margayctl schema gnp
   margayctl schema gnp.ingress.destination
   margayctl schema felixconfiguration.spec.bpfLogLevel`,
-		Args: exactly(1, "KIND or KIND.FIELD"),
+		Args: arguments.Exactly(1, "KIND or KIND.FIELD"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return kindWords(), cobra.ShellCompDirectiveNoFileComp
 		},

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/print"
 )
 
@@ -25,7 +26,7 @@ interface or a table is not as wanted, a BGP session is down, or an object is no
 -o json prints the message StatusResponse of api/agent/v1/agent.proto, with every setting in force and where it comes from.`,
 		Example: `  margayctl status
   margayctl status -o json | jq '.interfaces[] | select(.state != "enforced")'`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := print.CheckOutput(output); err != nil {
 				return err

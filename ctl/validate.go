@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/ctl/arguments"
 )
 
 func newValidate(s *session) *cobra.Command {
@@ -22,7 +23,7 @@ exists or whether pools overlap, is only checked when the objects are written.
 --calico also refuses what is valid here and not in Calico, for a datastore that Calico's agents or calicoctl use too.`,
 		Example: `  margayctl validate -f docs/examples/ -R
   margayctl validate --calico -f policies/`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(*cobra.Command, []string) error {
 			objects, err := s.load(in)
 			if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/ctl/arguments"
 )
 
 // Stamped by the linker; see the Makefile.
@@ -54,7 +55,7 @@ func newVersion(s *session) *cobra.Command {
 		Example: `  margayctl version
   margayctl version --client
   margayctl version --poll=10s`,
-		Args: noArguments,
+		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v, c := stamp()
 			fmt.Fprintln(s.stdout, "Client Version:   ", v)
