@@ -29,8 +29,11 @@ var mayImport = map[string][]string{
 // packageMayImport is for packages that may import less than their folder. It lists our packages, and those of the command
 // line.
 var packageMayImport = map[string][]string{
-	"ctl/hints": {"api"},
-	"ctl/print": {"api", "ctl/hints"},
+	"ctl/hints":     {"api"},
+	"ctl/print":     {"api", "ctl/hints"},
+	"ctl/arguments": {"ctl/hints", commandLine + "cobra"},
+	"ctl/ipam": {"api", "ctl/arguments", "ctl/hints", "ctl/print", "datastore", "datastore/ipam", "datastore/kv",
+		commandLine + "cobra"},
 }
 
 // commandLine is where the libraries for commands and flags are.

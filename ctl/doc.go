@@ -6,7 +6,9 @@
 // warns of what was written, agent.go talks to felix, choose.go is -l.
 // docs.go writes docs/reference and the manual pages.
 //
-// Package print writes objects and tables, and package hints adds to an error what to try next. Neither knows a session.
+// Package print writes objects and tables, and package hints adds to an error what to try next; neither knows a session or a
+// command. Package arguments checks how many arguments a command gets. Package ipam is the commands of ipam: ipam.go hands
+// them what they may touch of a session.
 //
 // Messages, tables and exit codes of the verbs that edit objects are those of calicoctl; scripts depend on them.
 // The command has no state of its own and decides nothing about objects: their rules are in package api, the order of

@@ -1,96 +1,21 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"net/netip"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
-	"github.com/margay-project/margay/ctl/arguments"
-	"github.com/margay-project/margay/ctl/print"
-	"github.com/margay-project/margay/datastore/ipam"
-	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/ctl/ipam"
 )
 
+// newIPAM hands the commands of ipam what they may touch of a session.
 func newIPAM(s *session) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "ipam",
-		Short: "Show and correct which address is whose",
-		Example: `  margayctl ipam show --show-blocks
-  margayctl ipam check --show-problem-ips`,
-		Args: arguments.NoSuchCommand,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(newIPAMShow(s), newIPAMCheck(s), newIPAMRelease(s), newIPAMSplit(s), newIPAMConfigure(s))
-	return cmd
-}
-
-// withKV runs an action on the keys of the datastore: addresses are not objects.
-func (s *session) withKV(ctx context.Context, action func(kv.KV) error) error {
-	st, closeStore, err := s.open(ctx, s)
-	if err != nil {
-		return err
-	}
-	defer closeStore()
-	return action(st.KV())
-}
-
-func parseAddress(text string) (netip.Addr, error) {
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return addr, fmt.Errorf("--ip=%s is not an address: want one such as 10.0.0.7 or fd00::7", text)
-	}
-	return addr.Unmap(), nil
-}
-
-func newIPAMShow(s *session) *cobra.Command {
-	var text string
-	var blocks, borrowed, configuration bool
-	cmd := &cobra.Command{
-		Use:   "show",
-		Short: "Print how much of each pool is in use, or who holds an address",
-		Example: `  margayctl ipam show --show-blocks
-  margayctl ipam show --ip=10.0.0.7
-  margayctl ipam show --show-borrowed
-  margayctl ipam show --show-configuration`,
-		Args: arguments.None,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return s.withKV(cmd.Context(), func(store kv.KV) error {
-				switch {
-				case text != "":
-					return s.showAddress(cmd.Context(), store, text)
-				case borrowed:
-					return s.showBorrowed(cmd.Context(), store)
-				case configuration:
-					return s.showIPAMConfiguration(cmd.Context(), store)
-				}
-				return s.showUsage(cmd.Context(), store, blocks)
-			})
+	return ipam.New(ipam.Session{
+		Stdout: s.stdout, Stderr: s.stderr, Now: s.now, NamesOf: s.namesOf,
+		Version: func() string {
+			version, _ := stamp()
+			return version
 		},
-	}
-	cmd.Flags().StringVar(&text, "ip", "", "who holds this address")
-	cmd.Flags().BoolVar(&blocks, "show-blocks", false, "the blocks of each pool too")
-	cmd.Flags().BoolVar(&borrowed, "show-borrowed", false, "addresses that are used on another node than their block's")
-	cmd.Flags().BoolVar(&configuration, "show-configuration", false, "the configuration that allocators obey")
-	cmd.MarkFlagsMutuallyExclusive("ip", "show-blocks", "show-borrowed", "show-configuration")
-	return cmd
-}
-
-func (s *session) showIPAMConfiguration(ctx context.Context, store kv.KV) error {
-	c, err := ipam.ReadConfig(ctx, store)
-	if err != nil {
-		return err
-	}
-	rows := [][]string{
-		{"StrictAffinity", strconv.FormatBool(c.StrictAffinity)},
-		{"AutoAllocateBlocks", strconv.FormatBool(c.AutoAllocateBlocks)},
-		{"MaxBlocksPerHost", strconv.Itoa(c.MaxBlocksPerHost)},
-		{"KubeVirtVMAddressPersistence", cmp.Or(c.KubeVirtAddressPersistence, "<nil>")},
-		{"IPCooldownSeconds", strconv.Itoa(c.CooldownSeconds)},
-	}
-	print.Box(s.stdout, []string{"PROPERTY", "VALUE"}, rows)
-	return nil
+		Open: func(ctx context.Context) (ipam.Store, func(), error) { return s.open(ctx, s) },
+	})
 }

@@ -21,7 +21,7 @@ func Exactly(n int, names string) cobra.PositionalArgs {
 	}
 }
 
-// None is for commands that take flags only.
+// None is for a command that takes flags only.
 func None(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

@@ -1,4 +1,4 @@
-package main
+package ipam
 
 import (
 	"errors"
@@ -16,8 +16,8 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-func newIPAMCheck(s *session) *cobra.Command {
-	var print checkPrinter
+func newCheck(s Session) *cobra.Command {
+	var printer checkPrinter
 	var file, kubeconfig string
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -33,15 +33,15 @@ addresses that were given to it are taken to be in use.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c *ipam.Check
 			err := s.withKV(cmd.Context(), func(store kv.KV) (err error) {
-				c, err = ipam.RunCheck(cmd.Context(), store, s.now())
+				c, err = ipam.RunCheck(cmd.Context(), store, s.Now())
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			print.stdout = s.stdout
-			print.problems = print.problems || print.all
-			print.print(c)
+			printer.stdout = s.Stdout
+			printer.problems = printer.problems || printer.all
+			printer.print(c)
 			if file == "" {
 				return nil
 			}
@@ -52,12 +52,11 @@ addresses that were given to it are taken to be in use.`,
 				return errors.New("no report is written: the datastore has no ClusterInformation with a clusterGUID, " +
 					"by which a report is recognised; margayctl datastore migrate lock makes one")
 			}
-			version, _ := stamp()
-			return newIPAMReport(c, version).write(file)
+			return newReport(c, s.Version()).write(file)
 		},
 	}
-	cmd.Flags().BoolVar(&print.all, "show-all-ips", false, "print every address that is checked")
-	cmd.Flags().BoolVar(&print.problems, "show-problem-ips", false, "print every address that is leaked or not allocated as it should be")
+	cmd.Flags().BoolVar(&printer.all, "show-all-ips", false, "print every address that is checked")
+	cmd.Flags().BoolVar(&printer.problems, "show-problem-ips", false, "print every address that is leaked or not allocated as it should be")
 	cmd.Flags().StringVarP(&file, "output", "o", "", "write a report to this file, as JSON")
 	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "accepted for scripts of calicoctl; there is no Kubernetes here")
 	return cmd

@@ -1,4 +1,4 @@
-package main
+package ipam
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ import (
 	"github.com/margay-project/margay/datastore/ipam"
 )
 
-// ipamReport is what ipam check found, for programs and for ipam release. Its fields are part of the dialect.
-type ipamReport struct {
+// report is what ipam check found, for programs and for ipam release. Its fields are part of the dialect.
+type report struct {
 	Version         string                          `json:"version"` // of margayctl
 	ClusterGUID     string                          `json:"clusterGUID"`
 	DatastoreLocked bool                            `json:"datastoreLocked"`
@@ -47,8 +47,8 @@ type reportedHandle struct {
 	Revision string
 }
 
-func newIPAMReport(c *ipam.Check, version string) ipamReport {
-	r := ipamReport{
+func newReport(c *ipam.Check, version string) report {
+	r := report{
 		Version: version, ClusterGUID: c.Cluster.GUID, DatastoreLocked: c.Cluster.Locked, ClusterRevision: c.Cluster.Revision,
 		ClusterType: c.Cluster.Type, Allocations: map[string][]reportedAllocation{},
 	}
@@ -67,7 +67,7 @@ func newIPAMReport(c *ipam.Check, version string) ipamReport {
 	return r
 }
 
-func (r ipamReport) write(file string) error {
+func (r report) write(file string) error {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -78,9 +78,9 @@ func (r ipamReport) write(file string) error {
 	return nil
 }
 
-// readIPAMReport reads a report. One that was cut off, or that is something else, is refused as a whole.
-func readIPAMReport(file string) (ipamReport, error) {
-	var r ipamReport
+// readReport reads a report. One that was cut off, or that is something else, is refused as a whole.
+func readReport(file string) (report, error) {
+	var r report
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return r, fmt.Errorf("read the report: %w", err)
@@ -113,7 +113,7 @@ func lineOf(text []byte, err error) string {
 }
 
 // leaks are the allocations that the report says nothing has, and the leaked handles.
-func (r ipamReport) leaks(file string) (map[ipam.Leak]bool, map[ipam.Handle]bool, error) {
+func (r report) leaks(file string) (map[ipam.Leak]bool, map[ipam.Handle]bool, error) {
 	leaks, handles := map[ipam.Leak]bool{}, map[ipam.Handle]bool{}
 	for name, allocations := range r.Allocations {
 		// An address of which one allocation is in use is not leaked, whatever the others are.

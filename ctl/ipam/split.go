@@ -1,4 +1,4 @@
-package main
+package ipam
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-func newIPAMSplit(s *session) *cobra.Command {
+func newSplit(s Session) *cobra.Command {
 	var cidr, name string
 	cmd := &cobra.Command{
 		Use:   "split NUMBER {--cidr=CIDR | --name=POOL}",
@@ -46,13 +46,13 @@ old pool.`,
 	cmd.Flags().StringVar(&cidr, "cidr", "", "the network of the pool")
 	cmd.Flags().StringVar(&name, "name", "", "the name of the pool")
 	_ = cmd.RegisterFlagCompletionFunc("name", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return s.namesOf(cmd.Context(), "IPPool", nil), cobra.ShellCompDirectiveNoFileComp
+		return s.NamesOf(cmd.Context(), "IPPool", nil), cobra.ShellCompDirectiveNoFileComp
 	})
 	return cmd
 }
 
-func (s *session) splitPool(ctx context.Context, name, cidr string, parts int) error {
-	st, closeStore, err := s.open(ctx, s)
+func (s Session) splitPool(ctx context.Context, name, cidr string, parts int) error {
+	st, closeStore, err := s.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,15 +68,15 @@ func (s *session) splitPool(ctx context.Context, name, cidr string, parts int) e
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.stdout, "IP Pool %s was successfully split into %d smaller pools.\n", name, len(pools))
+	fmt.Fprintf(s.Stdout, "IP Pool %s was successfully split into %d smaller pools.\n", name, len(pools))
 	for _, pool := range pools {
-		fmt.Fprintf(s.stdout, "Created %s with CIDR %s.\n", pool.Name, pool.Spec.CIDR)
+		fmt.Fprintf(s.Stdout, "Created %s with CIDR %s.\n", pool.Name, pool.Spec.CIDR)
 	}
 	return nil
 }
 
 // findPool is the name of the pool that a name, a network or both denote.
-func findPool(ctx context.Context, st store, name, cidr string) (string, error) {
+func findPool(ctx context.Context, st Store, name, cidr string) (string, error) {
 	var want netip.Prefix
 	if cidr != "" {
 		var err error

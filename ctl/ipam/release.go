@@ -1,4 +1,4 @@
-package main
+package ipam
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-func newIPAMRelease(s *session) *cobra.Command {
+func newRelease(s Session) *cobra.Command {
 	var text string
 	var reports []string
 	var force bool
@@ -48,7 +48,7 @@ only reports from before the last change of the lock.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("ip") && len(reports) == 0 {
-				fmt.Fprintln(s.stderr, "nothing is released: say what with --ip=IP or --from-report=FILE")
+				fmt.Fprintln(s.Stderr, "nothing is released: say what with --ip=IP or --from-report=FILE")
 				return nil // as calicoctl: scripts pass an empty list of flags
 			}
 			return s.withKV(cmd.Context(), func(store kv.KV) error {
@@ -67,7 +67,7 @@ only reports from before the last change of the lock.`,
 	return cmd
 }
 
-func (s *session) releaseOne(ctx context.Context, store kv.KV, text string) error {
+func (s Session) releaseOne(ctx context.Context, store kv.KV, text string) error {
 	addr, err := parseAddress(text)
 	if err != nil {
 		return err
@@ -80,14 +80,14 @@ func (s *session) releaseOne(ctx context.Context, store kv.KV, text string) erro
 		err = ipam.ReleaseAddress(ctx, store, addr)
 	}
 	if err == nil {
-		fmt.Fprintf(s.stdout, "Successfully released IP address %s\n", addr)
+		fmt.Fprintf(s.Stdout, "Successfully released IP address %s\n", addr)
 	}
 	return err
 }
 
 // releaseReported releases what reports say is leaked, unless a new check finds it in use.
-func (s *session) releaseReported(ctx context.Context, store kv.KV, files []string, force bool) error {
-	c, err := ipam.RunCheck(ctx, store, s.now())
+func (s Session) releaseReported(ctx context.Context, store kv.KV, files []string, force bool) error {
+	c, err := ipam.RunCheck(ctx, store, s.Now())
 	if err != nil {
 		return err
 	}
@@ -102,23 +102,23 @@ func (s *session) releaseReported(ctx context.Context, store kv.KV, files []stri
 		if !force {
 			return errors.New("data store is not locked. Either lock the data store, or re-run with --force")
 		}
-		fmt.Fprintln(s.stdout, "WARNING: Data store is not locked. Ignoring due to --force option")
+		fmt.Fprintln(s.Stdout, "WARNING: Data store is not locked. Ignoring due to --force option")
 	}
 	if err := errors.Join(s.releaseLeaks(ctx, store, c, leaks), s.releaseHandles(ctx, store, c, handles)); err != nil {
 		return hints.With(err, "what is not counted as released is as it was: correct the cause, make a new report and release from that")
 	}
-	fmt.Fprintln(s.stdout, "You may now unlock the data store.")
+	fmt.Fprintln(s.Stdout, "You may now unlock the data store.")
 	return nil
 }
 
 // acceptReports are the leaks that all reports name, if the reports are of this datastore as it is. The texts are calicoctl's.
-func (s *session) acceptReports(cluster ipam.Cluster, files []string, force bool) ([]ipam.Leak, []ipam.Handle, error) {
-	version, _ := stamp()
+func (s Session) acceptReports(cluster ipam.Cluster, files []string, force bool) ([]ipam.Leak, []ipam.Handle, error) {
+	version := s.Version()
 	current := false
 	var leaks map[ipam.Leak]bool
 	var handles map[ipam.Handle]bool
 	for i, file := range files {
-		r, err := readIPAMReport(file)
+		r, err := readReport(file)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -128,7 +128,7 @@ func (s *session) acceptReports(cluster ipam.Cluster, files []string, force bool
 		if r.Version != version && !force {
 			return nil, nil, fmt.Errorf("the provided report (%s) was produced using a different version (%s) of calicoctl. Refusing to release", file, r.Version)
 		} else if r.Version != version {
-			fmt.Fprintln(s.stdout, "WARNING: Report was produced using a different version of calicoctl. Ignoring due to --force option")
+			fmt.Fprintln(s.Stdout, "WARNING: Report was produced using a different version of calicoctl. Ignoring due to --force option")
 		}
 		current = current || r.ClusterRevision == cluster.Revision
 		itsLeaks, itsHandles, err := r.leaks(file)
@@ -149,19 +149,19 @@ func (s *session) acceptReports(cluster ipam.Cluster, files []string, force bool
 		slices.SortedFunc(maps.Keys(handles), func(a, b ipam.Handle) int { return strings.Compare(a.ID, b.ID) }), nil
 }
 
-func (s *session) releaseLeaks(ctx context.Context, store kv.KV, c *ipam.Check, leaks []ipam.Leak) error {
+func (s Session) releaseLeaks(ctx context.Context, store kv.KV, c *ipam.Check, leaks []ipam.Leak) error {
 	if len(leaks) == 0 {
-		fmt.Fprintln(s.stdout, "Report didn't contain any leaked IPs to clean up.")
+		fmt.Fprintln(s.Stdout, "Report didn't contain any leaked IPs to clean up.")
 		return nil
 	}
-	fmt.Fprintf(s.stdout, "Releasing %d old IPs...\n", len(leaks))
+	fmt.Fprintf(s.Stdout, "Releasing %d old IPs...\n", len(leaks))
 	freed, err := c.ReleaseLeaks(ctx, store, leaks)
-	fmt.Fprintf(s.stdout, "Released %d IPs successfully\n", len(freed.Released))
+	fmt.Fprintf(s.Stdout, "Released %d IPs successfully\n", len(freed.Released))
 	if n := len(freed.Gone); n > 0 {
-		fmt.Fprintf(s.stdout, "%d addresses marked as leaked in the report had already been cleaned up.\n", n)
+		fmt.Fprintf(s.Stdout, "%d addresses marked as leaked in the report had already been cleaned up.\n", n)
 	}
 	for _, addr := range freed.Kept {
-		fmt.Fprintf(s.stdout, "%v stays: it was given to somebody else since, or is in use now.\n", addr)
+		fmt.Fprintf(s.Stdout, "%v stays: it was given to somebody else since, or is in use now.\n", addr)
 	}
 	if err != nil {
 		left := len(leaks) - len(freed.Released) - len(freed.Gone) - len(freed.Kept)
@@ -170,12 +170,12 @@ func (s *session) releaseLeaks(ctx context.Context, store kv.KV, c *ipam.Check, 
 	return nil
 }
 
-func (s *session) releaseHandles(ctx context.Context, store kv.KV, c *ipam.Check, handles []ipam.Handle) error {
+func (s Session) releaseHandles(ctx context.Context, store kv.KV, c *ipam.Check, handles []ipam.Handle) error {
 	if len(handles) == 0 {
-		fmt.Fprintln(s.stdout, "Report didn't contain any handles to clean up.")
+		fmt.Fprintln(s.Stdout, "Report didn't contain any handles to clean up.")
 		return nil
 	}
-	fmt.Fprintf(s.stdout, "Deleting %d handles...\nKey: '.' = Deleted OK; 'x' = skip, handle missing/changed.\n", len(handles))
+	fmt.Fprintf(s.Stdout, "Deleting %d handles...\nKey: '.' = Deleted OK; 'x' = skip, handle missing/changed.\n", len(handles))
 	var released, skipped int
 	var failures []error
 	for _, handle := range handles {
@@ -184,12 +184,12 @@ func (s *session) releaseHandles(ctx context.Context, store kv.KV, c *ipam.Check
 			failures = append(failures, err)
 		case done:
 			released++
-			fmt.Fprint(s.stdout, ".")
+			fmt.Fprint(s.Stdout, ".")
 		default:
 			skipped++
-			fmt.Fprint(s.stdout, "x")
+			fmt.Fprint(s.Stdout, "x")
 		}
 	}
-	fmt.Fprintf(s.stdout, "\nReleased %d handles; %d skipped; %d errors.\n", released, skipped, len(failures))
+	fmt.Fprintf(s.Stdout, "\nReleased %d handles; %d skipped; %d errors.\n", released, skipped, len(failures))
 	return errors.Join(failures...)
 }

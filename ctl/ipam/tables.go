@@ -1,4 +1,4 @@
-package main
+package ipam
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-func (s *session) showUsage(ctx context.Context, store kv.KV, blocks bool) error {
+func (s Session) showUsage(ctx context.Context, store kv.KV, blocks bool) error {
 	pools, err := ipam.Usages(ctx, store)
 	if err != nil {
 		return err
@@ -29,7 +29,7 @@ func (s *session) showUsage(ctx context.Context, store kv.KV, blocks bool) error
 			rows = append(rows, usageRow("Block", b))
 		}
 	}
-	print.Box(s.stdout, []string{"GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"}, rows)
+	print.Box(s.Stdout, []string{"GROUPING", "CIDR", "IPS TOTAL", "IPS IN USE", "IPS RESERVED", "IPS FREE"}, rows)
 	return nil
 }
 
@@ -38,7 +38,7 @@ func usageRow(grouping string, u ipam.Usage) []string {
 	return []string{grouping, u.CIDR.String(), fmt.Sprintf("%.5g", u.Total), part(u.InUse), part(u.Reserved), part(u.Free())}
 }
 
-func (s *session) showAddress(ctx context.Context, store kv.KV, text string) error {
+func (s Session) showAddress(ctx context.Context, store kv.KV, text string) error {
 	addr, err := parseAddress(text)
 	if err != nil {
 		return err
@@ -48,25 +48,25 @@ func (s *session) showAddress(ctx context.Context, store kv.KV, text string) err
 	case err != nil:
 		return err
 	case !held:
-		fmt.Fprintf(s.stdout, "%s is not assigned\n", addr)
+		fmt.Fprintf(s.Stdout, "%s is not assigned\n", addr)
 		return nil
 	}
-	fmt.Fprintf(s.stdout, "IP %s is in use\nHandle ID: %s\n", addr, orNone(a.Handle))
+	fmt.Fprintf(s.Stdout, "IP %s is in use\nHandle ID: %s\n", addr, orNone(a.Handle))
 	s.printAttributes("Active Owner Attributes:", a.Attributes)
 	s.printAttributes("Alternate Owner Attributes:", a.Alternate)
 	return nil
 }
 
-func (s *session) printAttributes(title string, attributes map[string]string) {
+func (s Session) printAttributes(title string, attributes map[string]string) {
 	if len(attributes) > 0 {
-		fmt.Fprintln(s.stdout, title)
+		fmt.Fprintln(s.Stdout, title)
 	}
 	for _, name := range slices.Sorted(maps.Keys(attributes)) {
-		fmt.Fprintf(s.stdout, "  %s: %s\n", name, attributes[name])
+		fmt.Fprintf(s.Stdout, "  %s: %s\n", name, attributes[name])
 	}
 }
 
-func (s *session) showBorrowed(ctx context.Context, store kv.KV) error {
+func (s Session) showBorrowed(ctx context.Context, store kv.KV) error {
 	var rows [][]string
 	unknown := 0
 	err := ipam.Assignments(ctx, store, func(a ipam.Assignment) error {
@@ -81,9 +81,9 @@ func (s *session) showBorrowed(ctx context.Context, store kv.KV) error {
 	if err != nil {
 		return err
 	}
-	print.Box(s.stdout, []string{"IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"}, rows)
+	print.Box(s.Stdout, []string{"IP", "BORROWING-NODE", "BLOCK", "BLOCK OWNER", "TYPE", "ALLOCATED-TO"}, rows)
 	if unknown > 0 {
-		fmt.Fprintf(s.stdout, "\nNote: found %d IP allocations without an explicit node association. Unable to determine if they are borrowed.\n", unknown)
+		fmt.Fprintf(s.Stdout, "\nNote: found %d IP allocations without an explicit node association. Unable to determine if they are borrowed.\n", unknown)
 	}
 	return nil
 }

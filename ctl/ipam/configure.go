@@ -1,4 +1,4 @@
-package main
+package ipam
 
 import (
 	"errors"
@@ -14,16 +14,16 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// ipamSettings are the values of the flags of ipam configure.
-type ipamSettings struct {
+// settings are the values of the flags of ipam configure.
+type settings struct {
 	strict      bool
 	blocks      int
 	persistence string
 	cooldown    int
 }
 
-func newIPAMConfigure(s *session) *cobra.Command {
-	var to ipamSettings
+func newConfigure(s Session) *cobra.Command {
+	var to settings
 	cmd := &cobra.Command{
 		Use:   "configure",
 		Short: "Change the configuration that all allocators of addresses obey",
@@ -43,7 +43,7 @@ This is not the IPAMConfiguration object, which allocators on etcd do not read.`
 				return err
 			}
 			for _, line := range lines {
-				fmt.Fprintln(s.stdout, "Successfully set "+line)
+				fmt.Fprintln(s.Stdout, "Successfully set "+line)
 			}
 			return nil
 		},
@@ -68,7 +68,7 @@ const (
 func persistences() []string { return []string{"Enabled", "Disabled"} }
 
 // given are the lines to print and the change to make for the flags that were given.
-func (to *ipamSettings) given(changed func(flag string) bool) (lines []string, change func(*ipam.Config), err error) {
+func (to *settings) given(changed func(flag string) bool) (lines []string, change func(*ipam.Config), err error) {
 	var changes []func(*ipam.Config)
 	set := func(flag, name string, value any, valid bool, want string, change func(*ipam.Config)) {
 		switch {
