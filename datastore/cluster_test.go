@@ -2,6 +2,7 @@ package datastore
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"os"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/margay-project/margay/datastore/clustertest"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
 func TestMain(m *testing.M) {
@@ -131,7 +134,7 @@ func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...gr
 	e.Helper()
 	c := e.config
 	c.Endpoints, c.DialTimeout = endpoints, time.Minute // members may still find each other
-	store, err := dialOver(testContext(e), c, transport{dial: from.Dial, options: options})
+	store, err := DialOver(testContext(e), c, Transport{Dial: from.Dial, Options: options})
 	if err != nil {
 		e.Fatal(err)
 	}
@@ -176,7 +179,7 @@ func (e *exercise) finish(times int) {
 		return store.Commit(testContext(e), []Condition{{Key: last}}, []Write{{Key: last, Value: []byte("{}")}})
 	}
 	outcome, err := create()
-	for isTimeout(err) { // a member that has not found the others yet may have been asked
+	for errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded { // a member that has not found the others yet may have been asked
 		outcome, err = create()
 	}
 	if err != nil {

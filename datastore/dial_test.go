@@ -2,14 +2,8 @@ package datastore
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/kv"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -75,7 +70,7 @@ func TestDialSaysWhatToDo(t *testing.T) {
 // A connection that takes its time, as over a long distance, is waited for.
 func TestDialHasPatience(t *testing.T) {
 	t.Parallel()
-	slow := transport{dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	slow := Transport{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		select {
 		case <-time.After(2 * time.Second):
 			return (&net.Dialer{}).DialContext(ctx, network, address)
@@ -83,7 +78,7 @@ func TestDialHasPatience(t *testing.T) {
 			return nil, ctx.Err()
 		}
 	}}
-	store, err := dialOver(testContext(t), Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}, DialTimeout: 5 * time.Second}, slow)
+	store, err := DialOver(testContext(t), Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}, DialTimeout: 5 * time.Second}, slow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +102,7 @@ func TestDialWithAPassword(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	enableAuth(t, admin, "secret")
+	clustertest.EnableAuth(t, admin, "secret")
 	endpoints := []string{server.Endpoint()}
 	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute}, "refused", "ETCD_USERNAME")
 	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute, Username: "root", Password: "wrong"}, `refused user "root"`, "ETCD_PASSWORD")
@@ -131,70 +126,6 @@ func TestDialWithAPassword(t *testing.T) {
 	_ = store.Close()
 }
 
-// authority signs certificates.
-type authority struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) authority {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := authority{key: key, certificate: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}}
-	return a
-}
-
-func (a authority) write(t *testing.T, path string) {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, a.certificate, a.certificate, a.key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, path, "CERTIFICATE", der)
-}
-
-// issue writes a certificate and its key for both ends of a connection: over the loopback interface, or to servers with
-// these names.
-func (a authority) issue(t *testing.T, certFile, keyFile string, names ...string) {
-	t.Helper()
-	addresses := []net.IP{net.IPv4(127, 0, 0, 1)}
-	for _, name := range names {
-		if address := net.ParseIP(name); address != nil {
-			addresses = append(addresses, address)
-		}
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "node"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: addresses, DNSNames: names, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}, a.certificate, key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, certFile, "CERTIFICATE", der)
-	writePEM(t, keyFile, "EC PRIVATE KEY", private)
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // certificates is a TLS server's configuration that reads its files for each connection.
 func certificates(caFile, certFile, keyFile string) *tls.Config {
 	config := &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, NextProtos: []string{"h2"}}
@@ -213,80 +144,18 @@ func certificates(caFile, certFile, keyFile string) *tls.Config {
 	return config
 }
 
-// front passes connections to a TCP port on to a unix socket, through TLS if that is configured, until they are cut.
-func front(t *testing.T, socket string, secure *tls.Config) (address string, disconnect func()) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address = listener.Addr().String()
-	if secure != nil {
-		listener = tls.NewListener(listener, secure)
-	}
-	open := make(chan net.Conn, 1000)
-	disconnect = func() {
-		for {
-			select {
-			case conn := <-open:
-				_ = conn.Close()
-			default:
-				return
-			}
-		}
-	}
-	t.Cleanup(func() {
-		_ = listener.Close()
-		disconnect()
-	})
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			inner, err := net.Dial("unix", socket)
-			if err != nil {
-				_ = conn.Close()
-				continue
-			}
-			open <- conn
-			go pipe(inner, conn)
-			go pipe(conn, inner)
-		}
-	}()
-	return address, disconnect
-}
-
-func pipe(to, from net.Conn) {
-	buffer := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(buffer)
-		if n > 0 {
-			if _, err := to.Write(buffer[:n]); err != nil {
-				break
-			}
-		}
-		if err != nil {
-			break
-		}
-	}
-	_ = to.Close()
-	_ = from.Close()
-}
-
 func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	t.Parallel()
 	server, dir := startEtcd(t, shortDir(t)), t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	renew := func() {
-		a := newAuthority(t)
-		a.write(t, path("ca"))
-		a.issue(t, path("server"), path("server-key"))
-		a.issue(t, path("client"), path("client-key"))
+		a := clustertest.NewAuthority(t)
+		a.Write(t, path("ca"))
+		a.Issue(t, path("server"), path("server-key"))
+		a.Issue(t, path("client"), path("client-key"))
 	}
 	renew()
-	address, disconnect := front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), certificates(path("ca"), path("server"), path("server-key")))
+	address, disconnect := clustertest.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), certificates(path("ca"), path("server"), path("server-key")))
 	address = "https://" + address
 	config := Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("client"), KeyFile: path("client-key")}
 	store, err := Dial(testContext(t), config)
@@ -295,14 +164,14 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	}
 	defer store.Close()
 
-	stranger := newAuthority(t)
-	stranger.write(t, path("other-ca"))
-	stranger.issue(t, path("other"), path("other-key"))
+	stranger := clustertest.NewAuthority(t)
+	stranger.Write(t, path("other-ca"))
+	stranger.Issue(t, path("other"), path("other-key"))
 	refused(t, Config{Endpoints: []string{address}, CAFile: path("other-ca")}, "x509: certificate signed by unknown authority", "ETCD_CA_CERT_FILE")
 	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("other"), KeyFile: path("client-key")}, "do not belong together")
 
 	// With TLS 1.3 the server refuses a certificate only after the client's handshake has succeeded.
-	stranger.issue(t, path("other"), path("other-key"))
+	stranger.Issue(t, path("other"), path("other-key"))
 	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("other"), KeyFile: path("other-key")},
 		"refuses this client's certificate", "ETCD_CERT_FILE")
 	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca")}, "asks for a client certificate", "ETCD_CERT_FILE")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// resolver is net.Resolver, as far as it is needed.
-type resolver interface {
+// Resolver is net.Resolver, as far as it is needed.
+type Resolver interface {
 	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 }
 
@@ -24,7 +24,7 @@ func Discover(ctx context.Context, domain string) ([]string, error) {
 
 // discover finds the endpoints of the etcd of a domain, as etcd's own clients do. Where servers with TLS are announced, the
 // others are left out: nobody who can change one record should get to read what is sent.
-func discover(ctx context.Context, dns resolver, domain string) ([]string, error) {
+func discover(ctx context.Context, dns Resolver, domain string) ([]string, error) {
 	var absent []string
 	for _, way := range []struct{ service, scheme string }{{"etcd-client-ssl", "https"}, {"etcd-client", "http"}} {
 		_, records, err := dns.LookupSRV(ctx, way.service, "tcp", domain)
@@ -51,7 +51,7 @@ func discover(ctx context.Context, dns resolver, domain string) ([]string, error
 const discoverAgain = time.Minute
 
 // followRecords keeps the endpoints those of the SRV records, until the connection is closed.
-func (e *Etcd) followRecords(dns resolver) {
+func (e *Etcd) followRecords(dns Resolver) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -73,7 +73,7 @@ func (e *Etcd) followRecords(dns resolver) {
 }
 
 // discoverAgain takes other endpoints if there are any. A connection that is secure stays so.
-func (e *Etcd) discoverAgain(ctx context.Context, dns resolver) {
+func (e *Etcd) discoverAgain(ctx context.Context, dns Resolver) {
 	found, err := discover(ctx, dns, e.config.DiscoverySRV)
 	if err == nil && !strings.HasPrefix(found[0], "https://") && e.config.secure() {
 		err = fmt.Errorf("the SRV records of %s name no servers with TLS any more", e.config.DiscoverySRV)

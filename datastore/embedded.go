@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/margay-project/margay/datastore/kv"
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/bbolt"
 	"go.etcd.io/etcd/server/v3/embed"
@@ -48,8 +49,6 @@ const (
 	socketName = "etcd.sock"
 	peerName   = "peer.sock"
 	quota      = 4 << 30 // bytes of data; etcd refuses writes beyond
-	// The largest object; a long list of networks needs more than etcd's usual 1.5 MiB.
-	maxRequest = 8 << 20
 	// History that is kept for those that lost the connection; older than that they list everything again.
 	keepHistory  = "1h"
 	startTimeout = 30 * time.Second
@@ -117,7 +116,7 @@ func (e *Embedded) config(c EmbeddedConfig) (*embed.Config, error) {
 	config.QuotaBackendBytes = quota
 	config.AutoCompactionMode = embed.CompactorModePeriodic
 	config.AutoCompactionRetention = keepHistory
-	config.MaxRequestBytes = maxRequest
+	config.MaxRequestBytes = kv.MostBytes
 	config.EnableGRPCGateway = false
 	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(e.logger(c))
 	socket := url.URL{Scheme: "unix", Path: filepath.Join(dir, socketName)}

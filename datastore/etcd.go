@@ -35,11 +35,11 @@ type Config struct {
 	Log                       *logrus.Entry // of what is wrong while everything goes on; nil for none
 }
 
-// transport is the way to etcd and to the name servers.
-type transport struct {
-	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	dns     resolver
-	options []grpc.DialOption
+// Transport is the way to etcd and to the name servers.
+type Transport struct {
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	DNS     Resolver
+	Options []grpc.DialOption // of each connection, after those that it has anyway
 }
 
 const (
@@ -67,10 +67,11 @@ type Etcd struct {
 
 // Dial connects to etcd and checks that it answers. Its errors are one line that says what to do.
 func Dial(ctx context.Context, c Config) (*Etcd, error) {
-	return dialOver(ctx, c, transport{dial: (&net.Dialer{}).DialContext, dns: net.DefaultResolver})
+	return DialOver(ctx, c, Transport{Dial: (&net.Dialer{}).DialContext, DNS: net.DefaultResolver})
 }
 
-func dialOver(ctx context.Context, c Config, way transport) (*Etcd, error) {
+// DialOver is Dial by another way than this machine's: from another network namespace, or with other name servers.
+func DialOver(ctx context.Context, c Config, way Transport) (*Etcd, error) {
 	if c.DialTimeout == 0 {
 		c.DialTimeout = defaultDialTimeout
 	}
@@ -78,27 +79,27 @@ func dialOver(ctx context.Context, c Config, way transport) (*Etcd, error) {
 	defer cancel()
 	if c.DiscoverySRV != "" && len(c.Endpoints) == 0 {
 		var err error
-		if c.Endpoints, err = discover(ctx, way.dns, c.DiscoverySRV); err != nil {
+		if c.Endpoints, err = discover(ctx, way.DNS, c.DiscoverySRV); err != nil {
 			return nil, err
 		}
 	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	e := &Etcd{config: c, close: func() {}, trouble: &trouble{secure: c.secure(), dialer: way.dial}}
+	e := &Etcd{config: c, close: func() {}, trouble: &trouble{secure: c.secure(), dialer: way.Dial}}
 	config := clientv3.Config{
 		Endpoints:            c.Endpoints,
 		DialTimeout:          c.DialTimeout,
 		DialKeepAliveTime:    keepaliveInterval,
 		DialKeepAliveTimeout: keepaliveTimeout,
-		MaxCallSendMsgSize:   maxRequest,
+		MaxCallSendMsgSize:   kv.MostBytes,
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(e.trouble.dial), grpc.WithChainStreamInterceptor(openOnce), grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, // else two minutes
 			MinConnectTimeout: connectTimeout,
 		})},
 		Logger: zap.NewNop(),
 	}
-	config.DialOptions = append(config.DialOptions, way.options...)
+	config.DialOptions = append(config.DialOptions, way.Options...)
 	if c.Username != "" {
 		config.DialOptions = append(config.DialOptions, newSession(c.Username, c.Password).options()...)
 	}
@@ -115,12 +116,12 @@ func dialOver(ctx context.Context, c Config, way transport) (*Etcd, error) {
 	}
 	e.client = client
 	// Whoever may not read this key may still have those of one kind: that is an answer too.
-	if _, err := e.Range(ctx, kv.Single(rootKey), 0, 1); err != nil && !isAny(err, rpctypes.ErrPermissionDenied) {
+	if _, err := e.Range(ctx, kv.Single(kv.Root), 0, 1); err != nil && !Denied(err) {
 		_ = client.Close() // the first error is the one that matters
 		return nil, err
 	}
 	if c.DiscoverySRV != "" {
-		e.followRecords(way.dns)
+		e.followRecords(way.DNS)
 	}
 	return e, nil
 }
@@ -370,9 +371,9 @@ func (e *Etcd) explain(err error) error {
 	switch {
 	case isAny(err, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthNotEnabled):
 		return advice{fmt.Sprintf("%s refused user %q (%s): check ETCD_USERNAME and ETCD_PASSWORD", where, user, rpctypes.ErrorDesc(err)), err}
-	case errors.Is(err, rpctypes.ErrPermissionDenied):
-		return advice{fmt.Sprintf("%s gives user %q no access to the keys under %s: grant a role that may read and write them", where, user, rootKey), err}
-	case isTooLarge(err):
+	case Denied(err):
+		return advice{fmt.Sprintf("%s gives user %q no access to the keys under %s: grant a role that may read and write them", where, user, kv.Root), err}
+	case TooLarge(err):
 		return advice{where + " takes no object as large as this one: split it, or raise the server's --max-request-bytes", err}
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return advice{where + " is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", err}
@@ -394,8 +395,8 @@ func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
 
-// isTooLarge says that a request has more bytes than the server, or the client, allows.
-func isTooLarge(err error) bool {
+// TooLarge says that a request has more bytes than the server, or the client, allows.
+func TooLarge(err error) bool {
 	if errors.Is(err, rpctypes.ErrRequestTooLarge) {
 		return true
 	}
@@ -405,6 +406,12 @@ func isTooLarge(err error) bool {
 	}](err)
 	return ok && refusal.GRPCStatus().Code() == codes.ResourceExhausted && strings.Contains(refusal.Error(), "larger than max")
 }
+
+// TooMany says that a commit has more keys or conditions than the server allows.
+func TooMany(err error) bool { return errors.Is(err, rpctypes.ErrTooManyOps) }
+
+// Denied says that the user may not do what was asked.
+func Denied(err error) bool { return errors.Is(err, rpctypes.ErrPermissionDenied) }
 
 // Unreachable says that a request got no answer, as gRPC says it: whether it took effect is not known.
 func Unreachable(err error) bool {

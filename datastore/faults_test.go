@@ -184,13 +184,14 @@ func TestHistoryIsCompactedWhileTheWatchIsCutOff(t *testing.T) {
 	m := e.watched()
 	e.Split(t, []clustertest.Port{e.Client})
 	m.Restart(t)
-	other := e.from(e.Leader(t))
+	leader := e.Leader(t)
+	other := e.from(leader)
 	raw(t, other, policies+"y", string(entry("y", "all()", 0).Value))
 	at := raw(t, other, policies+"z", string(entry("z", "all()", 0).Value))
 	if _, err := other.Commit(testContext(t), nil, []Write{{Key: policies + "y", Delete: true}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.client.Compact(testContext(t), at+1, clientv3.WithCompactPhysical()); err != nil {
+	if _, err := leader.Client(t).Compact(testContext(t), at+1, clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
 	e.Heal(t)
@@ -238,7 +239,7 @@ func TestTheClusterIsFull(t *testing.T) {
 			t.Fatal(err)
 		}
 		e.consumer.until("the deletion", e.consumer.reached(outcome.Revision))
-		e.makeRoom(store)
+		e.makeRoom()
 		resume()
 		e.settle("there is room again")
 		e.finish(1)
@@ -246,12 +247,12 @@ func TestTheClusterIsFull(t *testing.T) {
 }
 
 // makeRoom does what the error says.
-func (e *exercise) makeRoom(store *Etcd) {
+func (e *exercise) makeRoom() {
 	e.Helper()
-	ctx := testContext(e)
-	deleted, err := store.client.Delete(ctx, "/filler/", clientv3.WithPrefix())
+	ctx, admin := testContext(e), e.Leader(e).Client(e)
+	deleted, err := admin.Delete(ctx, "/filler/", clientv3.WithPrefix())
 	if err == nil {
-		_, err = store.client.Compact(ctx, deleted.Header.Revision, clientv3.WithCompactPhysical())
+		_, err = admin.Compact(ctx, deleted.Header.Revision, clientv3.WithCompactPhysical())
 	}
 	for _, m := range e.Members {
 		for size := int64(fullAt); err == nil && size > fullAt/2; { // the other members compact in their own time
@@ -264,7 +265,7 @@ func (e *exercise) makeRoom(store *Etcd) {
 		}
 	}
 	if err == nil {
-		_, err = store.client.AlarmDisarm(ctx, &clientv3.AlarmMember{})
+		_, err = admin.AlarmDisarm(ctx, &clientv3.AlarmMember{})
 	}
 	if err != nil {
 		e.Fatal(err)
@@ -313,7 +314,7 @@ func TestTheClusterIsRestoredFromABackup(t *testing.T) {
 func TestACommitWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	var lose atomic.Int64 // the answers of this many transactions
-	way := transport{dial: (&net.Dialer{}).DialContext, options: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
+	way := Transport{Dial: (&net.Dialer{}).DialContext, Options: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
 		func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 			if method != pb.KV_Txn_FullMethodName || lose.Add(-1) < 0 {
 				return invoke(ctx, method, request, reply, conn, options...)
@@ -323,7 +324,7 @@ func TestACommitWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 			}
 			return status.Error(codes.Unavailable, "the connection broke")
 		})}}
-	lossy, err := dialOver(testContext(t), Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}}, way)
+	lossy, err := DialOver(testContext(t), Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}}, way)
 	if err != nil {
 		t.Fatal(err)
 	}

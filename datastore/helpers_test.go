@@ -9,6 +9,8 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/sirupsen/logrus"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
 // testContext ends with the test, and shortly before the test process is out of time: a busy machine must not fail a test.
@@ -57,6 +59,17 @@ func dial(t testing.TB, endpoint string) *Etcd {
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	return store
+}
+
+// admin is a connection for what operators do.
+func admin(t testing.TB, endpoint string) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
 }
 
 // onBoth runs a test against memory and against a real etcd.

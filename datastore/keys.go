@@ -5,11 +5,12 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/ipam"
+	"github.com/margay-project/margay/datastore/kv"
 )
 
 // The keys, exactly as an existing Calico datastore has them.
 const (
-	rootKey         = "/calico/"
+	rootKey         = kv.Root
 	resourceRoot    = "/calico/resources/v3/projectcalico.org/"
 	blockKind       = "IPAMBlock"
 	affinityKind    = "BlockAffinity"

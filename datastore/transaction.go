@@ -11,7 +11,6 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/kv"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // Transaction is a store that keeps its changes back until all of them are made in one revision. They see each other, so
@@ -242,7 +241,7 @@ func (e TooLargeError) Error() string {
 func (e TooLargeError) Unwrap() error { return e.Cause }
 
 func explainSize(size Size, err error) error {
-	if isTooLarge(err) || isAny(err, rpctypes.ErrTooManyOps) {
+	if TooLarge(err) || TooMany(err) {
 		return TooLargeError{size, err}
 	}
 	return err
@@ -250,8 +249,7 @@ func explainSize(size Size, err error) error {
 
 // Refused says that the server did not make a commit and said so; after other errors it may have been made.
 func Refused(err error) bool {
-	return errors.As(err, new(TooLargeError)) || errors.As(err, new(ConflictError)) || errors.Is(err, errContended) ||
-		isAny(err, rpctypes.ErrPermissionDenied)
+	return errors.As(err, new(TooLargeError)) || errors.As(err, new(ConflictError)) || errors.Is(err, errContended) || Denied(err)
 }
 
 // SeveralStepsError says that a deletion cannot be part of a transaction, because others must see it half done.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/kv"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -258,7 +259,7 @@ func TestWatchSurvivesCompactionAndRestartOfEtcd(t *testing.T) {
 	if _, err := other.Commit(ctx, nil, []Write{{Key: policies + "b", Delete: true}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.client.Compact(ctx, at+1, clientv3.WithCompactPhysical()); err != nil {
+	if _, err := admin(t, server.Endpoint()).Compact(ctx, at+1, clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
 	at = raw(t, other, policies+"c", string(entry("c", "all()", 0).Value))
@@ -271,14 +272,14 @@ func TestWatchSurvivesCompactionAndRestartOfEtcd(t *testing.T) {
 func TestWatchIsOneHistoryOfEtcd(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, shortDir(t))
-	direct := dial(t, server.Endpoint())
-	address, disconnect := front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
+	direct, admin := dial(t, server.Endpoint()), admin(t, server.Endpoint())
+	address, disconnect := clustertest.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
 	compact := func() {
 		page, err := direct.Range(testContext(t), Span{From: "/", To: "0"}, 0, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := direct.client.Compact(testContext(t), page.Revision); err != nil && !strings.Contains(err.Error(), "compacted") {
+		if _, err := admin.Compact(testContext(t), page.Revision); err != nil && !strings.Contains(err.Error(), "compacted") {
 			t.Fatal(err)
 		}
 	}
@@ -317,7 +318,7 @@ func TestWhatWasWrittenTogetherIsToldTogether(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, shortDir(t))
 	direct := dial(t, server.Endpoint())
-	address, disconnect := front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
+	address, disconnect := clustertest.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
 	ctx := testContext(t)
 	c := consume(t, ctx, New(dial(t, "http://"+address)))
 	both := func(i int) int64 {
@@ -427,7 +428,7 @@ func TestAStoreThatWasRestoredAndWentOnIsComparedWhole(t *testing.T) {
 			second.Compact() // then the watch tells that the history is gone
 		}
 		swap.KV = second
-		if err := w.prepare(ctx, errInterrupted); errors.Is(err, errReplaced) != c.noticed {
+		if err := w.prepare(ctx, errors.New("interrupted")); errors.Is(err, errReplaced) != c.noticed {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -32,6 +32,13 @@ var ErrCompacted = errors.New("the required revision has been compacted")
 // MostKeys is how many operations a request to etcd may have, unless the server was told otherwise.
 const MostKeys = 128
 
+// MostBytes is how large a request may be. The embedded server takes that much: a long list of networks needs more than
+// etcd's usual 1.5 MiB. Another server may have been told otherwise.
+const MostBytes = 8 << 20
+
+// Root is how every key of a datastore begins, in a Calico datastore as in ours.
+const Root = "/calico/"
+
 // Span is the keys from From up to but not including To.
 type Span struct{ From, To string }
 
