@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 // builtCommand is the command as it is shipped, against an etcd with a number of endpoints.
@@ -26,12 +27,12 @@ func newBuiltCommand(b *testing.B) *builtCommand {
 	if out, err := exec.Command("go", "build", "-trimpath", "-o", c.binary, ".").CombinedOutput(); err != nil {
 		b.Fatalf("%v\n%s", err, out)
 	}
-	etcd, err := datastore.Dial(b.Context(), datastore.Config{Endpoints: []string{c.endpoint}})
+	client, err := etcd.Dial(b.Context(), etcd.Config{Endpoints: []string{c.endpoint}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { etcd.Close() })
-	c.kv = etcd
+	b.Cleanup(func() { client.Close() })
+	c.kv = client
 	return c
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // TestRecordedVerdictsAtTheCommandLine asks for the verdicts as they were recorded: a manifest is valid when validate
@@ -43,7 +44,7 @@ func TestRecordedVerdictsAtTheCommandLine(t *testing.T) {
 
 // acceptedByCommands says whether validate and then create accept a manifest, and what they said.
 func acceptedByCommands(t *testing.T, manifest string) (ok bool, said string) {
-	kv := datastore.NewMemory()
+	kv := kvtest.NewMemory()
 	var text bytes.Buffer
 	for _, verb := range []string{"validate", "create"} {
 		s := newSession(strings.NewReader(manifest), &text, &text, func(string) string { return "" })

@@ -12,9 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/sirupsen/logrus"
-
-	"github.com/margay-project/margay/datastore"
 )
 
 // invoke runs the command with an environment and without a socket of an embedded etcd, unless one is given.
@@ -43,7 +42,7 @@ func embeddedEtcd(t testing.TB) (socket string) {
 	dir := shortDir(t)
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	e, err := datastore.StartEmbedded(t.Context(), datastore.EmbeddedConfig{Dir: dir, Log: logrus.NewEntry(logger)})
+	e, err := embed.StartEmbedded(t.Context(), embed.EmbeddedConfig{Dir: dir, Log: logrus.NewEntry(logger)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // failing is a KV of which the nth commit is followed by something.
 type failing struct {
-	*datastore.Memory
+	*kvtest.Memory
 	commits int
 	before  func(commit int) error
 }
@@ -29,7 +30,7 @@ func (f *failing) Commit(ctx context.Context, conditions []datastore.Condition, 
 // runFailing runs the command on an initialised store, where something happens before each commit.
 func runFailing(t *testing.T, batch int, before func(commit int, interrupt func()) error, args ...string) (transcript, int) {
 	t.Helper()
-	memory := datastore.NewMemory()
+	memory := kvtest.NewMemory()
 	if err := datastore.New(memory).EnsureInitialized(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +117,7 @@ func TestWorkEndsWhenTheDatastoreIsLost(t *testing.T) {
 
 func TestTransactionThatWasNotSentHasWrittenNothing(t *testing.T) {
 	t.Parallel()
-	memory := datastore.NewMemory()
+	memory := kvtest.NewMemory()
 	memory.Offline(errors.New("etcd does not answer"))
 	var stdout, stderr bytes.Buffer
 	s := newSession(strings.NewReader(""), &stdout, &stderr, func(string) string { return "" })
@@ -130,7 +131,7 @@ func TestTransactionThatWasNotSentHasWrittenNothing(t *testing.T) {
 
 func TestInterruptedTransactionWritesNothing(t *testing.T) {
 	t.Parallel()
-	memory := datastore.NewMemory()
+	memory := kvtest.NewMemory()
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()
 	var stdout, stderr bytes.Buffer

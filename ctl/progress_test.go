@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // sets are manifests of that many GlobalNetworkSets.
@@ -25,7 +26,7 @@ func applyFor(t *testing.T, terminal bool, look time.Duration, verb ...string) (
 	t.Helper()
 	var out, errs bytes.Buffer
 	s := newSession(strings.NewReader(""), &out, &errs, func(string) string { return "" })
-	st := datastore.New(datastore.NewMemory())
+	st := datastore.New(kvtest.NewMemory())
 	s.open = func(context.Context, *session) (store, func(), error) { return st, func() {}, nil }
 	at := time.Unix(1_800_000_000, 0)
 	s.now = func() time.Time { at = at.Add(look); return at }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/ctl/hints"
-	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 // outcome is how a verb fared over a list of objects. The sentences made of it are calicoctl's.
@@ -21,7 +21,7 @@ type outcome struct {
 
 // lost says whether the last failure was that of a datastore that does not answer.
 func (out *outcome) lost() bool {
-	return len(out.errs) > 0 && datastore.Unreachable(out.errs[len(out.errs)-1])
+	return len(out.errs) > 0 && etcd.Unreachable(out.errs[len(out.errs)-1])
 }
 
 func newOutcome(objects []api.Object) outcome {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected outputs in testdata; read the diff before committing it")
@@ -65,7 +66,7 @@ type world struct {
 }
 
 func newWorld() *world {
-	kv := &interrupted{Memory: datastore.NewMemory()}
+	kv := &interrupted{Memory: kvtest.NewMemory()}
 	return &world{kv: kv, store: datastore.New(kv)}
 }
 
@@ -73,7 +74,7 @@ func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*w
 
 // interrupted is a KV in which someone else writes an object just before the command updates it.
 type interrupted struct {
-	*datastore.Memory
+	*kvtest.Memory
 	conflicts int
 }
 

@@ -12,10 +12,11 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 const (
-	defaultConfig  = datastore.DefaultConfigFile
+	defaultConfig  = etcd.DefaultConfigFile
 	embeddedSocket = "/var/lib/margay/etcd/etcd.sock"
 )
 
@@ -49,17 +50,17 @@ func openDatastore(ctx context.Context, s *session) (store, func(), error) {
 		}
 		getenv = onlyEndpoint("unix://" + s.embedded)
 	}
-	config, err := datastore.ConfigFromEnvironment(getenv, s.config)
+	config, err := etcd.ConfigFromEnvironment(getenv, s.config)
 	if err != nil {
 		return nil, nil, err
 	}
 	config.DialTimeout = s.patience
 	s.log.WithField("endpoints", config.Endpoints).Debug("connecting to etcd")
-	etcd, err := datastore.Dial(ctx, config)
+	client, err := etcd.Dial(ctx, config)
 	if err != nil {
 		return nil, nil, err
 	}
-	return datastore.New(etcd), func() { etcd.Close() }, nil
+	return datastore.New(client), func() { client.Close() }, nil
 }
 
 // namesDatastore says whether the environment chooses a datastore.

@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // rangesCounted is a KV that counts what is listed, by the last part of the path.
 type rangesCounted struct {
-	*datastore.Memory
+	*kvtest.Memory
 	ranges map[string]int
 }
 
@@ -33,7 +34,7 @@ func TestWarningsListEachKindOnce(t *testing.T) {
 		for i := range 200 {
 			fmt.Fprintf(&text, manifest, i, rules)
 		}
-		kv := rangesCounted{datastore.NewMemory(), map[string]int{}}
+		kv := rangesCounted{kvtest.NewMemory(), map[string]int{}}
 		got := runOn(t, kv, 10, "apply", "-f", manifestFile(t, text.String()))
 		for _, kind := range []string{"tiers", "globalnetworkpolicies", "hostendpoints", "workloadendpoints"} {
 			if n := kv.ranges[kind]; n != want {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // transcript is all that can be seen of a run of the command.
@@ -70,7 +71,7 @@ func TestBatchesHaveTheOutcomeOfOneByOne(t *testing.T) {
 			args = append(args, "-f", manifestFile(t, input), "-f", manifestFile(t, again))
 			var want transcript
 			for _, batch := range []int{1, 2 + random.IntN(9), 100} {
-				kv := &interrupted{Memory: datastore.NewMemory()}
+				kv := &interrupted{Memory: kvtest.NewMemory()}
 				runOn(t, kv, 1, "create", "-f", begin)
 				// Someone else's write makes no difference, unless a version was asked for, which pruning does.
 				if batch > 1 && !strings.Contains(input+again, "resourceVersion") && args[1] != "--prune" {

@@ -6,11 +6,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 func TestBlocksThatNodesClaimAreReadAndNeverWritten(t *testing.T) {
 	t.Parallel()
-	kv := NewMemory()
+	kv := kvtest.NewMemory()
 	raw(t, kv, "/calico/ipam/v2/host/n1", "{}")
 	raw(t, kv, "/calico/ipam/v2/host/n1/ipv4/block/10.0.0.0-26", `{"state":"confirmed","deleted":false}`)
 	raw(t, kv, "/calico/ipam/v2/host/n1/ipv6/block/fd00:1::-122", `{"state":"pending","deleted":true}`)

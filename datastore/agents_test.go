@@ -3,6 +3,8 @@ package datastore
 import (
 	"slices"
 	"testing"
+
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 func TestNodesThatRunCalicosAgentAreKnown(t *testing.T) {
@@ -28,7 +30,7 @@ func TestNodesThatRunCalicosAgentAreKnown(t *testing.T) {
 			"/calico/felix/v2/no-region/host/e/status": "{}", recordKey("e"): "{}",
 		}, []string{"c", "d"}},
 	} {
-		store := NewMemory()
+		store := kvtest.NewMemory()
 		for key, value := range c.keys {
 			raw(t, store, key, value)
 		}

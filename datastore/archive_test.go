@@ -17,6 +17,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // contents are all values under the root by key.
@@ -70,8 +71,8 @@ func importInto(t *testing.T, store KV, file []byte) Imported {
 const lockedInformation = `{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3","metadata":{"name":"default","uid":"u","creationTimestamp":"2026-08-20T10:15:30Z"},"spec":{"clusterGUID":"g","datastoreReady":false}}`
 
 // recorded is the fixture datastore, locked.
-func recorded(t *testing.T) *Memory {
-	store := NewMemory()
+func recorded(t *testing.T) *kvtest.Memory {
+	store := kvtest.NewMemory()
 	for _, entry := range fixture(t) {
 		raw(t, store, entry.Key, strings.Replace(string(entry.Value), `"datastoreReady":true`, `"datastoreReady":false`, 1))
 	}
@@ -142,7 +143,7 @@ func TestTheFileHasThePartsThatCalicoctlReads(t *testing.T) {
 	if err := json.Unmarshal(parts[2], &keys); err != nil || len(keys.Handles) != 1 || keys.Handles[0].Value.Block["10.0.0.0/26"] != 1 {
 		t.Errorf("IPAM: %v\n%+v", err, keys)
 	}
-	target := NewMemory()
+	target := kvtest.NewMemory()
 	importInto(t, target, file)
 	if diff := cmp.Diff(contents(t, source), contents(t, target)); diff != "" {
 		t.Errorf("-source +target\n%s", diff)
@@ -153,7 +154,7 @@ func TestTheFileHasThePartsThatCalicoctlReads(t *testing.T) {
 // and the whole value stands under others.
 func TestTheFileIsClosedToReadersThatDoNotKnowAField(t *testing.T) {
 	t.Parallel()
-	source := NewMemory()
+	source := kvtest.NewMemory()
 	raw(t, source, informationKey, lockedInformation)
 	values := map[string]string{
 		"sealed":  `{"action":"Allow","destination":{"selector":"has(margay/domains) && !has(margay/domains) && (has(a))","domains":["example.com"]}}`,
@@ -189,7 +190,7 @@ func TestTheFileIsClosedToReadersThatDoNotKnowAField(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("documents: -want +got\n%s", diff)
 	}
-	target := NewMemory()
+	target := kvtest.NewMemory()
 	importInto(t, target, file)
 	if diff := cmp.Diff(contents(t, source), contents(t, target)); diff != "" {
 		t.Errorf("-source +target\n%s", diff)
@@ -233,7 +234,7 @@ func TestWhateverADatastoreHoldsSurvivesExportAndImport(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	base := contents(t, recorded(t))
 	for round := range 60 {
-		source := NewMemory()
+		source := kvtest.NewMemory()
 		raw(t, source, informationKey, lockedInformation)
 		for _, pool := range []map[string]string{base, oddValues} {
 			for _, key := range slices.Sorted(maps.Keys(pool)) {
@@ -243,7 +244,7 @@ func TestWhateverADatastoreHoldsSurvivesExportAndImport(t *testing.T) {
 			}
 		}
 		file := exportOf(t, source)
-		target := NewMemory()
+		target := kvtest.NewMemory()
 		importInto(t, target, file)
 		wanted, got := contents(t, source), contents(t, target)
 		for key, value := range got {
@@ -279,7 +280,7 @@ func TestReportsOfAgentsAreNotExported(t *testing.T) {
 
 func TestOnlyALockedDatastoreIsExported(t *testing.T) {
 	t.Parallel()
-	source := NewMemory()
+	source := kvtest.NewMemory()
 	for name, prepare := range map[string]func(){
 		"empty":    func() {},
 		"unlocked": func() { raw(t, source, informationKey, strings.Replace(lockedInformation, "false", "true", 1)) },
@@ -294,7 +295,7 @@ func TestOnlyALockedDatastoreIsExported(t *testing.T) {
 
 // compacting is a store whose history is compacted while it is read for the first time.
 type compacting struct {
-	*Memory
+	*kvtest.Memory
 	times int
 }
 
@@ -323,7 +324,7 @@ func TestAnExportIsOfOneRevision(t *testing.T) {
 
 // failing is a store that takes only so many commits.
 type failing struct {
-	*Memory
+	*kvtest.Memory
 	commits int
 }
 
@@ -343,7 +344,7 @@ func TestAnInterruptedImportIsCompletedByTheNextOne(t *testing.T) {
 	}
 	file := exportOf(t, source)
 	for commits := range 4 {
-		target := NewMemory()
+		target := kvtest.NewMemory()
 		_, err := New(&failing{target, commits}).Import(testContext(t), archiveOf(t, file), false)
 		if err == nil || !strings.Contains(err.Error(), "import the same file again") {
 			t.Fatalf("%d commits: %v", commits, err)
@@ -379,7 +380,7 @@ func TestAnImportOverwritesNothing(t *testing.T) {
 		"a key outside of Calico":  {"/other/key", "x", false, ""},
 		"its own name for cluster": {informationKey, strings.Replace(lockedInformation, "false", "true", 1), false, ""},
 	} {
-		target := NewMemory()
+		target := kvtest.NewMemory()
 		raw(t, target, c.key, c.value)
 		before := contents(t, target)
 		_, err := New(target).Import(testContext(t), archiveOf(t, file), c.merge)
@@ -416,7 +417,7 @@ func TestANewDatastoreIsEmptyEnough(t *testing.T) {
 
 func TestAMergedDatastoreKeepsItsIdentityAndIsLocked(t *testing.T) {
 	t.Parallel()
-	target := NewMemory()
+	target := kvtest.NewMemory()
 	if err := New(target).EnsureInitialized(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -487,7 +488,7 @@ metadata:
 
 func TestAFileOfCalicoctlIsImported(t *testing.T) {
 	t.Parallel()
-	target := NewMemory()
+	target := kvtest.NewMemory()
 	importInto(t, target, []byte(calicoctlFile))
 	got := contents(t, target)
 	for key, value := range got {
@@ -550,7 +551,7 @@ func FuzzReadArchive(f *testing.F) {
 		if err != nil {
 			return
 		}
-		target := NewMemory()
+		target := kvtest.NewMemory()
 		if _, err := New(target).Import(t.Context(), archive, false); err != nil {
 			t.Fatalf("what was read cannot be imported: %v", err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/margay-project/margay/datastore/clustertest"
+	"github.com/margay-project/margay/datastore/etcd"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 type exercise struct {
 	*testing.T
 	*clustertest.Cluster
-	config   Config // how all connections prove who they are
+	config   etcd.Config // how all connections prove who they are
 	consumer *consumer
 	writers  *writers
 	observed *observed // the watch's connection
@@ -37,7 +38,7 @@ type exercise struct {
 
 // observed notes what a watch asks of the cluster.
 type observed struct {
-	*Etcd
+	*etcd.Etcd
 
 	mu       sync.Mutex
 	requests int // all that is read
@@ -125,16 +126,16 @@ func (e *exercise) consume() {
 }
 
 // connect dials the cluster from its client's namespace.
-func (e *exercise) connect(options ...grpc.DialOption) *Etcd {
+func (e *exercise) connect(options ...grpc.DialOption) *etcd.Etcd {
 	e.Helper()
 	return e.dial(e.Endpoints(), e.Client, options...)
 }
 
-func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...grpc.DialOption) *Etcd {
+func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...grpc.DialOption) *etcd.Etcd {
 	e.Helper()
 	c := e.config
 	c.Endpoints, c.DialTimeout = endpoints, time.Minute // members may still find each other
-	store, err := DialOver(testContext(e), c, Transport{Dial: from.Dial, Options: options})
+	store, err := etcd.DialOver(testContext(e), c, etcd.Transport{Dial: from.Dial, Options: options})
 	if err != nil {
 		e.Fatal(err)
 	}
@@ -143,7 +144,7 @@ func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...gr
 }
 
 // from dials a member from its own namespace, which no split cuts.
-func (e *exercise) from(m *clustertest.Member) *Etcd { return e.dial([]string{m.URL}, m.Port) }
+func (e *exercise) from(m *clustertest.Member) *etcd.Etcd { return e.dial([]string{m.URL}, m.Port) }
 
 func (e *exercise) stream() grpc.ClientStream {
 	e.observed.mu.Lock()

@@ -6,6 +6,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 func objectsOf(t *testing.T, text string) []api.Object {
@@ -20,7 +21,7 @@ func objectsOf(t *testing.T, text string) []api.Object {
 func TestDryRunSeesItsOwnWritesAndNobodyElseDoes(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	store := datastore.New(datastore.NewMemory())
+	store := datastore.New(kvtest.NewMemory())
 	if err := store.EnsureInitialized(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +63,7 @@ func TestDryRunSeesItsOwnWritesAndNobodyElseDoes(t *testing.T) {
 func TestEqualIsWhatAnUpdateWouldNotChange(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	store := datastore.New(datastore.NewMemory())
+	store := datastore.New(kvtest.NewMemory())
 	pool := objectsOf(t, `{apiVersion: projectcalico.org/v3, kind: IPPool, metadata: {name: a}, spec: {cidr: 10.0.0.0/16}}`)[0]
 	current, err := store.Create(ctx, pool)
 	if err != nil {

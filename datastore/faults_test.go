@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/clustertest"
+	"github.com/margay-project/margay/datastore/etcd"
 	"github.com/margay-project/margay/datastore/kv"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -314,7 +315,7 @@ func TestTheClusterIsRestoredFromABackup(t *testing.T) {
 func TestACommitWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	var lose atomic.Int64 // the answers of this many transactions
-	way := Transport{Dial: (&net.Dialer{}).DialContext, Options: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
+	way := etcd.Transport{Dial: (&net.Dialer{}).DialContext, Options: []grpc.DialOption{grpc.WithChainUnaryInterceptor(
 		func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
 			if method != pb.KV_Txn_FullMethodName || lose.Add(-1) < 0 {
 				return invoke(ctx, method, request, reply, conn, options...)
@@ -324,7 +325,7 @@ func TestACommitWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 			}
 			return status.Error(codes.Unavailable, "the connection broke")
 		})}}
-	lossy, err := DialOver(testContext(t), Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}}, way)
+	lossy, err := etcd.DialOver(testContext(t), etcd.Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}}, way)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 	"sigs.k8s.io/yaml"
 )
 
@@ -90,7 +91,7 @@ var variable = regexp.MustCompile(`"(uid|creationTimestamp|clusterGUID)":"[^"]*"
 
 func TestManifestsBecomeTheKeysAndValuesOfCalicoctl(t *testing.T) {
 	want := map[string]string{}
-	store := NewMemory()
+	store := kvtest.NewMemory()
 	for _, entry := range fixture(t) {
 		if key, known, ok := parseKey(entry.Key); ok && known {
 			want[entry.Key] = variable.ReplaceAllString(ordered(t, key, entry.Value), `"$1":""`)

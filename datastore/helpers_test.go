@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/datastore/etcd/embed"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 	"github.com/sirupsen/logrus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -41,9 +44,9 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
-func startEtcd(t testing.TB, dir string) *Embedded {
+func startEtcd(t testing.TB, dir string) *embed.Embedded {
 	t.Helper()
-	server, err := StartEmbedded(testContext(t), EmbeddedConfig{Dir: dir})
+	server, err := embed.StartEmbedded(testContext(t), embed.EmbeddedConfig{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,9 +54,9 @@ func startEtcd(t testing.TB, dir string) *Embedded {
 	return server
 }
 
-func dial(t testing.TB, endpoint string) *Etcd {
+func dial(t testing.TB, endpoint string) *etcd.Etcd {
 	t.Helper()
-	store, err := Dial(testContext(t), Config{Endpoints: []string{endpoint}})
+	store, err := etcd.Dial(testContext(t), etcd.Config{Endpoints: []string{endpoint}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +79,7 @@ func admin(t testing.TB, endpoint string) *clientv3.Client {
 func onBoth(t *testing.T, test func(t *testing.T, store KV)) {
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
-		test(t, NewMemory())
+		test(t, kvtest.NewMemory())
 	})
 	t.Run("etcd", func(t *testing.T) {
 		t.Parallel()

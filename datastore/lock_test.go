@@ -7,11 +7,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 func TestWhoeverWritesWhileUnlockedIsRefusedByALock(t *testing.T) {
 	t.Parallel()
-	memory := NewMemory()
+	memory := kvtest.NewMemory()
 	operator := New(memory)
 	agent := operator.WhileUnlocked()
 	must[*api.IPPool](t)(agent.Create(t.Context(), pool("before", "10.1.0.0/16")))
@@ -33,7 +34,7 @@ func TestWhoeverWritesWhileUnlockedIsRefusedByALock(t *testing.T) {
 // The lock counts from the moment in which it is set, also for a write that was about to be made.
 func TestALockThatIsSetJustBeforeAWriteRefusesIt(t *testing.T) {
 	t.Parallel()
-	memory := NewMemory()
+	memory := kvtest.NewMemory()
 	operator := New(memory)
 	late := &outage{KV: memory, commits: 10, before: func() { lock(t, operator, true) }}
 	if _, err := New(late).WhileUnlocked().Create(t.Context(), pool("late", "10.1.0.0/16")); !errors.Is(err, ErrLocked) {
@@ -46,7 +47,7 @@ func TestALockThatIsSetJustBeforeAWriteRefusesIt(t *testing.T) {
 
 func TestNothingIsWrittenUnaskedWhileNobodyCanTellWhetherTheDatastoreIsLocked(t *testing.T) {
 	t.Parallel()
-	memory := NewMemory()
+	memory := kvtest.NewMemory()
 	if _, err := memory.Commit(t.Context(), nil, []Write{{Key: informationKey, Value: []byte("{")}}); err != nil {
 		t.Fatal(err)
 	}

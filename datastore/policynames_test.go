@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // oldPolicy is a policy as versions up to v3.29 stored it.
@@ -82,7 +83,7 @@ func TestPoliciesMoveToTheirOwnNames(t *testing.T) {
 
 // racing is a store in which somebody else changes a policy just before it is moved.
 type racing struct {
-	*Memory
+	*kvtest.Memory
 	race func()
 }
 
@@ -100,16 +101,16 @@ func TestAChangeWhileAPolicyMovesIsNotLost(t *testing.T) {
 	old := oldPolicy("GlobalNetworkPolicy", "default.a", "default")
 	changed := strings.Replace(old, "all()", "has(x)", 1)
 	for name, c := range map[string]struct {
-		race func(t *testing.T, m *Memory)
+		race func(t *testing.T, m *kvtest.Memory)
 		want map[string]string
 		done int
 	}{
 		"it was changed": {
-			func(t *testing.T, m *Memory) { raw(t, m, policies+"default.a", changed) },
+			func(t *testing.T, m *kvtest.Memory) { raw(t, m, policies+"default.a", changed) },
 			map[string]string{policies + "a": strings.Replace(newPolicy(globalPolicy("a")), "all()", "has(x)", 1)}, 1,
 		},
 		"it was deleted": {
-			func(t *testing.T, m *Memory) {
+			func(t *testing.T, m *kvtest.Memory) {
 				if _, err := m.Commit(testContext(t), nil, []Write{{Key: policies + "default.a", Delete: true}}); err != nil {
 					t.Fatal(err)
 				}
@@ -117,11 +118,11 @@ func TestAChangeWhileAPolicyMovesIsNotLost(t *testing.T) {
 			map[string]string{}, 0,
 		},
 		"its own name was taken": {
-			func(t *testing.T, m *Memory) { raw(t, m, policies+"a", "newer") },
+			func(t *testing.T, m *kvtest.Memory) { raw(t, m, policies+"a", "newer") },
 			map[string]string{policies + "a": "newer"}, 1,
 		},
 	} {
-		m := NewMemory()
+		m := kvtest.NewMemory()
 		raw(t, m, policies+"default.a", old)
 		done, err := New(&racing{m, func() { c.race(t, m) }}).MigratePolicyNames(testContext(t), false)
 		if err != nil || len(done) != c.done {

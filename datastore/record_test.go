@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 func TestTheRecordOfAnAgentIsKept(t *testing.T) {
 	t.Parallel()
-	store := datastore.New(datastore.NewMemory())
+	store := datastore.New(kvtest.NewMemory())
 	defer store.Close()
 	ctx := t.Context()
 	read := func() (datastore.AgentRecord, int64) {

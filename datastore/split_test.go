@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 var errOutage = errors.New("the datastore is gone")
@@ -65,7 +66,7 @@ func TestASplitThatWasInterruptedIsEndedByTheNext(t *testing.T) {
 		want[fmt.Sprintf("split-v4-%d", i)] = fmt.Sprintf("10.0.%d.0/24 false", i)
 	}
 	for at := range commits + 1 {
-		kv := NewMemory()
+		kv := kvtest.NewMemory()
 		s := New(kv)
 		lock(t, s, true)
 		must[*api.IPPool](t)(s.Create(t.Context(), pool("v4", "10.0.0.0/16")))
@@ -88,7 +89,7 @@ func TestASplitThatWasInterruptedIsEndedByTheNext(t *testing.T) {
 
 func TestAnInterruptedSplitCannotBeEndedWithAnotherNumber(t *testing.T) {
 	t.Parallel()
-	kv := NewMemory()
+	kv := kvtest.NewMemory()
 	s := New(kv)
 	lock(t, s, true)
 	must[*api.IPPool](t)(s.Create(t.Context(), pool("v4", "10.0.0.0/16")))
@@ -107,7 +108,7 @@ func TestAnInterruptedSplitCannotBeEndedWithAnotherNumber(t *testing.T) {
 
 func TestASplitStopsWhenTheDatastoreIsUnlockedMeanwhile(t *testing.T) {
 	t.Parallel()
-	kv := NewMemory()
+	kv := kvtest.NewMemory()
 	s := New(kv)
 	lock(t, s, true)
 	must[*api.IPPool](t)(s.Create(t.Context(), pool("v4", "10.0.0.0/16")))

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/etcd"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
@@ -241,7 +242,7 @@ func (e TooLargeError) Error() string {
 func (e TooLargeError) Unwrap() error { return e.Cause }
 
 func explainSize(size Size, err error) error {
-	if TooLarge(err) || TooMany(err) {
+	if etcd.TooLarge(err) || etcd.TooMany(err) {
 		return TooLargeError{size, err}
 	}
 	return err
@@ -249,7 +250,7 @@ func explainSize(size Size, err error) error {
 
 // Refused says that the server did not make a commit and said so; after other errors it may have been made.
 func Refused(err error) bool {
-	return errors.As(err, new(TooLargeError)) || errors.As(err, new(ConflictError)) || errors.Is(err, errContended) || Denied(err)
+	return errors.As(err, new(TooLargeError)) || errors.As(err, new(ConflictError)) || errors.Is(err, errContended) || etcd.Denied(err)
 }
 
 // SeveralStepsError says that a deletion cannot be part of a transaction, because others must see it half done.

@@ -3,12 +3,14 @@ package datastore
 import (
 	"fmt"
 	"testing"
+
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // BenchmarkFirstList tells a consumer of 20,000 workload endpoints.
 func BenchmarkFirstList(b *testing.B) {
 	const count = 20_000
-	store := NewMemory()
+	store := kvtest.NewMemory()
 	for i := range count {
 		name := fmt.Sprintf("node%d-libvirt-vm%d-eth0", i%500, i)
 		value := fmt.Sprintf(`{"kind":"WorkloadEndpoint","apiVersion":"projectcalico.org/v3","metadata":{"name":%q,"namespace":"prod",`+
@@ -35,3 +37,27 @@ func BenchmarkFirstList(b *testing.B) {
 }
 
 const pageBatch = 100
+
+// BenchmarkPutToWatch changes a policy and waits until a consumer has been told.
+func BenchmarkPutToWatch(b *testing.B) {
+	server := startEtcd(b, shortDir(b))
+	store := dial(b, server.Endpoint())
+	ctx := testContext(b)
+	batches := New(store).Watch(ctx, quiet())
+	for batch := range batches {
+		if batch.InSync {
+			break
+		}
+	}
+	for i := 0; b.Loop(); i++ {
+		value := entry("a", fmt.Sprintf("x == '%d'", i), 0).Value
+		if _, err := store.Commit(ctx, nil, []Write{{Key: policies + "a", Value: value}}); err != nil {
+			b.Fatal(err)
+		}
+		for batch := range batches {
+			if len(batch.Updates) > 0 {
+				break
+			}
+		}
+	}
+}

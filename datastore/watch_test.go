@@ -14,6 +14,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -193,7 +194,7 @@ func TestWatchIsOneHistory(t *testing.T) {
 	for round := range 20 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
 			t.Parallel()
-			store := NewMemory()
+			store := kvtest.NewMemory()
 			faults := []func(){store.Compact, store.Interrupt, func() { store.Compact(); store.Interrupt() },
 				func() { store.Offline(errors.New("away")); store.Compact(); store.Offline(nil) }}
 			writeAtRandom(t, store, store, 300, faults)
@@ -374,7 +375,7 @@ func TestTheWatchEndsWithItsContext(t *testing.T) {
 
 func TestAStoreThatWasReplacedIsComparedWhole(t *testing.T) {
 	ctx := testContext(t)
-	first, second := NewMemory(), NewMemory()
+	first, second := kvtest.NewMemory(), kvtest.NewMemory()
 	for range 5 {
 		raw(t, first, policies+"a", string(entry("a", "all()", 0).Value))
 	}
@@ -411,7 +412,7 @@ func TestAStoreThatWasRestoredAndWentOnIsComparedWhole(t *testing.T) {
 	for name, c := range map[string]struct {
 		compacted, noticed bool
 	}{"with its history": {false, true}, "compacted": {true, false}} {
-		first, second := NewMemory(), NewMemory()
+		first, second := kvtest.NewMemory(), kvtest.NewMemory()
 		for _, store := range []KV{first, second} {
 			raw(t, store, policies+"kept", string(entry("kept", "all()", 0).Value))
 		}
@@ -436,7 +437,7 @@ func TestAStoreThatWasRestoredAndWentOnIsComparedWhole(t *testing.T) {
 
 func TestALostConnectionIsNoReasonToReadEverything(t *testing.T) {
 	t.Parallel()
-	store := NewMemory()
+	store := kvtest.NewMemory()
 	raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))
 	counted := &counting{KV: store}
 	c := consume(t, testContext(t), New(counted))
@@ -467,7 +468,7 @@ func (c *counting) Range(ctx context.Context, span Span, revision int64, limit i
 
 func TestAListIsBegunAnewWhenItsHistoryIsCompacted(t *testing.T) {
 	t.Parallel()
-	store := NewMemory()
+	store := kvtest.NewMemory()
 	for i := range 2 * kv.PageSize {
 		raw(t, store, policies+fmt.Sprintf("p%05d", i), string(entry("", "all()", 0).Value))
 	}
@@ -511,7 +512,7 @@ func (c *forgetful) Range(ctx context.Context, span Span, revision int64, limit 
 
 func TestAListThatBreaksOffLosesNothing(t *testing.T) {
 	ctx := testContext(t)
-	store := NewMemory()
+	store := kvtest.NewMemory()
 	raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))
 	flaky := &breaking{KV: store}
 	w := &watcher{kv: flaky, log: quiet(), view: newView(), out: make(chan Batch, 10)}

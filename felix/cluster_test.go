@@ -12,6 +12,7 @@ import (
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/clustertest"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 // joinCluster makes a cluster the lab's etcd: felix reaches it over the network, the test over sockets.
@@ -22,9 +23,9 @@ func (l *lab) joinCluster(c *clustertest.Cluster) (host clustertest.Port) {
 	for _, m := range c.Members {
 		l.cluster, sockets = append(l.cluster, m.URL), append(sockets, m.Socket)
 	}
-	etcd, err := datastore.Dial(context.Background(), datastore.Config{Endpoints: sockets})
+	client, err := etcd.Dial(context.Background(), etcd.Config{Endpoints: sockets})
 	must(l, err)
-	l.store = datastore.New(etcd)
+	l.store = datastore.New(client)
 	l.Cleanup(func() { l.store.Close() })
 	return host
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 // connection connects to the datastore, however long that takes, and asks it from time to time whether it still answers.
@@ -32,16 +33,16 @@ const (
 )
 
 // dial tries until it is connected; the result is nil when ctx ends before.
-func (c *connection) dial(ctx context.Context, config datastore.Config) *datastore.Store {
+func (c *connection) dial(ctx context.Context, config etcd.Config) *datastore.Store {
 	config.Log, config.DialTimeout = c.log, connectionPatience
 	for wait := firstDial; ; wait = min(2*wait, lastDial) {
-		etcd, err := datastore.Dial(ctx, config)
+		client, err := etcd.Dial(ctx, config)
 		if err == nil {
 			c.mu.Lock()
-			c.endpoints = etcd.Endpoints
+			c.endpoints = client.Endpoints
 			c.mu.Unlock()
 			// Whoever locks the datastore counts or moves what is in it, so an agent has to keep its hands off.
-			return datastore.New(etcd).WhileUnlocked()
+			return datastore.New(client).WhileUnlocked()
 		}
 		config.DialTimeout = min(2*config.DialTimeout, lastDial) // it may only be slow
 		if ctx.Err() != nil {

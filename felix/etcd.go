@@ -14,10 +14,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
-
-	"github.com/margay-project/margay/datastore"
 )
 
 // etcdProcess runs the embedded etcd in a process of its own and starts it again when it ends. etcd ends its process when
@@ -216,16 +215,16 @@ func forwardLog(from io.Reader, to io.Writer) (why string) {
 // serveEtcd runs only the embedded etcd, until ctx ends or etcd can no longer go on.
 func serveEtcd(ctx context.Context, log *logrus.Entry, s *settings, stdout io.Writer) error {
 	fatal := make(chan string, 1)
-	etcd, err := datastore.StartEmbedded(ctx, datastore.EmbeddedConfig{
+	server, err := embed.StartEmbedded(ctx, embed.EmbeddedConfig{
 		Dir: s.embeddedDir, ListenTCP: s.embeddedListen, Log: log.WithField("part", "etcd"), Fatal: fatal,
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, etcdServes, "at", etcd.Endpoint())
+	fmt.Fprintln(stdout, etcdServes, "at", server.Endpoint())
 	select {
 	case <-ctx.Done():
-		etcd.Close()
+		server.Close()
 		return nil
 	case why := <-fatal:
 		// etcd holds locks that it never gives back: it cannot be closed. The kernel frees what it holds.

@@ -14,6 +14,7 @@ import (
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
@@ -43,10 +44,10 @@ func (l *lab) fillDisk() string {
 func (l *lab) dialEtcd() {
 	l.Helper()
 	poll(l, func() error {
-		etcd, err := datastore.Dial(context.Background(), datastore.Config{Endpoints: []string{l.endpoint()}, DialTimeout: time.Second})
+		client, err := etcd.Dial(context.Background(), etcd.Config{Endpoints: []string{l.endpoint()}, DialTimeout: time.Second})
 		if err == nil {
-			l.store = datastore.New(etcd)
-			l.Cleanup(func() { etcd.Close() })
+			l.store = datastore.New(client)
+			l.Cleanup(func() { client.Close() })
 		}
 		return err
 	})

@@ -23,7 +23,7 @@ import (
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/dataplane/gate"
-	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/internal/skip"
 )
@@ -321,9 +321,9 @@ func TestFelixRefusesToStart(t *testing.T) {
 		f.terminate()
 	})
 	t.Run("with the data of another etcd", func(t *testing.T) {
-		etcd, err := datastore.StartEmbedded(context.Background(), datastore.EmbeddedConfig{Dir: l.etcdDir(), Log: quiet()})
+		server, err := embed.StartEmbedded(context.Background(), embed.EmbeddedConfig{Dir: l.etcdDir(), Log: quiet()})
 		must(t, err)
-		defer etcd.Close()
+		defer server.Close()
 		refused(t, l.command("--embedded-etcd", l.etcdDir()), "another process uses "+l.etcdDir(), "choose another directory")
 	})
 	t.Run("as a user", func(t *testing.T) {

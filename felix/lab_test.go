@@ -31,6 +31,8 @@ import (
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/clustertest"
+	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/kv"
 	"github.com/margay-project/margay/internal/skip"
 )
@@ -179,7 +181,7 @@ type lab struct {
 	testing.TB
 	dir          string
 	host, client *place
-	etcd         *datastore.Embedded
+	etcd         *embed.Embedded
 	store        *datastore.Store
 	binary       string
 	within       []string // the command that runs felix; none: the test itself
@@ -257,11 +259,11 @@ func quiet() *logrus.Entry {
 func (l *lab) startEtcd() {
 	l.Helper()
 	var err error
-	l.etcd, err = datastore.StartEmbedded(context.Background(), datastore.EmbeddedConfig{Dir: l.etcdDir(), Log: quiet()})
+	l.etcd, err = embed.StartEmbedded(context.Background(), embed.EmbeddedConfig{Dir: l.etcdDir(), Log: quiet()})
 	must(l, err)
-	etcd, err := datastore.Dial(context.Background(), datastore.Config{Endpoints: []string{l.endpoint()}})
+	client, err := etcd.Dial(context.Background(), etcd.Config{Endpoints: []string{l.endpoint()}})
 	must(l, err)
-	l.store = datastore.New(etcd)
+	l.store = datastore.New(client)
 }
 
 func (l *lab) stopEtcd() {

@@ -21,7 +21,7 @@ import (
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane"
 	"github.com/margay-project/margay/dataplane/bgp"
-	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd/embed"
 )
 
 // gcPercent trades processor time for memory: policy changes rarely, and the memory belongs to the machine's workloads.
@@ -104,7 +104,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 		}
 		defer etcd.close()
 		outage = etcd.problem
-		s.datastore.Endpoints = []string{datastore.EmbeddedEndpoint(s.embeddedDir)}
+		s.datastore.Endpoints = []string{embed.EmbeddedEndpoint(s.embeddedDir)}
 	}
 	restarting, err := sameBoot(bootFile(s), s.nodeName)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 func TestANodeIsCompletedButNotOverwritten(t *testing.T) {
@@ -142,7 +143,7 @@ func found4(method string) addressSetting {
 // A locked datastore may be one that is just being imported, into which an agent must not write its own Node.
 func TestANodeIsRegisteredOnceTheDatastoreIsUnlocked(t *testing.T) {
 	t.Parallel()
-	memory := datastore.NewMemory()
+	memory := kvtest.NewMemory()
 	store := datastore.New(memory)
 	defer store.Close()
 	ctx := context.Background()
@@ -166,7 +167,7 @@ func TestANodeIsRegisteredOnceTheDatastoreIsUnlocked(t *testing.T) {
 
 func TestRegistrationAddsWhatIsMissingAndKeepsTheRest(t *testing.T) {
 	t.Parallel()
-	store := datastore.New(datastore.NewMemory())
+	store := datastore.New(kvtest.NewMemory())
 	defer store.Close()
 	ctx := context.Background()
 	s := &settings{nodeName: "n1", labels: map[string]string{"rack": "r1"}}

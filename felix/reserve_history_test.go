@@ -15,6 +15,7 @@ import (
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // TestNoAddressInUseIsFree lets endpoints appear, move between nodes, be renamed and go, in every order, while agents die
@@ -77,7 +78,7 @@ func (o observed) Commit(ctx context.Context, conditions []kv.Condition, writes 
 }
 
 func newFleet(t *testing.T, random *rand.Rand) *fleet {
-	f := &fleet{T: t, random: random, memory: datastore.NewMemory(), covered: map[netip.Addr]bool{}, now: time.Unix(1_800_000_000, 0)}
+	f := &fleet{T: t, random: random, memory: kvtest.NewMemory(), covered: map[netip.Addr]bool{}, now: time.Unix(1_800_000_000, 0)}
 	f.store = datastore.New(observed{f.memory, f.check})
 	must(t, f.store.EnsureInitialized(t.Context()))
 	f.createPool()

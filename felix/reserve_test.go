@@ -15,18 +15,19 @@ import (
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // ledger is a bookkeeper with a datastore in memory that has one pool.
 type ledger struct {
 	*testing.T
 	*bookkeeper
-	memory *datastore.Memory
+	memory *kvtest.Memory
 }
 
 func newLedger(t *testing.T) *ledger {
 	t.Helper()
-	memory := datastore.NewMemory()
+	memory := kvtest.NewMemory()
 	store := datastore.New(memory).WhileUnlocked()
 	t.Cleanup(func() { store.Close() })
 	_, err := store.Create(context.Background(), &api.IPPool{

@@ -14,7 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/margay-project/margay/calc"
-	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 const (
@@ -48,9 +48,9 @@ const (
 	etcdPort    = 2379
 )
 
-func newEtcdAddresses(log *logrus.Entry, c datastore.Config) *etcdAddresses {
+func newEtcdAddresses(log *logrus.Entry, c etcd.Config) *etcdAddresses {
 	e := &etcdAddresses{
-		log: log, domain: c.DiscoverySRV, discover: datastore.Discover,
+		log: log, domain: c.DiscoverySRV, discover: etcd.Discover,
 		news: make(chan struct{}, 1), known: map[netip.AddrPort]struct{}{},
 	}
 	e.names = e.take(c.Endpoints)

@@ -9,12 +9,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/calc"
-	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 func TestOwnSessionsAreThoseWithEtcd(t *testing.T) {
 	t.Parallel()
-	e := newEtcdAddresses(quiet(), datastore.Config{Endpoints: []string{
+	e := newEtcdAddresses(quiet(), etcd.Config{Endpoints: []string{
 		"http://10.0.0.1:2379", "https://[fd00::1]:2379/", "https://localhost:12379", "unix:///run/etcd.sock", "10.0.0.2:1", "http://10.0.0.3",
 	}})
 	session := func(addr string, port uint16) calc.Session {
@@ -44,7 +44,7 @@ func TestOwnSessionsAreThoseWithEtcd(t *testing.T) {
 
 func TestNamesOfEtcdAreLookedUp(t *testing.T) {
 	t.Parallel()
-	e := newEtcdAddresses(quiet(), datastore.Config{Endpoints: []string{"http://localhost:12379"}})
+	e := newEtcdAddresses(quiet(), etcd.Config{Endpoints: []string{"http://localhost:12379"}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); e.run(ctx) }()
@@ -60,7 +60,7 @@ func TestNamesOfEtcdAreLookedUp(t *testing.T) {
 
 func TestRecordsOfEtcdAreLookedUp(t *testing.T) {
 	t.Parallel()
-	e := newEtcdAddresses(quiet(), datastore.Config{DiscoverySRV: "example.org"})
+	e := newEtcdAddresses(quiet(), etcd.Config{DiscoverySRV: "example.org"})
 	answers := []struct {
 		endpoints []string
 		err       error

@@ -13,14 +13,14 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 // settings are what felix must know before it can read the datastore; everything else is in FelixConfiguration.
 type settings struct {
 	nodeName       string
 	hostNamed      bool // the node's name is the host's
-	datastore      datastore.Config
+	datastore      etcd.Config
 	embeddedDir    string
 	embeddedListen string
 	pinDir         string

@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 func TestTwoAgentsWithOneNameSeeEachOther(t *testing.T) {
 	t.Parallel()
-	store := datastore.New(datastore.NewMemory())
+	store := datastore.New(kvtest.NewMemory())
 	defer store.Close()
 	ctx := t.Context()
 	agent := func(id, host string) *registrar {

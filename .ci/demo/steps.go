@@ -12,6 +12,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
 )
 
 // block and block6 are the blocks of the pools that the VMs' addresses lie in.
@@ -244,11 +245,11 @@ const rounds = 9
 // measure changes the policy web back and forth and takes the time from sending a write to etcd, which is before its
 // commit, to the first packet of an open conversation that is judged by it.
 func (s *story) measure() error {
-	etcd, err := datastore.Dial(s.ctx, datastore.Config{Endpoints: []string{strings.TrimPrefix(s.env[1], "ETCD_ENDPOINTS=")}})
+	client, err := etcd.Dial(s.ctx, etcd.Config{Endpoints: []string{strings.TrimPrefix(s.env[1], "ETCD_ENDPOINTS=")}})
 	if err != nil {
 		return err
 	}
-	store := datastore.New(etcd)
+	store := datastore.New(client)
 	defer store.Close()
 	var times []time.Duration
 	for range rounds {

@@ -13,9 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // during is a KV in which something happens after each reading.
@@ -73,7 +73,7 @@ func TestACheckSeesOneMoment(t *testing.T) {
 
 func TestACheckBeginsAnewWhenItsMomentIsForgotten(t *testing.T) {
 	t.Parallel()
-	memory := datastore.NewMemory()
+	memory := kvtest.NewMemory()
 	put(t, memory, pools+"v4", `{"metadata":{"name":"v4"},"spec":{"cidr":"10.0.0.0/16","blockSize":30}}`)
 	reserve(t, memory, "10.0.0.1", "vm.1")
 	c := runCheck(t, &during{KV: memory, reading: func(n int) {
@@ -127,7 +127,7 @@ func TestAnInterruptedReleaseTellsWhatIsReleased(t *testing.T) {
 
 func TestDamageOfOneBlockKeepsNoOtherFromBeingReleased(t *testing.T) {
 	t.Parallel()
-	store := datastore.NewMemory()
+	store := kvtest.NewMemory()
 	put(t, store, pools+"v4", `{"metadata":{"name":"v4"},"spec":{"cidr":"10.0.0.0/16","blockSize":30}}`)
 	for _, text := range []string{"10.0.0.1", "10.0.0.5", "10.0.0.9"} {
 		reserve(t, store, text, "vm."+text)
@@ -190,7 +190,7 @@ const workloads = "/calico/resources/v3/projectcalico.org/workloadendpoints/"
 
 func TestTunnelsOfEveryKindAreInUse(t *testing.T) {
 	t.Parallel()
-	store := datastore.NewMemory()
+	store := kvtest.NewMemory()
 	put(t, store, pools+"v4", `{"metadata":{"name":"v4"},"spec":{"cidr":"10.0.0.0/16","blockSize":29}}`)
 	put(t, store, pools+"v6", `{"metadata":{"name":"v6"},"spec":{"cidr":"fd00::/48"}}`)
 	put(t, store, "/calico/resources/v3/projectcalico.org/nodes/n1", `{"spec":{"ipv4VXLANTunnelAddr":"10.0.0.1","ipv6VXLANTunnelAddr":"fd00::1",`+
@@ -218,7 +218,7 @@ func FuzzCheckOfAnyStoredValue(f *testing.F) {
 		"/calico/resources/v3/projectcalico.org/clusterinformations/default", "/calico/resources/v3/projectcalico.org/ipreservations/r",
 	}
 	f.Fuzz(func(t *testing.T, value string) {
-		store := datastore.NewMemory()
+		store := kvtest.NewMemory()
 		put(t, store, root+"assignment/ipv4/block/10.0.0.4-30", `{"cidr":"10.0.0.4/30","allocations":[0,null,null,null],"unallocated":[1,2,3],`+
 			`"attributes":[{"handle_id":"b"}],"sequenceNumber":2,"sequenceNumberForAllocation":{"0":1}}`)
 		for _, key := range keys {

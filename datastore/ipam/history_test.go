@@ -13,9 +13,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // TestHistoriesBesideAnotherClient does random things to addresses while another client, which writes handle and block one
@@ -62,7 +62,7 @@ type running struct {
 
 func newHistory(t *testing.T, random *rand.Rand) *history {
 	cooldown := time.Duration(random.IntN(3)) * 4 * time.Second
-	checked := &checkedKV{KV: datastore.NewMemory(), t: t, cooldown: cooldown}
+	checked := &checkedKV{KV: kvtest.NewMemory(), t: t, cooldown: cooldown}
 	put(t, checked, pools+"v4", `{"metadata":{"name":"v4"},"spec":{"cidr":"10.0.0.0/28","blockSize":30}}`)
 	put(t, checked, root+"config", fmt.Sprintf(`{"auto_allocate_blocks":true,"ipCooldownSeconds":%d}`, int(cooldown.Seconds())))
 	h := &history{t: t, random: random, checked: checked, mayDie: random.IntN(3) == 0}

@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/datastore"
+	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 const (
@@ -32,19 +34,19 @@ func onBoth(t *testing.T, test func(t *testing.T, ctx context.Context, store kv.
 		put(t, store, pools+"v6", `{"metadata":{"name":"v6"},"spec":{"cidr":"fd00::/48"}}`)
 		test(t, ctx, store)
 	}
-	t.Run("memory", func(t *testing.T) { run(t, datastore.NewMemory()) })
+	t.Run("memory", func(t *testing.T) { run(t, kvtest.NewMemory()) })
 	t.Run("etcd", func(t *testing.T) {
 		dir, err := os.MkdirTemp("", "margay")
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		server, err := datastore.StartEmbedded(ctx, datastore.EmbeddedConfig{Dir: dir})
+		server, err := embed.StartEmbedded(ctx, embed.EmbeddedConfig{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(server.Close)
-		store, err := datastore.Dial(ctx, datastore.Config{Endpoints: []string{server.Endpoint()}})
+		store, err := etcd.Dial(ctx, etcd.Config{Endpoints: []string{server.Endpoint()}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package datastore
+package etcd
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func refused(t *testing.T, c Config, parts ...string) {
 	if c.DialTimeout == 0 {
 		c.DialTimeout = time.Second
 	}
-	store, err := Dial(testContext(t), c)
+	store, err := Dial(t.Context(), c)
 	if err == nil {
 		_ = store.Close()
 		t.Errorf("%+v: connected", c)
@@ -78,7 +78,7 @@ func TestDialHasPatience(t *testing.T) {
 			return nil, ctx.Err()
 		}
 	}}
-	store, err := DialOver(testContext(t), Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}, DialTimeout: 5 * time.Second}, slow)
+	store, err := DialOver(t.Context(), Config{Endpoints: []string{startEtcd(t).Endpoint()}, DialTimeout: 5 * time.Second}, slow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +87,8 @@ func TestDialHasPatience(t *testing.T) {
 
 func TestDialWithAPassword(t *testing.T) {
 	t.Parallel()
-	server := startEtcd(t, shortDir(t))
-	admin, ctx := dial(t, server.Endpoint()).client, testContext(t)
+	server := startEtcd(t)
+	admin, ctx := dial(t, server.Endpoint()).client, t.Context()
 	for _, step := range []func() error{
 		func() error { _, err := admin.RoleAdd(ctx, "reader"); return err },
 		func() error {
@@ -115,7 +115,7 @@ func TestDialWithAPassword(t *testing.T) {
 	if _, err := stranger.Range(ctx, kv.Prefix("/elsewhere"), 0, 1); err != nil {
 		t.Errorf("what the user may read: %v", err)
 	}
-	_, err = stranger.Range(ctx, kv.Single(rootKey), 0, 1)
+	_, err = stranger.Range(ctx, kv.Single(kv.Root), 0, 1)
 	if err == nil || !strings.Contains(err.Error(), `gives user "stranger" no access`) || !strings.Contains(err.Error(), "grant") {
 		t.Errorf("what the user may not read: %v", err)
 	}
@@ -146,7 +146,7 @@ func certificates(caFile, certFile, keyFile string) *tls.Config {
 
 func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	t.Parallel()
-	server, dir := startEtcd(t, shortDir(t)), t.TempDir()
+	server, dir := startEtcd(t), t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	renew := func() {
 		a := clustertest.NewAuthority(t)
@@ -158,7 +158,7 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	address, disconnect := clustertest.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), certificates(path("ca"), path("server"), path("server-key")))
 	address = "https://" + address
 	config := Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("client"), KeyFile: path("client-key")}
-	store, err := Dial(testContext(t), config)
+	store, err := Dial(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	deadline := time.Now().Add(silence)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		_, err := store.Range(ctx, kv.Single(rootKey), 0, 1)
+		_, err := store.Range(ctx, kv.Single(kv.Root), 0, 1)
 		cancel()
 		if err == nil {
 			return

@@ -1,4 +1,4 @@
-package datastore
+package embed
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 	"github.com/sirupsen/logrus"
 	"go.etcd.io/bbolt"
-	"go.etcd.io/etcd/server/v3/embed"
+	etcdserver "go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
@@ -36,7 +36,7 @@ type EmbeddedConfig struct {
 
 // Embedded is an etcd inside of this process, for one machine or for one that serves others.
 type Embedded struct {
-	server *embed.Etcd
+	server *etcdserver.Etcd
 	dir    string
 	lock   *os.File
 	once   sync.Once
@@ -109,16 +109,16 @@ func prepareDirectory(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-func (e *Embedded) config(c EmbeddedConfig) (*embed.Config, error) {
-	dir, config := e.dir, embed.NewConfig()
+func (e *Embedded) config(c EmbeddedConfig) (*etcdserver.Config, error) {
+	dir, config := e.dir, etcdserver.NewConfig()
 	config.Name = "margay"
 	config.Dir = filepath.Join(dir, "data")
 	config.QuotaBackendBytes = quota
-	config.AutoCompactionMode = embed.CompactorModePeriodic
+	config.AutoCompactionMode = etcdserver.CompactorModePeriodic
 	config.AutoCompactionRetention = keepHistory
 	config.MaxRequestBytes = kv.MostBytes
 	config.EnableGRPCGateway = false
-	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(e.logger(c))
+	config.ZapLoggerBuilder = etcdserver.NewZapLoggerBuilder(e.logger(c))
 	socket := url.URL{Scheme: "unix", Path: filepath.Join(dir, socketName)}
 	// For peers etcd takes the host of the URL as the socket's path; without one it would open a socket for everybody.
 	peer := url.URL{Scheme: "unix", Host: filepath.Join(dir, peerName)}
@@ -137,7 +137,7 @@ func (e *Embedded) config(c EmbeddedConfig) (*embed.Config, error) {
 	return config, nil
 }
 
-func startServer(ctx context.Context, config *embed.Config) (server *embed.Etcd, err error) {
+func startServer(ctx context.Context, config *etcdserver.Config) (server *etcdserver.Etcd, err error) {
 	defer func() {
 		if problem := recover(); problem != nil { // how etcd says that its data is damaged
 			if _, own := problem.(runtime.Error); own {
@@ -149,7 +149,7 @@ func startServer(ctx context.Context, config *embed.Config) (server *embed.Etcd,
 	if err := checkDatabase(filepath.Join(config.Dir, "member", "snap", "db")); err != nil {
 		return nil, err
 	}
-	server, err = embed.StartEtcd(config)
+	server, err = etcdserver.StartEtcd(config)
 	if err != nil {
 		return nil, err
 	}

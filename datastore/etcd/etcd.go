@@ -1,4 +1,4 @@
-package datastore
+package etcd
 
 import (
 	"bytes"
@@ -49,6 +49,9 @@ const (
 	keepaliveTimeout  = 5 * time.Second
 	// A connection may take so long to come about; meanwhile the other members answer.
 	connectTimeout = 5 * time.Second
+	// How long to wait before a member that refused a connection is tried again, the first time and at most.
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 10 * time.Second
 
 	// How long a request may take in all, and before another member is asked the same.
 	readTimeout   = 30 * time.Second
@@ -57,7 +60,7 @@ const (
 	writePatience = 5 * time.Second
 )
 
-// Etcd is a KV in an etcd cluster.
+// Etcd is a kv.KV in an etcd cluster.
 type Etcd struct {
 	client  *clientv3.Client
 	config  Config
@@ -146,8 +149,8 @@ func (c Config) check() error {
 	return nil
 }
 
-// Range implements KV.
-func (e *Etcd) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
+// Range implements kv.KV.
+func (e *Etcd) Range(ctx context.Context, span kv.Span, revision int64, limit int) (kv.Page, error) {
 	var response *clientv3.GetResponse
 	err := patiently(ctx, readTimeout, readPatience, func(ctx context.Context) (err error) {
 		response, err = e.client.Get(ctx, span.From, clientv3.WithRange(span.To), clientv3.WithRev(revision),
@@ -155,21 +158,21 @@ func (e *Etcd) Range(ctx context.Context, span Span, revision int64, limit int) 
 		return err
 	})
 	if err != nil {
-		return Page{}, e.explain(err)
+		return kv.Page{}, e.explain(err)
 	}
-	page := Page{More: response.More, Revision: response.Header.Revision, Store: response.Header.ClusterId}
+	page := kv.Page{More: response.More, Revision: response.Header.Revision, Store: response.Header.ClusterId}
 	for _, pair := range response.Kvs {
 		page.Entries = append(page.Entries, entryOf(pair))
 	}
 	return page, nil
 }
 
-func entryOf(pair *mvccpb.KeyValue) Entry {
-	return Entry{Key: string(pair.Key), Value: pair.Value, Revision: pair.ModRevision, Created: pair.CreateRevision}
+func entryOf(pair *mvccpb.KeyValue) kv.Entry {
+	return kv.Entry{Key: string(pair.Key), Value: pair.Value, Revision: pair.ModRevision, Created: pair.CreateRevision}
 }
 
-// Lookup implements KV.
-func (e *Etcd) Lookup(ctx context.Context, keys []string) ([]*Entry, int64, error) {
+// Lookup implements kv.KV.
+func (e *Etcd) Lookup(ctx context.Context, keys []string) ([]*kv.Entry, int64, error) {
 	var reads []clientv3.Op
 	for _, key := range keys {
 		reads = append(reads, clientv3.OpGet(key))
@@ -182,15 +185,15 @@ func (e *Etcd) Lookup(ctx context.Context, keys []string) ([]*Entry, int64, erro
 	if err != nil {
 		return nil, 0, e.explain(err)
 	}
-	var entries []*Entry
+	var entries []*kv.Entry
 	for _, answer := range response.Responses {
 		entries = append(entries, before(answer))
 	}
 	return entries, response.Header.Revision, nil
 }
 
-// Commit implements KV.
-func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error) {
+// Commit implements kv.KV.
+func (e *Etcd) Commit(ctx context.Context, conditions []kv.Condition, writes []kv.Write) (kv.Outcome, error) {
 	var compares []clientv3.Cmp
 	for _, c := range conditions {
 		if c.Key != "" {
@@ -221,9 +224,9 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 		if isTimeout(err) {
 			explained = advice{explained.Error() + "; whether the change was made is not known: look before you repeat it", err}
 		}
-		return Outcome{}, explained
+		return kv.Outcome{}, explained
 	}
-	outcome := Outcome{Done: response.Succeeded, Revision: response.Header.Revision}
+	outcome := kv.Outcome{Done: response.Succeeded, Revision: response.Header.Revision}
 	for _, answer := range response.Responses {
 		outcome.Current = append(outcome.Current, before(answer))
 	}
@@ -234,7 +237,7 @@ func (e *Etcd) Commit(ctx context.Context, conditions []Condition, writes []Writ
 // repeatable is how to ask for a commit that gets no answer. One that changes what it asks for makes its own conditions false
 // for ever, because revisions only grow: it cannot take place twice. One that only creates can, when somebody deletes
 // what it created before the first attempt comes through after all.
-func repeatable(conditions []Condition, writes []Write) func(context.Context, time.Duration, time.Duration, func(context.Context) error) error {
+func repeatable(conditions []kv.Condition, writes []kv.Write) func(context.Context, time.Duration, time.Duration, func(context.Context) error) error {
 	ask := once
 	for _, w := range writes {
 		for _, c := range conditions {
@@ -251,7 +254,7 @@ func repeatable(conditions []Condition, writes []Write) func(context.Context, ti
 }
 
 // holds says whether entries are what writes would make of them.
-func holds(current []*Entry, writes []Write) bool {
+func holds(current []*kv.Entry, writes []kv.Write) bool {
 	for i, w := range writes {
 		if w.Delete != (current[i] == nil) || !w.Delete && !bytes.Equal(current[i].Value, w.Value) {
 			return false
@@ -261,7 +264,7 @@ func holds(current []*Entry, writes []Write) bool {
 }
 
 // before is what a key held before an operation of a commit.
-func before(answer *etcdserverpb.ResponseOp) *Entry {
+func before(answer *etcdserverpb.ResponseOp) *kv.Entry {
 	var pair *mvccpb.KeyValue
 	switch answer := answer.Response.(type) {
 	case *etcdserverpb.ResponseOp_ResponsePut:
@@ -282,9 +285,9 @@ func before(answer *etcdserverpb.ResponseOp) *Entry {
 	return &entry
 }
 
-// Watch implements KV.
-func (e *Etcd) Watch(ctx context.Context, span Span, from int64) <-chan Changes {
-	out := make(chan Changes)
+// Watch implements kv.KV.
+func (e *Etcd) Watch(ctx context.Context, span kv.Span, from int64) <-chan kv.Changes {
+	out := make(chan kv.Changes)
 	responses := e.client.Watch(context.WithValue(clientv3.WithRequireLeader(ctx), watchStream{}, &atomic.Bool{}), span.From,
 		clientv3.WithRange(span.To), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	go func() {
@@ -321,26 +324,26 @@ func openOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn,
 	return stream, err
 }
 
-func (e *Etcd) changes(response clientv3.WatchResponse) Changes {
+func (e *Etcd) changes(response clientv3.WatchResponse) kv.Changes {
 	if response.CompactRevision != 0 {
-		return Changes{Err: ErrCompacted}
+		return kv.Changes{Err: kv.ErrCompacted}
 	}
 	if err := response.Err(); err != nil {
-		return Changes{Err: e.explain(err)}
+		return kv.Changes{Err: e.explain(err)}
 	}
-	changes := Changes{Revision: response.Header.Revision}
+	changes := kv.Changes{Revision: response.Header.Revision}
 	if len(response.Events) > 0 {
 		// To one that is catching up the header tells how far the store is, not how far the events go.
 		changes.Revision = response.Events[len(response.Events)-1].Kv.ModRevision
 	}
 	for _, event := range response.Events {
-		change := Event{Entry: entryOf(event.Kv), Delete: event.Type == mvccpb.DELETE}
+		change := kv.Event{Entry: entryOf(event.Kv), Delete: event.Type == mvccpb.DELETE}
 		changes.Events = append(changes.Events, change)
 	}
 	return changes
 }
 
-// Close implements KV.
+// Close implements kv.KV.
 func (e *Etcd) Close() error {
 	e.close()
 	return e.client.Close()
@@ -357,7 +360,7 @@ func (e *Etcd) Endpoints() []string {
 // explain is one line that says what was tried, what went wrong and what to do.
 func (e *Etcd) explain(err error) error {
 	if errors.Is(err, rpctypes.ErrCompacted) {
-		return ErrCompacted
+		return kv.ErrCompacted
 	}
 	if errors.Is(err, context.Canceled) {
 		return err

@@ -1,13 +1,18 @@
-package datastore
+package kvtest_test
 
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/datastore/etcd/embed"
+	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // TestMemoryIsTheTwinOfEtcd does the same random commits and reads in both and compares every answer.
@@ -16,35 +21,35 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 3))
-	etcd, memory, ctx := dial(t, startEtcd(t, shortDir(t)).Endpoint()), NewMemory(), testContext(t)
+	server, memory, ctx := startEtcd(t), kvtest.NewMemory(), t.Context()
 	keys := []string{"/a", "/a/b", "/a/c", "/b", "/b\xff", "/c"}
 	key := func() string { return keys[random.IntN(len(keys))] }
-	span := func() Span {
+	span := func() kv.Span {
 		from, to := key(), key()
 		if from >= to {
 			to = from + "\x00"
 		}
-		return Span{From: from, To: to}
+		return kv.Span{From: from, To: to}
 	}
 	revision := int64(1)
 	for step := range 500 {
-		var conditions []Condition
+		var conditions []kv.Condition
 		for range random.IntN(3) {
-			c := Condition{Key: key(), Revision: random.Int64N(revision + 1)}
+			c := kv.Condition{Key: key(), Revision: random.Int64N(revision + 1)}
 			if random.IntN(2) == 0 {
-				c = Condition{Span: span(), Revision: random.Int64N(revision + 1)}
+				c = kv.Condition{Span: span(), Revision: random.Int64N(revision + 1)}
 			}
 			conditions = append(conditions, c)
 		}
-		var writes []Write
+		var writes []kv.Write
 		for _, i := range random.Perm(len(keys))[:random.IntN(3)] {
-			write := Write{Key: keys[i], Delete: random.IntN(3) == 0}
+			write := kv.Write{Key: keys[i], Delete: random.IntN(3) == 0}
 			if !write.Delete {
 				write.Value = fmt.Append(nil, step)
 			}
 			writes = append(writes, write)
 		}
-		want, err := etcd.Commit(ctx, conditions, writes)
+		want, err := server.Commit(ctx, conditions, writes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +62,7 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 		}
 		revision = want.Revision
 		looked := []string{key(), key()}
-		there, wantAt, err := etcd.Lookup(ctx, looked)
+		there, wantAt, err := server.Lookup(ctx, looked)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +74,7 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 			t.Fatalf("seed %d: %v at %d, want %d: -etcd +memory\n%s", seed, looked, gotAt, wantAt, diff)
 		}
 		s, at, limit := span(), random.Int64N(revision+1), 1+random.IntN(3)
-		page, err := etcd.Range(ctx, s, at, limit)
+		page, err := server.Range(ctx, s, at, limit)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,8 +82,29 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(page, twin, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Page{}, "Store")); diff != "" {
+		if diff := cmp.Diff(page, twin, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(kv.Page{}, "Store")); diff != "" {
 			t.Fatalf("seed %d: %v at %d: -etcd +memory\n%s", seed, s, at, diff)
 		}
 	}
+}
+
+// startEtcd is a connection to an etcd that ends with the test. The path of its directory leaves room for the name of a socket.
+func startEtcd(t *testing.T) *etcd.Etcd {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "margay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	server, err := embed.StartEmbedded(t.Context(), embed.EmbeddedConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	client, err := etcd.Dial(t.Context(), etcd.Config{Endpoints: []string{server.Endpoint()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
 }

@@ -1,15 +1,14 @@
-package datastore
+package embed
 
 import (
 	"bufio"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/kv"
 )
 
 func TestEmbeddedEtcdIsPrivate(t *testing.T) {
@@ -67,17 +66,11 @@ func TestEmbeddedEtcdKeepsItsData(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	server := startEtcd(t, dir)
-	s := New(dial(t, server.Endpoint()))
-	ctx := testContext(t)
-	if err := s.EnsureInitialized(ctx); err != nil {
-		t.Fatal(err)
-	}
-	made := must[*api.GlobalNetworkPolicy](t)(s.Create(ctx, policy("a", "all()")))
+	made := put(t, dial(t, server.Endpoint()), "a", "value")
 	server.Close()
-	s = New(dial(t, startEtcd(t, dir).Endpoint()))
-	read := must[*api.GlobalNetworkPolicy](t)(s.Get(ctx, api.KeyOf(made)))
-	if read.ResourceVersion != made.ResourceVersion || read.UID != made.UID {
-		t.Errorf("was %+v, is %+v", made.Metadata, read.Metadata)
+	read, err := kv.Get(t.Context(), dial(t, startEtcd(t, dir).Endpoint()), "a", 0)
+	if err != nil || read == nil || read.Revision != made || string(read.Value) != "value" {
+		t.Errorf("written at %d, is %+v: %v", made, read, err)
 	}
 }
 
@@ -101,13 +94,13 @@ func TestEmbeddedEtcdSaysWhatIsInTheWay(t *testing.T) {
 		{EmbeddedConfig{Dir: filepath.Join(shortDir(t), strings.Repeat("x", 100))}, "choose a shorter directory"},
 		{EmbeddedConfig{Dir: "/dev/null/etcd"}, "make its directory"},
 	} {
-		_, err := StartEmbedded(testContext(t), c.config)
+		_, err := StartEmbedded(t.Context(), c.config)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
-	if _, err := New(dial(t, server.Endpoint())).Get(testContext(t), api.Key{Kind: "Tier", Name: "x"}); !isNotFound(err) {
-		t.Errorf("the first server suffered: %v", err)
+	if entry, err := kv.Get(t.Context(), dial(t, server.Endpoint()), "x", 0); err != nil || entry != nil {
+		t.Errorf("the first server suffered: %v, %v", entry, err)
 	}
 }
 
@@ -119,7 +112,7 @@ func TestEmbeddedEtcdSaysThatItsDataIsDamaged(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(strings.Repeat("garbage", 10_000)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		server, err := StartEmbedded(testContext(t), EmbeddedConfig{Dir: dir})
+		server, err := StartEmbedded(t.Context(), EmbeddedConfig{Dir: dir})
 		if err == nil {
 			server.Close()
 		}
@@ -137,36 +130,14 @@ func TestEmbeddedEtcdListensOnTCPWhenAsked(t *testing.T) {
 	}
 	address := free.Addr().String()
 	free.Close()
-	server, err := StartEmbedded(testContext(t), EmbeddedConfig{Dir: shortDir(t), ListenTCP: address})
+	server, err := StartEmbedded(t.Context(), EmbeddedConfig{Dir: shortDir(t), ListenTCP: address})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	raw(t, dial(t, "http://"+address), policies+"a", "{}")
-	if stored(t, dial(t, server.Endpoint()), policies+"a") != "{}" {
-		t.Error("the two endpoints are not the same store")
-	}
-}
-
-func BenchmarkPutToWatch(b *testing.B) {
-	server := startEtcd(b, shortDir(b))
-	store := dial(b, server.Endpoint())
-	ctx := testContext(b)
-	batches := New(store).Watch(ctx, quiet())
-	for batch := range batches {
-		if batch.InSync {
-			break
-		}
-	}
-	for i := 0; b.Loop(); i++ {
-		value := entry("a", fmt.Sprintf("x == '%d'", i), 0).Value
-		if _, err := store.Commit(ctx, nil, []Write{{Key: policies + "a", Value: value}}); err != nil {
-			b.Fatal(err)
-		}
-		for batch := range batches {
-			if len(batch.Updates) > 0 {
-				break
-			}
-		}
+	put(t, dial(t, "http://"+address), "a", "{}")
+	entry, err := kv.Get(t.Context(), dial(t, server.Endpoint()), "a", 0)
+	if err != nil || entry == nil || string(entry.Value) != "{}" {
+		t.Errorf("the two endpoints are not the same store: %v, %v", entry, err)
 	}
 }

@@ -1,4 +1,4 @@
-package datastore
+package kvtest
 
 import (
 	"context"
@@ -6,19 +6,21 @@ import (
 	"fmt"
 	"sort"
 	"sync"
+
+	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Memory is a KV without a server, for tests and for previews: it keeps all revisions until it is told to compact them.
+// Memory is a kv.KV without a server: it keeps all revisions until it is told to compact them.
 type Memory struct {
 	mu        sync.Mutex
 	revision  int64
 	compacted int64 // revisions before this one cannot be read or watched
 	keys      []string
-	versions  map[string][]Event // of each key, oldest first
-	history   []Event            // of all keys, oldest first, from the compacted revision on
-	changed   chan struct{}      // closed at the next change
-	broken    chan struct{}      // closed to break every watch
-	offline   error              // what every request answers, while set
+	versions  map[string][]kv.Event // of each key, oldest first
+	history   []kv.Event            // of all keys, oldest first, from the compacted revision on
+	changed   chan struct{}         // closed at the next change
+	broken    chan struct{}         // closed to break every watch
+	offline   error                 // what every request answers, while set
 	closed    bool
 }
 
@@ -26,26 +28,26 @@ var errInterrupted = errors.New("the watch was interrupted")
 
 // NewMemory is an empty store at revision 1, as a new etcd is.
 func NewMemory() *Memory {
-	return &Memory{revision: 1, versions: map[string][]Event{}, changed: make(chan struct{}), broken: make(chan struct{})}
+	return &Memory{revision: 1, versions: map[string][]kv.Event{}, changed: make(chan struct{}), broken: make(chan struct{})}
 }
 
-// Range implements KV.
-func (m *Memory) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
+// Range implements kv.KV.
+func (m *Memory) Range(ctx context.Context, span kv.Span, revision int64, limit int) (kv.Page, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.answers(ctx); err != nil {
-		return Page{}, err
+		return kv.Page{}, err
 	}
 	if revision == 0 {
 		revision = m.revision
 	}
 	if revision < m.compacted {
-		return Page{}, ErrCompacted
+		return kv.Page{}, kv.ErrCompacted
 	}
 	if revision > m.revision {
-		return Page{}, fmt.Errorf("revision %d is in the future, the store is at %d", revision, m.revision)
+		return kv.Page{}, fmt.Errorf("revision %d is in the future, the store is at %d", revision, m.revision)
 	}
-	page := Page{Revision: m.revision, Store: 1}
+	page := kv.Page{Revision: m.revision, Store: 1}
 	for i := sort.SearchStrings(m.keys, span.From); i < len(m.keys) && m.keys[i] < span.To; i++ {
 		entry, ok := m.at(m.keys[i], revision)
 		if !ok {
@@ -60,14 +62,14 @@ func (m *Memory) Range(ctx context.Context, span Span, revision int64, limit int
 	return page, nil
 }
 
-// Lookup implements KV.
-func (m *Memory) Lookup(ctx context.Context, keys []string) ([]*Entry, int64, error) {
+// Lookup implements kv.KV.
+func (m *Memory) Lookup(ctx context.Context, keys []string) ([]*kv.Entry, int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.answers(ctx); err != nil {
 		return nil, 0, err
 	}
-	entries := make([]*Entry, len(keys))
+	entries := make([]*kv.Entry, len(keys))
 	for i, key := range keys {
 		if entry, ok := m.at(key, m.revision); ok {
 			entries[i] = &entry
@@ -77,23 +79,23 @@ func (m *Memory) Lookup(ctx context.Context, keys []string) ([]*Entry, int64, er
 }
 
 // at is a key's entry as of a revision.
-func (m *Memory) at(key string, revision int64) (Entry, bool) {
+func (m *Memory) at(key string, revision int64) (kv.Entry, bool) {
 	versions := m.versions[key]
 	after := sort.Search(len(versions), func(i int) bool { return versions[i].Revision > revision })
 	if after == 0 || versions[after-1].Delete {
-		return Entry{}, false
+		return kv.Entry{}, false
 	}
 	return versions[after-1].Entry, true
 }
 
-// Commit implements KV.
-func (m *Memory) Commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error) {
+// Commit implements kv.KV.
+func (m *Memory) Commit(ctx context.Context, conditions []kv.Condition, writes []kv.Write) (kv.Outcome, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.answers(ctx); err != nil {
-		return Outcome{}, err
+		return kv.Outcome{}, err
 	}
-	outcome := Outcome{Done: true, Revision: m.revision}
+	outcome := kv.Outcome{Done: true, Revision: m.revision}
 	for _, c := range conditions {
 		outcome.Done = outcome.Done && m.holds(c)
 	}
@@ -122,7 +124,7 @@ func (m *Memory) Commit(ctx context.Context, conditions []Condition, writes []Wr
 	return outcome, nil
 }
 
-func (m *Memory) holds(c Condition) bool {
+func (m *Memory) holds(c kv.Condition) bool {
 	if c.Key != "" {
 		entry, _ := m.at(c.Key, m.revision)
 		return entry.Revision == c.Revision
@@ -135,8 +137,8 @@ func (m *Memory) holds(c Condition) bool {
 	return true
 }
 
-func (m *Memory) write(w Write, before *Entry, revision int64) {
-	event := Event{Entry: Entry{Key: w.Key, Revision: revision}, Delete: w.Delete}
+func (m *Memory) write(w kv.Write, before *kv.Entry, revision int64) {
+	event := kv.Event{Entry: kv.Entry{Key: w.Key, Revision: revision}, Delete: w.Delete}
 	if !w.Delete {
 		event.Value = append([]byte(nil), w.Value...)
 		event.Created = revision
@@ -155,9 +157,9 @@ func (m *Memory) write(w Write, before *Entry, revision int64) {
 	m.revision = revision
 }
 
-// Watch implements KV.
-func (m *Memory) Watch(ctx context.Context, span Span, from int64) <-chan Changes {
-	out := make(chan Changes)
+// Watch implements kv.KV.
+func (m *Memory) Watch(ctx context.Context, span kv.Span, from int64) <-chan kv.Changes {
+	out := make(chan kv.Changes)
 	m.mu.Lock()
 	broken := m.broken
 	m.mu.Unlock()
@@ -180,7 +182,7 @@ func (m *Memory) Watch(ctx context.Context, span Span, from int64) <-chan Change
 			case <-wait:
 			case <-broken:
 				select {
-				case out <- Changes{Err: errInterrupted}:
+				case out <- kv.Changes{Err: errInterrupted}:
 				case <-ctx.Done():
 				}
 				return
@@ -193,16 +195,16 @@ func (m *Memory) Watch(ctx context.Context, span Span, from int64) <-chan Change
 }
 
 // since is what happened in the span from a revision on, and what to wait for before asking again.
-func (m *Memory) since(ctx context.Context, span Span, from int64) (Changes, <-chan struct{}) {
+func (m *Memory) since(ctx context.Context, span kv.Span, from int64) (kv.Changes, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.answers(ctx); err != nil {
-		return Changes{Err: err}, nil
+		return kv.Changes{Err: err}, nil
 	}
 	if from <= m.compacted {
-		return Changes{Err: ErrCompacted}, nil
+		return kv.Changes{Err: kv.ErrCompacted}, nil
 	}
-	changes := Changes{Revision: max(m.revision, from-1)}
+	changes := kv.Changes{Revision: max(m.revision, from-1)}
 	first := sort.Search(len(m.history), func(i int) bool { return m.history[i].Revision >= from })
 	for _, event := range m.history[first:] {
 		if span.Holds(event.Key) {
@@ -262,7 +264,7 @@ func (m *Memory) Offline(err error) {
 	}
 }
 
-// Close implements KV.
+// Close implements kv.KV.
 func (m *Memory) Close() error {
 	m.mu.Lock()
 	m.closed = true

@@ -1,0 +1,47 @@
+package etcd
+
+import (
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/margay-project/margay/datastore/clustertest"
+	"github.com/margay-project/margay/datastore/etcd/embed"
+)
+
+func TestMain(m *testing.M) {
+	clustertest.BecomeMember()
+	flag.Parse()
+	flag.Set("test.parallel", "8") // they mostly wait
+	os.Exit(m.Run())
+}
+
+// silence is how long a test waits for what must come. Nothing takes nearly as long, even on a busy machine.
+const silence = 3 * time.Minute
+
+// startEtcd starts an etcd that ends with the test. The path of its directory leaves room for the name of a socket.
+func startEtcd(t testing.TB) *embed.Embedded {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "margay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	server, err := embed.StartEmbedded(t.Context(), embed.EmbeddedConfig{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	return server
+}
+
+func dial(t testing.TB, endpoint string) *Etcd {
+	t.Helper()
+	store, err := Dial(t.Context(), Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	return store
+}
