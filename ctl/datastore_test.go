@@ -42,7 +42,7 @@ func embeddedEtcd(t testing.TB) (socket string) {
 	dir := shortDir(t)
 	logger := logrus.New()
 	logger.SetOutput(io.Discard)
-	e, err := embed.StartEmbedded(t.Context(), embed.EmbeddedConfig{Dir: dir, Log: logrus.NewEntry(logger)})
+	e, err := embed.Start(t.Context(), embed.Config{Dir: dir, Log: logrus.NewEntry(logger)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ type exercise struct {
 
 // observed notes what a watch asks of the cluster.
 type observed struct {
-	*etcd.Etcd
+	*etcd.Client
 
 	mu       sync.Mutex
 	requests int // all that is read
@@ -53,7 +53,7 @@ func (o *observed) Range(ctx context.Context, span Span, revision int64, limit i
 		o.lists++
 	}
 	o.mu.Unlock()
-	return o.Etcd.Range(ctx, span, revision, limit)
+	return o.Client.Range(ctx, span, revision, limit)
 }
 
 // open is a stream interceptor that remembers the streams.
@@ -120,18 +120,18 @@ func (e *exercise) begin() {
 func (e *exercise) consume() {
 	e.Helper()
 	e.observed = &observed{}
-	e.observed.Etcd = e.connect(grpc.WithChainStreamInterceptor(e.observed.open))
+	e.observed.Client = e.connect(grpc.WithChainStreamInterceptor(e.observed.open))
 	e.consumer = consume(e.T, testContext(e), New(e.observed))
 	e.consumer.until("in sync", func() bool { return e.consumer.last.InSync })
 }
 
 // connect dials the cluster from its client's namespace.
-func (e *exercise) connect(options ...grpc.DialOption) *etcd.Etcd {
+func (e *exercise) connect(options ...grpc.DialOption) *etcd.Client {
 	e.Helper()
 	return e.dial(e.Endpoints(), e.Client, options...)
 }
 
-func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...grpc.DialOption) *etcd.Etcd {
+func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...grpc.DialOption) *etcd.Client {
 	e.Helper()
 	c := e.config
 	c.Endpoints, c.DialTimeout = endpoints, time.Minute // members may still find each other
@@ -144,7 +144,7 @@ func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...gr
 }
 
 // from dials a member from its own namespace, which no split cuts.
-func (e *exercise) from(m *clustertest.Member) *etcd.Etcd { return e.dial([]string{m.URL}, m.Port) }
+func (e *exercise) from(m *clustertest.Member) *etcd.Client { return e.dial([]string{m.URL}, m.Port) }
 
 func (e *exercise) stream() grpc.ClientStream {
 	e.observed.mu.Lock()

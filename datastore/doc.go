@@ -1,6 +1,6 @@
 // Package datastore keeps the objects of package api in etcd, with the keys and values of an existing Calico datastore.
 //
-//	ctl, felix ── Store (objects: rules of each kind, wire form, compare-and-swap) ── kv.KV ─┬─ etcd.Etcd (a cluster, or embed)
+//	ctl, felix ── Store (objects: rules of each kind, wire form, compare-and-swap) ── kv.KV ─┬─ etcd.Client (a cluster, or embed)
 //	      └────── Watch (batches of api.Update: list, watch, re-list)  ────────────────────  └─ kvtest.Memory (tests)
 //
 // Start reading at store.go for single objects, at watch.go for the history that the agent follows; view.go turns what is

@@ -44,9 +44,9 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
-func startEtcd(t testing.TB, dir string) *embed.Embedded {
+func startEtcd(t testing.TB, dir string) *embed.Server {
 	t.Helper()
-	server, err := embed.StartEmbedded(testContext(t), embed.EmbeddedConfig{Dir: dir})
+	server, err := embed.Start(testContext(t), embed.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func startEtcd(t testing.TB, dir string) *embed.Embedded {
 	return server
 }
 
-func dial(t testing.TB, endpoint string) *etcd.Etcd {
+func dial(t testing.TB, endpoint string) *etcd.Client {
 	t.Helper()
 	store, err := etcd.Dial(testContext(t), etcd.Config{Endpoints: []string{endpoint}})
 	if err != nil {

@@ -215,7 +215,7 @@ func forwardLog(from io.Reader, to io.Writer) (why string) {
 // serveEtcd runs only the embedded etcd, until ctx ends or etcd can no longer go on.
 func serveEtcd(ctx context.Context, log *logrus.Entry, s *settings, stdout io.Writer) error {
 	fatal := make(chan string, 1)
-	server, err := embed.StartEmbedded(ctx, embed.EmbeddedConfig{
+	server, err := embed.Start(ctx, embed.Config{
 		Dir: s.embeddedDir, ListenTCP: s.embeddedListen, Log: log.WithField("part", "etcd"), Fatal: fatal,
 	})
 	if err != nil {

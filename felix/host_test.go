@@ -321,7 +321,7 @@ func TestFelixRefusesToStart(t *testing.T) {
 		f.terminate()
 	})
 	t.Run("with the data of another etcd", func(t *testing.T) {
-		server, err := embed.StartEmbedded(context.Background(), embed.EmbeddedConfig{Dir: l.etcdDir(), Log: quiet()})
+		server, err := embed.Start(context.Background(), embed.Config{Dir: l.etcdDir(), Log: quiet()})
 		must(t, err)
 		defer server.Close()
 		refused(t, l.command("--embedded-etcd", l.etcdDir()), "another process uses "+l.etcdDir(), "choose another directory")

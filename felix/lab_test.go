@@ -181,7 +181,7 @@ type lab struct {
 	testing.TB
 	dir          string
 	host, client *place
-	etcd         *embed.Embedded
+	etcd         *embed.Server
 	store        *datastore.Store
 	binary       string
 	within       []string // the command that runs felix; none: the test itself
@@ -259,7 +259,7 @@ func quiet() *logrus.Entry {
 func (l *lab) startEtcd() {
 	l.Helper()
 	var err error
-	l.etcd, err = embed.StartEmbedded(context.Background(), embed.EmbeddedConfig{Dir: l.etcdDir(), Log: quiet()})
+	l.etcd, err = embed.Start(context.Background(), embed.Config{Dir: l.etcdDir(), Log: quiet()})
 	must(l, err)
 	client, err := etcd.Dial(context.Background(), etcd.Config{Endpoints: []string{l.endpoint()}})
 	must(l, err)

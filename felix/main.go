@@ -104,7 +104,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 		}
 		defer etcd.close()
 		outage = etcd.problem
-		s.datastore.Endpoints = []string{embed.EmbeddedEndpoint(s.embeddedDir)}
+		s.datastore.Endpoints = []string{embed.Endpoint(s.embeddedDir)}
 	}
 	restarting, err := sameBoot(bootFile(s), s.nodeName)
 	if err != nil {

@@ -51,7 +51,7 @@ func discover(ctx context.Context, dns Resolver, domain string) ([]string, error
 const discoverAgain = time.Minute
 
 // followRecords keeps the endpoints those of the SRV records, until the connection is closed.
-func (e *Etcd) followRecords(dns Resolver) {
+func (c *Client) followRecords(dns Resolver) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -60,32 +60,32 @@ func (e *Etcd) followRecords(dns Resolver) {
 		for {
 			select {
 			case <-tick.C:
-				e.discoverAgain(ctx, dns)
+				c.discoverAgain(ctx, dns)
 			case <-ctx.Done():
 				return
 			}
 		}
 	})
-	e.close = func() {
+	c.close = func() {
 		cancel()
 		running.Wait()
 	}
 }
 
 // discoverAgain takes other endpoints if there are any. A connection that is secure stays so.
-func (e *Etcd) discoverAgain(ctx context.Context, dns Resolver) {
-	found, err := discover(ctx, dns, e.config.DiscoverySRV)
-	if err == nil && !strings.HasPrefix(found[0], "https://") && e.config.secure() {
-		err = fmt.Errorf("the SRV records of %s name no servers with TLS any more", e.config.DiscoverySRV)
+func (c *Client) discoverAgain(ctx context.Context, dns Resolver) {
+	found, err := discover(ctx, dns, c.config.DiscoverySRV)
+	if err == nil && !strings.HasPrefix(found[0], "https://") && c.config.secure() {
+		err = fmt.Errorf("the SRV records of %s name no servers with TLS any more", c.config.DiscoverySRV)
 	}
 	if err != nil {
-		if log := e.config.Log; log != nil && ctx.Err() == nil {
+		if log := c.config.Log; log != nil && ctx.Err() == nil {
 			log.WithError(err).Warn("the etcd servers that are known are used further")
 		}
 		return
 	}
 	slices.Sort(found)
-	if !slices.Equal(found, slices.Sorted(slices.Values(e.client.Endpoints()))) {
-		e.client.SetEndpoints(found...)
+	if !slices.Equal(found, slices.Sorted(slices.Values(c.client.Endpoints()))) {
+		c.client.SetEndpoints(found...)
 	}
 }

@@ -1,7 +1,7 @@
 // Package etcd is the connection to an etcd cluster: kv.KV over the network. It knows no object and no rule of the
 // datastore, only keys and values.
 //
-// Start reading at etcd.go, which connects, and does what kv.KV asks. connection.go says when a request is repeated.
+// Start reading at client.go, which connects, and does what kv.KV asks. connection.go says when a request is repeated.
 // session.go logs a user in, credentials.go does TLS, discovery.go finds the members by SRV records, and environment.go
 // reads the settings that calicoctl reads too. The server inside of this process is package embed.
 //

@@ -21,14 +21,14 @@ func TestMain(m *testing.M) {
 const silence = 3 * time.Minute
 
 // startEtcd starts an etcd that ends with the test. The path of its directory leaves room for the name of a socket.
-func startEtcd(t testing.TB) *embed.Embedded {
+func startEtcd(t testing.TB) *embed.Server {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "margay")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	server, err := embed.StartEmbedded(t.Context(), embed.EmbeddedConfig{Dir: dir})
+	server, err := embed.Start(t.Context(), embed.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func startEtcd(t testing.TB) *embed.Embedded {
 	return server
 }
 
-func dial(t testing.TB, endpoint string) *Etcd {
+func dial(t testing.TB, endpoint string) *Client {
 	t.Helper()
 	store, err := Dial(t.Context(), Config{Endpoints: []string{endpoint}})
 	if err != nil {

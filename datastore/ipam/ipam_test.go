@@ -41,7 +41,7 @@ func onBoth(t *testing.T, test func(t *testing.T, ctx context.Context, store kv.
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		server, err := embed.StartEmbedded(ctx, embed.EmbeddedConfig{Dir: dir})
+		server, err := embed.Start(ctx, embed.Config{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}

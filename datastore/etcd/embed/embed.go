@@ -24,8 +24,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// EmbeddedConfig says where an etcd inside of this process keeps its data and who may reach it.
-type EmbeddedConfig struct {
+// Config says where an etcd inside of this process keeps its data and who may reach it.
+type Config struct {
 	Dir       string // made with mode 0700; it must be on a disk that survives
 	ListenTCP string // HOST:PORT at which other machines may reach it too, without a password; empty for none
 	Log       *logrus.Entry
@@ -34,8 +34,8 @@ type EmbeddedConfig struct {
 	Fatal chan<- string
 }
 
-// Embedded is an etcd inside of this process, for one machine or for one that serves others.
-type Embedded struct {
+// Server is an etcd inside of this process, for one machine or for one that serves others.
+type Server struct {
 	server *etcdserver.Etcd
 	dir    string
 	lock   *os.File
@@ -56,9 +56,9 @@ const (
 	longestSocket = 107
 )
 
-// StartEmbedded starts etcd in a directory, or continues what is there. It listens on a unix socket that only the user of
+// Start starts etcd in a directory, or continues what is there. It listens on a unix socket that only the user of
 // this process can open.
-func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
+func Start(ctx context.Context, c Config) (*Server, error) {
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("embedded etcd: %w", err)
@@ -67,21 +67,21 @@ func StartEmbedded(ctx context.Context, c EmbeddedConfig) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Embedded{dir: dir, lock: lock}
-	config, err := e.config(c)
+	s := &Server{dir: dir, lock: lock}
+	config, err := s.config(c)
 	if err == nil {
-		e.server, err = startServer(ctx, config)
+		s.server, err = startServer(ctx, config)
 	}
 	if err == nil {
 		err = os.Chmod(filepath.Join(dir, socketName), 0o600)
 	}
 	if err != nil {
-		e.Close()
+		s.Close()
 		return nil, explainStart(c, err)
 	}
-	e.serving.Store(true)
-	go e.report(c.Log, e.server.Err())
-	return e, nil
+	s.serving.Store(true)
+	go s.report(c.Log, s.server.Err())
+	return s, nil
 }
 
 // prepareDirectory makes the directory private and takes it for this process.
@@ -109,8 +109,8 @@ func prepareDirectory(dir string) (*os.File, error) {
 	return lock, nil
 }
 
-func (e *Embedded) config(c EmbeddedConfig) (*etcdserver.Config, error) {
-	dir, config := e.dir, etcdserver.NewConfig()
+func (s *Server) config(c Config) (*etcdserver.Config, error) {
+	dir, config := s.dir, etcdserver.NewConfig()
 	config.Name = "margay"
 	config.Dir = filepath.Join(dir, "data")
 	config.QuotaBackendBytes = quota
@@ -118,7 +118,7 @@ func (e *Embedded) config(c EmbeddedConfig) (*etcdserver.Config, error) {
 	config.AutoCompactionRetention = keepHistory
 	config.MaxRequestBytes = kv.MostBytes
 	config.EnableGRPCGateway = false
-	config.ZapLoggerBuilder = etcdserver.NewZapLoggerBuilder(e.logger(c))
+	config.ZapLoggerBuilder = etcdserver.NewZapLoggerBuilder(s.logger(c))
 	socket := url.URL{Scheme: "unix", Path: filepath.Join(dir, socketName)}
 	// For peers etcd takes the host of the URL as the socket's path; without one it would open a socket for everybody.
 	peer := url.URL{Scheme: "unix", Host: filepath.Join(dir, peerName)}
@@ -183,7 +183,7 @@ func damaged(problem any) error {
 	return fmt.Errorf("its data is damaged (%v): restore the directory from a backup, or move it away to start empty", problem)
 }
 
-func explainStart(c EmbeddedConfig, err error) error {
+func explainStart(c Config, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("embedded etcd: %s is in use by another process: stop it, or listen on another port", c.ListenTCP)
@@ -194,39 +194,39 @@ func explainStart(c EmbeddedConfig, err error) error {
 }
 
 // Endpoint is the address to dial.
-func (e *Embedded) Endpoint() string { return EmbeddedEndpoint(e.dir) }
+func (s *Server) Endpoint() string { return Endpoint(s.dir) }
 
-// EmbeddedEndpoint is the address of the embedded etcd that keeps its data in an absolute directory.
-func EmbeddedEndpoint(dir string) string { return "unix://" + filepath.Join(dir, socketName) }
+// Endpoint is the address of the embedded etcd that keeps its data in an absolute directory.
+func Endpoint(dir string) string { return "unix://" + filepath.Join(dir, socketName) }
 
 // Close stops the server and leaves its data for the next start.
-func (e *Embedded) Close() {
-	e.once.Do(func() {
-		e.closing.Store(true)
-		if e.server != nil {
-			e.server.Close()
+func (s *Server) Close() {
+	s.once.Do(func() {
+		s.closing.Store(true)
+		if s.server != nil {
+			s.server.Close()
 		}
-		_ = e.lock.Close() // which also gives up the lock
+		_ = s.lock.Close() // which also gives up the lock
 	})
 }
 
 // report logs why the server stopped, if it was not by Close, which closes the channel.
-func (e *Embedded) report(log *logrus.Entry, stopped <-chan error) {
+func (s *Server) report(log *logrus.Entry, stopped <-chan error) {
 	for err := range stopped {
-		if err != nil && log != nil && !e.closing.Load() {
+		if err != nil && log != nil && !s.closing.Load() {
 			log.WithError(err).Error("embedded etcd stopped: policy can be neither read nor written until the agent is restarted")
 		}
 	}
 }
 
 // logger passes on the errors that etcd logs, except those that come of its being closed. The rest is its own business.
-func (e *Embedded) logger(c EmbeddedConfig) *zap.Logger {
+func (s *Server) logger(c Config) *zap.Logger {
 	core := zapcore.NewNopCore()
 	if c.Log != nil {
 		encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{MessageKey: "message"})
-		core = zapcore.NewCore(encoder, lineWriter{c.Log, &e.closing}, zapcore.ErrorLevel)
+		core = zapcore.NewCore(encoder, lineWriter{c.Log, &s.closing}, zapcore.ErrorLevel)
 	}
-	hook := fatalHook{&e.serving, c.Fatal}
+	hook := fatalHook{&s.serving, c.Fatal}
 	return zap.New(core, zap.WithFatalHook(hook), zap.WithPanicHook(hook))
 }
 

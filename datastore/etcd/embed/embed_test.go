@@ -85,16 +85,16 @@ func TestEmbeddedEtcdSaysWhatIsInTheWay(t *testing.T) {
 	defer taken.Close()
 	port := taken.Addr().String()
 	for _, c := range []struct {
-		config EmbeddedConfig
+		config Config
 		want   string
 	}{
-		{EmbeddedConfig{Dir: dir}, "another process uses " + dir},
-		{EmbeddedConfig{Dir: shortDir(t), ListenTCP: port}, port + " is in use by another process"},
-		{EmbeddedConfig{Dir: shortDir(t), ListenTCP: "2379"}, `listen address "2379": want HOST:PORT`},
-		{EmbeddedConfig{Dir: filepath.Join(shortDir(t), strings.Repeat("x", 100))}, "choose a shorter directory"},
-		{EmbeddedConfig{Dir: "/dev/null/etcd"}, "make its directory"},
+		{Config{Dir: dir}, "another process uses " + dir},
+		{Config{Dir: shortDir(t), ListenTCP: port}, port + " is in use by another process"},
+		{Config{Dir: shortDir(t), ListenTCP: "2379"}, `listen address "2379": want HOST:PORT`},
+		{Config{Dir: filepath.Join(shortDir(t), strings.Repeat("x", 100))}, "choose a shorter directory"},
+		{Config{Dir: "/dev/null/etcd"}, "make its directory"},
 	} {
-		_, err := StartEmbedded(t.Context(), c.config)
+		_, err := Start(t.Context(), c.config)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
@@ -112,7 +112,7 @@ func TestEmbeddedEtcdSaysThatItsDataIsDamaged(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, file), []byte(strings.Repeat("garbage", 10_000)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		server, err := StartEmbedded(t.Context(), EmbeddedConfig{Dir: dir})
+		server, err := Start(t.Context(), Config{Dir: dir})
 		if err == nil {
 			server.Close()
 		}
@@ -130,7 +130,7 @@ func TestEmbeddedEtcdListensOnTCPWhenAsked(t *testing.T) {
 	}
 	address := free.Addr().String()
 	free.Close()
-	server, err := StartEmbedded(t.Context(), EmbeddedConfig{Dir: shortDir(t), ListenTCP: address})
+	server, err := Start(t.Context(), Config{Dir: shortDir(t), ListenTCP: address})
 	if err != nil {
 		t.Fatal(err)
 	}

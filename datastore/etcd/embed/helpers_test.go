@@ -19,9 +19,9 @@ func shortDir(t testing.TB) string {
 	return dir
 }
 
-func startEtcd(t testing.TB, dir string) *Embedded {
+func startEtcd(t testing.TB, dir string) *Server {
 	t.Helper()
-	server, err := StartEmbedded(t.Context(), EmbeddedConfig{Dir: dir})
+	server, err := Start(t.Context(), Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func startEtcd(t testing.TB, dir string) *Embedded {
 	return server
 }
 
-func dial(t testing.TB, endpoint string) *etcd.Etcd {
+func dial(t testing.TB, endpoint string) *etcd.Client {
 	t.Helper()
 	client, err := etcd.Dial(t.Context(), etcd.Config{Endpoints: []string{endpoint}})
 	if err != nil {

@@ -89,14 +89,14 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 }
 
 // startEtcd is a connection to an etcd that ends with the test. The path of its directory leaves room for the name of a socket.
-func startEtcd(t *testing.T) *etcd.Etcd {
+func startEtcd(t *testing.T) *etcd.Client {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "margay")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	server, err := embed.StartEmbedded(t.Context(), embed.EmbeddedConfig{Dir: dir})
+	server, err := embed.Start(t.Context(), embed.Config{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -60,8 +60,8 @@ const (
 	writePatience = 5 * time.Second
 )
 
-// Etcd is a kv.KV in an etcd cluster.
-type Etcd struct {
+// Client is a kv.KV in an etcd cluster.
+type Client struct {
 	client  *clientv3.Client
 	config  Config
 	trouble *trouble
@@ -69,12 +69,12 @@ type Etcd struct {
 }
 
 // Dial connects to etcd and checks that it answers. Its errors are one line that says what to do.
-func Dial(ctx context.Context, c Config) (*Etcd, error) {
+func Dial(ctx context.Context, c Config) (*Client, error) {
 	return DialOver(ctx, c, Transport{Dial: (&net.Dialer{}).DialContext, DNS: net.DefaultResolver})
 }
 
 // DialOver is Dial by another way than this machine's: from another network namespace, or with other name servers.
-func DialOver(ctx context.Context, c Config, way Transport) (*Etcd, error) {
+func DialOver(ctx context.Context, c Config, way Transport) (*Client, error) {
 	if c.DialTimeout == 0 {
 		c.DialTimeout = defaultDialTimeout
 	}
@@ -89,14 +89,14 @@ func DialOver(ctx context.Context, c Config, way Transport) (*Etcd, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	e := &Etcd{config: c, close: func() {}, trouble: &trouble{secure: c.secure(), dialer: way.Dial}}
+	client := &Client{config: c, close: func() {}, trouble: &trouble{secure: c.secure(), dialer: way.Dial}}
 	config := clientv3.Config{
 		Endpoints:            c.Endpoints,
 		DialTimeout:          c.DialTimeout,
 		DialKeepAliveTime:    keepaliveInterval,
 		DialKeepAliveTimeout: keepaliveTimeout,
 		MaxCallSendMsgSize:   kv.MostBytes,
-		DialOptions: []grpc.DialOption{grpc.WithContextDialer(e.trouble.dial), grpc.WithChainStreamInterceptor(openOnce), grpc.WithConnectParams(grpc.ConnectParams{
+		DialOptions: []grpc.DialOption{grpc.WithContextDialer(client.trouble.dial), grpc.WithChainStreamInterceptor(openOnce), grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, // else two minutes
 			MinConnectTimeout: connectTimeout,
 		})},
@@ -107,26 +107,26 @@ func DialOver(ctx context.Context, c Config, way Transport) (*Etcd, error) {
 		config.DialOptions = append(config.DialOptions, newSession(c.Username, c.Password).options()...)
 	}
 	if c.secure() {
-		credentials, err := newFileCredentials(c, e.trouble)
+		credentials, err := newFileCredentials(c, client.trouble)
 		if err != nil {
 			return nil, err
 		}
 		config.DialOptions = append(config.DialOptions, grpc.WithTransportCredentials(credentials))
 	}
-	client, err := clientv3.New(config)
+	connection, err := clientv3.New(config)
 	if err != nil {
-		return nil, e.explain(err)
+		return nil, client.explain(err)
 	}
-	e.client = client
+	client.client = connection
 	// Whoever may not read this key may still have those of one kind: that is an answer too.
-	if _, err := e.Range(ctx, kv.Single(kv.Root), 0, 1); err != nil && !Denied(err) {
-		_ = client.Close() // the first error is the one that matters
+	if _, err := client.Range(ctx, kv.Single(kv.Root), 0, 1); err != nil && !Denied(err) {
+		_ = connection.Close() // the first error is the one that matters
 		return nil, err
 	}
 	if c.DiscoverySRV != "" {
-		e.followRecords(way.DNS)
+		client.followRecords(way.DNS)
 	}
-	return e, nil
+	return client, nil
 }
 
 // check finds what cannot work before anything is tried.
@@ -150,15 +150,15 @@ func (c Config) check() error {
 }
 
 // Range implements kv.KV.
-func (e *Etcd) Range(ctx context.Context, span kv.Span, revision int64, limit int) (kv.Page, error) {
+func (c *Client) Range(ctx context.Context, span kv.Span, revision int64, limit int) (kv.Page, error) {
 	var response *clientv3.GetResponse
 	err := patiently(ctx, readTimeout, readPatience, func(ctx context.Context) (err error) {
-		response, err = e.client.Get(ctx, span.From, clientv3.WithRange(span.To), clientv3.WithRev(revision),
+		response, err = c.client.Get(ctx, span.From, clientv3.WithRange(span.To), clientv3.WithRev(revision),
 			clientv3.WithLimit(int64(limit)), clientv3.WithSort(clientv3.SortByKey, clientv3.SortAscend))
 		return err
 	})
 	if err != nil {
-		return kv.Page{}, e.explain(err)
+		return kv.Page{}, c.explain(err)
 	}
 	page := kv.Page{More: response.More, Revision: response.Header.Revision, Store: response.Header.ClusterId}
 	for _, pair := range response.Kvs {
@@ -172,18 +172,18 @@ func entryOf(pair *mvccpb.KeyValue) kv.Entry {
 }
 
 // Lookup implements kv.KV.
-func (e *Etcd) Lookup(ctx context.Context, keys []string) ([]*kv.Entry, int64, error) {
+func (c *Client) Lookup(ctx context.Context, keys []string) ([]*kv.Entry, int64, error) {
 	var reads []clientv3.Op
 	for _, key := range keys {
 		reads = append(reads, clientv3.OpGet(key))
 	}
 	var response *clientv3.TxnResponse
 	err := patiently(ctx, readTimeout, readPatience, func(ctx context.Context) (err error) {
-		response, err = e.client.Txn(ctx).Then(reads...).Commit()
+		response, err = c.client.Txn(ctx).Then(reads...).Commit()
 		return err
 	})
 	if err != nil {
-		return nil, 0, e.explain(err)
+		return nil, 0, c.explain(err)
 	}
 	var entries []*kv.Entry
 	for _, answer := range response.Responses {
@@ -193,14 +193,14 @@ func (e *Etcd) Lookup(ctx context.Context, keys []string) ([]*kv.Entry, int64, e
 }
 
 // Commit implements kv.KV.
-func (e *Etcd) Commit(ctx context.Context, conditions []kv.Condition, writes []kv.Write) (kv.Outcome, error) {
+func (c *Client) Commit(ctx context.Context, conditions []kv.Condition, writes []kv.Write) (kv.Outcome, error) {
 	var compares []clientv3.Cmp
-	for _, c := range conditions {
-		if c.Key != "" {
-			compares = append(compares, clientv3.Compare(clientv3.ModRevision(c.Key), "=", c.Revision))
+	for _, condition := range conditions {
+		if condition.Key != "" {
+			compares = append(compares, clientv3.Compare(clientv3.ModRevision(condition.Key), "=", condition.Revision))
 			continue
 		}
-		compares = append(compares, clientv3.Compare(clientv3.ModRevision(c.Span.From), "<", c.Revision+1).WithRange(c.Span.To))
+		compares = append(compares, clientv3.Compare(clientv3.ModRevision(condition.Span.From), "<", condition.Revision+1).WithRange(condition.Span.To))
 	}
 	var reads, puts []clientv3.Op
 	for _, w := range writes {
@@ -216,11 +216,11 @@ func (e *Etcd) Commit(ctx context.Context, conditions []kv.Condition, writes []k
 	commit := func(ctx context.Context) (err error) {
 		attempts++
 		// Either branch tells what was there before.
-		response, err = e.client.Txn(ctx).If(compares...).Then(puts...).Else(reads...).Commit()
+		response, err = c.client.Txn(ctx).If(compares...).Then(puts...).Else(reads...).Commit()
 		return err
 	}
 	if err := repeatable(conditions, writes)(ctx, writeTimeout, writePatience, commit); err != nil {
-		explained := e.explain(err)
+		explained := c.explain(err)
 		if isTimeout(err) {
 			explained = advice{explained.Error() + "; whether the change was made is not known: look before you repeat it", err}
 		}
@@ -286,14 +286,14 @@ func before(answer *etcdserverpb.ResponseOp) *kv.Entry {
 }
 
 // Watch implements kv.KV.
-func (e *Etcd) Watch(ctx context.Context, span kv.Span, from int64) <-chan kv.Changes {
+func (c *Client) Watch(ctx context.Context, span kv.Span, from int64) <-chan kv.Changes {
 	out := make(chan kv.Changes)
-	responses := e.client.Watch(context.WithValue(clientv3.WithRequireLeader(ctx), watchStream{}, &atomic.Bool{}), span.From,
+	responses := c.client.Watch(context.WithValue(clientv3.WithRequireLeader(ctx), watchStream{}, &atomic.Bool{}), span.From,
 		clientv3.WithRange(span.To), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	go func() {
 		defer close(out)
 		for response := range responses {
-			changes := e.changes(response)
+			changes := c.changes(response)
 			select {
 			case out <- changes:
 			case <-ctx.Done():
@@ -324,12 +324,12 @@ func openOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn,
 	return stream, err
 }
 
-func (e *Etcd) changes(response clientv3.WatchResponse) kv.Changes {
+func (c *Client) changes(response clientv3.WatchResponse) kv.Changes {
 	if response.CompactRevision != 0 {
 		return kv.Changes{Err: kv.ErrCompacted}
 	}
 	if err := response.Err(); err != nil {
-		return kv.Changes{Err: e.explain(err)}
+		return kv.Changes{Err: c.explain(err)}
 	}
 	changes := kv.Changes{Revision: response.Header.Revision}
 	if len(response.Events) > 0 {
@@ -344,31 +344,31 @@ func (e *Etcd) changes(response clientv3.WatchResponse) kv.Changes {
 }
 
 // Close implements kv.KV.
-func (e *Etcd) Close() error {
-	e.close()
-	return e.client.Close()
+func (c *Client) Close() error {
+	c.close()
+	return c.client.Close()
 }
 
 // Endpoints are where the members are that answer, or should.
-func (e *Etcd) Endpoints() []string {
-	if e.client == nil {
-		return e.config.Endpoints
+func (c *Client) Endpoints() []string {
+	if c.client == nil {
+		return c.config.Endpoints
 	}
-	return e.client.Endpoints()
+	return c.client.Endpoints()
 }
 
 // explain is one line that says what was tried, what went wrong and what to do.
-func (e *Etcd) explain(err error) error {
+func (c *Client) explain(err error) error {
 	if errors.Is(err, rpctypes.ErrCompacted) {
 		return kv.ErrCompacted
 	}
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
-	where, user := "etcd at "+strings.Join(e.Endpoints(), ","), e.config.Username
+	where, user := "etcd at "+strings.Join(c.Endpoints(), ","), c.config.Username
 	text := strings.ReplaceAll(err.Error(), "\n", " ")
 	unreachable := Unreachable(err)
-	if cause := e.trouble.text(); unreachable && cause != "" {
+	if cause := c.trouble.text(); unreachable && cause != "" {
 		text = cause
 	}
 	switch {
@@ -382,7 +382,7 @@ func (e *Etcd) explain(err error) error {
 		return advice{where + " is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", err}
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
 		return advice{where + " does not speak TLS: use an http:// endpoint, or enable TLS there", err}
-	case strings.Contains(text, "remote error: tls:") && e.config.CertFile+e.config.CertPEM == "":
+	case strings.Contains(text, "remote error: tls:") && c.config.CertFile+c.config.CertPEM == "":
 		return advice{fmt.Sprintf("%s asks for a client certificate (%s): set ETCD_CERT_FILE and ETCD_KEY_FILE", where, text), err}
 	case strings.Contains(text, "remote error: tls:"):
 		return advice{fmt.Sprintf("%s refuses this client's certificate (%s): check ETCD_CERT_FILE and ETCD_KEY_FILE", where, text), err}
