@@ -42,9 +42,20 @@ const commandLine = "github.com/spf13/"
 // calcMayNotImport is what would give the calculation I/O, a clock or concurrency.
 var calcMayNotImport = []string{"net", "os", "os/exec", "net/http", "sync", "sync/atomic", "io/fs", "syscall"}
 
+// mayNotLink is what a package must not depend on, directly or through others: the paths of packages, each with all below.
+var mayNotLink = map[string][]string{
+	"ctl":                  {"go.etcd.io/etcd/server", module + "datastore/etcd/embed", module + "datastore/kv/kvtest"}, // a server is 4 MB
+	"felix":                {module + "datastore/kv/kvtest"},
+	"datastore":            {"go.etcd.io/etcd/server", module + "datastore/etcd/embed"},
+	"datastore/etcd":       {"go.etcd.io/etcd/server", module + "datastore/etcd/embed", module + "api"},
+	"datastore/etcd/embed": {module + "api"},
+	"datastore/kv/kvtest":  {module + "api"},
+}
+
 type goPackage struct {
 	ImportPath   string
 	Imports      []string
+	Deps         []string
 	TestImports  []string
 	XTestImports []string
 }
@@ -102,6 +113,22 @@ func TestPackagesImportNoMoreThanTheyNeed(t *testing.T) {
 	}
 }
 
+func TestPackagesLinkNoMoreThanTheyNeed(t *testing.T) {
+	all := packages(t)
+	for path, unwanted := range mayNotLink {
+		at := slices.IndexFunc(all, func(p goPackage) bool { return p.ImportPath == module+path })
+		if at < 0 {
+			t.Errorf("there is no package %s", path)
+			continue
+		}
+		for _, linked := range all[at].Deps {
+			if slices.ContainsFunc(unwanted, func(root string) bool { return linked == root || strings.HasPrefix(linked, root+"/") }) {
+				t.Errorf("%s links %s", path, linked)
+			}
+		}
+	}
+}
+
 func topFolder(path string) (folder string, ours bool) {
 	rest, ours := strings.CutPrefix(path, module)
 	folder, _, _ = strings.Cut(rest, "/")
@@ -110,7 +137,7 @@ func topFolder(path string) (folder string, ours bool) {
 
 func packages(t *testing.T) (all []goPackage) {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,TestImports,XTestImports", "./...").Output()
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
