@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/datastore/etcd/embed"
+	"github.com/margay-project/margay/internal/skip"
 	"github.com/sirupsen/logrus"
 )
 
@@ -81,7 +82,7 @@ func TestEmbeddedEtcdIsUsedWhenNothingElseIsNamed(t *testing.T) {
 func TestDatastoreThatCannotBeUsedIsOneClearLine(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat(defaultConfig); err == nil {
-		t.Skipf("%s exists on this machine", defaultConfig)
+		skip.For(t, "%s exists on this machine", defaultConfig)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // Options say what the cluster is like.
@@ -43,7 +45,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	if o.Old {
 		if _, err := exec.LookPath("etcd"); err != nil {
-			t.Skip("needs the distribution's etcd-server: ", err)
+			skip.For(t, "needs the distribution's etcd-server: %v", err)
 		}
 	}
 	if o.Scheme == "" {

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // Port is a network namespace with a cable to the switch.
@@ -35,7 +37,7 @@ const (
 func newNetwork(t testing.TB) *network {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root, for network namespaces")
+		skip.For(t, "needs root, for network namespaces")
 	}
 	n := &network{ns: newNamespace(t)}
 	var err error
@@ -46,7 +48,7 @@ func newNetwork(t testing.TB) *network {
 	for i := range n.halves {
 		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: fmt.Sprintf("half%d", i)}}
 		if err := n.handle.LinkAdd(bridge); err != nil {
-			t.Skipf("make a bridge: %v", err)
+			skip.For(t, "make a bridge: %v", err)
 		}
 		if err := n.handle.LinkSetUp(bridge); err != nil {
 			t.Fatal(err)
@@ -67,7 +69,7 @@ func newNamespace(t testing.TB) netns.NsHandle {
 		made <- err
 	}()
 	if err := <-made; err != nil {
-		t.Skipf("make a network namespace: %v", err)
+		skip.For(t, "make a network namespace: %v", err)
 	}
 	t.Cleanup(func() { ns.Close() })
 	return ns

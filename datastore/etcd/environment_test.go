@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/margay-project/margay/internal/skip"
 )
 
 func TestConfigFromFile(t *testing.T) {
@@ -45,7 +47,7 @@ func TestConfigFromFile(t *testing.T) {
 
 func TestConfigFromVariables(t *testing.T) {
 	if _, err := os.Stat(DefaultConfigFile); err == nil {
-		t.Skip(DefaultConfigFile + " exists here and wins over the environment")
+		skip.For(t, "%s exists here and wins over the environment", DefaultConfigFile)
 	}
 	for _, c := range []struct {
 		name    string

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 func TestEmbeddedEtcdIsPrivate(t *testing.T) {
@@ -48,7 +49,7 @@ func abstractSockets(t *testing.T) map[string]bool {
 	t.Helper()
 	file, err := os.Open("/proc/net/unix")
 	if err != nil {
-		t.Skip("no /proc/net/unix: ", err)
+		skip.For(t, "no /proc/net/unix: %v", err)
 	}
 	defer file.Close()
 	found := map[string]bool{}
