@@ -1,7 +1,7 @@
 // Package api holds the objects of the datastore: their kinds, fields, defaults, validation and wire form, which is
 // that of projectcalico.org/v3. Start at kinds.go, the table of kinds; object.go has what all objects share.
 //
-// What people write goes through Decode (strict, with suggestions), Default, Validate and Warnings; what the datastore
+// Manifests of people go through Decode (strict, with suggestions), Default, Validate and Warnings; what the datastore
 // holds through DecodeStored (tolerant, losing nothing) and Encode.
 //
 // Text becomes typed values here and nowhere else: labels' language is in api/selector, networks and addresses in nets.go,

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// utf8Text is a text without its byte order mark. What the mark says is UTF-16, as some editors and shells write it, becomes
+// utf8Text is a text without its byte order mark. A text whose mark says UTF-16, as some editors and shells write it, becomes
 // UTF-8.
 func utf8Text(data []byte) []byte {
 	orders := []struct {

@@ -365,7 +365,7 @@ func TestWaysToWriteAValue(t *testing.T) {
 	}
 }
 
-// What is empty is left out or kept as others do it.
+// An empty field is left out or kept as others do it.
 func TestWhatIsEmpty(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ kind, written, want string }{

@@ -9,7 +9,7 @@ type FelixConfiguration struct {
 }
 
 // FelixConfigurationSpec has every field that exists in stored objects, also those that mean nothing to this agent, so that
-// reading, changing and writing an object loses none. What is present but empty differs from what is not there.
+// reading, changing and writing an object loses none. A field that is present but empty differs from one that is absent.
 //
 // Fields without a comment: kept for Calico's agents, no effect here.
 type FelixConfigurationSpec struct {

@@ -1,6 +1,6 @@
 package api
 
-// IPAMConfiguration named default says how addresses are given to nodes. What IPAM itself goes by is a key of its own in
+// IPAMConfiguration named default says how addresses are given to nodes. IPAM itself reads a key of its own in
 // the datastore; nothing copies one to the other.
 type IPAMConfiguration struct {
 	TypeMeta

@@ -40,7 +40,7 @@ func outsideTree(o Object) bool {
 	return false
 }
 
-// wayOut is what to do about a value that cannot be read. What allocators keep has no manifest.
+// wayOut is what to do about a value that cannot be read. Values of allocators have no manifest.
 func wayOut(o Object) string {
 	if outsideTree(o) {
 		return "repair or delete the key"

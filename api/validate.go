@@ -103,7 +103,7 @@ func Validate(o Object) error {
 // checker collects what is wrong with one object.
 type checker struct{ errors Errors }
 
-// add notes a value that is not valid. What is no plain value is shown as JSON.
+// add notes a value that is not valid. A value that is no plain one is shown as JSON.
 func (c *checker) add(path string, value any, reason string, args ...any) {
 	shown := shownValue(value)
 	if len(shown) > 200 {

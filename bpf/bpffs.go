@@ -90,7 +90,7 @@ func (p *Pins) Path() string {
 	return p.dir
 }
 
-// Close gives the lock back. What is pinned stays.
+// Close gives the lock back. The pins stay.
 func (p *Pins) Close() error {
 	if p.file == nil {
 		return nil

@@ -182,7 +182,7 @@ static __always_inline struct scratch *scratch_here(void)
 }
 
 /*
- * Puts a copy of a connection into another table, and takes it out of the one where it was. What is there already stays:
+ * Puts a copy of a connection into another table, and takes it out of the one where it was. An entry that is there already stays:
  * another processor was faster, and may have changed it since.
  */
 __noinline int move_flow(struct flow_key *key, struct flow *f, __u32 from, __u32 to)
@@ -277,7 +277,7 @@ static __always_inline bool is_reply(const struct track *t, const struct flow *f
 	return !!(f->flags & FLOW_LOW_OPENED) != !!t->from_low && !is_self(&t->key);
 }
 
-/* Finds the connection of the key in t. What has expired counts as absent. */
+/* Finds the connection of the key in t. An expired connection counts as absent. */
 static __always_inline void find_flow(struct track *t, const struct settings *s, bool opening)
 {
 	struct flow *f = find_in(t, TABLE_PROVEN);
@@ -382,7 +382,7 @@ static __always_inline bool tells_of_end(const struct flow *f, const struct pack
 
 /*
  * A reset is easily forged: no sequence numbers are kept. It was forged if the end that is said to have sent it speaks on.
- * What the other end sends may have been under way.
+ * Packets of the other end may have been under way.
  */
 static __always_inline void take_reset_back(struct flow *f, bool reply)
 {

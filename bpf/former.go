@@ -92,7 +92,7 @@ func (f *FormerSettings) All() (list []FormerSetting, err error) {
 	return list, nil
 }
 
-// Close releases the map. What it remembers stays pinned.
+// Close releases the map. Its contents stay pinned.
 func (f *FormerSettings) Close() error { return f.m.Close() }
 
 // Unpin forgets everything.

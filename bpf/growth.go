@@ -43,7 +43,7 @@ func (p flowSet) unpin() (err error) {
 	return err
 }
 
-// flowTables are the tables in use and, while their size changes, the ones before. What is pinned with the highest
+// flowTables are the tables in use and, while their size changes, the ones before. The pins with the highest
 // serial number is in use; a second one says that a change of size was under way.
 type flowTables struct {
 	current, old flowSet
@@ -180,7 +180,7 @@ func (s *Shared) ResizeFlows(n SharedSizes) error {
 		return fmt.Errorf("read the packet program: %w", err)
 	}
 	serial := s.tables.current.serial + 1
-	// What a process that ended in the middle of this left there has another size.
+	// A process that ended in the middle of this may have left tables of another size.
 	for _, name := range []string{"flows_new", "flows_crowd"} {
 		if err := os.Remove(s.setPath(name, spec, serial)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("resize the table of connections: %w", err)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
-/* What a workload may send at all, before any policy: nothing in another's name. */
+/* Limits of all workloads, before any policy: a workload sends nothing in another's name. */
 #pragma once
 
 #include "parse.h"

@@ -231,7 +231,7 @@ static __always_inline void approve(struct job *job, struct track *t, struct flo
 		begin_flow(f, t, job);
 		t->table = table_of_new(job, s, t->now);
 		reply = begins_with_answer(job) && !is_self(&t->key);
-		/* What a socket holds was judged in the direction in which it was opened. */
+		/* A connection of a socket was judged in the direction in which it was opened. */
 		way = reply && !job->held ? LEG_FROM_REPLIER : LEG_FROM_OPENER;
 	}
 	f->seen = t->now;
@@ -378,7 +378,7 @@ static __always_inline int judge_elsewhere(struct __sk_buff *skb, struct job *jo
 	return judge_turned(job, question_stage(job, leg), true);
 }
 
-/* What was found about a packet in one direction, while it is judged in the other. */
+/* The findings about a packet in one direction, while it is judged in the other. */
 struct findings {
 	__u64 rule;
 	__u32 reason;

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is pinned lasts as long as the bpf file system is mounted somewhere. A mount lasts as long as its mount namespace,
+// Pins last as long as the bpf file system is mounted somewhere. A mount lasts as long as its mount namespace,
 // and that as long as the processes in it: a service manager or a container may give the agent one that ends with the agent.
 // Then all links and connections would end too, and nothing would be under policy. So the file system must be mounted
 // where process 1 has it mounted as well.

@@ -154,7 +154,7 @@ enum packet_flag {
 	PACKET_ANSWER = 1 << 6,	    /* an ICMP answer: it tells by itself which way it goes */
 };
 
-/* What the rest of the program needs of a packet. Ports of an ICMP query: its identifier, twice. */
+/* The parts of a packet that the rest of the program needs. Ports of an ICMP query: its identifier, twice. */
 struct packet {
 	__u8 src[16] __attribute__((aligned(8)));
 	__u8 dst[16] __attribute__((aligned(8)));
@@ -312,7 +312,7 @@ struct settings {
 	__u64 event_gap; /* nanoseconds from event to event of one processor, on average; 0: no bound */
 };
 
-/* What the agent gives to a run of `sweep`, and gets back. */
+/* The input and the result of a run of `sweep`. */
 struct sweep_result {
 	__u64 now; /* coarse monotonic clock, nanoseconds */
 	__u64 removed;
@@ -322,7 +322,7 @@ struct sweep_result {
 	__u64 openers; /* who opened connections lately */
 };
 
-/* What the agent gives to a run of `drain`, and gets back. */
+/* The input and the result of a run of `drain`. */
 struct drain_result {
 	__u64 now;
 	__u64 moved;

@@ -280,7 +280,7 @@ static __always_inline int track(struct __sk_buff *skb, struct job *job)
 
 /* ---- hooks ---- */
 
-/* What is neither IP nor readable. */
+/* A packet that is not IP, or that cannot be read. */
 static __always_inline int handle_other(struct __sk_buff *skb, struct job *job, int parsed)
 {
 	bool workload = is_workload(job);
@@ -408,7 +408,7 @@ static long sweep_flow(void *map, const void *key, struct flow *f, struct sweep_
 	return 0;
 }
 
-/* What was proven while the sweep ran is not counted before the next one. */
+/* Connections that were proven while the sweep ran are counted by the next one. */
 static long settle_share(void *map, const void *key, struct share *share, struct sweep_run *run)
 {
 	share->used = share->counted;

@@ -24,7 +24,7 @@ MAP(probes, BPF_MAP_TYPE_ARRAY, __u32, struct probe, 1, BPF_F_MMAPABLE);
 MAP(rotations, BPF_MAP_TYPE_ARRAY, __u32, struct rotation, 1, BPF_F_MMAPABLE);
 MAP(rotated, BPF_MAP_TYPE_PROG_ARRAY, __u32, __u32, 1, 0);
 
-/* What every measurement is net of. */
+/* Does nothing. Each measurement is reported net of it. */
 SEC("tcx/ingress")
 int noop(struct __sk_buff *skb)
 {

@@ -21,7 +21,7 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
-/* What parse() says about a packet. */
+/* Results of parse(). */
 enum parsed {
 	PARSED_IP,
 	PARSED_ARP,

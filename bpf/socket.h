@@ -7,7 +7,7 @@
 
 #include <bpf/bpf_core_read.h>
 
-/* What the sockets of this host say about the connection of a packet that has no entry. */
+/* The answer of the sockets of this host about the connection of a packet that has no entry. */
 enum held {
 	HELD_NOT,
 	HELD_OPENED_HERE,
@@ -22,7 +22,7 @@ enum held {
 #define held_opener(held) ((held) & 0xff)
 #define held_state(held) ((held) >> 8 & 0xff)
 
-/* What we read of the kernel's own sockets. The loader finds the fields in the kernel that runs. */
+/* The fields that we read of the kernel's own sockets. The loader finds the fields in the kernel that runs. */
 struct inet_bind_bucket {
 	signed char fastreuse;
 } __attribute__((preserve_access_index));

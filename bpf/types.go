@@ -30,7 +30,7 @@ const (
 	MaxBlocks  = 32
 )
 
-// What a slot does with a packet that it is the first to match.
+// The actions of a slot on a packet that it is the first to match.
 const (
 	ActionAllow = uint8(programActionACTION_ALLOW)
 	ActionDeny  = uint8(programActionACTION_DENY)

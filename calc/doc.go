@@ -22,5 +22,5 @@
 // A datastore has more of everything than a node needs, so what Graph keeps is packed until it is needed: thing.go,
 // profile.go, keptpolicy.go, packedrules.go.
 //
-// What an object asks for and the node cannot do is a Problem; it never widens what is allowed.
+// A Problem tells of each request of an object that the node cannot fulfil. Such a request never widens what is allowed.
 package calc

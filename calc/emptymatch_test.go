@@ -75,7 +75,7 @@ func makeEmpty(field reflect.Value) bool {
 	return field.Kind() == reflect.String
 }
 
-// What an empty match is next to stays.
+// Criteria beside an empty match stay.
 func TestAnEmptyMatchLeavesTheOtherCriteria(t *testing.T) {
 	t.Parallel()
 	for text, without := range map[string]string{

@@ -127,7 +127,7 @@ func (g *given) next() bool {
 	return yes
 }
 
-// bits are those of some fields, in their order. What is read for each rule of a policy says bit for each, which costs half.
+// bits are those of some fields, in their order. Code that reads each rule of a policy asks bit for each, which costs half.
 func bits(fields ...bool) (g given) {
 	for n, yes := range fields {
 		g |= bit(n, yes)

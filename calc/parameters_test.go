@@ -100,7 +100,7 @@ func TestParametersHaveTheRawFormsOfTheDialect(t *testing.T) {
 	}
 }
 
-// What cannot be read must not hide what can.
+// An unreadable value must not hide the readable ones.
 func TestAParameterThatCannotBeReadIsShownAndTheDatastoreHolds(t *testing.T) {
 	for parameter, c := range map[string]struct{ value, says string }{
 		"bpfloglevel":               {"loud", "not one of off, info, debug"},

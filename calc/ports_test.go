@@ -29,7 +29,7 @@ func namedPortWorld(endpoints int) (updates []api.Update) {
 	return updates
 }
 
-// What names come to is bounded. Beyond the bound nothing is allowed that was not meant, and a problem says so.
+// The expansion of names is bounded. Beyond the bound nothing is allowed that was not meant, and a problem says so.
 func TestTooManyPortsOfOneNameNeverAllow(t *testing.T) {
 	t.Parallel()
 	g, folded := New("n1", Facts{}), &State{}

@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// What a scenario's objects come to does not depend on how they arrive, nor on what was there before.
+// The result of a scenario depends neither on the order of its objects, nor on the state before.
 func TestScenariosComeToTheSameHoweverTheyArrive(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/states/*.yaml")

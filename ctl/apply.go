@@ -46,7 +46,7 @@ for each object that is stored already as the file says: it is not written again
 	return cmd
 }
 
-// What a verb did to one object.
+// The outcomes of a verb for one object.
 const (
 	created   = "created"
 	updated   = "updated"

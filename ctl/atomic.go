@@ -14,7 +14,7 @@ someone else changes one of them meanwhile, it is done again, or fails if the fi
 128 writes under 128 conditions and 1.5 MiB in a transaction, unless its members were started with more: an input that is
 larger is refused. With --dry-run=server etcd is asked whether it would take it.`
 
-// What --atomic means for an input that failed, and what to do.
+// The effect of --atomic on an input that failed, and what to do.
 const (
 	hintNothing = "nothing was written: with --atomic it is all or nothing"
 	hintSplit   = "nothing was written: give fewer or smaller objects at a time, leave out --atomic, or raise the limits of every etcd member"

@@ -24,7 +24,7 @@ goroutines are, and how it was started; versions; links, addresses, routes, nfta
 journal, and the files in the log directory.
 
 Passwords, tokens and private keys are taken out; addresses, names and policies stay in. Look at the file before you give it away.
-Where the agent does not answer, the rest is collected. What could not be had is listed in missing.txt.
+Where the agent does not answer, the rest is collected. missing.txt lists the parts that could not be collected.
 
 The last line says where the file is.`
 

@@ -21,7 +21,7 @@ import (
 const getHelp = `Print objects by kind and name, or those named in files.
 
 Formats (-o): ps (the default table), wide, yaml, json, custom-columns=NAME,SELECTOR, go-template=TEMPLATE and
-go-template-file=FILE. What yaml and json print is valid input of apply; with --export it has no traces of this datastore.
+go-template-file=FILE. The output of yaml and json is valid input of apply; with --export it has no traces of this datastore.
 
 With -l SELECTOR only objects whose labels match: the language is that of selectors in policies. With --watch every change
 after that is printed too, until the command is interrupted; yaml and json are then one {type, object} for each change.`

@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// What the reference and the command schema say comes from comments; a field without one says nothing.
+// The texts of the reference and of the command schema come from comments; a field without one has no text.
 func TestEveryFieldHasAMeaning(t *testing.T) {
 	t.Parallel()
 	var visit func(schemaElement)

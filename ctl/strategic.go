@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// What a strategic merge patch says beside the fields themselves.
+// Directives of a strategic merge patch, beside the fields themselves.
 const (
 	patchDirective = "$patch" // replace or delete what the fields beside it are in
 	retainKeys     = "$retainKeys"

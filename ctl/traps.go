@@ -51,7 +51,7 @@ func (v *view) add(o api.Object, format string, args ...any) {
 	v.found = append(v.found, trap{api.KeyOf(o), fmt.Sprintf(format, args...)})
 }
 
-// traps finds them. What cannot be read, or is too much to look through, is not told of.
+// traps finds them. Objects that cannot be read, or are too many, give no warning.
 func (v *view) traps(ctx context.Context) {
 	v.nodes(ctx)
 	v.nodeSelectors(ctx)

@@ -17,7 +17,7 @@ func newValidate(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE",
 		Short: "Check files without a datastore",
-		Long: `Check files without a datastore: syntax, fields, values. What depends on other objects, such as whether a policy's tier
+		Long: `Check files without a datastore: syntax, fields, values. Conditions on other objects, such as whether a policy's tier
 exists or whether pools overlap, is only checked when the objects are written.
 
 --calico also refuses what is valid here and not in Calico, for a datastore that Calico's agents or calicoctl use too.`,

@@ -155,7 +155,7 @@ func total(counts map[string]uint64) (n uint64) {
 	return n
 }
 
-// What the Driver changes itself, and what the kernel changes with an interface, is no change by others.
+// Changes of the Driver itself, and of the kernel together with an interface, are no changes by others.
 func TestOwnChangesAreNotRepairs(t *testing.T) {
 	h := newHost(t)
 	log := &repairLog{}

@@ -12,7 +12,7 @@
 // returns every error; what failed is tried again when Wake fires, without new input. Nothing is removed and no
 // program is swapped before the input is in sync, so what a former process left goes on enforcing until then.
 //
-// What others change in the kernel is read back, see audit.go.
+// Changes of others in the kernel are read back, see audit.go.
 //
 // Not here: what the policy is (package calc), how it becomes bits (package classifier), BGP (package bgp).
 //

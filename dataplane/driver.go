@@ -322,7 +322,7 @@ func (d *Driver) rememberSettings() error {
 	return nil
 }
 
-// restoreSettings puts back what was set under /proc/sys. What cannot be put back stays remembered.
+// restoreSettings puts back what was set under /proc/sys. Settings that cannot be put back stay remembered.
 func (d *Driver) restoreSettings() error {
 	if err := d.rememberSettings(); err != nil {
 		return err

@@ -242,7 +242,7 @@ func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 	}
 }
 
-// What the end of a grace period could not do is tried again without another change.
+// Work that failed at the end of a grace period is tried again without another change.
 func TestAnAddressThatNoRuleNeedsAnyMoreGoesInTheEnd(t *testing.T) {
 	h := newHost(t)
 	c, broken, failed := &clock{time.Now()}, false, false

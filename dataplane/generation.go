@@ -95,7 +95,7 @@ func (g *generation) write(what string, on fmt.Stringer, do func() error) error 
 	return do()
 }
 
-// take brings a change into the tables of policy. What endpoints must get is in masks afterwards; settle ends it.
+// take brings a change into the tables of policy. Afterwards masks has the masks that endpoints must get; settle ends the change.
 func (g *generation) take(delta *calc.Delta) error {
 	if delta.Empty() && !g.unsettled {
 		return nil

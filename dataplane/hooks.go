@@ -101,7 +101,7 @@ func (d *Driver) keepHooksOf(index int, now time.Time, s standIns) error {
 	return errors.Join(errs...)
 }
 
-// keepHook puts one hook right. What a former agent attached goes last, so that some program judges at every moment.
+// keepHook puts one hook right. Programs of a former agent go last, so that some program judges at every moment.
 func (d *Driver) keepHook(a *bpf.Attachment, h hook, state bpf.HookState, g *generation, now time.Time, s standIns) error {
 	what := fmt.Sprintf("%s of %s", h.at, d.plan.links[h.index].Name)
 	switch {

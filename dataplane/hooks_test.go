@@ -412,7 +412,7 @@ func TestARestartWithAnotherPinDirectory(t *testing.T) {
 	}
 }
 
-// What is not under policy any more is free of the programs of a former life, and what is stays closed until the input is known.
+// Interfaces that are under policy no more are free of the programs of a former life. The others stay closed until the input is known.
 func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()

@@ -167,7 +167,7 @@ func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
 }
 
 // Others write the mark of every packet that comes in: wg-quick, and whoever routes by the marks of connections, restore it.
-// What was judged as for this host arrives all the same, nothing else does, and other firewalls let pass what was judged.
+// Packets that were judged as for this host arrive all the same, and no others. Other firewalls let judged packets pass.
 func TestWhatWasJudgedArrivesWhereOthersWriteTheMark(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)

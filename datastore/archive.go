@@ -10,7 +10,7 @@ import (
 )
 
 // Archive is everything that a datastore holds, as it is stored under each key, kinds and fields that this version does not
-// know included. What agents report of themselves while they run is left out: in another datastore it would be untrue.
+// know included. Reports of running agents about themselves are left out: in another datastore it would be untrue.
 type Archive struct {
 	values    map[string][]byte
 	anonymous map[string]bool // objects of a file without uid and time of creation: calicoctl leaves these out

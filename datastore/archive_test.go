@@ -97,7 +97,7 @@ func TestAnImportedDatastoreIsTheExportedOne(t *testing.T) {
 	})
 }
 
-// What calicoctl's import reads: documents of its kinds with fields that it knows, and typed keys of IPAM.
+// The input of calicoctl's import: documents of its kinds with fields that it knows, and typed keys of IPAM.
 func TestTheFileHasThePartsThatCalicoctlReads(t *testing.T) {
 	t.Parallel()
 	source := recorded(t)

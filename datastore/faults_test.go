@@ -113,7 +113,7 @@ func TestAMemberHangs(t *testing.T) {
 	e.finish(1)
 }
 
-// What was created, and deleted again, must not come back when a member goes on that was asked to create it first.
+// An object that was created, and deleted again, must not come back when a member goes on that was asked to create it first.
 func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 	t.Parallel()
 	cluster := clustertest.Start(t, clustertest.Options{})
@@ -234,7 +234,7 @@ func TestTheClusterIsFull(t *testing.T) {
 		if _, err := store.Range(ctx, kv.Prefix(policies), 0, 10); err != nil {
 			t.Errorf("it cannot be read: %v", err)
 		}
-		// What frees space is allowed, and is told.
+		// Deletions free space: they are allowed, and told.
 		outcome, err := store.Commit(ctx, nil, []Write{{Key: policies + "z", Delete: true}})
 		if err != nil {
 			t.Fatal(err)
@@ -360,7 +360,7 @@ func TestACommitWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 			t.Errorf("%d answers lost: revision %d, want %d: something was written twice", lost, got, want)
 		}
 	}
-	// What could be made twice is not tried again, and what others did meanwhile is a conflict.
+	// A write that could be made twice is not tried again, and a write of others meanwhile is a conflict.
 	lose.Store(1)
 	if _, err := lossy.Commit(ctx, nil, []Write{{Key: policies + "b", Value: []byte("{}")}}); err == nil || !strings.Contains(err.Error(), "does not answer") {
 		t.Errorf("without a condition: %v", err)

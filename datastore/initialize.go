@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// EnsureInitialized creates what every datastore has: the cluster's information and the built-in tiers. What exists stays.
+// EnsureInitialized creates what every datastore has: the cluster's information and the built-in tiers. Objects that exist stay.
 func (s *Store) EnsureInitialized(ctx context.Context) error {
 	ready := true
 	information := &api.ClusterInformation{

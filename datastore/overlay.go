@@ -44,7 +44,7 @@ func newOverlay(below KV) *overlay {
 // Close leaves the KV below open; it belongs to the store that this one was made from.
 func (o *overlay) Close() error { return nil }
 
-// Range implements KV. What was written is seen whatever the revision.
+// Range implements KV. It shows the writes at any revision.
 func (o *overlay) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -20,7 +20,7 @@ type Renamed struct {
 }
 
 // MigratePolicyNames moves every policy of the default tier whose key has another name than the policy itself to the key of its
-// own name. With dryRun it only says which those are. What it has done stays done after an error, and can be gone on with.
+// own name. With dryRun it only says which those are. After an error the objects that it has written stay written, and another run goes on.
 func (s *Store) MigratePolicyNames(ctx context.Context, dryRun bool) ([]Renamed, error) {
 	var done []Renamed
 	var errs []error

@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// What must hold between objects when one of them changes, kind by kind. A check returns conditions, so that what it saw
+// Rules between objects that hold when one of them changes, kind by kind. A check returns conditions, so that what it saw
 // still holds when the change is committed.
 
 func (s *Store) beforeCreate(ctx context.Context, o api.Object) ([]Condition, error) {

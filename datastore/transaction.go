@@ -108,7 +108,7 @@ func (t *Transaction) Check(ctx context.Context) error {
 	return explainSize(size, err)
 }
 
-// commit is what is asked of the server. That what was only looked at is still so is asked as far as there is room.
+// commit is the transaction for the server. Keys that were only read become conditions too, as long as it has room.
 func (t *Transaction) commit() ([]Condition, []Write) {
 	o := t.changes
 	o.mu.Lock()

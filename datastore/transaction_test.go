@@ -44,7 +44,7 @@ func TestTransactionIsMadeInOneRevisionOrNotAtAll(t *testing.T) {
 		if _, err := tx.Delete(ctx, api.Key{Kind: "GlobalNetworkPolicy", Name: "old"}, ""); err != nil {
 			t.Fatal(err)
 		}
-		// What comes and goes is never asked of the server.
+		// An object that comes and goes is never asked of the server.
 		if _, err := tx.Create(ctx, policy("short", "all()")); err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ var listedSpans = []Span{kv.Prefix(ipam.AffinityRoot), kv.Prefix(ipam.BlockRoot)
 
 // Watch delivers every object and then every change, until the context ends, which closes the channel. Whatever happens to
 // the connection or to the history that the datastore keeps, the consumer sees one history without gaps or repetitions.
-// What it receives is its own, except that objects may be shared and must not be changed.
+// The batches belong to it, except that objects may be shared and must not be changed.
 func (s *Store) Watch(ctx context.Context, log *logrus.Entry) <-chan Batch {
 	w := &watcher{kv: s.kv, log: log, view: newView(), out: make(chan Batch)}
 	go func() {
@@ -100,7 +100,7 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// prepare makes following possible. What the consumer knows leads on to what came later, unless the history is gone or is
+// prepare makes following possible. The state of the consumer leads on to later changes, unless the history is gone or is
 // that of another store: a lost connection, or an election, does not make every node read everything.
 func (w *watcher) prepare(ctx context.Context, last error) error {
 	if w.whole && !errors.Is(last, ErrCompacted) && !errors.Is(last, errReplaced) {

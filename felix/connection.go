@@ -13,7 +13,7 @@ import (
 )
 
 // connection connects to the datastore, however long that takes, and asks it from time to time whether it still answers.
-// What it finds out is for status and the log: the watch that feeds the loop reconnects by itself and stays silent
+// Its findings are for status and the log: the watch that feeds the loop reconnects by itself and stays silent
 // meanwhile.
 type connection struct {
 	log    *logrus.Entry

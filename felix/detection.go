@@ -104,7 +104,7 @@ func (a *addressSetting) choose(stored, found string, m machine, v4 bool) (strin
 	return now.String(), nil
 }
 
-// machine is what detection looks at. What costs something is asked only when it is needed.
+// machine is what detection looks at. Costly questions are asked only when needed.
 type machine struct {
 	addresses []ifaceAddress // in the order of the kernel
 	etcd      []netip.Addr

@@ -265,7 +265,7 @@ spec: {bpfLogLevel: "Off", logSeverityScreen: Info}
 	})
 }
 
-// What keeps felix from starting is one clear line with what to do, and exit status 1.
+// An obstacle to the start of felix is one clear line with what to do, and exit status 1.
 func TestFelixRefusesToStart(t *testing.T) {
 	l := newLab(t)
 	refusedIn := func(t *testing.T, where *place, cmd *exec.Cmd, texts ...string) {

@@ -82,7 +82,7 @@ func newLog(stderr io.Writer, s *settings) *logrus.Entry {
 	return logrus.NewEntry(logger)
 }
 
-// serve builds the parts and runs the loop until ctx ends. What was enforced goes on being enforced after it returns.
+// serve builds the parts and runs the loop until ctx ends. Policy stays in force after it returns.
 func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer) (err error) {
 	driver, err := dataplane.New(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir})
 	if err != nil {

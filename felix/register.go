@@ -201,7 +201,7 @@ func (r *registrar) again() {
 	}
 }
 
-// run registers the node now, and whenever its object is gone, until ctx ends. What fails is tried again.
+// run registers the node now, and whenever its object is gone, until ctx ends. It tries again after a failure.
 func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 	r.register(ctx, store)
 	tick, recordTick := time.NewTicker(lookAgain), time.NewTicker(recordInterval)

@@ -60,7 +60,7 @@ func (r *reservations) set(b books) {
 	r.news <- b
 }
 
-// run reserves and releases until ctx ends. What fails is tried again.
+// run reserves and releases until ctx ends. It tries again after a failure.
 func (r *reservations) run(ctx context.Context, store *datastore.Store) {
 	w := newBookkeeper(store, r.node)
 	retry := time.NewTimer(time.Hour)

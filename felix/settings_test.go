@@ -105,7 +105,7 @@ func TestWhatAsksNoDatastoreNeedsNone(t *testing.T) {
 	}
 }
 
-// What is asked for in the environment counts before the datastore is read.
+// Settings of the environment count before the datastore is read.
 func TestTheLogStartsAtTheLevelThatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

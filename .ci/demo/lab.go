@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// What the examples in docs/examples say of addresses.
+// Addresses of the examples in docs/examples.
 const (
 	webIP, webIP6    = "10.65.0.2", "fd00:65::2"
 	dbIP, batchIP    = "10.65.0.3", "10.65.0.4"

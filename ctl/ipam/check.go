@@ -25,7 +25,7 @@ func newCheck(s Session) *cobra.Command {
 		Long: `Compare what IPAM says about addresses with nodes and workload endpoints, and its parts with each other.
 
 Everything is read as of one moment. Nothing is changed; "margayctl ipam release --from-report" releases what a report
-of this command says is leaked. What only Kubernetes knows, such as load balancers, cannot be looked up from here:
+of this command says is leaked. Owners that only Kubernetes knows, such as load balancers, cannot be looked up from here:
 addresses that were given to it are taken to be in use.`,
 		Example: `  margayctl ipam check
   margayctl ipam check --show-problem-ips -o report.json`,

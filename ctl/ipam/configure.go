@@ -27,7 +27,7 @@ func newConfigure(s Session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "configure",
 		Short: "Change the configuration that all allocators of addresses obey",
-		Long: `Change the configuration that all allocators of addresses obey. What no flag names stays as it is.
+		Long: `Change the configuration that all allocators of addresses obey. Values without a flag stay as they are.
 
 This is not the IPAMConfiguration object, which allocators on etcd do not read.`,
 		Example: `  margayctl ipam configure --strictaffinity=true

@@ -11,7 +11,7 @@
 // Order is what keeps neighbours from dropping routes that are in use. Forwards: policy, then paths, then peers, since a
 // session that comes up with paths missing tells its neighbour that they are gone. Backwards: peers, then paths.
 //
-// What a session is, and what a change of it costs:
+// The parts of a session, and the cost of changing each:
 //
 //   - IPv4 routes go over sessions with IPv4 neighbours and IPv6 routes over sessions with IPv6 neighbours, as Calico
 //     does; the next hop is the session's own address.

@@ -263,7 +263,7 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// bird is BIRD 2 in the router's namespace. What it learns it puts into that namespace's kernel.
+// bird is BIRD 2 in the router's namespace. It puts the routes that it learns into that namespace's kernel.
 type bird struct{ socket string }
 
 func startBIRD(t *testing.T, ns netns.NsHandle, config string) *bird {

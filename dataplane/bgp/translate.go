@@ -20,7 +20,7 @@ const (
 	// their routes first. Our paths do not depend on theirs: waiting gains nothing, and it has to be more than 0.
 	deferral = 1 // second
 
-	// What Calico's BIRD sends for a route of metric 1024, so that both agree on the best path in a mixed cluster.
+	// The value that Calico's BIRD sends for a route of metric 1024, so that both agree on the best path in a mixed cluster.
 	localPref = math.MaxInt32 - 1024
 )
 

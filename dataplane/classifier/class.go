@@ -23,7 +23,7 @@ type view struct {
 	atoms []*atom
 	conds []*condition // that have it among their in or out
 
-	// What it shows: one of these.
+	// It shows one of these.
 	set  *set
 	line intervals
 }
@@ -307,7 +307,7 @@ func (cs *classes) addSlot(c *condition, side int, slot uint32) {
 	c.todo[side].add(slot)
 }
 
-// flush brings the new slots into the classes. What it could not do stays to be done.
+// flush brings the new slots into the classes. Slots that it could not bring in stay for the next time.
 func (cs *classes) flush() (failed []*condition, err error) {
 	for _, c := range cs.todo {
 		if e := cs.push(c); e != nil {

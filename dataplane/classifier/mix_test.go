@@ -463,7 +463,7 @@ func (s slotSet) word(at uint32) uint64 {
 	return 0
 }
 
-// What no packet can see takes effect in place, without other slots or masks.
+// A change that no packet can see takes effect in place, without other slots or masks.
 func TestMembershipIsChangedInPlaceWhereNoPacketCanTell(t *testing.T) {
 	t.Parallel()
 	s := together(map[calc.SetID]string{"clients": "10.0.0.1/32", "servers": "10.0.0.2/32"}, policyID("clients-to-servers"))

@@ -8,7 +8,7 @@ import (
 
 // vectors hands out vectors and the chunks behind them, and changes their bits.
 //
-// What is given back is reused only after a grace period; until then the program may still read it.
+// A number that is given back is reused only after a grace period; until then the program may still read it.
 type vectors struct {
 	mem     *Memory
 	numbers numbers

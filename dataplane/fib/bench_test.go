@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// What each question takes on a host with a router's table of that many routes.
+// The time of each question on a host with a router's table of that many routes.
 func BenchmarkQuestions(b *testing.B) {
 	for _, foreign := range []int{0, 300_000} {
 		b.Run(fmt.Sprintf("foreign=%d", foreign), func(b *testing.B) {

@@ -11,5 +11,5 @@
 // So an interface that appears is closed from its first moment, in both directions, and opens when its program is
 // attached and it is put into the set `ready`. The table is replaced in one transaction; an interface that comes
 // or goes is an element of a set. It stays when the agent stops.
-// What others change in it is heard (listen.go), found by reading all of it (readback.go), and replaced.
+// Changes by others are heard (listen.go), found by reading the whole table (readback.go), and replaced.
 package gate

@@ -119,7 +119,7 @@ func Exists() (bool, error) {
 	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }), nil
 }
 
-// Remove removes the table. What was closed by it alone is open then.
+// Remove removes the table. Interfaces that it alone closed are open then.
 func Remove() error {
 	conn, err := nftables.New()
 	if err != nil {

@@ -202,7 +202,7 @@ func (w *Watcher) recover(cause error) {
 	w.wake()
 }
 
-// relist replaces the picture. What happened meanwhile is unknown, so every life has ended as far as we can tell.
+// relist replaces the picture. Changes meanwhile are unknown, so every life has ended as far as we can tell.
 func (w *Watcher) relist() error {
 	next, err := list(w.handle)
 	if err != nil {

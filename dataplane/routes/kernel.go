@@ -60,7 +60,7 @@ func (k *Kernel) Own(protocol int) {
 // Protocols are those that are ours.
 func (k *Kernel) Protocols() []int { return k.protocols }
 
-// Put makes one route. What another program put there is left alone.
+// Put makes one route. Routes of other programs are left alone.
 func (k *Kernel) Put(prefix netip.Prefix, r Route) error {
 	k.Own(r.Protocol)
 	route := kernelRoute(prefix, r)

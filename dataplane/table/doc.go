@@ -2,7 +2,7 @@
 //
 // A Table knows what is wanted and what is programmed, and a Target carries out the difference. One failed entry
 // stops no other; it is tried again, later and later, without new input. Nothing is deleted before the owner says
-// that the input is complete. What a Target holds from a former process is listed, kept when it is wanted and swept
+// that the input is complete. Entries of a former process in a Target are listed, kept when it is wanted and swept
 // when it is not.
 //
 // It is not safe for use by several goroutines, and it reads no clock: time comes in as a value.

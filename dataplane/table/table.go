@@ -14,7 +14,7 @@ type Target[K comparable, V any] interface {
 	Put(K, V) error
 	Delete(K) error
 	// List returns every entry that the target holds and that is ours. It is asked at the start and after Resync.
-	// What differs then from what was programmed, somebody else changed.
+	// Entries that then differ from the programmed ones were changed by somebody else.
 	List() (map[K]V, error)
 }
 

@@ -142,7 +142,7 @@ func (c *Cluster) Follower(t testing.TB) *Member {
 	panic("a cluster of one")
 }
 
-// Split cuts some members and clients off from the others. What is under way between the two is lost without a sign.
+// Split cuts some members and clients off from the others. Packets under way between the two are lost without a sign.
 func (c *Cluster) Split(t testing.TB, clients []Port, members ...*Member) {
 	t.Helper()
 	for _, p := range clients {

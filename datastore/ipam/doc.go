@@ -4,6 +4,6 @@
 // Addresses are not chosen here yet: an operator writes an endpoint's address, and Reserve makes sure that no allocator
 // gives it to anybody else. Start at reserve.go; block.go is the arithmetic of one block, without I/O.
 //
-// What the dialect does in several steps (handle, then block; pending affinity, block, confirmed affinity) is one commit
-// here. Whoever watches sees the same end, and nothing is left half done.
+// Calico writes in several steps (handle, then block; pending affinity, block, confirmed affinity). Here they are one
+// commit. Whoever watches sees the same end, and nothing is left half done.
 package ipam

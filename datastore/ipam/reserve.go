@@ -165,7 +165,7 @@ func commit(ctx context.Context, store kv.KV, parts ...stored) (bool, error) {
 // Release gives back every address that a handle holds. It is no error if it holds none.
 //
 // A handle may count more than blocks give it, while another client is between the two writes of a change or when it died
-// there. What it counts too much stays counted: the other client may be about to take it off itself.
+// there. A count that is too high stays: the other client may be about to take it off itself.
 func Release(ctx context.Context, store kv.KV, handle string) error {
 	for range attempts {
 		done, err := releaseHeld(ctx, store, handle)

@@ -1329,7 +1329,7 @@ type Connection struct {
 	BytesBack   uint64                 `protobuf:"varint,8,opt,name=bytes_back,json=bytesBack,proto3" json:"bytes_back,omitempty"`
 	IdleSeconds uint64                 `protobuf:"varint,9,opt,name=idle_seconds,json=idleSeconds,proto3" json:"idle_seconds,omitempty"`
 	Approvals   []*Approval            `protobuf:"bytes,10,rep,name=approvals,proto3" json:"approvals,omitempty"`
-	// What endpoints say that allow it no longer: the rule of each denies it, and its packets are dropped.
+	// Refusals by endpoints that allowed it before: the rule of each denies it, and its packets are dropped.
 	Refusals      []*Approval `protobuf:"bytes,11,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
