@@ -55,14 +55,17 @@ func (l *lab) dialEtcd() {
 
 func (f *felix) awaitDatastoreError(parts ...string) {
 	f.Helper()
-	f.await(func(s *agentv1.StatusResponse) error {
-		for _, part := range parts {
-			if !strings.Contains(s.Datastore.Error, part) {
-				return fmt.Errorf("the error of the datastore lacks %q: %v", part, s.Datastore)
-			}
+	f.await(func(s *agentv1.StatusResponse) error { return lacksError(s, parts...) })
+}
+
+// lacksError says which of the parts the error of the datastore lacks.
+func lacksError(s *agentv1.StatusResponse, parts ...string) error {
+	for _, part := range parts {
+		if !strings.Contains(s.Datastore.Error, part) {
+			return fmt.Errorf("the error of the datastore lacks %q: %v", part, s.Datastore)
 		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func TestFelixOutlivesItsEtcdOnAFullDisk(t *testing.T) {
@@ -75,16 +78,12 @@ func TestFelixOutlivesItsEtcdOnAFullDisk(t *testing.T) {
 	l.client.awaitReach(t, webAddress, port, true)
 
 	filler := l.fillDisk()
-	poll(t, func() error { // until etcd has written more than it had allocated
+	f.await(func(s *agentv1.StatusResponse) error { // etcd ends once it has written more than it had allocated
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err := l.store.KV().Commit(ctx, nil, []kv.Write{{Key: "/filler", Value: bytes.Repeat([]byte{2}, 1<<20)}})
-		if err == nil {
-			return fmt.Errorf("etcd still writes")
-		}
-		return nil
+		_, _ = l.store.KV().Commit(ctx, nil, []kv.Write{{Key: "/filler", Value: bytes.Repeat([]byte{2}, 1<<20)}})
+		return lacksError(s, "embedded etcd ended", "no space left on device", "is full", "MiB free")
 	})
-	f.awaitDatastoreError("embedded etcd ended", "no space left on device", "is full", "MiB free")
 	if !l.client.reaches(t, webAddress, port) {
 		t.Error("traffic stops with etcd")
 	}

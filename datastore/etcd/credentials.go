@@ -49,24 +49,30 @@ func (f *fileCredentials) ClientHandshake(ctx context.Context, authority string,
 	case unread != nil && f.config.Log != nil:
 		f.config.Log.WithError(unread).Warn("the certificates for etcd that were read before are used further")
 	}
-	f.trouble.note(err)
-	if err == nil {
-		secured = &alertedConn{Conn: secured, trouble: f.trouble}
+	if err != nil {
+		f.trouble.note(err)
+		return secured, info, err
 	}
-	return secured, info, err
+	return &alertedConn{Conn: secured, trouble: f.trouble}, info, nil
 }
 
 // alertedConn notes an alert that the server sends after the handshake. With TLS 1.3 a refused client certificate comes
-// that way (RFC 8446 §4.4.2.4), because the client has ended its handshake before the server reads the certificate.
+// that way (RFC 8446 §4.4.2.4), because the client has ended its handshake before the server reads the certificate. So
+// the trouble of the attempt before is forgotten with the first bytes of the server, and not with the handshake.
 type alertedConn struct {
 	net.Conn
 	trouble *trouble
+	heard   bool // one goroutine reads
 }
 
 func (c *alertedConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if err != nil && isAlert(err) {
+	switch {
+	case err != nil && isAlert(err):
 		c.trouble.note(err)
+	case n > 0 && !c.heard:
+		c.heard = true
+		c.trouble.note(nil)
 	}
 	return n, err
 }

@@ -48,7 +48,7 @@ func lookup(getenv func(string) string, name string) string {
 	return getenv(name)
 }
 
-// access is the spec of a CalicoAPIConfig. What concerns Kubernetes is accepted and means nothing here.
+// access is the spec of a CalicoAPIConfig. Fields about Kubernetes are accepted and have no effect.
 type access struct {
 	DatastoreType    string `json:"datastoreType"`
 	EtcdEndpoints    string `json:"etcdEndpoints"`
