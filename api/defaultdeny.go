@@ -91,7 +91,7 @@ func (s *GlobalNetworkPolicySpec) selectsEverything() bool {
 	return err == nil && parsed.IsAll() && s.NamespaceSelector == "" && s.ServiceAccountSelector == ""
 }
 
-// Sum is what the rules of one direction come to.
+// Sum counts the rules of one direction by their effect.
 type Sum struct {
 	Rules  int
 	Opens  bool   // one of them allows, or passes on to the next tier

@@ -40,7 +40,7 @@ func outsideTree(o Object) bool {
 	return false
 }
 
-// wayOut is what to do about a value that cannot be read. Values of allocators have no manifest.
+// wayOut tells the operator how to replace or delete a value that cannot be read. Values of allocators have no manifest.
 func wayOut(o Object) string {
 	if outsideTree(o) {
 		return "repair or delete the key"

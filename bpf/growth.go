@@ -218,25 +218,6 @@ func (s *Shared) DropOldFlows() error {
 	return nil
 }
 
-// setShare lets no endpoint have more than half of the proven connections.
-func (s *Shared) setShare() {
-	atomic.StoreUint32(&s.Settings.Share, max(s.tables.current.proven.MaxEntries()/2, 1))
-}
-
-// Those who open connections share the table of unproven ones as if there were at least fewestOpeners of them, until a sweep
-// has counted more. Nobody's share is less than leastOpenings.
-const (
-	fewestOpeners = 16
-	leastOpenings = 64
-)
-
-// setOpeningShare divides the table of unproven connections among those who open some. Two windows fit in it, so what somebody
-// opens within a share stays for a window at least, whatever others do.
-func (s *Shared) setOpeningShare(openers uint64) {
-	entries := uint64(s.tables.current.new.MaxEntries())
-	atomic.StoreUint32(&s.Settings.OpeningShare, uint32(max(entries/2/max(openers, fewestOpeners), leastOpenings)))
-}
-
 // workIn says in which set of tables connections are kept, and whether some may still be in the one before it.
 func (s *Shared) workIn(serial int, draining bool) {
 	var also uint32

@@ -32,7 +32,7 @@ func (r *router) stranger(t *testing.T, ifindex uint32, hook Hook, name string) 
 	return l
 }
 
-// order is what runs at a hook, by name.
+// order lists the programs at a hook, by name.
 func (r *router) order(t *testing.T, ifindex uint32, hook Hook) string {
 	t.Helper()
 	list, err := NewHooks().Read(ifindex, hook)

@@ -27,23 +27,24 @@ static __always_inline void take_share(__u64 endpoint)
 
 /* ---- of connections that are not proven yet ---- */
 
-#define DESTINATIONS 32
+#define DESTINATION_BITS 5
 
 /*
  * Who opens the connection that begins with this packet, as a key of `openings`. A workload has a share for what it
  * opens, and another for what others open to it. An interface of the host has one for what this host opens, and one for
- * each of DESTINATIONS groups of addresses to which others open connections.
+ * each of 2^DESTINATION_BITS groups of addresses to which others open connections.
  */
 static __always_inline __u64 opener_of(const struct job *job)
 {
 	const struct packet *p = &job->packet;
-	__u64 opener = (__u64)job->iface.ifindex << 8;
+	__u64 opener = (__u64)job->iface.ifindex << 8, to;
 
 	if (is_workload(job))
 		return opener | job->egress;
 	if (job->born_here)
 		return opener;
-	return opener | (1 + (((*(u64_alias *)p->dst ^ *(u64_alias *)(p->dst + 8)) * 0x9e3779b97f4a7c15ULL) >> 59));
+	to = (*(u64_alias *)p->dst ^ *(u64_alias *)(p->dst + 8)) * 0x9e3779b97f4a7c15ULL;
+	return opener | (1 + (to >> (64 - DESTINATION_BITS)));
 }
 
 /* Counts another connection of this opener. Does it have a share left in this window? */

@@ -27,7 +27,7 @@ struct job {
 	__u8 to_host;
 	__u8 held;	 /* enum of_held */
 	__u8 held_state; /* of an entry for it */
-	__u8 unproven;	 /* it is likely that the held packet is what it is said to be, no more */
+	__u8 unproven;	 /* `held` is likely, and not proven */
 	__u8 unused[5];
 };
 

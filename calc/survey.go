@@ -169,7 +169,7 @@ func (s *Survey) Selected(policy api.Key) (hosts, workloads int) {
 	return hosts, workloads
 }
 
-// sum is what the rules of a policy come to in each direction.
+// sum counts the rules of a policy by their effect, in each direction.
 func (s *Survey) sum(id PolicyID) *[2]api.Sum {
 	if s.sums[id] == nil {
 		spec, _ := specOf(s.c.objects[id.Kind][id.key()])
@@ -204,7 +204,7 @@ func (s *Survey) Unaddressed(key api.Key) (found []Unaddressed) {
 	return found
 }
 
-// unaddressed is what the selectors of one side of a rule match, if nothing of it has an address.
+// unaddressed names the objects that the selectors of one side of a rule match, if none of them has an address.
 func (s *Survey) unaddressed(namespace string, e api.EntityRule) (matches []api.Key) {
 	_, e.Selector = e.DroppedFields()
 	c := criteria{namespace: namespace}

@@ -58,7 +58,7 @@ func (m *vm) index() int {
 	return i.Index
 }
 
-// order is what runs at both hooks of the machine's interface.
+// order lists the programs at both hooks of the machine's interface.
 func (m *vm) order() string {
 	m.h.Helper()
 	var hooks []string

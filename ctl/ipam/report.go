@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/datastore/ipam"
 )
 
-// report is what ipam check found, for programs and for ipam release. Its fields are part of the dialect.
+// report has the findings of ipam check, for programs and for ipam release. Its fields are part of the dialect.
 type report struct {
 	Version         string                          `json:"version"` // of margayctl
 	ClusterGUID     string                          `json:"clusterGUID"`

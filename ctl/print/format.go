@@ -13,7 +13,7 @@ import (
 	"github.com/margay-project/margay/ctl/hints"
 )
 
-// Result is what one KIND or NAME gave: an object, or a list.
+// Result holds the answer for one KIND or NAME: an object, or a list.
 type Result struct {
 	Kind     string // of each object
 	List     bool

@@ -10,7 +10,7 @@ import (
 
 func marshalJSON(v any) ([]byte, error) { return json.MarshalIndent(v, "", "  ") }
 
-// MarshalYAML writes a value as its JSON says, with the keys in order. It is what sigs.k8s.io/yaml writes, which reads the
+// MarshalYAML writes a value as its JSON says, with the keys in order. The output equals that of sigs.k8s.io/yaml, which reads the
 // JSON as YAML on the way: that takes most of the time of a long list.
 func MarshalYAML(v any) ([]byte, error) {
 	text, err := json.Marshal(v)
