@@ -17,8 +17,7 @@ type ClaimedBlockSpec struct {
 
 // claimedBlocks is the kind under the name that users know.
 func claimedBlocks() Kind {
-	const name = "BlockAffinity"
-	return Kind{Name: name, Plural: "blockaffinities", ReadOnly: true, New: func() Object {
-		return &ClaimedBlock{TypeMeta: TypeMeta{Kind: name, APIVersion: APIVersion}}
+	return Kind{Name: KindBlockAffinity, Plural: "blockaffinities", ReadOnly: true, New: func() Object {
+		return &ClaimedBlock{TypeMeta: TypeMeta{Kind: KindBlockAffinity, APIVersion: APIVersion}}
 	}}
 }

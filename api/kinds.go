@@ -16,6 +16,34 @@ type Kind struct {
 	New        func() Object // an empty object with its kind and version filled in
 }
 
+// Names of kinds, as objects and keys write them.
+const (
+	KindBGPConfiguration              = "BGPConfiguration"
+	KindBGPFilter                     = "BGPFilter"
+	KindBGPPeer                       = "BGPPeer"
+	KindBlockAffinity                 = "BlockAffinity"
+	KindCalicoNodeStatus              = "CalicoNodeStatus"
+	KindClusterInformation            = "ClusterInformation"
+	KindFelixConfiguration            = "FelixConfiguration"
+	KindGlobalNetworkPolicy           = "GlobalNetworkPolicy"
+	KindGlobalNetworkSet              = "GlobalNetworkSet"
+	KindHostEndpoint                  = "HostEndpoint"
+	KindIPAMBlock                     = "IPAMBlock"
+	KindIPAMConfiguration             = "IPAMConfiguration"
+	KindIPPool                        = "IPPool"
+	KindIPReservation                 = "IPReservation"
+	KindKubeControllersConfiguration  = "KubeControllersConfiguration"
+	KindNetworkPolicy                 = "NetworkPolicy"
+	KindNetworkSet                    = "NetworkSet"
+	KindNode                          = "Node"
+	KindProfile                       = "Profile"
+	KindStagedGlobalNetworkPolicy     = "StagedGlobalNetworkPolicy"
+	KindStagedKubernetesNetworkPolicy = "StagedKubernetesNetworkPolicy"
+	KindStagedNetworkPolicy           = "StagedNetworkPolicy"
+	KindTier                          = "Tier"
+	KindWorkloadEndpoint              = "WorkloadEndpoint"
+)
+
 // Kinds is the table of kinds that users can name, in alphabetical order.
 func Kinds() []Kind {
 	return []Kind{

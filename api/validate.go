@@ -135,7 +135,7 @@ func (c *checker) metadata(o Object) {
 	switch {
 	case !kind.Namespaced && m.Namespace != "":
 		c.add("metadata.namespace", m.Namespace, "%s has no namespace: remove it", kind.Name)
-	case kind.Name == "WorkloadEndpoint" && !isWord(m.Namespace, "-_.", 63): // it becomes the value of a label
+	case kind.Name == KindWorkloadEndpoint && !isWord(m.Namespace, "-_.", 63): // it becomes the value of a label
 		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' inside, at most 63 characters")
 	case kind.Namespaced && m.Namespace != "" && !isWord(m.Namespace, "-_.", 253): // stores hold what no cluster would name so
 		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' inside, at most 253 characters")

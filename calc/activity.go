@@ -171,7 +171,7 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	}
 	g.engage(a.current[id].active, old.active)
 	a.weigh(old.burden, a.current[id].burden)
-	if id.Kind == KindProfile {
+	if id.Kind == api.KindProfile {
 		g.problems.only(noProfile(id.Name), now != nil && !g.things.profiles.exists(id.Name))
 	}
 }
@@ -195,7 +195,7 @@ func (g *Graph) policyNamed(id PolicyID) *policy {
 	switch id.Kind {
 	case KindFailsafe:
 		return g.failsafes[id]
-	case KindProfile:
+	case api.KindProfile:
 		return g.things.profiles.policy(id.Name)
 	}
 	if k := g.policies[printOf(g.prints, id.key())]; k != nil {
@@ -206,7 +206,7 @@ func (g *Graph) policyNamed(id PolicyID) *policy {
 
 // forget keeps a policy that is not in use any more only packed.
 func (g *Graph) forget(id PolicyID) {
-	if id.Kind == KindProfile {
+	if id.Kind == api.KindProfile {
 		g.things.profiles.forget(id.Name)
 	} else if k := g.policies[printOf(g.prints, id.key())]; k != nil {
 		k.read = nil
@@ -263,7 +263,7 @@ func (g *Graph) rebuildRoutes() {
 
 // route makes the routes and paths to a workload endpoint.
 func (g *Graph) route(e Endpoint, route func(netip.Prefix, Route), path func(netip.Prefix, Path)) {
-	if e.ID.Kind != kindWorkload || e.Closed != "" {
+	if e.ID.Kind != api.KindWorkloadEndpoint || e.Closed != "" {
 		return
 	}
 	for _, a := range e.Addresses {

@@ -14,10 +14,6 @@ import (
 )
 
 const (
-	kindBGPConfig = "BGPConfiguration"
-	kindBGPPeer   = "BGPPeer"
-	kindNode      = "Node"
-
 	defaultAS          = 64512
 	defaultBGPPort     = 179
 	defaultRestartTime = 120 * time.Second
@@ -35,10 +31,10 @@ type bgpReader struct {
 
 func readBGP(node string, o objects) *bgpReader {
 	r := &bgpReader{node: node, objects: o}
-	if c := named[api.BGPConfiguration](o, kindBGPConfig, "default"); c != nil {
+	if c := named[api.BGPConfiguration](o, api.KindBGPConfiguration, "default"); c != nil {
 		r.def = c.Spec
 	}
-	if c := named[api.BGPConfiguration](o, kindBGPConfig, "node."+node); c != nil {
+	if c := named[api.BGPConfiguration](o, api.KindBGPConfiguration, "node."+node); c != nil {
 		r.own = c.Spec
 	}
 	r.speaker()
@@ -65,8 +61,8 @@ func (r *bgpReader) note(about api.Key, format string, args ...any) {
 // speaker reads what the node itself is.
 func (r *bgpReader) speaker() {
 	r.bgp = BGP{AS: r.globalAS(), ListenPort: r.listenPort(r.node), Peers: map[string]Peer{}, Paths: map[netip.Prefix]Path{}}
-	about := api.Key{Kind: kindNode, Name: r.node}
-	if n := named[api.Node](r.objects, kindNode, r.node); n != nil && n.Spec.BGP != nil {
+	about := api.Key{Kind: api.KindNode, Name: r.node}
+	if n := named[api.Node](r.objects, api.KindNode, r.node); n != nil && n.Spec.BGP != nil {
 		spec := n.Spec.BGP
 		if spec.ASNumber != nil {
 			r.bgp.AS = uint32(*spec.ASNumber)
@@ -84,7 +80,7 @@ func (r *bgpReader) speaker() {
 // shared notes other nodes with an address of this one.
 func (r *bgpReader) shared(about api.Key) {
 	others := map[netip.Addr][]string{}
-	for key, u := range r.objects[kindNode] {
+	for key, u := range r.objects[api.KindNode] {
 		n, ok := u.Object.(*api.Node)
 		if !ok || u.Broken != "" || n.Spec.BGP == nil || key.Name == r.node {
 			continue
@@ -135,7 +131,7 @@ func (r *bgpReader) globalAS() uint32 {
 
 // listenPort of a node.
 func (r *bgpReader) listenPort(node string) uint16 {
-	if c := named[api.BGPConfiguration](r.objects, kindBGPConfig, "node."+node); c != nil && c.Spec.ListenPort != 0 {
+	if c := named[api.BGPConfiguration](r.objects, api.KindBGPConfiguration, "node."+node); c != nil && c.Spec.ListenPort != 0 {
 		return c.Spec.ListenPort
 	}
 	if r.def.ListenPort != 0 {
@@ -147,7 +143,7 @@ func (r *bgpReader) listenPort(node string) uint16 {
 // peers reads the BGPPeers that are for this node. Global ones come first: they win over the node's own for the same
 // address and port, and so does the first by name among equals.
 func (r *bgpReader) peers() {
-	peers, keys := valid[api.BGPPeer](r.objects, kindBGPPeer)
+	peers, keys := valid[api.BGPPeer](r.objects, api.KindBGPPeer)
 	taken := map[netip.AddrPort]string{}
 	for _, global := range []bool{true, false} {
 		for i, p := range peers {
@@ -183,7 +179,7 @@ func (r *bgpReader) selected(key api.Key, spec api.BGPPeerSpec) bool {
 		r.note(key, "nodeSelector: %v; it is used on no node: correct it", err)
 		return false
 	}
-	n := named[api.Node](r.objects, kindNode, r.node)
+	n := named[api.Node](r.objects, api.KindNode, r.node)
 	return n != nil && s.Matches(selector.Map(n.Labels))
 }
 
@@ -294,7 +290,7 @@ type identity struct {
 // nodesByAddress finds nodes by address and AS; of several the first by name.
 func (r *bgpReader) nodesByAddress() map[identity]string {
 	found := map[identity]string{}
-	for key, u := range r.objects[kindNode] {
+	for key, u := range r.objects[api.KindNode] {
 		n, ok := u.Object.(*api.Node)
 		if !ok || u.Broken != "" || n.Spec.BGP == nil {
 			continue
@@ -332,7 +328,7 @@ func peerName(global bool, p Peer, spec api.BGPPeerSpec) string {
 
 // unsupported notes what the configuration asks for and nobody does yet.
 func (r *bgpReader) unsupported() {
-	about := api.Key{Kind: kindBGPConfig, Name: "default"}
+	about := api.Key{Kind: api.KindBGPConfiguration, Name: "default"}
 	if r.def.NodeToNodeMeshEnabled == nil || *r.def.NodeToNodeMeshEnabled {
 		if r.otherNodes() {
 			r.note(about, "the node to node mesh is not supported yet, so nodes do not exchange routes by themselves: "+
@@ -347,7 +343,7 @@ func (r *bgpReader) unsupported() {
 		spec api.BGPConfigurationSpec
 	}{{"default", r.def}, {"node." + r.node, r.own}} {
 		if c.spec.BindMode != nil && *c.spec.BindMode == "NodeIP" {
-			r.note(api.Key{Kind: kindBGPConfig, Name: c.name}, "bindMode NodeIP is not supported yet: "+
+			r.note(api.Key{Kind: api.KindBGPConfiguration, Name: c.name}, "bindMode NodeIP is not supported yet: "+
 				"the speaker listens on every address, limit it with a HostEndpoint")
 		}
 	}
@@ -355,7 +351,7 @@ func (r *bgpReader) unsupported() {
 
 // otherNodes says whether another node speaks BGP.
 func (r *bgpReader) otherNodes() bool {
-	for key, u := range r.objects[kindNode] {
+	for key, u := range r.objects[api.KindNode] {
 		n, ok := u.Object.(*api.Node)
 		if ok && u.Broken == "" && key.Name != r.node && n.Spec.BGP != nil {
 			return true

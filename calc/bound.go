@@ -67,7 +67,7 @@ func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, burdenOf func
 			}
 			if Stage(stage) == Normal {
 				for i, name := range profiles {
-					if b := count(PolicyID{Kind: KindProfile, Name: name}); !slices.Contains(profiles[:i], name) {
+					if b := count(PolicyID{Kind: api.KindProfile, Name: name}); !slices.Contains(profiles[:i], name) {
 						n += b.logs[dir] // a Pass in a profile denies
 					}
 				}
@@ -163,7 +163,7 @@ func (g *Graph) bound(changed map[EndpointID]struct{}) {
 func (g *Graph) excessOf(n *local, byGroup map[*group]excess) excess {
 	burdenOf := func(id PolicyID) burden { return g.active.current[id].burden }
 	for _, name := range n.settled.Profiles {
-		profile := burdenOf(PolicyID{Kind: KindProfile, Name: name})
+		profile := burdenOf(PolicyID{Kind: api.KindProfile, Name: name})
 		if profile.noise != (noise{}) || profile.total() > 0 && g.active.slots > MaxSlots {
 			return excessOf(&n.group.lists, n.settled.Profiles, burdenOf)
 		}

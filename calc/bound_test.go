@@ -23,7 +23,7 @@ func TestTooManyLogsCloseTheEndpoint(t *testing.T) {
 		for range logs {
 			p.Spec.Ingress = append(p.Spec.Ingress, api.Rule{Action: api.Log})
 		}
-		return api.Update{Key: api.Key{Kind: kindProfile, Name: "logging"}, Object: p}
+		return api.Update{Key: api.Key{Kind: api.KindProfile, Name: "logging"}, Object: p}
 	}
 	policy := func(logs int) api.Update {
 		p := &api.GlobalNetworkPolicy{Metadata: api.Metadata{Name: "p"}}
@@ -31,9 +31,9 @@ func TestTooManyLogsCloseTheEndpoint(t *testing.T) {
 			p.Spec.Ingress = append(p.Spec.Ingress, api.Rule{Action: api.Log})
 		}
 		p.Spec.Ingress = append(p.Spec.Ingress, api.Rule{Action: api.Pass}, api.Rule{Action: api.Deny})
-		return api.Update{Key: api.Key{Kind: kindGlobalPolicy, Name: "p"}, Object: p}
+		return api.Update{Key: api.Key{Kind: api.KindGlobalNetworkPolicy, Name: "p"}, Object: p}
 	}
-	objects := []api.Update{{Key: api.Key{Kind: kindWorkload, Namespace: "ns", Name: endpoint.Name}, Object: endpoint}}
+	objects := []api.Update{{Key: api.Key{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: endpoint.Name}, Object: endpoint}}
 	g, folded := New("n1", Facts{}), &State{}
 	const most = MaxContinuations
 	for _, step := range []struct {
@@ -50,7 +50,7 @@ func TestTooManyLogsCloseTheEndpoint(t *testing.T) {
 		if diff := differences(Compute("n1", Facts{}, updates), folded, true); diff != "" {
 			t.Fatal(diff)
 		}
-		e := folded.Endpoints[EndpointID{Kind: kindWorkload, Namespace: "ns", Name: endpoint.Name}]
+		e := folded.Endpoints[EndpointID{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: endpoint.Name}]
 		reported := strings.Contains(folded.Text(), "so it is closed: use fewer rules with the actions Log and Pass")
 		if (e.Closed != "") != step.closed || reported != step.closed || (len(folded.Routes) == 0) != step.closed {
 			t.Errorf("%+v: closed %q, reported %v, routes %v", step, e.Closed, reported, folded.Routes)
@@ -63,7 +63,7 @@ func TestTooManyLogsCloseTheEndpoint(t *testing.T) {
 func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
 	t.Parallel()
 	endpoint := func(name string, labels map[string]string) api.Update {
-		return api.Update{Key: api.Key{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-" + name + "-eth0"}, Object: &api.WorkloadEndpoint{
+		return api.Update{Key: api.Key{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-" + name + "-eth0"}, Object: &api.WorkloadEndpoint{
 			Metadata: api.Metadata{Name: "n1-vm-" + name + "-eth0", Namespace: "ns", Labels: labels},
 			Spec:     api.WorkloadEndpointSpec{Node: "n1", InterfaceName: "cali" + name, IPNetworks: []string{"10.65.0." + name}, Profiles: []string{"some"}},
 		}}
@@ -74,7 +74,7 @@ func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
 	}
 	updates := []api.Update{endpoint("1", map[string]string{"role": "all"}), endpoint("2", map[string]string{"role": "few"})}
 	for i := range MaxSlots/len(rules) + 1 {
-		key := api.Key{Kind: kindGlobalPolicy, Name: fmt.Sprint("p", i)}
+		key := api.Key{Kind: api.KindGlobalNetworkPolicy, Name: fmt.Sprint("p", i)}
 		p := &api.GlobalNetworkPolicy{Metadata: api.Metadata{Name: key.Name}}
 		p.Spec.Selector = "role == 'all'"
 		if i == 0 {
@@ -90,7 +90,7 @@ func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
 	}
 	profile := func(rules []api.Rule) api.Update {
 		p := &api.Profile{Metadata: api.Metadata{Name: "some"}, Spec: api.ProfileSpec{Ingress: rules}}
-		return api.Update{Key: api.Key{Kind: kindProfile, Name: "some"}, Object: p}
+		return api.Update{Key: api.Key{Kind: api.KindProfile, Name: "some"}, Object: p}
 	}
 	last := updates[len(updates)-1]
 	gone := last
@@ -110,8 +110,8 @@ func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
 		for p := range folded.Problems {
 			reported = reported || strings.HasSuffix(p.Text, "more than 131072, so it is closed: put addresses and ports that are treated alike into one rule")
 		}
-		first := folded.Endpoints[EndpointID{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-1-eth0"}]
-		other := folded.Endpoints[EndpointID{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-2-eth0"}]
+		first := folded.Endpoints[EndpointID{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-1-eth0"}]
+		other := folded.Endpoints[EndpointID{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-2-eth0"}]
 		if (first.Closed != "") != closed || reported != closed || other.Closed != "" {
 			t.Errorf("closed %q and %q, reported %v, should be %v", first.Closed, other.Closed, reported, closed)
 		}
@@ -131,7 +131,7 @@ func TestRulesOfSeveralStagesCountOnce(t *testing.T) {
 	for i := range rules {
 		rules[i] = api.Rule{Action: api.Deny}
 	}
-	id, other := EndpointID{Kind: kindHost, Name: "host"}, EndpointID{Kind: kindHost, Name: "other"}
+	id, other := EndpointID{Kind: api.KindHostEndpoint, Name: "host"}, EndpointID{Kind: api.KindHostEndpoint, Name: "other"}
 	host := func(id EndpointID, device, role string) api.Update {
 		return api.Update{Key: id.key(), Object: &api.HostEndpoint{
 			Metadata: api.Metadata{Name: id.Name, Labels: map[string]string{"role": role}},
@@ -145,7 +145,7 @@ func TestRulesOfSeveralStagesCountOnce(t *testing.T) {
 		if i < 2 {
 			p.Spec.Selector = "role == 'many'"
 		}
-		updates = append(updates, api.Update{Key: api.Key{Kind: kindGlobalPolicy, Name: p.Name}, Object: p})
+		updates = append(updates, api.Update{Key: api.Key{Kind: api.KindGlobalNetworkPolicy, Name: p.Name}, Object: p})
 	}
 	g, folded := New("n1", Facts{}), &State{}
 	for _, u := range updates {

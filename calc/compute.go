@@ -73,16 +73,16 @@ func (c *computation) note(about api.Key, texts ...string) {
 
 func (c *computation) readPolicies() {
 	c.tiers, c.profiles = map[string]Tier{}, map[string]*policy{defaultAllow: missingProfile(defaultAllow)}
-	for _, u := range c.objects.of(kindTier) {
+	for _, u := range c.objects.of(api.KindTier) {
 		if t, ok := readTier(u); ok {
 			c.tiers[t.Name] = t
 		}
 	}
-	for _, u := range c.objects.of(kindProfile) {
+	for _, u := range c.objects.of(api.KindProfile) {
 		c.profiles[u.Key.Name] = readProfile(u)
 		c.note(u.Key, c.profiles[u.Key.Name].problems...)
 	}
-	for _, u := range c.objects.of(kindGlobalPolicy, kindPolicy) {
+	for _, u := range c.objects.of(api.KindGlobalNetworkPolicy, api.KindNetworkPolicy) {
 		p := readPolicy(u)
 		c.policies = append(c.policies, p)
 		c.note(u.Key, p.problems...)
@@ -106,7 +106,7 @@ type labelled struct {
 func (c *computation) readThings() {
 	c.things = map[api.Key]labelled{}
 	names := newLabelNames()
-	for _, u := range c.objects.of(kindWorkload, kindHost, kindGlobalSet, kindSet) {
+	for _, u := range c.objects.of(api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindGlobalNetworkSet, api.KindNetworkSet) {
 		t, profiles, problems, ok := readThing(names, u)
 		c.note(u.Key, problems...)
 		if !ok {
@@ -124,10 +124,10 @@ func (c *computation) readThings() {
 func (c *computation) endpoints() {
 	guard, claims := newGuard(c.facts, c.bgp.bgp), newClaims()
 	var local []Endpoint
-	for _, u := range c.objects.of(kindWorkload, kindHost) {
+	for _, u := range c.objects.of(api.KindWorkloadEndpoint, api.KindHostEndpoint) {
 		e, problems, ok := localEndpoint(c.node, u)
 		c.note(u.Key, problems...)
-		if ok && e.ID.Kind == kindWorkload {
+		if ok && e.ID.Kind == api.KindWorkloadEndpoint {
 			if why := guard.refuses(e); why != "" {
 				c.note(u.Key, why)
 				continue
@@ -140,7 +140,7 @@ func (c *computation) endpoints() {
 	}
 	for _, e := range local {
 		key := api.Key{Kind: e.ID.Kind, Namespace: e.ID.Namespace, Name: e.ID.Name}
-		if e.ID.Kind == kindWorkload {
+		if e.ID.Kind == api.KindWorkloadEndpoint {
 			c.note(key, claims.settle(&e)...)
 		}
 		if e.Closed == "" {
@@ -174,7 +174,7 @@ func (c *computation) activate() {
 		for id := range policiesOf(e) {
 			if p, ok := read[id]; ok {
 				c.activatePolicy(p)
-			} else if e.ID.Kind == kindHost {
+			} else if e.ID.Kind == api.KindHostEndpoint {
 				c.state.Policies[id] = failsafes[id]
 			}
 		}
@@ -234,7 +234,7 @@ func (c *computation) members(s setSource) Members {
 func (c *computation) routes() {
 	c.state.Routes, c.bgp.bgp.Paths = c.space.blockRoutes(), c.space.blockPaths()
 	for _, e := range c.state.Endpoints {
-		if e.ID.Kind != kindWorkload || e.Closed != "" {
+		if e.ID.Kind != api.KindWorkloadEndpoint || e.Closed != "" {
 			continue
 		}
 		for _, a := range e.Addresses {

@@ -12,8 +12,6 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-const kindConfig = "FelixConfiguration"
-
 // deviceRouteProtocol marks our routes in the kernel unless FelixConfiguration says otherwise. It is a number of our own:
 // 80 is Calico's, and the dialect's default of 3 is what boot scripts use; the routes of neither are ours to remove.
 const deviceRouteProtocol = 86
@@ -42,7 +40,7 @@ func readConfig(node string, parameters map[string]string, o objects) configurat
 
 // source is how people call where a setting comes from.
 func source(from api.Key) string {
-	if from.Kind == kindConfig {
+	if from.Kind == api.KindFelixConfiguration {
 		return from.Name
 	}
 	return "environment"
@@ -120,8 +118,8 @@ type mergedConfig struct {
 func mergeConfig(node string, parameters map[string]string, o objects) mergedConfig {
 	m := mergedConfig{from: map[string]api.Key{}}
 	object := func(name string) {
-		if c := named[api.FelixConfiguration](o, kindConfig, name); c != nil {
-			m.lay(c.Spec, nil, func(string) api.Key { return api.Key{Kind: kindConfig, Name: name} })
+		if c := named[api.FelixConfiguration](o, api.KindFelixConfiguration, name); c != nil {
+			m.lay(c.Spec, nil, func(string) api.Key { return api.Key{Kind: api.KindFelixConfiguration, Name: name} })
 		}
 	}
 	object("default")
@@ -152,10 +150,10 @@ func (m *mergedConfig) lay(spec api.FelixConfigurationSpec, also map[int]bool, f
 // selectingConfig is the FelixConfiguration whose nodeSelector selects the node: of several the oldest.
 func selectingConfig(node string, o objects) (oldest *api.FelixConfiguration, key api.Key, problems []Problem) {
 	var nodeLabels map[string]string
-	if n := named[api.Node](o, "Node", node); n != nil {
+	if n := named[api.Node](o, api.KindNode, node); n != nil {
 		nodeLabels = n.Labels
 	}
-	configs, keys := valid[api.FelixConfiguration](o, kindConfig)
+	configs, keys := valid[api.FelixConfiguration](o, api.KindFelixConfiguration)
 	for i, c := range configs {
 		if keys[i].Name == "default" || strings.HasPrefix(keys[i].Name, "node.") || c.Spec.NodeSelector == "" {
 			continue

@@ -30,7 +30,7 @@ func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok
 		case u.Broken == "": // it is gone
 		case namedFor(node, u.Key):
 			problems = []string{invalid(u.Broken, "its interface has no endpoint, so nothing passes")}
-		case u.Key.Kind == kindHost:
+		case u.Key.Kind == api.KindHostEndpoint:
 			problems = []string{invalid(u.Broken, "it governs no interface")}
 		}
 		return e, problems, false
@@ -39,14 +39,14 @@ func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok
 		e.close(u.Broken)
 		problems = []string{invalid(u.Broken, "it is closed")}
 	}
-	ok = e.ID.Kind == kindHost || e.Interface != ""
+	ok = e.ID.Kind == api.KindHostEndpoint || e.Interface != ""
 	return e, problems, ok
 }
 
 // namedFor tells from its name whether a workload endpoint that cannot be read is of a node: the name begins with the
 // node's, dashes doubled.
 func namedFor(node string, key api.Key) bool {
-	return key.Kind == kindWorkload && strings.HasPrefix(key.Name, strings.ReplaceAll(node, "-", "--")+"-")
+	return key.Kind == api.KindWorkloadEndpoint && strings.HasPrefix(key.Name, strings.ReplaceAll(node, "-", "--")+"-")
 }
 
 func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []string) {
@@ -106,8 +106,8 @@ func (e *Endpoint) close(why string) {
 	}
 	e.Profiles = nil
 	e.Policies = [Stages][2][]TierPolicies{}
-	if e.ID.Kind == kindHost {
-		e.Policies = lists(kindHost, nil)
+	if e.ID.Kind == api.KindHostEndpoint {
+		e.Policies = lists(api.KindHostEndpoint, nil)
 	}
 }
 
@@ -257,7 +257,7 @@ func HostEndpointFor(iface string, addrs []netip.Addr, heps map[EndpointID]Endpo
 		return claimant{e.ID, e.Closed != ""}.before(claimant{best.ID, best.Closed != ""})
 	}
 	for id, e := range heps {
-		if id.Kind == kindHost && rank(e) > 0 && (best.ID == EndpointID{} || better(e)) {
+		if id.Kind == api.KindHostEndpoint && rank(e) > 0 && (best.ID == EndpointID{} || better(e)) {
 			best = e
 		}
 	}

@@ -28,14 +28,14 @@ func TestObjectsOfExtremeSizeAreInForce(t *testing.T) {
 	rules[1023] = api.Rule{Action: api.Allow, Source: api.EntityRule{Selector: "many == 'nets'"}}
 	long := strings.Repeat("long.", 1000) + "name"
 	updates := []api.Update{
-		{Key: api.Key{Kind: kindGlobalSet, Name: "nets"}, Object: &api.GlobalNetworkSet{
+		{Key: api.Key{Kind: api.KindGlobalNetworkSet, Name: "nets"}, Object: &api.GlobalNetworkSet{
 			Metadata: api.Metadata{Labels: map[string]string{"many": "nets"}}, Spec: api.NetworkSetSpec{Nets: nets},
 		}},
-		{Key: api.Key{Kind: kindTier, Name: "default"}, Object: &api.Tier{}},
-		{Key: api.Key{Kind: kindGlobalPolicy, Name: long}, Object: &api.GlobalNetworkPolicy{Spec: api.GlobalNetworkPolicySpec{
+		{Key: api.Key{Kind: api.KindTier, Name: "default"}, Object: &api.Tier{}},
+		{Key: api.Key{Kind: api.KindGlobalNetworkPolicy, Name: long}, Object: &api.GlobalNetworkPolicy{Spec: api.GlobalNetworkPolicySpec{
 			Selector: strings.Join(terms, " || "), Ingress: rules,
 		}}},
-		{Key: api.Key{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-" + long}, Object: &api.WorkloadEndpoint{
+		{Key: api.Key{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-" + long}, Object: &api.WorkloadEndpoint{
 			Metadata: api.Metadata{Labels: map[string]string{"role": "r999"}},
 			Spec: api.WorkloadEndpointSpec{
 				Orchestrator: "vm", Node: "n1", InterfaceName: "cali1", IPNetworks: []string{"10.65.0.1/32"}, Profiles: []string{long},
@@ -51,11 +51,11 @@ func TestObjectsOfExtremeSizeAreInForce(t *testing.T) {
 	if diff := differences(state, folded, false); diff != "" {
 		t.Error(diff)
 	}
-	endpoint := EndpointID{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-" + long}
-	policy := PolicyID{Kind: kindGlobalPolicy, Name: long}
+	endpoint := EndpointID{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-" + long}
+	policy := PolicyID{Kind: api.KindGlobalNetworkPolicy, Name: long}
 	for source, want := range map[string]Verdict{
 		"11.1.134.159": {Action: api.Allow, Rule: RuleID{Policy: policy, Tier: "default", Index: 1023}},
-		"11.1.134.160": {Action: api.Deny, Rule: RuleID{Policy: PolicyID{Kind: KindTier, Name: "default"}, Tier: "default", Index: -1}},
+		"11.1.134.160": {Action: api.Deny, Rule: RuleID{Policy: PolicyID{Kind: api.KindTier, Name: "default"}, Tier: "default", Index: -1}},
 		"12.0.3.254":   {Action: api.Deny, Rule: RuleID{Policy: policy, Tier: "default", Index: 1022}},
 	} {
 		got := Judge(state, endpoint, Normal, Ingress, Packet{
@@ -81,7 +81,7 @@ func TestAChangeOfALargeNetworkSetSaysOnlyTheDifference(t *testing.T) {
 		for i := range 100_000 {
 			nets = append(nets, fmt.Sprintf("11.%d.%d.%d/32", i>>16, i>>8&255, i&255))
 		}
-		return api.Update{Key: api.Key{Kind: kindGlobalSet, Name: "nets"}, Object: &api.GlobalNetworkSet{
+		return api.Update{Key: api.Key{Kind: api.KindGlobalNetworkSet, Name: "nets"}, Object: &api.GlobalNetworkSet{
 			Metadata: api.Metadata{Labels: map[string]string{markerOf(0): "true"}}, Spec: api.NetworkSetSpec{Nets: nets},
 		}}
 	}

@@ -56,7 +56,7 @@ func TestFailsafesOnlySkipTheEarlyStages(t *testing.T) {
 	}
 }
 
-var eth0OfN1 = EndpointID{Kind: kindHost, Name: "n1-eth0"}
+var eth0OfN1 = EndpointID{Kind: api.KindHostEndpoint, Name: "n1-eth0"}
 
 func TestAFailsafePortWithoutAProtocolIsOfTCP(t *testing.T) {
 	t.Parallel()

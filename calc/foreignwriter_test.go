@@ -223,11 +223,11 @@ func foreignObjects(w world, rule api.Rule) []api.Object {
 	rules := func() []api.Rule { return slices.Concat(plain(), []api.Rule{rule}, plain()) }
 	both := []api.PolicyType{api.Ingress, api.Egress}
 	return []api.Object{
-		&api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: kindGlobalPolicy}, Metadata: api.Metadata{Name: "p"},
+		&api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkPolicy}, Metadata: api.Metadata{Name: "p"},
 			Spec: api.GlobalNetworkPolicySpec{Types: both, Ingress: rules(), Egress: rules(), ApplyOnForward: w.maybe()}},
-		&api.NetworkPolicy{TypeMeta: api.TypeMeta{Kind: kindPolicy}, Metadata: api.Metadata{Name: "p", Namespace: "ns"},
+		&api.NetworkPolicy{TypeMeta: api.TypeMeta{Kind: api.KindNetworkPolicy}, Metadata: api.Metadata{Name: "p", Namespace: "ns"},
 			Spec: api.NetworkPolicySpec{Types: both, Ingress: rules(), Egress: rules()}},
-		&api.Profile{TypeMeta: api.TypeMeta{Kind: kindProfile}, Metadata: api.Metadata{Name: "prof"},
+		&api.Profile{TypeMeta: api.TypeMeta{Kind: api.KindProfile}, Metadata: api.Metadata{Name: "prof"},
 			Spec: api.ProfileSpec{Ingress: rules(), Egress: rules()}},
 	}
 }
@@ -280,14 +280,14 @@ func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
 // foreignState is a node with an object, a workload with a profile and a host endpoint.
 func foreignState(o api.Object) *State {
 	vm := func(name, role, address string) *api.WorkloadEndpoint {
-		return &api.WorkloadEndpoint{TypeMeta: api.TypeMeta{Kind: kindWorkload},
+		return &api.WorkloadEndpoint{TypeMeta: api.TypeMeta{Kind: api.KindWorkloadEndpoint},
 			Metadata: api.Metadata{Name: "n1-vm-" + name + "-eth0", Namespace: "ns", Labels: map[string]string{"role": role}},
 			Spec: api.WorkloadEndpointSpec{Node: "n1", Orchestrator: "vm", InterfaceName: "cali" + name, IPNetworks: []string{address},
 				Profiles: []string{"prof"}}}
 	}
 	var updates []api.Update
 	for _, o := range []api.Object{o, vm("a", "a", "10.65.0.1"), vm("b", "b", "10.65.0.2"),
-		&api.HostEndpoint{TypeMeta: api.TypeMeta{Kind: kindHost}, Metadata: api.Metadata{Name: "eth0"},
+		&api.HostEndpoint{TypeMeta: api.TypeMeta{Kind: api.KindHostEndpoint}, Metadata: api.Metadata{Name: "eth0"},
 			Spec: api.HostEndpointSpec{Node: "n1", InterfaceName: "eth0", Profiles: []string{"prof"}}},
 	} {
 		updates = append(updates, api.Update{Key: api.KeyOf(o), Object: o})
@@ -298,7 +298,7 @@ func foreignState(o api.Object) *State {
 // A rule that lost a field says so; a Deny among them denies what it denied.
 func TestADroppedFieldIsAProblem(t *testing.T) {
 	t.Parallel()
-	policy := &api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: kindGlobalPolicy}, Metadata: api.Metadata{Name: "p"},
+	policy := &api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkPolicy}, Metadata: api.Metadata{Name: "p"},
 		Spec: api.GlobalNetworkPolicySpec{Egress: []api.Rule{{Action: api.Allow, Destination: api.EntityRule{Domains: []string{"example.com"}}}}}}
 	stored, err := api.Encode(policy)
 	if err != nil {
@@ -309,11 +309,11 @@ func TestADroppedFieldIsAProblem(t *testing.T) {
 			"was written; until then the rule matches nothing",
 		`"action":"Deny"`: "until then the rule denies whatever meets its other criteria",
 	} {
-		foreign := string(foreignCopy(t, kindGlobalPolicy, stored))
+		foreign := string(foreignCopy(t, api.KindGlobalNetworkPolicy, stored))
 		if replace != "" {
 			foreign = strings.Replace(foreign, `"action":"Allow"`, replace, 1)
 		}
-		read, err := api.DecodeStored(kindGlobalPolicy, []byte(foreign))
+		read, err := api.DecodeStored(api.KindGlobalNetworkPolicy, []byte(foreign))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -321,7 +321,7 @@ func TestADroppedFieldIsAProblem(t *testing.T) {
 		if got := fmt.Sprint(state.Problems); !strings.Contains(got, want) {
 			t.Errorf("problems %s, want %s", got, want)
 		}
-		rule := state.Policies[PolicyID{Kind: kindGlobalPolicy, Name: "p"}].Egress[0]
+		rule := state.Policies[PolicyID{Kind: api.KindGlobalNetworkPolicy, Name: "p"}].Egress[0]
 		if rule.Never != (replace == "") || rule.Destination.Set != "" {
 			t.Errorf("after %q the rule is %v", replace, rule)
 		}
@@ -335,7 +335,7 @@ func TestAnUnsealedPolicyIsAProblem(t *testing.T) {
 		`{"metadata":{"name":"p"},"spec":{"egress":[{"action":"Deny","destination":{"domains":["example.com"]}}]}}`:  false,
 		`{"metadata":{"name":"p"},"spec":{"egress":[{"action":"Allow"}]}}`:                                           false,
 	} {
-		read, err := api.DecodeStored(kindGlobalPolicy, []byte(text))
+		read, err := api.DecodeStored(api.KindGlobalNetworkPolicy, []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,9 +28,9 @@ func FuzzObjects(f *testing.F) {
 			broken = err.Error()
 		}
 		u := api.Update{Key: api.Key{Kind: kind, Name: object.Meta().Name, Namespace: object.Meta().Namespace}, Object: object, Broken: broken}
-		if kind == kindBlock || kind == kindAffinity {
+		if kind == api.KindIPAMBlock || kind == api.KindBlockAffinity {
 			u.Key.Namespace, u.Key.Name = "", "10.65.0.0-26"
-			if kind == kindAffinity {
+			if kind == api.KindBlockAffinity {
 				u.Key.Namespace = "n1"
 			}
 		}

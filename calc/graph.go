@@ -98,11 +98,11 @@ func (g *Graph) Flush() Delta {
 		}
 	}
 
-	g.updateTiers(byKind[kindTier])
-	g.updateProfiles(byKind[kindProfile])
+	g.updateTiers(byKind[api.KindTier])
+	g.updateProfiles(byKind[api.KindProfile])
 	g.updateThings(byKind)
-	g.updatePolicies(byKind[kindGlobalPolicy])
-	g.updatePolicies(byKind[kindPolicy])
+	g.updatePolicies(byKind[api.KindGlobalNetworkPolicy])
+	g.updatePolicies(byKind[api.KindNetworkPolicy])
 	g.updateWholes(byKind)
 	g.readWholes()
 	changed := g.settleEndpoints()
@@ -116,24 +116,24 @@ func (g *Graph) updateWholes(byKind map[string][]api.Update) {
 	for kind, updates := range byKind {
 		for _, u := range updates {
 			switch kind {
-			case kindConfig:
+			case api.KindFelixConfiguration:
 				g.stale.config = true
-			case kindNode:
+			case api.KindNode:
 				g.stale.bgp = true
 				g.stale.config = g.stale.config || u.Key.Name == g.node
-			case kindBGPPeer, kindBGPConfig:
+			case api.KindBGPPeer, api.KindBGPConfiguration:
 				g.stale.bgp = true
-			case kindPool:
+			case api.KindIPPool:
 				g.stale.space = true
-			case kindBlock:
+			case api.KindIPAMBlock:
 				g.updateBlock(u)
 				continue
-			case kindAffinity:
+			case api.KindBlockAffinity:
 				if u.Key.Namespace != g.node {
 					continue
 				}
 				g.stale.space = true
-			case kindInfo:
+			case api.KindClusterInformation:
 			default:
 				continue
 			}
@@ -144,7 +144,7 @@ func (g *Graph) updateWholes(byKind map[string][]api.Update) {
 
 // updateBlock keeps only blocks that say they are this node's; what is allocated in them does not matter here.
 func (g *Graph) updateBlock(u api.Update) {
-	old := named[api.IPAMBlock](g.objects, kindBlock, u.Key.Name)
+	old := named[api.IPAMBlock](g.objects, api.KindIPAMBlock, u.Key.Name)
 	b, ok := u.Object.(*api.IPAMBlock)
 	if !ok || u.Broken != "" || !ownedBy(g.node, b) {
 		u.Object, u.Broken, b = nil, "", nil
@@ -159,7 +159,7 @@ func (g *Graph) updateBlock(u api.Update) {
 func (g *Graph) readWholes() {
 	if g.stale.config {
 		g.config = readConfig(g.node, g.facts.Parameters, g.objects)
-		g.problems.setAll(kindConfig, g.config.problems)
+		g.problems.setAll(api.KindFelixConfiguration, g.config.problems)
 		g.stale.failsafes = true
 	}
 	if g.stale.bgp {

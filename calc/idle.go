@@ -2,6 +2,7 @@ package calc
 
 import (
 	"cmp"
+	"github.com/margay-project/margay/api"
 	"slices"
 )
 
@@ -17,7 +18,7 @@ type IdlePolicy struct {
 func (g *Graph) CountIdle() int {
 	count := len(g.policies)
 	for id := range g.active.users {
-		if id.Kind == kindGlobalPolicy || id.Kind == kindPolicy {
+		if id.Kind == api.KindGlobalNetworkPolicy || id.Kind == api.KindNetworkPolicy {
 			count--
 		}
 	}

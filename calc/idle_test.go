@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"github.com/margay-project/margay/api"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -30,7 +31,7 @@ func TestPoliciesAreInForceOrIdle(t *testing.T) {
 			if n := g.CountIdle(); n != len(idle) {
 				t.Errorf("%d idle policies are counted, %d listed", n, len(idle))
 			}
-			for _, u := range all.of(kindGlobalPolicy, kindPolicy) {
+			for _, u := range all.of(api.KindGlobalNetworkPolicy, api.KindNetworkPolicy) {
 				id := PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name}
 				_, active := state.Policies[id]
 				at := slices.IndexFunc(idle, func(p IdlePolicy) bool { return p.ID == id })

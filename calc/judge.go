@@ -68,7 +68,7 @@ func (j *judgement) tier(t TierPolicies) bool {
 	if t.Tier == "" || j.stage == PreDNAT || j.stage == Untracked {
 		return false
 	}
-	end := RuleID{Policy: PolicyID{Kind: KindTier, Name: t.Tier}, Tier: t.Tier, Direction: j.dir, Index: -1}
+	end := RuleID{Policy: PolicyID{Kind: api.KindTier, Name: t.Tier}, Tier: t.Tier, Direction: j.dir, Index: -1}
 	if tier, known := j.state.Tiers[t.Tier]; known && !tier.Missing && tier.Default == api.Pass {
 		j.verdict.Passed = append(j.verdict.Passed, end)
 		return false
@@ -79,7 +79,7 @@ func (j *judgement) tier(t TierPolicies) bool {
 
 // profile reports whether the profile decided. There is nothing to pass to, so Pass denies.
 func (j *judgement) profile(name string) bool {
-	action, rule := j.firstMatch(PolicyID{Kind: KindProfile, Name: name}, "")
+	action, rule := j.firstMatch(PolicyID{Kind: api.KindProfile, Name: name}, "")
 	switch action {
 	case api.Allow:
 		j.decide(api.Allow, rule)

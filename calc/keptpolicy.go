@@ -2,6 +2,7 @@ package calc
 
 import (
 	"cmp"
+	"github.com/margay-project/margay/api"
 	"math"
 	"slices"
 )
@@ -42,11 +43,11 @@ func unpackPolicy(packed string) *policy {
 
 // policy codes all but what follows from the rest, or was a matter of reading it.
 func (c *coder) policy(p *policy) {
-	given := c.given(bits(p.ID.Kind == kindPolicy, p.Tier != defaultTier, p.selects.endpoints != "", p.selects.namespaces != "",
+	given := c.given(bits(p.ID.Kind == api.KindNetworkPolicy, p.Tier != defaultTier, p.selects.endpoints != "", p.selects.namespaces != "",
 		p.selects.serviceAccounts != "", p.Order.Set, p.denies))
-	p.ID.Kind, p.Tier = kindGlobalPolicy, cmp.Or(p.Tier, defaultTier)
+	p.ID.Kind, p.Tier = api.KindGlobalNetworkPolicy, cmp.Or(p.Tier, defaultTier)
 	if given.next() {
-		p.ID.Kind = kindPolicy
+		p.ID.Kind = api.KindNetworkPolicy
 		c.string(&p.ID.Namespace)
 	}
 	c.string(&p.ID.Name)

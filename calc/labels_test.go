@@ -31,7 +31,7 @@ func TestWhichLabelsOfAWorkloadCount(t *testing.T) {
 		{"of its own", api.WorkloadEndpointSpec{}, map[string]string{"role": "db"}, "role", "db"},
 	} {
 		c.spec.Node, c.spec.InterfaceName, c.spec.IPNetworks = "n1", "cali1", []string{"10.65.0.1"}
-		w := &api.WorkloadEndpoint{TypeMeta: api.TypeMeta{Kind: kindWorkload}, Spec: c.spec,
+		w := &api.WorkloadEndpoint{TypeMeta: api.TypeMeta{Kind: api.KindWorkloadEndpoint}, Spec: c.spec,
 			Metadata: api.Metadata{Name: "n1-vm-a-eth0", Namespace: "ns", Labels: c.own}}
 		g := New("n1", Facts{})
 		g.Update(api.Update{Key: api.KeyOf(w), Object: w})
@@ -48,17 +48,17 @@ func TestPoliciesSeeAServiceAccountThatIsOnlyALabel(t *testing.T) {
 	t.Parallel()
 	var updates []api.Update
 	for _, o := range []api.Object{
-		&api.WorkloadEndpoint{TypeMeta: api.TypeMeta{Kind: kindWorkload},
+		&api.WorkloadEndpoint{TypeMeta: api.TypeMeta{Kind: api.KindWorkloadEndpoint},
 			Metadata: api.Metadata{Name: "n1-vm-a-eth0", Namespace: "ns", Labels: map[string]string{labelServiceAccount: "bot"}},
 			Spec:     api.WorkloadEndpointSpec{Node: "n1", InterfaceName: "cali1", IPNetworks: []string{"10.65.0.1"}}},
-		&api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: kindGlobalPolicy}, Metadata: api.Metadata{Name: "p"},
+		&api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkPolicy}, Metadata: api.Metadata{Name: "p"},
 			Spec: api.GlobalNetworkPolicySpec{ServiceAccountSelector: "all()", Ingress: []api.Rule{
 				{Action: api.Deny, Source: api.EntityRule{ServiceAccounts: &api.ServiceAccountMatch{Names: []string{"bot"}}}}}}},
 	} {
 		updates = append(updates, api.Update{Key: api.KeyOf(o), Object: o})
 	}
 	state := Compute("n1", Facts{}, updates)
-	if got := state.Endpoints[EndpointID{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-a-eth0"}].Policies[Normal][Ingress]; len(got) != 1 {
+	if got := state.Endpoints[EndpointID{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-a-eth0"}].Policies[Normal][Ingress]; len(got) != 1 {
 		t.Errorf("the policy does not select the endpoint: %v", got)
 	}
 	for set, members := range state.Sets {

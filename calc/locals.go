@@ -138,7 +138,7 @@ func (g *Graph) reselect(n *local, old labels) {
 
 // guardOne decides whether an endpoint is refused.
 func (g *Graph) guardOne(n *local) {
-	if n.read.ID.Kind == kindWorkload {
+	if n.read.ID.Kind == api.KindWorkloadEndpoint {
 		why := g.local.guard.refuses(n.read)
 		n.refused = why != ""
 		g.problems.set(n.read.ID.key(), "guard", why)
@@ -148,7 +148,7 @@ func (g *Graph) guardOne(n *local) {
 // guardAll decides for every endpoint, after the guard has changed.
 func (g *Graph) guardAll() {
 	for id, n := range g.local.endpoints {
-		if id.Kind != kindWorkload {
+		if id.Kind != api.KindWorkloadEndpoint {
 			continue
 		}
 		before := n.refused
@@ -166,21 +166,21 @@ func (g *Graph) guardAll() {
 // claim and unclaim keep what workload endpoints claim; whoever else claims the same must be settled again.
 func (l *locals) claim(n *local) {
 	l.disturb(n)
-	if n.read.ID.Kind == kindWorkload && !n.refused {
+	if n.read.ID.Kind == api.KindWorkloadEndpoint && !n.refused {
 		l.claims.add(n.read)
 	}
 }
 
 func (l *locals) unclaim(n *local) {
 	l.disturb(n)
-	if n.read.ID.Kind == kindWorkload && !n.refused {
+	if n.read.ID.Kind == api.KindWorkloadEndpoint && !n.refused {
 		l.claims.remove(n.read)
 	}
 }
 
 func (l *locals) disturb(n *local) {
 	l.dirty[n.read.ID] = struct{}{}
-	if n.read.ID.Kind != kindWorkload {
+	if n.read.ID.Kind != api.KindWorkloadEndpoint {
 		return
 	}
 	for _, c := range l.claims.interfaces[n.read.Interface] {
@@ -227,7 +227,7 @@ func (g *Graph) settle(n *local) {
 		l.leave(n, &g.active)
 		return
 	}
-	if n.read.ID.Kind == kindWorkload {
+	if n.read.ID.Kind == api.KindWorkloadEndpoint {
 		g.problems.set(n.read.ID.key(), "claim", l.claims.settle(&n.settled)...)
 	}
 	var matched []*matcher
@@ -359,7 +359,7 @@ func (n *local) present() Endpoint {
 
 // unroute takes back the routes and paths to an endpoint.
 func (g *Graph) unroute(e Endpoint) {
-	if e.ID.Kind == kindWorkload && e.Closed == "" {
+	if e.ID.Kind == api.KindWorkloadEndpoint && e.Closed == "" {
 		for _, a := range e.Addresses {
 			g.routes.remove(host(a))
 			if g.space.borrowed(a) {
@@ -372,10 +372,10 @@ func (g *Graph) unroute(e Endpoint) {
 // employ makes an endpoint the user of its profiles, and not of those that it had.
 func (g *Graph) employ(n *local, profiles []string) {
 	for _, name := range profiles {
-		g.active.use(PolicyID{Kind: KindProfile, Name: name}, 1)
+		g.active.use(PolicyID{Kind: api.KindProfile, Name: name}, 1)
 	}
 	for _, name := range n.employed {
-		g.active.use(PolicyID{Kind: KindProfile, Name: name}, -1)
+		g.active.use(PolicyID{Kind: api.KindProfile, Name: name}, -1)
 	}
 	n.employed = profiles
 }

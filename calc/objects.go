@@ -60,7 +60,7 @@ func named[T any](o objects, kind, name string) *T {
 // brokenText is the problem of an object of a kind that has no better way to be broken than to be ignored.
 func brokenText(u api.Update) string {
 	switch u.Key.Kind {
-	case kindGlobalPolicy, kindPolicy, kindProfile, kindWorkload, kindHost:
+	case api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindProfile, api.KindWorkloadEndpoint, api.KindHostEndpoint:
 		return "" // they have
 	}
 	if u.Broken == "" {

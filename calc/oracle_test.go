@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc/calctest"
 )
 
@@ -102,7 +103,7 @@ func judgeProbe(s *State, p calctest.Probe) (verdict, decidedBy string, passedBy
 		}
 		if v.Action != "" {
 			decidedBy = v.Rule.String()
-			if kind := v.Rule.Policy.Kind; kind != KindProfile && kind != KindEnd {
+			if kind := v.Rule.Policy.Kind; kind != api.KindProfile && kind != KindEnd {
 				decidedBy = prefix(stage) + decidedBy
 			}
 			return strings.ToLower(string(v.Action)), decidedBy, passedBy

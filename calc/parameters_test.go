@@ -15,7 +15,7 @@ func configOf(t *testing.T, parameters map[string]string, configs ...*api.FelixC
 	t.Helper()
 	var updates []api.Update
 	for _, c := range configs {
-		c.TypeMeta = api.TypeMeta{Kind: kindConfig, APIVersion: api.APIVersion}
+		c.TypeMeta = api.TypeMeta{Kind: api.KindFelixConfiguration, APIVersion: api.APIVersion}
 		updates = append(updates, api.Update{Key: api.KeyOf(c), Object: c})
 	}
 	s := Compute("n1", Facts{Parameters: parameters}, updates)

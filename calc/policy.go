@@ -11,18 +11,6 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// Kinds of objects, as keys name them.
-const (
-	kindGlobalPolicy = "GlobalNetworkPolicy"
-	kindPolicy       = "NetworkPolicy"
-	kindWorkload     = "WorkloadEndpoint"
-	kindHost         = "HostEndpoint"
-	kindGlobalSet    = "GlobalNetworkSet"
-	kindSet          = "NetworkSet"
-	kindTier         = "Tier"
-	kindProfile      = "Profile"
-)
-
 const defaultTier = "default"
 
 // policy is a policy or profile as an object describes it, whether or not it is active. Its rules are resolved only when
@@ -212,7 +200,7 @@ const defaultAllow = "projectcalico-default-allow"
 
 // readProfile reads a Profile. One that does not exist, or has never been valid, denies everything: u's object is nil.
 func readProfile(u api.Update) *policy {
-	p := &policy{Policy: Policy{ID: PolicyID{Kind: KindProfile, Name: u.Key.Name}}}
+	p := &policy{Policy: Policy{ID: PolicyID{Kind: api.KindProfile, Name: u.Key.Name}}}
 	profile, ok := u.Object.(*api.Profile)
 	switch {
 	case u.Key.Name == defaultAllow:
@@ -234,13 +222,13 @@ func readProfile(u api.Update) *policy {
 }
 
 func missingProfile(name string) *policy {
-	return readProfile(api.Update{Key: api.Key{Kind: kindProfile, Name: name}})
+	return readProfile(api.Update{Key: api.Key{Kind: api.KindProfile, Name: name}})
 }
 
 // appliesTo says whether the policy has anything to say about endpoints of a kind.
 func (p *policy) appliesTo(kind string) bool {
 	stages := p.stages[:]
-	if kind == kindWorkload {
+	if kind == api.KindWorkloadEndpoint {
 		stages = p.stages[Normal : Normal+1]
 	}
 	for _, s := range stages {
@@ -255,7 +243,7 @@ func (p *policy) appliesTo(kind string) bool {
 func lists(kind string, ordered []*policy) (out [Stages][2][]TierPolicies) {
 	for _, p := range ordered {
 		for stage := range p.stages {
-			if kind == kindWorkload && Stage(stage) != Normal {
+			if kind == api.KindWorkloadEndpoint && Stage(stage) != Normal {
 				continue
 			}
 			for dir, stands := range p.stages[stage] {
@@ -265,7 +253,7 @@ func lists(kind string, ordered []*policy) (out [Stages][2][]TierPolicies) {
 			}
 		}
 	}
-	if kind == kindHost {
+	if kind == api.KindHostEndpoint {
 		withFailsafes(&out)
 	}
 	return out

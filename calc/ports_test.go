@@ -14,7 +14,7 @@ func namedPortWorld(endpoints int) (updates []api.Update) {
 		updates = append(updates, api.Update{Key: api.KeyOf(o), Object: o})
 	}
 	for n := range endpoints {
-		add(kindWorkload, &api.WorkloadEndpoint{
+		add(api.KindWorkloadEndpoint, &api.WorkloadEndpoint{
 			Metadata: api.Metadata{Name: fmt.Sprintf("n1-vm-%d-eth0", n), Namespace: "ns"},
 			Spec: api.WorkloadEndpointSpec{
 				Node: "n1", InterfaceName: fmt.Sprint("cali", n), IPNetworks: []string{fmt.Sprintf("10.65.1.%d", n)},
@@ -23,7 +23,7 @@ func namedPortWorld(endpoints int) (updates []api.Update) {
 		})
 	}
 	app := api.EntityRule{Ports: []api.Port{{Name: "app"}}}
-	add(kindGlobalPolicy, &api.GlobalNetworkPolicy{Metadata: api.Metadata{Name: "p"}, Spec: api.GlobalNetworkPolicySpec{
+	add(api.KindGlobalNetworkPolicy, &api.GlobalNetworkPolicy{Metadata: api.Metadata{Name: "p"}, Spec: api.GlobalNetworkPolicySpec{
 		Ingress: []api.Rule{{Action: api.Allow, Destination: app}, {Action: api.Deny, Destination: app}},
 	}})
 	return updates
@@ -36,7 +36,7 @@ func TestTooManyPortsOfOneNameNeverAllow(t *testing.T) {
 	for _, n := range []int{maxVariants, maxVariants + 1, maxVariants} {
 		updates := namedPortWorld(n)
 		if n == maxVariants {
-			updates = append(updates, api.Update{Key: api.Key{Kind: kindWorkload, Namespace: "ns", Name: fmt.Sprintf("n1-vm-%d-eth0", n)}})
+			updates = append(updates, api.Update{Key: api.Key{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: fmt.Sprintf("n1-vm-%d-eth0", n)}})
 		}
 		for _, u := range updates {
 			g.Update(u)
@@ -45,7 +45,7 @@ func TestTooManyPortsOfOneNameNeverAllow(t *testing.T) {
 		if diff := differences(Compute("n1", Facts{}, updates), folded, true); diff != "" {
 			t.Fatal(diff)
 		}
-		rules := folded.Policies[PolicyID{Kind: kindGlobalPolicy, Name: "p"}].Ingress
+		rules := folded.Policies[PolicyID{Kind: api.KindGlobalNetworkPolicy, Name: "p"}].Ingress
 		beyond := n > maxVariants
 		if rules[0].Never != beyond || (rules[1].Destination.Names == nil) != beyond || rules[1].Never {
 			t.Errorf("%d ports: %v; %v", n, rules[0], rules[1])
@@ -68,7 +68,7 @@ func TestAnEndpointWithAKnownPortChangesNoRule(t *testing.T) {
 		Node: "n2", InterfaceName: "cali9", IPNetworks: []string{"10.65.9.9"},
 		Ports: []api.WorkloadPort{{Name: "app", Protocol: api.Protocol{Number: 6}, Port: 1001}},
 	}}
-	u := api.Update{Key: api.Key{Kind: kindWorkload, Namespace: "ns", Name: "n2-vm-x-eth0"}, Object: another}
+	u := api.Update{Key: api.Key{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n2-vm-x-eth0"}, Object: another}
 	g.Update(u)
 	if d := g.Flush(); len(d.Policies) > 0 || len(d.Sets) != 1 {
 		t.Errorf("policies %v, sets %v", d.Policies, d.Sets)

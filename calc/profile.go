@@ -39,7 +39,7 @@ func (p profiles) policy(name string) *policy {
 	}
 	of := p[name]
 	if of.read == nil {
-		of.read = &policy{Policy: Policy{ID: PolicyID{Kind: KindProfile, Name: name}}, denies: of.denies}
+		of.read = &policy{Policy: Policy{ID: PolicyID{Kind: api.KindProfile, Name: name}}, denies: of.denies}
 		if of.denies {
 			of.read.Ingress, of.read.Egress = denyAll(), denyAll()
 		}
@@ -82,7 +82,7 @@ func (g *Graph) updateProfiles(updates []api.Update) {
 		}
 		g.relabelChildren(p, g.things.names.pack(read.labels))
 		g.things.profiles.tidy(p)
-		g.active.touchInUse(PolicyID{Kind: KindProfile, Name: u.Key.Name})
+		g.active.touchInUse(PolicyID{Kind: api.KindProfile, Name: u.Key.Name})
 	}
 }
 

@@ -31,7 +31,7 @@ func Sources(s *State, ep EndpointID) (list []netip.Addr) {
 	e := s.Endpoints[ep]
 	ids := slices.Collect(policiesOf(e))
 	for _, name := range e.Profiles {
-		ids = append(ids, PolicyID{Kind: KindProfile, Name: name})
+		ids = append(ids, PolicyID{Kind: api.KindProfile, Name: name})
 	}
 	for _, id := range ids {
 		for _, r := range s.Policies[id].Ingress {

@@ -8,13 +8,6 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-const (
-	kindPool     = "IPPool"
-	kindBlock    = "IPAMBlock"
-	kindAffinity = "BlockAffinity"
-	kindInfo     = "ClusterInformation"
-)
-
 // space is the address space as this node sees it: the pools, and the blocks that it owns.
 type space struct {
 	pools    map[netip.Prefix]Pool
@@ -25,7 +18,7 @@ type space struct {
 func readSpace(node string, o objects) space {
 	s := space{pools: map[netip.Prefix]Pool{}}
 	names := map[netip.Prefix]api.Key{}
-	pools, keys := valid[api.IPPool](o, kindPool)
+	pools, keys := valid[api.IPPool](o, api.KindIPPool)
 	for i, p := range pools {
 		pool, err := readPool(p.Spec)
 		if err != nil {
@@ -88,7 +81,7 @@ func readPool(spec api.IPPoolSpec) (Pool, error) {
 
 // ownBlocks are the blocks that say that they are this node's, when an affinity confirms it.
 func (s *space) ownBlocks(node string, o objects) {
-	blocks, keys := valid[api.IPAMBlock](o, kindBlock)
+	blocks, keys := valid[api.IPAMBlock](o, api.KindIPAMBlock)
 	for i, b := range blocks {
 		if !ownedBy(node, b) || !confirmed(node, keys[i].Name, o) {
 			continue
@@ -109,7 +102,7 @@ func ownedBy(node string, b *api.IPAMBlock) bool {
 }
 
 func confirmed(node, block string, o objects) bool {
-	u := o[kindAffinity][api.Key{Kind: kindAffinity, Namespace: node, Name: block}]
+	u := o[api.KindBlockAffinity][api.Key{Kind: api.KindBlockAffinity, Namespace: node, Name: block}]
 	a, ok := u.Object.(*api.BlockAffinity)
 	return ok && u.Broken == "" && a.State == "confirmed" && !a.Deleted
 }
@@ -162,6 +155,6 @@ func (s *space) borrowed(a netip.Addr) bool {
 
 // ready is false when the datastore asks agents to leave everything as it is.
 func ready(o objects) bool {
-	info := named[api.ClusterInformation](o, kindInfo, "default")
+	info := named[api.ClusterInformation](o, api.KindClusterInformation, "default")
 	return info == nil || !info.Locked()
 }

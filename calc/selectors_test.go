@@ -135,10 +135,10 @@ func TestAPolicyForServiceAccountsIsNotInForceOnAHost(t *testing.T) {
 	objects := func(spec api.GlobalNetworkPolicySpec) (updates []api.Update) {
 		spec.Types = []api.PolicyType{api.Ingress, api.Egress}
 		for _, o := range []api.Object{
-			&api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: kindGlobalPolicy}, Metadata: api.Metadata{Name: "p"}, Spec: spec},
-			&api.HostEndpoint{TypeMeta: api.TypeMeta{Kind: kindHost}, Metadata: api.Metadata{Name: "eth0"},
+			&api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkPolicy}, Metadata: api.Metadata{Name: "p"}, Spec: spec},
+			&api.HostEndpoint{TypeMeta: api.TypeMeta{Kind: api.KindHostEndpoint}, Metadata: api.Metadata{Name: "eth0"},
 				Spec: api.HostEndpointSpec{Node: "n1", InterfaceName: "eth0"}},
-			&api.WorkloadEndpoint{TypeMeta: api.TypeMeta{Kind: kindWorkload}, Metadata: api.Metadata{Name: "n1-vm-a-eth0", Namespace: "ns"},
+			&api.WorkloadEndpoint{TypeMeta: api.TypeMeta{Kind: api.KindWorkloadEndpoint}, Metadata: api.Metadata{Name: "n1-vm-a-eth0", Namespace: "ns"},
 				Spec: api.WorkloadEndpointSpec{Node: "n1", InterfaceName: "cali1", ServiceAccountName: "bot", IPNetworks: []string{"10.65.0.1"}}},
 		} {
 			updates = append(updates, api.Update{Key: api.KeyOf(o), Object: o})
@@ -152,11 +152,11 @@ func TestAPolicyForServiceAccountsIsNotInForceOnAHost(t *testing.T) {
 		"one that has no account": {Selector: "all()", ServiceAccountSelector: "!has(role)"},
 	} {
 		state := Compute("n1", Facts{}, objects(spec))
-		if got := state.Endpoints[EndpointID{Kind: kindHost, Name: "eth0"}].Policies[Normal][Egress]; len(got) > 1 {
+		if got := state.Endpoints[EndpointID{Kind: api.KindHostEndpoint, Name: "eth0"}].Policies[Normal][Egress]; len(got) > 1 {
 			t.Errorf("%s: in force on a host: %v", name, got)
 		}
-		vm := state.Endpoints[EndpointID{Kind: kindWorkload, Namespace: "ns", Name: "n1-vm-a-eth0"}].Policies[Normal][Egress]
-		if diff := cmp.Diff([]TierPolicies{{Tier: "default", Policies: []PolicyID{{Kind: kindGlobalPolicy, Name: "p"}}}}, vm); diff != "" {
+		vm := state.Endpoints[EndpointID{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-a-eth0"}].Policies[Normal][Egress]
+		if diff := cmp.Diff([]TierPolicies{{Tier: "default", Policies: []PolicyID{{Kind: api.KindGlobalNetworkPolicy, Name: "p"}}}}, vm); diff != "" {
 			t.Errorf("%s: at the workload: %s", name, diff)
 		}
 	}

@@ -58,11 +58,10 @@ type PolicyID struct {
 	Name      string `json:"name"`
 }
 
-// Kinds of PolicyID that are not policies in the datastore.
+// Kinds of PolicyID that no object in the datastore has. A RuleID may also name the default action of a tier: its kind is
+// api.KindTier.
 const (
-	KindProfile  = "Profile"
 	KindFailsafe = "Failsafe"     // failsafe ports, and the agent's own sessions
-	KindTier     = "Tier"         // RuleID only: the default action of a tier
 	KindEnd      = "EndOfProfile" // RuleID only: no profile decided
 )
 

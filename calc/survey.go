@@ -49,7 +49,7 @@ func (s *Survey) Unjudged(endpoint api.Key) (dirs []Direction) {
 func (s *Survey) policiesOf(endpoint api.Key) [2][]TierPolicies {
 	tiers, known := s.lists[endpoint]
 	if !known {
-		tiers = lists(kindWorkload, s.c.selecting(s.c.things[endpoint].labels))[Normal] // without the failsafes of hosts
+		tiers = lists(api.KindWorkloadEndpoint, s.c.selecting(s.c.things[endpoint].labels))[Normal] // without the failsafes of hosts
 		s.lists[endpoint] = tiers
 	}
 	return tiers
@@ -64,7 +64,7 @@ func (s *Survey) CutOff(policy api.Key, dir Direction) (cut []api.Key, selected 
 		return nil, 0
 	}
 	for key, t := range s.c.things {
-		if key.Kind != kindWorkload && key.Kind != kindHost || !p.selector.Matches(t.labels) {
+		if key.Kind != api.KindWorkloadEndpoint && key.Kind != api.KindHostEndpoint || !p.selector.Matches(t.labels) {
 			continue
 		}
 		selected++
@@ -96,7 +96,7 @@ func (s *Survey) endsIn(p *policy, tiers []TierPolicies, dir Direction) bool {
 func (s *Survey) decidedBefore(p *policy, tiers []TierPolicies, dir Direction) (by PolicyID, decided bool) {
 	for _, tier := range tiers {
 		own, passes := tier.Tier == p.Tier, false // by a rule
-		by = PolicyID{Kind: kindTier, Name: tier.Tier}
+		by = PolicyID{Kind: api.KindTier, Name: tier.Tier}
 		decided = tierNamed(s.c.tiers, tier.Tier).Default != api.Pass
 		for _, id := range tier.Policies {
 			if id == p.ID {
@@ -124,7 +124,7 @@ func (s *Survey) Unreached(policy api.Key, dir Direction) (by, endpoint api.Key,
 		return by, endpoint, false
 	}
 	for key, t := range s.c.things {
-		if key.Kind != kindWorkload && key.Kind != kindHost || !p.selector.Matches(t.labels) {
+		if key.Kind != api.KindWorkloadEndpoint && key.Kind != api.KindHostEndpoint || !p.selector.Matches(t.labels) {
 			continue
 		}
 		id, decided := s.decidedBefore(p, s.policiesOf(key)[dir], dir)
@@ -160,9 +160,9 @@ func (s *Survey) Selected(policy api.Key) (hosts, workloads int) {
 	for key, t := range s.c.things {
 		switch {
 		case p == nil || !p.selector.Matches(t.labels):
-		case key.Kind == kindHost:
+		case key.Kind == api.KindHostEndpoint:
 			hosts++
-		case key.Kind == kindWorkload:
+		case key.Kind == api.KindWorkloadEndpoint:
 			workloads++
 		}
 	}

@@ -122,7 +122,7 @@ func (s *State) SortedTiers() []Tier {
 
 // SortedPolicies are failsafes, then policies in the order of evaluation, then profiles by name.
 func (s *State) SortedPolicies() []Policy {
-	rank := func(p Policy) int { return slices.Index([]string{KindFailsafe, "", KindProfile}, p.class()) }
+	rank := func(p Policy) int { return slices.Index([]string{KindFailsafe, "", api.KindProfile}, p.class()) }
 	return slices.SortedFunc(maps.Values(s.Policies), func(p, q Policy) int {
 		return cmp.Or(cmp.Compare(rank(p), rank(q)), tierNamed(s.Tiers, p.Tier).compare(tierNamed(s.Tiers, q.Tier)),
 			p.Order.compare(q.Order), p.ID.compare(q.ID))
@@ -130,7 +130,7 @@ func (s *State) SortedPolicies() []Policy {
 }
 
 func (p Policy) class() string {
-	if p.ID.Kind == KindFailsafe || p.ID.Kind == KindProfile {
+	if p.ID.Kind == KindFailsafe || p.ID.Kind == api.KindProfile {
 		return p.ID.Kind
 	}
 	return ""

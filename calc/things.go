@@ -73,12 +73,12 @@ func (t *things) indexed() indexed {
 
 // updateThings takes in endpoints and network sets.
 func (g *Graph) updateThings(byKind map[string][]api.Update) {
-	for _, kind := range []string{kindGlobalSet, kindSet} {
+	for _, kind := range []string{api.KindGlobalNetworkSet, api.KindNetworkSet} {
 		for _, u := range byKind[kind] {
 			g.updateThing(u)
 		}
 	}
-	for _, kind := range []string{kindWorkload, kindHost} {
+	for _, kind := range []string{api.KindWorkloadEndpoint, api.KindHostEndpoint} {
 		for _, u := range byKind[kind] {
 			g.updateThing(u)
 			g.updateLocal(u)

@@ -61,14 +61,14 @@ func (o Order) compare(p Order) int {
 // noTier is the problem of a tier that policies in force on this node name and that does not exist; noProfile likewise.
 func noTier(name string) Problem {
 	return Problem{
-		Object: api.Key{Kind: kindTier, Name: name},
+		Object: api.Key{Kind: api.KindTier, Name: name},
 		Text:   "does not exist, but policies are in it: it comes last and denies; create it or move them",
 	}
 }
 
 func noProfile(name string) Problem {
 	return Problem{
-		Object: api.Key{Kind: kindProfile, Name: name},
+		Object: api.Key{Kind: api.KindProfile, Name: name},
 		Text:   "does not exist, but endpoints of this node name it: it denies everything; create it or correct them",
 	}
 }

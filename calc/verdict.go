@@ -27,11 +27,11 @@ type Verdict struct {
 // String is the rule as people read it: TIER/POLICY/INDEX, end of tier TIER, profile NAME/INDEX, end of profiles.
 func (r RuleID) String() string {
 	switch r.Policy.Kind {
-	case KindTier:
+	case api.KindTier:
 		return "end of tier " + r.Policy.Name
 	case KindEnd:
 		return "end of profiles"
-	case KindProfile:
+	case api.KindProfile:
 		return fmt.Sprintf("profile %s/%d", r.Policy.Name, r.Index)
 	case KindFailsafe:
 		return fmt.Sprintf("failsafe %s/%d", r.Policy.Name, r.Index)

@@ -48,7 +48,7 @@ func kindsPage() string {
 
 // plainKind is one whose metadata is as that of most kinds.
 func plainKind() api.Kind {
-	k, _ := api.KindOf("NetworkSet")
+	k, _ := api.KindOf(api.KindNetworkSet)
 	return k
 }
 
@@ -81,7 +81,7 @@ func scopeText(k api.Kind) string {
 // rulePage has the fields of a rule, which many kinds have; each of their pages would be hidden behind them.
 func rulePage() string {
 	out := new(strings.Builder)
-	k, _ := api.KindOf("GlobalNetworkPolicy")
+	k, _ := api.KindOf(api.KindGlobalNetworkPolicy)
 	rules, _ := elementOf(k).field("ingress")
 	fmt.Fprintf(out, "# Rule\n\n%s\n\n", rules.typeMeaning())
 	fmt.Fprint(out, fieldsHead)

@@ -195,7 +195,7 @@ func printList(ctx context.Context, st store, key api.Key, chosen chooser, p pri
 // eachPage lists objects in the order in which people expect them: tiers as they are evaluated, which takes all of them
 // first; everything else by key.
 func eachPage(ctx context.Context, st store, key api.Key, visit func(objects []api.Object, version string) error) error {
-	if key.Kind != "Tier" {
+	if key.Kind != api.KindTier {
 		return st.EachPage(ctx, key.Kind, key.Namespace, visit)
 	}
 	tiers, version, err := st.List(ctx, key.Kind, "")
@@ -255,7 +255,7 @@ func orderOf(t *api.Tier) float64 {
 
 // globalASNumber is what nodes use that have no AS number of their own.
 func globalASNumber(ctx context.Context, st store) string {
-	o, err := st.Get(ctx, api.Key{Kind: "BGPConfiguration", Name: "default"})
+	o, err := st.Get(ctx, api.Key{Kind: api.KindBGPConfiguration, Name: "default"})
 	if err != nil && !isNotFound(err) {
 		return "unknown"
 	}

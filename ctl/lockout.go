@@ -25,7 +25,7 @@ func (s *session) lockout(ctx context.Context, st store, o api.Object) string {
 	switch o := o.(type) {
 	case *api.FelixConfiguration:
 	case *api.HostEndpoint: // of many there may be, only one node's are of interest
-		node, _ := st.Get(ctx, api.Key{Kind: "Node", Name: o.Spec.Node})
+		node, _ := st.Get(ctx, api.Key{Kind: api.KindNode, Name: o.Spec.Node})
 		if nodeHere([]api.Update{{Object: node}}, interfaces) != o.Spec.Node {
 			return ""
 		}
@@ -77,8 +77,8 @@ func sshConnection(text string) (client netip.Addr, server netip.AddrPort, ok bo
 // judged are the objects of the store that have to do with what a host lets in, and o in the place of its stored form.
 func judged(ctx context.Context, st store, o api.Object) (updates []api.Update, err error) {
 	for _, kind := range []string{
-		"Tier", "Profile", "GlobalNetworkPolicy", "GlobalNetworkSet", "NetworkSet", "HostEndpoint", "WorkloadEndpoint",
-		"FelixConfiguration", "Node", "BGPConfiguration", "BGPPeer",
+		api.KindTier, api.KindProfile, api.KindGlobalNetworkPolicy, api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindHostEndpoint, api.KindWorkloadEndpoint,
+		api.KindFelixConfiguration, api.KindNode, api.KindBGPConfiguration, api.KindBGPPeer,
 	} {
 		err := st.EachPage(ctx, kind, "", func(objects []api.Object, _ string) error {
 			for _, stored := range objects {

@@ -26,14 +26,14 @@ type loss struct {
 // String says what happens to what depends on the object; empty if nothing does.
 func (l *loss) String() string {
 	switch {
-	case l.key.Kind == "IPPool" && l.addresses+l.workloads > 0:
+	case l.key.Kind == api.KindIPPool && l.addresses+l.workloads > 0:
 		return fmt.Sprintf("%v: %s in use, and %s in the pool: nodes withdraw the routes to them from their BGP peers",
 			l.key, count(l.addresses, "address is", "addresses are"), count(l.workloads, "workload endpoint is", "workload endpoints are"))
-	case l.key.Kind == "Node" && l.workloads+l.hosts+l.peers > 0:
+	case l.key.Kind == api.KindNode && l.workloads+l.hosts+l.peers > 0:
 		return fmt.Sprintf("%v: %s, %s and %s of the node are deleted with it, and the addresses of its workloads are released", l.key,
 			count(l.workloads, "workload endpoint", "workload endpoints"), count(l.hosts, "host endpoint", "host endpoints"),
-			count(l.peers, "BGPPeer", "BGPPeers"))
-	case l.key.Kind == "Profile" && l.workloads+l.hosts > 0:
+			count(l.peers, api.KindBGPPeer, "BGPPeers"))
+	case l.key.Kind == api.KindProfile && l.workloads+l.hosts > 0:
 		return fmt.Sprintf("%v: %s and %s name it: what no policy decides is denied to them when it is missing", l.key,
 			count(l.workloads, "workload endpoint", "workload endpoints"), count(l.hosts, "host endpoint", "host endpoints"))
 	}
@@ -87,13 +87,13 @@ func (w *worker) losses(ctx context.Context, objects []api.Object) ([]*loss, err
 		}
 		goes[key] = true
 		switch key.Kind {
-		case "IPPool":
+		case api.KindIPPool:
 			pool, err := w.poolOf(ctx, key)
 			if err != nil {
 				return nil, err
 			}
 			losses = append(losses, &loss{key: key, pool: pool})
-		case "Node", "Profile":
+		case api.KindNode, api.KindProfile:
 			losses = append(losses, &loss{key: key})
 		}
 	}
@@ -101,7 +101,7 @@ func (w *worker) losses(ctx context.Context, objects []api.Object) ([]*loss, err
 		return nil, nil
 	}
 	going := map[netip.Addr]bool{}
-	for _, kind := range []string{"WorkloadEndpoint", "HostEndpoint", "BGPPeer"} {
+	for _, kind := range []string{api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindBGPPeer} {
 		err := w.st.EachPage(ctx, kind, "", func(page []api.Object, _ string) error {
 			for _, o := range page {
 				if !goes[api.KeyOf(o)] {
@@ -155,9 +155,9 @@ func countDependent(losses []*loss, o api.Object) {
 	}
 }
 
-func (l *loss) isNode(name string) bool { return l.key.Kind == "Node" && l.key.Name == name }
+func (l *loss) isNode(name string) bool { return l.key.Kind == api.KindNode && l.key.Name == name }
 func (l *loss) isProfile(names []string) bool {
-	return l.key.Kind == "Profile" && slices.Contains(names, l.key.Name)
+	return l.key.Kind == api.KindProfile && slices.Contains(names, l.key.Name)
 }
 
 // addressesOf are those of a workload endpoint.

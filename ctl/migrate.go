@@ -69,7 +69,7 @@ func (s *session) setReady(ctx context.Context, ready bool) error {
 		return err
 	}
 	return s.retry(ctx, false, func() error {
-		o, err := st.Get(ctx, api.Key{Kind: "ClusterInformation", Name: "default"})
+		o, err := st.Get(ctx, api.Key{Kind: api.KindClusterInformation, Name: "default"})
 		if err != nil {
 			return err
 		}

@@ -99,7 +99,7 @@ func notWritable(operation string, o api.Object) error {
 	if ok && kind.ReadOnly {
 		return datastore.UnsupportedError{Operation: operation, Key: api.KeyOf(o), Reason: "resource is readonly"}
 	}
-	if kind.Name == "NetworkPolicy" && strings.HasPrefix(o.Meta().Name, "knp.default.") {
+	if kind.Name == api.KindNetworkPolicy && strings.HasPrefix(o.Meta().Name, "knp.default.") {
 		return datastore.UnsupportedError{Operation: operation, Key: api.KeyOf(o),
 			Reason: "kubernetes network policies must be managed through the kubernetes API"}
 	}

@@ -11,7 +11,7 @@ import (
 
 // nodes tells of objects for a node that does not exist: no agent would ever use them.
 func (v *view) nodes(ctx context.Context) {
-	exists := v.existence(ctx, "Node", func(o api.Object) []string { return []string{nodeOf(o)} })
+	exists := v.existence(ctx, api.KindNode, func(o api.Object) []string { return []string{nodeOf(o)} })
 	for _, o := range v.written {
 		node := nodeOf(o)
 		if node == "" || exists(node) {
@@ -50,7 +50,7 @@ func nodeOf(o api.Object) string {
 // nodeSelectors tells of objects for the nodes that a selector selects, where it selects none.
 func (v *view) nodeSelectors(ctx context.Context) {
 	asking := v.which(func(o api.Object) bool { text, _ := nodesOf(o); return text != "" })
-	if len(asking) == 0 || !v.read(ctx, "Node") {
+	if len(asking) == 0 || !v.read(ctx, api.KindNode) {
 		return
 	}
 	for _, o := range asking {
@@ -81,7 +81,7 @@ func nodesOf(o api.Object) (text, effect string) {
 
 // profiles tells of endpoints that name a profile that does not exist.
 func (v *view) profiles(ctx context.Context) {
-	exists := v.existence(ctx, "Profile", profilesOf)
+	exists := v.existence(ctx, api.KindProfile, profilesOf)
 	for _, o := range v.written {
 		for _, name := range profilesOf(o) {
 			if name != defaultAllow && !exists(name) {
@@ -116,7 +116,7 @@ func (v *view) doubles(ctx context.Context) {
 		return place{h.Spec.Node, h.Spec.InterfaceName}, true
 	}
 	hosts := v.which(func(o api.Object) bool { _, ok := placeOf(o); return ok })
-	if len(hosts) == 0 || !v.read(ctx, "HostEndpoint") {
+	if len(hosts) == 0 || !v.read(ctx, api.KindHostEndpoint) {
 		return
 	}
 	names := map[place][]string{}

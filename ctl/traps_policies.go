@@ -40,7 +40,7 @@ func (v *view) defaultDeny(ctx context.Context) {
 	if !slices.ContainsFunc(v.written, func(o api.Object) bool { _, may := api.DefaultDenyOf(o, api.Deny); return may }) {
 		return
 	}
-	looked := v.read(ctx, "Tier")
+	looked := v.read(ctx, api.KindTier)
 	ends := v.endsOfTiers()
 	suspects := v.which(func(o api.Object) bool { _, is := api.DefaultDenyOf(o, ends[tierOf(o)]); return is })
 	if len(suspects) == 0 {
@@ -111,7 +111,7 @@ func directionOf(t api.PolicyType) calc.Direction {
 func (v *view) unreached(ctx context.Context) {
 	const mostPolicies = 1000
 	policies := v.which(func(o api.Object) bool { return len(asked(o)) > 0 })
-	if len(policies) == 0 || !v.read(ctx, "Tier") || !v.readAtMost(ctx, mostPolicies, policyKinds...) {
+	if len(policies) == 0 || !v.read(ctx, api.KindTier) || !v.readAtMost(ctx, mostPolicies, policyKinds...) {
 		return
 	}
 	survey := v.survey()
@@ -128,7 +128,7 @@ func (v *view) unreached(ctx context.Context) {
 				continue
 			}
 			decider, remedy := by.String(), "Give this one a lower order than that, or narrow that one"
-			if by.Kind == "Tier" {
+			if by.Kind == api.KindTier {
 				decider, remedy = "the end of tier "+by.Name, "Give that tier the defaultAction Pass, or move the policy"
 			}
 			v.add(o, "its %v rules are never reached: for each endpoint that it selects something before it decides all, for %v it is %s. %s", dir,
@@ -173,7 +173,7 @@ func (v *view) onlyOfHosts(ctx context.Context) {
 // unaddressed tells of rules whose selector matches only what has no address.
 func (v *view) unaddressed(ctx context.Context) {
 	asking := v.which(func(o api.Object) bool { return asksBySelector(o) })
-	if len(asking) == 0 || !v.read(ctx, "HostEndpoint", "Profile") {
+	if len(asking) == 0 || !v.read(ctx, api.KindHostEndpoint, api.KindProfile) {
 		return
 	}
 	if !slices.ContainsFunc(v.updates(), func(u api.Update) bool {
@@ -182,13 +182,13 @@ func (v *view) unaddressed(ctx context.Context) {
 	}) {
 		return
 	}
-	if !v.readEndpoints(ctx, mostEndpoints) || !v.readAtMost(ctx, mostEndpoints, "GlobalNetworkSet", "NetworkSet") {
+	if !v.readEndpoints(ctx, mostEndpoints) || !v.readAtMost(ctx, mostEndpoints, api.KindGlobalNetworkSet, api.KindNetworkSet) {
 		return
 	}
 	survey := v.survey()
 	for _, o := range asking {
 		for _, u := range survey.Unaddressed(api.KeyOf(o)) {
-			if !slices.ContainsFunc(u.Matches, func(k api.Key) bool { return k.Kind == "HostEndpoint" }) {
+			if !slices.ContainsFunc(u.Matches, func(k api.Key) bool { return k.Kind == api.KindHostEndpoint }) {
 				continue // sets without networks, which is plain to see
 			}
 			v.add(o, "the selectors of spec.%v[%d].%s match only what has no address, such as host endpoints without expectedIPs (%s), so "+

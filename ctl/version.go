@@ -114,7 +114,7 @@ func (s *session) clusterInformation(ctx context.Context) (*api.ClusterInformati
 		return nil, err
 	}
 	defer closeStore()
-	o, err := st.Get(ctx, api.Key{Kind: "ClusterInformation", Name: "default"})
+	o, err := st.Get(ctx, api.Key{Kind: api.KindClusterInformation, Name: "default"})
 	if err != nil {
 		return nil, err
 	}

@@ -19,8 +19,8 @@ const (
 )
 
 var (
-	policyKinds   = []string{"GlobalNetworkPolicy", "NetworkPolicy"}
-	endpointKinds = []string{"HostEndpoint", "WorkloadEndpoint"}
+	policyKinds   = []string{api.KindGlobalNetworkPolicy, api.KindNetworkPolicy}
+	endpointKinds = []string{api.KindHostEndpoint, api.KindWorkloadEndpoint}
 )
 
 // view is the datastore as it is with the objects that were written, as far as anybody asked for it. Each kind is read once.
@@ -74,7 +74,7 @@ func (v *view) readAtMost(ctx context.Context, most int, kinds ...string) bool {
 
 // readEndpoints reads the endpoints with their profiles, if they are not too many, nor their pairs with policies.
 func (v *view) readEndpoints(ctx context.Context, most int) bool {
-	return v.read(ctx, "Profile") && v.readAtMost(ctx, min(most, mostMatches/v.policies()), endpointKinds...)
+	return v.read(ctx, api.KindProfile) && v.readAtMost(ctx, min(most, mostMatches/v.policies()), endpointKinds...)
 }
 
 func (v *view) readKind(ctx context.Context, kind string, most int) (e extent) {

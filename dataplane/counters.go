@@ -3,6 +3,7 @@ package dataplane
 import (
 	"slices"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -32,7 +33,7 @@ func (r *ruleNames) note(d calc.Delta) {
 	}
 }
 
-func tierEnd(name string) calc.PolicyID { return calc.PolicyID{Kind: calc.KindTier, Name: name} }
+func tierEnd(name string) calc.PolicyID { return calc.PolicyID{Kind: api.KindTier, Name: name} }
 
 // planCounters wants a counter for each rule in force, and for the ends of tiers and profiles.
 func (d *Driver) planCounters() {
@@ -65,7 +66,7 @@ func (d *Driver) planCounters() {
 func rulesOf(s *calc.State, id calc.PolicyID) (rules []calc.RuleID) {
 	directions := [...]calc.Direction{calc.Ingress, calc.Egress}
 	switch id.Kind {
-	case calc.KindTier, calc.KindEnd:
+	case api.KindTier, calc.KindEnd:
 		if _, there := s.Tiers[id.Name]; there || id.Kind == calc.KindEnd {
 			for _, dir := range directions {
 				rules = append(rules, calc.RuleID{Policy: id, Tier: id.Name, Direction: dir, Index: -1})

@@ -31,7 +31,7 @@ func newWorld() world {
 	return world{s}
 }
 
-var allowAll = calc.PolicyID{Kind: calc.KindProfile, Name: "open"}
+var allowAll = calc.PolicyID{Kind: api.KindProfile, Name: "open"}
 
 // workload adds the endpoint of a machine and the routes to it.
 func (w world) workload(m *vm) calc.EndpointID {

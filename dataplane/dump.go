@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
 )
@@ -137,7 +138,7 @@ func (d *Driver) dumpPolicies() (list []Policy) {
 func policiesOf(ep calc.Endpoint) func(yield func(calc.PolicyID) bool) {
 	return func(yield func(calc.PolicyID) bool) {
 		for _, name := range ep.Profiles {
-			if !yield(calc.PolicyID{Kind: calc.KindProfile, Name: name}) {
+			if !yield(calc.PolicyID{Kind: api.KindProfile, Name: name}) {
 				return
 			}
 		}

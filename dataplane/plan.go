@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"github.com/margay-project/margay/api"
 	"maps"
 	"net"
 	"net/netip"
@@ -161,7 +162,7 @@ func (d *Driver) planGate() gate.Rules {
 		}
 	}
 	for id, ep := range d.state.Endpoints { // also before the interface is there
-		if id.Kind == "WorkloadEndpoint" && ep.Interface != "" && d.mayBeWorkload(ep.Interface) {
+		if id.Kind == api.KindWorkloadEndpoint && ep.Interface != "" && d.mayBeWorkload(ep.Interface) {
 			rules.Names = append(rules.Names, ep.Interface)
 		}
 	}

@@ -46,7 +46,7 @@ type place struct {
 func placeOf(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint32) (place, bool) {
 	at := place{entry: bpf.Iface{Endpoint: id.Hash(), Ifindex: loopback}}
 	at.entry.Mask[stageOf(stage, dir)] = mask
-	workload := id.Kind != "HostEndpoint"
+	workload := id.Kind != api.KindHostEndpoint
 	switch {
 	case workload:
 		at.entry.Flags = bpf.IfaceWorkload | bpf.IfaceToHost | bpf.IfaceAllowIPIP | bpf.IfaceAllowVXLAN

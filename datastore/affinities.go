@@ -15,13 +15,13 @@ func claimedBlock(entry Entry) api.Object {
 	if !ok {
 		return nil
 	}
-	o, _ := decode(api.Key{Kind: affinityKind, Namespace: node, Name: ipam.BlockName(cidr)}, entry)
+	o, _ := decode(api.Key{Kind: api.KindBlockAffinity, Namespace: node, Name: ipam.BlockName(cidr)}, entry)
 	affinity, ok := o.(*api.BlockAffinity)
 	if !ok || affinity == nil {
 		return nil
 	}
 	return &api.ClaimedBlock{
-		TypeMeta: api.TypeMeta{Kind: affinityKind, APIVersion: api.APIVersion},
+		TypeMeta: api.TypeMeta{Kind: api.KindBlockAffinity, APIVersion: api.APIVersion},
 		Metadata: api.Metadata{
 			Name:            node + "-" + strings.NewReplacer(".", "-", ":", "-").Replace(ipam.BlockName(cidr)),
 			ResourceVersion: strconv.FormatInt(entry.Revision, 10),
@@ -33,7 +33,7 @@ func claimedBlock(entry Entry) api.Object {
 }
 
 func (s *Store) getClaimedBlock(ctx context.Context, key api.Key) (api.Object, error) {
-	objects, _, err := s.List(ctx, affinityKind, "")
+	objects, _, err := s.List(ctx, api.KindBlockAffinity, "")
 	if err != nil {
 		return nil, err
 	}

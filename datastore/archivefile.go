@@ -25,9 +25,9 @@ const partSeparator = "==="
 // documentedKinds are those of the first part, in its order: calicoctl creates the objects one after the other, and refuses
 // a peer before its filters and a policy before its tier.
 var documentedKinds = [...]string{
-	"IPPool", "BGPFilter", "BGPPeer", "Tier", "GlobalNetworkPolicy", "StagedGlobalNetworkPolicy", "GlobalNetworkSet", "HostEndpoint",
-	"KubeControllersConfiguration", "NetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy", "NetworkSet", "Node",
-	"BGPConfiguration", "FelixConfiguration", "IPReservation",
+	api.KindIPPool, api.KindBGPFilter, api.KindBGPPeer, api.KindTier, api.KindGlobalNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindGlobalNetworkSet, api.KindHostEndpoint,
+	api.KindKubeControllersConfiguration, api.KindNetworkPolicy, api.KindStagedNetworkPolicy, api.KindStagedKubernetesNetworkPolicy, api.KindNetworkSet, api.KindNode,
+	api.KindBGPConfiguration, api.KindFelixConfiguration, api.KindIPReservation,
 }
 
 // kubernetesPolicy begins the names of policies that Kubernetes' own were turned into. calicoctl neither exports nor imports them.

@@ -20,7 +20,7 @@ const (
 // The key is that of the entry's own segments; the object's name may differ from it (see policyName).
 func decode(key api.Key, entry Entry) (api.Object, error) {
 	value := entry.Value
-	if key.Kind == affinityKind && len(value) == 0 {
+	if key.Kind == api.KindBlockAffinity && len(value) == 0 {
 		value = []byte("{}") // written by very old versions; such an affinity is not confirmed
 	}
 	o, err := api.DecodeStored(key.Kind, value)

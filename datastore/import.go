@@ -110,7 +110,7 @@ func (s *Store) planImport(ctx context.Context, a *Archive, merge bool) (*import
 func (s *Store) poolsFit(ctx context.Context, writes []Write) error {
 	for _, w := range writes {
 		key, _, _ := parseKey(w.Key)
-		if key.Kind != "IPPool" {
+		if key.Kind != api.KindIPPool {
 			continue
 		}
 		if o, err := decode(key, Entry{Key: w.Key, Value: w.Value}); err == nil {

@@ -13,7 +13,7 @@ import (
 func (s *Store) EnsureInitialized(ctx context.Context) error {
 	ready := true
 	information := &api.ClusterInformation{
-		TypeMeta: api.TypeMeta{Kind: "ClusterInformation"},
+		TypeMeta: api.TypeMeta{Kind: api.KindClusterInformation},
 		Metadata: api.Metadata{Name: "default"},
 		Spec: api.ClusterInformationSpec{
 			ClusterGUID:    strings.ReplaceAll(uuid.NewString(), "-", ""),
@@ -46,7 +46,7 @@ func (s *Store) EnsureInitialized(ctx context.Context) error {
 func initialTiers() []api.Object {
 	tier := func(name string, order float64, action api.Action) *api.Tier {
 		return &api.Tier{
-			TypeMeta: api.TypeMeta{Kind: "Tier"},
+			TypeMeta: api.TypeMeta{Kind: api.KindTier},
 			Metadata: api.Metadata{Name: name},
 			Spec:     api.TierSpec{Order: &order, DefaultAction: &action},
 		}

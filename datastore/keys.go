@@ -12,8 +12,6 @@ import (
 const (
 	rootKey         = kv.Root
 	resourceRoot    = "/calico/resources/v3/projectcalico.org/"
-	blockKind       = "IPAMBlock"
-	affinityKind    = "BlockAffinity"
 	legacyNameStart = "default." // in front of the names of the default tier's policies until v3.29
 )
 
@@ -46,12 +44,12 @@ type resourceKind struct {
 // ResourceKey is the key in etcd under which an object of a known kind, an IPAM block or a block affinity is stored; empty
 // for other kinds.
 func ResourceKey(key api.Key) string {
-	if key.Kind == blockKind || key.Kind == affinityKind {
+	if key.Kind == api.KindIPAMBlock || key.Kind == api.KindBlockAffinity {
 		cidr, ok := ipam.ParseBlockName(key.Name)
 		switch {
 		case !ok:
 			return ""
-		case key.Kind == blockKind:
+		case key.Kind == api.KindIPAMBlock:
 			return ipam.BlockKey(cidr)
 		}
 		return ipam.AffinityKey(key.Namespace, cidr)
@@ -78,10 +76,10 @@ func parseKey(text string) (key api.Key, known, ok bool) {
 		return parseResourceKey(rest)
 	}
 	if cidr, found := ipam.ParseBlockKey(text); found {
-		return api.Key{Kind: blockKind, Name: ipam.BlockName(cidr)}, true, true
+		return api.Key{Kind: api.KindIPAMBlock, Name: ipam.BlockName(cidr)}, true, true
 	}
 	if node, cidr, found := ipam.ParseAffinityKey(text); found {
-		return api.Key{Kind: affinityKind, Namespace: node, Name: ipam.BlockName(cidr)}, true, true
+		return api.Key{Kind: api.KindBlockAffinity, Namespace: node, Name: ipam.BlockName(cidr)}, true, true
 	}
 	return key, false, false
 }

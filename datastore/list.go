@@ -39,7 +39,7 @@ func (s *Store) EachPage(ctx context.Context, kind, namespace string, visit func
 		return fmt.Errorf("list %s: unknown kind", kind)
 	}
 	span, read := kv.Prefix(kindPrefix(k, namespace)), listedObject
-	if k.Name == affinityKind {
+	if k.Name == api.KindBlockAffinity {
 		span, read = kv.Prefix(ipam.AffinityRoot), claimedBlock
 	}
 	var version string

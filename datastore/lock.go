@@ -12,7 +12,7 @@ import (
 
 const informationKey = resourceRoot + "clusterinformations/default"
 
-var informationOf = api.Key{Kind: "ClusterInformation", Name: "default"}
+var informationOf = api.Key{Kind: api.KindClusterInformation, Name: "default"}
 
 var (
 	// ErrUnlocked says that agents may follow the datastore, and others write to it, at the moment.

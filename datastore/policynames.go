@@ -10,7 +10,7 @@ import (
 )
 
 // policyKinds are the kinds whose keys had the tier's name in them until v3.29.
-var policyKinds = [...]string{"NetworkPolicy", "GlobalNetworkPolicy", "StagedNetworkPolicy", "StagedGlobalNetworkPolicy"}
+var policyKinds = [...]string{api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindStagedNetworkPolicy, api.KindStagedGlobalNetworkPolicy}
 
 // Renamed is a policy whose key is not what its name asks for.
 type Renamed struct {

@@ -63,17 +63,17 @@ func Deletable(key api.Key) error {
 	if synthetic(key) != nil {
 		return UnsupportedError{Operation: "Delete", Key: key, Reason: builtIn}
 	}
-	if key.Kind == affinityKind {
+	if key.Kind == api.KindBlockAffinity {
 		return UnsupportedError{Operation: "Delete", Key: key, Reason: "it is what IPAM says"}
 	}
-	if key.Kind == "Tier" && (key.Name == defaultTier || key.Name == "kube-admin" || key.Name == "kube-baseline") {
+	if key.Kind == api.KindTier && (key.Name == defaultTier || key.Name == "kube-admin" || key.Name == "kube-baseline") {
 		return UnsupportedError{Operation: "Delete", Key: key, Reason: builtIn}
 	}
 	return nil
 }
 
 func (s *Store) beforeDelete(ctx context.Context, key api.Key) ([]Condition, error) {
-	if key.Kind == "Tier" {
+	if key.Kind == api.KindTier {
 		return s.tierEmpty(ctx, key)
 	}
 	return nil, nil
@@ -81,7 +81,7 @@ func (s *Store) beforeDelete(ctx context.Context, key api.Key) ([]Condition, err
 
 // settleBeforeDelete undoes what depends on an object that is about to be deleted. It says whether it changed the object.
 func (s *Store) settleBeforeDelete(ctx context.Context, key api.Key, entry *Entry, old api.Object) (changed bool, err error) {
-	if key.Kind == "Node" {
+	if key.Kind == api.KindNode {
 		return false, s.clearNode(ctx, key.Name)
 	}
 	if pool, ok := old.(*api.IPPool); ok {
@@ -92,7 +92,7 @@ func (s *Store) settleBeforeDelete(ctx context.Context, key api.Key, entry *Entr
 
 // tierExists is the condition that the tier of a policy exists and is the same when the change is made.
 func (s *Store) tierExists(ctx context.Context, name string, policy api.Object) ([]Condition, error) {
-	key := api.Key{Kind: "Tier", Name: name}
+	key := api.Key{Kind: api.KindTier, Name: name}
 	entry, err := s.find(ctx, key)
 	if isNotFound(err) {
 		return nil, NotFoundError{Key: key, Wanted: fmt.Sprintf("spec.tier of %v", api.KeyOf(policy))}
@@ -156,7 +156,7 @@ func (s *Store) filtersExist(ctx context.Context, peer *api.BGPPeer) ([]Conditio
 			return nil, err
 		}
 		if entry == nil {
-			return nil, NotFoundError{Key: api.Key{Kind: "BGPFilter", Name: name}, Wanted: fmt.Sprintf("spec.filters of %v", api.KeyOf(peer))}
+			return nil, NotFoundError{Key: api.Key{Kind: api.KindBGPFilter, Name: name}, Wanted: fmt.Sprintf("spec.filters of %v", api.KeyOf(peer))}
 		}
 		conditions = append(conditions, Condition{Key: path, Revision: entry.Revision})
 	}
@@ -167,11 +167,11 @@ const defaultAllow = "projectcalico-default-allow"
 
 // synthetic is an object that always exists and is never stored; nil for all other keys.
 func synthetic(key api.Key) api.Object {
-	if key != (api.Key{Kind: "Profile", Name: defaultAllow}) {
+	if key != (api.Key{Kind: api.KindProfile, Name: defaultAllow}) {
 		return nil
 	}
 	return &api.Profile{
-		TypeMeta: api.TypeMeta{Kind: "Profile", APIVersion: api.APIVersion},
+		TypeMeta: api.TypeMeta{Kind: api.KindProfile, APIVersion: api.APIVersion},
 		Metadata: api.Metadata{Name: defaultAllow, ResourceVersion: "1"},
 		Spec: api.ProfileSpec{
 			Ingress: []api.Rule{{Action: api.Allow}},
@@ -197,7 +197,7 @@ func (s *Store) clearNode(ctx context.Context, node string) error {
 		return false
 	}
 	var objects []api.Object
-	for _, kind := range []string{"WorkloadEndpoint", "BGPPeer", "FelixConfiguration", "BGPConfiguration", "HostEndpoint"} {
+	for _, kind := range []string{api.KindWorkloadEndpoint, api.KindBGPPeer, api.KindFelixConfiguration, api.KindBGPConfiguration, api.KindHostEndpoint} {
 		listed, _, err := s.List(ctx, kind, "")
 		if err != nil {
 			return err

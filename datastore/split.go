@@ -27,7 +27,7 @@ func (s *Store) SplitPool(ctx context.Context, name string, parts int) ([]*api.I
 	if err != nil {
 		return nil, err
 	}
-	key := api.Key{Kind: "IPPool", Name: name}
+	key := api.Key{Kind: api.KindIPPool, Name: name}
 	entry, err := s.find(ctx, key)
 	if err != nil {
 		return nil, err

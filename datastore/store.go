@@ -176,7 +176,7 @@ func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
 	if o := synthetic(key); o != nil {
 		return o, nil
 	}
-	if key.Kind == affinityKind {
+	if key.Kind == api.KindBlockAffinity {
 		return s.getClaimedBlock(ctx, key)
 	}
 	entry, err := s.find(ctx, key)
@@ -346,7 +346,7 @@ func prepare(o api.Object) (api.Object, error) {
 	*o.Type() = api.TypeMeta{Kind: kind.Name, APIVersion: api.APIVersion}
 	meta := o.Meta()
 	meta.Unsealed = false
-	if kind.Name == affinityKind {
+	if kind.Name == api.KindBlockAffinity {
 		return nil, UnsupportedError{Operation: "Write", Key: api.KeyOf(o), Reason: "it is what IPAM says"}
 	}
 	api.Default(o)

@@ -36,12 +36,12 @@ func (t *Transaction) Prefetch(ctx context.Context, objects []api.Object) error 
 			wanted[path] = true
 		}
 		if tier, ok := tierOf(o); ok {
-			wanted[ResourceKey(api.Key{Kind: "Tier", Name: orDefault(tier)})] = true
+			wanted[ResourceKey(api.Key{Kind: api.KindTier, Name: orDefault(tier)})] = true
 			wanted[ResourceKey(oldName(key))] = true
 		}
 		if peer, ok := o.(*api.BGPPeer); ok {
 			for _, name := range peer.Spec.Filters {
-				wanted[ResourceKey(api.Key{Kind: "BGPFilter", Name: name})] = true
+				wanted[ResourceKey(api.Key{Kind: api.KindBGPFilter, Name: name})] = true
 			}
 		}
 	}

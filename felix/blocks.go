@@ -73,7 +73,7 @@ func (b *blocks) appendOwn(recorded []reservation, a api.IPAMAttribute, addr net
 		return recorded
 	}
 	return append(recorded, reservation{addr, api.Key{
-		Kind: "WorkloadEndpoint", Namespace: a.Secondary["namespace"], Name: a.Secondary["pod"],
+		Kind: api.KindWorkloadEndpoint, Namespace: a.Secondary["namespace"], Name: a.Secondary["pod"],
 	}})
 }
 

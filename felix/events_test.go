@@ -8,6 +8,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane"
 )
@@ -15,7 +16,7 @@ import (
 func TestAnEventIsOneReadableLine(t *testing.T) {
 	t.Parallel()
 	web := calc.EndpointID{Kind: "WorkloadEndpoint", Namespace: "shop", Name: "web"}
-	tier := calc.RuleID{Policy: calc.PolicyID{Kind: calc.KindTier, Name: "default"}, Index: -1}
+	tier := calc.RuleID{Policy: calc.PolicyID{Kind: api.KindTier, Name: "default"}, Index: -1}
 	rule := calc.RuleID{Policy: calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "web"}, Tier: "default", Index: 2}
 	a, b := netip.MustParseAddrPort("198.51.100.10:4242"), netip.MustParseAddrPort("10.65.0.2:9000")
 	nobody := netip.MustParseAddrPort("[::]:0")

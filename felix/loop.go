@@ -155,10 +155,10 @@ func (a *agent) take(batch datastore.Batch) {
 		}
 		a.graph.Update(u)
 		switch u.Key.Kind {
-		case "IPAMBlock":
+		case api.KindIPAMBlock:
 			a.otherBooks = true
 			a.blocks.update(u)
-		case "WorkloadEndpoint": // of any node: one that left this node may have kept its address here
+		case api.KindWorkloadEndpoint: // of any node: one that left this node may have kept its address here
 			a.otherBooks = true
 			a.claim(u)
 		}
@@ -175,7 +175,7 @@ func (a *agent) take(batch datastore.Batch) {
 }
 
 func (a *agent) isOwnNodeGone(u api.Update) bool {
-	return u.Key == api.Key{Kind: "Node", Name: a.settings.nodeName} && u.Object == nil && u.Broken == "" && a.inSync
+	return u.Key == api.Key{Kind: api.KindNode, Name: a.settings.nodeName} && u.Object == nil && u.Broken == "" && a.inSync
 }
 
 // isInformationGone says that the datastore is being emptied, or that an empty one has taken its place: nobody deletes its
@@ -184,7 +184,7 @@ func (a *agent) isInformationGone(u api.Update) bool {
 	return u.Key == informationKey && u.Object == nil && u.Broken == "" && a.inSync
 }
 
-var informationKey = api.Key{Kind: "ClusterInformation", Name: "default"}
+var informationKey = api.Key{Kind: api.KindClusterInformation, Name: "default"}
 
 // notReady is a ClusterInformation that has everything stay as it is.
 func notReady() *api.ClusterInformation {

@@ -30,7 +30,7 @@ func register(ctx context.Context, store *datastore.Store, s *settings, m machin
 
 func ensureConfiguration(ctx context.Context, store *datastore.Store) error {
 	config := &api.FelixConfiguration{
-		TypeMeta: api.TypeMeta{Kind: "FelixConfiguration", APIVersion: api.APIVersion},
+		TypeMeta: api.TypeMeta{Kind: api.KindFelixConfiguration, APIVersion: api.APIVersion},
 		Metadata: api.Metadata{Name: "default"},
 	}
 	_, err := store.Get(ctx, api.KeyOf(config))
@@ -63,7 +63,7 @@ func completeStoredNode(ctx context.Context, store *datastore.Store, s *settings
 		return err
 	}
 	node, put := &api.Node{
-		TypeMeta: api.TypeMeta{Kind: "Node", APIVersion: api.APIVersion},
+		TypeMeta: api.TypeMeta{Kind: api.KindNode, APIVersion: api.APIVersion},
 		Metadata: api.Metadata{Name: s.nodeName},
 	}, store.Create
 	stored, err := store.Get(ctx, api.KeyOf(node))

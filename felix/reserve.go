@@ -203,7 +203,7 @@ func hasAddress(ep *api.WorkloadEndpoint, addr netip.Addr) bool {
 
 // isUsed says whether any stored endpoint has an address. It reads all of them.
 func (w *bookkeeper) isUsed(ctx context.Context, addr netip.Addr) (used bool, err error) {
-	err = w.store.EachPage(ctx, "WorkloadEndpoint", "", func(page []api.Object, _ string) error {
+	err = w.store.EachPage(ctx, api.KindWorkloadEndpoint, "", func(page []api.Object, _ string) error {
 		used = used || slices.ContainsFunc(page, func(o api.Object) bool {
 			ep, ok := o.(*api.WorkloadEndpoint)
 			return ok && hasAddress(ep, addr)
@@ -217,7 +217,7 @@ func (w *bookkeeper) isUsed(ctx context.Context, addr netip.Addr) (used bool, er
 func wantedReservations(state *calc.State) map[reservation]bool {
 	want := map[reservation]bool{}
 	for id, ep := range state.Endpoints {
-		if id.Kind != "WorkloadEndpoint" {
+		if id.Kind != api.KindWorkloadEndpoint {
 			continue
 		}
 		for _, addr := range ep.Addresses {

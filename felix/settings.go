@@ -186,7 +186,7 @@ func (s *settings) checkNodeName() error {
 	if s.hostNamed {
 		what = fmt.Sprintf("the host's name %q as the name of its node", s.nodeName)
 	}
-	node := &api.Node{TypeMeta: api.TypeMeta{Kind: "Node", APIVersion: api.APIVersion}, Metadata: api.Metadata{Name: s.nodeName}}
+	node := &api.Node{TypeMeta: api.TypeMeta{Kind: api.KindNode, APIVersion: api.APIVersion}, Metadata: api.Metadata{Name: s.nodeName}}
 	switch label, _, _ := strings.Cut(s.nodeName, "."); {
 	case s.etcdOnly:
 	case api.Validate(node) != nil:

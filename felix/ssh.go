@@ -93,7 +93,7 @@ func listeners() (list []listener, err error) {
 // sshProblems tell of SSH servers of this machine that nobody can reach any more, because host endpoints close their ports.
 func (a *agent) sshProblems(interfaces []dataplane.Interface) (list []*agentv1.Problem) {
 	ways := slices.DeleteFunc(slices.Clone(interfaces), func(i dataplane.Interface) bool { return a.facts.Uplinks[i.Name] == "" })
-	if !slices.ContainsFunc(ways, func(i dataplane.Interface) bool { return i.Endpoint.Kind == "HostEndpoint" }) {
+	if !slices.ContainsFunc(ways, func(i dataplane.Interface) bool { return i.Endpoint.Kind == api.KindHostEndpoint }) {
 		return nil
 	}
 	servers, err := sshServers()
@@ -122,7 +122,7 @@ func closedFor(s *calc.State, ways []dataplane.Interface, at netip.AddrPort) (cl
 			if at.Addr().IsUnspecified() && at.Addr().Is4() && !to.Is4() {
 				continue
 			}
-			if way.Endpoint.Kind != "HostEndpoint" || calc.Reaches(s, way.Endpoint, calc.Sources(s, way.Endpoint), to, at.Port()) {
+			if way.Endpoint.Kind != api.KindHostEndpoint || calc.Reaches(s, way.Endpoint, calc.Sources(s, way.Endpoint), to, at.Port()) {
 				return calc.EndpointID{}
 			}
 			closed = way.Endpoint

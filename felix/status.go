@@ -117,7 +117,7 @@ func idleProblems(interfaces []dataplane.Interface) (list []*agentv1.Problem) {
 			continue
 		}
 		text := "it governs no interface, so its policies are in force nowhere: " + i.Reason + "; correct spec.interfaceName or spec.expectedIPs, or delete it"
-		if i.Endpoint.Kind == "WorkloadEndpoint" {
+		if i.Endpoint.Kind == api.KindWorkloadEndpoint {
 			text = "it governs no interface: " + i.Reason + "; start its machine, correct spec.interfaceName, or delete it"
 		}
 		object := api.Key{Kind: i.Endpoint.Kind, Namespace: i.Endpoint.Namespace, Name: i.Endpoint.Name}
@@ -131,7 +131,7 @@ func (a *agent) nodeProblems() (list []*agentv1.Problem) {
 	bgp := &a.state.BGP
 	say := func(format string, about ...any) {
 		list = append(list, &agentv1.Problem{
-			Object: api.Key{Kind: "Node", Name: a.settings.nodeName}.String(), Text: fmt.Sprintf(format, about...),
+			Object: api.Key{Kind: api.KindNode, Name: a.settings.nodeName}.String(), Text: fmt.Sprintf(format, about...),
 		})
 	}
 	for _, address := range []netip.Prefix{bgp.V4, bgp.V6} {
@@ -184,7 +184,7 @@ func text(err error) string {
 func policyName(tier string, id calc.PolicyID) string {
 	name := endpointName(calc.EndpointID{Namespace: id.Namespace, Name: id.Name})
 	switch id.Kind {
-	case calc.KindProfile:
+	case api.KindProfile:
 		return "profile " + name
 	case calc.KindFailsafe:
 		return "failsafe " + name

@@ -65,7 +65,7 @@ func TestNamesAreThoseOfTheObjects(t *testing.T) {
 		endpointName(calc.EndpointID{Namespace: "shop", Name: "web"}):                       "shop/web",
 		policyName("default", calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "p"}):        "default/p",
 		policyName("t", calc.PolicyID{Kind: "NetworkPolicy", Namespace: "shop", Name: "p"}): "t/shop/p",
-		policyName("", calc.PolicyID{Kind: calc.KindProfile, Name: "vm"}):                   "profile vm",
+		policyName("", calc.PolicyID{Kind: api.KindProfile, Name: "vm"}):                    "profile vm",
 		policyName("", calc.PolicyID{Kind: calc.KindFailsafe, Name: "ports"}):               "failsafe ports",
 		protocolName(6):  "tcp",
 		protocolName(47): "47",

@@ -292,7 +292,7 @@ func (s *story) measureOnce(store *datastore.Store) (time.Duration, error) {
 
 // setWeb writes the action of the UDP rule of the policy web and says when it began to.
 func (s *story) setWeb(store *datastore.Store, action api.Action) (began time.Time, err error) {
-	stored, err := store.Get(s.ctx, api.Key{Kind: "GlobalNetworkPolicy", Name: "web"})
+	stored, err := store.Get(s.ctx, api.Key{Kind: api.KindGlobalNetworkPolicy, Name: "web"})
 	if err != nil {
 		return began, err
 	}

@@ -46,7 +46,7 @@ old pool.`,
 	cmd.Flags().StringVar(&cidr, "cidr", "", "the network of the pool")
 	cmd.Flags().StringVar(&name, "name", "", "the name of the pool")
 	_ = cmd.RegisterFlagCompletionFunc("name", func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		return s.NamesOf(cmd.Context(), "IPPool", nil), cobra.ShellCompDirectiveNoFileComp
+		return s.NamesOf(cmd.Context(), api.KindIPPool, nil), cobra.ShellCompDirectiveNoFileComp
 	})
 	return cmd
 }
@@ -84,7 +84,7 @@ func findPool(ctx context.Context, st Store, name, cidr string) (string, error) 
 			return "", fmt.Errorf("--cidr=%s is not a network: want one such as 10.0.0.0/16", cidr)
 		}
 	}
-	objects, _, err := st.List(ctx, "IPPool", "")
+	objects, _, err := st.List(ctx, api.KindIPPool, "")
 	if err != nil {
 		return "", err
 	}

@@ -41,27 +41,27 @@ func (c cells) headings() []string {
 // narrowHeadings are the columns of the default table.
 func narrowHeadings(kind string) []string {
 	switch kind {
-	case "BGPConfiguration":
+	case api.KindBGPConfiguration:
 		return []string{"NAME", "LOGSEVERITY", "MESHENABLED", "ASNUMBER"}
-	case "BGPFilter":
+	case api.KindBGPFilter:
 		return []string{"NAME", "NUMEXPORTV4", "NUMIMPORTV4", "NUMEXPORTV6", "NUMIMPORTV6"}
-	case "BGPPeer":
+	case api.KindBGPPeer:
 		return []string{"NAME", "PEERIP", "NODE", "ASN"}
-	case "ClusterInformation":
+	case api.KindClusterInformation:
 		return []string{"NAME", "CLUSTERGUID", "CLUSTERTYPE", "CALICOVERSION", "DATASTOREREADY"}
-	case "GlobalNetworkPolicy", "NetworkPolicy", "StagedGlobalNetworkPolicy", "StagedNetworkPolicy":
+	case api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindStagedNetworkPolicy:
 		return []string{"NAME", "TIER"}
-	case "BlockAffinity":
+	case api.KindBlockAffinity:
 		return []string{"NAME", "NODE", "CIDR", "STATE"}
-	case "CalicoNodeStatus", "HostEndpoint":
+	case api.KindCalicoNodeStatus, api.KindHostEndpoint:
 		return []string{"NAME", "NODE"}
-	case "IPAMConfiguration":
+	case api.KindIPAMConfiguration:
 		return []string{"NAME", "STRICTAFFINITY", "AUTOALLOCATEBLOCKS"}
-	case "IPPool":
+	case api.KindIPPool:
 		return []string{"NAME", "CIDR", "SELECTOR"}
-	case "Tier":
+	case api.KindTier:
 		return []string{"NAME", "ORDER"}
-	case "WorkloadEndpoint":
+	case api.KindWorkloadEndpoint:
 		return []string{"WORKLOAD", "NODE", "NETWORKS", "INTERFACE"}
 	}
 	return []string{"NAME"}
@@ -70,7 +70,7 @@ func narrowHeadings(kind string) []string {
 // wideHeadings are the columns of the wide table: all but those that only custom-columns shows.
 func wideHeadings(kind string, known cells) []string {
 	return slices.DeleteFunc(known.headings(), func(h string) bool {
-		return h == "NAMESPACE" || kind == "WorkloadEndpoint" && h == "ORCHESTRATOR"
+		return h == "NAMESPACE" || kind == api.KindWorkloadEndpoint && h == "ORCHESTRATOR"
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
 )
@@ -96,7 +97,7 @@ func (c *Classifier) resolve(e *endpoint) {
 // specsOf returns an endpoint's specs by stage, or why it has to be closed.
 func (c *Classifier) specsOf(e *endpoint) (specs [bpf.Stages]*spec, trouble string) {
 	for _, name := range e.profiles.names {
-		if c.policies[calc.PolicyID{Kind: calc.KindProfile, Name: name}] == nil {
+		if c.policies[calc.PolicyID{Kind: api.KindProfile, Name: name}] == nil {
 			return specs, fmt.Sprintf("profile %s is not known", name)
 		}
 	}
@@ -256,7 +257,7 @@ func distinct(names []string) (out []string) {
 func (c *Classifier) setProfiles(p *profileList) {
 	var ps []*calc.Policy
 	for _, name := range p.names {
-		if known := c.policies[calc.PolicyID{Kind: calc.KindProfile, Name: name}]; known != nil {
+		if known := c.policies[calc.PolicyID{Kind: api.KindProfile, Name: name}]; known != nil {
 			ps = append(ps, &known.Policy)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
 )
@@ -145,7 +146,7 @@ func (c *Classifier) setPolicy(n calc.Policy) {
 		c.policies[n.ID] = p
 	}
 	p.Policy = n
-	if n.ID.Kind == calc.KindProfile {
+	if n.ID.Kind == api.KindProfile {
 		for _, list := range c.profiles {
 			for _, name := range list.names {
 				if name == n.ID.Name {
@@ -218,7 +219,7 @@ func (c *Classifier) removePolicy(id calc.PolicyID) {
 	}
 	for _, list := range c.profiles {
 		for _, name := range list.names {
-			if id.Kind == calc.KindProfile && name == id.Name {
+			if id.Kind == api.KindProfile && name == id.Name {
 				c.disturb(list.lists[0])
 				c.disturb(list.lists[1])
 			}

@@ -105,7 +105,7 @@ func sameVerdict(got Result, want calc.Verdict) error {
 	}
 	var passed []uint64
 	for _, id := range want.Passed {
-		if id.Policy.Kind != calc.KindTier { // the end of a tier that passes has no slot
+		if id.Policy.Kind != api.KindTier { // the end of a tier that passes has no slot
 			passed = append(passed, id.Hash())
 		}
 	}

@@ -242,7 +242,7 @@ func tierEnd(t calc.Tier, dir calc.Direction) []wanted {
 	if t.Default == api.Pass && !t.Missing {
 		return nil
 	}
-	id := calc.PolicyID{Kind: calc.KindTier, Name: t.Name}
+	id := calc.PolicyID{Kind: api.KindTier, Name: t.Name}
 	return []wanted{{id: calc.RuleID{Policy: id, Tier: t.Name, Direction: dir, Index: -1}, does: api.Deny}}
 }
 

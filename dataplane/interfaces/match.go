@@ -3,6 +3,7 @@ package interfaces
 import (
 	"cmp"
 	"fmt"
+	"github.com/margay-project/margay/api"
 	"maps"
 	"net/netip"
 	"slices"
@@ -29,9 +30,6 @@ type Assignment struct {
 	Refused  string          // not empty: why no program may be attached although one is asked for
 	Bridge   string          // the bridge or bond that a workload's interface is a port of; it gets no route then
 }
-
-// kindHost is the kind of host endpoints; every other kind of endpoint is a workload's.
-const kindHost = "HostEndpoint"
 
 // Idle are the endpoints that govern no interface, and why.
 type Idle map[calc.EndpointID]string
@@ -84,7 +82,7 @@ func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
 			ep.Interface = link.Name // it may be an alternative name
 		}
 		switch {
-		case id.Kind == kindHost:
+		case id.Kind == api.KindHostEndpoint:
 			m.hosts[id] = ep
 		case ep.Interface == "":
 			m.idle[id] = "the endpoint names no interface: set spec.interfaceName"

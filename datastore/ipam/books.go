@@ -119,7 +119,7 @@ func (b *books) cannotRead(entry kv.Entry, err error) {
 }
 
 func (b *books) takeCluster(entry kv.Entry) {
-	o, err := api.DecodeStored("ClusterInformation", entry.Value)
+	o, err := api.DecodeStored(api.KindClusterInformation, entry.Value)
 	if err != nil {
 		b.cannotRead(entry, err)
 		return
@@ -161,7 +161,7 @@ func (b *books) takeClaim(entry kv.Entry) {
 		b.cannotRead(entry, errors.New("not the key of a block affinity"))
 		return
 	}
-	o, err := api.DecodeStored("BlockAffinity", entry.Value)
+	o, err := api.DecodeStored(api.KindBlockAffinity, entry.Value)
 	if err != nil {
 		b.cannotRead(entry, err)
 		return
@@ -180,7 +180,7 @@ func (b *books) takeHandle(entry kv.Entry) {
 }
 
 func (b *books) takePool(entry kv.Entry) {
-	o, err := api.DecodeStored("IPPool", entry.Value)
+	o, err := api.DecodeStored(api.KindIPPool, entry.Value)
 	if err == nil {
 		var cidr netip.Prefix
 		if cidr, err = netip.ParsePrefix(o.(*api.IPPool).Spec.CIDR); err == nil {
@@ -201,7 +201,7 @@ func (b *books) takeReservation(entry kv.Entry) {
 func (b *books) takeNode(entry kv.Entry) {
 	name := strings.TrimPrefix(entry.Key, nodeRoot)
 	b.nodes[name] = true
-	o, err := api.DecodeStored("Node", entry.Value)
+	o, err := api.DecodeStored(api.KindNode, entry.Value)
 	if err == nil {
 		b.tunnels, err = appendUses(b.tunnels, "Node("+name+")", tunnelAddresses(&o.(*api.Node).Spec))
 	}
@@ -224,7 +224,7 @@ func tunnelAddresses(spec *api.NodeSpec) []string {
 
 func (b *books) takeWorkload(entry kv.Entry) {
 	name := "Workload(" + strings.TrimPrefix(entry.Key, workloadRoot) + ")"
-	o, err := api.DecodeStored("WorkloadEndpoint", entry.Value)
+	o, err := api.DecodeStored(api.KindWorkloadEndpoint, entry.Value)
 	if err == nil {
 		b.workload, err = appendUses(b.workload, name, o.(*api.WorkloadEndpoint).Spec.IPNetworks)
 	}

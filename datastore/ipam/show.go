@@ -49,7 +49,7 @@ func Usages(ctx context.Context, store kv.KV) ([]Usage, error) {
 		return nil, err
 	}
 	var pools []Usage
-	err = eachStored(ctx, store, poolRoot, "IPPool", func(_ string, o api.Object) error {
+	err = eachStored(ctx, store, poolRoot, api.KindIPPool, func(_ string, o api.Object) error {
 		if cidr, err := netip.ParsePrefix(o.(*api.IPPool).Spec.CIDR); err == nil {
 			cidr = cidr.Masked()
 			pools = append(pools, Usage{CIDR: cidr, Total: sizeOf(cidr), Reserved: coveredBy(cidr, reserved)})

@@ -45,7 +45,7 @@ func poolOf(ctx context.Context, store kv.KV, addr netip.Addr) (*api.IPPool, err
 	var found *api.IPPool
 	_, err := kv.Each(ctx, store, kv.Prefix(poolRoot), 0, func(page kv.Page) error {
 		for _, entry := range page.Entries {
-			o, err := api.DecodeStored("IPPool", entry.Value)
+			o, err := api.DecodeStored(api.KindIPPool, entry.Value)
 			pool, ok := o.(*api.IPPool)
 			if err != nil || !ok {
 				continue
@@ -116,7 +116,7 @@ func readBlock(entry kv.Entry) (*heldBlock, error) {
 	if !ok {
 		return nil, damagedError{fmt.Errorf("%s is not the key of a block", entry.Key)}
 	}
-	o, err := api.DecodeStored("IPAMBlock", entry.Value)
+	o, err := api.DecodeStored(api.KindIPAMBlock, entry.Value)
 	if err != nil {
 		cause, _, _ := strings.Cut(err.Error(), ";")
 		return nil, damagedError{fmt.Errorf("block %v: %s: repair or delete %s", cidr, cause, entry.Key)}

@@ -51,7 +51,7 @@ func RandomState(r *rand.Rand, o Options) *calc.State {
 		s.Policies[p.ID] = p
 	}
 	for i := range 1 + r.IntN(3) {
-		p := calc.Policy{ID: calc.PolicyID{Kind: calc.KindProfile, Name: fmt.Sprintf("profile-%d", i)}}
+		p := calc.Policy{ID: calc.PolicyID{Kind: api.KindProfile, Name: fmt.Sprintf("profile-%d", i)}}
 		p.Ingress, p.Egress = randomRules(r, s, o), randomRules(r, s, o)
 		s.Policies[p.ID] = p
 	}
@@ -105,7 +105,7 @@ func randomOrder(r *rand.Rand) calc.Order {
 
 func randomPolicy(r *rand.Rand, s *calc.State, o Options, i int) calc.Policy {
 	return calc.Policy{
-		ID:      calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: fmt.Sprintf("policy-%d", i)},
+		ID:      calc.PolicyID{Kind: api.KindGlobalNetworkPolicy, Name: fmt.Sprintf("policy-%d", i)},
 		Tier:    pick(r, slices.Sorted(maps.Keys(s.Tiers))),
 		Order:   randomOrder(r),
 		Ingress: randomRules(r, s, o),
@@ -114,9 +114,9 @@ func randomPolicy(r *rand.Rand, s *calc.State, o Options, i int) calc.Policy {
 }
 
 func randomEndpoint(r *rand.Rand, s *calc.State, i int) calc.Endpoint {
-	e := calc.Endpoint{ID: calc.EndpointID{Kind: "WorkloadEndpoint", Name: fmt.Sprintf("endpoint-%d", i)}}
+	e := calc.Endpoint{ID: calc.EndpointID{Kind: api.KindWorkloadEndpoint, Name: fmt.Sprintf("endpoint-%d", i)}}
 	if r.IntN(2) == 0 {
-		e.ID.Kind = "HostEndpoint"
+		e.ID.Kind = api.KindHostEndpoint
 	}
 	arrange(r, s, &e)
 	return e
@@ -129,7 +129,7 @@ func arrange(r *rand.Rand, s *calc.State, e *calc.Endpoint) {
 	for _, id := range sortedPolicies(s) {
 		switch {
 		case r.IntN(2) == 0 || id.Kind == calc.KindFailsafe:
-		case id.Kind == calc.KindProfile:
+		case id.Kind == api.KindProfile:
 			e.Profiles = append(e.Profiles, id.Name)
 		default:
 			policies = append(policies, id)
@@ -139,7 +139,7 @@ func arrange(r *rand.Rand, s *calc.State, e *calc.Endpoint) {
 	for stage := range e.Policies {
 		for dir := range e.Policies[stage] {
 			e.Policies[stage][dir] = nil
-			if calc.Stage(stage) != calc.Normal && (e.ID.Kind != "HostEndpoint" || r.IntN(2) == 0) {
+			if calc.Stage(stage) != calc.Normal && (e.ID.Kind != api.KindHostEndpoint || r.IntN(2) == 0) {
 				continue
 			}
 			var some []calc.PolicyID
@@ -149,7 +149,7 @@ func arrange(r *rand.Rand, s *calc.State, e *calc.Endpoint) {
 				}
 			}
 			e.Policies[stage][dir] = byTier(s, some)
-			if e.ID.Kind == "HostEndpoint" && calc.Stage(stage) != calc.Forward {
+			if e.ID.Kind == api.KindHostEndpoint && calc.Stage(stage) != calc.Forward {
 				front := []calc.TierPolicies{{Policies: failsafeIDs}}
 				if calc.Stage(stage) != calc.Normal {
 					front[0].Policies = earlyIDs
@@ -165,7 +165,7 @@ func arrange(r *rand.Rand, s *calc.State, e *calc.Endpoint) {
 func Rearrange(s *calc.State) {
 	for id, e := range s.Endpoints {
 		e.Profiles = slices.DeleteFunc(slices.Clone(e.Profiles), func(name string) bool {
-			_, known := s.Policies[calc.PolicyID{Kind: calc.KindProfile, Name: name}]
+			_, known := s.Policies[calc.PolicyID{Kind: api.KindProfile, Name: name}]
 			return !known
 		})
 		for stage := range e.Policies {
