@@ -58,6 +58,9 @@ const (
 	readPatience  = 2 * time.Second
 	writeTimeout  = 15 * time.Second
 	writePatience = 5 * time.Second
+	// A large value needs time for the way to the server, and for the members to write it to their disks: both of the above
+	// grow by a second for so many bytes.
+	slowestWrite = 256 << 10
 )
 
 // Client is a kv.KV in an etcd cluster.
@@ -211,6 +214,11 @@ func (c *Client) Commit(ctx context.Context, conditions []kv.Condition, writes [
 			puts = append(puts, clientv3.OpPut(w.Key, string(w.Value), clientv3.WithPrevKV()))
 		}
 	}
+	size := 0
+	for _, w := range writes {
+		size += len(w.Value)
+	}
+	extra := time.Duration(size) * time.Second / slowestWrite
 	attempts := 0
 	var response *clientv3.TxnResponse
 	commit := func(ctx context.Context) (err error) {
@@ -219,7 +227,7 @@ func (c *Client) Commit(ctx context.Context, conditions []kv.Condition, writes [
 		response, err = c.client.Txn(ctx).If(compares...).Then(puts...).Else(reads...).Commit()
 		return err
 	}
-	if err := repeatable(conditions, writes)(ctx, writeTimeout, writePatience, commit); err != nil {
+	if err := repeatable(conditions, writes)(ctx, writeTimeout+extra, writePatience+extra, commit); err != nil {
 		explained := c.explain(err)
 		if isTimeout(err) {
 			explained = advice{explained.Error() + "; whether the change was made is not known: look before you repeat it", err}

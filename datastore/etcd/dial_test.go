@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -83,6 +84,37 @@ func TestDialHasPatience(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = store.Close()
+}
+
+// A server over a slow line gets the time that a large value needs.
+func TestALargeValueHasTimeOnASlowLine(t *testing.T) {
+	t.Parallel()
+	const value, bytesPerSecond = 1_400_000, 200_000
+	line := Transport{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return slowLine{conn, bytesPerSecond}, err
+	}}
+	store, err := DialOver(t.Context(), Config{Endpoints: []string{startEtcd(t).Endpoint()}}, line)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	writes := []kv.Write{{Key: "/large", Value: bytes.Repeat([]byte{'x'}, value)}}
+	created, err := store.Commit(t.Context(), []kv.Condition{{Key: "/large"}}, writes)
+	if err != nil || !created.Done {
+		t.Errorf("%+v, %v", created, err)
+	}
+}
+
+// slowLine carries so many bytes a second to the server.
+type slowLine struct {
+	net.Conn
+	bytesPerSecond int
+}
+
+func (l slowLine) Write(data []byte) (int, error) {
+	time.Sleep(time.Second * time.Duration(len(data)) / time.Duration(l.bytesPerSecond))
+	return l.Conn.Write(data)
 }
 
 func TestDialWithAPassword(t *testing.T) {
