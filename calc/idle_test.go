@@ -1,11 +1,12 @@
 package calc
 
 import (
-	"github.com/margay-project/margay/api"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/margay-project/margay/api"
 )
 
 // Every policy of the datastore is either in force here or idle, whatever happened before.

@@ -156,5 +156,5 @@ func comparable(ctx context.Context, st store, o api.Object) ([]byte, error) {
 	r := print.Result{Kind: key.Kind, Objects: []api.Object{stored}}
 	r.Strip()
 	stored.Meta().Namespace = key.Namespace
-	return print.MarshalYAML(stored)
+	return api.MarshalYAML(stored)
 }

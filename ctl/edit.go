@@ -13,7 +13,6 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/ctl/arguments"
 	"github.com/margay-project/margay/ctl/hints"
-	"github.com/margay-project/margay/ctl/print"
 )
 
 func newEdit(s *session) *cobra.Command {
@@ -57,7 +56,7 @@ func (s *session) edit(ctx context.Context, o api.Object, at place) error {
 	if err != nil {
 		return err
 	}
-	before, err := print.MarshalYAML(current)
+	before, err := api.MarshalYAML(current)
 	if err != nil {
 		return err
 	}

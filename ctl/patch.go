@@ -13,7 +13,7 @@ import (
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/spf13/cobra"
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/ctl/arguments"
@@ -71,7 +71,7 @@ func parsePatch(kind, text string) (patcher, error) {
 	if err := api.CheckText([]byte(text)); err != nil {
 		return nil, fmt.Errorf("the patch is neither JSON nor YAML: %w", err)
 	}
-	raw, err := yaml.YAMLToJSONStrict([]byte(text))
+	raw, err := jsonOf(text)
 	if err != nil {
 		return nil, fmt.Errorf("the patch is neither JSON nor YAML: %w", err)
 	}
@@ -85,6 +85,15 @@ func parsePatch(kind, text string) (patcher, error) {
 		return func(original []byte) ([]byte, error) { return strategicMerge(original, raw) }, nil
 	}
 	return func(original []byte) ([]byte, error) { return jsonpatch.MergePatch(original, raw) }, nil
+}
+
+// jsonOf turns YAML into JSON. A field that stands twice is an error.
+func jsonOf(text string) ([]byte, error) {
+	var parsed any
+	if err := yaml.Unmarshal([]byte(text), &parsed); err != nil {
+		return nil, err
+	}
+	return json.Marshal(parsed)
 }
 
 // parseOperations reads a list of operations, and checks what its library takes for granted.

@@ -1,13 +1,13 @@
 package dataplane
 
 import (
-	"github.com/margay-project/margay/api"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/gate"

@@ -12,7 +12,6 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/ipam"
-	"sigs.k8s.io/yaml"
 )
 
 // The file of an archive is that of calicoctl datastore migrate export: documents of the kinds that it exports, the
@@ -135,7 +134,7 @@ func documentOf(o api.Object) (text, value []byte, ok bool) {
 	if err != nil {
 		return nil, nil, false
 	}
-	for _, marshal := range []func(any) ([]byte, error){marshalYAML, marshalJSON} {
+	for _, marshal := range []func(any) ([]byte, error){api.MarshalYAML, marshalJSON} {
 		text, err := marshal(o)
 		if err != nil || bytes.Contains(text, []byte(partSeparator+"\n")) {
 			continue
@@ -150,8 +149,6 @@ func documentOf(o api.Object) (text, value []byte, ok bool) {
 	}
 	return nil, nil, false
 }
-
-func marshalYAML(v any) ([]byte, error) { return yaml.Marshal(v) }
 
 func marshalJSON(v any) ([]byte, error) {
 	text, err := json.MarshalIndent(v, "", "  ")

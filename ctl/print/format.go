@@ -128,7 +128,7 @@ func (jsonFormat) Pages(w io.Writer, kind string, _ func() string) (Pages, error
 type yamlFormat struct{}
 
 func (yamlFormat) Print(w io.Writer, results []Result, _ func() string) error {
-	text, err := MarshalYAML(document(results))
+	text, err := api.MarshalYAML(document(results))
 	if err != nil {
 		return err
 	}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/margay-project/margay/api"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"sigs.k8s.io/yaml"
 )
 
 // CheckOutput refuses what -o of a verb that asks the agent does not know.
@@ -28,7 +28,7 @@ func Message(w io.Writer, message proto.Message, output string) error {
 		return err
 	}
 	if output == "yaml" {
-		if text, err = yaml.JSONToYAML(text); err != nil {
+		if text, err = api.YAMLOfJSON(text); err != nil {
 			return err
 		}
 		_, err = w.Write(text)

@@ -77,8 +77,8 @@ func newJSONPages(w io.Writer, kind string) Pages {
 
 func newYAMLPages(w io.Writer, kind string) Pages {
 	return newDocumentPages(w, kind, listSyntax{
-		whole: MarshalYAML,
-		items: func(objects []api.Object) ([]byte, error) { return MarshalYAML(objects) }, // long lines break as in the list
+		whole: api.MarshalYAML,
+		items: func(objects []api.Object) ([]byte, error) { return api.MarshalYAML(objects) }, // long lines break as in the list
 		empty: " []\n", open: "\n",
 	})
 }

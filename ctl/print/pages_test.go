@@ -123,7 +123,7 @@ func TestYAMLIsThatOfTheCommonLibrary(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := MarshalYAML(v)
+		got, err := api.MarshalYAML(v)
 		if diff := cmp.Diff(string(want), string(got)); err != nil || diff != "" {
 			t.Fatalf("error %v\n%s", err, diff)
 		}

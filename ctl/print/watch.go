@@ -29,7 +29,7 @@ func NewWatch(w io.Writer, f Format, kind string, asNumber func() string) (Watch
 		return &watchedTable{table: newTable(w), headings: headings, asNumber: asNumber}, err
 	case yamlFormat:
 		return watchedDocuments{w, func(e Event) ([]byte, error) {
-			text, err := MarshalYAML(e)
+			text, err := api.MarshalYAML(e)
 			return append([]byte("---\n"), text...), err
 		}}, nil
 	case jsonFormat:

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/kv"
-	"gopkg.in/yaml.v3"
+	"go.yaml.in/yaml/v3"
 )
 
 // zone answers from a map; what is not in it does not exist, and what is empty cannot be asked.

@@ -1,13 +1,15 @@
 package etcd
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v3"
 )
 
 // DefaultConfigFile is read when no other file is named.
@@ -85,7 +87,7 @@ func parseConfig(file string, text []byte) (Config, error) {
 		Metadata   map[string]any `json:"metadata"`
 		Spec       access         `json:"spec"`
 	}
-	if err := yaml.UnmarshalStrict(text, &parsed); err != nil {
+	if err := unmarshalStrict(text, &parsed); err != nil {
 		return Config{}, fmt.Errorf("syntax error in %s: %w", file, err)
 	}
 	if parsed.APIVersion != "projectcalico.org/v3" {
@@ -95,6 +97,22 @@ func parseConfig(file string, text []byte) (Config, error) {
 		return Config{}, fmt.Errorf("invalid config file: expected kind 'CalicoAPIConfig', got '%s'", parsed.Kind)
 	}
 	return parsed.Spec.config()
+}
+
+// unmarshalStrict reads YAML as the JSON that it stands for, so upper and lower case of field names make no difference. A field
+// that is unknown or stands twice is an error.
+func unmarshalStrict(text []byte, into any) error {
+	var parsed any
+	if err := yaml.Unmarshal(text, &parsed); err != nil {
+		return err
+	}
+	asJSON, err := json.Marshal(parsed)
+	if err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(asJSON))
+	decoder.DisallowUnknownFields()
+	return decoder.Decode(into)
 }
 
 func (a access) config() (Config, error) {
