@@ -17,7 +17,7 @@ import (
 type claim struct {
 	namespace net.Listener // nil: a process that is no agent holds the name
 	pins      *bpf.Pins
-	doubt     error // another agent could be there unseen
+	warning   error // another agent may run here unnoticed
 }
 
 // claimName is an abstract socket: there is one of each name in a network namespace, no file system has a part in it, and it
@@ -26,11 +26,11 @@ const claimName = "@margay/felix"
 
 // makeClaim claims the network namespace of the calling thread, and the pin directory. The claim ends with the process.
 func makeClaim(pinDir string) (*claim, error) {
-	namespace, doubt, err := claimNamespace()
+	namespace, warning, err := claimNamespace()
 	if err != nil {
 		return nil, err
 	}
-	c := &claim{namespace: namespace, doubt: doubt}
+	c := &claim{namespace: namespace, warning: warning}
 	if c.pins, err = bpf.OpenPins(pinDir); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
@@ -49,7 +49,7 @@ func (c *claim) close() error {
 	return errors.Join(errs...)
 }
 
-func claimNamespace() (held net.Listener, doubt, err error) {
+func claimNamespace() (held net.Listener, warning, err error) {
 	for range 20 { // whoever has the name may be between taking it and listening, or may just have ended
 		held, err = net.Listen("unix", claimName)
 		if err == nil {
@@ -62,16 +62,16 @@ func claimNamespace() (held net.Listener, doubt, err error) {
 		holder, err := claimant()
 		switch {
 		case err != nil:
-			doubt = fmt.Errorf("a process that does not answer holds the abstract socket %s", claimName)
+			warning = fmt.Errorf("a process that does not answer holds the abstract socket %s", claimName)
 		case mayProgram(holder):
 			return nil, nil, fmt.Errorf("another felix (%s) programs this network namespace: stop it first: two would judge its packets by two policies", processName(holder))
 		default:
-			doubt = fmt.Errorf("process %s of user %d, which is no felix, holds the abstract socket %s", processName(holder), holder.Uid, claimName)
+			warning = fmt.Errorf("process %s of user %d, which is no felix, holds the abstract socket %s", processName(holder), holder.Uid, claimName)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	// Anybody may take the name. That must not keep policy from being enforced.
-	return nil, fmt.Errorf("%w: a second felix in this network namespace would not be noticed: end that process and restart felix", doubt), nil
+	return nil, fmt.Errorf("%w: a second felix in this network namespace would not be noticed: end that process and restart felix", warning), nil
 }
 
 // hangUp ends every connection at once; it returns when the listener is closed.

@@ -73,34 +73,34 @@ type Driver struct {
 	watcher *interfaces.Watcher
 	kernel  *routes.Kernel
 
-	mu          sync.Mutex // Follow reads names and shared on another goroutine; Apply and Close change them
-	state       *calc.State
-	inSync      bool
-	plan        plan
-	shared      *bpf.Shared
-	generations generations
-	links       *table.Table[int, running]
-	enforced    map[int]bool    // interfaces of workloads on which a program runs
-	recalled    map[uint32]bool // interfaces of any kind on which a program ran when this process started
-	unmarked    bool            // a former program may run that does not mark what workloads send to this host
-	uplinks     uplinkCare
-	idleSince   map[calc.EndpointID]time.Time // endpoints that govern no interface
-	routes      *table.Table[netip.Prefix, routes.Route]
-	settings    *table.Table[interfaces.Sysctl, string]
-	proc        interfaces.Proc
-	former      *bpf.FormerSettings // opened with shared
-	locals      *table.Table[netip.Addr, uint8]
-	counters    *table.Table[uint64, struct{}]
-	gate        gate.Gate
-	gateErr     error
-	gateStale   bool // its rules may have to change
-	rules       ruleNames
-	flows       flowCare
-	audits      audits
-	firewalls   firewalls
-	hooks       hookCare
-	dirty       bool // something that connections were approved by has changed since the epoch advanced
-	lastErr     error
+	mu           sync.Mutex // Follow reads names and shared on another goroutine; Apply and Close change them
+	state        *calc.State
+	inSync       bool
+	plan         plan
+	shared       *bpf.Shared
+	generations  generations
+	links        *table.Table[int, running]
+	enforced     map[int]bool    // interfaces of workloads on which a program runs
+	recalled     map[uint32]bool // interfaces of any kind on which a program ran when this process started
+	unmarked     bool            // a former program may run that does not mark what workloads send to this host
+	uplinks      uplinkCare
+	idleSince    map[calc.EndpointID]time.Time // endpoints that govern no interface
+	routes       *table.Table[netip.Prefix, routes.Route]
+	settings     *table.Table[interfaces.Sysctl, string]
+	proc         interfaces.Proc
+	former       *bpf.FormerSettings // opened with shared
+	locals       *table.Table[netip.Addr, uint8]
+	counters     *table.Table[uint64, struct{}]
+	gate         gate.Gate
+	gateErr      error
+	gatePending  bool // its rules may have to change
+	rules        ruleNames
+	flows        flowCare
+	audits       audits
+	firewalls    firewalls
+	hooks        hookCare
+	epochPending bool // something that connections were approved by has changed since the epoch advanced
+	lastErr      error
 }
 
 // New prepares a Driver. It changes nothing in the kernel; what a former process left goes on enforcing. There is one Driver
@@ -111,8 +111,8 @@ func New(options Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	if claim.doubt != nil {
-		o.Log.Warn(claim.doubt)
+	if claim.warning != nil {
+		o.Log.Warn(claim.warning)
 	}
 	if path := claim.pins.Path(); path != o.PinDir {
 		o.Log.WithField("directory", o.PinDir).Info("felix has a mount namespace of its own; it pins to the directory that process 1 sees, so that policy outlives it")
@@ -210,11 +210,11 @@ func (d *Driver) InSync() {
 func (d *Driver) Apply(delta calc.Delta) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.takeOver(delta)
+	d.fold(delta)
 	d.rules.note(delta)
 	if len(delta.Endpoints)+len(delta.EndpointsGone)+len(delta.Routes)+len(delta.RoutesGone)+
 		len(delta.Pools)+len(delta.PoolsGone) > 0 || delta.Config != nil {
-		d.plan.stale = true
+		d.plan.pending = true
 	}
 	err := d.pass(d.clock())
 	d.lastErr = err

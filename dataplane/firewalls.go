@@ -49,7 +49,7 @@ func (d *Driver) checkFirewalls() error {
 		d.Log.WithField("chain", c.String()).Info("another firewall drops what is forwarded; a rule of felix in its chain accepts what policy allows")
 	}
 	if !slices.Equal(before, f.dropping) {
-		d.gateStale = true
+		d.gatePending = true
 	}
 	f.audit.every = readBack
 	if len(f.dropping) > 0 || f.err != nil || firewall.HasLegacy() {

@@ -26,13 +26,13 @@ type generation struct {
 	interfaces *table.Table[uint32, bpf.Iface]
 	sources    *table.Table[bpf.SourceKey, uint8]
 
-	unsettled bool                       // the classifier has more to do without new input
-	proposed  bool                       // it waits to hear which masks were written
-	held      map[calc.EndpointID]string // keep their former policy, and why
-	gone      []calc.EndpointID
-	touched   []calc.EndpointID // have other masks than planInterfaces saw
-	planned   int               // serial of the plan that the tables follow
-	reuse     grace
+	pending      bool                       // the classifier has more to do without new input
+	proposed     bool                       // it waits to hear which masks were written
+	held         map[calc.EndpointID]string // keep their former policy, and why
+	gone         []calc.EndpointID
+	masksPending []calc.EndpointID // their masks have changed since planInterfaces read masks
+	planned      int               // serial of the plan that the tables follow
+	reuse        grace
 }
 
 // Sizes of interface tables do not follow the policy.
@@ -91,16 +91,17 @@ func (g *generation) write(what string, on fmt.Stringer, do func() error) error 
 	if err := g.d.step(what + " " + on.String()); err != nil {
 		return err
 	}
-	g.d.dirty = true
+	g.d.epochPending = true
 	return do()
 }
 
-// take brings a change into the tables of policy. Afterwards masks has the masks that endpoints must get; settle ends the change.
-func (g *generation) take(delta *calc.Delta) error {
-	if delta.Empty() && !g.unsettled {
+// update brings a change into the tables of policy, and makes room once if they are full. Afterwards masks has the masks that
+// endpoints must get; confirm ends the change.
+func (g *generation) update(delta *calc.Delta) error {
+	if delta.Empty() && !g.pending {
 		return nil
 	}
-	err := g.absorb(delta)
+	err := g.apply(delta)
 	if isFull(err) {
 		return g.makeRoom(err)
 	}
@@ -115,7 +116,7 @@ func (g *generation) makeRoom(full error) error {
 	if !kernelGrace() {
 		return full
 	}
-	return errors.Join(g.classifier.Reuse(epoch), g.absorb(&calc.Delta{}))
+	return errors.Join(g.classifier.Reuse(epoch), g.apply(&calc.Delta{}))
 }
 
 // keepsFormer says whether some endpoint runs a former policy because what it is to have is not complete.
@@ -128,23 +129,24 @@ func (g *generation) keepsFormer() bool {
 	return false
 }
 
-func (g *generation) absorb(delta *calc.Delta) error {
+// apply gives a change to the classifier and notes what follows from it.
+func (g *generation) apply(delta *calc.Delta) error {
 	commit, err := g.classifier.Apply(delta)
 	maps.Copy(g.masks, commit.Endpoints)
-	g.touched = slices.AppendSeq(g.touched, maps.Keys(commit.Endpoints))
+	g.masksPending = slices.AppendSeq(g.masksPending, maps.Keys(commit.Endpoints))
 	for _, id := range commit.Gone {
 		delete(g.masks, id)
-		g.touched = append(g.touched, id)
+		g.masksPending = append(g.masksPending, id)
 	}
 	g.gone, g.held = commit.Gone, commit.Held
-	g.unsettled = err != nil || len(commit.Held) > 0
+	g.pending = err != nil || len(commit.Held) > 0
 	g.proposed = true
-	g.d.dirty = true
+	g.d.epochPending = true
 	return err
 }
 
-// settle ends a change after the entries of interfaces were written: the classifier learns which could not be.
-func (g *generation) settle(names map[uint64]calc.EndpointID, now time.Time) {
+// confirm ends a change after the entries of interfaces were written: the classifier learns which of them failed.
+func (g *generation) confirm(names map[uint64]calc.EndpointID, now time.Time) {
 	if !g.proposed {
 		return
 	}
@@ -170,7 +172,7 @@ func (g *generation) settle(names map[uint64]calc.EndpointID, now time.Time) {
 			failed = append(failed, id)
 		}
 	}
-	g.unsettled = g.unsettled || len(failed) > 0
+	g.pending = g.pending || len(failed) > 0
 	g.reuse.after(g.classifier.Sweep(failed...), now)
 }
 
@@ -181,7 +183,7 @@ func (g *generation) reclaim(now time.Time) error {
 		return nil
 	}
 	err := g.classifier.Reuse(epoch)
-	g.unsettled = g.unsettled || err != nil
+	g.pending = g.pending || err != nil
 	return err
 }
 

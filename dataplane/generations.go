@@ -15,7 +15,7 @@ import (
 type generations struct {
 	all      []*generation
 	attached map[int]*bpf.Attachment // by interface; which generation each runs is in Driver.links
-	change   calc.Delta              // not yet absorbed by the generations
+	change   calc.Delta              // that the generations do not have yet
 	former   *calc.State             // that they are at, while changes wait; nil: none do
 
 	sizes    classifier.Sizes
@@ -33,9 +33,10 @@ func (gs *generations) newest() *generation {
 	return gs.all[len(gs.all)-1]
 }
 
-// takeOver folds a change into the State. While the datastore is not ready the generations stay at what they have; then all
-// that came meanwhile is one change for them. The first of them is built from the State.
-func (d *Driver) takeOver(delta calc.Delta) {
+// fold brings a change into the State and into the change that waits for the generations. While the datastore is not ready, the
+// generations stay as they are; afterwards they get one change with everything that came meanwhile. The first generation is
+// built from the State.
+func (d *Driver) fold(delta calc.Delta) {
 	gs := &d.generations
 	ready := d.state.Ready
 	if delta.Ready != nil {
@@ -65,12 +66,12 @@ func (gs *generations) close() error {
 	return errors.Join(errs...)
 }
 
-// absorb brings what changed into all generations.
-func (d *Driver) absorb() error {
+// updateGenerations brings the waiting change into all generations.
+func (d *Driver) updateGenerations() error {
 	gs := &d.generations
 	var errs []error
 	for _, g := range gs.all {
-		err := g.take(&gs.change)
+		err := g.update(&gs.change)
 		if g != gs.newest() || !d.grow(g, err) {
 			errs = append(errs, err)
 		}
@@ -175,7 +176,7 @@ func (d *Driver) buildUntilItFits() (*generation, error) {
 			return nil, err
 		}
 		everything := calc.Diff(nil, d.state)
-		err = g.absorb(&everything)
+		err = g.apply(&everything)
 		if sizes, is := larger(g.sizes, err); is {
 			d.generations.sizes = sizes
 			if err := g.close(); err != nil {

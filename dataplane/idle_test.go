@@ -65,7 +65,7 @@ func TestItIsKnownHowLongAnEndpointGovernsNothing(t *testing.T) {
 		return -1
 	}
 	c.now = c.now.Add(time.Minute)
-	d.plan.stale = true // as after any change
+	d.plan.pending = true // as after any change
 	must(t, d.Apply(calc.Delta{}))
 	if got := idle(); got != time.Minute {
 		t.Errorf("idle for %v", got)

@@ -26,7 +26,7 @@ func (t linkTarget) Put(index int, want running) error {
 		if err := old.Swap(want.generation.Generation); err != nil {
 			return err
 		}
-		t.d.dirty = true
+		t.d.epochPending = true
 		return nil
 	}
 	if err := t.d.step(fmt.Sprintf("attach interface %d", index)); err != nil {
@@ -43,7 +43,7 @@ func (t linkTarget) Put(index int, want running) error {
 		return err
 	}
 	t.d.generations.attached[index] = a
-	t.d.dirty, t.d.hooks.due = true, true
+	t.d.epochPending, t.d.hooks.due = true, true
 	return nil
 }
 

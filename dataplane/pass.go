@@ -34,7 +34,7 @@ func (d *Driver) pass(now time.Time) error {
 	}
 	errs = append(errs, d.makeAudits(now), d.keepGate())
 	d.applySettings()
-	errs = append(errs, d.resizeFlows(now), d.absorb(), d.build(now))
+	errs = append(errs, d.resizeFlows(now), d.updateGenerations(), d.build(now))
 	for _, g := range d.generations.all {
 		d.planInterfaces(g)
 		errs = append(errs, g.sources.Fill(now), g.interfaces.Fill(now))
@@ -43,7 +43,7 @@ func (d *Driver) pass(now time.Time) error {
 	for _, g := range d.generations.all {
 		d.dropEntries(g)
 		errs = append(errs, g.interfaces.Sweep(now), g.sources.Sweep(now))
-		g.settle(d.plan.names, now)
+		g.confirm(d.plan.names, now)
 	}
 	d.advance()
 	errs = append(errs, d.routes.Reconcile(now, true), d.settings.Reconcile(now, true))
@@ -78,14 +78,14 @@ func (d *Driver) closeEarly() error {
 }
 
 func (d *Driver) keepGate() error {
-	if d.gateErr == nil && !d.gateStale && d.gate.InForce() != nil {
+	if d.gateErr == nil && !d.gatePending && d.gate.InForce() != nil {
 		return nil
 	}
 	err := d.step("gate")
 	if err == nil {
 		err = d.gate.Apply(d.planGate())
 	}
-	d.gateStale = err != nil
+	d.gatePending = err != nil
 	d.gateErr = err
 	return err
 }
@@ -185,10 +185,10 @@ func (d *Driver) noteEnforced() {
 		}
 	}
 	if !maps.Equal(enforced, d.enforced) {
-		d.enforced, d.gateStale = enforced, true
+		d.enforced, d.gatePending = enforced, true
 	}
 	if d.unmarked && !d.runsFormer() {
-		d.unmarked, d.gateStale = false, true
+		d.unmarked, d.gatePending = false, true
 	}
 }
 
@@ -204,8 +204,8 @@ func (d *Driver) runsFormer() bool {
 
 // advance makes connections be judged again, when something that they were approved by has changed.
 func (d *Driver) advance() {
-	if d.dirty {
-		d.dirty = false
+	if d.epochPending {
+		d.epochPending = false
 		d.shared.AdvanceEpoch()
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 // plan is what follows from the State and the interfaces together. It is made anew when one of them changes.
 type plan struct {
-	stale    bool
+	pending  bool   // something that it follows from has changed
 	revision uint64 // of the interfaces it was made from
 	links    interfaces.Links
 	assigned map[int]interfaces.Assignment
@@ -32,7 +32,7 @@ type plan struct {
 // replan makes the plan and tells the tables, when there is something new. It writes nothing to the kernel.
 func (d *Driver) replan() {
 	links, revision := d.watcher.Snapshot()
-	if !d.plan.stale && d.plan.revision == revision && d.plan.assigned != nil {
+	if !d.plan.pending && d.plan.revision == revision && d.plan.assigned != nil {
 		return
 	}
 	before := d.plan.links
@@ -56,7 +56,7 @@ func (d *Driver) replan() {
 			p.names[hash] = id
 		}
 	}
-	d.plan, d.gateStale = p, true
+	d.plan, d.gatePending = p, true
 	d.planRoutes()
 	d.planSettings()
 	locals := map[netip.Addr]uint8{}
@@ -193,10 +193,10 @@ func (d *Driver) mayBeWorkload(name string) bool {
 // planInterfaces tells a generation's tables what every interface must have: all of them after a new plan, else those
 // whose endpoints have other masks.
 func (d *Driver) planInterfaces(g *generation) {
-	touched := g.touched
-	g.touched = nil
+	endpoints := g.masksPending
+	g.masksPending = nil
 	if g.planned == d.plan.serial {
-		for _, id := range touched {
+		for _, id := range endpoints {
 			for _, index := range d.plan.of[id] {
 				if entry, ok := d.entry(g, d.plan.assigned[index]); ok {
 					g.interfaces.Want(uint32(index), entry)

@@ -33,7 +33,7 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 		due(g.interfaces.Retry())
 		due(g.sources.Retry())
 		due(g.reuse.due())
-		due(now.Add(time.Second), g.unsettled)
+		due(now.Add(time.Second), g.pending)
 	}
 	due(d.generations.again, d.generations.renew != "" || len(d.generations.all) == 0)
 	due(now.Add(time.Second), d.shared == nil)

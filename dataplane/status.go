@@ -108,7 +108,7 @@ func (g *generation) slots() (n int) {
 
 // problems are what is wrong with the whole; what is wrong with one entry is in the status of its table.
 func (d *Driver) problems() (texts []string) {
-	for _, err := range []error{d.claim.doubt, d.generations.err, d.gateErr} {
+	for _, err := range []error{d.claim.warning, d.generations.err, d.gateErr} {
 		if err != nil {
 			texts = append(texts, err.Error())
 		}

@@ -35,12 +35,12 @@ func (s stepped[K, V]) List() (map[K]V, error) { return s.target.List() }
 type localTarget struct{ d *Driver }
 
 func (t localTarget) Put(a netip.Addr, v uint8) error {
-	t.d.dirty = true
+	t.d.epochPending = true
 	return t.d.shared.Locals.Put(bpf.Address(a), v)
 }
 
 func (t localTarget) Delete(a netip.Addr) error {
-	t.d.dirty = true
+	t.d.epochPending = true
 	return t.d.shared.Locals.Delete(bpf.Address(a))
 }
 
@@ -75,12 +75,12 @@ type bpfTarget[K comparable, V any] struct {
 }
 
 func (t bpfTarget[K, V]) Put(k K, v V) error {
-	t.d.dirty = true
+	t.d.epochPending = true
 	return t.table.Put(k, v)
 }
 
 func (t bpfTarget[K, V]) Delete(k K) error {
-	t.d.dirty = true
+	t.d.epochPending = true
 	return t.table.Delete(k)
 }
 

@@ -31,7 +31,7 @@ func (d *Driver) Protect(etcd []netip.Addr) {
 // RecallUplinks says which interfaces were uplinks in a former life of the agent, and what they carried.
 func (d *Driver) RecallUplinks(carried map[string]string) {
 	d.uplinks.memory.Recall(carried)
-	d.plan.stale = true
+	d.plan.pending = true
 	d.signal()
 }
 
@@ -39,7 +39,7 @@ func (d *Driver) RecallUplinks(carried map[string]string) {
 // may have it from then on.
 func (d *Driver) ReleaseUplink(name string) {
 	d.uplinks.memory.Release(name)
-	d.plan.stale = true
+	d.plan.pending = true
 	d.signal()
 }
 
@@ -51,12 +51,12 @@ func (d *Driver) Uplinks() map[string]string {
 // observeUplinks looks at what the interfaces carry, before it is decided which of them workloads have.
 func (d *Driver) observeUplinks(now time.Time) {
 	links, revision := d.watcher.Snapshot()
-	if !d.plan.stale && d.plan.revision == revision && now.Before(d.uplinks.due) {
+	if !d.plan.pending && d.plan.revision == revision && now.Before(d.uplinks.due) {
 		return
 	}
 	d.uplinks.due = now.Add(lookAtWays)
 	if d.uplinks.memory.Observe(links, d.carries(links)) {
-		d.plan.stale = true
+		d.plan.pending = true
 		d.signal() // the calculation must know
 	}
 }
