@@ -61,18 +61,22 @@ func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, burdenOf func
 			return b
 		}
 		for stage := range lists {
-			n := 0
+			var search Continuations
 			for _, tier := range lists[stage][dir] {
-				n += tier.continuations(dir, count)
+				for _, id := range tier.Policies {
+					b := count(id)
+					search.AddPolicy(b.logs[dir], b.depth[dir])
+				}
+				search.EndTier()
 			}
 			if Stage(stage) == Normal {
 				for i, name := range profiles {
 					if b := count(PolicyID{Kind: api.KindProfile, Name: name}); !slices.Contains(profiles[:i], name) {
-						n += b.logs[dir] // a Pass in a profile denies
+						search.AddPolicy(b.logs[dir], 0) // a Pass in a profile denies
 					}
 				}
 			}
-			if n > MaxContinuations {
+			if n := search.Most(); n > MaxContinuations {
 				return excess{
 					fmt.Sprintf("a packet may be passed on or logged %d times by its %v %v policies, more than %d",
 						n, Stage(stage), dir, MaxContinuations),
@@ -90,17 +94,28 @@ func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, burdenOf func
 	return excess{}
 }
 
-func (t TierPolicies) continuations(dir Direction, burdenOf func(PolicyID) burden) int {
-	logs, depth := 0, 0
-	for _, id := range t.Policies {
-		n := burdenOf(id)
-		if n.depth[dir] > 0 {
-			depth = logs + n.depth[dir]
-		}
-		logs += n.logs[dir]
-	}
-	return max(logs, depth)
+// Continuations counts how often the search through one stage and direction may go on, at most. It is told of the policies in
+// the order of evaluation. The zero value is a search through no policy.
+type Continuations struct {
+	ended       int // in the tiers before
+	logs, depth int // in the tier so far: all Logs, and those up to and with the last Pass
 }
+
+// AddPolicy adds the next policy of the tier. logs is how many of its rules log. depth is how many log or pass, up to and with
+// the last rule that passes on to the next tier, where only that one is counted of those that pass; 0: none passes on.
+func (c *Continuations) AddPolicy(logs, depth int) {
+	if depth > 0 {
+		c.depth = c.logs + depth
+	}
+	c.logs += logs
+}
+
+// EndTier says that the policies that follow are in another tier.
+func (c *Continuations) EndTier() { *c = Continuations{ended: c.Most()} }
+
+// Most is how often the search goes on at most: in each tier for all Logs, or for those before the last Pass and that Pass. To
+// be compared with MaxContinuations.
+func (c Continuations) Most() int { return c.ended + max(c.logs, c.depth) }
 
 // problem is what is said of an endpoint that is closed for its policies' excess.
 func (e excess) problem() string {

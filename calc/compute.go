@@ -87,7 +87,7 @@ func (c *computation) readPolicies() {
 		c.policies = append(c.policies, p)
 		c.note(u.Key, p.problems...)
 	}
-	slices.SortFunc(c.policies, func(p, q *policy) int { return p.compare(q, c.tiers) })
+	slices.SortFunc(c.policies, func(p, q *policy) int { return p.compareIn(c.tiers, q.Policy) })
 }
 
 func (c *computation) profile(name string) *policy {

@@ -26,7 +26,7 @@ func (d Delta) Text() string {
 	for _, p := range d.sortedPolicies() {
 		t.change("+", func(t *text) { t.policy(p) })
 	}
-	for _, id := range slices.SortedFunc(slices.Values(d.PoliciesGone), PolicyID.compare) {
+	for _, id := range slices.SortedFunc(slices.Values(d.PoliciesGone), PolicyID.Compare) {
 		t.line("- policy", id.key().String())
 	}
 	t.sets(d)
@@ -95,13 +95,13 @@ func sorted(prefixes []netip.Prefix) []netip.Prefix {
 }
 
 func (d Delta) sortedTiers() []Tier {
-	return slices.SortedFunc(maps.Values(d.Tiers), Tier.compare)
+	return slices.SortedFunc(maps.Values(d.Tiers), Tier.Compare)
 }
 
 // sortedPolicies are sorted by tier and ID, because the order of tiers that did not change is not here.
 func (d Delta) sortedPolicies() []Policy {
 	return slices.SortedFunc(maps.Values(d.Policies), func(p, q Policy) int {
-		return cmp.Or(strings.Compare(p.Tier, q.Tier), p.Order.compare(q.Order), p.ID.compare(q.ID))
+		return cmp.Or(strings.Compare(p.Tier, q.Tier), p.Order.Compare(q.Order), p.ID.Compare(q.ID))
 	})
 }
 

@@ -1,9 +1,9 @@
 package calc
 
 import (
-	"cmp"
-	"github.com/margay-project/margay/api"
 	"slices"
+
+	"github.com/margay-project/margay/api"
 )
 
 // IdlePolicy is a policy of the datastore that applies to no endpoint of this node.
@@ -44,10 +44,7 @@ func (g *Graph) Idle() (idle []IdlePolicy) {
 		idle = append(idle, IdlePolicy{p.ID, p.Tier, p.Order, rules})
 	}
 	slices.SortFunc(idle, func(a, b IdlePolicy) int {
-		if a.Tier != b.Tier {
-			return tierNamed(g.tiers, a.Tier).compare(tierNamed(g.tiers, b.Tier))
-		}
-		return cmp.Or(a.Order.compare(b.Order), a.ID.compare(b.ID))
+		return Policy{ID: a.ID, Tier: a.Tier, Order: a.Order}.compareIn(g.tiers, Policy{ID: b.ID, Tier: b.Tier, Order: b.Order})
 	})
 	return idle
 }

@@ -64,7 +64,7 @@ func (d Delta) MarshalJSON() ([]byte, error) {
 		ProblemsGone  []Problem      `json:"problemsGone,omitempty"`
 	}{
 		Ready: d.Ready, Tiers: d.sortedTiers(), TiersGone: slices.Sorted(slices.Values(d.TiersGone)),
-		Policies: d.sortedPolicies(), PoliciesGone: slices.SortedFunc(slices.Values(d.PoliciesGone), PolicyID.compare),
+		Policies: d.sortedPolicies(), PoliciesGone: slices.SortedFunc(slices.Values(d.PoliciesGone), PolicyID.Compare),
 		SetsGone: slices.Sorted(slices.Values(d.SetsGone)), Endpoints: d.sortedEndpoints(), EndpointsGone: d.sortedEndpointsGone(),
 		Routes: routesJSON(d.Routes), RoutesGone: sorted(d.RoutesGone), Pools: poolsJSON(d.Pools), PoolsGone: sorted(d.PoolsGone),
 		BGP: d.BGP, Config: d.Config, Problems: sortedProblems(d.Problems), ProblemsGone: sortedProblems(d.ProblemsGone),

@@ -300,7 +300,7 @@ func (grp *group) arrange(tiers map[string]Tier, active *activity) bool {
 			}
 		})
 	}
-	slices.SortFunc(ordered, func(p, q *policy) int { return p.compare(q, tiers) })
+	slices.SortFunc(ordered, func(p, q *policy) int { return p.compareIn(tiers, q.Policy) })
 	made := lists(grp.kind, ordered)
 	if sameLists(made, grp.lists) {
 		return false

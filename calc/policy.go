@@ -1,7 +1,6 @@
 package calc
 
 import (
-	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -28,15 +27,6 @@ type policy struct {
 
 // selectors are the texts that say which endpoints a policy selects.
 type selectors struct{ endpoints, namespaces, serviceAccounts string }
-
-// compare is the order among policies of a tier that have the same order: that of the texts name/namespace/kind.
-func (id PolicyID) compare(other PolicyID) int {
-	if n := min(len(id.Name), len(other.Name)); id.Name[:n] != other.Name[:n] {
-		return strings.Compare(id.Name, other.Name)
-	}
-	text := func(id PolicyID) string { return id.Name + "/" + id.Namespace + "/" + id.Kind }
-	return strings.Compare(text(id), text(other))
-}
 
 // active is a policy with its rules resolved, the sets that they name and what is wrong with them.
 type active struct {
@@ -266,12 +256,4 @@ func appendPolicy(tiers []TierPolicies, p *policy) []TierPolicies {
 	last := &tiers[len(tiers)-1]
 	last.Policies = append(last.Policies, p.ID)
 	return tiers
-}
-
-// compare puts policies in the order in which they are evaluated: by tier, order, and then name/namespace/kind.
-func (p *policy) compare(q *policy, tiers map[string]Tier) int {
-	if p.Tier != q.Tier {
-		return tierNamed(tiers, p.Tier).compare(tierNamed(tiers, q.Tier))
-	}
-	return cmp.Or(p.Order.compare(q.Order), p.ID.compare(q.ID))
 }

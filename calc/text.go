@@ -117,15 +117,14 @@ func (t *text) config(c Config) {
 
 // SortedTiers are the tiers in the order of evaluation.
 func (s *State) SortedTiers() []Tier {
-	return slices.SortedFunc(maps.Values(s.Tiers), Tier.compare)
+	return slices.SortedFunc(maps.Values(s.Tiers), Tier.Compare)
 }
 
 // SortedPolicies are failsafes, then policies in the order of evaluation, then profiles by name.
 func (s *State) SortedPolicies() []Policy {
 	rank := func(p Policy) int { return slices.Index([]string{KindFailsafe, "", api.KindProfile}, p.class()) }
 	return slices.SortedFunc(maps.Values(s.Policies), func(p, q Policy) int {
-		return cmp.Or(cmp.Compare(rank(p), rank(q)), tierNamed(s.Tiers, p.Tier).compare(tierNamed(s.Tiers, q.Tier)),
-			p.Order.compare(q.Order), p.ID.compare(q.ID))
+		return cmp.Or(cmp.Compare(rank(p), rank(q)), p.compareIn(s.Tiers, q))
 	})
 }
 

@@ -1,11 +1,6 @@
 package calc
 
-import (
-	"cmp"
-	"strings"
-
-	"github.com/margay-project/margay/api"
-)
+import "github.com/margay-project/margay/api"
 
 // readTier reads a Tier. One that is broken is as good as missing.
 func readTier(u api.Update) (Tier, bool) {
@@ -28,34 +23,11 @@ func tierNamed(tiers map[string]Tier, name string) Tier {
 	return Tier{Name: name, Missing: true, Default: api.Deny}
 }
 
-// compare puts tiers in the order of evaluation: missing ones last, then by order and name.
-func (t Tier) compare(u Tier) int {
-	switch {
-	case t.Missing && !u.Missing:
-		return 1
-	case u.Missing && !t.Missing:
-		return -1
-	}
-	return cmp.Or(t.Order.compare(u.Order), strings.Compare(t.Name, u.Name))
-}
-
 func orderOf(o *float64) Order {
 	if o == nil {
 		return Order{}
 	}
 	return Order{Value: *o, Set: true}
-}
-
-func (o Order) compare(p Order) int {
-	switch {
-	case o.Set && p.Set:
-		return cmp.Compare(o.Value, p.Value)
-	case o.Set:
-		return -1
-	case p.Set:
-		return 1
-	}
-	return 0
 }
 
 // noTier is the problem of a tier that policies in force on this node name and that does not exist; noProfile likewise.
