@@ -187,27 +187,27 @@ func (m *masks) union(block uint32) []uint64 {
 
 // problem says why lists, in order, must not judge an endpoint.
 func problem(lists []*list) string {
-	continuations, depth, logs := 0, 0, 0
+	var search calc.Continuations
 	for i, l := range lists {
 		if l.refused != "" {
 			return l.refused
 		}
 		if i > 0 && !lists[i-1].place.sameTier(l.place) {
-			continuations += max(depth, logs)
-			depth, logs = 0, 0
+			search.EndTier()
 		}
 		if i > 0 && lists[i-1].place.compare(l.place) > 0 {
 			return fmt.Sprintf("its policies are not in the order of the node: %q before %q",
 				lists[i-1].place.name, l.place.name)
 		}
-		if l.depth > 0 && l.place.group != failsafes { // after whose Pass nothing follows
-			depth = logs + l.depth
+		if l.place.group == failsafes { // after whose Pass nothing follows
+			search.AddPolicy(l.logs, 0)
+		} else {
+			search.AddPolicy(l.logs, l.depth)
 		}
-		logs += l.logs
 	}
-	if continuations += max(depth, logs); continuations > maxContinuations {
+	if n := search.Most(); n > maxContinuations {
 		return fmt.Sprintf("a packet may pass or be logged %d times on its way through its policies, more than %d: "+
-			"use fewer rules with the actions Log and Pass", continuations, maxContinuations)
+			"use fewer rules with the actions Log and Pass", n, maxContinuations)
 	}
 	return ""
 }

@@ -173,7 +173,7 @@ func (c *Classifier) placePolicy(p *policy) {
 			to.order = p.Order
 		}
 		to.egress = dir == int(calc.Egress)
-		to.name = p.ID.Name + "/" + p.ID.Namespace + "/" + p.ID.Kind
+		to.name = p.ID.TieBreak()
 		if p.lists[dir] == nil {
 			p.lists[dir] = c.newList(to)
 		} else {

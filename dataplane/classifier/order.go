@@ -26,16 +26,16 @@ type place struct {
 	tier   calc.Tier
 	end    bool // of the tier: after its policies
 	order  calc.Order
-	name   string // tie-break: name/namespace/kind; of profiles: their names
+	name   string // tie-break: PolicyID.TieBreak; of profiles: their names
 	egress bool   // no matter: no mask has both directions
 }
 
 func (p place) compare(q place) int {
 	return cmp.Or(
 		cmp.Compare(p.group, q.group),
-		compareTiers(p.tier, q.tier),
+		p.tier.Compare(q.tier),
 		after(p.end, q.end),
-		compareOrders(p.order, q.order),
+		p.order.Compare(q.order),
 		strings.Compare(p.name, q.name),
 		after(p.egress, q.egress),
 	)
@@ -43,18 +43,6 @@ func (p place) compare(q place) int {
 
 // sameTier says whether a Pass in one skips the other.
 func (p place) sameTier(q place) bool { return p.group == q.group && p.tier.Name == q.tier.Name }
-
-func compareTiers(a, b calc.Tier) int {
-	return cmp.Or(after(a.Missing, b.Missing), compareOrders(a.Order, b.Order), strings.Compare(a.Name, b.Name))
-}
-
-// compareOrders puts unset orders last.
-func compareOrders(a, b calc.Order) int {
-	if a.Set && b.Set {
-		return cmp.Compare(a.Value, b.Value)
-	}
-	return after(!a.Set, !b.Set)
-}
 
 func after(a, b bool) int {
 	switch {

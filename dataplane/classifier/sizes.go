@@ -5,35 +5,17 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// Whole is everything in a state as one change: what the first Apply of a generation gets.
-func Whole(s *calc.State) *calc.Delta {
-	d := &calc.Delta{
-		Tiers:     s.Tiers,
-		Policies:  s.Policies,
-		Sets:      make(map[calc.SetID]calc.SetDelta, len(s.Sets)),
-		Endpoints: s.Endpoints,
-	}
-	for id, members := range s.Sets {
-		var set calc.SetDelta
-		for p := range members {
-			set.Added = append(set.Added, p)
-		}
-		d.Sets[id] = set
-	}
-	return d
-}
-
 // SizesFor returns Sizes for a state in which as much again fits beside what is there, up to Limits. It finds them by
 // building the tables in ordinary memory.
 func SizesFor(s *calc.State) (Sizes, error) {
-	whole := Whole(s)
+	whole := calc.Diff(nil, s)
 	try := guess(s)
 	for {
 		c, err := New(NewMemory(try), try, NewImage())
 		if err != nil {
 			return Sizes{}, err
 		}
-		_, err = c.Apply(whole)
+		_, err = c.Apply(&whole)
 		lack := map[string]bool{}
 		for _, full := range fulls(err) {
 			lack[full.What] = true

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"reflect"
 	"slices"
 
 	"github.com/margay-project/margay/calc"
@@ -176,51 +175,14 @@ func endpoints(s *calc.State) []calc.EndpointID {
 	})
 }
 
-// Diff is what changed from one state to the next, as far as the classifier is concerned.
+// Diff is what changed from one state to the next.
 func Diff(from, to *calc.State) *calc.Delta {
-	d := &calc.Delta{Sets: map[calc.SetID]calc.SetDelta{}}
-	d.Tiers, d.TiersGone = diff(from.Tiers, to.Tiers)
-	d.Policies, d.PoliciesGone = diff(from.Policies, to.Policies)
-	d.Endpoints, d.EndpointsGone = diff(from.Endpoints, to.Endpoints)
-	for id, members := range to.Sets {
-		old, known := from.Sets[id]
-		var change calc.SetDelta
-		for m := range members {
-			if _, in := old[m]; !in {
-				change.Added = append(change.Added, m)
-			}
-		}
-		for m := range old {
-			if _, in := members[m]; !in {
-				change.Removed = append(change.Removed, m)
-			}
-		}
-		if !known || len(change.Added)+len(change.Removed) > 0 {
-			d.Sets[id] = change
-		}
-	}
-	for id := range from.Sets {
-		if _, known := to.Sets[id]; !known {
-			d.SetsGone = append(d.SetsGone, id)
-		}
-	}
-	return d
+	d := calc.Diff(from, to)
+	return &d
 }
 
 // Whole is everything in a state as one change.
-func Whole(s *calc.State) *calc.Delta { return Diff(&calc.State{}, s) }
-
-func diff[K comparable, V any](from, to map[K]V) (changed map[K]V, gone []K) {
-	changed = map[K]V{}
-	for k, v := range to {
-		if old, known := from[k]; !known || !reflect.DeepEqual(old, v) {
-			changed[k] = v
-		}
-	}
-	for k := range from {
-		if _, known := to[k]; !known {
-			gone = append(gone, k)
-		}
-	}
-	return changed, gone
+func Whole(s *calc.State) *calc.Delta {
+	d := calc.Diff(nil, s)
+	return &d
 }
