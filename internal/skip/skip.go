@@ -6,11 +6,17 @@ package skip
 import (
 	"fmt"
 	"os"
-	"testing"
 )
 
+// T is the part of testing.TB that skipping needs.
+type T interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+}
+
 // For ends the test: it is skipped for this reason, or has failed.
-func For(t testing.TB, format string, about ...any) {
+func For(t T, format string, about ...any) {
 	t.Helper()
 	reason := fmt.Sprintf(format, about...)
 	if os.Getenv("MARGAY_NO_SKIPS") != "" {
