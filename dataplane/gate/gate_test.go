@@ -4,36 +4,13 @@ import (
 	"net/netip"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 
-	"github.com/vishvananda/netns"
-
 	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/skip"
 )
-
-// newHost puts the test into a network namespace of its own.
-func newHost(t *testing.T) {
-	t.Helper()
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	if err != nil {
-		skip.For(t, "no network namespaces: %v", err)
-	}
-	namespace, err := netns.New()
-	if err != nil {
-		skip.For(t, "cannot make a network namespace (not root?): %v", err)
-	}
-	t.Cleanup(func() {
-		namespace.Close()
-		if err := netns.Set(before); err == nil {
-			runtime.UnlockOSThread() // else the thread ends with the goroutine
-		}
-		before.Close()
-	})
-}
 
 // ruleset is the namespace's ruleset as nft prints it, without counts.
 func ruleset(t *testing.T) string {
@@ -105,7 +82,7 @@ const wholeTable = `table inet margay {
 `
 
 func TestTheTable(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	var g gate.Gate
 	if err := g.Apply(someRules()); err != nil {
 		t.Fatal(err)
@@ -137,7 +114,7 @@ const toHostChains = `  chain for_host {
 `
 
 func TestWhatWasNotJudgedAsForTheHostIsDroppedThere(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	var g gate.Gate
 	rules := someRules()
 	rules.ToHostMark = 0x4000000
@@ -175,7 +152,7 @@ const forwardChains = `  chain judged {
 `
 
 func TestForwardedPacketsAreMarkedBesideOtherFirewalls(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	var g gate.Gate
 	rules := someRules()
 	rules.Forward = true
@@ -198,7 +175,7 @@ func TestForwardedPacketsAreMarkedBesideOtherFirewalls(t *testing.T) {
 }
 
 func TestInterfacesComeAndGoWithoutANewTable(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	var g gate.Gate
 	rules := someRules()
 	rules.Names, rules.Ready = []string{"vm1", "vm2"}, nil
@@ -226,7 +203,7 @@ func tableHandle(t *testing.T) string {
 }
 
 func TestASecondProcessReplacesTheTableInOneGo(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	var first, second gate.Gate
 	rules := someRules()
 	rules.Prefixes = []string{"old"}
@@ -242,7 +219,7 @@ func TestASecondProcessReplacesTheTableInOneGo(t *testing.T) {
 }
 
 func TestATableThatSomebodyRemovedIsMadeAnew(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	var g gate.Gate
 	if err := g.Apply(someRules()); err != nil {
 		t.Fatal(err)
@@ -269,7 +246,7 @@ func TestATableThatSomebodyRemovedIsMadeAnew(t *testing.T) {
 
 // Every way in which others change the table is found, told and put right, and nothing else is.
 func TestATableThatSomebodyChangedIsPutRight(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	var g gate.Gate
 	if err := g.Apply(someRules()); err != nil {
 		t.Fatal(err)
@@ -317,7 +294,7 @@ func ruleHandle(t *testing.T, chain string) string {
 }
 
 func TestATableOfAnotherProcessIsSoundOrNot(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	sound := func(want bool) {
 		t.Helper()
 		if got, err := gate.Sound(0x1000000); got != want || err != nil {
@@ -341,7 +318,7 @@ func TestATableOfAnotherProcessIsSoundOrNot(t *testing.T) {
 }
 
 func TestTransactionsOfOthersAreHeard(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	heard := make(chan gate.Changed, 100)
 	l, err := gate.Listen(func(c gate.Changed) { heard <- c })
 	if err != nil {
@@ -373,7 +350,7 @@ func TestTransactionsOfOthersAreHeard(t *testing.T) {
 }
 
 func TestAGateWithoutAMarkIsRefused(t *testing.T) {
-	newHost(t)
+	lab.Enter(t)
 	var g gate.Gate
 	rules := someRules()
 	rules.Mark = 0
