@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -15,41 +14,22 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/dataplane/fib"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // newHost puts the test into a network namespace of its own with interfaces a and b, up, with addresses.
 func newHost(t testing.TB) (a, b int, reader *fib.Reader) {
 	t.Helper()
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	must(t, err)
-	namespace, err := netns.New()
-	must(t, err)
-	t.Cleanup(func() {
-		namespace.Close()
-		if err := netns.Set(before); err == nil {
-			runtime.UnlockOSThread() // else the thread ends with the goroutine
-		}
-		before.Close()
-	})
+	h := lab.Enter(t)
 	indexes := map[string]int{}
 	for i, name := range []string{"a", "b"} {
-		must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "p" + name}))
-		link, err := netlink.LinkByName(name)
-		must(t, err)
-		must(t, netlink.LinkSetUp(link))
-		for _, text := range []string{"192.0.%d.1/24", "fd00:%d::1/64"} {
-			address, err := netlink.ParseAddr(fmt.Sprintf(text, i))
-			must(t, err)
-			must(t, netlink.AddrAdd(link, address))
-		}
-		indexes[name] = link.Attrs().Index
+		h.Veth(name, "p"+name)
+		indexes[name] = h.Up(name, fmt.Sprintf("192.0.%d.1/24", i), fmt.Sprintf("fd00:%d::8/64", i)).Attrs().Index
 	}
-	reader, err = fib.NewReader()
+	reader, err := fib.NewReader()
 	must(t, err)
 	t.Cleanup(reader.Close)
 	return indexes["a"], indexes["b"], reader
