@@ -3,62 +3,29 @@ package routes_test
 import (
 	"errors"
 	"net/netip"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/interfaces"
 	"github.com/margay-project/margay/dataplane/routes"
 	"github.com/margay-project/margay/dataplane/table"
-	"github.com/margay-project/margay/internal/skip"
+	"github.com/margay-project/margay/internal/lab"
 )
 
-// newHost puts the test into a network namespace of its own, with a loopback and the named interfaces, all up.
-func newHost(t *testing.T, names ...string) {
+// newHost puts the test onto a host of its own with these interfaces, all up.
+func newHost(t *testing.T, names ...string) *lab.Host {
 	t.Helper()
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	if err != nil {
-		skip.For(t, "no network namespaces: %v", err)
-	}
-	namespace, err := netns.New()
-	if err != nil {
-		skip.For(t, "cannot make a network namespace (not root?): %v", err)
-	}
-	t.Cleanup(func() {
-		namespace.Close()
-		if err := netns.Set(before); err == nil {
-			runtime.UnlockOSThread() // else the thread ends with the goroutine
-		}
-		before.Close()
-	})
-	up(t, "lo")
+	h := lab.Enter(t)
 	for _, name := range names {
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "p" + name}); err != nil {
-			t.Fatal(err)
-		}
-		up(t, name)
+		h.Veth(name, "p"+name)
+		h.Up(name)
 	}
-}
-
-func up(t *testing.T, name string) { setLink(t, name, netlink.LinkSetUp) }
-
-func setLink(t *testing.T, name string, do func(netlink.Link) error) netlink.Link {
-	t.Helper()
-	link, err := netlink.LinkByName(name)
-	if err == nil {
-		err = do(link)
-	}
-	if err != nil {
-		t.Fatal(name, err)
-	}
-	return link
+	return h
 }
 
 // routing is the pair of a table and the kernel that it keeps.
@@ -175,8 +142,7 @@ func TestRoutesOfAFormerProcessAreKeptOrSweptAfterSync(t *testing.T) {
 }
 
 func TestAStrangersRouteIsNeverReplaced(t *testing.T) {
-	newHost(t, "cali1", "eth0")
-	eth0 := setLink(t, "eth0", netlink.LinkSetUp)
+	eth0 := newHost(t, "cali1", "eth0").Link("eth0")
 	prefixes := []string{"10.0.0.1/32", "fd00::1/128"}
 	for _, prefix := range prefixes {
 		dst, _ := netlink.ParseIPNet(prefix)
@@ -216,14 +182,14 @@ func TestAStrangersRouteIsNeverReplaced(t *testing.T) {
 }
 
 func TestRoutesComeBackAfterTheInterfaceWasDown(t *testing.T) {
-	newHost(t, "cali1")
+	h := newHost(t, "cali1")
 	r := newRouting(t)
 	wanted := map[string]string{"10.0.0.1/32": "cali1", "fd00::1/128": "cali1"}
 	if err := r.want(wanted, true); err != nil {
 		t.Fatal(err)
 	}
-	setLink(t, "cali1", netlink.LinkSetDown)
-	setLink(t, "cali1", netlink.LinkSetUp)
+	h.Down("cali1")
+	h.Up("cali1")
 	r.table.Rewrite(netip.MustParsePrefix("10.0.0.1/32"))
 	r.table.Rewrite(netip.MustParsePrefix("fd00::1/128"))
 	if err := r.want(wanted, true); err != nil {
@@ -242,13 +208,13 @@ func TestAdministratorsNumbersAreNeverOurs(t *testing.T) {
 	}
 }
 
-func add(t *testing.T, prefix, name string, protocol netlink.RouteProtocol, metric int) {
+func add(t *testing.T, h *lab.Host, prefix, name string, protocol netlink.RouteProtocol, metric int) {
 	t.Helper()
 	dst, err := netlink.ParseIPNet(prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	route := &netlink.Route{Dst: dst, Protocol: protocol, Priority: metric, LinkIndex: setLink(t, name, netlink.LinkSetUp).Attrs().Index}
+	route := &netlink.Route{Dst: dst, Protocol: protocol, Priority: metric, LinkIndex: h.Link(name).Attrs().Index}
 	if dst.IP.To4() != nil {
 		route.Scope = netlink.SCOPE_LINK
 	}
@@ -258,10 +224,10 @@ func add(t *testing.T, prefix, name string, protocol netlink.RouteProtocol, metr
 }
 
 func TestTwoOfOurRoutesToOneAddressBecomeOne(t *testing.T) {
-	newHost(t, "cali1", "cali2")
+	h := newHost(t, "cali1", "cali2")
 	for _, prefix := range []string{"10.0.0.1/32", "fd00::1/128"} {
-		add(t, prefix, "cali1", 86, 1024)
-		add(t, prefix, "cali2", 86, 5)
+		add(t, h, prefix, "cali1", 86, 1024)
+		add(t, h, prefix, "cali2", 86, 5)
 	}
 	r := newRouting(t)
 	if err := r.want(map[string]string{"10.0.0.1/32": "cali1", "fd00::1/128": "cali1"}, true); err != nil {
@@ -275,18 +241,18 @@ func TestTwoOfOurRoutesToOneAddressBecomeOne(t *testing.T) {
 // Our route to the address is there, but a lookup of the address does not find it: a stranger's has a better metric, or a
 // rule sends the lookup to another table.
 func TestOurRouteIsReplacedWhereALookupDoesNotFindIt(t *testing.T) {
-	newHost(t, "cali1", "cali2", "eth0")
+	h := newHost(t, "cali1", "cali2", "eth0")
 	rule := netlink.NewRule()
 	rule.Table, rule.Priority = 100, 10
 	if err := netlink.RuleAdd(rule); err != nil {
 		t.Fatal(err)
 	}
-	eth0 := setLink(t, "eth0", netlink.LinkSetUp).Attrs().Index
+	eth0 := h.Link("eth0").Attrs().Index
 	dst, _ := netlink.ParseIPNet("0.0.0.0/0")
 	if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Table: 100, LinkIndex: eth0, Scope: netlink.SCOPE_LINK}); err != nil {
 		t.Fatal(err)
 	}
-	add(t, "fd00::1/128", "eth0", 4, 5)
+	add(t, h, "fd00::1/128", "eth0", 4, 5)
 	r := newRouting(t)
 	if err := r.want(map[string]string{"10.0.0.1/32": "cali1", "fd00::1/128": "cali1"}, true); err != nil {
 		t.Fatal(err)
