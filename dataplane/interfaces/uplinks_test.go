@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/margay-project/margay/dataplane/interfaces"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 func parsed(t *testing.T, prefix string) *net.IPNet {
@@ -28,14 +29,9 @@ func must(t *testing.T, err error) {
 }
 
 // upWithAddress makes an interface that can have routes.
-func upWithAddress(t *testing.T, name, address string) netlink.Link {
-	t.Helper()
-	link := addVeth(t, name)
-	must(t, netlink.LinkSetUp(link))
-	addr, err := netlink.ParseAddr(address)
-	must(t, err)
-	must(t, netlink.AddrAdd(link, addr))
-	return link
+func upWithAddress(h *lab.Host, name, prefix string) netlink.Link {
+	h.Veth(name, "p"+name)
+	return h.Up(name, prefix)
 }
 
 func isUplink(name string, is bool) func(interfaces.Links) bool {
@@ -43,7 +39,7 @@ func isUplink(name string, is bool) func(interfaces.Links) bool {
 }
 
 func TestADefaultRouteInAnyTableMakesAnUplink(t *testing.T) {
-	w, wake := newHost(t)
+	h, w, wake := newHost(t)
 	for i, route := range []netlink.Route{
 		{Dst: parsed(t, "0.0.0.0/0"), Table: 1000},
 		{Dst: parsed(t, "128.0.0.0/1")},
@@ -51,7 +47,7 @@ func TestADefaultRouteInAnyTableMakesAnUplink(t *testing.T) {
 		{Dst: parsed(t, "2000::/3")},
 	} {
 		name := fmt.Sprint("up", i)
-		link := upWithAddress(t, name, fmt.Sprintf("192.0.%d.1/24", i))
+		link := upWithAddress(h, name, fmt.Sprintf("192.0.%d.1/24", i))
 		route.LinkIndex = link.Attrs().Index
 		if route.Dst.IP.To4() != nil {
 			route.Scope = netlink.SCOPE_LINK
@@ -65,22 +61,20 @@ func TestADefaultRouteInAnyTableMakesAnUplink(t *testing.T) {
 
 // The kernel says nothing of a route that goes with an address.
 func TestADefaultRouteThatGoesSilentlyIsMissed(t *testing.T) {
-	w, wake := newHost(t)
-	link := upWithAddress(t, "up", "192.0.2.1/24")
+	h, w, wake := newHost(t)
+	link := upWithAddress(h, "up", "192.0.2.1/24")
 	must(t, netlink.RouteAdd(&netlink.Route{
 		Dst: parsed(t, "0.0.0.0/0"), LinkIndex: link.Attrs().Index, Gw: net.ParseIP("192.0.2.9"), Src: net.ParseIP("192.0.2.1"),
 	}))
 	eventually(t, w, wake, "an uplink", isUplink("up", true))
-	addr, err := netlink.ParseAddr("192.0.2.1/24")
-	must(t, err)
-	must(t, netlink.AddrDel(link, addr))
+	h.RemoveAddress("up", "192.0.2.1/24")
 	eventually(t, w, wake, "no uplink", isUplink("up", false))
 }
 
 // Two routes leave by one interface, and one by two.
 func TestAnUplinkStaysOneWhileARouteIsLeft(t *testing.T) {
-	w, wake := newHost(t)
-	a, b := upWithAddress(t, "a", "192.0.0.1/24"), upWithAddress(t, "b", "192.0.1.1/24")
+	h, w, wake := newHost(t)
+	a, b := upWithAddress(h, "a", "192.0.0.1/24"), upWithAddress(h, "b", "192.0.1.1/24")
 	both := netlink.Route{Dst: parsed(t, "0.0.0.0/0"), MultiPath: []*netlink.NexthopInfo{
 		{LinkIndex: a.Attrs().Index, Gw: net.ParseIP("192.0.0.9")}, {LinkIndex: b.Attrs().Index, Gw: net.ParseIP("192.0.1.9")},
 	}}
@@ -100,13 +94,13 @@ func TestAnUplinkStaysOneWhileARouteIsLeft(t *testing.T) {
 
 // A host may have hundreds of thousands of routes: none of these events is a reason to read them.
 func TestEventsOfInterfacesDoNotReadTheRoutes(t *testing.T) {
-	w, wake := newHost(t)
-	uplink := upWithAddress(t, "up", "192.0.2.1/24")
+	h, w, wake := newHost(t)
+	uplink := upWithAddress(h, "up", "192.0.2.1/24")
 	must(t, netlink.RouteAdd(&netlink.Route{Dst: parsed(t, "0.0.0.0/0"), LinkIndex: uplink.Attrs().Index, Scope: netlink.SCOPE_LINK}))
 	eventually(t, w, wake, "an uplink", isUplink("up", true))
 	before := w.RouteReadings()
 	for i := range 20 {
-		link := upWithAddress(t, fmt.Sprint("cali", i), fmt.Sprintf("10.0.%d.1/24", i))
+		link := upWithAddress(h, fmt.Sprint("cali", i), fmt.Sprintf("10.0.%d.1/24", i))
 		must(t, netlink.RouteAdd(&netlink.Route{Dst: parsed(t, fmt.Sprintf("10.1.%d.0/24", i)), LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK}))
 		must(t, netlink.RouteAdd(&netlink.Route{Dst: parsed(t, "0.0.0.0/0"), Table: 100 + i, LinkIndex: uplink.Attrs().Index, Scope: netlink.SCOPE_LINK}))
 		address := netlink.Addr{IPNet: netlink.NewIPNet(netip.AddrFrom4([4]byte{10, 0, byte(i), 1}).AsSlice())}
@@ -115,7 +109,7 @@ func TestEventsOfInterfacesDoNotReadTheRoutes(t *testing.T) {
 		must(t, netlink.LinkSetDown(link))
 		must(t, netlink.LinkDel(link))
 	}
-	addVeth(t, "last")
+	h.Veth("last", "plast")
 	eventually(t, w, wake, "the last event", func(l interfaces.Links) bool { _, there := l.Named("last"); return there })
 	if n := w.RouteReadings() - before; n != 0 {
 		t.Errorf("the routes were read %d times", n)

@@ -4,38 +4,21 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/sirupsen/logrus"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 
 	"github.com/margay-project/margay/dataplane/interfaces"
-	"github.com/margay-project/margay/internal/skip"
+	"github.com/margay-project/margay/internal/lab"
 )
 
-// newHost puts the test into a network namespace of its own and watches it.
-func newHost(t *testing.T) (*interfaces.Watcher, chan struct{}) {
+// newHost puts the test onto a host of its own and watches it.
+func newHost(t *testing.T) (*lab.Host, *interfaces.Watcher, chan struct{}) {
 	t.Helper()
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	if err != nil {
-		skip.For(t, "no network namespaces: %v", err)
-	}
-	namespace, err := netns.New()
-	if err != nil {
-		skip.For(t, "cannot make a network namespace (not root?): %v", err)
-	}
-	t.Cleanup(func() {
-		namespace.Close()
-		if err := netns.Set(before); err == nil {
-			runtime.UnlockOSThread() // else the thread ends with the goroutine
-		}
-		before.Close()
-	})
+	h := lab.Enter(t)
 	wake := make(chan struct{}, 1)
 	watcher, err := interfaces.Watch(logrus.NewEntry(logrus.New()), func() {
 		select {
@@ -47,13 +30,13 @@ func newHost(t *testing.T) (*interfaces.Watcher, chan struct{}) {
 		t.Fatal(err)
 	}
 	t.Cleanup(watcher.Close)
-	return watcher, wake
+	return h, watcher, wake
 }
 
 // eventually waits until the watcher's picture is as it should be.
 func eventually(t *testing.T, w *interfaces.Watcher, wake chan struct{}, what string, is func(interfaces.Links) bool) interfaces.Links {
 	t.Helper()
-	deadline := time.After(3 * time.Minute) // a busy machine must not fail the test
+	deadline := time.After(lab.Patience)
 	for !is(w.Links()) {
 		select {
 		case <-wake:
@@ -64,24 +47,12 @@ func eventually(t *testing.T, w *interfaces.Watcher, wake chan struct{}, what st
 	return w.Links()
 }
 
-func addVeth(t *testing.T, name string) netlink.Link {
-	t.Helper()
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "p" + name}); err != nil {
-		t.Fatal(err)
-	}
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return link
-}
-
 func TestInterfacesAreFollowed(t *testing.T) {
-	w, wake := newHost(t)
+	h, w, wake := newHost(t)
 	named := func(name string, is func(interfaces.Link) bool) func(interfaces.Links) bool {
 		return func(l interfaces.Links) bool { link, there := l.Named(name); return there && is(link) }
 	}
-	link := addVeth(t, "cali1")
+	link := h.Veth("cali1", "pcali1")
 	links := eventually(t, w, wake, "a new interface", named("cali1", func(l interfaces.Link) bool { return l.Kind == "veth" && !l.Up && !l.Layer3 }))
 	first, _ := links.Named("cali1")
 
@@ -112,10 +83,10 @@ func TestInterfacesAreFollowed(t *testing.T) {
 }
 
 func TestABurstOfInterfacesIsSeenWhole(t *testing.T) {
-	w, wake := newHost(t)
+	h, w, wake := newHost(t)
 	const n = 100
 	for i := range n {
-		addVeth(t, fmt.Sprintf("cali%d", i))
+		h.Veth(fmt.Sprintf("cali%d", i), fmt.Sprintf("pcali%d", i))
 	}
 	eventually(t, w, wake, "all of them", func(l interfaces.Links) bool { return len(l) == 2*n+1 })
 	if err := w.Resync(); err != nil || len(w.Links()) != 2*n+1 {
