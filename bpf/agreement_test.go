@@ -12,6 +12,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/calc/calctest"
 	"github.com/margay-project/margay/dataplane/classifier"
@@ -105,26 +106,26 @@ type place struct {
 
 func places() []place {
 	return []place{
-		{bpf.StageNormalIn, calc.Normal, calc.Ingress, bpf.StageNormalIn, bpf.Egress, 77, true},
-		{bpf.StageNormalOut, calc.Normal, calc.Egress, bpf.StageNormalOut, bpf.Ingress, 0, true},
-		{bpf.StageNormalIn, calc.Normal, calc.Ingress, bpf.StageNormalIn, bpf.Ingress, 0, false},
-		{bpf.StageNormalOut, calc.Normal, calc.Egress, bpf.StageNormalOut, bpf.Egress, 0, false},
-		{bpf.StageForwardIn, calc.Forward, calc.Ingress, bpf.StageForwardIn, bpf.Ingress, 0, false},
-		{bpf.StageForwardOut, calc.Forward, calc.Egress, bpf.StageForwardOut, bpf.Egress, 77, false},
-		{bpf.StagePreDNATIn, calc.PreDNAT, calc.Ingress, bpf.StagePreDNATIn, bpf.Ingress, 0, false},
-		{bpf.StageUntrackedIn, calc.Untracked, calc.Ingress, bpf.StageUntrackedIn, bpf.Ingress, 0, false},
-		{bpf.StageUntrackedOut, calc.Untracked, calc.Egress, bpf.StageUntrackedOut, bpf.Egress, 0, false},
+		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Egress, 77, true},
+		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Ingress, 0, true},
+		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Ingress, 0, false},
+		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Egress, 0, false},
+		{layout.StageForwardIn, calc.Forward, calc.Ingress, layout.StageForwardIn, bpf.Ingress, 0, false},
+		{layout.StageForwardOut, calc.Forward, calc.Egress, layout.StageForwardOut, bpf.Egress, 77, false},
+		{layout.StagePreDNATIn, calc.PreDNAT, calc.Ingress, layout.StagePreDNATIn, bpf.Ingress, 0, false},
+		{layout.StageUntrackedIn, calc.Untracked, calc.Ingress, layout.StageUntrackedIn, bpf.Ingress, 0, false},
+		{layout.StageUntrackedOut, calc.Untracked, calc.Egress, layout.StageUntrackedOut, bpf.Egress, 0, false},
 	}
 }
 
 // iface is an interface with an endpoint's mask at one place only, so that nothing else decides.
-func (p place) iface(ifindex uint32, m classifier.Masks) bpf.Iface {
-	i := bpf.Iface{Endpoint: 7, Ifindex: ifindex}
+func (p place) iface(ifindex uint32, m classifier.Masks) layout.Iface {
+	i := layout.Iface{Endpoint: 7, Ifindex: ifindex}
 	i.Mask[p.at] = m.Mask[p.stage]
 	if p.workload {
-		i.Flags = bpf.IfaceWorkload | bpf.IfaceToHost | bpf.IfaceAllowIPIP | bpf.IfaceAllowVXLAN
-	} else if p.at == bpf.StageNormalIn {
-		i.Mask[bpf.StageForwardIn] = m.Mask[p.stage] // or packets to this host alone would be judged
+		i.Flags = layout.IfaceWorkload | layout.IfaceToHost | layout.IfaceAllowIPIP | layout.IfaceAllowVXLAN
+	} else if p.at == layout.StageNormalIn {
+		i.Mask[layout.StageForwardIn] = m.Mask[p.stage] // or packets to this host alone would be judged
 	}
 	return i
 }
@@ -135,8 +136,8 @@ func (p place) forPacket(q calc.Packet) place {
 	switch {
 	case p.workload && p.hook == bpf.Ingress && isOfLink(q):
 		p.hook, p.workload = bpf.Egress, false
-	case p.at == bpf.StageForwardIn && isKept(q):
-		p.at, p.hook, p.inner = bpf.StageForwardOut, bpf.Egress, 77
+	case p.at == layout.StageForwardIn && isKept(q):
+		p.at, p.hook, p.inner = layout.StageForwardOut, bpf.Egress, 77
 	}
 	return p
 }
@@ -298,7 +299,7 @@ func (w *twin) run(p place, m classifier.Masks, q calc.Packet, want calc.Verdict
 		return err
 	}
 	if p.workload && p.hook == bpf.Ingress {
-		own := bpf.SourceKey{Ifindex: w.ifindex, Addr: bpf.Address(q.Source)}
+		own := layout.SourceKey{Ifindex: w.ifindex, Addr: bpf.Address(q.Source)}
 		if err := w.Sources.Put(own, 1); err != nil {
 			return err
 		}
@@ -318,7 +319,7 @@ func (w *twin) run(p place, m classifier.Masks, q calc.Packet, want calc.Verdict
 	if got.Allowed == (want.Action == api.Deny) || got.Rule != rule {
 		return fmt.Errorf("%+v, want %+v (rule %d)", got, want, rule)
 	}
-	if tracked := p.at <= bpf.StageForwardOut; tracked && m.Mask[p.stage] != 0 && got.Stage != p.at {
+	if tracked := p.at <= layout.StageForwardOut; tracked && m.Mask[p.stage] != 0 && got.Stage != p.at {
 		return fmt.Errorf("%+v, want it judged at stage %d", got, p.at)
 	}
 	return nil

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // figure is one number of a benchmark, for programs to read.
@@ -102,7 +104,7 @@ func policyOf(r *rig, shape string, n int) uint32 {
 		members(r, w.host(r, netip.MustParseAddr(benchFrom)))
 	}
 	for i := range n {
-		w.slot(mask, uint32(i), Slot{Rule: uint64(i + 1), Action: ActionDeny})
+		w.slot(mask, uint32(i), layout.Slot{Rule: uint64(i + 1), Action: layout.ActionDeny})
 		switch shape {
 		case "nets":
 			addr := netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)})
@@ -112,19 +114,19 @@ func policyOf(r *rig, shape string, n int) uint32 {
 		case "sets":
 			w.match(w.host(r, netip.MustParseAddr(benchFrom)).Source, uint32(i))
 		}
-		w.match(w.service(ServiceTCP+1+uint32(i%1000)), uint32(i))
-		w.wild(uint32(i), DimDest)
-		w.wild(uint32(i), DimSourcePort)
+		w.match(w.service(layout.ServiceTCP+1+uint32(i%1000)), uint32(i))
+		w.wild(uint32(i), layout.DimDest)
+		w.wild(uint32(i), layout.DimSourcePort)
 	}
-	w.slot(mask, uint32(n), Slot{Rule: uint64(n + 1), Action: ActionAllow})
-	for dim := range Dims {
+	w.slot(mask, uint32(n), layout.Slot{Rule: uint64(n + 1), Action: layout.ActionAllow})
+	for dim := range layout.Dims {
 		w.wild(uint32(n), dim)
 	}
 	return mask
 }
 
 // members gives 10,000 addresses the class of one, as members of the same sets.
-func members(r *rig, class AddressClass) {
+func members(r *rig, class layout.AddressClass) {
 	for i := range 10_000 {
 		addr := netip.AddrFrom4([4]byte{11, 64, byte(i >> 8), byte(i)})
 		must(r, r.Hosts.Put(Address(addr), ClassOf(addr, class.Source, class.Dest)))
@@ -211,7 +213,7 @@ const (
 
 // openHost makes the loopback interface one of the host that has the given mask for all that comes in.
 func openHost(r *rig, mask uint32) {
-	r.iface(Iface{Endpoint: 3, Ifindex: 1, Mask: [Stages]uint32{StageNormalIn: mask, StageForwardIn: mask}})
+	r.iface(layout.Iface{Endpoint: 3, Ifindex: 1, Mask: [layout.Stages]uint32{layout.StageNormalIn: mask, layout.StageForwardIn: mask}})
 }
 
 func BenchmarkEstablished(b *testing.B) {

@@ -13,7 +13,7 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-//go:generate go tool bpf2go -tags linux -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/x86_64-linux-gnu" conntrack conntrack.c
+//go:generate go tool bpf2go -tags linux -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" conntrack conntrack.c
 
 // ownNamespace moves the thread of a benchmark to a network namespace of its own; what the kernel tracks there ends
 // with it.

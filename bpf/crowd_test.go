@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 const plenty = math.MaxUint32 // a share that nobody uses up
@@ -16,16 +18,16 @@ func openRouter(t *testing.T) *router {
 	allow := r.allowAll()
 	r.workload(r.v1, 5, allow, allow, alice, alice6)
 	r.workload(r.v2, 6, allow, allow, carol, carol6)
-	var mask [Stages]uint32
-	mask[StageNormalIn], mask[StageNormalOut], mask[StageForwardIn], mask[StageForwardOut] = allow, allow, allow, allow
-	r.iface(Iface{Endpoint: 7, Ifindex: r.up, Mask: mask})
+	var mask [layout.Stages]uint32
+	mask[layout.StageNormalIn], mask[layout.StageNormalOut], mask[layout.StageForwardIn], mask[layout.StageForwardOut] = allow, allow, allow, allow
+	r.iface(layout.Iface{Endpoint: 7, Ifindex: r.up, Mask: mask})
 	return r
 }
 
 // entries counts what is in one table.
 func entries(t testing.TB, m *ebpf.Map) (n int) {
 	t.Helper()
-	_, err := eachFlow(m, func(FlowKey, Flow) bool { n++; return true })
+	_, err := eachFlow(m, func(layout.FlowKey, layout.Flow) bool { n++; return true })
 	must(t, err)
 	return n
 }
@@ -118,9 +120,9 @@ func TestAConnectionOfTheCrowd(t *testing.T) {
 // Programs look into the crowd's table while something may be in it, and only then.
 func TestTheCrowdIsLookedForWhileThereIsOne(t *testing.T) {
 	r := openRouter(t)
-	crowding := func(when string, want programCrowding) {
+	crowding := func(when string, want uint32) {
 		t.Helper()
-		if got := programCrowding(r.shared.Settings.Crowding); got != want {
+		if got := uint32(r.shared.Settings.Crowding); got != want {
 			t.Errorf("%s: %d, want %d", when, got, want)
 		}
 	}
@@ -129,23 +131,23 @@ func TestTheCrowdIsLookedForWhileThereIsOne(t *testing.T) {
 		_, err := r.Sweep()
 		must(t, err)
 	}
-	crowding("nobody has looked yet", programCrowdingCROWDED)
+	crowding("nobody has looked yet", layout.Crowded)
 	sweep()
-	crowding("nobody is there", programCrowdingCROWD_NONE)
+	crowding("nobody is there", layout.CrowdNone)
 	r.shared.Settings.OpeningShare = 0
 	r.in(r.v1, udp(alice, bob, 8, 53))
-	crowding("the first one is none", programCrowdingCROWD_NONE)
+	crowding("the first one is none", layout.CrowdNone)
 	r.in(r.v1, udp(alice, bob, 9, 53))
-	crowding("one is there", programCrowdingCROWDED)
+	crowding("one is there", layout.Crowded)
 	sweep()
-	crowding("one is there still", programCrowdingCROWD_AGING)
+	crowding("one is there still", layout.CrowdAging)
 	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassFlow)
 	r.forgetAll()
 	sweep()
-	crowding("all are gone", programCrowdingCROWD_NONE)
+	crowding("all are gone", layout.CrowdNone)
 	r.shared.Settings.OpeningShare = 0
 	r.in(r.v1, udp(alice, bob, 10, 53))
-	crowding("another comes", programCrowdingCROWDED)
+	crowding("another comes", layout.Crowded)
 	r.want(r.out(r.v1, udp(bob, alice, 53, 10)), PassFlow)
 }
 
@@ -167,7 +169,7 @@ func TestTheShareFollowsTheNumberOfOpeners(t *testing.T) {
 		t.Errorf("the share is %d, want %d", got, 64_000/2/fewestOpeners)
 	}
 	for ifindex := range uint32(100) {
-		must(t, r.shared.maps["openings"].Put(uint64(1000+ifindex)<<8, programOpening{Window: ^uint32(0) >> 1, Count: 1}))
+		must(t, r.shared.maps["openings"].Put(uint64(1000+ifindex)<<8, layout.Opening{Window: ^uint32(0) >> 1, Count: 1}))
 	}
 	r.in(r.v1, udp(alice, bob, 8, 53))
 	if got := sweep(); got != 64_000/2/101 {

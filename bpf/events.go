@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // EventKind says what an event tells.
@@ -16,9 +18,9 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	EventDrop  = EventKind(programEventKindEVENT_DROP)
-	EventAllow = EventKind(programEventKindEVENT_ALLOW) // a new flow, or one judged again
-	EventLog   = EventKind(programEventKindEVENT_LOG)   // a Log rule matched
+	EventDrop  = EventKind(layout.EventDrop)
+	EventAllow = EventKind(layout.EventAllow) // a new flow, or one judged again
+	EventLog   = EventKind(layout.EventLog)   // a Log rule matched
 )
 
 // Event is a verdict that the program tells.
@@ -64,14 +66,14 @@ func (e *Events) Next() (Event, error) {
 	if err != nil {
 		return Event{}, fmt.Errorf("read an event: %w", err)
 	}
-	var raw programEvent
+	var raw layout.Event
 	if err := binary.Read(bytes.NewReader(record.RawSample), binary.NativeEndian, &raw); err != nil {
 		return Event{}, fmt.Errorf("read an event of %d bytes: %w", len(record.RawSample), err)
 	}
 	return eventOf(&raw), nil
 }
 
-func eventOf(raw *programEvent) Event {
+func eventOf(raw *layout.Event) Event {
 	p := &raw.Packet
 	e := Event{
 		Kind: EventKind(raw.Kind), Reason: Reason(raw.Reason), Hook: Hook(raw.Egress), Ifindex: raw.Ifindex,

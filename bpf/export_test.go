@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/netip"
 	"testing"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // NoNextHeader is the protocol of a packet of IPv6 that ends with its extension headers.
@@ -24,7 +26,7 @@ func TracedGeneration(t testing.TB, sizes Sizes) (g *Generation, ifindex uint32)
 	for i := range r.shared.Settings.Timeout {
 		r.shared.Settings.Timeout[i] = math.MaxUint64
 	}
-	r.shared.Settings.LogLevel = LogRules
+	r.shared.Settings.LogLevel = layout.LogRules
 	return r.Generation, ifindex
 }
 

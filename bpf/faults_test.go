@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // fill puts entries until the table is full and says how many it took.
@@ -38,11 +40,11 @@ func TestFullTablesRefuseWhatIsNewAndKeepTheRest(t *testing.T) {
 		SharedSizes{Flows: 16, NewFlows: 16})
 	host := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}) }
 	network := func(n int) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(n), 0, 0}), 16) }
-	source := func(n int) SourceKey { return SourceKey{Ifindex: 1, Addr: Address(host(n))} }
+	source := func(n int) layout.SourceKey { return layout.SourceKey{Ifindex: 1, Addr: Address(host(n))} }
 	for name, put := range map[string]func(n int) error{
 		"hosts":      func(n int) error { return r.PutHost(host(n), 1, 2) },
 		"nets":       func(n int) error { return r.PutNet(network(n), 1, 2) },
-		"interfaces": func(n int) error { return r.Interfaces.Put(uint32(n), Iface{Ifindex: uint32(n)}) },
+		"interfaces": func(n int) error { return r.Interfaces.Put(uint32(n), layout.Iface{Ifindex: uint32(n)}) },
 		"sources":    func(n int) error { return r.Sources.Put(source(n), 1) },
 	} {
 		if n := fill(t, 4, put); n != 4 {
@@ -62,13 +64,13 @@ func TestInterfaceOrSourceThatFoundNoRoomIsClosed(t *testing.T) {
 	r := newRouter(t)
 	allow := r.allowAll()
 	fill(t, int(r.Sizes.Interfaces), func(n int) error {
-		return r.Interfaces.Put(100_000+uint32(n), Iface{Ifindex: 100_000 + uint32(n)})
+		return r.Interfaces.Put(100_000+uint32(n), layout.Iface{Ifindex: 100_000 + uint32(n)})
 	})
 	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), DropNoInterface)
 	must(t, r.Interfaces.Delete(100_000))
 	r.workload(r.v1, 5, allow, allow)
 	fill(t, int(r.Sizes.Sources), func(n int) error {
-		return r.Sources.Put(SourceKey{Ifindex: uint32(n)}, 1)
+		return r.Sources.Put(layout.SourceKey{Ifindex: uint32(n)}, 1)
 	})
 	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), DropSource)
 }
@@ -104,7 +106,7 @@ func (g *Generation) repeat(r Run, times uint32) error {
 func TestFullBufferOfEventsChangesNoVerdict(t *testing.T) {
 	r := outbound(t)
 	r.shared.Settings.EventGap = 0
-	r.shared.Settings.LogLevel = LogVerdicts
+	r.shared.Settings.LogLevel = layout.LogVerdicts
 	must(t, r.repeat(Run{Hook: Egress, Ifindex: r.v1, Inner: 77, Packet: udp(bob, alice, 3, 4)}, 20_000))
 	counts, err := r.shared.ReasonCounts()
 	must(t, err)

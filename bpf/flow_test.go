@@ -3,6 +3,8 @@ package bpf
 import (
 	"testing"
 	"time"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // connection reads the one connection that there is.
@@ -96,11 +98,11 @@ func TestHandshakeProvesAConnection(t *testing.T) {
 		}
 	}
 	c := r.connection()
-	if c.State != FlowTCPEstablished || c.Opener.String() != alice+":9" || c.Replier.String() != bob+":80" {
+	if c.State != layout.FlowTCPEstablished || c.Opener.String() != alice+":9" || c.Replier.String() != bob+":80" {
 		t.Errorf("%+v", c)
 	}
 	a := c.Approvals[0]
-	if a.Endpoint != 5 || a.Rule != 1000 || a.Ifindex != r.v1 || a.Stage != StageNormalOut || a.Packets != [2]uint64{3, 2} {
+	if a.Endpoint != 5 || a.Rule != 1000 || a.Ifindex != r.v1 || a.Stage != layout.StageNormalOut || a.Packets != [2]uint64{3, 2} {
 		t.Errorf("approval %+v", a)
 	}
 	if c.Approvals[1].Ifindex != 0 {
@@ -131,27 +133,27 @@ func TestConnectionsEnd(t *testing.T) {
 	r.out(r.v1, tcp(bob, alice, 80, 9, "SA", 700, 101))
 	r.in(r.v1, tcp(alice, bob, 9, 80, "A", 101, 701))
 	r.in(r.v1, tcp(alice, bob, 9, 80, "FA", 101, 701))
-	if s := r.connection().State; s != FlowTCPEstablished {
+	if s := r.connection().State; s != layout.FlowTCPEstablished {
 		t.Errorf("state %d after one FIN", s)
 	}
 	r.out(r.v1, tcp(bob, alice, 80, 9, "FA", 701, 102))
-	if s := r.connection().State; s != FlowTCPFins {
+	if s := r.connection().State; s != layout.FlowTCPFins {
 		t.Errorf("state %d after both FINs", s)
 	}
 	r.want(r.in(r.v1, tcp(alice, bob, 9, 80, "A", 102, 702)), PassFlow)
 	r.want(r.in(r.v1, tcp(alice, bob, 9, 80, "S", 9000, 0)), PassPolicy)
-	if c := r.connection(); c.State != FlowTCPOpening || c.Proven {
+	if c := r.connection(); c.State != layout.FlowTCPOpening || c.Proven {
 		t.Errorf("a new connection on old ports: %+v", c)
 	}
 	r.out(r.v1, tcp(bob, alice, 80, 9, "RA", 0, 9001))
-	if s := r.connection().State; s != FlowTCPReset {
+	if s := r.connection().State; s != layout.FlowTCPReset {
 		t.Errorf("state %d after a reset", s)
 	}
 }
 
 func TestExpiredConnectionsCountAsAbsent(t *testing.T) {
 	r := outbound(t)
-	r.shared.Settings.Timeout[FlowUDP] = uint64(30 * time.Millisecond)
+	r.shared.Settings.Timeout[layout.FlowUDP] = uint64(30 * time.Millisecond)
 	r.in(r.v1, udp(alice, bob, 9, 53))
 	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassFlow)
 	r.in(r.v1, udp(alice, bob, 9, 53))
@@ -163,7 +165,7 @@ func TestExpiredConnectionsCountAsAbsent(t *testing.T) {
 func TestSweepFreesWhatHasExpired(t *testing.T) {
 	r := outbound(t)
 	r.in(r.v1, tcp(alice, bob, 9, 80, "S", 100, 0))
-	r.shared.Settings.Timeout[FlowUDP] = uint64(30 * time.Millisecond)
+	r.shared.Settings.Timeout[layout.FlowUDP] = uint64(30 * time.Millisecond)
 	for port := range uint16(20) {
 		r.in(r.v1, udp(alice, bob, port, 53))
 	}
@@ -201,7 +203,7 @@ func TestConnectionsThatAreStillAllowedLiveThroughAChange(t *testing.T) {
 	r.shared.AdvanceEpoch()
 	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassPolicy) // judged as the question that it answers
 	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassFlow)
-	if a := r.connection().Approvals[0]; a.Epoch != r.shared.Epoch() || a.Stage != StageNormalOut {
+	if a := r.connection().Approvals[0]; a.Epoch != r.shared.Epoch() || a.Stage != layout.StageNormalOut {
 		t.Errorf("%+v", a)
 	}
 }
@@ -358,7 +360,7 @@ func TestLaterFragmentsHaveThePortsOfTheFirst(t *testing.T) {
 		r := newRouter(t)
 		r.name = name
 		r.workload(r.v1, 5, 0, r.mask(
-			rule{id: 1, action: ActionAllow, service: ServiceUDP + 53 + 1}, rule{id: 2, action: ActionDeny}), alice, alice6)
+			rule{id: 1, action: layout.ActionAllow, service: layout.ServiceUDP + 53 + 1}, rule{id: 2, action: layout.ActionDeny}), alice, alice6)
 		first, later := make(1)
 		r.want(r.in(r.v1, later), DropFragment)
 		r.want(r.in(r.v1, first), PassPolicy)
@@ -394,7 +396,7 @@ func TestFullTableKeepsConnectionsAmongTheUnproven(t *testing.T) {
 	r := newRigOf(t, smallSizes(), SharedSizes{Flows: 4, NewFlows: 1024})
 	r.shared.Settings.Share = 100
 	i := r.workload(1, 5, 0, r.allowAll(), alice)
-	i.Flags |= IfaceToHost
+	i.Flags |= layout.IfaceToHost
 	r.iface(i)
 	r.converse(1, alice, 10)
 	if n := len(r.connections()); n != 10 {
@@ -436,7 +438,7 @@ func TestRecycledElementIsNotMistaken(t *testing.T) {
 	r.in(r.v1, udp(alice, bob, 9, 53))
 	r.want(r.in(r.v1, udp(alice, bob, 9, 53)), PassFlow)
 	k := r.connection().Key
-	var f Flow
+	var f layout.Flow
 	must(t, r.shared.tables.current.new.Lookup(&k, &f))
 	f.Tag++ // as if the element had become another connection's
 	must(t, r.shared.tables.current.new.Put(&k, &f))
@@ -464,7 +466,7 @@ func TestAForgedResetEndsNothing(t *testing.T) {
 	r.in(r.v1, tcp(alice, bob, 9, 80, "S", 100, 0))
 	fromBob("R")
 	r.out(r.v1, tcp(bob, alice, 80, 9, "SA", 700, 101))
-	state("while it opens", FlowTCPOpening)
+	state("while it opens", layout.FlowTCPOpening)
 	fromAlice("A")
 	for _, c := range []struct {
 		name          string
@@ -472,20 +474,20 @@ func TestAForgedResetEndsNothing(t *testing.T) {
 	}{{"the replier", fromBob, fromAlice}, {"the opener", fromAlice, fromBob}} {
 		c.forged("R")
 		c.other("A")
-		state("after a reset of "+c.name, FlowTCPReset)
+		state("after a reset of "+c.name, layout.FlowTCPReset)
 		c.forged("A")
-		state(c.name+" speaks on", FlowTCPEstablished)
+		state(c.name+" speaks on", layout.FlowTCPEstablished)
 		c.forged("R")
 		r.shared.AdvanceEpoch() // the next packet is judged again
 		r.want(map[string]func() Outcome{
 			"the replier": func() Outcome { return r.out(r.v1, tcp(bob, alice, 80, 9, "A", 701, 101)) },
 			"the opener":  func() Outcome { return r.in(r.v1, tcp(alice, bob, 9, 80, "A", 101, 701)) },
 		}[c.name](), PassPolicy)
-		state(c.name+" speaks on after a change of policy", FlowTCPEstablished)
+		state(c.name+" speaks on after a change of policy", layout.FlowTCPEstablished)
 	}
 	fromBob("R")
 	fromAlice("FA")
-	state("a reset, and a FIN of the other end", FlowTCPReset)
+	state("a reset, and a FIN of the other end", layout.FlowTCPReset)
 	fromBob("FA")
-	state("both have ended", FlowTCPFins)
+	state("both have ended", layout.FlowTCPFins)
 }

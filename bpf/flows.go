@@ -8,6 +8,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // Approval is what one side of this host has granted to a connection.
@@ -24,7 +26,7 @@ type Approval struct {
 
 // Connection is an entry of the tables of connections.
 type Connection struct {
-	Key             FlowKey // for DeleteConnection
+	Key             layout.FlowKey // for DeleteConnection
 	Proto           uint8
 	Opener, Replier netip.AddrPort
 	ICMPType        uint8  // of the query
@@ -46,9 +48,9 @@ func (s *Shared) Connections(yield func(Connection) bool) error {
 	if err != nil {
 		return err
 	}
-	one := func(k FlowKey, f Flow) bool {
+	one := func(k layout.FlowKey, f layout.Flow) bool {
 		idle := now - time.Duration(f.Seen)
-		if int(f.State) >= FlowStates || idle > time.Duration(s.Settings.Timeout[f.State]) {
+		if int(f.State) >= layout.FlowStates || idle > time.Duration(s.Settings.Timeout[f.State]) {
 			return true
 		}
 		return yield(connectionOf(k, f, now))
@@ -64,14 +66,14 @@ func (s *Shared) Connections(yield func(Connection) bool) error {
 }
 
 // legRevoked marks the epoch of a leg that has lost its permission.
-const legRevoked = uint64(1) << programLegEpochLEG_REVOKED_BIT
+const legRevoked = uint64(1) << layout.LegRevokedBit
 
 // eachFlow reads a table of connections in batches.
-func eachFlow(m *ebpf.Map, yield func(FlowKey, Flow) bool) (more bool, err error) {
+func eachFlow(m *ebpf.Map, yield func(layout.FlowKey, layout.Flow) bool) (more bool, err error) {
 	size := batch
 	var at ebpf.MapBatchCursor
 	for {
-		keys, flows := make([]FlowKey, size), make([]Flow, size)
+		keys, flows := make([]layout.FlowKey, size), make([]layout.Flow, size)
 		n, err := m.BatchLookup(&at, keys, flows, nil)
 		for i := range n {
 			if !yield(keys[i], flows[i]) {
@@ -100,23 +102,23 @@ func coarseNow() (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-func connectionOf(k FlowKey, f Flow, now time.Duration) Connection {
+func connectionOf(k layout.FlowKey, f layout.Flow, now time.Duration) Connection {
 	low, high := endOf(k.Low, k.LowPort, k.Proto), endOf(k.High, k.HighPort, k.Proto)
 	c := Connection{
 		Key: k, Proto: k.Proto, Opener: high, Replier: low, State: int(f.State),
-		Proven:   f.Flags&uint8(programFlowFlagFLOW_PROVEN) != 0,
-		Answered: f.Flags&uint8(programFlowFlagFLOW_ANSWERED) != 0,
+		Proven:   f.Flags&uint8(layout.FlowProven) != 0,
+		Answered: f.Flags&uint8(layout.FlowAnswered) != 0,
 		Age:      now - time.Duration(f.Created),
 		Idle:     max(now-time.Duration(f.Seen), 0),
 	}
-	if f.Flags&uint8(programFlowFlagFLOW_LOW_OPENED) != 0 {
+	if f.Flags&uint8(layout.FlowLowOpened) != 0 {
 		c.Opener, c.Replier = low, high
 	}
 	if k.Proto == protoICMP || k.Proto == protoICMPv6 {
 		c.ICMPType, c.ICMPID = k.Kind, hostOrder(k.LowPort)
 	}
 	for i, leg := range f.Legs {
-		if leg.Way == uint8(programLegWayLEG_NONE) {
+		if leg.Way == uint8(layout.LegNone) {
 			continue
 		}
 		c.Approvals[i] = Approval{
@@ -131,7 +133,7 @@ func connectionOf(k FlowKey, f Flow, now time.Duration) Connection {
 }
 
 // DeleteConnection ends a connection; its next packet is judged as new.
-func (s *Shared) DeleteConnection(k FlowKey) error {
+func (s *Shared) DeleteConnection(k layout.FlowKey) error {
 	for _, set := range []flowSet{s.tables.current, s.tables.old} {
 		for _, m := range set.maps() {
 			if err := m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // mutate changes some bytes of a packet, its length too; never what says that it is IP or ARP.
@@ -40,7 +42,7 @@ func TestNothingUnforeseenPassesWhereAllIsDenied(t *testing.T) {
 	rig := newRouter(t)
 	deny := rig.denyAll()
 	rig.workload(rig.v1, 5, deny, deny, alice, alice6)
-	rig.host(rig.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: deny, StageForwardIn: deny, StageForwardOut: deny})
+	rig.host(rig.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: deny, layout.StageForwardIn: deny, layout.StageForwardOut: deny})
 	all := samples()
 	judged := 0
 	for range 30_000 {

@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // allowAll makes a mask that allows everything.
-func (r *rig) allowAll() uint32 { return r.mask(rule{id: 1000, action: ActionAllow}) }
+func (r *rig) allowAll() uint32 { return r.mask(rule{id: 1000, action: layout.ActionAllow}) }
 
 // denyAll makes a mask that denies everything.
-func (r *rig) denyAll() uint32 { return r.mask(rule{id: 1001, action: ActionDeny}) }
+func (r *rig) denyAll() uint32 { return r.mask(rule{id: 1001, action: layout.ActionDeny}) }
 
 func TestWorkloadSendsOnlyInItsOwnName(t *testing.T) {
 	r := newRouter(t)
@@ -74,7 +76,7 @@ func TestWorkloadSendsOnlyInItsOwnName(t *testing.T) {
 func TestWorkloadFlagsPermitWhatTheySay(t *testing.T) {
 	r := newRouter(t)
 	i := r.workload(r.v1, 5, 0, r.allowAll(), alice)
-	i.Flags |= IfaceAllowVXLAN | IfaceAllowIPIP | IfaceToHost
+	i.Flags |= layout.IfaceAllowVXLAN | layout.IfaceAllowIPIP | layout.IfaceToHost
 	r.iface(i)
 	r.want(r.in(r.v1, udp(alice, bob, 1, 4789)), PassPolicy)
 	r.want(r.in(r.v1, newFrame(alice, bob, 4, make([]byte, 40)).bytes()), PassPolicy)
@@ -84,7 +86,7 @@ func TestWorkloadFlagsPermitWhatTheySay(t *testing.T) {
 func TestWorkloadKeepsItsMAC(t *testing.T) {
 	r := newRouter(t)
 	i := r.workload(r.v1, 5, 0, r.allowAll(), alice)
-	i.Flags |= IfaceCheckMAC
+	i.Flags |= layout.IfaceCheckMAC
 	i.Mac = [6]uint8{2, 0, 0, 0, 0, 1}
 	r.iface(i)
 	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), PassPolicy)
@@ -103,11 +105,11 @@ func TestWorkloadIsClosedWithoutPolicy(t *testing.T) {
 	i := r.workload(r.v1, 5, 0, 0, alice)
 	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), DropNoPolicy)
 	r.want(r.out(r.v1, udp(bob, alice, 1, 2)), DropNoPolicy)
-	i.Mask[StageNormalOut] = r.allowAll()
-	i.Mask[StageNormalIn] = i.Mask[StageNormalOut]
+	i.Mask[layout.StageNormalOut] = r.allowAll()
+	i.Mask[layout.StageNormalIn] = i.Mask[layout.StageNormalOut]
 	r.iface(i)
 	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), PassPolicy)
-	i.Flags |= IfaceClosed
+	i.Flags |= layout.IfaceClosed
 	r.iface(i)
 	r.want(r.in(r.v1, udp(alice, bob, 1, 2)), DropClosed)
 	r.want(r.in(r.v1, arp(alice, carol)), DropClosed)
@@ -158,14 +160,14 @@ func TestParse(t *testing.T) {
 	r := newRouter(t)
 	// One rule for each kind of packet: what decides tells what was read.
 	r.workload(r.v1, 5, 0, r.mask(
-		rule{id: 1, action: ActionAllow, service: ServiceTCP + 80 + 1},
-		rule{id: 2, action: ActionAllow, service: ServiceUDP + 80 + 1},
-		rule{id: 3, action: ActionAllow, service: ServiceSCTP + 80 + 1},
-		rule{id: 4, action: ActionAllow, service: ServiceUDPLite + 80 + 1},
-		rule{id: 5, action: ActionAllow, service: ServiceICMP + 8*256 + 1},
-		rule{id: 6, action: ActionAllow, service: ServiceICMPv6 + 128*256 + 1},
-		rule{id: 7, action: ActionAllow, service: ServiceOther + 47 + 1},
-		rule{id: 8, action: ActionDeny},
+		rule{id: 1, action: layout.ActionAllow, service: layout.ServiceTCP + 80 + 1},
+		rule{id: 2, action: layout.ActionAllow, service: layout.ServiceUDP + 80 + 1},
+		rule{id: 3, action: layout.ActionAllow, service: layout.ServiceSCTP + 80 + 1},
+		rule{id: 4, action: layout.ActionAllow, service: layout.ServiceUDPLite + 80 + 1},
+		rule{id: 5, action: layout.ActionAllow, service: layout.ServiceICMP + 8*256 + 1},
+		rule{id: 6, action: layout.ActionAllow, service: layout.ServiceICMPv6 + 128*256 + 1},
+		rule{id: 7, action: layout.ActionAllow, service: layout.ServiceOther + 47 + 1},
+		rule{id: 8, action: layout.ActionDeny},
 	), alice, alice6)
 	with := func(f *frame, change func(*frame)) []byte { change(f); return f.bytes() }
 	chain := func(n int) []byte {
@@ -282,10 +284,10 @@ func TestAnswersFromTunnelPortsAreNoTunnels(t *testing.T) {
 func TestATunnelEndsWhenItIsNoLongerAllowed(t *testing.T) {
 	r := newRouter(t)
 	i := r.workload(r.v1, 5, 0, r.allowAll(), alice)
-	i.Flags |= IfaceAllowVXLAN
+	i.Flags |= layout.IfaceAllowVXLAN
 	r.iface(i)
 	r.want(r.in(r.v1, udp(alice, bob, 1, 4789)), PassPolicy)
-	i.Flags &^= IfaceAllowVXLAN
+	i.Flags &^= layout.IfaceAllowVXLAN
 	r.iface(i)
 	r.shared.AdvanceEpoch()
 	r.want(r.in(r.v1, udp(alice, bob, 1, 4789)), DropRevoked)

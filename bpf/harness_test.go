@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/internal/skip"
 )
 
@@ -96,12 +97,12 @@ func (r *rig) mask(rules ...rule) uint32 {
 	mask := r.vector()
 	for i, rule := range rules {
 		slot := r.nextSlot + uint32(i)
-		r.Slots[slot] = Slot{Rule: rule.id, Action: rule.action, Next: r.nextSlot + rule.next}
+		r.Slots[slot] = layout.Slot{Rule: rule.id, Action: rule.action, Next: r.nextSlot + rule.next}
 		r.set(mask, slot)
-		r.address(slot, rule.source, DimSource)
-		r.address(slot, rule.dest, DimDest)
-		r.point(slot, rule.service, DimService, r.Services)
-		r.point(slot, rule.sourcePort, DimSourcePort, r.SourcePorts)
+		r.address(slot, rule.source, layout.DimSource)
+		r.address(slot, rule.dest, layout.DimDest)
+		r.point(slot, rule.service, layout.DimService, r.Services)
+		r.point(slot, rule.sourcePort, layout.DimSourcePort, r.SourcePorts)
 		if rule.sourcePort != 0 {
 			r.Vectors[mask*r.Sizes.Blocks].SourcePorts = 1
 		}
@@ -150,7 +151,7 @@ func (r *rig) address(slot uint32, text string, dim int) {
 		prefix = netip.PrefixFrom(addr, addr.BitLen())
 	}
 	class := r.class(prefix)
-	if dim == DimSource {
+	if dim == layout.DimSource {
 		r.set(class.Source, slot)
 	} else {
 		r.set(class.Dest, slot)
@@ -158,7 +159,7 @@ func (r *rig) address(slot uint32, text string, dim int) {
 }
 
 // class is the class of a host or network, made if there is none.
-func (r *rig) class(p netip.Prefix) AddressClass {
+func (r *rig) class(p netip.Prefix) layout.AddressClass {
 	r.Helper()
 	key := Address(p.Addr())
 	if p.IsSingleIP() {
@@ -180,18 +181,18 @@ func (r *rig) class(p netip.Prefix) AddressClass {
 }
 
 // workload makes the loopback interface, or another, that of a workload.
-func (r *rig) workload(ifindex uint32, endpoint uint64, in, out uint32, addrs ...string) Iface {
+func (r *rig) workload(ifindex uint32, endpoint uint64, in, out uint32, addrs ...string) layout.Iface {
 	r.Helper()
-	i := Iface{Endpoint: endpoint, Ifindex: ifindex, Flags: IfaceWorkload}
-	i.Mask[StageNormalIn], i.Mask[StageNormalOut] = in, out
+	i := layout.Iface{Endpoint: endpoint, Ifindex: ifindex, Flags: layout.IfaceWorkload}
+	i.Mask[layout.StageNormalIn], i.Mask[layout.StageNormalOut] = in, out
 	r.iface(i)
 	for _, a := range addrs {
-		must(r, r.Sources.Put(SourceKey{Ifindex: ifindex, Addr: Address(netip.MustParseAddr(a))}, 1))
+		must(r, r.Sources.Put(layout.SourceKey{Ifindex: ifindex, Addr: Address(netip.MustParseAddr(a))}, 1))
 	}
 	return i
 }
 
-func (r *rig) iface(i Iface) {
+func (r *rig) iface(i layout.Iface) {
 	r.Helper()
 	must(r, r.Interfaces.Put(i.Ifindex, i))
 }

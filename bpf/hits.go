@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // CreateRule makes room to count the hits of a rule; the program counts only rules that have it. The kernel gets memory of
@@ -15,7 +17,7 @@ func (s *Shared) CreateRule(id uint64) error {
 	if err != nil {
 		return fmt.Errorf("count the hits of a rule: %w", err)
 	}
-	err = s.maps["rule_hits"].Update(&id, make([]Hits, cpus), ebpf.UpdateNoExist)
+	err = s.maps["rule_hits"].Update(&id, make([]layout.Hits, cpus), ebpf.UpdateNoExist)
 	if isFull(err) {
 		return fmt.Errorf("count the hits of a rule: the table of counters is full at %d entries: %w",
 			s.maps["rule_hits"].MaxEntries(), err)
@@ -36,19 +38,19 @@ func (s *Shared) DeleteRule(id uint64) error {
 
 // RuleHits are the packets and bytes that a rule has judged: first packets of connections, packets of connections
 // that were judged again, and packets denied.
-func (s *Shared) RuleHits(id uint64) (Hits, error) {
-	var each []Hits
+func (s *Shared) RuleHits(id uint64) (layout.Hits, error) {
+	var each []layout.Hits
 	if err := s.maps["rule_hits"].Lookup(&id, &each); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return Hits{}, fmt.Errorf("read the hits of a rule: %w", err)
+		return layout.Hits{}, fmt.Errorf("read the hits of a rule: %w", err)
 	}
 	return sum(each), nil
 }
 
 // AllRuleHits reads the hits of every rule.
-func (s *Shared) AllRuleHits() (map[uint64]Hits, error) {
-	out := map[uint64]Hits{}
+func (s *Shared) AllRuleHits() (map[uint64]layout.Hits, error) {
+	out := map[uint64]layout.Hits{}
 	var id uint64
-	var each []Hits
+	var each []layout.Hits
 	entries := s.maps["rule_hits"].Iterate()
 	for entries.Next(&id, &each) {
 		out[id] = sum(each)
@@ -60,9 +62,9 @@ func (s *Shared) AllRuleHits() (map[uint64]Hits, error) {
 }
 
 // ReasonCounts are the packets and bytes by reason.
-func (s *Shared) ReasonCounts() (counts [Reasons]Hits, err error) {
+func (s *Shared) ReasonCounts() (counts [Reasons]layout.Hits, err error) {
 	for r := range uint32(Reasons) {
-		var each []Hits
+		var each []layout.Hits
 		if err := s.maps["reasons"].Lookup(&r, &each); err != nil {
 			return counts, fmt.Errorf("read the counts by reason: %w", err)
 		}
@@ -71,7 +73,7 @@ func (s *Shared) ReasonCounts() (counts [Reasons]Hits, err error) {
 	return counts, nil
 }
 
-func sum(each []Hits) (total Hits) {
+func sum(each []layout.Hits) (total layout.Hits) {
 	for _, h := range each {
 		total.Packets += h.Packets
 		total.Bytes += h.Bytes

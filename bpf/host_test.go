@@ -1,11 +1,15 @@
 package bpf
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/margay-project/margay/bpf/layout"
+)
 
 // host makes an interface that of the host, with a mask for some stages.
 func (r *rig) host(ifindex uint32, masks map[int]uint32) {
 	r.Helper()
-	i := Iface{Endpoint: uint64(100 + ifindex), Ifindex: ifindex}
+	i := layout.Iface{Endpoint: uint64(100 + ifindex), Ifindex: ifindex}
 	for stage, mask := range masks {
 		i.Mask[stage] = mask
 	}
@@ -37,7 +41,7 @@ func TestHostInterfaceWithoutPolicyIsOpen(t *testing.T) {
 
 func TestHostInterfaceWithPolicyDropsWhatItCannotRead(t *testing.T) {
 	r := newRouter(t)
-	r.host(r.up, map[int]uint32{StageNormalIn: r.allowAll()})
+	r.host(r.up, map[int]uint32{layout.StageNormalIn: r.allowAll()})
 	malformed := udp(bob, here, 1, 2)
 	malformed[14] = 0x44
 	r.want(r.in(r.up, malformed), DropMalformed)
@@ -49,25 +53,25 @@ func TestHostInterfaceWithPolicyDropsWhatItCannotRead(t *testing.T) {
 
 func TestStagesOfAHostInterface(t *testing.T) {
 	r := newRouter(t)
-	mask := func(id uint64) uint32 { return r.mask(rule{id: id, action: ActionAllow}) }
+	mask := func(id uint64) uint32 { return r.mask(rule{id: id, action: layout.ActionAllow}) }
 	r.host(r.up, map[int]uint32{
-		StageNormalIn: mask(1), StageNormalOut: mask(2), StageForwardIn: mask(3), StageForwardOut: mask(4)})
+		layout.StageNormalIn: mask(1), layout.StageNormalOut: mask(2), layout.StageForwardIn: mask(3), layout.StageForwardOut: mask(4)})
 	for _, c := range []struct {
 		name  string
 		run   Run
 		rule  uint64
 		stage int
 	}{
-		{"to this host", Run{Hook: Ingress, Packet: udp(bob, here, 1, 2)}, 1, StageNormalIn},
-		{"to this host, IPv6", Run{Hook: Ingress, Packet: udp(bob6, here6, 1, 2)}, 1, StageNormalIn},
-		{"broadcast", Run{Hook: Ingress, Packet: udp(bob, "255.255.255.255", 1, 2)}, 1, StageNormalIn},
-		{"broadcast of the network", Run{Hook: Ingress, Packet: udp(bob, "172.16.0.255", 1, 2)}, 1, StageNormalIn},
-		{"multicast", Run{Hook: Ingress, Packet: udp(bob, "224.0.0.9", 1, 2)}, 1, StageNormalIn},
-		{"multicast, IPv6", Run{Hook: Ingress, Packet: udp(bob6, "ff02::9", 1, 2)}, 1, StageNormalIn},
-		{"to a workload", Run{Hook: Ingress, Packet: udp(bob, alice, 1, 2)}, 3, StageForwardIn},
-		{"to a workload, IPv6", Run{Hook: Ingress, Packet: udp(bob6, alice6, 1, 2)}, 3, StageForwardIn},
-		{"from this host", Run{Hook: Egress, Packet: udp(here, bob, 3, 4)}, 2, StageNormalOut},
-		{"from a workload", Run{Hook: Egress, Inner: r.v1, Packet: udp(alice, bob, 3, 4)}, 4, StageForwardOut},
+		{"to this host", Run{Hook: Ingress, Packet: udp(bob, here, 1, 2)}, 1, layout.StageNormalIn},
+		{"to this host, IPv6", Run{Hook: Ingress, Packet: udp(bob6, here6, 1, 2)}, 1, layout.StageNormalIn},
+		{"broadcast", Run{Hook: Ingress, Packet: udp(bob, "255.255.255.255", 1, 2)}, 1, layout.StageNormalIn},
+		{"broadcast of the network", Run{Hook: Ingress, Packet: udp(bob, "172.16.0.255", 1, 2)}, 1, layout.StageNormalIn},
+		{"multicast", Run{Hook: Ingress, Packet: udp(bob, "224.0.0.9", 1, 2)}, 1, layout.StageNormalIn},
+		{"multicast, IPv6", Run{Hook: Ingress, Packet: udp(bob6, "ff02::9", 1, 2)}, 1, layout.StageNormalIn},
+		{"to a workload", Run{Hook: Ingress, Packet: udp(bob, alice, 1, 2)}, 3, layout.StageForwardIn},
+		{"to a workload, IPv6", Run{Hook: Ingress, Packet: udp(bob6, alice6, 1, 2)}, 3, layout.StageForwardIn},
+		{"from this host", Run{Hook: Egress, Packet: udp(here, bob, 3, 4)}, 2, layout.StageNormalOut},
+		{"from a workload", Run{Hook: Egress, Inner: r.v1, Packet: udp(alice, bob, 3, 4)}, 4, layout.StageForwardOut},
 	} {
 		r.name = c.name
 		c.run.Ifindex = r.up
@@ -79,7 +83,7 @@ func TestStagesOfAHostInterface(t *testing.T) {
 
 func TestStageOfApprovalHolds(t *testing.T) {
 	r := newRouter(t)
-	r.host(r.up, map[int]uint32{StageNormalOut: r.allowAll(), StageForwardOut: r.denyAll()})
+	r.host(r.up, map[int]uint32{layout.StageNormalOut: r.allowAll(), layout.StageForwardOut: r.denyAll()})
 	r.want(r.born(r.up, udp(here, bob, 3, 4)), PassPolicy)
 	r.want(r.born(r.up, udp(here, bob, 3, 4)), PassFlow)
 	r.want(r.out(r.up, udp(here, bob, 3, 4)), DropPolicy)
@@ -87,13 +91,13 @@ func TestStageOfApprovalHolds(t *testing.T) {
 
 func TestAnswersOfAHost(t *testing.T) {
 	r := newRouter(t)
-	r.host(r.up, map[int]uint32{StageNormalIn: r.denyAll(), StageNormalOut: r.allowAll()})
-	r.host(r.up2, map[int]uint32{StageNormalIn: r.denyAll(), StageNormalOut: r.allowAll()})
+	r.host(r.up, map[int]uint32{layout.StageNormalIn: r.denyAll(), layout.StageNormalOut: r.allowAll()})
+	r.host(r.up2, map[int]uint32{layout.StageNormalIn: r.denyAll(), layout.StageNormalOut: r.allowAll()})
 	r.want(r.in(r.up, udp(bob, here, 4, 3)), DropPolicy)
 	r.want(r.born(r.up, udp(here, bob, 3, 4)), PassPolicy)
 	r.want(r.in(r.up, udp(bob, here, 4, 3)), PassFlow)
 	r.want(r.in(r.up2, udp(bob, here, 4, 3)), PassPolicy) // by the other uplink: the question was allowed there, too
-	r.host(r.up2, map[int]uint32{StageNormalIn: r.denyAll(), StageNormalOut: r.denyAll()})
+	r.host(r.up2, map[int]uint32{layout.StageNormalIn: r.denyAll(), layout.StageNormalOut: r.denyAll()})
 	r.shared.AdvanceEpoch()
 	r.want(r.born(r.up, udp(here, bob, 3, 4)), PassPolicy)
 	r.want(r.in(r.up2, udp(bob, here, 4, 3)), DropPolicy)
@@ -103,7 +107,7 @@ func TestAnswersOfAHost(t *testing.T) {
 func TestAnswersThroughAddressTranslation(t *testing.T) {
 	r := newRouter(t)
 	r.host(r.up, map[int]uint32{
-		StageNormalIn: r.denyAll(), StageNormalOut: r.denyAll(), StageForwardIn: r.denyAll(), StageForwardOut: r.allowAll()})
+		layout.StageNormalIn: r.denyAll(), layout.StageNormalOut: r.denyAll(), layout.StageForwardIn: r.denyAll(), layout.StageForwardOut: r.allowAll()})
 	r.want(r.out(r.up, udp(here, bob, 30, 4)), PassPolicy) // a workload behind the host's address
 	r.want(r.in(r.up, udp(bob, here, 4, 30)), PassFlow)    // looks local
 }
@@ -111,10 +115,10 @@ func TestAnswersThroughAddressTranslation(t *testing.T) {
 func TestUntrackedPolicyComesFirst(t *testing.T) {
 	r := newRouter(t)
 	r.host(r.up, map[int]uint32{
-		StageUntrackedIn: r.mask(
-			rule{id: 1, action: ActionAllow, service: ServiceUDP + 53 + 1},
-			rule{id: 2, action: ActionDeny, service: ServiceUDP + 54 + 1}),
-		StageNormalIn: r.mask(rule{id: 3, action: ActionAllow}),
+		layout.StageUntrackedIn: r.mask(
+			rule{id: 1, action: layout.ActionAllow, service: layout.ServiceUDP + 53 + 1},
+			rule{id: 2, action: layout.ActionDeny, service: layout.ServiceUDP + 54 + 1}),
+		layout.StageNormalIn: r.mask(rule{id: 3, action: layout.ActionAllow}),
 	})
 	r.want(r.in(r.up, udp(bob, here, 1, 53)), PassUntracked)
 	r.want(r.in(r.up, udp(bob, here, 1, 54)), DropPolicy)
@@ -127,9 +131,9 @@ func TestUntrackedPolicyComesFirst(t *testing.T) {
 func TestPreDNATPolicyComesBeforeNormalAndForward(t *testing.T) {
 	r := newRouter(t)
 	pre := r.mask(
-		rule{id: 1, action: ActionAllow, service: ServiceUDP + 53 + 1},
-		rule{id: 2, action: ActionDeny, service: ServiceUDP + 54 + 1})
-	r.host(r.up, map[int]uint32{StagePreDNATIn: pre, StageNormalIn: r.denyAll(), StageForwardIn: r.denyAll(), StageNormalOut: r.denyAll()})
+		rule{id: 1, action: layout.ActionAllow, service: layout.ServiceUDP + 53 + 1},
+		rule{id: 2, action: layout.ActionDeny, service: layout.ServiceUDP + 54 + 1})
+	r.host(r.up, map[int]uint32{layout.StagePreDNATIn: pre, layout.StageNormalIn: r.denyAll(), layout.StageForwardIn: r.denyAll(), layout.StageNormalOut: r.denyAll()})
 	for _, to := range []string{here, alice} {
 		o := r.in(r.up, udp(bob, to, 1, 53))
 		r.want(o, PassPolicy)
@@ -146,8 +150,8 @@ func TestPreDNATPolicyComesBeforeNormalAndForward(t *testing.T) {
 
 func TestEndOfPolicy(t *testing.T) {
 	r := newRouter(t)
-	never := r.mask(rule{id: 1, action: ActionAllow, service: ServiceTCP + 1})
-	r.host(r.up, map[int]uint32{StageNormalIn: never, StageForwardIn: r.mask(rule{id: 2, action: ActionAllow, service: ServiceTCP + 1})})
+	never := r.mask(rule{id: 1, action: layout.ActionAllow, service: layout.ServiceTCP + 1})
+	r.host(r.up, map[int]uint32{layout.StageNormalIn: never, layout.StageForwardIn: r.mask(rule{id: 2, action: layout.ActionAllow, service: layout.ServiceTCP + 1})})
 	r.want(r.in(r.up, udp(bob, here, 1, 2)), DropEndOfPolicy)
 	r.want(r.in(r.up, udp(bob, alice, 1, 2)), PassEndOfForward)
 }
@@ -155,7 +159,7 @@ func TestEndOfPolicy(t *testing.T) {
 func TestNeighbourDiscoveryPassesHostPolicy(t *testing.T) {
 	r := newRouter(t)
 	deny := r.denyAll()
-	r.host(r.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: deny, StageForwardIn: deny, StageForwardOut: deny})
+	r.host(r.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: deny, layout.StageForwardIn: deny, layout.StageForwardOut: deny})
 	r.want(r.in(r.up, arp(bob, here)), PassNeighbour)
 	r.want(r.in(r.up, neighbour("fe80::9", here6, 135, here6, 255)), PassNeighbour)
 	r.want(r.born(r.up, neighbour(here6, "fe80::9", 136, here6, 255)), PassNeighbour)
@@ -166,12 +170,12 @@ func TestNeighbourDiscoveryPassesHostPolicy(t *testing.T) {
 func TestContinuations(t *testing.T) {
 	r := newRouter(t)
 	out := r.mask(
-		rule{id: 1, action: ActionLog},
-		rule{id: 2, action: ActionPass, next: 4},
-		rule{id: 3, action: ActionDeny},
-		rule{id: 4, action: ActionDeny},
-		rule{id: 5, action: ActionAllow, service: ServiceUDP + 2 + 1},
-		rule{id: 6, action: ActionDeny})
+		rule{id: 1, action: layout.ActionLog},
+		rule{id: 2, action: layout.ActionPass, next: 4},
+		rule{id: 3, action: layout.ActionDeny},
+		rule{id: 4, action: layout.ActionDeny},
+		rule{id: 5, action: layout.ActionAllow, service: layout.ServiceUDP + 2 + 1},
+		rule{id: 6, action: layout.ActionDeny})
 	r.workload(r.v1, 5, 0, out, alice)
 	for id := range uint64(7) {
 		must(t, r.shared.CreateRule(id))
@@ -193,14 +197,14 @@ func TestContinuations(t *testing.T) {
 
 func TestTooManyContinuationsAreDenied(t *testing.T) {
 	r := newRouter(t)
-	for _, n := range []int{MaxContinuations, MaxContinuations + 1} {
+	for _, n := range []int{layout.MaxContinuations, layout.MaxContinuations + 1} {
 		var rules []rule
 		for range n {
-			rules = append(rules, rule{id: 1, action: ActionLog})
+			rules = append(rules, rule{id: 1, action: layout.ActionLog})
 		}
-		r.workload(r.v1, 5, 0, r.mask(append(rules, rule{id: 2, action: ActionAllow})...), alice)
+		r.workload(r.v1, 5, 0, r.mask(append(rules, rule{id: 2, action: layout.ActionAllow})...), alice)
 		want := PassPolicy
-		if n > MaxContinuations {
+		if n > layout.MaxContinuations {
 			want = DropContinuations
 		}
 		r.want(r.in(r.v1, udp(alice, bob, uint16(n), 2)), want)
@@ -210,9 +214,9 @@ func TestTooManyContinuationsAreDenied(t *testing.T) {
 func TestSourcePortCounts(t *testing.T) {
 	r := newRouter(t)
 	r.workload(r.v1, 5, 0, r.mask(
-		rule{id: 1, action: ActionAllow, sourcePort: ServiceUDP + 7 + 1},
-		rule{id: 2, action: ActionAllow, sourcePort: SourcePortNone + 1},
-		rule{id: 3, action: ActionDeny}), alice)
+		rule{id: 1, action: layout.ActionAllow, sourcePort: layout.ServiceUDP + 7 + 1},
+		rule{id: 2, action: layout.ActionAllow, sourcePort: layout.SourcePortNone + 1},
+		rule{id: 3, action: layout.ActionDeny}), alice)
 	for _, c := range []struct {
 		packet []byte
 		rule   uint64
@@ -228,12 +232,12 @@ func TestAnswerOfAWorkloadForgedOnTheWire(t *testing.T) {
 	allow, deny := r.allowAll(), r.denyAll()
 	r.workload(r.v1, 5, deny, allow, alice)
 	r.workload(r.v2, 6, allow, deny, carol)
-	r.host(r.up, map[int]uint32{StageNormalIn: allow, StageNormalOut: allow, StageForwardIn: allow, StageForwardOut: deny})
+	r.host(r.up, map[int]uint32{layout.StageNormalIn: allow, layout.StageNormalOut: allow, layout.StageForwardIn: allow, layout.StageForwardOut: deny})
 	r.want(r.in(r.v1, udp(alice, carol, 9, 53)), PassPolicy)
 	r.want(r.out(r.v2, udp(alice, carol, 9, 53)), PassPolicy)
 	o := r.in(r.up, udp(carol, alice, 53, 9))
 	r.want(o, DropPolicy) // alice's question would not have been let out here
-	if o.Stage != StageForwardOut {
+	if o.Stage != layout.StageForwardOut {
 		t.Errorf("judged at stage %d", o.Stage)
 	}
 	r.want(r.in(r.v2, udp(carol, alice, 53, 9)), PassFlow)

@@ -8,6 +8,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // Inherit has the pin directory dir go on with the connections of a former agent that pinned elsewhere and whose programs
@@ -62,7 +64,7 @@ func inherit(dir string, from Found, here int) error {
 	if old := tables["flows_old"]; old == nil || old.MaxEntries() > 1 { // 1: a stand-in
 		return errors.New("it was changing the size of its table of connections")
 	}
-	var settings Settings
+	var settings layout.Settings
 	if err := tables["config"].Lookup(uint32(0), &settings); err != nil {
 		return fmt.Errorf("read its settings: %w", err)
 	}
@@ -76,7 +78,7 @@ func inherited() []string { return append(pinned(), flowTableNames()...) }
 // brings along one whose tables belong to an agent elsewhere. It runs on so many interfaces here.
 func livesHere(interfaces *ebpf.Map, here int) error {
 	var ifindex uint32
-	var entry Iface
+	var entry layout.Iface
 	n := 0
 	for entries := interfaces.Iterate(); entries.Next(&ifindex, &entry); {
 		n++

@@ -14,6 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // machine is a namespace behind one of the router's interfaces.
@@ -173,7 +175,7 @@ func TestAWorkloadLearnsOfASmallerMTU(t *testing.T) {
 		must(t, b.do(func() error { return smallerLink(arrivals, beyond) }))
 		t.Cleanup(func() { unix.Close(arrivals.fd) })
 		r.workload(r.v1, 5, r.denyAll(), r.allowAll(), alice, alice6)
-		r.host(r.up, map[int]uint32{StageForwardIn: r.denyAll(), StageForwardOut: r.allowAll()})
+		r.host(r.up, map[int]uint32{layout.StageForwardIn: r.denyAll(), layout.StageForwardOut: r.allowAll()})
 		r.attached(t, r.v1, r.up)
 		var conn net.Conn
 		must(t, a.do(func() (err error) {

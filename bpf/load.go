@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // Sizes of the tables of one generation.
@@ -22,17 +24,17 @@ type Sizes struct {
 type Generation struct {
 	Memory
 	Sizes      Sizes
-	Hosts      Table[[16]byte, AddressClass] // see Address and ClassOf
-	Nets       Table[NetKey, AddressClass]   // see NetKeyOf and ClassOf
-	Interfaces Table[uint32, Iface]
-	Sources    Table[SourceKey, uint8]
+	Hosts      Table[[16]byte, layout.AddressClass]      // see Address and ClassOf
+	Nets       Table[layout.NetKey, layout.AddressClass] // see NetKeyOf and ClassOf
+	Interfaces Table[uint32, layout.Iface]
+	Sources    Table[layout.SourceKey, uint8]
 
 	shared   *Shared
 	set      uint32 // number of the tables of connections that the program was loaded with
 	traced   bool
 	objects  programObjects
-	settings []Settings // in the kernel's memory
-	last     []Judged
+	settings []layout.Settings // in the kernel's memory
+	last     []layout.Judged
 }
 
 // LoadGeneration loads the program beside whatever runs, with empty policy tables of the given sizes and the shared
@@ -71,15 +73,15 @@ func load(shared *Shared, sizes Sizes, traced bool) (*Generation, error) {
 }
 
 func generationSpec(sizes Sizes, traced bool) (*ebpf.CollectionSpec, error) {
-	if sizes.Blocks < 1 || sizes.Blocks > MaxBlocks {
-		return nil, fmt.Errorf("load the packet program: %d blocks of rules: it takes 1 to %d", sizes.Blocks, MaxBlocks)
+	if sizes.Blocks < 1 || sizes.Blocks > layout.MaxBlocks {
+		return nil, fmt.Errorf("load the packet program: %d blocks of rules: it takes 1 to %d", sizes.Blocks, layout.MaxBlocks)
 	}
 	spec, err := loadProgram()
 	if err != nil {
 		return nil, fmt.Errorf("read the packet program: %w", err)
 	}
 	for name, n := range map[string]uint32{
-		"slots":      sizes.Blocks * uint32(BlockSlots),
+		"slots":      sizes.Blocks * uint32(layout.BlockSlots),
 		"vectors":    sizes.Blocks * sizes.Vectors,
 		"chunks":     sizes.Chunks,
 		"wilds":      sizes.Blocks,
@@ -103,21 +105,21 @@ func generationSpec(sizes Sizes, traced bool) (*ebpf.CollectionSpec, error) {
 
 func (g *Generation) open() error {
 	maps := &g.objects.programMaps
-	g.Hosts = newTable[[16]byte, AddressClass](maps.Hosts, "hosts")
-	g.Nets = newTable[NetKey, AddressClass](maps.Nets, "nets")
-	g.Interfaces = newTable[uint32, Iface](maps.Interfaces, "interfaces")
-	g.Sources = newTable[SourceKey, uint8](maps.Sources, "sources")
+	g.Hosts = newTable[[16]byte, layout.AddressClass](maps.Hosts, "hosts")
+	g.Nets = newTable[layout.NetKey, layout.AddressClass](maps.Nets, "nets")
+	g.Interfaces = newTable[uint32, layout.Iface](maps.Interfaces, "interfaces")
+	g.Sources = newTable[layout.SourceKey, uint8](maps.Sources, "sources")
 	var err error
 	if g.Memory, err = mapMemory(maps); err != nil {
 		return err
 	}
-	settings, mp, err := mapArray[Settings](maps.Config, "settings")
+	settings, mp, err := mapArray[layout.Settings](maps.Config, "settings")
 	if err != nil {
 		return err
 	}
 	g.settings = settings
 	g.mappings = append(g.mappings, mp)
-	last, mp, err := mapArray[Judged](maps.Last, "last")
+	last, mp, err := mapArray[layout.Judged](maps.Last, "last")
 	if err != nil {
 		return err
 	}

@@ -6,9 +6,11 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
-//go:generate go tool bpf2go -tags linux -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/x86_64-linux-gnu" -type packet -type probe -type rotation measure measure.c
+//go:generate go tool bpf2go -tags linux -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" -type packet -type probe -type rotation measure measure.c
 
 // Measure has the programs that only tests and benchmarks run, over the policy tables of a generation.
 type Measure struct {
@@ -65,9 +67,9 @@ type Judgement uint32
 
 // The judgements.
 const (
-	Undecided   = Judgement(programJudgementJUDGE_UNDECIDED)
-	JudgedAllow = Judgement(programJudgementJUDGE_ALLOW)
-	JudgedDeny  = Judgement(programJudgementJUDGE_DENY)
+	Undecided   = Judgement(layout.JudgeUndecided)
+	JudgedAllow = Judgement(layout.JudgeAllow)
+	JudgedDeny  = Judgement(layout.JudgeDeny)
 )
 
 func (j Judgement) String() string {
@@ -83,7 +85,7 @@ func (j Judgement) String() string {
 // Classify asks the loaded classifier which rule of a mask decides a packet; 0: none. It has no effect on the
 // generation's connections, counters and events.
 func (m *Measure) Classify(mask uint32, q Query) (j Judgement, rule uint64, err error) {
-	*m.probe = measureProbe{Mask: mask, Packet: measurePacket(q.packet())}
+	*m.probe = measureProbe{Mask: mask, Packet: q.packet()}
 	code, err := m.ClassifyOnly.Run(&ebpf.RunOptions{Data: make([]byte, 64)})
 	if err != nil {
 		return Undecided, 0, explain("ask the classifier", err)
@@ -92,8 +94,8 @@ func (m *Measure) Classify(mask uint32, q Query) (j Judgement, rule uint64, err 
 }
 
 // packet is one of no segments: none that came by.
-func (q Query) packet() Packet {
-	return Packet{
+func (q Query) packet() measurePacket {
+	return measurePacket{
 		Src: Address(q.Source), Dst: Address(q.Dest), Proto: q.Proto,
 		Sport: hostOrder(q.SourcePort), Dport: hostOrder(q.DestPort),
 		IcmpType: q.ICMPType, IcmpCode: q.ICMPCode,

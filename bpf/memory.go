@@ -8,6 +8,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // mapping is the memory of an array in the kernel.
@@ -44,10 +46,10 @@ func mapArray[T any](array *ebpf.Map, name string) ([]T, *mapping, error) {
 
 // Memory is what the classifier fills: the arrays of a generation. All of it lives in the kernel.
 type Memory struct {
-	Slots       []Slot
-	Vectors     []Vector // entry v*Blocks+b: block b of vector v
-	Chunks      []Chunk
-	Wild        []Wild
+	Slots       []layout.Slot
+	Vectors     []layout.Vector // entry v*Blocks+b: block b of vector v
+	Chunks      []layout.Chunk
+	Wild        []layout.Wild
 	Services    []uint32 // by point, see ServiceTCP and the like: the vector
 	SourcePorts []uint32
 	mappings    []*mapping
@@ -62,29 +64,29 @@ func mapMemory(maps *programMaps) (m Memory, err error) {
 	}
 	var mp *mapping
 	var e error
-	m.Slots, mp, e = mapArray[Slot](maps.Slots, "slots")
+	m.Slots, mp, e = mapArray[layout.Slot](maps.Slots, "slots")
 	add(mp, e)
-	m.Vectors, mp, e = mapArray[Vector](maps.Vectors, "vectors")
+	m.Vectors, mp, e = mapArray[layout.Vector](maps.Vectors, "vectors")
 	add(mp, e)
-	m.Chunks, mp, e = mapArray[Chunk](maps.Chunks, "chunks")
+	m.Chunks, mp, e = mapArray[layout.Chunk](maps.Chunks, "chunks")
 	add(mp, e)
-	m.Wild, mp, e = mapArray[Wild](maps.Wilds, "wild")
+	m.Wild, mp, e = mapArray[layout.Wild](maps.Wilds, "wild")
 	add(mp, e)
-	services, mp, e := mapArray[PointPage](maps.Services, "services")
+	services, mp, e := mapArray[layout.PointPage](maps.Services, "services")
 	add(mp, e)
-	sourcePorts, mp, e := mapArray[PointPage](maps.SourcePorts, "source ports")
+	sourcePorts, mp, e := mapArray[layout.PointPage](maps.SourcePorts, "source ports")
 	add(mp, e)
 	if err != nil {
 		return m, errors.Join(err, m.close())
 	}
-	m.Services = points(services)[:Services]
-	m.SourcePorts = points(sourcePorts)[:SourcePorts]
+	m.Services = points(services)[:layout.Services]
+	m.SourcePorts = points(sourcePorts)[:layout.SourcePorts]
 	return m, nil
 }
 
 // points shows pages of points as the one line that they are.
-func points(pages []PointPage) []uint32 {
-	return unsafe.Slice(&pages[0].Vector[0], len(pages)*int(PagePoints))
+func points(pages []layout.PointPage) []uint32 {
+	return unsafe.Slice(&pages[0].Vector[0], len(pages)*int(layout.PagePoints))
 }
 
 func (m *Memory) close() error {

@@ -3,6 +3,8 @@ package bpf
 import (
 	"slices"
 	"testing"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 func TestAWorkloadDoesNotFollowAnAddressToTheHost(t *testing.T) {
@@ -22,7 +24,7 @@ func TestAWorkloadDoesNotFollowAnAddressToTheHost(t *testing.T) {
 func TestTheStageFollowsAnAddressThatMoves(t *testing.T) {
 	r := newRouter(t)
 	r.host(r.up, map[int]uint32{
-		StageNormalIn: r.allowAll(), StageNormalOut: r.denyAll(), StageForwardIn: r.denyAll(), StageForwardOut: r.denyAll()})
+		layout.StageNormalIn: r.allowAll(), layout.StageNormalOut: r.denyAll(), layout.StageForwardIn: r.denyAll(), layout.StageForwardOut: r.denyAll()})
 	moving := Address(addr(alice)) // was this host's, and is a workload's now
 	must(t, r.shared.Locals.Put(moving, 1))
 	r.want(r.in(r.up, udp(bob, alice, 9, 53)), PassPolicy)
@@ -35,7 +37,7 @@ func TestTheStageFollowsAnAddressThatMoves(t *testing.T) {
 func TestAStageThatStaysIsJudgedAsItWas(t *testing.T) {
 	r := newRouter(t)
 	r.host(r.up, map[int]uint32{
-		StageNormalIn: r.allowAll(), StageNormalOut: r.denyAll(), StageForwardIn: r.allowAll(), StageForwardOut: r.denyAll()})
+		layout.StageNormalIn: r.allowAll(), layout.StageNormalOut: r.denyAll(), layout.StageForwardIn: r.allowAll(), layout.StageForwardOut: r.denyAll()})
 	for _, to := range []string{here, alice} {
 		r.want(r.in(r.up, udp(bob, to, 9, 53)), PassPolicy)
 		r.shared.AdvanceEpoch()
@@ -65,7 +67,7 @@ func TestTheEpochIsReadBeforeThePolicyOfTheInterface(t *testing.T) {
 func TestAnAnswerOfAMachineThatHasMovedHereIsForTheHost(t *testing.T) {
 	r := newRouter(t)
 	r.host(r.up, map[int]uint32{
-		StageNormalIn: r.denyAll(), StageNormalOut: r.allowAll(), StageForwardIn: r.denyAll(), StageForwardOut: r.allowAll()})
+		layout.StageNormalIn: r.denyAll(), layout.StageNormalOut: r.allowAll(), layout.StageForwardIn: r.denyAll(), layout.StageForwardOut: r.allowAll()})
 	r.workload(r.v1, 5, r.denyAll(), r.allowAll(), alice, alice6)
 	for _, c := range [][3]string{{here, alice, carol}, {here6, alice6, carol6}} {
 		r.name = c[1]

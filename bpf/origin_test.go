@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/internal/skip"
 )
@@ -173,7 +174,7 @@ func (r *router) attached(t *testing.T, interfaces ...uint32) {
 
 // only makes a mask that allows datagrams to one port and denies the rest.
 func (r *rig) only(port uint32) uint32 {
-	return r.mask(rule{id: 1, action: ActionAllow, service: ServiceUDP + port + 1}, rule{id: 2, action: ActionDeny})
+	return r.mask(rule{id: 1, action: layout.ActionAllow, service: layout.ServiceUDP + port + 1}, rule{id: 2, action: layout.ActionDeny})
 }
 
 func TestReassembledPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
@@ -235,7 +236,7 @@ func TestReassembledPacketsThroughAHostEndpointAreForwarded(t *testing.T) {
 		{"forwarding is allowed, sending is not", deny, allow, 2, 200},
 		{"sending is allowed, forwarding is not", allow, r.only(53), 0, 201},
 	} {
-		r.host(r.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: c.normal, StageForwardOut: c.forward})
+		r.host(r.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: c.normal, layout.StageForwardOut: c.forward})
 		r.shared.AdvanceEpoch()
 		first, second := unevenFragments(alice6, bob6, 17, udpHeader(uint16(910+i), 22), uint32(c.identifier))
 		a.send(first, second, end)
@@ -272,7 +273,7 @@ func newSender(t *testing.T) *sender {
 	for _, name := range []string{"all", "up"} {
 		must(t, os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/rp_filter", []byte("0"), 0o644))
 	}
-	r.host(r.up2, map[int]uint32{StageNormalOut: r.allowAll(), StageForwardOut: r.denyAll()})
+	r.host(r.up2, map[int]uint32{layout.StageNormalOut: r.allowAll(), layout.StageForwardOut: r.denyAll()})
 	r.attached(t, r.up2)
 	return s
 }

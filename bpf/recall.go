@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // RunningWorkloads lists those of the interfaces that run a program of ours which takes them for a workload's. The program
@@ -39,11 +41,11 @@ func addWorkloads(workloads map[uint32]bool, id ebpf.ProgramID, ifindexes []uint
 		return errors.Join(fmt.Errorf("read the interfaces of program %d", id), err)
 	}
 	for _, ifindex := range ifindexes {
-		var entry Iface
+		var entry layout.Iface
 		if e := tables["interfaces"].Lookup(ifindex, &entry); e != nil {
 			err = errors.Join(err, fmt.Errorf("read the entry of interface %d: %w", ifindex, e))
 		}
-		if entry.Flags&IfaceWorkload != 0 {
+		if entry.Flags&layout.IfaceWorkload != 0 {
 			workloads[ifindex] = true
 		}
 	}

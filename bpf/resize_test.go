@@ -3,6 +3,8 @@ package bpf
 import (
 	"slices"
 	"testing"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // resizing is a router whose tables of connections change their size.
@@ -127,7 +129,7 @@ func TestConnectionsWithoutRoomStayAndWork(t *testing.T) {
 	}
 }
 
-func (r *resizing) keyOf(port uint16) FlowKey {
+func (r *resizing) keyOf(port uint16) layout.FlowKey {
 	r.Helper()
 	all := r.connections()
 	i := slices.IndexFunc(all, func(c Connection) bool { return c.Opener.Port() == port })

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // talk is a connection of one protocol: what its opener and its replier send, once it is open.
@@ -115,7 +117,7 @@ func TestASynMayOpenWhatWasRevoked(t *testing.T) {
 	r.want(r.out(r.v1, tcp(bob, alice, 9, 80, "S", 9000, 0)), DropPolicy)
 	r.want(r.in(r.v1, tcp(alice, bob, 80, 9, "SA", 1, 9001)), DropRevoked)
 	r.want(r.in(r.v1, tcp(alice, bob, 80, 9, "S", 5000, 0)), PassPolicy) // its own connection, which it may have
-	if c := r.connection(); c.Opener.Addr() != addr(alice) || c.State != FlowTCPOpening || c.Revoked() {
+	if c := r.connection(); c.Opener.Addr() != addr(alice) || c.State != layout.FlowTCPOpening || c.Revoked() {
 		t.Errorf("%+v, want a new connection of %s", c, alice)
 	}
 	r.want(r.out(r.v1, tcp(bob, alice, 9, 80, "SA", 7000, 5001)), PassFlow)
@@ -123,18 +125,18 @@ func TestASynMayOpenWhatWasRevoked(t *testing.T) {
 	r.workload(r.v1, 5, allow, allow)
 	r.shared.AdvanceEpoch()
 	r.want(r.out(r.v1, tcp(bob, alice, 9, 80, "S", 9000, 0)), PassPolicy)
-	if c := r.connection(); c.Opener.Addr() != addr(bob) || c.State != FlowTCPOpening || c.Revoked() {
+	if c := r.connection(); c.Opener.Addr() != addr(bob) || c.State != layout.FlowTCPOpening || c.Revoked() {
 		t.Errorf("%+v, want a new connection of %s", c, bob)
 	}
 }
 
 // change edits the entry of the one connection, as if time had passed.
-func (r *rig) change(edit func(*Flow)) {
+func (r *rig) change(edit func(*layout.Flow)) {
 	r.Helper()
 	k := r.connection().Key
 	for _, set := range []flowSet{r.shared.tables.current, r.shared.tables.old} {
 		for _, m := range set.maps() {
-			var f Flow
+			var f layout.Flow
 			if m.Lookup(&k, &f) == nil {
 				edit(&f)
 				must(r, m.Put(&k, &f))
@@ -163,7 +165,7 @@ func TestRevokedConnectionsAreForgottenWhenIdleOrAfterAWhile(t *testing.T) {
 		r.workload(r.v1, 5, deny, allow)
 		r.shared.AdvanceEpoch()
 		r.want(answer(), DropRevoked)
-		r.change(func(f *Flow) {
+		r.change(func(f *layout.Flow) {
 			f.Seen -= uint64(59 * time.Second)
 			f.Legs[1].Epoch = legRevoked | (f.Legs[1].Epoch - uint64(c.since)) // also on a host that was booted later
 		})
@@ -172,7 +174,7 @@ func TestRevokedConnectionsAreForgottenWhenIdleOrAfterAWhile(t *testing.T) {
 		if refreshed := idle < 30*time.Second; refreshed != c.stays {
 			t.Errorf("%s: idle for %v", c.name, idle)
 		}
-		r.change(func(f *Flow) { f.Seen -= uint64(30 * time.Second) })
+		r.change(func(f *layout.Flow) { f.Seen -= uint64(30 * time.Second) })
 		swept, err := r.Sweep()
 		must(t, err)
 		if freed := swept.Removed == 1; freed == c.stays {
@@ -193,11 +195,11 @@ func TestAnswersAreJudgedAsTheirQuestionWhereNobodyLookedBefore(t *testing.T) {
 			[]func(uint32, []byte) Outcome{r.out, r.in}[i%2](r.v1, packet)
 		}
 		in, out := c.question(bob, alice), c.answer(bob, alice)
-		r.host(r.up, map[int]uint32{StageNormalIn: allow, StageNormalOut: allow, StageForwardIn: deny, StageForwardOut: allow})
+		r.host(r.up, map[int]uint32{layout.StageNormalIn: allow, layout.StageNormalOut: allow, layout.StageForwardIn: deny, layout.StageForwardOut: allow})
 		r.shared.AdvanceEpoch()
 		r.want(r.out(r.up, out), DropPolicy)
 		r.want(r.in(r.up, in), DropPolicy)
-		r.host(r.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: deny, StageForwardIn: allow, StageForwardOut: deny})
+		r.host(r.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: deny, layout.StageForwardIn: allow, layout.StageForwardOut: deny})
 		r.shared.AdvanceEpoch()
 		r.want(r.out(r.up, out), PassPolicy)
 		r.want(r.in(r.up, in), PassFlow)
@@ -257,7 +259,7 @@ func TestAnAnswerThatComesFirstDoesNotApproveAnotherPlace(t *testing.T) {
 	r.want(r.in(r.v1, question), PassFlow)
 	r.forgetAll()
 
-	r.host(r.up, map[int]uint32{StageNormalIn: allow, StageNormalOut: deny, StageForwardIn: deny, StageForwardOut: allow})
+	r.host(r.up, map[int]uint32{layout.StageNormalIn: allow, layout.StageNormalOut: deny, layout.StageForwardIn: deny, layout.StageForwardOut: allow})
 	moving = Address(addr(alice)) // was this host's, and is a workload's now
 	question, answer = udp(bob, alice, 9, 53), udp(alice, bob, 53, 9)
 	must(t, r.shared.Locals.Put(moving, 1))
@@ -271,12 +273,12 @@ func TestAnAnswerThatComesFirstDoesNotApproveAnotherPlace(t *testing.T) {
 // Without a policy that tells them apart, local and forwarded packets are not told apart. Then there is one.
 func TestAnAnswerThatComesFirstIsJudgedInTheStageOfItsQuestion(t *testing.T) {
 	r, allow, deny := inbound(t)
-	r.host(r.up, map[int]uint32{StageNormalOut: allow})
+	r.host(r.up, map[int]uint32{layout.StageNormalOut: allow})
 	r.want(r.in(r.up, udp(bob, alice, 9, 53)), PassNoPolicy)
-	r.host(r.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: deny, StageForwardIn: allow, StageForwardOut: deny})
+	r.host(r.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: deny, layout.StageForwardIn: allow, layout.StageForwardOut: deny})
 	r.shared.AdvanceEpoch()
 	r.want(r.out(r.up, udp(alice, bob, 53, 9)), PassPolicy)
-	r.host(r.up, map[int]uint32{StageNormalIn: allow, StageNormalOut: allow, StageForwardIn: deny, StageForwardOut: allow})
+	r.host(r.up, map[int]uint32{layout.StageNormalIn: allow, layout.StageNormalOut: allow, layout.StageForwardIn: deny, layout.StageForwardOut: allow})
 	r.shared.AdvanceEpoch()
 	r.want(r.out(r.up, udp(alice, bob, 53, 9)), DropRevoked)
 	r.want(r.in(r.up, udp(bob, alice, 9, 53)), DropRevoked)
@@ -291,7 +293,7 @@ func TestASynAcknowledgementOpensNothing(t *testing.T) {
 	r.want(r.in(r.v1, answer), DropPolicy)
 	r.workload(r.v1, 5, allow, allow)
 	r.want(r.in(r.v1, answer), PassPolicy)
-	if c := r.connection(); c.Opener.Addr() != addr(bob) || c.Approvals[1].Stage != StageNormalIn {
+	if c := r.connection(); c.Opener.Addr() != addr(bob) || c.Approvals[1].Stage != layout.StageNormalIn {
 		t.Errorf("%+v, want it opened by %s", c, bob)
 	}
 	r.want(r.out(r.v1, tcp(bob, alice, 9, 80, "A", 101, 701)), PassFlow)

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // Hook is one of the two places at an interface where packets are judged.
@@ -95,13 +97,13 @@ type Swept struct {
 // It also divides the table of unproven connections anew, and notices when the crowd has none left.
 func (g *Generation) Sweep() (Swept, error) {
 	crowding := &g.shared.Settings.Crowding
-	atomic.CompareAndSwapUint32(crowding, uint32(programCrowdingCROWDED), uint32(programCrowdingCROWD_AGING))
-	out, err := runTimed[programSweepResult](g.objects.Sweep)
+	atomic.CompareAndSwapUint32(crowding, uint32(layout.Crowded), uint32(layout.CrowdAging))
+	out, err := runTimed[layout.SweepResult](g.objects.Sweep)
 	if err != nil {
 		return Swept{}, explain("sweep connections", err)
 	}
 	if out.Crowd == 0 { // a program that has put something there meanwhile has written CROWDED
-		atomic.CompareAndSwapUint32(crowding, uint32(programCrowdingCROWD_AGING), uint32(programCrowdingCROWD_NONE))
+		atomic.CompareAndSwapUint32(crowding, uint32(layout.CrowdAging), uint32(layout.CrowdNone))
 	}
 	g.shared.setOpeningShare(out.Openers)
 	return Swept{Removed: out.Removed, Proven: out.Proven, Unproven: out.Unproven}, nil
@@ -116,7 +118,7 @@ type Drained struct {
 // Drain moves connections from the tables before a change of size to those after it. Call it after DrainFlows, once no
 // program that began before can still be running.
 func (g *Generation) Drain() (Drained, error) {
-	out, err := runTimed[programDrainResult](g.objects.Drain)
+	out, err := runTimed[layout.DrainResult](g.objects.Drain)
 	if err != nil {
 		return Drained{}, explain("move connections to tables of another size", err)
 	}

@@ -1,6 +1,10 @@
 package bpf
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/margay-project/margay/bpf/layout"
+)
 
 func TestAConnectionWithoutAShareHasItsTime(t *testing.T) {
 	r := newRouter(t)
@@ -14,7 +18,7 @@ func TestAConnectionWithoutAShareHasItsTime(t *testing.T) {
 	}
 	proven := 0
 	for _, c := range r.connections() {
-		if c.State != FlowTCPEstablished {
+		if c.State != layout.FlowTCPEstablished {
 			t.Errorf("%v: state %d: its end would come early", c.Opener, c.State)
 		}
 		if c.Proven {

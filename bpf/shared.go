@@ -11,6 +11,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // SharedSizes are the sizes of the tables that outlive generations. They count when a table is first created; what is
@@ -33,7 +35,7 @@ func DefaultSharedSizes() SharedSizes { return SharedSizesFor(512_000) }
 // counters, events. Each map is pinned under a name that carries a hash of its layout, so that an agent with another
 // layout starts beside it and never misreads it.
 type Shared struct {
-	Settings *Settings // in the kernel's memory: what is written there counts for the next packet
+	Settings *layout.Settings // in the kernel's memory: what is written there counts for the next packet
 	Locals   Table[[16]byte, uint8]
 
 	dir      string
@@ -128,15 +130,15 @@ func (s *Shared) openMemory() error {
 	s.mappings = append(s.mappings, mp)
 	s.epoch = &epoch[0]
 	atomic.CompareAndSwapUint64(s.epoch, 0, 1)
-	settings, mp, err := mapArray[Settings](s.maps["config"], "settings")
+	settings, mp, err := mapArray[layout.Settings](s.maps["config"], "settings")
 	if err != nil {
 		return err
 	}
 	s.mappings = append(s.mappings, mp)
 	s.Settings = &settings[0]
-	if s.Settings.Timeout[FlowTCPEstablished] == 0 {
+	if s.Settings.Timeout[layout.FlowTCPEstablished] == 0 {
 		*s.Settings = DefaultSettings()
-		s.Settings.Crowding = uint32(programCrowdingCROWDED) // tables of a former layout of settings may hold some; a sweep finds out
+		s.Settings.Crowding = uint32(layout.Crowded) // tables of a former layout of settings may hold some; a sweep finds out
 	}
 	s.recoverTables()
 	s.setShare()
@@ -148,18 +150,18 @@ func (s *Shared) openMemory() error {
 
 // DefaultSettings are the timeouts of Calico, flows that end when they are no longer allowed, and events for drops,
 // 1,000 a second of each processor.
-func DefaultSettings() Settings {
-	return Settings{
-		Timeout: [FlowStates]uint64{
-			FlowTCPOpening:     uint64(20 * time.Second),
-			FlowTCPEstablished: uint64(time.Hour),
-			FlowTCPFins:        uint64(30 * time.Second),
-			FlowTCPReset:       uint64(40 * time.Second),
-			FlowUDP:            uint64(60 * time.Second),
-			FlowICMP:           uint64(5 * time.Second),
-			FlowGeneric:        uint64(10 * time.Minute),
+func DefaultSettings() layout.Settings {
+	return layout.Settings{
+		Timeout: [layout.FlowStates]uint64{
+			layout.FlowTCPOpening:     uint64(20 * time.Second),
+			layout.FlowTCPEstablished: uint64(time.Hour),
+			layout.FlowTCPFins:        uint64(30 * time.Second),
+			layout.FlowTCPReset:       uint64(40 * time.Second),
+			layout.FlowUDP:            uint64(60 * time.Second),
+			layout.FlowICMP:           uint64(5 * time.Second),
+			layout.FlowGeneric:        uint64(10 * time.Minute),
 		},
-		LogLevel: LogDrops,
+		LogLevel: layout.LogDrops,
 		Revoke:   1,
 		EventGap: uint64(time.Millisecond),
 	}

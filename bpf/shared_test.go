@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 func TestStateOutlivesTheAgent(t *testing.T) {
@@ -62,17 +64,17 @@ func TestEventsTellVerdicts(t *testing.T) {
 	r := outbound(t)
 	events, err := r.shared.ReadEvents()
 	must(t, err)
-	r.shared.Settings.LogLevel = LogVerdicts
+	r.shared.Settings.LogLevel = layout.LogVerdicts
 	r.in(r.v1, udp(alice, bob, 9, 53))
 	r.out(r.v1, udp(bob, alice, 54, 9))
-	r.workload(r.v1, 5, 0, r.mask(rule{id: 77, action: ActionLog}, rule{id: 78, action: ActionDeny}))
-	r.shared.Settings.LogLevel = LogRules
+	r.workload(r.v1, 5, 0, r.mask(rule{id: 77, action: layout.ActionLog}, rule{id: 78, action: layout.ActionDeny}))
+	r.shared.Settings.LogLevel = layout.LogRules
 	r.in(r.v1, udp(alice, bob, 10, 53))
 	events.SetDeadline(time.Now().Add(10 * time.Second))
 	for _, want := range []Event{
-		{Kind: EventAllow, Reason: PassPolicy, Rule: 1000, Hook: Ingress, Stage: StageNormalOut},
-		{Kind: EventDrop, Reason: DropPolicy, Rule: 1001, Hook: Egress, Stage: StageNormalIn},
-		{Kind: EventLog, Reason: PassPolicy, Rule: 77, Hook: Ingress, Stage: StageNormalOut},
+		{Kind: EventAllow, Reason: PassPolicy, Rule: 1000, Hook: Ingress, Stage: layout.StageNormalOut},
+		{Kind: EventDrop, Reason: DropPolicy, Rule: 1001, Hook: Egress, Stage: layout.StageNormalIn},
+		{Kind: EventLog, Reason: PassPolicy, Rule: 77, Hook: Ingress, Stage: layout.StageNormalOut},
 	} {
 		e, err := events.Next()
 		must(t, err)
@@ -131,20 +133,20 @@ func TestSizesAreChecked(t *testing.T) {
 	shared, err := OpenShared(dir, SharedSizes{Flows: 16, NewFlows: 16})
 	must(t, err)
 	defer shared.Close()
-	for _, blocks := range []uint32{0, MaxBlocks + 1} {
+	for _, blocks := range []uint32{0, layout.MaxBlocks + 1} {
 		if _, err := LoadGeneration(shared, Sizes{Blocks: blocks}); err == nil {
 			t.Errorf("%d blocks were taken", blocks)
 		}
 	}
 	sizes := smallSizes()
-	sizes.Blocks, sizes.Hosts = MaxBlocks, 2
+	sizes.Blocks, sizes.Hosts = layout.MaxBlocks, 2
 	g, err := LoadGeneration(shared, sizes)
 	must(t, err)
 	defer g.Close()
-	if len(g.Slots) != MaxBlocks*BlockSlots || len(g.Vectors) != MaxBlocks*64 || len(g.Wild) != MaxBlocks {
+	if len(g.Slots) != layout.MaxBlocks*layout.BlockSlots || len(g.Vectors) != layout.MaxBlocks*64 || len(g.Wild) != layout.MaxBlocks {
 		t.Errorf("%d slots, %d vectors, %d wild", len(g.Slots), len(g.Vectors), len(g.Wild))
 	}
-	if len(g.Services) != int(Services) || len(g.SourcePorts) != int(SourcePorts) {
+	if len(g.Services) != int(layout.Services) || len(g.SourcePorts) != int(layout.SourcePorts) {
 		t.Errorf("%d services, %d source ports", len(g.Services), len(g.SourcePorts))
 	}
 	must(t, g.PutHost(addr("10.0.0.1"), 1, 2))

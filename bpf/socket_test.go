@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // busyHost is a router with a machine behind its uplink and another behind its first workload interface, and policy
@@ -156,21 +158,21 @@ func TestSessionsOfABusyHostAreJudgedAsTheyWereOpened(t *testing.T) {
 			want    Reason
 			stage   int
 		}{
-			{"opened here, policy lets it out", opened, deny, allow, PassPolicy, StageNormalOut},
-			{"opened here, policy does not", opened, allow, deny, DropPolicy, StageNormalOut},
-			{"opened there, policy lets it in", accepted, allow, deny, PassPolicy, StageNormalIn},
-			{"opened there, policy does not", accepted, deny, allow, DropPolicy, StageNormalIn},
-			{"opened there, nobody listens, policy lets it in", once, allow, deny, PassPolicy, StageNormalIn},
-			{"opened there, nobody listens, policy does not", once, deny, allow, DropPolicy, StageNormalIn},
-			{"opened from a chosen port, policy lets it out", bound, deny, allow, PassPolicy, StageNormalOut},
-			{"opened from a chosen port, policy lets it in", bound, allow, deny, PassPolicy, StageNormalIn},
-			{"opened from a chosen port, policy lets it in and out", bound, allow, allow, PassPolicy, StageNormalOut},
-			{"opened from a chosen port, policy does neither", bound, deny, deny, DropPolicy, StageNormalOut},
-			{"taken over, policy lets it out", taken, deny, allow, PassPolicy, StageNormalOut},
-			{"taken over, policy lets it in", taken, allow, deny, PassPolicy, StageNormalIn},
-			{"taken over, policy does neither", taken, deny, deny, DropPolicy, StageNormalOut},
+			{"opened here, policy lets it out", opened, deny, allow, PassPolicy, layout.StageNormalOut},
+			{"opened here, policy does not", opened, allow, deny, DropPolicy, layout.StageNormalOut},
+			{"opened there, policy lets it in", accepted, allow, deny, PassPolicy, layout.StageNormalIn},
+			{"opened there, policy does not", accepted, deny, allow, DropPolicy, layout.StageNormalIn},
+			{"opened there, nobody listens, policy lets it in", once, allow, deny, PassPolicy, layout.StageNormalIn},
+			{"opened there, nobody listens, policy does not", once, deny, allow, DropPolicy, layout.StageNormalIn},
+			{"opened from a chosen port, policy lets it out", bound, deny, allow, PassPolicy, layout.StageNormalOut},
+			{"opened from a chosen port, policy lets it in", bound, allow, deny, PassPolicy, layout.StageNormalIn},
+			{"opened from a chosen port, policy lets it in and out", bound, allow, allow, PassPolicy, layout.StageNormalOut},
+			{"opened from a chosen port, policy does neither", bound, deny, deny, DropPolicy, layout.StageNormalOut},
+			{"taken over, policy lets it out", taken, deny, allow, PassPolicy, layout.StageNormalOut},
+			{"taken over, policy lets it in", taken, allow, deny, PassPolicy, layout.StageNormalIn},
+			{"taken over, policy does neither", taken, deny, deny, DropPolicy, layout.StageNormalOut},
 		} {
-			h.host(h.up, map[int]uint32{StageNormalIn: c.in, StageNormalOut: c.out, StageForwardIn: deny, StageForwardOut: deny})
+			h.host(h.up, map[int]uint32{layout.StageNormalIn: c.in, layout.StageNormalOut: c.out, layout.StageForwardIn: deny, layout.StageForwardOut: deny})
 			for name, first := range map[string]func() Outcome{
 				"arriving": func() Outcome { return h.in(h.up, c.s.arriving()) },
 				"leaving":  func() Outcome { return h.born(h.up, c.s.leaving()) },
@@ -189,10 +191,10 @@ func TestSessionsOfABusyHostAreJudgedAsTheyWereOpened(t *testing.T) {
 				h.want(h.born(h.up, c.s.leaving()), PassFlow)
 				h.want(h.in(h.up, c.s.arriving()), PassFlow)
 				opener := c.s.here
-				if c.stage == StageNormalIn {
+				if c.stage == layout.StageNormalIn {
 					opener = c.s.there
 				}
-				if got := h.connection(); got.Opener != opener || got.State != FlowTCPEstablished || !got.Proven {
+				if got := h.connection(); got.Opener != opener || got.State != layout.FlowTCPEstablished || !got.Proven {
 					t.Errorf("%s: %+v, want it established and proven, opened by %v", h.name, got, opener)
 				}
 			}
@@ -205,7 +207,7 @@ func TestPacketsThatBelongToNoSocketAreJudgedAsNew(t *testing.T) {
 	allow, deny := h.allowAll(), h.denyAll()
 	s := h.opened(t, h.bob, bob)
 	h.accepted(t, h.bob, here)
-	h.host(h.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: allow, StageForwardIn: deny, StageForwardOut: deny})
+	h.host(h.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: allow, layout.StageForwardIn: deny, layout.StageForwardOut: deny})
 	h.want(h.in(h.up, tcp(bob, here, s.there.Port(), s.here.Port()+1, "A", 1, 1)), DropPolicy)
 	h.want(h.in(h.up, tcp("192.0.2.6", here, s.there.Port(), s.here.Port(), "A", 1, 1)), DropPolicy)
 	h.want(h.in(h.up, tcp(bob, here, s.there.Port(), s.here.Port(), "S", 1, 0)), DropPolicy) // a SYN is always new
@@ -220,9 +222,9 @@ func TestRevokedSessionDoesNotReturnByTheHostsOwnPackets(t *testing.T) {
 	h := newBusyHost(t)
 	allow, deny := h.allowAll(), h.denyAll()
 	s := h.accepted(t, h.bob, here)
-	h.host(h.up, map[int]uint32{StageNormalIn: allow, StageNormalOut: allow})
+	h.host(h.up, map[int]uint32{layout.StageNormalIn: allow, layout.StageNormalOut: allow})
 	h.want(h.in(h.up, s.arriving()), PassPolicy)
-	h.host(h.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: allow})
+	h.host(h.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: allow})
 	h.shared.AdvanceEpoch()
 	h.want(h.in(h.up, s.arriving()), DropRevoked)
 	h.want(h.born(h.up, s.leaving()), DropRevoked)
@@ -232,7 +234,7 @@ func TestRevokedSessionDoesNotReturnByTheHostsOwnPackets(t *testing.T) {
 func TestConnectedDatagramSocketsOfABusyHost(t *testing.T) {
 	h := newBusyHost(t)
 	allow, deny := h.allowAll(), h.denyAll()
-	h.host(h.up, map[int]uint32{StageNormalIn: deny, StageNormalOut: allow, StageForwardIn: deny, StageForwardOut: deny})
+	h.host(h.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: allow, layout.StageForwardIn: deny, layout.StageForwardOut: deny})
 	for _, there := range []string{bob, bob6} {
 		conn, err := net.Dial("udp", net.JoinHostPort(there, "53"))
 		must(t, err)
@@ -242,7 +244,7 @@ func TestConnectedDatagramSocketsOfABusyHost(t *testing.T) {
 		h.name = there
 		h.want(h.in(h.up, udp(there, self, 54, local.Port())), DropPolicy)
 		h.want(h.in(h.up, udp(there, self, 53, local.Port())), PassPolicy)
-		if c := h.connection(); c.Opener != local || c.Approvals[1].Stage != StageNormalOut {
+		if c := h.connection(); c.Opener != local || c.Approvals[1].Stage != layout.StageNormalOut {
 			t.Errorf("%+v, want it opened by %v", c, local)
 		}
 		h.forgetAll()
@@ -267,12 +269,12 @@ func TestConnectedDatagramSocketsOfAServer(t *testing.T) {
 		arriving, leaving := udp(ends[1], ends[0], 5000, 4433), udp(ends[0], ends[1], 4433, 5000)
 		policy := func(in, out uint32) {
 			h.forgetAll()
-			h.host(h.up, map[int]uint32{StageNormalIn: in, StageNormalOut: out, StageForwardIn: deny, StageForwardOut: deny})
+			h.host(h.up, map[int]uint32{layout.StageNormalIn: in, layout.StageNormalOut: out, layout.StageForwardIn: deny, layout.StageForwardOut: deny})
 		}
 		policy(allow, deny)
 		h.want(h.born(h.up, leaving), DropPolicy) // it may open a connection, and nothing may be opened here
 		h.want(h.in(h.up, arriving), PassPolicy)
-		if c := h.connection(); c.Opener.Addr() != addr(ends[1]) || c.Approvals[0].Stage != StageNormalIn {
+		if c := h.connection(); c.Opener.Addr() != addr(ends[1]) || c.Approvals[0].Stage != layout.StageNormalIn {
 			t.Errorf("%+v, want it opened by %v", c, ends[1])
 		}
 		h.want(h.born(h.up, leaving), PassFlow)
@@ -300,11 +302,11 @@ func TestSessionsBetweenAHostAndItsWorkload(t *testing.T) {
 		h.want(h.born(h.v1, accepted.leaving()), DropToHost)
 		h.want(h.in(h.v1, accepted.arriving()), DropToHost)
 		open := i
-		open.Flags |= IfaceToHost
+		open.Flags |= layout.IfaceToHost
 		h.iface(open)
 		h.want(h.born(h.v1, accepted.leaving()), PassPolicy)
 		h.want(h.in(h.v1, accepted.arriving()), PassFlow)
-		open.Mask[StageNormalOut] = h.denyAll()
+		open.Mask[layout.StageNormalOut] = h.denyAll()
 		h.iface(open)
 		h.shared.AdvanceEpoch()
 		h.want(h.born(h.v1, accepted.leaving()), DropRevoked)
@@ -316,11 +318,11 @@ func TestSessionsLiveThroughAFirstStartAndALostTable(t *testing.T) {
 	h := newBusyHost(t)
 	opened, accepted := h.opened(t, h.bob, bob), h.accepted(t, h.bob, here6)
 	deny := h.denyAll()
-	service := uint32(accepted.here.Port()) + ServiceTCP + 1
+	service := uint32(accepted.here.Port()) + layout.ServiceTCP + 1
 	h.host(h.up, map[int]uint32{
-		StageNormalIn:  h.mask(rule{id: 1, action: ActionAllow, service: service}, rule{id: 2, action: ActionDeny}),
-		StageNormalOut: h.mask(rule{id: 3, action: ActionAllow, dest: bob}, rule{id: 4, action: ActionDeny}),
-		StageForwardIn: deny, StageForwardOut: deny,
+		layout.StageNormalIn:  h.mask(rule{id: 1, action: layout.ActionAllow, service: service}, rule{id: 2, action: layout.ActionDeny}),
+		layout.StageNormalOut: h.mask(rule{id: 3, action: layout.ActionAllow, dest: bob}, rule{id: 4, action: layout.ActionDeny}),
+		layout.StageForwardIn: deny, layout.StageForwardOut: deny,
 	})
 	at, err := h.Attach(h.dir, h.up)
 	must(t, err)
@@ -355,7 +357,7 @@ func TestPolicyForOneDirectionEndsNoSession(t *testing.T) {
 			{"opened from a chosen port", h.boundAndOpened(t, h.bob, f.here, f.there), deny, allow},
 		} {
 			h.name = c.name
-			h.host(h.up, map[int]uint32{StageNormalIn: c.in, StageNormalOut: c.out, StageForwardIn: deny, StageForwardOut: deny})
+			h.host(h.up, map[int]uint32{layout.StageNormalIn: c.in, layout.StageNormalOut: c.out, layout.StageForwardIn: deny, layout.StageForwardOut: deny})
 			for range 2 { // a first start, and a table that is lost
 				h.forgetAll()
 				transfer(t, c.s.conn, c.s.far, 1<<20)

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // Twin loads the generation's program a second time, over the same policy tables and with private state, to ask it
@@ -42,7 +44,7 @@ func (g *Generation) forgetAtOnce() {
 	s := &g.settings[0]
 	*s = *g.shared.Settings
 	s.HostMark = 1
-	s.LogLevel = LogRules
+	s.LogLevel = layout.LogRules
 	s.Set, s.Draining = 1, 0
 	for i := range s.Timeout {
 		s.Timeout[i] = math.MaxUint64 // less than any time, as a signed number

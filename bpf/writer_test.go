@@ -1,17 +1,21 @@
 package bpf
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/margay-project/margay/bpf/layout"
+)
 
 // writer fills the arrays of a generation for benchmarks: vectors over all blocks, one class for each address.
 type writer struct {
 	*Generation
 	vectors, chunks uint32
-	hosts           map[netip.Addr]AddressClass
-	nets            map[netip.Prefix]AddressClass
+	hosts           map[netip.Addr]layout.AddressClass
+	nets            map[netip.Prefix]layout.AddressClass
 }
 
 func newWriter(g *Generation) *writer {
-	return &writer{g, 1, 1, map[netip.Addr]AddressClass{}, map[netip.Prefix]AddressClass{}}
+	return &writer{g, 1, 1, map[netip.Addr]layout.AddressClass{}, map[netip.Prefix]layout.AddressClass{}}
 }
 
 func (w *writer) vector() uint32 {
@@ -21,7 +25,7 @@ func (w *writer) vector() uint32 {
 
 // match sets a slot's bit in a vector.
 func (w *writer) match(vector, slot uint32) {
-	v := &w.Vectors[vector*w.Sizes.Blocks+slot/uint32(BlockSlots)]
+	v := &w.Vectors[vector*w.Sizes.Blocks+slot/uint32(layout.BlockSlots)]
 	if v.Chunk == 0 {
 		v.Chunk = w.chunks
 		w.chunks++
@@ -32,17 +36,17 @@ func (w *writer) match(vector, slot uint32) {
 }
 
 func (w *writer) wild(slot uint32, dim int) {
-	wild := &w.Wild[slot/uint32(BlockSlots)]
+	wild := &w.Wild[slot/uint32(layout.BlockSlots)]
 	wild.Summary[dim] |= 1 << (slot / 64 % 64)
 	wild.Words[slot/64%64][dim] |= 1 << (slot % 64)
 }
 
-func (w *writer) slot(mask, slot uint32, s Slot) {
+func (w *writer) slot(mask, slot uint32, s layout.Slot) {
 	w.Slots[slot] = s
 	w.match(mask, slot)
 }
 
-func (w *writer) host(r *rig, a netip.Addr) AddressClass {
+func (w *writer) host(r *rig, a netip.Addr) layout.AddressClass {
 	class, found := w.hosts[a]
 	if !found {
 		class = ClassOf(a, w.vector(), w.vector())
@@ -52,7 +56,7 @@ func (w *writer) host(r *rig, a netip.Addr) AddressClass {
 	return class
 }
 
-func (w *writer) net(r *rig, p netip.Prefix) AddressClass {
+func (w *writer) net(r *rig, p netip.Prefix) layout.AddressClass {
 	class, found := w.nets[p]
 	if !found {
 		class = ClassOf(p.Addr(), w.vector(), w.vector())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -236,13 +237,13 @@ func flowState(c bpf.Connection) string {
 		return "revoked"
 	}
 	switch c.State {
-	case bpf.FlowTCPOpening:
+	case layout.FlowTCPOpening:
 		return "syn-sent"
-	case bpf.FlowTCPEstablished:
+	case layout.FlowTCPEstablished:
 		return "established"
-	case bpf.FlowTCPFins:
+	case layout.FlowTCPFins:
 		return "closing"
-	case bpf.FlowTCPReset:
+	case layout.FlowTCPReset:
 		return "reset"
 	}
 	if c.Answered {
@@ -253,9 +254,9 @@ func flowState(c bpf.Connection) string {
 
 func stageName(stage int) string {
 	names := [...]string{
-		bpf.StageNormalIn: "normal ingress", bpf.StageNormalOut: "normal egress",
-		bpf.StageForwardIn: "forward ingress", bpf.StageForwardOut: "forward egress", bpf.StagePreDNATIn: "preDNAT ingress",
-		bpf.StageUntrackedIn: "untracked ingress", bpf.StageUntrackedOut: "untracked egress", bpf.StageBornHere: "from the host",
+		layout.StageNormalIn: "normal ingress", layout.StageNormalOut: "normal egress",
+		layout.StageForwardIn: "forward ingress", layout.StageForwardOut: "forward egress", layout.StagePreDNATIn: "preDNAT ingress",
+		layout.StageUntrackedIn: "untracked ingress", layout.StageUntrackedOut: "untracked egress", layout.StageBornHere: "from the host",
 	}
 	if stage < 0 || stage >= len(names) {
 		return "unknown"

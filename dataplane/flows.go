@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // flowCare looks after the table of connections.
@@ -177,19 +178,19 @@ func (d *Driver) applySettings() {
 	c, s := &d.state.Config, d.shared.Settings
 	t := &c.Timeouts
 	for state, timeout := range map[int]time.Duration{
-		bpf.FlowTCPOpening: t.TCPSynSent, bpf.FlowTCPEstablished: t.TCPEstablished, bpf.FlowTCPFins: t.TCPFinsSeen,
-		bpf.FlowTCPReset: t.TCPResetSeen, bpf.FlowUDP: t.UDP, bpf.FlowICMP: t.ICMP, bpf.FlowGeneric: t.Generic,
+		layout.FlowTCPOpening: t.TCPSynSent, layout.FlowTCPEstablished: t.TCPEstablished, layout.FlowTCPFins: t.TCPFinsSeen,
+		layout.FlowTCPReset: t.TCPResetSeen, layout.FlowUDP: t.UDP, layout.FlowICMP: t.ICMP, layout.FlowGeneric: t.Generic,
 	} {
 		if timeout > 0 {
 			atomic.StoreUint64(&s.Timeout[state], uint64(timeout))
 		}
 	}
-	level := bpf.LogRules
+	level := layout.LogRules
 	switch c.LogLevel {
 	case "info":
-		level = bpf.LogDrops
+		level = layout.LogDrops
 	case "debug":
-		level = bpf.LogVerdicts
+		level = layout.LogVerdicts
 	}
 	atomic.StoreUint32(&s.LogLevel, uint32(level))
 	atomic.StoreUint32(&s.Mark, d.Mark)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier"
 	"github.com/margay-project/margay/dataplane/table"
@@ -23,8 +24,8 @@ type generation struct {
 	memory     *classifier.Memory
 	sizes      classifier.Sizes
 	masks      map[calc.EndpointID]classifier.Masks // as committed, or about to be
-	interfaces *table.Table[uint32, bpf.Iface]
-	sources    *table.Table[bpf.SourceKey, uint8]
+	interfaces *table.Table[uint32, layout.Iface]
+	sources    *table.Table[layout.SourceKey, uint8]
 
 	pending      bool                       // the classifier has more to do without new input
 	proposed     bool                       // it waits to hear which masks were written
@@ -61,11 +62,11 @@ func (d *Driver) load(serial int, s classifier.Sizes) (*generation, error) {
 	if g.classifier, err = classifier.New(g.memory, s, g); err != nil {
 		return nil, errors.Join(err, program.Close())
 	}
-	g.interfaces = table.New("interface policies", stepped[uint32, bpf.Iface]{
-		d, "interface policy", bpfTarget[uint32, bpf.Iface]{d, program.Interfaces},
-	}, func(a, b bpf.Iface) bool { return a == b })
-	g.sources = table.New("source addresses", stepped[bpf.SourceKey, uint8]{
-		d, "source address", bpfTarget[bpf.SourceKey, uint8]{d, program.Sources},
+	g.interfaces = table.New("interface policies", stepped[uint32, layout.Iface]{
+		d, "interface policy", bpfTarget[uint32, layout.Iface]{d, program.Interfaces},
+	}, func(a, b layout.Iface) bool { return a == b })
+	g.sources = table.New("source addresses", stepped[layout.SourceKey, uint8]{
+		d, "source address", bpfTarget[layout.SourceKey, uint8]{d, program.Sources},
 	}, func(a, b uint8) bool { return a == b })
 	return g, nil
 }
@@ -152,7 +153,7 @@ func (g *generation) confirm(names map[uint64]calc.EndpointID, now time.Time) {
 	}
 	g.proposed = false
 	var failed []calc.EndpointID
-	held := map[uint32]bpf.Iface{}
+	held := map[uint32]layout.Iface{}
 	for index, entry := range g.interfaces.Held() {
 		held[index] = entry
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -181,8 +181,8 @@ func TestAWrongTableIsFoundBeforeItIsUsed(t *testing.T) {
 	g := d.generations.newest()
 	must(t, g.verify(d.state))
 	for i := range g.Slots {
-		if g.Slots[i].Action == bpf.ActionDeny {
-			g.Slots[i].Action = bpf.ActionAllow
+		if g.Slots[i].Action == layout.ActionDeny {
+			g.Slots[i].Action = layout.ActionAllow
 		}
 	}
 	if err := g.verify(d.state); err == nil {

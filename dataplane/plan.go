@@ -9,6 +9,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/dataplane/interfaces"
@@ -206,7 +207,7 @@ func (d *Driver) planInterfaces(g *generation) {
 		return
 	}
 	g.planned = d.plan.serial
-	sources := map[bpf.SourceKey]uint8{}
+	sources := map[layout.SourceKey]uint8{}
 	for index, a := range d.plan.assigned {
 		if entry, ok := d.entry(g, a); ok {
 			g.interfaces.Want(uint32(index), entry)
@@ -215,7 +216,7 @@ func (d *Driver) planInterfaces(g *generation) {
 			continue
 		}
 		for _, address := range d.state.Endpoints[a.Endpoint].Addresses {
-			sources[bpf.SourceKey{Ifindex: uint32(index), Addr: bpf.Address(address)}] = 1
+			sources[layout.SourceKey{Ifindex: uint32(index), Addr: bpf.Address(address)}] = 1
 		}
 	}
 	g.sources.WantExactly(sources)
@@ -231,7 +232,7 @@ func (d *Driver) dropEntries(g *generation) {
 }
 
 // governs says whether the endpoint of an interface's entry is the one that governs it now.
-func (d *Driver) governs(index uint32, entry bpf.Iface) bool {
+func (d *Driver) governs(index uint32, entry layout.Iface) bool {
 	a := d.plan.assigned[int(index)]
 	if a.Endpoint == (calc.EndpointID{}) {
 		return entry.Endpoint == 0
@@ -240,10 +241,10 @@ func (d *Driver) governs(index uint32, entry bpf.Iface) bool {
 }
 
 // entry is what an interface must have in a generation; false while there is nothing that it could have.
-func (d *Driver) entry(g *generation, a interfaces.Assignment) (bpf.Iface, bool) {
-	entry := bpf.Iface{Ifindex: uint32(a.Link.Index)}
+func (d *Driver) entry(g *generation, a interfaces.Assignment) (layout.Iface, bool) {
+	entry := layout.Iface{Ifindex: uint32(a.Link.Index)}
 	if a.Link.Layer3 {
-		entry.Flags |= bpf.IfaceLayer3
+		entry.Flags |= layout.IfaceLayer3
 	}
 	if a.Endpoint != (calc.EndpointID{}) {
 		entry.Endpoint = a.Endpoint.Hash()
@@ -258,15 +259,15 @@ func (d *Driver) entry(g *generation, a interfaces.Assignment) (bpf.Iface, bool)
 	}
 	config := &d.state.Config
 	for flag, set := range map[uint32]bool{
-		bpf.IfaceWorkload: true, bpf.IfaceClosed: !judged || masks.Closed != "" || a.Closed != "",
-		bpf.IfaceAllowVXLAN: config.AllowVXLAN, bpf.IfaceAllowIPIP: config.AllowIPIP, bpf.IfaceToHost: config.ToHost,
+		layout.IfaceWorkload: true, layout.IfaceClosed: !judged || masks.Closed != "" || a.Closed != "",
+		layout.IfaceAllowVXLAN: config.AllowVXLAN, layout.IfaceAllowIPIP: config.AllowIPIP, layout.IfaceToHost: config.ToHost,
 	} {
 		if set {
 			entry.Flags |= flag
 		}
 	}
 	if mac, err := net.ParseMAC(d.state.Endpoints[a.Endpoint].MAC); err == nil && len(mac) == len(entry.Mac) {
-		entry.Flags |= bpf.IfaceCheckMAC
+		entry.Flags |= layout.IfaceCheckMAC
 		copy(entry.Mac[:], mac)
 	}
 	return entry, true

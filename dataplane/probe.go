@@ -8,6 +8,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -39,24 +40,24 @@ func (p *probe) close() error {
 type place struct {
 	hook  bpf.Hook
 	inner uint32
-	entry bpf.Iface
+	entry layout.Iface
 }
 
 // placeOf is false where the program would have to ask the routing table first.
 func placeOf(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint32) (place, bool) {
-	at := place{entry: bpf.Iface{Endpoint: id.Hash(), Ifindex: loopback}}
+	at := place{entry: layout.Iface{Endpoint: id.Hash(), Ifindex: loopback}}
 	at.entry.Mask[stageOf(stage, dir)] = mask
 	workload := id.Kind != api.KindHostEndpoint
 	switch {
 	case workload:
-		at.entry.Flags = bpf.IfaceWorkload | bpf.IfaceToHost | bpf.IfaceAllowIPIP | bpf.IfaceAllowVXLAN
+		at.entry.Flags = layout.IfaceWorkload | layout.IfaceToHost | layout.IfaceAllowIPIP | layout.IfaceAllowVXLAN
 		if dir == calc.Ingress {
 			at.hook, at.inner = bpf.Egress, elsewhere
 		}
 	case stage == calc.Forward && dir == calc.Ingress:
 		return at, false
 	case stage == calc.Normal && dir == calc.Ingress:
-		at.entry.Mask[bpf.StageForwardIn] = mask // then nothing has to be asked
+		at.entry.Mask[layout.StageForwardIn] = mask // then nothing has to be asked
 	case dir == calc.Egress:
 		at.hook = bpf.Egress
 		if stage == calc.Forward {
@@ -72,7 +73,7 @@ func (p *probe) ask(id calc.EndpointID, stage calc.Stage, dir calc.Direction, ma
 	if !ok || decidedBefore(packet) {
 		return nil
 	}
-	own := bpf.SourceKey{Ifindex: loopback, Addr: bpf.Address(packet.Source)}
+	own := layout.SourceKey{Ifindex: loopback, Addr: bpf.Address(packet.Source)}
 	if err := errors.Join(p.g.Interfaces.Put(loopback, at.entry), p.g.Sources.Put(own, 1)); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier"
 	"github.com/margay-project/margay/dataplane/interfaces"
@@ -62,7 +63,7 @@ type Interface struct {
 func (d *Driver) Status() Status {
 	s := Status{InSync: d.inSync, Generations: len(d.generations.all), Interfaces: d.interfaces(), Drops: map[string]uint64{},
 		Repairs: maps.Clone(d.audits.repairs)}
-	s.RulesLimit = classifier.Limits().Blocks * bpf.BlockSlots
+	s.RulesLimit = classifier.Limits().Blocks * layout.BlockSlots
 	if g := d.generations.newest(); g != nil {
 		s.Generation = uint64(g.serial)
 		s.Rules = g.slots()

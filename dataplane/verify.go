@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier"
 )
@@ -94,13 +95,13 @@ func (g *generation) readBack() (*classifier.Image, error) {
 func stageOf(stage calc.Stage, dir calc.Direction) int {
 	switch stage {
 	case calc.Forward:
-		return bpf.StageForwardIn + int(dir)
+		return layout.StageForwardIn + int(dir)
 	case calc.PreDNAT:
-		return bpf.StagePreDNATIn
+		return layout.StagePreDNATIn
 	case calc.Untracked:
-		return bpf.StageUntrackedIn + int(dir)
+		return layout.StageUntrackedIn + int(dir)
 	}
-	return bpf.StageNormalIn + int(dir)
+	return layout.StageNormalIn + int(dir)
 }
 
 // asker makes up packets for the endpoints of a State, most of them at an edge of some rule.

@@ -6,7 +6,7 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -41,7 +41,7 @@ type Classifier struct {
 	serial   uint32
 	scratch  []byte
 	lists    []*list
-	lately   [bpf.Stages]*endpoint // resolved in this Apply: the next may have the same
+	lately   [layout.Stages]*endpoint // resolved in this Apply: the next may have the same
 	freed    []*item
 }
 
@@ -72,8 +72,8 @@ func New(mem *Memory, s Sizes, t Tables) (*Classifier, error) {
 		stale:     map[*spec]struct{}{},
 	}
 	c.addresses = newAddresses(&c.vectors, t, s)
-	c.services = newLine("services", &c.vectors, mem.Services, bpf.Services)
-	c.sourcePorts = newLine("source ports", &c.vectors, mem.SourcePorts, bpf.SourcePorts)
+	c.services = newLine("services", &c.vectors, mem.Services, layout.Services)
+	c.sourcePorts = newLine("source ports", &c.vectors, mem.SourcePorts, layout.SourcePorts)
 	c.order = newOrder(mem.Blocks, &c.epoch)
 	c.order.onMove = c.copied
 	c.masks = newMasks(&c.vectors)

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
@@ -183,10 +183,10 @@ func TestAClosedHostEndpointKeepsItsFailsafes(t *testing.T) {
 		if p.Protocol == 6 {
 			want = api.Allow
 		}
-		if got := n.view().Verdict(mask[bpf.StageNormalIn], p).Action; got != want {
+		if got := n.view().Verdict(mask[layout.StageNormalIn], p).Action; got != want {
 			t.Fatalf("%+v: %s, want %s", p, got, want)
 		}
-		if got := n.view().Verdict(mask[bpf.StageForwardIn], p).Action; got != api.Deny {
+		if got := n.view().Verdict(mask[layout.StageForwardIn], p).Action; got != api.Deny {
 			t.Fatalf("forwarded %+v: %s", p, got)
 		}
 	}
@@ -231,10 +231,10 @@ func TestNothingIsLeftOfAHistory(t *testing.T) {
 		if len(n.names)+len(n.specs)+len(n.profiles)+len(n.order.retired)+len(n.Classifier.addresses.lists) > 0 {
 			t.Fatalf("left: names %v specs %v profiles %v retired %v", n.names, n.specs, n.profiles, n.order.retired)
 		}
-		if n.mem.Wild[0] != (bpf.Wild{}) {
+		if n.mem.Wild[0] != (layout.Wild{}) {
 			t.Fatal("wild bits are left")
 		}
-		for p := range bpf.Services {
+		for p := range layout.Services {
 			if n.mem.Services[p] != 0 {
 				t.Fatalf("service %d is left", p)
 			}

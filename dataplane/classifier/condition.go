@@ -4,7 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -16,21 +16,21 @@ type intervals []interval
 
 // portBases are the stretches of the lines that stand for protocols with ports, typeBases those of ICMP and ICMPv6.
 var (
-	portBases = [...]uint32{bpf.ServiceTCP, bpf.ServiceUDP, bpf.ServiceSCTP, bpf.ServiceUDPLite}
-	typeBases = [...]uint32{bpf.ServiceICMP, bpf.ServiceICMPv6}
+	portBases = [...]uint32{layout.ServiceTCP, layout.ServiceUDP, layout.ServiceSCTP, layout.ServiceUDPLite}
+	typeBases = [...]uint32{layout.ServiceICMP, layout.ServiceICMPv6}
 )
 
 // portBase is the stretch of a protocol with ports.
 func portBase(protocol uint8) (base uint32, ok bool) {
 	switch protocol {
 	case 6:
-		return bpf.ServiceTCP, true
+		return layout.ServiceTCP, true
 	case 17:
-		return bpf.ServiceUDP, true
+		return layout.ServiceUDP, true
 	case 132:
-		return bpf.ServiceSCTP, true
+		return layout.ServiceSCTP, true
 	case 136:
-		return bpf.ServiceUDPLite, true
+		return layout.ServiceUDPLite, true
 	}
 	return 0, false
 }
@@ -39,9 +39,9 @@ func portBase(protocol uint8) (base uint32, ok bool) {
 func typeBase(protocol uint8) (base uint32, ok bool) {
 	switch protocol {
 	case 1:
-		return bpf.ServiceICMP, true
+		return layout.ServiceICMP, true
 	case 58:
-		return bpf.ServiceICMPv6, true
+		return layout.ServiceICMPv6, true
 	}
 	return 0, false
 }
@@ -101,37 +101,37 @@ func servicesOf(r *calc.Rule) intervals {
 		s = s.and(portPoints(r.Destination.Ports, r.Protocol))
 	}
 	if len(r.Destination.NotPorts) > 0 {
-		s = s.and(portPoints(r.Destination.NotPorts, 0).not(bpf.Services))
+		s = s.and(portPoints(r.Destination.NotPorts, 0).not(layout.Services))
 	}
 	return s
 }
 
 // protocolsOf returns the points that a rule's protocol and ICMP allow.
 func protocolsOf(r *calc.Rule) intervals {
-	s := intervals{{0, bpf.Services - 1}}
+	s := intervals{{0, layout.Services - 1}}
 	if r.Protocol != 0 {
 		s = s.and(protocolPoints(r.Protocol))
 	}
 	if r.NotProtocol != 0 {
-		s = s.and(protocolPoints(r.NotProtocol).not(bpf.Services))
+		s = s.and(protocolPoints(r.NotProtocol).not(layout.Services))
 	}
 	if r.ICMP != nil {
 		s = s.and(icmpPoints(*r.ICMP))
 	}
 	if r.NotICMP != nil {
-		s = s.and(icmpPoints(*r.NotICMP).not(bpf.Services))
+		s = s.and(icmpPoints(*r.NotICMP).not(layout.Services))
 	}
 	return s
 }
 
 // sourcePortsOf returns the points that a rule's source ports allow.
 func sourcePortsOf(r *calc.Rule) intervals {
-	s := intervals{{0, bpf.SourcePorts - 1}}
+	s := intervals{{0, layout.SourcePorts - 1}}
 	if len(r.Source.Ports) > 0 {
 		s = s.and(portPoints(r.Source.Ports, r.Protocol))
 	}
 	if len(r.Source.NotPorts) > 0 {
-		s = s.and(portPoints(r.Source.NotPorts, 0).not(bpf.SourcePorts))
+		s = s.and(portPoints(r.Source.NotPorts, 0).not(layout.SourcePorts))
 	}
 	if len(r.Source.Ports)+len(r.Source.NotPorts) > 0 {
 		s = s.and(onlyProtocol(r)) // the service takes care of the rest
@@ -144,7 +144,7 @@ func onlyProtocol(r *calc.Rule) intervals {
 	if base, ok := portBase(r.Protocol); ok {
 		return intervals{{base, base + stretch}}
 	}
-	return intervals{{0, bpf.SourcePorts - 1}}
+	return intervals{{0, layout.SourcePorts - 1}}
 }
 
 func protocolPoints(p uint8) intervals {
@@ -154,7 +154,7 @@ func protocolPoints(p uint8) intervals {
 	if base, ok := typeBase(p); ok {
 		return intervals{{base, base + stretch}}
 	}
-	return intervals{{bpf.ServiceOther + uint32(p), bpf.ServiceOther + uint32(p)}}
+	return intervals{{layout.ServiceOther + uint32(p), layout.ServiceOther + uint32(p)}}
 }
 
 // portPoints are those of some ports, of all protocols that have ports or of the one that matters.
@@ -204,7 +204,7 @@ func Service(p calc.Packet) uint32 {
 	if base, ok := typeBase(p.Protocol); ok {
 		return base + uint32(p.ICMPType)*256 + uint32(p.ICMPCode)
 	}
-	return bpf.ServiceOther + uint32(p.Protocol)
+	return layout.ServiceOther + uint32(p.Protocol)
 }
 
 // SourcePort is the point of a packet on the line of source ports.
@@ -212,7 +212,7 @@ func SourcePort(p calc.Packet) uint32 {
 	if base, ok := portBase(p.Protocol); ok {
 		return base + uint32(p.SourcePort)
 	}
-	return bpf.SourcePortNone
+	return layout.SourcePortNone
 }
 
 // family is what a rule asks of the address family, as far as its nets do not already imply it.

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -15,7 +15,7 @@ import (
 //
 // A closed endpoint still has masks: what they let through is a host endpoint's failsafes, and they deny the rest.
 type Masks struct {
-	Mask   [bpf.Stages]uint32
+	Mask   [layout.Stages]uint32
 	Closed string // not empty: why everything else is dropped
 }
 
@@ -29,7 +29,7 @@ type Commit struct {
 // endpoint is a local endpoint and the masks that it should have, has and may have.
 type endpoint struct {
 	calc.Endpoint
-	specs     [bpf.Stages]*spec // nil: no policy at this stage
+	specs     [layout.Stages]*spec // nil: no policy at this stage
 	profiles  *profileList
 	closed    string
 	committed *masking   // nil: never
@@ -39,7 +39,7 @@ type endpoint struct {
 
 // masking is the masks of an endpoint at one time.
 type masking struct {
-	masks  [bpf.Stages]*mask
+	masks  [layout.Stages]*mask
 	closed string
 }
 
@@ -52,17 +52,17 @@ type profileList struct {
 }
 
 // stages are the places of an interface's masks in calc's lists.
-var stages = [bpf.Stages]struct {
+var stages = [layout.Stages]struct {
 	stage calc.Stage
 	dir   calc.Direction
 }{
-	bpf.StageNormalIn:     {calc.Normal, calc.Ingress},
-	bpf.StageNormalOut:    {calc.Normal, calc.Egress},
-	bpf.StageForwardIn:    {calc.Forward, calc.Ingress},
-	bpf.StageForwardOut:   {calc.Forward, calc.Egress},
-	bpf.StagePreDNATIn:    {calc.PreDNAT, calc.Ingress},
-	bpf.StageUntrackedIn:  {calc.Untracked, calc.Ingress},
-	bpf.StageUntrackedOut: {calc.Untracked, calc.Egress},
+	layout.StageNormalIn:     {calc.Normal, calc.Ingress},
+	layout.StageNormalOut:    {calc.Normal, calc.Egress},
+	layout.StageForwardIn:    {calc.Forward, calc.Ingress},
+	layout.StageForwardOut:   {calc.Forward, calc.Egress},
+	layout.StagePreDNATIn:    {calc.PreDNAT, calc.Ingress},
+	layout.StageUntrackedIn:  {calc.Untracked, calc.Ingress},
+	layout.StageUntrackedOut: {calc.Untracked, calc.Egress},
 }
 
 // resolve finds the lists that judge an endpoint now.
@@ -95,7 +95,7 @@ func (c *Classifier) resolve(e *endpoint) {
 }
 
 // specsOf returns an endpoint's specs by stage, or why it has to be closed.
-func (c *Classifier) specsOf(e *endpoint) (specs [bpf.Stages]*spec, trouble string) {
+func (c *Classifier) specsOf(e *endpoint) (specs [layout.Stages]*spec, trouble string) {
 	for _, name := range e.profiles.names {
 		if c.policies[calc.PolicyID{Kind: api.KindProfile, Name: name}] == nil {
 			return specs, fmt.Sprintf("profile %s is not known", name)
@@ -149,7 +149,7 @@ func (c *Classifier) listsOf(e *endpoint, i int) (lists []*list, trouble string)
 }
 
 // closedSpecs let only failsafes through.
-func (c *Classifier) closedSpecs(e *endpoint) (specs [bpf.Stages]*spec) {
+func (c *Classifier) closedSpecs(e *endpoint) (specs [layout.Stages]*spec) {
 	for i, s := range stages {
 		var lists []*list
 		for _, t := range e.Policies[s.stage][s.dir] {

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
@@ -150,7 +150,7 @@ func nextGeneration(t *testing.T, r *rand.Rand, s *calc.State) {
 // The largest policy is left out when the slots do not suffice, and only the endpoints that have it are closed.
 func TestWithoutSlotsTheLargestPolicyIsRefused(t *testing.T) {
 	t.Parallel()
-	s := fleet(1, bpf.BlockSlots, 1)
+	s := fleet(1, layout.BlockSlots, 1)
 	id := calc.EndpointID{Kind: "WorkloadEndpoint", Name: "other"}
 	policy := calc.Policy{ID: calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "small"}, Tier: "default"}
 	policy.Ingress = []calc.Rule{fleetRule(0)}

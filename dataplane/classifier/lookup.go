@@ -4,7 +4,7 @@ import (
 	"math/bits"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -24,14 +24,14 @@ type Result struct {
 }
 
 // dims are the vectors of a packet.
-type dims [bpf.Dims]uint32
+type dims [layout.Dims]uint32
 
 func (v View) classify(p calc.Packet) dims {
 	var d dims
-	d[bpf.DimSource], _ = v.Addresses.Vectors(p.Source)
-	_, d[bpf.DimDest] = v.Addresses.Vectors(p.Destination)
-	d[bpf.DimService] = v.Memory.Services[Service(p)]
-	d[bpf.DimSourcePort] = v.Memory.SourcePorts[SourcePort(p)]
+	d[layout.DimSource], _ = v.Addresses.Vectors(p.Source)
+	_, d[layout.DimDest] = v.Addresses.Vectors(p.Destination)
+	d[layout.DimService] = v.Memory.Services[Service(p)]
+	d[layout.DimSourcePort] = v.Memory.SourcePorts[SourcePort(p)]
 	return d
 }
 
@@ -52,12 +52,12 @@ func (v View) follow(mask uint32, d dims) (r Result) {
 		}
 		s := v.Memory.Slots[slot]
 		switch s.Action {
-		case bpf.ActionAllow:
+		case layout.ActionAllow:
 			r.Action, r.Rule = api.Allow, s.Rule
 			return r
-		case bpf.ActionPass:
+		case layout.ActionPass:
 			r.Passed, from = append(r.Passed, s.Rule), s.Next
-		case bpf.ActionLog:
+		case layout.ActionLog:
 			r.Logged, from = append(r.Logged, s.Rule), slot+1
 		default:
 			r.Action, r.Rule = api.Deny, s.Rule
@@ -71,11 +71,11 @@ func (v View) follow(mask uint32, d dims) (r Result) {
 // first searches from a slot on.
 func (v View) first(mask uint32, d dims, from uint32) (uint32, bool) {
 	m := v.Memory
-	used := bpf.Dims
+	used := layout.Dims
 	if m.Vectors[int(mask)*m.Blocks].SourcePorts == 0 {
-		used = bpf.DimSourcePort
+		used = layout.DimSourcePort
 	}
-	for b := int(from) / bpf.BlockSlots; b < m.Blocks; b++ {
+	for b := int(from) / layout.BlockSlots; b < m.Blocks; b++ {
 		wild, vector := &m.Wild[b], &m.Vectors[int(mask)*m.Blocks+b]
 		summary := vector.Summary
 		for dim := range used {
@@ -83,7 +83,7 @@ func (v View) first(mask uint32, d dims, from uint32) (uint32, bool) {
 		}
 		for ; summary != 0; summary &= summary - 1 {
 			w := bits.TrailingZeros64(summary)
-			at := uint32(b*bpf.BlockSlots + w*64)
+			at := uint32(b*layout.BlockSlots + w*64)
 			if at+64 <= from {
 				continue
 			}

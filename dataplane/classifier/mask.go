@@ -3,7 +3,7 @@ package classifier
 import (
 	"fmt"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -31,7 +31,7 @@ type mask struct {
 // maskChunk is one block of masks; masks with the same block share it.
 type maskChunk struct {
 	number  uint32
-	words   [bpf.BlockWords]uint64
+	words   [layout.BlockWords]uint64
 	summary uint64
 	refs    int
 }
@@ -40,16 +40,16 @@ type maskChunk struct {
 type masks struct {
 	vectors *vectors
 	all     map[*mask]struct{}
-	chunks  map[[bpf.BlockWords]uint64]*maskChunk
-	scratch [][bpf.BlockWords]uint64
+	chunks  map[[layout.BlockWords]uint64]*maskChunk
+	scratch [][layout.BlockWords]uint64
 }
 
 func newMasks(vs *vectors) masks {
 	return masks{
 		vectors: vs,
 		all:     map[*mask]struct{}{},
-		chunks:  map[[bpf.BlockWords]uint64]*maskChunk{},
-		scratch: make([][bpf.BlockWords]uint64, vs.mem.Blocks),
+		chunks:  map[[layout.BlockWords]uint64]*maskChunk{},
+		scratch: make([][layout.BlockWords]uint64, vs.mem.Blocks),
 	}
 }
 
@@ -59,7 +59,7 @@ func (m *masks) make(lists []*list, old *mask) (*mask, error) {
 	ports := uint32(0)
 	for _, l := range lists {
 		for _, w := range l.slots {
-			m.scratch[w.at/uint32(bpf.BlockWords)][w.at%uint32(bpf.BlockWords)] |= w.bits
+			m.scratch[w.at/uint32(layout.BlockWords)][w.at%uint32(layout.BlockWords)] |= w.bits
 		}
 		if l.ports {
 			ports = 1
@@ -80,7 +80,7 @@ func (m *masks) make(lists []*list, old *mask) (*mask, error) {
 func (m *masks) equal(old *mask) bool {
 	for b, c := range old.chunks {
 		if c == nil {
-			if m.scratch[b] != [bpf.BlockWords]uint64{} {
+			if m.scratch[b] != [layout.BlockWords]uint64{} {
 				return false
 			}
 		} else if c.words != m.scratch[b] {
@@ -104,7 +104,7 @@ func (m *masks) fill(n, old *mask, ports uint32) (err error) {
 		} else if c, err = m.chunk(&m.scratch[b]); err != nil {
 			return err
 		}
-		e := bpf.Vector{SourcePorts: ports}
+		e := layout.Vector{SourcePorts: ports}
 		if c != nil {
 			n.chunks[b], e.Chunk, e.Summary = c, c.number, c.summary
 		}
@@ -114,8 +114,8 @@ func (m *masks) fill(n, old *mask, ports uint32) (err error) {
 }
 
 // chunk returns the shared chunk with these words, nil if there are none.
-func (m *masks) chunk(words *[bpf.BlockWords]uint64) (*maskChunk, error) {
-	if *words == ([bpf.BlockWords]uint64{}) {
+func (m *masks) chunk(words *[layout.BlockWords]uint64) (*maskChunk, error) {
+	if *words == ([layout.BlockWords]uint64{}) {
 		return nil, nil
 	}
 	if c := m.chunks[*words]; c != nil {
@@ -129,7 +129,7 @@ func (m *masks) chunk(words *[bpf.BlockWords]uint64) (*maskChunk, error) {
 	c := &maskChunk{number: number, words: *words, refs: 1}
 	chunk := &m.vectors.mem.Chunks[number] // nobody sees it yet
 	for w, bits := range words {
-		chunk.Words[w] = bpf.ChunkWord{Pos: bits}
+		chunk.Words[w] = layout.ChunkWord{Pos: bits}
 		if bits != 0 {
 			c.summary |= 1 << w
 		}
@@ -174,7 +174,7 @@ func (m *masks) free(n *mask) {
 
 // union is the slots of a block that some mask has.
 func (m *masks) union(block uint32) []uint64 {
-	out := make([]uint64, bpf.BlockWords)
+	out := make([]uint64, layout.BlockWords)
 	for n := range m.all {
 		if c := n.chunks[block]; c != nil {
 			for w, bits := range c.words {

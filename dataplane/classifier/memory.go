@@ -4,17 +4,17 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // Memory is the arrays that the program reads. In production they alias memory-mapped BPF arrays.
 //
 // The classifier is the only writer; the program reads while it writes. Everything must be zero at first.
 type Memory struct {
-	Slots       []bpf.Slot
-	Vectors     []bpf.Vector // Blocks entries for each vector
-	Chunks      []bpf.Chunk
-	Wild        []bpf.Wild // one for each block
+	Slots       []layout.Slot
+	Vectors     []layout.Vector // Blocks entries for each vector
+	Chunks      []layout.Chunk
+	Wild        []layout.Wild // one for each block
 	Services    []uint32
 	SourcePorts []uint32
 	Blocks      int
@@ -40,25 +40,25 @@ type Sizes struct {
 
 // Limits are the largest Sizes. At these a change that does not fit is refused for the objects that need it.
 func Limits() Sizes {
-	return Sizes{Blocks: bpf.MaxBlocks, Vectors: 1 << 18, Chunks: 1 << 20, Hosts: 1 << 22, Nets: 1 << 20}
+	return Sizes{Blocks: layout.MaxBlocks, Vectors: 1 << 18, Chunks: 1 << 20, Hosts: 1 << 22, Nets: 1 << 20}
 }
 
 // NewMemory returns ordinary memory, for tests and for a dry run.
 func NewMemory(s Sizes) *Memory {
 	return &Memory{
-		Slots:       make([]bpf.Slot, s.Blocks*bpf.BlockSlots),
-		Vectors:     make([]bpf.Vector, s.Vectors*s.Blocks),
-		Chunks:      make([]bpf.Chunk, s.Chunks),
-		Wild:        make([]bpf.Wild, s.Blocks),
-		Services:    make([]uint32, pages(bpf.Services)),
-		SourcePorts: make([]uint32, pages(bpf.SourcePorts)),
+		Slots:       make([]layout.Slot, s.Blocks*layout.BlockSlots),
+		Vectors:     make([]layout.Vector, s.Vectors*s.Blocks),
+		Chunks:      make([]layout.Chunk, s.Chunks),
+		Wild:        make([]layout.Wild, s.Blocks),
+		Services:    make([]uint32, pages(layout.Services)),
+		SourcePorts: make([]uint32, pages(layout.SourcePorts)),
 		Blocks:      s.Blocks,
 	}
 }
 
 // pages rounds up to whole pages of points.
 func pages(points uint32) uint32 {
-	return (points + bpf.PagePoints - 1) / bpf.PagePoints * bpf.PagePoints
+	return (points + layout.PagePoints - 1) / layout.PagePoints * layout.PagePoints
 }
 
 func (m *Memory) check() error {
@@ -68,15 +68,15 @@ func (m *Memory) check() error {
 			wrong = append(wrong, fmt.Sprintf("%s has %d entries, not %d", what, have, want))
 		}
 	}
-	if m.Blocks < 1 || m.Blocks > bpf.MaxBlocks {
-		return fmt.Errorf("memory of the classifier: %d blocks, not 1 to %d", m.Blocks, bpf.MaxBlocks)
+	if m.Blocks < 1 || m.Blocks > layout.MaxBlocks {
+		return fmt.Errorf("memory of the classifier: %d blocks, not 1 to %d", m.Blocks, layout.MaxBlocks)
 	}
-	expect("slots", len(m.Slots), m.Blocks*bpf.BlockSlots)
+	expect("slots", len(m.Slots), m.Blocks*layout.BlockSlots)
 	expect("vectors", len(m.Vectors), 2*m.Blocks)
 	expect("chunks", len(m.Chunks), 2)
 	expect("wild", len(m.Wild), m.Blocks)
-	expect("services", len(m.Services), int(bpf.Services))
-	expect("source ports", len(m.SourcePorts), int(bpf.SourcePorts))
+	expect("services", len(m.Services), int(layout.Services))
+	expect("source ports", len(m.SourcePorts), int(layout.SourcePorts))
 	if wrong != nil {
 		return fmt.Errorf("memory of the classifier: %s", strings.Join(wrong, ", "))
 	}

@@ -5,7 +5,7 @@ import (
 	"maps"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -56,7 +56,7 @@ func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 }
 
 func (c *Classifier) resolveDirty() {
-	c.lately = [bpf.Stages]*endpoint{}
+	c.lately = [layout.Stages]*endpoint{}
 	for e := range c.dirty {
 		c.resolve(e)
 	}

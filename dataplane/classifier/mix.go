@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -71,7 +71,7 @@ func (c *Classifier) liveSets() map[*set]bool {
 }
 
 func (it *item) aboutAddresses() [2]*condition {
-	return [...]*condition{it.conds[bpf.DimSource], it.conds[bpf.DimDest]}
+	return [...]*condition{it.conds[layout.DimSource], it.conds[layout.DimDest]}
 }
 
 // changeSets has members join and leave. In place if no packet can tell; else through other views and so other slots,
@@ -293,8 +293,8 @@ func (m *moves) add(p netip.Prefix) {
 // has says whether the mask has one of some slots.
 func (m *mask) has(slots slotSet) bool {
 	for _, w := range slots {
-		c := m.chunks[w.at/uint32(bpf.BlockWords)]
-		if c != nil && c.words[w.at%uint32(bpf.BlockWords)]&w.bits != 0 {
+		c := m.chunks[w.at/uint32(layout.BlockWords)]
+		if c != nil && c.words[w.at%uint32(layout.BlockWords)]&w.bits != 0 {
 			return true
 		}
 	}

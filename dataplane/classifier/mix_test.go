@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
@@ -77,7 +77,7 @@ func (l *lab) look(after string, args ...any) {
 }
 
 func (l *lab) judged(m Masks, d dims, id calc.EndpointID, dir calc.Direction, packet int) error {
-	var got [bpf.Stages]Result
+	var got [layout.Stages]Result
 	for i := range got {
 		got[i] = l.view().follow(m.Mask[i], d)
 	}
@@ -92,7 +92,7 @@ func (l *lab) judged(m Masks, d dims, id calc.EndpointID, dir calc.Direction, pa
 	return errors.Join(errs...)
 }
 
-func (l *lab) judgedBy(s *calc.State, got [bpf.Stages]Result, closed bool, id calc.EndpointID, dir calc.Direction, packet int) (err error) {
+func (l *lab) judgedBy(s *calc.State, got [layout.Stages]Result, closed bool, id calc.EndpointID, dir calc.Direction, packet int) (err error) {
 	for i := range got {
 		if stages[i].dir != dir {
 			continue
@@ -445,7 +445,7 @@ func whole(t testing.TB, cs *classes) {
 			}
 			for b, e := range cs.vectors.entries(k.vectors[side]) {
 				for i, w := range cs.vectors.mem.Chunks[e.Chunk].Words {
-					at := uint32(b*bpf.BlockWords + i)
+					at := uint32(b*layout.BlockWords + i)
 					without := want[veto].word(at)
 					if w.Veto != without || w.Pos&^w.Veto != want[pos].word(at)&^without {
 						t.Fatalf("a class has slots %x without %x at %d, want %v", w.Pos, w.Veto, at, want)

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
@@ -154,7 +154,7 @@ func (n *node) check(t testing.TB, r *rand.Rand, packets int) (closed int) {
 		}
 		for range packets {
 			p := classifiertest.RandomPacket(r, n.state)
-			for stage := range bpf.Stages {
+			for stage := range layout.Stages {
 				err := n.compare(m, func(mask uint32) Result { return n.view().Verdict(mask, p) }, n.state, id, stage, p)
 				if err != nil {
 					t.Fatalf("%v stage %d %+v: %v", id, stage, p, err)

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -77,7 +77,7 @@ type item struct {
 	rule    *calc.Rule // nil: it matches everything
 	variant *variant   // nil: the rule has none
 	action  uint8
-	conds   [bpf.Dims]*condition // nil: the dimension is not constrained
+	conds   [layout.Dims]*condition // nil: the dimension is not constrained
 	list    *list
 	slot    uint32 // 0: none yet
 	next    uint32 // for Pass
@@ -90,13 +90,13 @@ func (l *list) summarize() {
 	for i, it := range l.items {
 		switch {
 		case i > 0 && it.id == l.items[i-1].id: // a variant of the same rule: no packet meets both
-		case it.action == bpf.ActionPass:
+		case it.action == layout.ActionPass:
 			l.passes++
 			l.depth = l.logs + 1
-		case it.action == bpf.ActionLog:
+		case it.action == layout.ActionLog:
 			l.logs++
 		}
-		l.ports = l.ports || it.conds[bpf.DimSourcePort] != nil
+		l.ports = l.ports || it.conds[layout.DimSourcePort] != nil
 	}
 }
 
@@ -120,8 +120,8 @@ type retired struct {
 
 func newOrder(blocks int, epoch *uint64) order {
 	o := order{
-		total:   uint32(blocks * bpf.BlockSlots),
-		taken:   make([]uint64, blocks*bpf.BlockWords),
+		total:   uint32(blocks * layout.BlockSlots),
+		taken:   make([]uint64, blocks*layout.BlockWords),
 		changed: map[*list]struct{}{},
 		epoch:   epoch,
 	}
@@ -503,7 +503,7 @@ func bounds(lists []*list) (low, high uint32) {
 func (o *order) redirectList(l *list, high, following uint32) (moved bool) {
 	for _, it := range l.items {
 		switch {
-		case it.action != bpf.ActionPass || it.slot == 0:
+		case it.action != layout.ActionPass || it.slot == 0:
 		case !it.filled:
 			it.next = high + 1 + (following-high-1)/2
 		case it.next <= high || it.next > following:

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
@@ -42,7 +42,7 @@ func TestLookupAgreesWithJudgeOnRandomStates(t *testing.T) {
 		n := newNode(t, small)
 		n.become(t, classifiertest.RandomState(r, classifiertest.Options{}))
 		closed += n.check(t, r, 60)
-		judged += 60 * len(n.state.Endpoints) * bpf.Stages
+		judged += 60 * len(n.state.Endpoints) * layout.Stages
 	}
 	t.Logf("%d verdicts, %d endpoints closed because of too many continuations", judged, closed)
 }
@@ -135,7 +135,7 @@ func (n *node) enter(r *rand.Rand) {
 	for id := range n.state.Endpoints {
 		for range 3 {
 			p := classifiertest.RandomPacket(r, n.state)
-			h := held{id: id, stage: r.IntN(bpf.Stages), packet: p, masks: n.entries[id], state: n.state}
+			h := held{id: id, stage: r.IntN(layout.Stages), packet: p, masks: n.entries[id], state: n.state}
 			h.dims = n.view().classify(p)
 			n.passing = append(n.passing, h)
 		}
@@ -172,7 +172,7 @@ func between(t *testing.T, r *rand.Rand, n *node, from, to *calc.State, near net
 				p.Destination = other
 			}
 		}
-		stage := r.IntN(bpf.Stages)
+		stage := r.IntN(layout.Stages)
 		got := func(mask uint32) Result { return n.view().Verdict(mask, p) }
 		if err := n.compare(m, got, from, id, stage, p); err == nil {
 			continue

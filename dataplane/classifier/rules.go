@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -94,13 +94,13 @@ func (it *item) same(w wanted) bool {
 func actionOf(a api.Action) uint8 {
 	switch a {
 	case api.Allow:
-		return bpf.ActionAllow
+		return layout.ActionAllow
 	case api.Pass:
-		return bpf.ActionPass
+		return layout.ActionPass
 	case api.Log:
-		return bpf.ActionLog
+		return layout.ActionLog
 	}
-	return bpf.ActionDeny
+	return layout.ActionDeny
 }
 
 // compile makes the item of a rule, or nil if the rule can match nothing.
@@ -131,10 +131,10 @@ func (c *Classifier) condition(it *item) bool {
 	if len(v.services) == 0 || len(v.ports) == 0 {
 		return false
 	}
-	it.conds[bpf.DimSource] = c.addresses.match(&r.Source, v.source, familyOf(r))
-	it.conds[bpf.DimDest] = c.addresses.match(&r.Destination, v.dest, anyFamily)
-	it.conds[bpf.DimService] = c.services.match(v.services)
-	it.conds[bpf.DimSourcePort] = c.sourcePorts.match(v.ports)
+	it.conds[layout.DimSource] = c.addresses.match(&r.Source, v.source, familyOf(r))
+	it.conds[layout.DimDest] = c.addresses.match(&r.Destination, v.dest, anyFamily)
+	it.conds[layout.DimService] = c.services.match(v.services)
+	it.conds[layout.DimSourcePort] = c.sourcePorts.match(v.ports)
 	return true
 }
 
@@ -269,11 +269,11 @@ type side struct {
 
 func (c *Classifier) side(dim int) side {
 	switch dim {
-	case bpf.DimSource:
+	case layout.DimSource:
 		return side{&c.addresses.classes, 0}
-	case bpf.DimDest:
+	case layout.DimDest:
 		return side{&c.addresses.classes, 1}
-	case bpf.DimService:
+	case layout.DimService:
 		return side{&c.services.classes, 0}
 	}
 	return side{&c.sourcePorts.classes, 0}

@@ -1,7 +1,7 @@
 package classifier
 
 import (
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -68,7 +68,7 @@ func guess(s *calc.State) Sizes {
 
 // blocksFor leaves as much room again between the rules, and some more.
 func blocksFor(items int) int {
-	return max(1, (2*items+items/4+bpf.BlockSlots-1)/bpf.BlockSlots)
+	return max(1, (2*items+items/4+layout.BlockSlots-1)/layout.BlockSlots)
 }
 
 // grow doubles one size. It reports whether it could.

@@ -3,7 +3,7 @@ package classifier
 import (
 	"sync/atomic"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // fillSlots writes the rules that have just got a slot. No mask has them yet.
@@ -24,7 +24,7 @@ func (c *Classifier) fillSlots() {
 }
 
 func (c *Classifier) fillSlot(it *item) {
-	c.mem.Slots[it.slot] = bpf.Slot{Rule: it.hash, Next: it.next, Action: it.action}
+	c.mem.Slots[it.slot] = layout.Slot{Rule: it.hash, Next: it.next, Action: it.action}
 	for dim, cond := range it.conds {
 		if cond == nil || len(cond.in) == 0 {
 			c.setWild(it.slot, dim)
@@ -39,8 +39,8 @@ func (c *Classifier) fillSlot(it *item) {
 }
 
 func (c *Classifier) wild(slot uint32, dim int) (word, summary *uint64, at uint32) {
-	w := &c.mem.Wild[slot/uint32(bpf.BlockSlots)]
-	at = slot / 64 % uint32(bpf.BlockWords)
+	w := &c.mem.Wild[slot/uint32(layout.BlockSlots)]
+	at = slot / 64 % uint32(layout.BlockWords)
 	return &w.Words[at][dim], &w.Summary[dim], at
 }
 
@@ -104,19 +104,19 @@ func (c *Classifier) reuseSlots(epoch uint64) {
 }
 
 func (c *Classifier) inMask(masked map[uint32][]uint64, slot uint32) bool {
-	block := slot / uint32(bpf.BlockSlots)
+	block := slot / uint32(layout.BlockSlots)
 	words, known := masked[block]
 	if !known {
 		words = c.masks.union(block)
 		masked[block] = words
 	}
-	return words[slot/64%uint32(bpf.BlockWords)]&(1<<(slot%64)) != 0
+	return words[slot/64%uint32(layout.BlockWords)]&(1<<(slot%64)) != 0
 }
 
 // forget gives back an item's slot, name and conditions.
 func (c *Classifier) forget(it *item) {
 	if it.slot != 0 {
-		c.mem.Slots[it.slot] = bpf.Slot{}
+		c.mem.Slots[it.slot] = layout.Slot{}
 		c.order.release(it.slot)
 		c.mem.store()
 	}
@@ -131,9 +131,9 @@ func (c *Classifier) forget(it *item) {
 		}
 		for _, v := range c.side(dim).classes.releaseCondition(cond) {
 			switch dim {
-			case bpf.DimService:
+			case layout.DimService:
 				c.services.retire(v)
-			case bpf.DimSourcePort:
+			case layout.DimSourcePort:
 				c.sourcePorts.retire(v)
 			default:
 				c.addresses.retire(v)

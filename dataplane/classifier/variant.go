@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
@@ -35,12 +35,12 @@ func variantsOf(r *calc.Rule) (variants []*variant, has bool) {
 		return nil, false
 	}
 	services := protocolsOf(r)
-	for _, s := range portCases(&r.Source, r.Protocol, bpf.SourcePorts) {
+	for _, s := range portCases(&r.Source, r.Protocol, layout.SourcePorts) {
 		sources := s.points
 		if len(r.Source.Ports)+len(r.Source.NotPorts) > 0 || hasNames(&r.Source) {
 			sources = sources.and(onlyProtocol(r)) // the service takes care of the rest
 		}
-		for _, d := range portCases(&r.Destination, r.Protocol, bpf.Services) {
+		for _, d := range portCases(&r.Destination, r.Protocol, layout.Services) {
 			v := &variant{services: services.and(d.points), ports: sources, source: s.named, dest: d.named}
 			if len(v.services) == 0 || len(v.ports) == 0 || !shareProtocol(v.services, v.ports) {
 				continue
@@ -118,7 +118,7 @@ func pointOf(n calc.NamedPort) intervals {
 // shareProtocol says whether some packet can have a service and a source port of these; the points of a protocol with
 // ports stand at the same place on both lines.
 func shareProtocol(services, ports intervals) bool {
-	if slices.ContainsFunc(ports, func(i interval) bool { return i.last >= bpf.SourcePortNone && i.first <= bpf.SourcePortNone }) {
+	if slices.ContainsFunc(ports, func(i interval) bool { return i.last >= layout.SourcePortNone && i.first <= layout.SourcePortNone }) {
 		return true
 	}
 	for _, base := range portBases {

@@ -3,16 +3,16 @@ package classifier
 import (
 	"testing"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 )
 
 func TestTheProgramHasTheBoundsThatTheCalculationChecks(t *testing.T) {
 	t.Parallel()
-	if bpf.MaxContinuations != calc.MaxContinuations {
-		t.Errorf("the program goes on %d times, calc says %d", bpf.MaxContinuations, calc.MaxContinuations)
+	if layout.MaxContinuations != calc.MaxContinuations {
+		t.Errorf("the program goes on %d times, calc says %d", layout.MaxContinuations, calc.MaxContinuations)
 	}
-	if slots := Limits().Blocks * bpf.BlockSlots; slots != calc.MaxSlots {
+	if slots := Limits().Blocks * layout.BlockSlots; slots != calc.MaxSlots {
 		t.Errorf("there is room for %d slots, calc says %d", slots, calc.MaxSlots)
 	}
 }
@@ -46,7 +46,7 @@ func TestANameOfPortsIsOneSlotForEachPortThatItStandsFor(t *testing.T) {
 			t.Errorf("%s: %d variants, want %d", c.what, len(variants), c.want)
 		}
 		for _, v := range variants {
-			if unconstrained := c.source.Names == nil; unconstrained != (v.ports[0] == interval{0, bpf.SourcePorts - 1}) {
+			if unconstrained := c.source.Names == nil; unconstrained != (v.ports[0] == interval{0, layout.SourcePorts - 1}) {
 				t.Errorf("%s: source ports %v", c.what, v.ports)
 			}
 		}

@@ -3,7 +3,7 @@ package classifier
 import (
 	"sync/atomic"
 
-	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/bpf/layout"
 )
 
 // vectors hands out vectors and the chunks behind them, and changes their bits.
@@ -38,7 +38,7 @@ func newVectors(mem *Memory) vectors {
 }
 
 // entries are a vector's blocks.
-func (vs *vectors) entries(v uint32) []bpf.Vector {
+func (vs *vectors) entries(v uint32) []layout.Vector {
 	return vs.mem.Vectors[int(v)*vs.mem.Blocks:][:vs.mem.Blocks]
 }
 
@@ -58,9 +58,9 @@ func (vs *vectors) take() (uint32, error) {
 func (vs *vectors) or(v uint32, h half, set slotSet) error {
 	entries := vs.entries(v)
 	for len(set) > 0 {
-		block := set[0].at / uint32(bpf.BlockWords)
+		block := set[0].at / uint32(layout.BlockWords)
 		n := 1
-		for n < len(set) && set[n].at/uint32(bpf.BlockWords) == block {
+		for n < len(set) && set[n].at/uint32(layout.BlockWords) == block {
 			n++
 		}
 		if err := vs.orBlock(&entries[block], h, set[:n]); err != nil {
@@ -73,14 +73,14 @@ func (vs *vectors) or(v uint32, h half, set slotSet) error {
 }
 
 // orBlock sets the words before the summary that leads to them.
-func (vs *vectors) orBlock(e *bpf.Vector, h half, set slotSet) error {
+func (vs *vectors) orBlock(e *layout.Vector, h half, set slotSet) error {
 	if e.Chunk == 0 {
 		return vs.newBlock(e, h, set)
 	}
 	chunk := &vs.mem.Chunks[e.Chunk]
 	summary := e.Summary
 	for _, w := range set {
-		at := w.at % uint32(bpf.BlockWords)
+		at := w.at % uint32(layout.BlockWords)
 		if h == veto {
 			atomic.StoreUint64(&chunk.Words[at].Veto, chunk.Words[at].Veto|w.bits)
 			continue
@@ -95,7 +95,7 @@ func (vs *vectors) orBlock(e *bpf.Vector, h half, set slotSet) error {
 }
 
 // newBlock fills a chunk while nobody can see it.
-func (vs *vectors) newBlock(e *bpf.Vector, h half, set slotSet) error {
+func (vs *vectors) newBlock(e *layout.Vector, h half, set slotSet) error {
 	number, err := vs.chunks.take(forMasks(&vs.chunks))
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (vs *vectors) newBlock(e *bpf.Vector, h half, set slotSet) error {
 	clear(chunk.Words[:])
 	var summary uint64
 	for _, w := range set {
-		at := w.at % uint32(bpf.BlockWords)
+		at := w.at % uint32(layout.BlockWords)
 		if h == veto {
 			chunk.Words[at].Veto = w.bits
 			continue
@@ -121,18 +121,18 @@ func (vs *vectors) newBlock(e *bpf.Vector, h half, set slotSet) error {
 func (vs *vectors) andNot(v uint32, h half, set slotSet, epoch uint64) {
 	entries := vs.entries(v)
 	for _, w := range set {
-		e := &entries[w.at/uint32(bpf.BlockWords)]
+		e := &entries[w.at/uint32(layout.BlockWords)]
 		if e.Chunk == 0 {
 			continue
 		}
-		at := w.at % uint32(bpf.BlockWords)
+		at := w.at % uint32(layout.BlockWords)
 		words := &vs.mem.Chunks[e.Chunk].Words
 		if h == veto {
 			atomic.StoreUint64(&words[at].Veto, words[at].Veto&^w.bits)
 		} else if atomic.StoreUint64(&words[at].Pos, words[at].Pos&^w.bits); words[at].Pos == 0 {
 			atomic.StoreUint64(&e.Summary, e.Summary&^(1<<at))
 		}
-		if e.Summary == 0 && *words == (bpf.Chunk{}).Words {
+		if e.Summary == 0 && *words == (layout.Chunk{}).Words {
 			vs.waste = append(vs.waste, wasted{epoch, e.Chunk})
 			atomic.StoreUint32(&e.Chunk, 0)
 		}
