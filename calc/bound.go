@@ -190,3 +190,18 @@ func (g *Graph) excessOf(n *local, byGroup map[*group]excess) excess {
 	}
 	return found
 }
+
+// weigh keeps account of what policies ask of the classifier.
+func (a *activity) weigh(old, now burden) {
+	crowded := a.slots > MaxSlots
+	a.slots += now.total() - old.total()
+	if old.noise != now.noise || crowded || a.slots > MaxSlots {
+		a.burdenChanged = true
+	}
+	if old.noise != (noise{}) {
+		a.noisy--
+	}
+	if now.noise != (noise{}) {
+		a.noisy++
+	}
+}

@@ -15,12 +15,12 @@
 //	  things.go,        locals.go: groups of endpoints with the same policies
 //	  members.go: sets       |
 //	            \        /
-//	      activity.go: policies, tiers and sets that are in use
+//	      active.go: policies, tiers and sets that are in use
 //	                |
 //	              Delta                   Graph.Flush
 //
 // A datastore has more of everything than a node needs, so what Graph keeps is packed until it is needed: thing.go,
-// profile.go, keptpolicy.go, packedrules.go.
+// profile.go, keptpolicy.go, packedpolicy.go, packedrules.go.
 //
 // A Problem tells of each request of an object that the node cannot fulfil. Such a request never widens what is allowed.
 package calc

@@ -1,7 +1,6 @@
 package calc
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/margay-project/margay/api"
@@ -36,16 +35,6 @@ type local struct {
 	employed []string // profiles that are in use for it
 }
 
-// group is the endpoints of a kind that the same selectors match; closed endpoints count as matched by none.
-type group struct {
-	kind       string
-	signature  string
-	selections []*selection
-	members    map[EndpointID]*local
-	lists      [Stages][2][]TierPolicies
-	named      map[PolicyID]struct{} // in the lists
-}
-
 func newLocals(prints prints) locals {
 	return locals{
 		prints:     prints,
@@ -59,14 +48,6 @@ func newLocals(prints prints) locals {
 		unused:     map[*selection]struct{}{},
 		sent:       newTable[EndpointID](Endpoint.equal),
 	}
-}
-
-func (id PolicyID) key() api.Key {
-	return api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}
-}
-
-func (id EndpointID) key() api.Key {
-	return api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}
 }
 
 // updateLocal takes in an endpoint, which may be this node's or have been.
@@ -237,89 +218,6 @@ func (g *Graph) settle(n *local) {
 	l.join(n, matched, &g.active)
 }
 
-// join puts an endpoint into the group of those that the same selectors match.
-func (l *locals) join(n *local, matched []*matcher, active *activity) {
-	slices.SortFunc(matched, func(a, b *matcher) int { return int(a.serial) - int(b.serial) })
-	signature := make([]byte, 0, len(n.read.ID.Kind)+4*len(matched))
-	signature = append(signature, n.read.ID.Kind...)
-	for _, m := range matched {
-		signature = binary.BigEndian.AppendUint32(signature, m.serial)
-	}
-	grp := l.groups[string(signature)]
-	if grp == nil {
-		grp = &group{
-			kind: n.read.ID.Kind, signature: string(signature),
-			members: map[EndpointID]*local{}, named: map[PolicyID]struct{}{},
-		}
-		l.groups[grp.signature] = grp
-		for _, m := range matched {
-			s := m.owner.(*selection)
-			if s.groups == nil {
-				s.groups = map[*group]struct{}{}
-			}
-			s.groups[grp] = struct{}{}
-			grp.selections = append(grp.selections, s)
-		}
-		l.regroup[grp] = struct{}{}
-	}
-	if n.group != grp {
-		l.leave(n, active)
-		n.group = grp
-		grp.members[n.read.ID] = n
-	}
-}
-
-// leave takes an endpoint out of its group, which ends with its last member.
-func (l *locals) leave(n *local, active *activity) {
-	grp := n.group
-	if grp == nil {
-		return
-	}
-	n.group = nil
-	delete(grp.members, n.read.ID)
-	if len(grp.members) > 0 {
-		return
-	}
-	delete(l.groups, grp.signature)
-	delete(l.regroup, grp)
-	for _, s := range grp.selections {
-		delete(s.groups, grp)
-	}
-	for id := range grp.named {
-		active.use(id, -1)
-	}
-}
-
-// arrange makes a group's lists anew, and says whether they changed.
-func (grp *group) arrange(tiers map[string]Tier, active *activity) bool {
-	var ordered []*policy
-	for _, s := range grp.selections {
-		s.policies.each(func(p *policy) {
-			if p.appliesTo(grp.kind) {
-				ordered = append(ordered, p)
-			}
-		})
-	}
-	slices.SortFunc(ordered, func(p, q *policy) int { return p.compareIn(tiers, q.Policy) })
-	made := lists(grp.kind, ordered)
-	if sameLists(made, grp.lists) {
-		return false
-	}
-	grp.lists = made
-	named := map[PolicyID]struct{}{}
-	for id := range policiesOf(Endpoint{Policies: made}) {
-		if _, again := named[id]; !again {
-			named[id] = struct{}{}
-			active.use(id, 1)
-		}
-	}
-	for id := range grp.named {
-		active.use(id, -1)
-	}
-	grp.named = named
-	return true
-}
-
 // handOut puts the endpoints that may have changed into the table, with their routes and profiles.
 func (g *Graph) handOut() {
 	l := &g.local
@@ -355,18 +253,6 @@ func (n *local) present() Endpoint {
 		e.close(n.excess)
 	}
 	return e
-}
-
-// unroute takes back the routes and paths to an endpoint.
-func (g *Graph) unroute(e Endpoint) {
-	if e.ID.Kind == api.KindWorkloadEndpoint && e.Closed == "" {
-		for _, a := range e.Addresses {
-			g.routes.remove(host(a))
-			if g.space.borrowed(a) {
-				g.paths.remove(host(a))
-			}
-		}
-	}
 }
 
 // employ makes an endpoint the user of its profiles, and not of those that it had.

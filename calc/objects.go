@@ -71,3 +71,11 @@ func brokenText(u api.Update) string {
 	}
 	return invalid(u.Broken, "it is ignored")
 }
+
+func (id PolicyID) key() api.Key {
+	return api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}
+}
+
+func (id EndpointID) key() api.Key {
+	return api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}
+}

@@ -158,3 +158,42 @@ func ready(o objects) bool {
 	info := named[api.ClusterInformation](o, api.KindClusterInformation, "default")
 	return info == nil || !info.Locked()
 }
+
+// rebuildRoutes makes all routes and paths anew, after the address space has changed.
+func (g *Graph) rebuildRoutes() {
+	routes, paths := g.space.blockRoutes(), map[netip.Prefix]Path{}
+	for prefix, path := range g.space.blockPaths() {
+		path.Communities = g.bgp.communities(prefix)
+		paths[prefix] = path
+	}
+	for _, e := range g.local.sent.now {
+		g.route(e, func(p netip.Prefix, r Route) { routes[p] = r }, func(p netip.Prefix, path Path) { paths[p] = path })
+	}
+	g.routes.replace(routes)
+	g.paths.replace(paths)
+}
+
+// route makes the routes and paths to a workload endpoint.
+func (g *Graph) route(e Endpoint, route func(netip.Prefix, Route), path func(netip.Prefix, Path)) {
+	if e.ID.Kind != api.KindWorkloadEndpoint || e.Closed != "" {
+		return
+	}
+	for _, a := range e.Addresses {
+		route(host(a), Route{Kind: LocalWorkload, Interface: e.Interface})
+		if g.space.borrowed(a) {
+			path(host(a), Path{Reason: "borrowed", Communities: g.bgp.communities(host(a))})
+		}
+	}
+}
+
+// unroute takes back the routes and paths to an endpoint.
+func (g *Graph) unroute(e Endpoint) {
+	if e.ID.Kind == api.KindWorkloadEndpoint && e.Closed == "" {
+		for _, a := range e.Addresses {
+			g.routes.remove(host(a))
+			if g.space.borrowed(a) {
+				g.paths.remove(host(a))
+			}
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package calc
 
 import (
-	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/api/selector"
 )
 
@@ -55,41 +54,6 @@ func (s *policySet) each(f func(*policy)) {
 	}
 }
 
-// replacePolicy puts a policy among those with its selector; a nil one is gone.
-func (g *Graph) replacePolicy(key api.Key, now *policy) {
-	print := printOf(g.prints, key)
-	k := g.policies[print]
-	if k == nil && now == nil {
-		return
-	}
-	var old *policy
-	if k == nil {
-		k = &keptPolicy{}
-		g.policies[print] = k
-	} else {
-		old = k.policy()
-	}
-	moved := old == nil || now == nil || old.selector.String() != now.selector.String()
-	if old != nil {
-		if moved || old.Tier != now.Tier || old.Order != now.Order || old.stages != now.stages {
-			g.local.rearrange(k.selection)
-		}
-		if moved {
-			g.local.deselect(k)
-		}
-	}
-	if now == nil {
-		delete(g.policies, print)
-		return
-	}
-	k.packed, k.read = now.pack(), nil
-	if moved {
-		k.selection = g.local.selectionOf(now.selector)
-		k.selection.policies.put(k)
-		g.local.rearrange(k.selection)
-	}
-}
-
 func (l *locals) rearrange(s *selection) {
 	for grp := range s.groups {
 		l.regroup[grp] = struct{}{}
@@ -120,4 +84,18 @@ func (l *locals) selectionOf(of *selector.Selector) *selection {
 		l.dirty[l.byThing[id].read.ID] = struct{}{}
 	}
 	return s
+}
+
+// dropUnused forgets selections without policies; the members of their groups must look for others.
+func (l *locals) dropUnused() {
+	for s := range l.unused {
+		l.index.drop(&s.matcher)
+		delete(l.selections, printOf(l.prints, s.matcher.selector().String()))
+		for grp := range s.groups {
+			for id := range grp.members {
+				l.dirty[id] = struct{}{}
+			}
+		}
+	}
+	l.unused = emptied(l.unused)
 }

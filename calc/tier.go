@@ -44,3 +44,21 @@ func noProfile(name string) Problem {
 		Text:   "does not exist, but endpoints of this node name it: it denies everything; create it or correct them",
 	}
 }
+
+func (g *Graph) updateTiers(updates []api.Update) {
+	for _, u := range updates {
+		old, existed := g.tiers[u.Key.Name]
+		t, exists := readTier(u)
+		if exists {
+			g.tiers[t.Name] = t
+		} else {
+			delete(g.tiers, u.Key.Name)
+		}
+		g.active.tierSeen[u.Key.Name] = struct{}{}
+		if existed != exists || old.Order != t.Order {
+			for _, grp := range g.local.groups {
+				g.local.regroup[grp] = struct{}{}
+			}
+		}
+	}
+}

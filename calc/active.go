@@ -1,8 +1,6 @@
 package calc
 
 import (
-	"net/netip"
-
 	"github.com/margay-project/margay/api"
 )
 
@@ -59,52 +57,6 @@ func (a *activity) touchInUse(id PolicyID) {
 	if _, was := a.current[id]; was || a.users[id] > 0 {
 		a.touch(id)
 	}
-}
-
-func (g *Graph) updateTiers(updates []api.Update) {
-	for _, u := range updates {
-		old, existed := g.tiers[u.Key.Name]
-		t, exists := readTier(u)
-		if exists {
-			g.tiers[t.Name] = t
-		} else {
-			delete(g.tiers, u.Key.Name)
-		}
-		g.active.tierSeen[u.Key.Name] = struct{}{}
-		if existed != exists || old.Order != t.Order {
-			for _, grp := range g.local.groups {
-				g.local.regroup[grp] = struct{}{}
-			}
-		}
-	}
-}
-
-func (g *Graph) updatePolicies(updates []api.Update) {
-	for _, u := range updates {
-		var now *policy
-		if u.Object != nil || u.Broken != "" {
-			now = readPolicy(u)
-			g.problems.set(u.Key, "policy", now.problems...)
-		} else {
-			g.problems.set(u.Key, "policy")
-		}
-		g.replacePolicy(u.Key, now)
-		g.active.touchInUse(PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name})
-	}
-}
-
-// dropUnused forgets selections without policies; the members of their groups must look for others.
-func (l *locals) dropUnused() {
-	for s := range l.unused {
-		l.index.drop(&s.matcher)
-		delete(l.selections, printOf(l.prints, s.matcher.selector().String()))
-		for grp := range s.groups {
-			for id := range grp.members {
-				l.dirty[id] = struct{}{}
-			}
-		}
-	}
-	l.unused = emptied(l.unused)
 }
 
 // activate puts policies that came into use into the state, with the sets that they name, and takes out those that
@@ -176,21 +128,6 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	}
 }
 
-// weigh keeps account of what policies ask of the classifier.
-func (a *activity) weigh(old, now burden) {
-	crowded := a.slots > MaxSlots
-	a.slots += now.total() - old.total()
-	if old.noise != now.noise || crowded || a.slots > MaxSlots {
-		a.burdenChanged = true
-	}
-	if old.noise != (noise{}) {
-		a.noisy--
-	}
-	if now.noise != (noise{}) {
-		a.noisy++
-	}
-}
-
 func (g *Graph) policyNamed(id PolicyID) *policy {
 	switch id.Kind {
 	case KindFailsafe:
@@ -245,31 +182,4 @@ func (a *activity) inhabit(tier string, by int) {
 		delete(a.inTier, tier)
 	}
 	a.tierSeen[tier] = struct{}{}
-}
-
-// rebuildRoutes makes all routes and paths anew, after the address space has changed.
-func (g *Graph) rebuildRoutes() {
-	routes, paths := g.space.blockRoutes(), map[netip.Prefix]Path{}
-	for prefix, path := range g.space.blockPaths() {
-		path.Communities = g.bgp.communities(prefix)
-		paths[prefix] = path
-	}
-	for _, e := range g.local.sent.now {
-		g.route(e, func(p netip.Prefix, r Route) { routes[p] = r }, func(p netip.Prefix, path Path) { paths[p] = path })
-	}
-	g.routes.replace(routes)
-	g.paths.replace(paths)
-}
-
-// route makes the routes and paths to a workload endpoint.
-func (g *Graph) route(e Endpoint, route func(netip.Prefix, Route), path func(netip.Prefix, Path)) {
-	if e.ID.Kind != api.KindWorkloadEndpoint || e.Closed != "" {
-		return
-	}
-	for _, a := range e.Addresses {
-		route(host(a), Route{Kind: LocalWorkload, Interface: e.Interface})
-		if g.space.borrowed(a) {
-			path(host(a), Path{Reason: "borrowed", Communities: g.bgp.communities(host(a))})
-		}
-	}
 }
