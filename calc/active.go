@@ -146,7 +146,7 @@ func (g *Graph) forget(id PolicyID) {
 	if id.Kind == api.KindProfile {
 		g.things.profiles.forget(id.Name)
 	} else if k := g.policies[printOf(g.prints, id.key())]; k != nil {
-		k.read = nil
+		k.pack()
 	}
 }
 

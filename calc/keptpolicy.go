@@ -1,21 +1,29 @@
 package calc
 
-import (
-	"github.com/margay-project/margay/api"
-)
+import "github.com/margay-project/margay/api"
 
-// keptPolicy is a policy of the datastore. Most are of no concern to a node, so it is packed, and read when it is needed.
+// keptPolicy is a policy of the datastore as Graph keeps it. Most policies are not active on a node, and those are packed.
+// packed or read is set, or both.
 type keptPolicy struct {
-	packed    string
-	selection *selection
-	read      *policy
+	packed    string     // empty: its policy was replaced while it was active
+	read      *policy    // nil: nothing needed it since it was packed
+	selection *selection // of its selector
 }
 
+// policy unpacks the policy if that is necessary. It stays unpacked until pack.
 func (k *keptPolicy) policy() *policy {
 	if k.read == nil {
 		k.read = unpackPolicy(k.packed)
 	}
 	return k.read
+}
+
+// pack leaves the policy only packed.
+func (k *keptPolicy) pack() {
+	if k.packed == "" {
+		k.packed = k.read.pack()
+	}
+	k.read = nil
 }
 
 func (g *Graph) updatePolicies(updates []api.Update) {
@@ -59,7 +67,10 @@ func (g *Graph) replacePolicy(key api.Key, now *policy) {
 		delete(g.policies, print)
 		return
 	}
-	k.packed, k.read = now.pack(), nil
+	k.packed, k.read = "", now
+	if g.active.users[now.ID] == 0 {
+		k.pack()
+	}
 	if moved {
 		k.selection = g.local.selectionOf(now.selector)
 		k.selection.policies.put(k)
