@@ -16,47 +16,47 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// How often state is read back that others can change too.
+// How often state is read back that other programs can change too.
 const (
-	// readBack is for what the kernel tells of, and for what hardly anybody changes.
+	// readBack is for state of whose changes the kernel tells, and for state that other programs hardly ever change.
 	readBack = 90 * time.Second
-	// readBackSoon is for what decides whether packets are judged at all, and for what the kernel should tell of and does not,
-	// because it could not be asked to.
+	// readBackSoon is for hooks, which decide whether packets are judged at all, and for state of whose changes the kernel should
+	// tell but could not be asked to.
 	readBackSoon = 5 * time.Second
-	// readPause is between two readings of the same thing, however often the kernel tells of changes.
+	// readPause is the least time between two readings of one kind of state, however often the kernel tells of changes.
 	readPause = time.Second
 )
 
-// audit is one thing that is read back from the kernel, because others can change it: from time to time, and when the
+// audit reads one kind of state back from the kernel, because other programs can change it: from time to time, and when the
 // kernel tells of a change.
 type audit struct {
 	name  string
 	every time.Duration
-	read  func() error // reads it, or has the pass that follows read it, which repairs it
+	read  func() error // reads it, or marks it so that the pass that follows reads and repairs it
 
 	due   time.Time
-	again time.Time // not read before
+	again time.Time // it is not read before then
 	asked atomic.Bool
 }
 
-// audits are all of them, and what they led to.
+// audits has all audits, and counts repairs.
 type audits struct {
 	list      []*audit
 	listeners []listener
-	repairs   map[string]uint64 // since the start, by what was repaired
+	repairs   map[string]uint64 // since the start, by the kind of state
 
 	ofRoutes *audit
 	routes   *routes.Listener
 
 	gateChangedBy    atomic.Value // string: who made the last nftables transaction on our table
 	firewallsChanged atomic.Bool  // since they were read
-	gateDrift        string       // how the gate was found changed; empty once that is told
+	gateDrift        string       // how the gate differed; empty once the repair is told
 }
 
-// listener is told by the kernel of changes.
+// listener hears of changes from the kernel.
 type listener interface{ Close() }
 
-// addAudit registers something to be read back. Its first reading is one interval from now.
+// addAudit registers an audit. Its first reading is one interval from now.
 func (d *Driver) addAudit(name string, every time.Duration, read func() error) *audit {
 	a := &audit{name: name, every: every, read: read}
 	a.due = d.clock().Add(jittered(every))
@@ -64,12 +64,12 @@ func (d *Driver) addAudit(name string, every time.Duration, read func() error) *
 	return a
 }
 
-// jittered is about this time: what is read together once is not read together for ever, on one host or on all.
+// jittered varies an interval by up to a tenth, so audits that coincide once do not coincide for ever, on one host or on all.
 func jittered(interval time.Duration) time.Duration {
 	return interval - interval/10 + rand.N(interval/5)
 }
 
-// ask has an audit made soon. It may be called from any goroutine.
+// ask has an audit made as soon as readPause allows. Any goroutine may call it.
 func (d *Driver) ask(a *audit) {
 	a.asked.Store(true)
 	d.signal()
@@ -83,7 +83,7 @@ func (a *audit) next() time.Time {
 	return a.due
 }
 
-// makeAudits reads back what is due.
+// makeAudits makes the audits that are due.
 func (d *Driver) makeAudits(now time.Time) error {
 	errs := []error{d.hearRoutes()}
 	for _, a := range d.audits.list {
@@ -92,7 +92,7 @@ func (d *Driver) makeAudits(now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// make reads back what is due.
+// make makes the audit if it is due.
 func (a *audit) make(now time.Time) error {
 	if a.next().After(now) {
 		return nil
@@ -113,7 +113,7 @@ func (d *Driver) scheduleAudits(due func(time.Time, bool)) {
 	}
 }
 
-// startAudits has everything read back that this Driver programs and others can change.
+// startAudits registers an audit for everything that this Driver programs and other programs can change.
 func (d *Driver) startAudits() {
 	d.audits.repairs = map[string]uint64{}
 	resync := func(t interface{ Resync() }) func() error { return func() error { t.Resync(); return nil } }
@@ -153,12 +153,12 @@ func (d *Driver) startAudits() {
 	})
 }
 
-// listen has the kernel tell of changes. Where it cannot be asked to, the audit is made more often.
+// listen asks the kernel to tell of changes. If it cannot, the audit is made more often.
 func (d *Driver) listen(a *audit, listen func() (listener, error)) {
 	l, err := listen()
 	if err != nil {
 		a.every, a.due = readBackSoon, d.clock().Add(readBackSoon)
-		d.Log.WithError(err).WithField("audit", a.name).Warn("the kernel does not tell of changes by others; they are looked for every few seconds")
+		d.Log.WithError(err).WithField("audit", a.name).Warn("the kernel does not report changes by other programs; felix looks for them every few seconds")
 		return
 	}
 	d.audits.listeners = append(d.audits.listeners, l)
@@ -171,17 +171,17 @@ func (a *audits) close() {
 	a.listeners, a.routes = nil, nil
 }
 
-// repaired logs and counts what others had changed and what is as wanted again.
+// repaired logs and counts entries that other programs had changed and that are as wanted again.
 func (d *Driver) repaired(what string, n int, changes string) {
 	if n == 0 {
 		return
 	}
 	d.audits.repairs[what] += uint64(n)
 	d.Log.WithFields(logrus.Fields{"entries": n, "changes": changes}).
-		Warnf("%s: another program had changed what felix programs; it is put right. Find that program and stop it", what)
+		Warnf("%s: another program had changed entries of felix; they are repaired. Find that program and stop it", what)
 }
 
-// tellRepairs tells of entries of tables that were repaired in this pass.
+// tellRepairs logs and counts the repairs of this pass.
 func (d *Driver) tellRepairs() {
 	tell := func(what string, repairs []table.Repair) { d.repaired(what, len(repairs), someOf(repairs)) }
 	tell("routes", d.routes.Repairs())
@@ -198,7 +198,7 @@ func (d *Driver) tellRepairs() {
 	}
 }
 
-// someOf is a few of the repairs as text.
+// someOf names the first five repairs.
 func someOf(repairs []table.Repair) string {
 	const few = 5
 	var texts []string
@@ -212,7 +212,7 @@ func someOf(repairs []table.Repair) string {
 	return strings.Join(texts, ", ")
 }
 
-// checkGate reads the gate's table. The keepGate that follows makes it anew when it is not as it was made.
+// checkGate compares the gate's table with the one that was made. If it differs, the keepGate that follows makes it anew.
 func (d *Driver) checkGate() error {
 	difference, err := d.gate.Check()
 	if err != nil || difference == "" {
@@ -225,7 +225,7 @@ func (d *Driver) checkGate() error {
 	return nil
 }
 
-// hearRoutes asks for the routes to be read when what the kernel tells of them is not what was programmed last.
+// hearRoutes asks for the audit of routes when the kernel tells of a change that is not our own last one.
 func (d *Driver) hearRoutes() error {
 	if d.audits.routes == nil {
 		return nil

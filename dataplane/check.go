@@ -17,15 +17,15 @@ import (
 	"github.com/margay-project/margay/dataplane/gate"
 )
 
-// Requirement is something that the Driver asks of the host.
+// Requirement is a property that the host must have, or had better have.
 type Requirement struct {
 	Name     string
-	Optional bool // the Driver goes on without it, and says so
-	Found    string
-	Err      error // why it is not there, and what to do
+	Optional bool   // the Driver works without it, with the limits that Err names
+	Found    string // how the host meets it
+	Err      error  // why the host does not meet it, and what to do
 }
 
-// Requirements tries what the Driver needs. It changes nothing.
+// Requirements tests the host for all that the Driver needs. It changes nothing.
 func Requirements(pinDir string) []Requirement {
 	pinDir = Options{PinDir: pinDir}.withDefaults().PinDir
 	list := []Requirement{
@@ -43,8 +43,8 @@ func Requirements(pinDir string) []Requirement {
 	)
 }
 
-// Check returns what the Driver cannot do without and does not find. The gate is not asked for: where nftables is missing the
-// Driver goes on without it, which is one of its problems then.
+// Check returns the errors of the requirements that are not optional. The gate is optional: without nftables, the Driver works
+// without a gate and reports that as a problem.
 func Check(pinDir string) []error {
 	var missing []error
 	for _, r := range Requirements(pinDir) {
@@ -80,8 +80,8 @@ func isOlder(release, than string) bool {
 	return major < wantedMajor || major == wantedMajor && minor < wantedMinor
 }
 
-// checkCapabilities looks for the capabilities of this process. The kernel's answers to the other checks decide; this says why
-// they are what they are.
+// checkCapabilities looks for the capabilities of this process. The other checks decide whether felix can run; this one explains
+// their errors.
 func checkCapabilities(status string) error {
 	missing, err := missingCapabilities(status, capability{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
 		capability{"CAP_SYS_ADMIN", unix.CAP_SYS_ADMIN}, capability{"CAP_PERFMON", unix.CAP_PERFMON}, capability{"CAP_BPF", unix.CAP_BPF})
@@ -99,7 +99,7 @@ type capability struct {
 	bit  int
 }
 
-// missingCapabilities are the names of those that a process does not have. status is its file in /proc.
+// missingCapabilities returns the names of the capabilities that a process lacks. status is the path of its status file in /proc.
 func missingCapabilities(status string, wanted ...capability) (missing []string, err error) {
 	text, err := os.ReadFile(status)
 	if err != nil {
@@ -127,7 +127,7 @@ func fileRequirement(name, path string, optional bool, advice string) Requiremen
 	return r
 }
 
-// compiler looks whether programs are compiled. The setting is there only in the host's own network namespace.
+// compiler checks that the kernel compiles BPF programs. Only the host's own network namespace has the setting.
 func compiler(setting string) Requirement {
 	r := Requirement{Name: "BPF compiler", Optional: true, Found: "not switched off"}
 	if text, err := os.ReadFile(setting); err == nil && strings.TrimSpace(string(text)) == "0" {
@@ -149,8 +149,8 @@ func noForeignAgent() Requirement {
 	return r
 }
 
-// checkPrograms loads a program that lets everything pass and tries to attach it where there is no interface: the
-// kernel's answer tells whether it knows tcx.
+// checkPrograms loads a program that lets everything pass, and tries to attach it to an interface that does not exist. The
+// kernel's error tells whether it knows tcx.
 func checkPrograms() []Requirement {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress, License: "GPL",
@@ -184,8 +184,8 @@ func explainPrograms(err error) error {
 	return fmt.Errorf("BPF programs: the kernel refuses the simplest one: Linux 6.6 or newer is needed: %w", err)
 }
 
-// foreignAgent returns the command line of Calico's own agent if it runs on this host: the two would undo each other's
-// work. Empty when there is none.
+// foreignAgent returns the command line of Calico's agent if it runs on this host: the two would undo each other's work. It is
+// empty if none runs.
 func foreignAgent(proc string) string {
 	lines, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "cmdline"))
 	if err != nil {
@@ -204,7 +204,7 @@ func foreignAgent(proc string) string {
 	return ""
 }
 
-// isForeign recognises calico-felix, and calico-node when it is told to be felix.
+// isForeign recognises calico-felix, and calico-node started with -felix.
 func isForeign(args []string) bool {
 	switch filepath.Base(args[0]) {
 	case "calico-felix":

@@ -15,13 +15,13 @@ import (
 // claim is the right to program a network namespace and to use a pin directory. Two agents with one namespace would judge
 // its packets by two policies; two with one pin directory would take each other's programs for their own.
 type claim struct {
-	namespace net.Listener // nil: a process that is no agent holds the name
+	namespace net.Listener // nil: another process, which is no agent, holds the name
 	pins      *bpf.Pins
 	warning   error // another agent may run here unnoticed
 }
 
-// claimName is an abstract socket: there is one of each name in a network namespace, no file system has a part in it, and it
-// goes with the process (unix(7)). Whoever connects learns from the kernel who listens.
+// claimName is the name of an abstract socket (unix(7)). A network namespace has one of each name, without any file, and it goes
+// with its process. A process that connects learns from the kernel which process listens.
 const claimName = "@margay/felix"
 
 // makeClaim claims the network namespace of the calling thread, and the pin directory. The claim ends with the process.
@@ -50,7 +50,7 @@ func (c *claim) close() error {
 }
 
 func claimNamespace() (held net.Listener, warning, err error) {
-	for range 20 { // whoever has the name may be between taking it and listening, or may just have ended
+	for range 20 { // the holder may have bound the name and not listen yet, or may just have ended
 		held, err = net.Listen("unix", claimName)
 		if err == nil {
 			go hangUp(held)
@@ -64,17 +64,17 @@ func claimNamespace() (held net.Listener, warning, err error) {
 		case err != nil:
 			warning = fmt.Errorf("a process that does not answer holds the abstract socket %s", claimName)
 		case mayProgram(holder):
-			return nil, nil, fmt.Errorf("another felix (%s) programs this network namespace: stop it first: two would judge its packets by two policies", processName(holder))
+			return nil, nil, fmt.Errorf("another felix (%s) programs this network namespace: stop it first: two would judge packets by two policies", processName(holder))
 		default:
 			warning = fmt.Errorf("process %s of user %d, which is no felix, holds the abstract socket %s", processName(holder), holder.Uid, claimName)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	// Anybody may take the name. That must not keep policy from being enforced.
+	// Any process may take the name. It must not keep policy from being enforced.
 	return nil, fmt.Errorf("%w: a second felix in this network namespace would not be noticed: end that process and restart felix", warning), nil
 }
 
-// hangUp ends every connection at once; it returns when the listener is closed.
+// hangUp closes every connection at once. It returns when the listener is closed.
 func hangUp(l net.Listener) {
 	for {
 		conn, err := l.Accept()
@@ -89,7 +89,7 @@ func hangUp(l net.Listener) {
 	}
 }
 
-// claimant is the process that holds the name.
+// claimant returns the process that holds the name.
 func claimant() (*unix.Ucred, error) {
 	conn, err := net.DialTimeout("unix", claimName, time.Second)
 	if err != nil {

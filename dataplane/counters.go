@@ -7,14 +7,14 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// ruleNames knows the rules in force by their number in the kernel.
+// ruleNames maps the numbers that stand for rules in the kernel to the rules in force.
 type ruleNames struct {
 	of      map[uint64]calc.RuleID
-	numbers map[calc.PolicyID][]uint64 // of a policy, of the end of a tier
-	changed map[calc.PolicyID]struct{}
+	numbers map[calc.PolicyID][]uint64 // of the rules of a policy or profile, or of the end of a tier; sorted
+	changed map[calc.PolicyID]struct{} // since planCounters last looked
 }
 
-// note remembers what may have other rules now.
+// note remembers the policies and tiers whose rules may have changed.
 func (r *ruleNames) note(d calc.Delta) {
 	if r.changed == nil {
 		r.changed = map[calc.PolicyID]struct{}{{Kind: calc.KindEnd}: {}}
@@ -35,7 +35,7 @@ func (r *ruleNames) note(d calc.Delta) {
 
 func tierEnd(name string) calc.PolicyID { return calc.PolicyID{Kind: api.KindTier, Name: name} }
 
-// planCounters wants a counter for each rule in force, and for the ends of tiers and profiles.
+// planCounters asks for a counter for each rule in force, and for the ends of tiers and profiles.
 func (d *Driver) planCounters() {
 	r := &d.rules
 	if r.of == nil {
@@ -62,7 +62,7 @@ func (d *Driver) planCounters() {
 	clear(r.changed)
 }
 
-// rulesOf are the rules of a policy that is in force, or the end of a tier or of profiles; none when it is not.
+// rulesOf returns the rules of a policy, or the end of a tier or of profiles. It returns none if it is not in force.
 func rulesOf(s *calc.State, id calc.PolicyID) (rules []calc.RuleID) {
 	directions := [...]calc.Direction{calc.Ingress, calc.Egress}
 	switch id.Kind {

@@ -8,13 +8,13 @@
 //	                              ├─> gate                                           nftables
 //	                              └─> firewall: those of others                      nftables, iptables
 //
-// Apply is one pass: fill what is new, flip what commits, sweep what is unused. It makes all the progress it can and
-// returns every error; what failed is tried again when Wake fires, without new input. Nothing is removed and no
-// program is swapped before the input is in sync, so what a former process left goes on enforcing until then.
+// Apply makes one pass: it fills new entries, commits them, and sweeps those that nothing uses any more. It makes all the
+// progress it can and returns every error. Failed writes are tried again when Wake delivers, without new input. Before the
+// input is in sync, nothing is removed and no program is swapped: the programs of a former process go on enforcing.
 //
-// Changes of others in the kernel are read back, see audit.go.
+// Other programs may change the kernel too. audit.go reads back and repairs.
 //
-// Not here: what the policy is (package calc), how it becomes bits (package classifier), BGP (package bgp).
+// Not here: the meaning of policy (package calc), its form as bits (package classifier), BGP (package bgp).
 //
-// Start at driver.go, then pass.go, which is the order of things.
+// Start at driver.go, then read pass.go: its first comment is the order of all steps.
 package dataplane

@@ -19,22 +19,22 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// Options are what the Driver takes. The zero value of a field is its default.
+// Options configure a Driver. The zero value of a field stands for its default.
 type Options struct {
 	Log *logrus.Entry
-	// PinDir is a directory for pinned links and connections: a bpf file system is mounted there unless it is one.
+	// PinDir is the directory for pinned links and connections. New mounts a bpf file system there if it is on none.
 	PinDir string // default /run/margay/bpf
-	// Mark are the bits that are set on what a workload was allowed to send; the gate asks for them.
+	// Mark has the bits that the programs set on packets that a workload was allowed to send. The gate drops packets without them.
 	Mark uint32 // default 0x01000000
-	// HostMark are the bits that the gate sets on what this host sends without a socket, and takes off what it forwards
-	// over IPv6: the programs take it for a proof of origin.
+	// HostMark has the bits that the gate sets on packets that this host sends without a socket. The programs take them as proof
+	// that a packet began here, so the gate takes them off packets that the host forwards over IPv6.
 	HostMark uint32 // default 0x02000000
-	// ToHostMark are the bits that are set on what a workload was allowed to send to this host. While workloads may not reach it,
-	// the gate asks for them where packets arrive, after address translation.
+	// ToHostMark has the bits that the programs set on packets that a workload was allowed to send to this host. While workloads
+	// may not reach the host, the gate drops packets without them at the hook input, after address translation.
 	ToHostMark uint32 // default 0x04000000
 
 	clock func() time.Time
-	// step is asked before every write to the kernel; a test answers with an error instead of it.
+	// step is called before every write to the kernel. A test returns an error instead of the write.
 	step func(what string) error
 }
 
@@ -63,8 +63,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Driver keeps one network namespace: that of the thread that calls New and Apply, which must be the same. All methods but
-// Follow are called by one goroutine, see docs/decisions/0004-one-loop.md.
+// Driver programs one network namespace: that of the thread that calls New and Apply. Both must be called on the same thread.
+// One goroutine calls all methods but Follow, see docs/decisions/0004-one-loop.md.
 type Driver struct {
 	Options
 	claim   *claim
@@ -73,7 +73,7 @@ type Driver struct {
 	watcher *interfaces.Watcher
 	kernel  *routes.Kernel
 
-	mu           sync.Mutex // Follow reads names and shared on another goroutine; Apply and Close change them
+	mu           sync.Mutex // guards plan, rules and shared, which Follow reads on a goroutine of its own
 	state        *calc.State
 	inSync       bool
 	plan         plan
@@ -82,7 +82,7 @@ type Driver struct {
 	links        *table.Table[int, running]
 	enforced     map[int]bool    // interfaces of workloads on which a program runs
 	recalled     map[uint32]bool // interfaces of any kind on which a program ran when this process started
-	unmarked     bool            // a former program may run that does not mark what workloads send to this host
+	unmarked     bool            // a former program may run that does not set ToHostMark
 	uplinks      uplinkCare
 	idleSince    map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes       *table.Table[netip.Prefix, routes.Route]
@@ -93,18 +93,18 @@ type Driver struct {
 	counters     *table.Table[uint64, struct{}]
 	gate         gate.Gate
 	gateErr      error
-	gatePending  bool // its rules may have to change
+	gatePending  bool // its rules may have changed
 	rules        ruleNames
 	flows        flowCare
 	audits       audits
 	firewalls    firewalls
 	hooks        hookCare
-	epochPending bool // something that connections were approved by has changed since the epoch advanced
+	epochPending bool // an entry by which connections were approved has changed since the epoch advanced
 	lastErr      error
 }
 
-// New prepares a Driver. It changes nothing in the kernel; what a former process left goes on enforcing. There is one Driver
-// for each network namespace and each pin directory: a second one gets an error.
+// New prepares a Driver. It changes no policy in the kernel: the programs of a former process go on enforcing. A network
+// namespace has one Driver, and so has a pin directory: New fails for a second one.
 func New(options Options) (*Driver, error) {
 	o := options.withDefaults()
 	claim, err := makeClaim(o.PinDir)
@@ -146,9 +146,9 @@ func (d *Driver) makeTables() {
 	d.counters = table.New("rule counters", stepped[uint64, struct{}]{d, "rule counter", counterTarget{d}}, func(a, b struct{}) bool { return true })
 }
 
-// recall finds out which interfaces of workloads a former process left enforced, so that they stay closed whatever
-// their names are, and open to what its policy allows even when the gate is gone: the tables of their programs tell, and
-// the gate tells of a program whose tables are of another time.
+// recall finds the interfaces of workloads on which a former process left policy in force. They stay under policy whatever
+// their names are, also when the gate is gone. The tables of the attached programs name them. The gate names those whose
+// programs have tables of another version.
 func (d *Driver) recall() error {
 	indexes := d.indexes()
 	running, err := d.hooks.Running(indexes)
@@ -174,13 +174,13 @@ func (d *Driver) recall() error {
 	}
 	asked, err := gate.AsksToHost()
 	if err != nil {
-		d.Log.WithError(err).Debug("what the gate of a former process asks for cannot be read")
+		d.Log.WithError(err).Debug("the marks that the gate of a former process asks for cannot be read")
 	}
 	d.unmarked = len(d.enforced) > 0 && !asked
 	return nil
 }
 
-// indexes are those of all interfaces.
+// indexes returns the index of every interface.
 func (d *Driver) indexes() (indexes []uint32) {
 	for index := range d.watcher.Links() {
 		indexes = append(indexes, uint32(index))
@@ -188,8 +188,8 @@ func (d *Driver) indexes() (indexes []uint32) {
 	return indexes
 }
 
-// Wake delivers when Apply has something to do without new input: an interface changed, or it is time to try again
-// what failed. Apply with an empty Delta then.
+// Wake delivers when there is work without new input: an interface changed, or a failed write is due again. The caller then
+// calls Apply with an empty Delta.
 func (d *Driver) Wake() <-chan struct{} { return d.wake }
 
 func (d *Driver) signal() {
@@ -199,14 +199,14 @@ func (d *Driver) signal() {
 	}
 }
 
-// InSync says that the Deltas so far are the whole of the input. From the next Apply on, the kernel is brought to it.
+// InSync says that the Deltas so far are the complete input. The next Apply is the first that removes and replaces.
 func (d *Driver) InSync() {
 	d.inSync = true
 	d.signal()
 }
 
-// Apply takes over a change and makes one pass. The error joins everything that could not be done; it is tried again
-// when Wake delivers.
+// Apply adds a change to the State and makes one pass. The error joins the errors of all steps. Failed steps are tried again
+// with the Apply after Wake delivers.
 func (d *Driver) Apply(delta calc.Delta) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -222,7 +222,7 @@ func (d *Driver) Apply(delta calc.Delta) error {
 	return err
 }
 
-// Facts are what the calculation must know of the host.
+// Facts returns the facts about the host that the calculation needs.
 func (d *Driver) Facts() calc.Facts {
 	d.observeUplinks(d.clock())
 	links, uplinks := d.watcher.Links(), d.uplinks.memory.Reasons()
@@ -236,7 +236,7 @@ func (d *Driver) Facts() calc.Facts {
 	return calc.Facts{Addresses: links.Addresses(), Uplinks: uplinks}
 }
 
-// Close ends the Driver. Everything that is in force stays in force.
+// Close ends the Driver. Policy stays in force: programs, tables, routes and the gate stay in the kernel.
 func (d *Driver) Close() error {
 	d.watcher.Close()
 	d.mu.Lock()
@@ -252,7 +252,7 @@ func (d *Driver) Close() error {
 	}
 	if d.shared != nil {
 		err = errors.Join(err, d.shared.Close())
-		d.shared, d.inSync = nil, false // Status and its like may still be asked
+		d.shared, d.inSync = nil, false // Status and Dump may still be called
 	}
 	return errors.Join(err, d.claim.close())
 }
@@ -269,8 +269,8 @@ func Uninstall(options Options) error {
 	return nil
 }
 
-// Uninstall ends the Driver and removes every trace of it: programs, connections, routes and the gate. What it set under
-// /proc/sys is as it was before. Every interface is open then.
+// Uninstall ends the Driver and removes every trace of it: programs, connections, routes and the gate. Settings under
+// /proc/sys get back the values that they had before. Every interface is open then.
 func (d *Driver) Uninstall() error {
 	err := d.remove()
 	return errors.Join(err, d.Close())
@@ -282,16 +282,16 @@ func (d *Driver) remove() error {
 		err = errors.Join(err, bpf.Detach(d.PinDir, index))
 	}
 	elsewhere := 0
-	for _, index := range d.indexes() { // what former agents pinned elsewhere
+	for _, index := range d.indexes() { // programs that former agents pinned elsewhere
 		n, e := d.hooks.TakeOff(index)
-		if err = errors.Join(err, e); !pinned[index] { // the kernel may still have at the hook what was just unpinned
+		if err = errors.Join(err, e); !pinned[index] { // the hook may still list the program that was just unpinned
 			elsewhere += n
 		}
 	}
 	d.routes.WantExactly(nil)
 	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))
 	err = errors.Join(err, firewall.Remove(d.Mark))
-	if there, _ := gate.Exists(); there { // a kernel that cannot say has none
+	if there, _ := gate.Exists(); there { // a kernel without nftables has no gate
 		err = errors.Join(err, gate.Remove())
 	}
 	err = errors.Join(err, d.restoreSettings())
@@ -309,7 +309,7 @@ func (d *Driver) remove() error {
 	return err
 }
 
-// rememberSettings opens what is remembered of settings before they were changed.
+// rememberSettings opens the table of the values that settings had before felix changed them.
 func (d *Driver) rememberSettings() error {
 	if d.former != nil {
 		return nil
@@ -322,7 +322,8 @@ func (d *Driver) rememberSettings() error {
 	return nil
 }
 
-// restoreSettings puts back what was set under /proc/sys. Settings that cannot be put back stay remembered.
+// restoreSettings puts settings under /proc/sys back to their former values. The values of settings that cannot be put back
+// stay in the table.
 func (d *Driver) restoreSettings() error {
 	if err := d.rememberSettings(); err != nil {
 		return err

@@ -12,9 +12,9 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// Dump is what is in force, in policy terms.
+// Dump shows the state in force, in terms of policy.
 type Dump struct {
-	Endpoints   []calc.Endpoint // Closed says also why the dataplane closed one
+	Endpoints   []calc.Endpoint // Closed also says why the classifier closed one
 	Policies    []Policy
 	Sets        []Set
 	Rules       []Rule
@@ -23,7 +23,7 @@ type Dump struct {
 	Truncated   bool // there are more connections
 }
 
-// Policy is an active policy or profile. Those of no endpoint here never come to the driver.
+// Policy is an active policy or profile. The Driver never sees those that apply to no local endpoint.
 type Policy struct {
 	calc.Policy
 	Endpoints int // local endpoints it applies to
@@ -35,7 +35,7 @@ type Set struct {
 	Members []netip.Prefix // sorted
 }
 
-// Rule is a rule in force, with what it has judged.
+// Rule is a rule in force, with the packets and bytes that it decided.
 type Rule struct {
 	ID             calc.RuleID
 	Rule           *calc.Rule // nil for the ends of tiers and profiles
@@ -50,13 +50,13 @@ type Connection struct {
 	State           string    // syn-sent, established, closing, reset, unreplied, replied, revoked
 	Packets, Bytes  [2]uint64 // from the opener, from the replier
 	Age, Idle       time.Duration
-	Approvals       []Approval // granted and not taken back
-	Refusals        []Approval // taken back: the rule denies it
+	Approvals       []Approval // in force, one for each endpoint that judged it
+	Refusals        []Approval // revoked: the rule denies the connection now
 	ICMPType        uint8
 	ICMPID          uint16
 }
 
-// Approval is what one endpoint has said of a connection.
+// Approval is the verdict of one endpoint's policy on a connection.
 type Approval struct {
 	Endpoint  calc.EndpointID // zero: one that is no longer known
 	Interface string
@@ -65,7 +65,7 @@ type Approval struct {
 	Current   bool        // judged under the policy that is in force now
 }
 
-// Route is a route of ours and whether it is there.
+// Route is a route of felix and its state in the kernel.
 type Route struct {
 	Destination netip.Prefix
 	Interface   string
@@ -84,8 +84,7 @@ const (
 	TableRoutes      = "routes"
 )
 
-// Dump reads the named tables, all when none is named, and at most so many connections. It may be called from any
-// goroutine; meanwhile no change is applied.
+// Dump reads the named tables (all, if none is named) and at most so many connections. No change is applied meanwhile.
 func (d *Driver) Dump(maxConnections int, tables ...string) (Dump, error) {
 	asked := func(name string) bool { return len(tables) == 0 || slices.Contains(tables, name) }
 	var dump Dump

@@ -13,26 +13,26 @@ import (
 	"github.com/margay-project/margay/dataplane/interfaces"
 )
 
-// Event is a verdict as the program told it: a packet that was dropped, a new flow, or a Log rule that matched. Which of
-// them are told follows bpfLogLevel.
+// Event is a verdict as the program told it: a packet that was dropped, a new connection, or a Log rule that matched. bpfLogLevel
+// decides which of them are told.
 type Event struct {
 	Kind                string // drop, allow, log
 	Reason              string
-	ByPolicy            bool // the reason is that the rule says so, or that no rule allows it
+	ByPolicy            bool // a rule decided, or no rule allows the packet; otherwise the program did, see Reason
 	Interface           string
 	Endpoint            calc.EndpointID
 	Stage               string
-	Direction           string      // as policy says it: a workload's egress is what comes in from it
+	Direction           string      // of the policy: packets from a workload are its egress
 	Rule                calc.RuleID // zero: no rule decided
 	Protocol            uint8
 	Source, Destination netip.AddrPort
 	ICMPType, ICMPCode  uint8
 	Length              uint32
-	Since               time.Duration // the kernel's coarse clock
+	Since               time.Duration // since the host started, by the kernel's coarse clock
 }
 
-// Follow calls with each event until the context ends. There is one follower at a time; it runs on the caller's
-// goroutine. Before the first pass after InSync there is nothing to follow, and it waits.
+// Follow calls do with each event, on the caller's goroutine, until the context ends. There is one follower at a time. Events
+// begin with the first pass after InSync; Follow waits for it.
 func (d *Driver) Follow(ctx context.Context, do func(Event)) error {
 	events, err := d.openEvents(ctx)
 	if err != nil {
@@ -81,7 +81,7 @@ func (d *Driver) event(e bpf.Event) Event {
 	}
 }
 
-// directionOf follows the stage that judged the packet. A packet that never came so far is told by where it was seen.
+// directionOf returns the direction of the stage that judged the packet. If no stage did, the hook and the interface tell.
 func (d *Driver) directionOf(e bpf.Event) string {
 	if _, direction, judged := strings.Cut(stageName(e.Stage), " "); e.Rule != 0 && judged {
 		return direction

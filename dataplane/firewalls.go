@@ -12,24 +12,24 @@ import (
 	"github.com/margay-project/margay/dataplane/interfaces"
 )
 
-// firewalls are the chains of others that drop by default what is forwarded.
+// firewalls knows the chains of other programs that drop forwarded packets by default.
 type firewalls struct {
 	audit    *audit
 	needed   bool             // there are workloads
 	dropping []firewall.Chain // all of them
-	refused  map[string]error // why iptables could not be told to accept, by the chain's text
-	err      error            // why they could not be read
+	refused  map[string]error // by the text of a chain: why iptables did not take the rule that accepts
+	err      error            // why the chains could not be read
 
-	lost uint64 // packets that were judged and that they have dropped
-	base uint64 // so many of them before their rules last changed
+	lost uint64 // packets that policy allowed and that other firewalls dropped
+	base uint64 // the part of lost from before the rules of others last changed
 }
 
-// firewallInterval is how often they are looked at while there are some: iptables-legacy tells of no change, and packets
-// that they drop are counted.
+// firewallInterval is how often the chains are read while there are some: iptables-legacy tells of no change, and dropped packets
+// are counted.
 const firewallInterval = 5 * time.Second
 
-// checkFirewalls finds the firewalls of others, has iptables accept what was judged, and counts what others drop all the
-// same. A host without workloads is left as it is.
+// checkFirewalls finds the firewalls of other programs, adds rules to iptables that accept what policy allows, and counts the
+// packets that are dropped all the same. It leaves a host without workloads as it is.
 func (d *Driver) checkFirewalls() error {
 	f := &d.firewalls
 	before := slices.Clone(f.dropping)
@@ -46,7 +46,7 @@ func (d *Driver) checkFirewalls() error {
 			continue
 		}
 		f.dropping[i].Accepts = true
-		d.Log.WithField("chain", c.String()).Info("another firewall drops what is forwarded; a rule of felix in its chain accepts what policy allows")
+		d.Log.WithField("chain", c.String()).Info("another firewall drops forwarded packets by default; felix has added a rule to its chain that accepts packets that policy allows")
 	}
 	if !slices.Equal(before, f.dropping) {
 		d.gatePending = true
@@ -59,7 +59,8 @@ func (d *Driver) checkFirewalls() error {
 	return d.countLost()
 }
 
-// countLost counts what was judged and dropped by others. It is known only once the gate counts.
+// countLost counts the packets that policy allowed and other firewalls dropped. The gate counts them, once it knows that there
+// are such firewalls.
 func (d *Driver) countLost() error {
 	f := &d.firewalls
 	rules := d.gate.InForce()
@@ -68,14 +69,14 @@ func (d *Driver) countLost() error {
 		return nil
 	}
 	lost, err := gate.Lost()
-	f.lost, f.base = lost, min(f.base, lost) // less after the gate was made anew
+	f.lost, f.base = lost, min(f.base, lost) // the count starts at 0 with a new gate
 	if d.audits.firewallsChanged.Swap(false) {
 		f.base = lost
 	}
 	return err
 }
 
-// needFirewalls has the firewalls of others looked at when the first workload comes or the last one goes.
+// needFirewalls asks for their audit when the first workload comes or the last one goes.
 func (d *Driver) needFirewalls() {
 	needed := false
 	for _, a := range d.plan.assigned {
@@ -87,7 +88,7 @@ func (d *Driver) needFirewalls() {
 	}
 }
 
-// problems are the firewalls that drop what policy allows.
+// problems names the firewalls that drop what policy allows.
 func (f *firewalls) problems(mark uint32) (texts []string) {
 	if f.err != nil {
 		texts = append(texts, "other firewalls on this host may drop what policy allows: "+f.err.Error())
@@ -98,10 +99,10 @@ func (f *firewalls) problems(mark uint32) (texts []string) {
 		}
 		switch err := f.refused[c.String()]; {
 		case err != nil:
-			texts = append(texts, fmt.Sprintf("%v drops forwarded packets that policy allows, and felix could not have it accept them: %v: do it by hand: %s",
+			texts = append(texts, fmt.Sprintf("%v drops forwarded packets that policy allows, and felix could not add a rule that accepts them: %v: add it by hand: %s",
 				c, err, c.Advice(mark)))
 		case f.lost > f.base:
-			texts = append(texts, fmt.Sprintf("%d forwarded packets that policy allows were dropped by another firewall, and %v drops by default: have it accept them: %s",
+			texts = append(texts, fmt.Sprintf("another firewall dropped %d forwarded packets that policy allows; %v drops by default: add a rule that accepts them: %s",
 				f.lost-f.base, c, c.Advice(mark)))
 		}
 	}

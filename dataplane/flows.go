@@ -10,30 +10,31 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// flowCare looks after the table of connections.
+// flowCare looks after the table of connections. The goroutines of running write the fields below mu; the loop reads them and
+// owns the rest.
 type flowCare struct {
 	mu      sync.Mutex
-	swept   *bpf.Swept // by the last sweep; nil: there was none yet
+	swept   *bpf.Swept // result of the last sweep; nil: there was none yet
 	err     error
-	drained *bpf.Drained // by the last run; nil: it has not ended
+	drained *bpf.Drained // result of the last run that moves connections; nil: it has not ended
 	running sync.WaitGroup
 
-	due     time.Time
-	again   time.Time // when a change of size goes on
+	due     time.Time // of the next sweep
+	again   time.Time // a change of size goes on then
 	waits   string    // not empty: why the configured size is not in force
-	moving  bool      // a run that moves connections is under way, or its result has not been looked at
+	moving  bool      // a run that moves connections has begun, and its result has not been read
 	flipped bool      // connections have been kept in the new tables for at least drainDelay
 }
 
-// careInterval is how often connections that have expired are freed.
+// careInterval is the time between two sweeps, which free expired connections.
 const careInterval = 10 * time.Second
 
-// drainDelay is how long a program that began before a change may run, and far more: they run for microseconds.
+// drainDelay is far longer than a program that began before a change can still run: programs run for microseconds.
 const drainDelay = time.Second
 
 func (f *flowCare) wait() { f.running.Wait() }
 
-// counts are the connections that the last sweep left; false when there is no result.
+// counts returns the numbers of connections after the last sweep. It returns false if there was none or it failed.
 func (f *flowCare) counts() (bpf.Swept, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -43,8 +44,8 @@ func (f *flowCare) counts() (bpf.Swept, bool) {
 	return *f.swept, true
 }
 
-// care does what is due from time to time: expired connections are freed by a run of the program beside the loop.
-func (d *Driver) care(now time.Time) {
+// sweepFlows starts a sweep when one is due: a run of a BPF program, on another goroutine, frees expired connections.
+func (d *Driver) sweepFlows(now time.Time) {
 	if now.Before(d.flows.due) {
 		return
 	}
@@ -60,9 +61,9 @@ func (d *Driver) care(now time.Time) {
 	}
 }
 
-// resizeFlows follows the configured size of the table of connections: a second set of tables beside the first, another
-// generation that knows both, and when every interface runs it connections move, within seconds. A further change of the
-// size waits for that.
+// resizeFlows follows the configured size of the table of connections. It makes a second set of tables beside the first, and
+// another generation that knows both. When every interface runs that generation, connections move to the new tables, within
+// seconds. A further change of the size waits until they have.
 func (d *Driver) resizeFlows(now time.Time) error {
 	f := &d.flows
 	if f.again.After(now) {
@@ -83,8 +84,7 @@ func (d *Driver) resizeFlows(now time.Time) error {
 	return nil
 }
 
-// beginResize makes tables of the configured size, unless the connections that are open have no room in them: none of them is
-// dropped.
+// beginResize makes tables of the configured size, unless the open connections have no room in them: none may be dropped.
 func (d *Driver) beginResize(now time.Time) error {
 	f, s := &d.flows, d.shared
 	want, is := uint32(max(d.state.Config.FlowTableSize, 0)), s.FlowSizes().Flows
@@ -97,8 +97,8 @@ func (d *Driver) beginResize(now time.Time) error {
 		if !known {
 			return nil // the first sweep wakes us
 		}
-		if most := uint64(want) - uint64(want)/8; counts.Proven > most { // more are opened while these move
-			f.waits = fmt.Sprintf("bpfMapSizeConntrack %d is not in force: %d connections are open; the table of %d is kept until no more than %d are: wait, or set a larger size",
+		if most := uint64(want) - uint64(want)/8; counts.Proven > most { // an eighth is left for connections that open meanwhile
+			f.waits = fmt.Sprintf("bpfMapSizeConntrack %d is not in force: %d connections are open, and the table of %d stays until at most %d are: wait, or set a larger size",
 				want, counts.Proven, is, most)
 			return nil
 		}
@@ -117,10 +117,10 @@ func (d *Driver) beginResize(now time.Time) error {
 	return nil
 }
 
-// drain has connections moved by a run of the program beside the loop, as often as it takes.
+// drain moves connections to the new tables: a BPF program does it on another goroutine, again until none is left.
 func (d *Driver) drain(now time.Time) error {
 	f := &d.flows
-	if !f.flipped { // by a former process, a moment ago perhaps
+	if !f.flipped { // a former process may have changed the tables a moment ago
 		f.flipped, f.again = true, now.Add(drainDelay)
 		return nil
 	}
@@ -133,7 +133,7 @@ func (d *Driver) drain(now time.Time) error {
 		f.running.Go(func() {
 			result, err := g.Drain()
 			if err != nil {
-				d.Log.WithError(err).Warn("connections cannot be moved to the table of the new size; they move with their packets, and it is tried again")
+				d.Log.WithError(err).Warn("connections cannot be moved to the table of the new size; each moves with its next packet, and felix tries again")
 				result.Left = 1
 			}
 			f.mu.Lock()
@@ -148,7 +148,7 @@ func (d *Driver) drain(now time.Time) error {
 	f.drained = nil
 	f.mu.Unlock()
 	if result == nil {
-		return nil // it runs
+		return nil // the run has not ended
 	}
 	f.moving = false
 	if result.Left > 0 {
@@ -156,7 +156,7 @@ func (d *Driver) drain(now time.Time) error {
 		return nil
 	}
 	f.flipped = false
-	d.generations.renew = "the old tables of connections are empty, and give their memory back"
+	d.generations.renew = "the old tables of connections are empty, and their memory is freed"
 	return d.shared.DropOldFlows()
 }
 
@@ -173,7 +173,7 @@ func (d *Driver) oneGeneration() bool {
 	return true
 }
 
-// applySettings brings the configuration into the memory that programs read.
+// applySettings writes the configuration into the memory that programs read.
 func (d *Driver) applySettings() {
 	c, s := &d.state.Config, d.shared.Settings
 	t := &c.Timeouts
@@ -196,7 +196,7 @@ func (d *Driver) applySettings() {
 	atomic.StoreUint32(&s.Mark, d.Mark)
 	atomic.StoreUint32(&s.ToHostMark, d.ToHostMark)
 	hostMark := d.HostMark
-	if d.gate.InForce() == nil { // nobody takes it off forwarded packets
+	if d.gate.InForce() == nil { // without a gate, forwarded packets could carry the mark: it proves nothing
 		hostMark = 0
 	}
 	atomic.StoreUint32(&s.HostMark, hostMark)

@@ -23,26 +23,26 @@ type generation struct {
 	classifier *classifier.Classifier
 	memory     *classifier.Memory
 	sizes      classifier.Sizes
-	masks      map[calc.EndpointID]classifier.Masks // as committed, or about to be
+	masks      map[calc.EndpointID]classifier.Masks // that endpoints have or are about to get
 	interfaces *table.Table[uint32, layout.Iface]
 	sources    *table.Table[layout.SourceKey, uint8]
 
 	pending      bool                       // the classifier has more to do without new input
-	proposed     bool                       // it waits to hear which masks were written
-	held         map[calc.EndpointID]string // keep their former policy, and why
-	gone         []calc.EndpointID
-	masksPending []calc.EndpointID // their masks have changed since planInterfaces read masks
-	planned      int               // serial of the plan that the tables follow
+	proposed     bool                       // the classifier waits to hear which masks were written
+	held         map[calc.EndpointID]string // endpoints that keep their former policy, and why
+	gone         []calc.EndpointID          // left with the last change
+	masksPending []calc.EndpointID          // their masks have changed since planInterfaces read masks
+	planned      int                        // serial of the plan that interfaces and sources follow
 	reuse        grace
 }
 
-// Sizes of interface tables do not follow the policy.
+// Sizes of the tables that do not grow with policy.
 const (
 	maxInterfaces = 8192
 	maxSources    = 1 << 17
 )
 
-// load makes a generation with nothing in it. It judges no packet before it is attached.
+// load makes an empty generation. It judges no packet before it is attached.
 func (d *Driver) load(serial int, s classifier.Sizes) (*generation, error) {
 	if err := d.step("load program"); err != nil {
 		return nil, err
@@ -71,7 +71,8 @@ func (d *Driver) load(serial int, s classifier.Sizes) (*generation, error) {
 	return g, nil
 }
 
-// PutHost and its like are the classifier's tables, with the Driver's step before each write.
+// PutHost, DeleteHost, PutNet and DeleteNet are the classifier's way to the tables of addresses, with the Driver's step before
+// each write.
 func (g *generation) PutHost(a netip.Addr, source, dest uint32) error {
 	return g.write("put address", a, func() error { return g.Generation.PutHost(a, source, dest) })
 }
@@ -109,8 +110,8 @@ func (g *generation) update(delta *calc.Delta) error {
 	return err
 }
 
-// makeRoom gives back at once what no program can hold any more, and tries again: cheaper than another generation. The masks
-// that nobody has written come again.
+// makeRoom frees at once the numbers that no program can hold any more, and applies the change again. That is cheaper than
+// another generation. The classifier proposes again the masks that were not written.
 func (g *generation) makeRoom(full error) error {
 	epoch := g.classifier.Sweep(slices.Concat(slices.Collect(maps.Keys(g.masks)), g.gone)...)
 	g.proposed = false
@@ -120,7 +121,7 @@ func (g *generation) makeRoom(full error) error {
 	return errors.Join(g.classifier.Reuse(epoch), g.apply(&calc.Delta{}))
 }
 
-// keepsFormer says whether some endpoint runs a former policy because what it is to have is not complete.
+// keepsFormer says whether an endpoint still has its former policy because its new one is not complete.
 func (g *generation) keepsFormer() bool {
 	for id := range g.held {
 		if g.masks[id].Closed == "" {
@@ -168,7 +169,7 @@ func (g *generation) confirm(names map[uint64]calc.EndpointID, now time.Time) {
 			failed = append(failed, id)
 		}
 	}
-	for _, entry := range held { // former policy that is still there, perhaps because its program could not be taken off
+	for _, entry := range held { // entries of former policy, perhaps because the program could not be taken off
 		if id, known := names[entry.Endpoint]; known {
 			failed = append(failed, id)
 		}
@@ -177,7 +178,7 @@ func (g *generation) confirm(names map[uint64]calc.EndpointID, now time.Time) {
 	g.reuse.after(g.classifier.Sweep(failed...), now)
 }
 
-// reclaim gives numbers back that no running program can hold any more.
+// reclaim frees the numbers that no running program can hold any more.
 func (g *generation) reclaim(now time.Time) error {
 	epoch, passed := g.reuse.passed(now, g.d.signal)
 	if !passed {

@@ -10,19 +10,19 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier"
 )
 
-// generations are those that are loaded. The last is the one that interfaces are to run; the ones before it are kept current
-// until no interface runs them.
+// generations has those that are loaded. Interfaces are to run the last one. Those before it are kept current until no
+// interface runs them.
 type generations struct {
 	all      []*generation
 	attached map[int]*bpf.Attachment // by interface; which generation each runs is in Driver.links
 	change   calc.Delta              // that the generations do not have yet
-	former   *calc.State             // that they are at, while changes wait; nil: none do
+	former   *calc.State             // the State of the generations while changes wait; nil: none wait
 
 	sizes    classifier.Sizes
 	renew    string // not empty: why another generation is needed
 	failures int
-	again    time.Time
-	err      error // of the last attempt to build one
+	again    time.Time // not before then is another one built
+	err      error     // of the last attempt to build one
 	serial   int
 }
 
@@ -80,8 +80,9 @@ func (d *Driver) updateGenerations() error {
 	return errors.Join(errs...)
 }
 
-// grow asks for another generation when a table was full: a larger one, or where there is none one that has only what is
-// wanted now, while this one also has what endpoints still run. Then nothing is wrong yet: the same pass builds it.
+// grow asks for another generation after a table was full. The new one is larger. At the limits it has the same size, and
+// helps if this one also holds the former policy of some endpoints, because the new one holds only what is wanted now. grow
+// returns true if it asked: the same pass builds it, and the full table is no problem yet.
 func (d *Driver) grow(g *generation, err error) bool {
 	sizes, is := larger(g.sizes, err)
 	if !is && !(isFull(err) && g.keepsFormer()) {
@@ -89,7 +90,7 @@ func (d *Driver) grow(g *generation, err error) bool {
 	}
 	d.generations.sizes = sizes
 	d.generations.renew = err.Error()
-	d.Log.WithField("reason", err).Info("the tables of policy are built anew")
+	d.Log.WithField("reason", err).Info("the tables of policy are built anew because one of them is full")
 	return true
 }
 
@@ -98,8 +99,8 @@ func isFull(err error) bool {
 	return is
 }
 
-// larger returns the sizes with which a change that did not fit may fit. At the limits there is none, and the
-// objects that need more are refused.
+// larger returns sizes with which a change may fit that did not fit. It returns false at the limits: objects that need more are
+// refused.
 func larger(s classifier.Sizes, err error) (classifier.Sizes, bool) {
 	var full *classifier.ErrFull
 	if !errors.As(err, &full) {
@@ -127,8 +128,8 @@ func larger(s classifier.Sizes, err error) (classifier.Sizes, bool) {
 	return s, false
 }
 
-// firstSizes have room for everything in a State, as much again beside it, and the beginnings of a fleet. What the agent
-// maps counts as its memory, so rules have no more room than that; addresses cost nothing before they are there.
+// firstSizes returns sizes with room for twice a State, and at least for a small fleet. Tables of rules are mapped and count as
+// memory of the agent, so their minimum is small. Tables of addresses take memory only as they fill.
 func firstSizes(s *calc.State) (classifier.Sizes, error) {
 	sizes, err := classifier.SizesFor(s)
 	if err != nil {
@@ -142,8 +143,9 @@ func firstSizes(s *calc.State) (classifier.Sizes, error) {
 	return sizes, nil
 }
 
-// build makes the next generation beside those that run: loaded, filled with the whole State, verified. Nothing runs
-// it yet. While that fails everything stays as it is, and it is tried again later.
+// build makes the next generation beside those that run: it is loaded, filled with the whole State and verified. No interface
+// runs it yet. If that fails, the running ones stay, and build tries again after 2 s, then after twice as long each time, at
+// most 1 min.
 func (d *Driver) build(now time.Time) error {
 	gs := &d.generations
 	if (gs.renew == "" && len(gs.all) > 0) || gs.again.After(now) {
@@ -185,8 +187,8 @@ func (d *Driver) buildUntilItFits() (*generation, error) {
 			continue
 		}
 		switch {
-		case isFull(err): // at the limits: what fits is complete, and endpoints that need the rest are closed
-			d.Log.WithError(err).Error("policy is larger than the tables can be; endpoints that need the rest are closed: remove some rules")
+		case isFull(err): // at the limits: policies that fit are complete, and endpoints that need others are closed
+			d.Log.WithError(err).Error("policy is larger than the largest tables; endpoints whose policy does not fit are closed: remove some rules")
 		case err != nil:
 			return nil, errors.Join(err, g.close())
 		}
@@ -197,8 +199,8 @@ func (d *Driver) buildUntilItFits() (*generation, error) {
 	}
 }
 
-// retire closes the generations that no interface runs any more. While a swap has failed none is closed: one of the
-// interface's two programs may have been swapped.
+// retire closes the generations that no interface runs any more. After a failed swap it closes none: one of the two programs
+// of that interface may have been swapped.
 func (d *Driver) retire() error {
 	gs := &d.generations
 	if d.links.Status().Failed > 0 {

@@ -6,20 +6,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// grace tells when no program that ran at some moment can still be running.
+// grace tells when all programs that ran at a certain moment have ended.
 type grace struct {
 	epoch uint64
 	since time.Time // zero: nothing waits
-	next  uint64    // came meanwhile, and waits for its turn
-	more  bool
+	next  uint64    // the epoch that came meanwhile and waits for its turn
+	more  bool      // next is set
 
-	answer chan bool // from the kernel, once it has been asked
+	answer chan bool // delivers when the kernel has answered; nil: it is not asked
 }
 
-// Programs run for microseconds. The kernel is asked for a grace period of its own as well, a second later; waiting
-// for it takes tens of milliseconds, so changes in quick succession share one.
+// graceDelay is the wait before the kernel is asked for a grace period. The answer takes tens of milliseconds, so changes in quick
+// succession share one.
 const graceDelay = time.Second
 
+// after starts to wait for the programs that run now. The numbers of this epoch may be used again afterwards.
 func (g *grace) after(epoch uint64, now time.Time) {
 	if g.since.IsZero() {
 		g.epoch, g.since = epoch, now
@@ -28,8 +29,8 @@ func (g *grace) after(epoch uint64, now time.Time) {
 	g.next, g.more = epoch, true
 }
 
-// passed returns the epoch whose leavings may be used again. The kernel is asked beside the loop; wake is called when
-// it has answered.
+// passed returns the epoch whose numbers may be used again. Another goroutine asks the kernel, and calls wake when it has
+// answered.
 func (g *grace) passed(now time.Time, wake func()) (uint64, bool) {
 	if g.since.IsZero() || now.Sub(g.since) < graceDelay {
 		return 0, false
@@ -62,7 +63,7 @@ func (g *grace) passed(now time.Time, wake func()) (uint64, bool) {
 	return epoch, true
 }
 
-// due is when passed should be asked; false when nothing waits, or the kernel is at it.
+// due is when to call passed. It returns false if nothing waits, or the kernel has not answered yet.
 func (g *grace) due() (time.Time, bool) {
 	return g.since.Add(graceDelay), !g.since.IsZero() && g.answer == nil
 }
@@ -70,8 +71,8 @@ func (g *grace) due() (time.Time, bool) {
 // membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
 const membarrierGlobal = 1
 
-// kernelGrace waits for an RCU grace period: every program that was running has ended. A kernel that cannot do it
-// (nohz_full) gives no answer; then numbers are not used again and the next generation starts afresh.
+// kernelGrace waits for an RCU grace period: every program that was running has ended. It returns false on a kernel that cannot
+// do it (booted with nohz_full). Numbers are then not used again, and the next generation starts afresh.
 func kernelGrace() bool {
 	_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 	return errno == 0

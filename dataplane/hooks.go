@@ -11,16 +11,16 @@ import (
 	"github.com/margay-project/margay/bpf"
 )
 
-// hookCare looks after the hooks at which programs are attached. The kernel tells nobody of a change there, so they are read
+// hookCare looks after the hooks at which programs are attached. The kernel tells nobody of changes there, so hooks are read
 // every few seconds.
 type hookCare struct {
 	*bpf.Hooks
 	audit   *audit
 	due     bool          // to be read in this pass
-	failed  map[int]error // what could not be put right on an interface
+	failed  map[int]error // by interface: why a hook could not be repaired
 	former  map[int]bool  // interfaces on which a former agent's programs run that are not pinned here
 	rivals  map[hook]*rival
-	told    map[string]bool // programs of others behind ours that the log has named
+	told    map[string]bool // programs of other processes behind ours that the log has named
 	pinsErr error
 }
 
@@ -30,32 +30,32 @@ type hook struct {
 	at    bpf.Hook
 }
 
-// rival is a program that another process attached before ours. Where one comes back again and again, ours goes first again
-// later and later: two programs that fight must not keep the host busy.
+// rival is a program that another process attached before ours. Ours goes first again, and each time waits longer before it
+// does: two processes that fight must not keep the host busy.
 type rival struct {
 	programs string
 	name     string // of the interface
 	rounds   int    // how often ours went first again
 	last     time.Time
 	again    time.Time
-	first    bool // it is before ours now
+	first    bool // the rival is before ours now
 }
 
 const (
-	// rivalPause is before ours goes first for the second time. It doubles each time, up to readBack.
+	// rivalPause is the wait before ours goes first for the second time. It doubles each time, up to readBack.
 	rivalPause = 5 * time.Second
-	// rivalForgotten is how long after the last time a rival is no problem any more.
+	// rivalForgotten is the time after which a rival that has not come back is no problem any more.
 	rivalForgotten = 10 * time.Minute
 )
 
-// checkHooks has hooks and pins read in this pass, once programs are attached.
+// checkHooks marks hooks and pins to be read in this pass, after programs are attached.
 func (d *Driver) checkHooks() error {
 	d.hooks.due = true
 	return nil
 }
 
-// keepHooks reads what runs at the hooks of all interfaces and puts it right: ours is there, and first, and no program of
-// a former agent judges beside it.
+// keepHooks reads the hooks of all interfaces and repairs them: our program is there and first, and no program of a former agent
+// judges beside it.
 func (d *Driver) keepHooks(now time.Time) error {
 	if !d.hooks.due || d.generations.newest() == nil {
 		return nil
@@ -101,7 +101,7 @@ func (d *Driver) keepHooksOf(index int, now time.Time, s standIns) error {
 	return errors.Join(errs...)
 }
 
-// keepHook puts one hook right. Programs of a former agent go last, so that some program judges at every moment.
+// keepHook repairs one hook. It takes off programs of a former agent last, so that a program judges at every moment.
 func (d *Driver) keepHook(a *bpf.Attachment, h hook, state bpf.HookState, g *generation, now time.Time, s standIns) error {
 	what := fmt.Sprintf("%s of %s", h.at, d.plan.links[h.index].Name)
 	switch {
@@ -124,13 +124,13 @@ func (d *Driver) keepHook(a *bpf.Attachment, h hook, state bpf.HookState, g *gen
 	for _, f := range state.After {
 		if key := what + " " + f.Name; !d.hooks.told[key] {
 			d.hooks.told[key] = true
-			d.Log.WithField("hook", what).Infof("the program %s of another process sees what felix lets pass there, and may drop it", f)
+			d.Log.WithField("hook", what).Infof("the program %s of another process runs there after felix and may drop packets that policy allows", f)
 		}
 	}
 	return nil
 }
 
-// goFirst puts ours before the programs of others, unless that was done so often that it must wait.
+// goFirst puts our program before those of other processes, unless it must still wait after the last time.
 func (d *Driver) goFirst(a *bpf.Attachment, h hook, before []bpf.Found, g *generation, now time.Time, s standIns) error {
 	r := d.hooks.rivals[h]
 	if r == nil {
@@ -160,7 +160,7 @@ func (d *Driver) goFirst(a *bpf.Attachment, h hook, before []bpf.Found, g *gener
 	return nil
 }
 
-// takeOffFormer takes the programs of a former agent off an interface that no policy is about.
+// takeOffFormer takes the programs of a former agent off an interface that no policy concerns.
 func (d *Driver) takeOffFormer(index int) error {
 	name := d.plan.links[index].Name
 	n, err := d.hooks.TakeOff(uint32(index))
@@ -177,7 +177,7 @@ func (d *Driver) tookOff(n int, where string) {
 		return
 	}
 	d.audits.repairs["former programs"] += uint64(n)
-	d.Log.WithField("hook", where).Warn("a program of a former felix, pinned elsewhere, still judged packets by its policy; it is taken off")
+	d.Log.WithField("hook", where).Warn("a program of a former felix, pinned in another directory, still judged packets by its old policy; it is taken off")
 }
 
 // forgetHooks forgets interfaces that have gone, and rivals that have not come back.
@@ -194,8 +194,8 @@ func (d *Driver) forgetHooks(now time.Time) {
 	}
 }
 
-// keepPins pins again what others unpinned, and mounts the file system again that they unmounted: what is not pinned ends with
-// felix.
+// keepPins pins again the links and maps that others unpinned, and mounts the bpf file system again if they unmounted it. A
+// link that is not pinned ends with felix, and its policy with it.
 func (d *Driver) keepPins() error {
 	restored, err := d.claim.pins.Restore()
 	if err == nil {
@@ -227,7 +227,7 @@ func (d *Driver) pinAgain(restored bool) error {
 	return err
 }
 
-// standIns are loaded when they are needed, one for each generation.
+// standIns loads a stand-in program for a generation when one is needed, and keeps it until close.
 type standIns map[*generation]*bpf.StandIn
 
 func (s standIns) of(g *generation) (*bpf.StandIn, error) {
@@ -247,7 +247,7 @@ func (s standIns) close() {
 	}
 }
 
-// wrong says why policy may not be in force on an interface on which our programs are; empty if it is.
+// wrong says why policy may not be in force on an interface that has our programs. It is empty if policy is in force.
 func (c *hookCare) wrong(index int) string {
 	if err := c.failed[index]; err != nil {
 		return err.Error()
@@ -260,7 +260,7 @@ func (c *hookCare) wrong(index int) string {
 	return ""
 }
 
-// problems are what keeps ours from being attached, first, and pinned.
+// problems names the reasons why a program of ours is not attached, not first or not pinned.
 func (c *hookCare) problems() (texts []string) {
 	for _, err := range c.failed {
 		texts = append(texts, strings.Split(err.Error(), "\n")...)

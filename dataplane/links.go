@@ -7,14 +7,14 @@ import (
 	"github.com/margay-project/margay/bpf"
 )
 
-// running says which generation an interface runs, in which of the interface's lives. The zero value, as listed,
-// is whatever a former process left attached or pinned.
+// running says which generation an interface runs, in which life of the interface. The zero value stands for a program that a
+// former process attached or pinned.
 type running struct {
 	generation *generation
 	life       uint64
 }
 
-// linkTarget keeps the programs on interfaces. To put is to attach, to swap, or to see that all is still there.
+// linkTarget is the table.Target for programs on interfaces. Put attaches a program, or swaps the one that is there.
 type linkTarget struct{ d *Driver }
 
 func (t linkTarget) Put(index int, want running) error {

@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/dataplane/interfaces"
 )
 
-// pass brings the kernel closer to what is wanted. The order is what keeps it safe:
+// pass brings the kernel closer to the wanted state. Its order keeps every moment safe:
 //
 //  1. names of workload interfaces into the gate: closed until ready;
 //  2. policy into the tables of every generation; another generation, when one is needed, built and verified;
@@ -19,9 +19,9 @@ import (
 //     gate's ready set;
 //  5. programs off interfaces without policy, and only then their entries;
 //  6. the epoch, after the last write that connections were approved by;
-//  7. routes, settings, counters; numbers and generations that nobody uses any more.
+//  7. routes, settings, counters; then numbers and generations that nothing uses any more are freed.
 //
-// A step that fails does not stop the others, only what depends on it.
+// A step that fails stops only the steps that depend on it.
 func (d *Driver) pass(now time.Time) error {
 	d.observeUplinks(now)
 	d.replan()
@@ -53,18 +53,18 @@ func (d *Driver) pass(now time.Time) error {
 	return errors.Join(errs...)
 }
 
-// keepInForce looks after what stays in force while the datastore is locked: programs judge packets, and connections that have
-// expired make room for others.
+// keepInForce is the pass while the datastore is locked: policy stays as it is, hooks are repaired, and expired connections
+// make room for others.
 func (d *Driver) keepInForce(now time.Time) error {
 	if d.shared == nil {
 		return nil
 	}
-	d.care(now)
+	d.sweepFlows(now)
 	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now))
 }
 
-// closeEarly is all that is done before the input is known: a host without a gate gets one, so that interfaces with
-// a workload's name are closed. A gate that a former process left stays as it is, if nobody has emptied it.
+// closeEarly is the pass before the input is complete. A host without a gate gets one, so interfaces with a workload's name
+// are closed. The gate of a former process stays as it is unless another program has emptied it.
 func (d *Driver) closeEarly() error {
 	sound, err := gate.Sound(d.Mark)
 	if err != nil || sound {
@@ -90,7 +90,7 @@ func (d *Driver) keepGate() error {
 	return err
 }
 
-// open opens what generations share, with the size that is configured when it is not there yet.
+// open opens the tables that all generations share. Tables that do not exist yet get the configured size.
 func (d *Driver) open() error {
 	if d.shared != nil {
 		return nil
@@ -110,8 +110,8 @@ func (d *Driver) open() error {
 	return err
 }
 
-// inherit goes on with the connections of a former agent that pinned elsewhere. Where that cannot be, connections are judged
-// as if they had not been seen opening.
+// inherit takes over the connections of a former agent that pinned elsewhere. If it cannot, their next packets are judged as if
+// nobody had seen them open.
 func (d *Driver) inherit() error {
 	pinned, err := bpf.Attached(d.PinDir)
 	if err != nil {
@@ -131,7 +131,7 @@ func (d *Driver) inherit() error {
 	return nil
 }
 
-// attach has every interface with a complete entry run the newest generation.
+// attach puts the newest generation onto every interface whose entry is complete.
 func (d *Driver) attach(now time.Time) error {
 	newest := d.generations.newest()
 	if newest == nil {
@@ -150,10 +150,10 @@ func (d *Driver) attach(now time.Time) error {
 	return err
 }
 
-// detach takes programs off interfaces that are gone, or that no policy is about any more.
+// detach takes programs off interfaces that have gone or that no policy concerns any more.
 func (d *Driver) detach(now time.Time) error {
 	if d.generations.newest() == nil {
-		return nil // what a former process attached goes on
+		return nil // the programs of a former process stay
 	}
 	for index := range d.links.Wanted() {
 		if a, there := d.plan.assigned[index]; !there || a.Role == interfaces.None {
@@ -192,7 +192,7 @@ func (d *Driver) noteEnforced() {
 	}
 }
 
-// runsFormer says whether an interface still runs what a former process attached.
+// runsFormer says whether an interface still runs the program of a former process.
 func (d *Driver) runsFormer() bool {
 	for _, r := range d.links.Held() {
 		if r.generation == nil {
@@ -202,7 +202,7 @@ func (d *Driver) runsFormer() bool {
 	return false
 }
 
-// advance makes connections be judged again, when something that they were approved by has changed.
+// advance starts a new epoch if an entry by which connections were approved has changed. Their next packets are judged again.
 func (d *Driver) advance() {
 	if d.epochPending {
 		d.epochPending = false
@@ -210,12 +210,12 @@ func (d *Driver) advance() {
 	}
 }
 
-// tidy gives back what nothing uses any more, and does what is due from time to time.
+// tidy frees generations and numbers that nothing uses any more, and looks after the connection table.
 func (d *Driver) tidy(now time.Time) error {
 	errs := []error{d.retire()}
 	for _, g := range d.generations.all {
 		errs = append(errs, g.reclaim(now))
 	}
-	d.care(now)
+	d.sweepFlows(now)
 	return errors.Join(errs...)
 }

@@ -16,21 +16,22 @@ import (
 	"github.com/margay-project/margay/dataplane/routes"
 )
 
-// plan is what follows from the State and the interfaces together. It is made anew when one of them changes.
+// plan is derived from the State and the interfaces. It is made anew when one of them changes.
 type plan struct {
 	pending  bool   // something that it follows from has changed
-	revision uint64 // of the interfaces it was made from
+	revision uint64 // of the interfaces from which it was made
 	links    interfaces.Links
 	assigned map[int]interfaces.Assignment
 	idle     interfaces.Idle
 	routes   map[netip.Prefix]routes.Route
-	waiting  map[netip.Prefix]string // routes that cannot be there yet
-	names    map[uint64]calc.EndpointID
-	of       map[calc.EndpointID][]int // interfaces of an endpoint
-	serial   int
+	waiting  map[netip.Prefix]string    // routes that cannot be programmed yet, and why
+	names    map[uint64]calc.EndpointID // by the hash that stands in entries of interfaces
+	of       map[calc.EndpointID][]int  // interfaces of an endpoint
+	serial   int                        // grows with each plan
 }
 
-// replan makes the plan and tells the tables, when there is something new. It writes nothing to the kernel.
+// replan makes the plan anew if an input has changed, and tells the tables which entries are wanted. It writes nothing to the
+// kernel.
 func (d *Driver) replan() {
 	links, revision := d.watcher.Snapshot()
 	if !d.plan.pending && d.plan.revision == revision && d.plan.assigned != nil {
@@ -52,7 +53,7 @@ func (d *Driver) replan() {
 	for index, a := range p.assigned {
 		p.of[a.Endpoint] = append(p.of[a.Endpoint], index)
 	}
-	for hash, id := range d.plan.names { // those that just left may still have entries
+	for hash, id := range d.plan.names { // endpoints that have just gone may still have entries
 		if _, known := p.names[hash]; !known && d.mentioned(hash) {
 			p.names[hash] = id
 		}
@@ -69,7 +70,7 @@ func (d *Driver) replan() {
 	d.needFirewalls()
 }
 
-// noteIdle keeps since when each endpoint has governed nothing.
+// noteIdle keeps the time since when each endpoint has governed no interface.
 func (d *Driver) noteIdle(idle interfaces.Idle) {
 	since := map[calc.EndpointID]time.Time{}
 	for id := range idle {
@@ -93,7 +94,7 @@ func (d *Driver) mentioned(hash uint64) bool {
 	return false
 }
 
-// workloads are the interfaces of workloads by name, and the bridges of those that are ports.
+// workloads returns the interfaces of workloads by name, and the bridges of those that are ports of one.
 func (d *Driver) workloads() (found map[string]interfaces.Link, bridged map[string]string) {
 	found, bridged = map[string]interfaces.Link{}, map[string]string{}
 	for _, a := range d.plan.assigned {
@@ -137,7 +138,8 @@ func (d *Driver) planSettings() {
 	d.settings.WantExactly(interfaces.Sysctls(links, v4, v6))
 }
 
-// rewriteRevived doubts what the kernel forgets with an interface, for those that were gone or down meanwhile.
+// rewriteRevived has the routes of interfaces written again that were gone or down meanwhile: the kernel has removed these
+// routes without a notification.
 func (d *Driver) rewriteRevived(before interfaces.Links) {
 	for prefix, route := range d.plan.routes {
 		old, known := before[route.Interface]
@@ -147,13 +149,13 @@ func (d *Driver) rewriteRevived(before interfaces.Links) {
 	}
 }
 
-// planGate are the gate's rules: every workload interface, those that are ready, and the pools.
+// planGate makes the gate's rules: every workload interface, those that are ready, and the pools.
 func (d *Driver) planGate() gate.Rules {
 	rules := gate.Rules{
 		Mark: d.Mark, HostMark: d.HostMark, Prefixes: d.state.Config.InterfacePrefixes, Gateway: routes.GatewayAddress,
 	}
 	rules.Forward = len(d.firewalls.dropping) > 0
-	// Before the input is ready, the programs in force know what was configured. Those of a former version set no such mark.
+	// Before the input is ready, the programs in force follow the former configuration. Those of an older version set no such mark.
 	if d.state.Ready && !d.state.Config.ToHost && !d.unmarked {
 		rules.ToHostMark = d.ToHostMark
 	}
@@ -162,13 +164,13 @@ func (d *Driver) planGate() gate.Rules {
 			rules.Names = append(rules.Names, a.Link.Name)
 		}
 	}
-	for id, ep := range d.state.Endpoints { // also before the interface is there
+	for id, ep := range d.state.Endpoints { // also before the interface exists
 		if id.Kind == api.KindWorkloadEndpoint && ep.Interface != "" && d.mayBeWorkload(ep.Interface) {
 			rules.Names = append(rules.Names, ep.Interface)
 		}
 	}
 	rules.Ready = slices.Collect(maps.Keys(d.enforced))
-	// A prefix that would close the host's own way out is left to the names.
+	// A prefix that also names an interface of the host would cut the host off. Its workloads are closed by their full names.
 	rules.Prefixes = slices.DeleteFunc(slices.Clone(rules.Prefixes), func(p string) bool {
 		for _, a := range d.plan.assigned {
 			if a.Role != interfaces.Workload && len(p) <= len(a.Link.Name) && a.Link.Name[:len(p)] == p {
@@ -191,8 +193,8 @@ func (d *Driver) mayBeWorkload(name string) bool {
 	return !there || d.plan.assigned[link.Index].Role == interfaces.Workload
 }
 
-// planInterfaces tells a generation's tables what every interface must have: all of them after a new plan, else those
-// whose endpoints have other masks.
+// planInterfaces tells a generation's tables which entry each interface must have. After a new plan it goes through all
+// interfaces, otherwise through those of the endpoints in masksPending, which it empties.
 func (d *Driver) planInterfaces(g *generation) {
 	endpoints := g.masksPending
 	g.masksPending = nil
@@ -222,7 +224,7 @@ func (d *Driver) planInterfaces(g *generation) {
 	g.sources.WantExactly(sources)
 }
 
-// dropEntries no longer wants the entries of interfaces without policy, once no program runs there.
+// dropEntries stops wanting the entries of interfaces without policy, once no program runs there.
 func (d *Driver) dropEntries(g *generation) {
 	for index := range g.interfaces.Wanted() {
 		if _, attached := d.links.Holds(int(index)); !attached && d.plan.assigned[int(index)].Role == interfaces.None {
@@ -240,7 +242,8 @@ func (d *Driver) governs(index uint32, entry layout.Iface) bool {
 	return entry.Endpoint == a.Endpoint.Hash()
 }
 
-// entry is what an interface must have in a generation; false while there is nothing that it could have.
+// entry makes the entry that an interface must have in a generation. It returns false while the interface can have none: no
+// policy concerns it, or the masks of its host endpoint are not known yet.
 func (d *Driver) entry(g *generation, a interfaces.Assignment) (layout.Iface, bool) {
 	entry := layout.Iface{Ifindex: uint32(a.Link.Index)}
 	if a.Link.Layer3 {
@@ -255,7 +258,7 @@ func (d *Driver) entry(g *generation, a interfaces.Assignment) (layout.Iface, bo
 	case interfaces.None:
 		return entry, false
 	case interfaces.Host:
-		return entry, judged // closed: the masks let failsafes through and nothing else
+		return entry, judged // the masks of a closed host endpoint let only failsafe ports through
 	}
 	config := &d.state.Config
 	for flag, set := range map[uint32]bool{

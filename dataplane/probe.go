@@ -12,8 +12,8 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// probe asks a twin of a new generation's program, in the kernel, about packets. It uses the loopback interface's entry,
-// which no program ever reads: nothing is attached there.
+// probe asks a twin of a new generation's program, in the kernel, about packets. It writes the entry of the loopback interface,
+// which no other program reads: nothing is attached there.
 type probe struct {
 	g    *generation
 	twin *bpf.Generation
@@ -21,7 +21,7 @@ type probe struct {
 
 const (
 	loopback  = 1
-	elsewhere = 0x7ffffff0 // an interface that a forwarded packet came by
+	elsewhere = 0x7ffffff0 // index of the interface from which a forwarded packet came; no such interface exists
 )
 
 func (g *generation) probe() (*probe, error) {
@@ -36,16 +36,16 @@ func (p *probe) close() error {
 	return errors.Join(p.g.Interfaces.Delete(loopback), p.twin.Close())
 }
 
-// place is how a packet gets to be judged at a stage by the whole program.
-type place struct {
+// situation is the hook, interface and entry with which the program judges a packet at a certain stage.
+type situation struct {
 	hook  bpf.Hook
 	inner uint32
 	entry layout.Iface
 }
 
-// placeOf is false where the program would have to ask the routing table first.
-func placeOf(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint32) (place, bool) {
-	at := place{entry: layout.Iface{Endpoint: id.Hash(), Ifindex: loopback}}
+// situationOf returns false for a stage that the program reaches only after a look into the routing table.
+func situationOf(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint32) (situation, bool) {
+	at := situation{entry: layout.Iface{Endpoint: id.Hash(), Ifindex: loopback}}
 	at.entry.Mask[stageOf(stage, dir)] = mask
 	workload := id.Kind != api.KindHostEndpoint
 	switch {
@@ -57,7 +57,7 @@ func placeOf(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint
 	case stage == calc.Forward && dir == calc.Ingress:
 		return at, false
 	case stage == calc.Normal && dir == calc.Ingress:
-		at.entry.Mask[layout.StageForwardIn] = mask // then nothing has to be asked
+		at.entry.Mask[layout.StageForwardIn] = mask // the same mask at both stages, so the routing table makes no difference
 	case dir == calc.Egress:
 		at.hook = bpf.Egress
 		if stage == calc.Forward {
@@ -67,9 +67,9 @@ func placeOf(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint
 	return at, true
 }
 
-// ask compares the program's verdict with what it must be.
+// ask compares the program's verdict with the wanted one.
 func (p *probe) ask(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint32, packet calc.Packet, want calc.Verdict) error {
-	at, ok := placeOf(id, stage, dir, mask)
+	at, ok := situationOf(id, stage, dir, mask)
 	if !ok || decidedBefore(packet) {
 		return nil
 	}
@@ -92,7 +92,7 @@ func (p *probe) ask(id calc.EndpointID, stage calc.Stage, dir calc.Direction, ma
 	return nil
 }
 
-// decidedBefore says that something else than policy may decide about the packet: its headers, or the link.
+// decidedBefore says that the program may decide about the packet before policy does: by its headers or its addresses.
 func decidedBefore(p calc.Packet) bool {
 	switch p.Protocol {
 	case 0, 43, 44, 51, 60, 58, 1:
@@ -101,7 +101,7 @@ func decidedBefore(p calc.Packet) bool {
 	return !p.Source.IsValid() || p.Source.IsUnspecified() || p.Source.IsMulticast() || p.Source.IsLoopback()
 }
 
-// frame is a packet as it is on the wire, with what a rule can see.
+// frame makes the bytes of a packet, with all that a rule can match.
 func frame(p calc.Packet) []byte {
 	const payload = 20
 	ethernet := make([]byte, 14, 14+40+payload)

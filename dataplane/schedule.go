@@ -2,7 +2,7 @@ package dataplane
 
 import "time"
 
-// schedule has Wake deliver when something is due.
+// schedule has Wake deliver when the next work is due.
 func (d *Driver) schedule() {
 	now := d.clock()
 	if at := d.nextDue(now); !at.IsZero() {
@@ -10,8 +10,8 @@ func (d *Driver) schedule() {
 	}
 }
 
-// nextDue is when the next pass has something to do; zero when nothing is due. While the datastore is locked a pass does less,
-// and only that may be due: everything else would have it made again and again.
+// nextDue is when the next pass has work; zero: nothing is due. While the datastore is locked, a pass does less, and only that
+// part counts here: the rest would stay due and have passes made without end.
 func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	due := func(t time.Time, is bool) {
 		if is && !t.IsZero() && (at.IsZero() || t.Before(at)) {

@@ -16,20 +16,20 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// Status says whether the kernel does what is wanted, and what is in the way.
+// Status says whether the kernel is as wanted, and if not, why.
 type Status struct {
 	InSync           bool
-	Generation       uint64 // 0: none yet; what a former process left may be enforcing
+	Generation       uint64 // 0: none yet; the programs of a former process may be enforcing
 	Generations      int    // more than 1: some interface could not be swapped yet
 	Epoch            uint64
-	Rules            int // slots in use, at the last change
+	Rules            int // slots of the newest generation that hold a rule
 	RulesLimit       int
 	Connections      int // proven ones, at the last sweep, at most ten seconds ago
 	ConnectionsLimit int // of the proven
 	Unproven         int // connections that have yet to be proven
 	UnprovenLimit    int
 	Drops            map[string]uint64 // packets by reason
-	Repairs          map[string]uint64 // entries that others had changed, by kind, since the start
+	Repairs          map[string]uint64 // repaired entries by kind, since the start
 	Interfaces       []Interface
 	Tables           []table.Status
 	Problems         []string // each says what to do
@@ -59,7 +59,7 @@ type Interface struct {
 	MAC      string
 }
 
-// Status reads everything at once. It may be called from any goroutine.
+// Status returns the state of the moment, read on the loop that also applies changes.
 func (d *Driver) Status() Status {
 	s := Status{InSync: d.inSync, Generations: len(d.generations.all), Interfaces: d.interfaces(), Drops: map[string]uint64{},
 		Repairs: maps.Clone(d.audits.repairs)}
@@ -97,7 +97,7 @@ func (d *Driver) countShared(s *Status) {
 	}
 }
 
-// slots counts the rules that stand in the classifier's order.
+// slots counts the rules in the classifier's order.
 func (g *generation) slots() (n int) {
 	for _, s := range g.memory.Slots {
 		if s.Action != 0 {
@@ -107,7 +107,7 @@ func (g *generation) slots() (n int) {
 	return n
 }
 
-// problems are what is wrong with the whole; what is wrong with one entry is in the status of its table.
+// problems names the troubles that concern more than one entry. The status of each table names those of its entries.
 func (d *Driver) problems() (texts []string) {
 	for _, err := range []error{d.claim.warning, d.generations.err, d.gateErr} {
 		if err != nil {
@@ -135,7 +135,7 @@ func (d *Driver) problems() (texts []string) {
 	return slices.Compact(texts)
 }
 
-// interfaces says for every interface with a role, and every endpoint without an interface, what is the matter.
+// interfaces returns the state of every interface with a role, and of every endpoint without an interface.
 func (d *Driver) interfaces() []Interface {
 	var list []Interface
 	for index, a := range d.plan.assigned {
@@ -156,7 +156,7 @@ func (d *Driver) stateOf(index int, a interfaces.Assignment) (InterfaceState, st
 	newest := d.generations.newest()
 	switch {
 	case newest == nil && a.Refused == "" && (d.enforced[index] || d.recalled[uint32(index)]):
-		return Enforced, "by the program of a former process, until this one is ready"
+		return Enforced, "the program of the former felix judges until this one is ready"
 	case a.Role == interfaces.None:
 		return NoPolicy, a.Refused
 	case newest == nil:
@@ -180,15 +180,15 @@ func (d *Driver) stateOf(index int, a interfaces.Assignment) (InterfaceState, st
 	case closed != "":
 		return Closed, closed
 	case newest.held[a.Endpoint] != "":
-		return Enforced, "former policy, because the new one is not complete: " + newest.held[a.Endpoint]
+		return Enforced, "the former policy is in force, because the new one is not complete: " + newest.held[a.Endpoint]
 	}
 	return Enforced, ""
 }
 
-// State is the State that is wanted, until the next Apply. The caller must not change it.
+// State returns the wanted State. It is valid until the next Apply, and the caller must not change it.
 func (d *Driver) State() *calc.State { return d.state }
 
-// closedBy is why an endpoint is closed although calc did not close it; empty if it is not.
+// closedBy says why the classifier closed an endpoint that calc did not close; empty: it did not.
 func (d *Driver) closedBy(id calc.EndpointID) string {
 	if g := d.generations.newest(); g != nil {
 		return g.masks[id].Closed
@@ -196,7 +196,7 @@ func (d *Driver) closedBy(id calc.EndpointID) string {
 	return ""
 }
 
-// sortedIDs are the endpoints of the State by name.
+// sortedIDs returns the endpoints of the State, sorted by name.
 func (d *Driver) sortedIDs() []calc.EndpointID {
 	return slices.SortedFunc(maps.Keys(d.state.Endpoints), func(a, b calc.EndpointID) int {
 		return strings.Compare(a.Name+"\x00"+a.Namespace+a.Kind, b.Name+"\x00"+b.Namespace+b.Kind)

@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// stepped asks the Driver's step before each write of another target.
+// stepped calls the Driver's step before each write of the target that it wraps.
 type stepped[K comparable, V any] struct {
 	d      *Driver
 	what   string
@@ -31,7 +31,7 @@ func (s stepped[K, V]) Delete(k K) error {
 
 func (s stepped[K, V]) List() (map[K]V, error) { return s.target.List() }
 
-// localTarget keeps the addresses of this host. A change counts for every connection: it decides their stage.
+// localTarget is the table of the addresses of this host. They decide the stage of a packet, so a change starts a new epoch.
 type localTarget struct{ d *Driver }
 
 func (t localTarget) Put(a netip.Addr, v uint8) error {
@@ -53,7 +53,7 @@ func (t localTarget) List() (map[netip.Addr]uint8, error) {
 	return held, failed()
 }
 
-// counterTarget keeps the rules whose hits are counted.
+// counterTarget is the table of the rules whose hits are counted.
 type counterTarget struct{ d *Driver }
 
 func (t counterTarget) Put(rule uint64, _ struct{}) error { return t.d.shared.CreateRule(rule) }
@@ -68,7 +68,7 @@ func (t counterTarget) List() (map[uint64]struct{}, error) {
 	return held, err
 }
 
-// bpfTarget keeps one keyed table of a generation.
+// bpfTarget is one table of a generation. A change of it starts a new epoch.
 type bpfTarget[K comparable, V any] struct {
 	d     *Driver
 	table bpf.Table[K, V]

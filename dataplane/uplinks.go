@@ -10,11 +10,11 @@ import (
 	"github.com/margay-project/margay/dataplane/interfaces"
 )
 
-// uplinkCare is what the Driver knows of the interfaces by which the host reaches others.
+// uplinkCare knows the interfaces by which the host reaches others.
 type uplinkCare struct {
 	memory interfaces.UplinkMemory
 	etcd   []netip.Addr
-	due    time.Time // for the next look at the ways to etcd and the peers
+	due    time.Time // of the next look at the ways to etcd and the peers
 }
 
 // lookAtWays is the time between two looks at the ways to etcd and BGP peers: a route to one of them may change without
@@ -35,8 +35,8 @@ func (d *Driver) RecallUplinks(carried map[string]string) {
 	d.signal()
 }
 
-// ReleaseUplink says that the operator deleted an endpoint that named an interface. If it carries nothing now, a workload
-// may have it from then on.
+// ReleaseUplink says that the operator deleted an endpoint that named this interface. If the interface carries nothing for the
+// host now, a workload may have it.
 func (d *Driver) ReleaseUplink(name string) {
 	d.uplinks.memory.Release(name)
 	d.plan.pending = true
@@ -48,7 +48,7 @@ func (d *Driver) Uplinks() map[string]string {
 	return d.uplinks.memory.Carried()
 }
 
-// observeUplinks looks at what the interfaces carry, before it is decided which of them workloads have.
+// observeUplinks notes which interfaces carry traffic of the host, before the plan gives interfaces to workloads.
 func (d *Driver) observeUplinks(now time.Time) {
 	links, revision := d.watcher.Snapshot()
 	if !d.plan.pending && d.plan.revision == revision && now.Before(d.uplinks.due) {
@@ -61,8 +61,8 @@ func (d *Driver) observeUplinks(now time.Time) {
 	}
 }
 
-// carries says what the interfaces carry for the host now, by index. One on which a workload's policy is in force is the
-// workload's, also when the host's way leads through that workload.
+// carries says which traffic of the host each interface carries now, by index. An interface on which a workload's policy is in
+// force stays the workload's, even if the host's way leads through that workload.
 func (d *Driver) carries(links interfaces.Links) map[int]string {
 	found := map[int]string{}
 	note := func(index int, format string, about ...any) {
@@ -91,9 +91,9 @@ func (d *Driver) carries(links interfaces.Links) map[int]string {
 			note(index, "the traffic to BGP peer %v", bgp.Peers[name].Address)
 		}
 	}
-	for noted := 0; noted < len(found); { // what carries others may be carried itself
+	for noted := 0; noted < len(found); { // an interface below another may have further ones below it
 		noted = len(found)
-		for _, index := range slices.Sorted(maps.Keys(found)) { // in one order: a reason that changes is news
+		for _, index := range slices.Sorted(maps.Keys(found)) { // sorted, because a reason that varies would count as a change
 			for below, link := range links {
 				if found[below] == "" && links.Carries(link, links[index]) {
 					note(below, "the packets of %s, and so %s", links[index].Name, found[index])

@@ -14,11 +14,11 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier"
 )
 
-// verifyPackets is how many packets a new generation is asked about before anything runs it.
+// verifyPackets is the number of packets about which a new generation is asked before an interface runs it.
 const verifyPackets = 256
 
-// verify reads the tables of a new generation back and asks them, and the program in the kernel, about packets at the edges
-// of the rules: the answers must be that of calc.Judge.
+// verify reads the tables of a new generation back from the kernel. It asks the lookup in Go and the program in the kernel about
+// packets at the edges of rules. Both must answer as calc.Judge does.
 func (g *generation) verify(state *calc.State) error {
 	if err := g.d.step("verify"); err != nil {
 		return err
@@ -35,7 +35,7 @@ func (g *generation) verify(state *calc.State) error {
 	return errors.Join(err, kernel.close())
 }
 
-// askAll asks the lookup in Go and the program in the kernel.
+// askAll compares the verdicts of the lookup in Go and of the program in the kernel with those of calc.Judge.
 func (g *generation) askAll(state *calc.State, view classifier.View, kernel *probe) error {
 	asker := newAsker(state)
 	for range verifyPackets {
@@ -104,7 +104,8 @@ func stageOf(stage calc.Stage, dir calc.Direction) int {
 	return layout.StageNormalIn + int(dir)
 }
 
-// asker makes up packets for the endpoints of a State, most of them at an edge of some rule.
+// asker makes packets for the endpoints of a State, most of them at an edge of a rule: the first or last port of a range, the
+// first address of a prefix, and those next to it.
 type asker struct {
 	state     *calc.State
 	random    *rand.Rand
@@ -174,7 +175,7 @@ func (a *asker) address(m calc.Match) netip.Addr {
 	return netip.AddrFrom4([4]byte{203, 0, 113, uint8(a.random.IntN(256))})
 }
 
-// edge is the first address of a prefix or the one before it.
+// edge returns the first address of a prefix, or the one before it.
 func (a *asker) edge(p netip.Prefix) netip.Addr {
 	first := p.Masked().Addr()
 	if before := first.Prev(); before.IsValid() && a.random.IntN(3) == 0 {

@@ -12,8 +12,8 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// Apply makes the server what want says. It does all that it can and returns what it could not; calling it again with
-// the same argument tries only that again. The caller must not change want afterwards.
+// Apply brings the server to the wanted state. It makes all the progress it can and joins the errors of the rest; a second call
+// with the same argument tries only that rest again. The caller must not change want afterwards.
 func (s *Speaker) Apply(want calc.BGP) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,7 +22,7 @@ func (s *Speaker) Apply(want calc.BGP) error {
 	}
 	s.wanted = want
 	if len(want.Peers) == 0 {
-		// Nobody to talk to: leave the port to others.
+		// Without peers, the port is left to other programs.
 		return s.stopUnused()
 	}
 	if err := s.ensureRunning(want); err != nil {
@@ -36,7 +36,7 @@ func (s *Speaker) Apply(want calc.BGP) error {
 	return errors.Join(errs...)
 }
 
-// stopUnused is not the end of a restart: when peers come later, they are still to hear of it.
+// stopUnused stops a server without peers. It does not end a restart: peers that come later must still hear of it.
 func (s *Speaker) stopUnused() error {
 	if s.running == nil {
 		s.failed = map[string]error{}
@@ -46,8 +46,8 @@ func (s *Speaker) stopUnused() error {
 	return s.stop()
 }
 
-// ensureRunning starts the server, or restarts it when what all sessions share has changed. When the new values cannot
-// be used, what runs goes on.
+// ensureRunning starts the server, or restarts it if a value that all sessions share has changed. If the new values are invalid,
+// the server goes on with the former ones.
 func (s *Speaker) ensureRunning(want calc.BGP) error {
 	g, err := newGlobal(want, s.opts.ListenPort)
 	if err != nil {
@@ -77,11 +77,11 @@ func (s *Speaker) ensureRunning(want calc.BGP) error {
 	return nil
 }
 
-// called is the name of a peer for people: that of its BGPPeer, not that of its session.
+// called returns the name by which operators know a peer: that of its BGPPeer, not that of its session.
 func called(session string, p calc.Peer) string { return cmp.Or(p.Object, session) }
 
-// wantedSessions are the sessions by peer name. Of several peers with one address the first by name has it: the server
-// knows sessions by address only.
+// wantedSessions returns the sessions by the name of the peer. The server tells sessions apart by address, so if several peers
+// have one address, the first by name gets the session and the others an error.
 func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	sessions := map[string]session{}
 	owners := map[netip.Addr]string{}
@@ -98,7 +98,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			continue
 		}
 		if owner, taken := owners[sess.Address]; taken {
-			fail(name, fmt.Errorf("%v already has a session, for peer %s; remove one of the two", sess.Address, called(owner, want.Peers[owner])))
+			fail(name, fmt.Errorf("%v has a session already, for peer %s; remove one of the two", sess.Address, called(owner, want.Peers[owner])))
 			continue
 		}
 		owners[sess.Address] = name
@@ -107,7 +107,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	return sessions, errs
 }
 
-// addPaths announces what is new or different. A path that cannot be changed stays as it was.
+// addPaths announces new and changed paths. A path that cannot be changed stays as it was.
 func (s *Speaker) addPaths(want map[netip.Prefix]calc.Path) []error {
 	var errs []error
 	for _, prefix := range sortedPrefixes(want) {
@@ -141,8 +141,8 @@ func (s *Speaker) deletePaths(want map[netip.Prefix]calc.Path) []error {
 	return errs
 }
 
-// deletePeers removes the peers that are not wanted and those whose session must be made anew. One that is wanted but
-// invalid now keeps the session it has.
+// deletePeers removes the peers that are not wanted, and those whose session must start anew. A peer that is wanted but has become
+// invalid keeps its session.
 func (s *Speaker) deletePeers(want map[string]session) []error {
 	var errs []error
 	addresses := map[netip.Addr]bool{}
@@ -191,7 +191,7 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 		s.peers[name] = peer{calc: want[name], session: sess}
 	}
 	if added {
-		s.restarting = false // peers that come later have nothing of ours to keep
+		s.restarting = false // neighbours of peers that come later keep no routes of ours
 	}
 	return errs
 }

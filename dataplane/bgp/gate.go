@@ -13,12 +13,12 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// The gate is a neighbour of our own, over the loopback, that has graceful restart and never finishes sending.
+// The gate is a BGP neighbour that this process plays itself, over the loopback. It has graceful restart and never sends an end
+// of RIB.
 //
-// GoBGP v3 takes our restart for finished, for all peers, when those that are up have sent their routes. A neighbour
-// that connects after that, be it a millisecond, hears that forwarding was not preserved, drops the routes that it keeps
-// for us and learns them anew. While the gate is up that moment does not come; each peer is served when its own
-// deferral time is over.
+// GoBGP v3 ends our restart for all peers when the peers that are up have sent their routes. A neighbour that connects later, even
+// by a millisecond, hears that forwarding was not preserved. It drops the routes that it keeps for us and learns them anew. While
+// the gate is up, our restart does not end; each peer gets our routes when its own deferral time is over.
 type gate struct {
 	conn net.Conn
 	over chan struct{} // closed when the connection has ended
@@ -40,7 +40,7 @@ func (g *gobgpServer) beginRestart() error {
 		if g.peers()[gateAddress].State == established {
 			return nil
 		}
-		g.dialGate() // again, when the peer was not ready
+		g.dialGate() // again if the peer was not ready
 		time.Sleep(10 * time.Millisecond)
 	}
 	g.endRestart()
@@ -59,7 +59,7 @@ func (g *gobgpServer) closeGate() {
 	}
 }
 
-// dialGate connects, unless it is connected, and says all that the gate ever says.
+// dialGate connects if it is not connected, and sends the only two messages of the gate: OPEN and one KEEPALIVE.
 func (g *gobgpServer) dialGate() {
 	if g.gate.conn != nil {
 		select {
@@ -97,7 +97,7 @@ func gateOpen(as uint32) *bgp.BGPMessage {
 	if as < 1<<16 {
 		short = uint16(as)
 	}
-	// The hold time outlasts the gate, so that it needs no keepalives. (None at all, 0, GoBGP v3 cannot do.)
+	// The hold time outlasts the gate, so the gate needs no further keepalives. GoBGP v3 does not support a hold time of 0.
 	return bgp.NewBGPOpenMessage(short, maxHold, gateAddress.String(), []bgp.OptionParameterInterface{
 		bgp.NewOptionParameterCapability([]bgp.ParameterCapabilityInterface{
 			bgp.NewCapMultiProtocol(bgp.RF_IPv4_UC),

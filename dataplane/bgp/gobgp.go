@@ -15,8 +15,8 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// claimed guards what GoBGP v3 has once for each process: package variables for its choice of routes, and a goroutine
-// that never ends.
+// claimed keeps a process to one GoBGP server: GoBGP v3 has package variables for its choice of routes, and a goroutine that
+// never ends.
 var claimed atomic.Bool
 
 // gobgpServer is a server made of GoBGP. It opens no gRPC port.
@@ -67,11 +67,11 @@ func (g *gobgpServer) create() error {
 	}
 	g.bgp = gobgp.NewBgpServer(gobgp.LoggerOption(g.journal))
 	go g.bgp.Serve() // ends with the process
-	return g.bgp.WatchEvent(context.Background(), &api.WatchEventRequest{Peer: &api.WatchEventRequest_Peer{}}, g.take)
+	return g.bgp.WatchEvent(context.Background(), &api.WatchEventRequest{Peer: &api.WatchEventRequest_Peer{}}, g.translate)
 }
 
-// take turns GoBGP's events into ours.
-func (g *gobgpServer) take(r *api.WatchEventResponse) {
+// translate turns an event of GoBGP into ours.
+func (g *gobgpServer) translate(r *api.WatchEventResponse) {
 	if p := r.GetPeer(); p != nil {
 		if a, err := netip.ParseAddr(p.GetPeer().GetConf().GetNeighborAddress()); err == nil {
 			g.observe(event{Address: a, Up: p.GetPeer().GetState().GetSessionState() == api.PeerState_ESTABLISHED})
@@ -87,7 +87,7 @@ func listenAddresses() []string {
 	return []string{"0.0.0.0", "::"}
 }
 
-// stop tells all peers that we are leaving and waits until they have been told, within reason.
+// stop sends a Cease to all peers. It waits up to 5 s until they have it.
 func (g *gobgpServer) stop() error {
 	if g.bgp == nil {
 		return nil
@@ -103,7 +103,7 @@ func (g *gobgpServer) stop() error {
 	}
 }
 
-// setPolicy lets our own paths pass in both directions and nothing else. GoBGP's import policy judges our own paths too.
+// setPolicy lets only our own paths pass, in both directions: GoBGP's import policy judges our own paths too.
 func (g *gobgpServer) setPolicy() error {
 	ctx := context.Background()
 	own := &api.Policy{Name: "own", Statements: []*api.Statement{{
@@ -111,7 +111,7 @@ func (g *gobgpServer) setPolicy() error {
 		Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL},
 		Actions:    &api.Actions{RouteAction: api.RouteAction_ACCEPT},
 	}}}
-	// A former attempt may have got half way.
+	// A former attempt may have failed half way.
 	_ = g.bgp.DeletePolicy(ctx, &api.DeletePolicyRequest{Policy: own, All: true})
 	if err := g.bgp.AddPolicy(ctx, &api.AddPolicyRequest{Policy: own}); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (g *gobgpServer) addPath(prefix netip.Prefix, communities []string) error {
 	return err
 }
 
-// deletePath names the path itself: by its UUID GoBGP searches the whole table, and without a path it deletes all.
+// deletePath passes the path itself: GoBGP would search the whole table for a UUID, and without a path it deletes all.
 func (g *gobgpServer) deletePath(prefix netip.Prefix) error {
 	path, err := apiPath(prefix, nil)
 	if err != nil {
@@ -148,7 +148,7 @@ func (g *gobgpServer) deletePath(prefix netip.Prefix) error {
 	return g.bgp.DeletePath(context.Background(), &api.DeletePathRequest{TableType: api.TableType_GLOBAL, Path: path})
 }
 
-// addPeer begins a session. An error of a former session with the same address says nothing about this one.
+// addPeer begins a session. It forgets the last error of a former session with the same address.
 func (g *gobgpServer) addPeer(s session, restarting bool) error {
 	g.journal.forget(s.Address)
 	return g.bgp.AddPeer(context.Background(), &api.AddPeerRequest{Peer: apiPeer(s, restarting)})
@@ -158,7 +158,8 @@ func (g *gobgpServer) deletePeer(a netip.Addr) error {
 	return g.bgp.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: a.String()})
 }
 
-// peers does not ask for what was advertised: that runs every policy on every path on GoBGP's only goroutine.
+// peers returns the state of each session. It does not ask for advertised routes: that runs every policy on every path, on GoBGP's
+// only goroutine.
 func (g *gobgpServer) peers() map[netip.Addr]peerState {
 	states := map[netip.Addr]peerState{}
 	_ = g.bgp.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {

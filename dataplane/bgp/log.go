@@ -11,11 +11,11 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// journal is GoBGP's logger. GoBGP says a lot, most of it about single messages, so everything is written one or two
-// levels below what it asks for; what an operator needs of it is remembered as each session's last error, which GoBGP
-// offers nowhere else. Sessions going up and down are logged by Speaker.
+// journal is GoBGP's logger. GoBGP logs much, mostly about single messages, so journal writes each line one or two levels lower.
+// It also keeps the last error of each session for operators, which GoBGP offers nowhere else. Speaker logs sessions that go up
+// and down.
 //
-// It is called on GoBGP's goroutines, also while a call into GoBGP waits: it takes no lock but its own.
+// GoBGP's goroutines call it, also while a call into GoBGP waits. It takes no lock but its own.
 type journal struct {
 	log *logrus.Entry
 
@@ -48,7 +48,7 @@ func (j *journal) write(level logrus.Level, msg string, fields gobgplog.Fields) 
 	}
 }
 
-// failureText says in an operator's words what a message of GoBGP's means for a session, empty when it is no failure.
+// failureText explains a message of GoBGP to an operator, if it tells of a failure of a session. Otherwise it is empty.
 func failureText(msg string, fields gobgplog.Fields) string {
 	switch msg {
 	case "failed to connect":
@@ -58,7 +58,7 @@ func failureText(msg string, fields gobgplog.Fields) string {
 	case "Peer Down":
 		return fmt.Sprintf("session lost: %v", fields["Reason"])
 	case "hold timer expired":
-		return "hold timer expired: nothing heard from the neighbour"
+		return "hold timer expired: the neighbour has sent nothing"
 	case "received notification":
 		return "the neighbour ended the session: " + notification(fields)
 	case "sent notification":
@@ -85,8 +85,8 @@ func notification(fields gobgplog.Fields) string {
 	return fmt.Sprint(fields["Data"])
 }
 
-// Panic and Fatal are GoBGP's own bugs. The process ends as in any other crash: neighbours keep our routes and the next
-// process takes over. An exit here would hide where it came from.
+// Panic and Fatal are called for bugs of GoBGP. The process ends as in any other crash: neighbours keep our routes until the next
+// process takes over. An exit would hide the stack.
 func (j *journal) Panic(msg string, fields gobgplog.Fields) {
 	j.write(logrus.ErrorLevel, msg, fields)
 	panic(fmt.Sprintf("gobgp: %s %v", msg, fields))
@@ -108,5 +108,5 @@ func (j *journal) Info(msg string, fields gobgplog.Fields)  { j.write(logrus.Deb
 func (j *journal) Debug(msg string, fields gobgplog.Fields) { j.write(logrus.TraceLevel, msg, fields) }
 func (j *journal) SetLevel(gobgplog.LogLevel)               {}
 
-// GetLevel makes GoBGP report connections that fail, which it does at debug level only.
+// GetLevel is debug, because GoBGP reports failed connections at no other level.
 func (j *journal) GetLevel() gobgplog.LogLevel { return gobgplog.DebugLevel }

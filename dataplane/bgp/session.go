@@ -17,14 +17,14 @@ const (
 	maxHold            = 65535
 )
 
-// global is what all sessions share. A change of it restarts the server.
+// global has the values that all sessions share. A change of one restarts the server.
 type global struct {
 	AS       uint32
 	RouterID netip.Addr
 	Port     int // -1: do not listen
 }
 
-// session is everything about a peer that its session depends on: two peers with equal sessions need no change.
+// session has everything that a session with a peer depends on. If it stays equal, the session stays up.
 type session struct {
 	Address     netip.Addr
 	Port        uint16
@@ -79,13 +79,13 @@ func newSession(p calc.Peer) (session, error) {
 	}
 	s.Hold = max(defaultHold, 3*s.Keepalive)
 	if p.TTLSecurity > 0 {
-		// N hops away leaves 256-N of the 255 that the neighbour sends with.
+		// Over N hops, a packet that was sent with a TTL of 255 arrives with at least 256-N (RFC 5082).
 		s.MinTTL = uint8(256 - int(p.TTLSecurity))
 	}
 	return s, nil
 }
 
-// seconds rounds up, so that a short time never becomes "none", and keeps within what the protocol can carry.
+// seconds rounds up, so a short time never becomes 0, which means none, and keeps below the limit of the protocol.
 func seconds(d time.Duration, unset, most uint16) uint16 {
 	if d <= 0 {
 		return unset

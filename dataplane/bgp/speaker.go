@@ -11,34 +11,34 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// server is the BGP server underneath. Paths and peers are given to it one by one; it knows them until stop.
+// server is the BGP server behind a Speaker. It gets paths and peers one by one and keeps them until stop.
 type server interface {
 	start(global) error
 	stop() error // sends Cease to all peers
 	setPolicy() error
-	addPath(netip.Prefix, []string) error // replaces a path that is there
+	addPath(netip.Prefix, []string) error // replaces the path if there is one
 	deletePath(netip.Prefix) error
 	addPeer(s session, restarting bool) error
 	deletePeer(netip.Addr) error // sends Cease
 	peers() map[netip.Addr]peerState
 	lastError(netip.Addr) failure
 
-	// Peers that are added as restarting between these two say so to their neighbours, however late they connect.
+	// Peers that are added as restarting between these two tell their neighbours so, however late they connect.
 	beginRestart() error
 	endRestart()
 }
 
-// peerState is what the server knows about a session.
+// peerState is the state of a session in the server.
 type peerState struct {
 	State      string // as in RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm, Established
 	Restarting bool   // our own restart: updates are held until the neighbours have sent theirs
 	Negotiated bool   // the neighbour takes routes of the session's family
-	Received   int
+	Received   int    // routes
 }
 
 const established = "Established"
 
-// failure is the last thing that went wrong on a session.
+// failure is the last error of a session.
 type failure struct {
 	Text string
 	At   time.Time
@@ -50,13 +50,13 @@ type event struct {
 	Up      bool
 }
 
-// Options are what only the process knows.
+// Options has facts that only the process knows.
 type Options struct {
-	// Restarting says that this process follows one that announced the same things, that forwarding went on meanwhile,
-	// and that the machine was not rebooted: neighbours are asked to keep our routes until they have been sent again.
+	// Restarting says that a former process announced the same routes, that forwarding went on meanwhile, and that the machine was
+	// not rebooted. The Speaker then asks neighbours to keep our routes until it has sent them again.
 	Restarting bool
 
-	// ListenPort overrides calc.BGP's; -1 does not listen.
+	// ListenPort overrides the port of calc.BGP. With -1 the Speaker does not listen.
 	ListenPort int
 }
 
@@ -72,28 +72,28 @@ type Speaker struct {
 	policy  bool    // the server has its policy
 	paths   map[netip.Prefix]calc.Path
 	peers   map[string]peer
-	failed  map[string]error // peers that are wanted but could not be made
+	failed  map[string]error // peers that are wanted but could not be added, and why
 	wanted  calc.BGP
-	links   map[netip.Addr]link // by address without zone, which events do not have
+	links   map[netip.Addr]link // by address without zone: events have none
 
-	restarting      bool            // no peer has been added yet that is to hear of our restart
-	restartingPeers map[string]bool // by name, those that have not connected since
+	restarting      bool            // the first peers, which are to hear of our restart, have not been added yet
+	restartingPeers map[string]bool // by name: those that have not connected since our restart
 	restartTimer    *time.Timer
 }
 
-// peer is a peer as the server has it.
+// peer is a peer that the server has.
 type peer struct {
 	calc    calc.Peer
 	session session
 }
 
-// link is whether a session is up, and since when it is or is not.
+// link says whether a session is up, and since when.
 type link struct {
 	up    bool
 	since time.Time
 }
 
-// New returns a Speaker that does nothing until it is told what to do.
+// New returns a Speaker that does nothing before the first Apply.
 func New(log *logrus.Entry, opts Options) *Speaker {
 	s := newSpeaker(log, opts, nil)
 	s.srv = newGoBGP(log, s.observe)
@@ -106,7 +106,7 @@ func newSpeaker(log *logrus.Entry, opts Options, srv server) *Speaker {
 	return s
 }
 
-// forget is the state of a server that is not running.
+// forget sets the state that fits a server that is not running.
 func (s *Speaker) forget() {
 	s.running, s.policy = nil, false
 	s.paths = map[netip.Prefix]calc.Path{}
@@ -116,16 +116,15 @@ func (s *Speaker) forget() {
 	s.restartingPeers = map[string]bool{}
 }
 
-// Close leaves without a word: neighbours keep our routes for the restart time. The sessions end with the process,
-// which should follow soon.
+// Close sends nothing: neighbours keep our routes for the restart time. The sessions end with the process, which should end soon.
 func (s *Speaker) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 }
 
-// Shutdown takes everything back and ends all sessions: neighbours drop our routes at once. It is for a node that goes
-// out of service, not for a restart. A later Apply starts again.
+// Shutdown ends all sessions with a Cease: neighbours drop our routes at once. It is for a node that goes out of service, not for
+// a restart. A later Apply starts again.
 func (s *Speaker) Shutdown() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,7 +145,7 @@ func (s *Speaker) stop() error {
 
 var errClosed = errors.New("BGP speaker is closed")
 
-// observe takes an event of the server. It runs on the server's own goroutine for events.
+// observe handles an event of the server, on the server's goroutine for events.
 func (s *Speaker) observe(e event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,7 +182,7 @@ func (s *Speaker) beginRestart(sessions map[string]session) {
 		return
 	}
 	if err := s.srv.beginRestart(); err != nil {
-		s.log.WithError(err).Warn("BGP neighbours that connect late may drop this node's routes for a moment, as they do not hear that the agent only restarted")
+		s.log.WithError(err).Warn("the agent cannot tell BGP neighbours that connect late that it has only restarted: they may drop this node's routes for a moment")
 		return
 	}
 	longest := time.Duration(0)
@@ -191,7 +190,7 @@ func (s *Speaker) beginRestart(sessions map[string]session) {
 		s.restartingPeers[name] = true
 		longest = max(longest, time.Duration(sess.RestartTime)*time.Second)
 	}
-	// After that no neighbour keeps routes for us.
+	// Later, no neighbour keeps routes for us any more.
 	s.restartTimer = time.AfterFunc(longest, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -199,7 +198,7 @@ func (s *Speaker) beginRestart(sessions map[string]session) {
 	})
 }
 
-// heardOfRestart notes that a peer has connected or is gone; with the last one the restart is over.
+// heardOfRestart notes that a peer has connected or has gone. After the last one, the restart is over.
 func (s *Speaker) heardOfRestart(name string) {
 	delete(s.restartingPeers, name)
 	if len(s.restartingPeers) == 0 {

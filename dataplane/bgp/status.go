@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// PeerStatus is a peer as an operator wants to see it.
+// PeerStatus is the state of a wanted peer, for operators.
 type PeerStatus struct {
 	Name      string
 	Object    string // the BGPPeer
 	Address   netip.Addr
 	AS        uint32
-	State     string // as in RFC 4271, or Failed when there is no session to have a state
+	State     string // as in RFC 4271, or Failed: there is no session
 	Since     time.Time
-	LastError string // what went wrong last, also when it works again; empty when nothing has
+	LastError string // the last error, also after the session has recovered; empty: there was none
 	ErrorAt   time.Time
-	Announced int // paths of ours that it has
-	Received  int // routes it has sent
+	Announced int // paths of ours that the neighbour has
+	Received  int // routes that the neighbour has sent
 }
 
-// Announcement is a path of ours and who has it.
+// Announcement is a path of ours, and the peers that have it.
 type Announcement struct {
 	Prefix      netip.Prefix
 	Communities []string
@@ -65,7 +65,7 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 		Received:  state.Received,
 	}
 	if err := s.failed[name]; err != nil {
-		status.LastError, status.ErrorAt = "keeps its former settings: "+err.Error(), time.Time{}
+		status.LastError, status.ErrorAt = "the session keeps its former settings: "+err.Error(), time.Time{}
 	} else if state.State == established && !state.Negotiated {
 		status.LastError, status.ErrorAt = "the neighbour takes no "+family(p.session.Address)+" routes; enable that address family there", time.Time{}
 	}
@@ -104,8 +104,8 @@ func (s *Speaker) states() map[netip.Addr]peerState {
 	return s.srv.peers()
 }
 
-// has says whether the neighbour has been told of one of our paths. Policy lets every path of ours pass to every peer
-// of its family, so nothing needs to be evaluated for it.
+// has says whether the neighbour has one of our paths. Policy passes every path of ours to every peer of its family, so the
+// state of the session is enough to tell.
 func has(p peer, state peerState, prefix netip.Prefix) bool {
 	return state.State == established && state.Negotiated && !state.Restarting &&
 		p.session.Address.Is4() == prefix.Addr().Is4()

@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	connectRetry = 5 // seconds, as Calico; GoBGP's own 120 makes a rebooted router wait
-	idleHold     = 5 // seconds, instead of 30 after a reset
+	connectRetry = 5 // seconds, as Calico. With GoBGP's default of 120, a rebooted router would wait long
+	idleHold     = 5 // seconds after a reset; GoBGP's default is 30
 
-	// While we restart, GoBGP holds our updates for this long after a session has come up, so that neighbours can send
-	// their routes first. Our paths do not depend on theirs: waiting gains nothing, and it has to be more than 0.
+	// While we restart, GoBGP holds our updates back for this long after a session has come up, so neighbours can send their routes
+	// first. Our paths do not depend on theirs, so the shortest time that GoBGP takes is best.
 	deferral = 1 // second
 
-	// The value that Calico's BIRD sends for a route of metric 1024, so that both agree on the best path in a mixed cluster.
+	// Calico's BIRD sends this value for a route of metric 1024. In a mixed cluster both must agree on the best path.
 	localPref = math.MaxInt32 - 1024
 )
 
-// apiPeer is the peer in GoBGP's words. Nothing here may vary while a session is the same: GoBGP resets it for that.
+// apiPeer makes GoBGP's form of a peer. Equal sessions must give equal peers: GoBGP resets a session whose peer changes.
 func apiPeer(s session, restarting bool) *api.Peer {
 	p := &api.Peer{
 		Conf: &api.PeerConf{
@@ -54,7 +54,7 @@ func apiPeer(s session, restarting bool) *api.Peer {
 	case s.Source.IsValid():
 		p.Transport.LocalAddress = s.Source.String()
 	case s.Address.Zone() != "":
-		p.Transport.LocalAddress = "::" // otherwise our own next hop is sent as ::
+		p.Transport.LocalAddress = "::" // without it, GoBGP sends :: as our next hop
 	}
 	if s.MinTTL > 0 {
 		p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: uint32(s.MinTTL)}
@@ -71,7 +71,7 @@ func apiFamily(a netip.Addr) *api.Family {
 	return &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
 }
 
-// apiPath is one of our paths in GoBGP's words. Its next hop is unspecified: each session sends its own address.
+// apiPath makes GoBGP's form of a path of ours. Its next hop is unspecified: each session sends its own address.
 func apiPath(prefix netip.Prefix, communities []string) (*api.Path, error) {
 	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
 		return nil, fmt.Errorf("%v is not a network", prefix)
@@ -136,7 +136,7 @@ func parseCommunities(list []string) (standard []uint32, large []*api.LargeCommu
 	return standard, large, nil
 }
 
-// peerStateOf reads a peer as GoBGP shows it.
+// peerStateOf reads the state of a session from GoBGP's form of a peer.
 func peerStateOf(p *api.Peer) peerState {
 	state := peerState{State: stateName(p.GetState().GetSessionState())}
 	state.Restarting = p.GetGracefulRestart().GetLocalRestarting()
@@ -149,7 +149,7 @@ func peerStateOf(p *api.Peer) peerState {
 	return state
 }
 
-// takes says whether the capabilities of a neighbour include a family. One that names none takes IPv4.
+// takes says whether the capabilities of a neighbour include a family. A neighbour that names no family takes IPv4 (RFC 4760).
 func takes(capabilities []*anypb.Any, family *api.Family) bool {
 	named := false
 	for _, c := range capabilities {

@@ -8,21 +8,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Default is a default route: to everything, or to a half of it. VPNs route the two halves 0.0.0.0/1 and 128.0.0.0/1 by
-// themselves and leave the proper default route in place; 2000::/3 is everything that is assigned of IPv6 (RFC 4291,
-// section 2.4), and some routers announce only that.
+// Default is a default route. Routes to half of all addresses count too: VPNs add 0.0.0.0/1 and 128.0.0.0/1 and leave the proper
+// default route in place. So does 2000::/3, all of IPv6 that is assigned (RFC 4291, section 2.4): some routers announce only
+// that.
 type Default struct {
 	Prefix     netip.Prefix
 	Table      int
 	Metric     int
-	Source     netip.Addr // that the kernel takes; often invalid: none is named
+	Source     netip.Addr // preferred source address; often invalid: the route names none
 	Interfaces []int      // by index; several for a multipath route
 
-	// Gateways are those of the interfaces, in the same order; invalid where there is none, or one of the other family.
+	// Gateways has the gateway of each of Interfaces, in the same order. It is invalid if there is none, or if it is of the other
+	// family.
 	Gateways []netip.Addr
 }
 
-// Longest is the greatest length of a prefix that counts as a default route, by family.
+// longest returns the greatest length of a prefix that counts as a default route.
 func longest(family uint8) uint8 {
 	if family == unix.AF_INET6 {
 		return 3
@@ -30,7 +31,7 @@ func longest(family uint8) uint8 {
 	return 1
 }
 
-// IsDefault says whether a message about a route is about a default route. It looks at the header only.
+// IsDefault says whether a message concerns a default route. It reads only the header.
 func IsDefault(message []byte) bool {
 	return len(message) >= unix.SizeofRtMsg && message[offsetLength] <= longest(message[offsetFamily]) &&
 		(message[offsetFamily] == unix.AF_INET || message[offsetFamily] == unix.AF_INET6) &&
@@ -44,8 +45,8 @@ const (
 	offsetType   = 7
 )
 
-// ParseDefault reads a message about a route: RTM_NEWROUTE or RTM_DELROUTE, without the netlink header. It is false for
-// any other than a default route.
+// ParseDefault reads a message RTM_NEWROUTE or RTM_DELROUTE, without the netlink header. It returns false for other than default
+// routes.
 func ParseDefault(message []byte) (Default, bool) {
 	if !IsDefault(message) {
 		return Default{}, false

@@ -15,7 +15,7 @@ import (
 type Reader struct {
 	lookup *netlink.Handle
 	dump   *netlink.Handle  // strict: the kernel filters
-	raw    *nl.SocketHandle // strict, for dumps that are looked at as bytes
+	raw    *nl.SocketHandle // strict, for dumps that are read as bytes
 }
 
 // NewReader opens the sockets.
@@ -38,7 +38,7 @@ func NewReader() (*Reader, error) {
 	return r, nil
 }
 
-// beStrict has the kernel heed what a dump asks for. Otherwise it sends all routes of all tables (Linux 4.20,
+// beStrict makes the kernel apply the filter of a dump. Otherwise it sends all routes of all tables (Linux 4.20 and later,
 // net/ipv4/fib_frontend.c, inet_dump_fib).
 func (r *Reader) beStrict() error {
 	return errors.Join(
@@ -59,7 +59,8 @@ func (r *Reader) Close() {
 	}
 }
 
-// Of returns the routes of one family in the main table that bear a protocol number. The kernel leaves out the others. With netlink.ErrDumpInterrupted some may be missing.
+// Of returns the routes of one family in the main table that have this protocol number. The kernel leaves out all others. With
+// netlink.ErrDumpInterrupted some routes may be missing.
 func (r *Reader) Of(protocol, family int) ([]netlink.Route, error) {
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Protocol: netlink.RouteProtocol(protocol)}
 	return again(func() ([]netlink.Route, error) {
@@ -67,9 +68,8 @@ func (r *Reader) Of(protocol, family int) ([]netlink.Route, error) {
 	})
 }
 
-// Best returns the route of the main table to exactly this prefix that the kernel would use. It is false when there is
-// none, and also when the lookup ends elsewhere (a rule leads to another table, the route is a black hole): then only a
-// listing can tell.
+// Best returns the route of the main table to exactly this prefix that the kernel would use. It returns false if there is none, and
+// also if the lookup ends elsewhere: a rule leads to another table, or the route is a black hole. Then only a listing can tell.
 func (r *Reader) Best(prefix netip.Prefix) (netlink.Route, bool) {
 	found, err := r.lookup.RouteGetWithOptions(prefix.Addr().AsSlice(), &netlink.RouteGetOptions{FIBMatch: true})
 	// The kernel keeps the local table in the main one as long as there are no rules, hence the type.
@@ -81,8 +81,8 @@ func (r *Reader) Best(prefix netip.Prefix) (netlink.Route, bool) {
 	return found[0], netip.PrefixFrom(addr.Unmap(), bits) == prefix
 }
 
-// Defaults returns the default routes of every table, in the order of the kernel: the one that it prefers is the first of
-// its table. With netlink.ErrDumpInterrupted some may be missing.
+// Defaults returns the default routes of every table, in the kernel's order: the first of a table is the one that the kernel
+// prefers. With netlink.ErrDumpInterrupted some may be missing.
 func (r *Reader) Defaults() ([]Default, error) {
 	return again(func() (found []Default, err error) {
 		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
@@ -110,8 +110,8 @@ func (r *Reader) defaults(family int, found *[]Default) error {
 	})
 }
 
-// again repeats a listing that the kernel interrupted because something changed. A table that never stands still is
-// listed as well as can be, with netlink.ErrDumpInterrupted beside it.
+// again repeats a listing that the kernel interrupted because the table changed meanwhile, up to five times in all. If the table
+// changes all the time, it returns the last listing with netlink.ErrDumpInterrupted.
 func again[T any](list func() ([]T, error)) (entries []T, err error) {
 	for range 5 {
 		if entries, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {

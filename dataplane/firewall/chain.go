@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// Chain is a chain of another program at the hook of forwarded packets that drops what it does not accept.
+// Chain is a chain of another program, at the hook of forwarded packets, that drops packets by default.
 type Chain struct {
 	Tool    string // iptables-nft, iptables-legacy, ip6tables-nft or ip6tables-legacy; empty for a chain of nftables
 	Family  string // ip, ip6 or inet
 	Table   string
 	Name    string
 	How     string // how it drops
-	Accepts bool   // it accepts packets with our mark before
+	Accepts bool   // an earlier rule of it accepts packets with our mark
 }
 
 // String names the chain as its tool does.
@@ -25,7 +25,7 @@ func (c Chain) String() string {
 	return fmt.Sprintf("nftables table %s %s, chain %s (%s)", c.Family, c.Table, c.Name, c.How)
 }
 
-// Advice is the command that has the chain accept packets with these bits of the packet mark.
+// Advice returns a command that makes the chain accept packets with these bits of the packet mark.
 func (c Chain) Advice(mark uint32) string {
 	if c.Tool != "" {
 		return c.Tool + " " + strings.Join(append([]string{"-I"}, quoted(rule(mark))...), " ")
@@ -46,7 +46,7 @@ func Read(mark uint32) ([]Chain, error) {
 	return slices.Concat(chains, legacy), errors.Join(err, e)
 }
 
-// Accept has a chain of iptables accept packets with these bits of the packet mark.
+// Accept adds a rule to a chain of iptables that accepts packets with these bits of the packet mark.
 func (c Chain) Accept(mark uint32) error {
 	t, err := find(c.Tool)
 	if err != nil {
@@ -55,7 +55,7 @@ func (c Chain) Accept(mark uint32) error {
 	return t.run(append([]string{"-I"}, rule(mark)...)...)
 }
 
-// Remove takes the rule of Accept out of every chain of iptables.
+// Remove removes the rule of Accept from every chain of iptables.
 func Remove(mark uint32) error {
 	var errs []error
 	for _, tool := range tools {
@@ -64,7 +64,7 @@ func Remove(mark uint32) error {
 		}
 		t, err := find(tool.name)
 		if err != nil {
-			continue // then the rule cannot have been put there
+			continue // without the tool, the rule was never added
 		}
 		for range 100 {
 			if !t.has(mark) {

@@ -15,7 +15,7 @@ import (
 type tool struct {
 	name   string
 	family string
-	loaded string // names the tables that the kernel has for it; empty for the variant that keeps them in nftables
+	loaded string // file that lists the tables in the kernel; empty for the variant that keeps them in nftables
 }
 
 var tools = [...]tool{
@@ -25,7 +25,7 @@ var tools = [...]tool{
 	{"ip6tables-legacy", "ip6", "/proc/thread-self/net/ip6_tables_names"},
 }
 
-// inUse says whether the tool's table of filters is there. A listing by the tool itself would make it.
+// inUse says whether the tool's table filter exists. A listing by the tool itself would create it.
 func (t tool) inUse() bool {
 	if t.loaded == "" {
 		return hasNftables(t.family)
@@ -34,7 +34,7 @@ func (t tool) inUse() bool {
 	return err == nil && bytes.Contains(append([]byte("\n"), names...), []byte("\nfilter\n"))
 }
 
-// HasLegacy says whether iptables-legacy filters on this host. The kernel tells of no change of its rules.
+// HasLegacy says whether iptables-legacy filters packets on this host. The kernel does not tell of changes of its rules.
 func HasLegacy() bool {
 	for _, t := range tools {
 		if t.loaded != "" && t.inUse() {
@@ -44,13 +44,13 @@ func HasLegacy() bool {
 	return false
 }
 
-// rule is the one that has the chain FORWARD accept packets with these bits of the packet mark.
+// rule returns the arguments of the rule that makes the chain FORWARD accept packets with these bits of the packet mark.
 func rule(mark uint32) []string {
 	bits := fmt.Sprintf("%#x/%#x", mark, mark)
 	return []string{"FORWARD", "-m", "mark", "--mark", bits, "-m", "comment", "--comment", "margay: judged by policy", "-j", "ACCEPT"}
 }
 
-// program is an installed tool.
+// program is an installed variant of iptables.
 type program struct {
 	tool string
 	path string
@@ -72,7 +72,7 @@ func find(tool string) (program, error) {
 	return program{}, fmt.Errorf("%s is not installed", tool)
 }
 
-// limit is how long one call may take: the lock of iptables may be held by others.
+// limit is how long one call may take: another process may hold the lock of iptables.
 const limit = 3 * time.Second
 
 func (p program) output(args ...string) (string, error) {
@@ -96,7 +96,7 @@ func (p program) run(args ...string) error {
 // has says whether the rule is there.
 func (p program) has(mark uint32) bool { return p.run(append([]string{"-C"}, rule(mark)...)...) == nil }
 
-// readLegacy asks iptables-legacy for its chains: the kernel has no other interface to them that is fit for use.
+// readLegacy asks iptables-legacy for its chains. The kernel has no other usable interface to them.
 func readLegacy(mark uint32) (chains []Chain, err error) {
 	for _, t := range tools {
 		if t.loaded == "" || !t.inUse() {
@@ -104,7 +104,7 @@ func readLegacy(mark uint32) (chains []Chain, err error) {
 		}
 		p, e := find(t.name)
 		if e != nil {
-			err = errors.Join(err, fmt.Errorf("its chain FORWARD may drop what policy allows, and cannot be read: %w", e))
+			err = errors.Join(err, fmt.Errorf("the chain FORWARD of %s may drop packets that policy allows, and cannot be read: %w", t.name, e))
 			continue
 		}
 		text, e := p.output("--wait", "1", "-S", "FORWARD")
@@ -119,7 +119,7 @@ func readLegacy(mark uint32) (chains []Chain, err error) {
 	return chains, err
 }
 
-// howLegacy says how a chain as iptables -S prints it drops by default; empty when it does not.
+// howLegacy says how a chain, as iptables -S prints it, drops by default. It is empty if the chain does not.
 func howLegacy(text string) string {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	last := lines[len(lines)-1]

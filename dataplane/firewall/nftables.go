@@ -15,7 +15,7 @@ var families = map[nftables.TableFamily]string{
 	nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet",
 }
 
-// readNftables finds the chains in nftables, those of iptables-nft too. A kernel without nftables has none.
+// readNftables finds the chains in nftables, including those of iptables-nft.
 func readNftables(mark uint32) ([]Chain, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -64,7 +64,7 @@ func hasNftables(family string) bool {
 	})
 }
 
-// howNftables says how a chain drops by default; empty when it does not.
+// howNftables says how a chain drops by default. It is empty if the chain does not.
 func howNftables(c *nftables.Chain, rules []*nftables.Rule) string {
 	switch {
 	case len(rules) > 0 && dropsAll(rules[len(rules)-1]):
@@ -94,7 +94,7 @@ func dropsAll(r *nftables.Rule) bool {
 	return false
 }
 
-// accepts says whether some rule has no other condition than our mark, and accepts.
+// accepts says whether a rule accepts packets with our mark without a further condition.
 func accepts(rules []*nftables.Rule, mark uint32) bool {
 	return slices.ContainsFunc(rules, func(r *nftables.Rule) bool {
 		exprs := slices.DeleteFunc(slices.Clone(r.Exprs), func(e expr.Any) bool {

@@ -1,15 +1,16 @@
-// Package gate is a fixed nftables table behind the BPF programs: what they have not seen does not pass.
+// Package gate makes an nftables table behind the BPF programs. It drops packets of workloads that no program has judged.
 //
-//	from_workloads  prerouting   drops what comes from a workload's interface without the mark of our program
-//	to_workloads    postrouting  drops what leaves to a workload's interface that has no program yet
-//	to_host         input        while workloads may not reach this host: drops what was not judged as a packet for it
-//	from_host       output       marks what this host sends without a socket: a proof of origin for the program
-//	forwarded       forward      takes that mark off what is forwarded
-//	judged, passed  forward      only beside firewalls of others that drop by default: mark and count what they must not drop
-//	outgoing        postrouting  masquerades pools with natOutgoing, towards what is in no pool
+//	from_workloads  prerouting   drops packets from a workload's interface without the mark of our program
+//	to_workloads    postrouting  drops packets to a workload's interface that has no program yet
+//	to_host         input        while workloads may not reach this host: drops packets that were not judged as for the host
+//	from_host       output       marks packets that this host sends without a socket: a proof of origin for the program
+//	forwarded       forward      takes that mark off forwarded packets
+//	judged, passed  forward      only beside other firewalls that drop by default: mark and count the packets they must accept
+//	outgoing        postrouting  masquerades packets from pools with natOutgoing to addresses outside all pools
 //
-// So an interface that appears is closed from its first moment, in both directions, and opens when its program is
-// attached and it is put into the set `ready`. The table is replaced in one transaction; an interface that comes
-// or goes is an element of a set. It stays when the agent stops.
-// Changes by others are heard (listen.go), found by reading the whole table (readback.go), and replaced.
+// So a new interface is closed from its first moment, in both directions. It opens when its program is attached and it is an
+// element of the set `ready`. The table is replaced in one transaction; interfaces that come and go only change sets. The table
+// stays when the agent stops.
+//
+// Other programs may change the table. listen.go hears of changes, readback.go compares the whole table, and Apply replaces it.
 package gate

@@ -15,21 +15,21 @@ import (
 // TableName is the table's name, in the family inet.
 const TableName = "margay"
 
-// Rules are what the gate holds.
+// Rules has everything that the table depends on.
 type Rules struct {
-	Mark       uint32         // bits that our program sets on what it let pass
-	HostMark   uint32         // bits that the gate sets on what this host sends without a socket
-	ToHostMark uint32         // bits that our program sets on what workloads may send to this host; 0: they may send anything
-	Prefixes   []string       // an interface whose name begins so is a workload's
-	Names      []string       // and so are these
+	Mark       uint32         // bits that our program sets on packets that it let pass
+	HostMark   uint32         // bits that the gate sets on packets that this host sends without a socket
+	ToHostMark uint32         // bits that our program sets on packets that workloads may send to this host; 0: all packets may pass
+	Prefixes   []string       // interfaces with such a beginning of their name are workloads'
+	Names      []string       // so are the interfaces with these names
 	Ready      []int          // workload interfaces, by index, on which our program is attached
 	NAT        []netip.Prefix // pools with natOutgoing
 	Pools      []netip.Prefix // all pools
-	Gateway    netip.Addr     // stands for the host and is never really sent to
-	Forward    bool           // others have chains at the forward hook that may drop what was judged
+	Gateway    netip.Addr     // stands for the host on workload interfaces; packets to it are dropped
+	Forward    bool           // another firewall may drop forwarded packets that policy allows
 }
 
-// normal is the same rules in an order that can be compared, without what is said twice.
+// normal returns the same rules with sorted lists, without duplicates and without names that no interface can have.
 func (r Rules) normal() Rules {
 	sorted := func(list []string) []string { return slices.Compact(slices.Sorted(slices.Values(list))) }
 	r.Prefixes, r.Names = sorted(r.Prefixes), sorted(r.Names)
@@ -49,7 +49,7 @@ func sortedPrefixes(list []netip.Prefix) []netip.Prefix {
 	}))
 }
 
-// fixed compares what is not an element of a set.
+// fixed says whether everything but the elements of sets is equal.
 func (r Rules) fixed(o Rules) bool {
 	return r.Mark == o.Mark && r.HostMark == o.HostMark && r.ToHostMark == o.ToHostMark && r.Forward == o.Forward && r.Gateway == o.Gateway &&
 		slices.Equal(r.Prefixes, o.Prefixes) && slices.Equal(r.NAT, o.NAT) && slices.Equal(r.Pools, o.Pools)
@@ -67,7 +67,7 @@ type Gate struct {
 // Apply brings the rules into force: wholly or, after an error, not at all.
 func (g *Gate) Apply(rules Rules) error {
 	if rules.Mark == 0 {
-		return fmt.Errorf("nftables table %s: no bits of the packet mark to ask for: every packet would have them", TableName)
+		return fmt.Errorf("nftables table %s: no bits of the packet mark are set: every packet would count as judged", TableName)
 	}
 	rules = rules.normal()
 	if g.inForce != nil && g.inForce.equal(rules) {
@@ -77,7 +77,7 @@ func (g *Gate) Apply(rules Rules) error {
 		g.inForce = &rules
 		return nil
 	}
-	// Also when the elements could not be changed: somebody may have removed the table.
+	// If the elements could not be changed, another program may have removed the table: replace it too.
 	g.inForce = nil
 	if err := replace(rules); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (g *Gate) Apply(rules Rules) error {
 	return nil
 }
 
-// Check reads the table and says how it differs from the rules in force; empty when it does not. After a difference the
+// Check reads the table and says how it differs from the rules in force. It is empty if there is no difference; after one, the
 // next Apply makes the table anew.
 func (g *Gate) Check() (difference string, err error) {
 	if g.inForce == nil {
@@ -103,10 +103,10 @@ func (g *Gate) Check() (difference string, err error) {
 	return difference, nil
 }
 
-// InForce are the rules last applied; nil when that is unknown.
+// InForce returns the rules in force; nil: unknown.
 func (g *Gate) InForce() *Rules { return g.inForce }
 
-// Exists reports whether the table is there, from this process or another.
+// Exists says whether the table exists, made by this process or another.
 func Exists() (bool, error) {
 	conn, err := nftables.New()
 	if err != nil {
@@ -125,7 +125,7 @@ func Remove() error {
 	if err != nil {
 		return explain(err)
 	}
-	conn.DelTable(conn.AddTable(table())) // added first, for it may not be there
+	conn.DelTable(conn.AddTable(table())) // added first: the deletion of a missing table fails
 	return explain(conn.Flush())
 }
 
@@ -133,7 +133,7 @@ func table() *nftables.Table {
 	return &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
 }
 
-// replace makes the whole table in one transaction, in place of the one that may be there.
+// replace makes the whole table in one transaction, in place of a former one.
 func replace(rules Rules) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -146,7 +146,7 @@ func replace(rules Rules) error {
 	return explain(conn.Flush())
 }
 
-// changeElements brings the sets from one state to another.
+// changeElements changes only the elements of the sets.
 func changeElements(from, to Rules) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -187,13 +187,13 @@ func explain(err error) error {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return fmt.Errorf("nftables table %s: not permitted: run as root, or with CAP_NET_ADMIN: %w", TableName, err)
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("nftables table %s: the kernel cannot make it: load the modules nf_tables and nft_masq, or build the kernel with them; until then "+
+		return fmt.Errorf("nftables table %s: the kernel cannot create it: load the modules nf_tables and nft_masq, or build the kernel with them; until then "+
 			"new interfaces are open until their program is attached, and natOutgoing does not work: %w", TableName, err)
 	}
 	return fmt.Errorf("nftables table %s: %w", TableName, err)
 }
 
-// Ready returns the interfaces that are ready in the table that is there, perhaps from another process.
+// Ready returns the interfaces in the set ready of the present table, which another process may have made.
 func Ready() ([]int, error) {
 	there, err := Exists()
 	if err != nil || !there {

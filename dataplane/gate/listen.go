@@ -13,7 +13,8 @@ import (
 	"github.com/margay-project/margay/dataplane/notify"
 )
 
-// Changed tells of a transaction of another process. The zero value: something was missed, and anything may have changed.
+// Changed tells of a transaction of another process. The zero value says that notifications were lost: anything may have
+// changed.
 type Changed struct {
 	By     string // name and number of the process
 	Ours   bool   // our table was changed
@@ -22,7 +23,7 @@ type Changed struct {
 
 // Listen calls changed, from another goroutine, for each nftables transaction of another process.
 func Listen(changed func(Changed)) (*notify.Listener, error) {
-	var open Changed // the transaction whose end has not been heard
+	var open Changed // the transaction whose end has not come yet
 	return notify.Listen(unix.NETLINK_NETFILTER, []uint{unix.NFNLGRP_NFTABLES}, nil, notify.Handler{
 		Heard: func(messages []syscall.NetlinkMessage) {
 			for _, m := range messages {
@@ -48,7 +49,7 @@ func Listen(changed func(Changed)) (*notify.Listener, error) {
 	})
 }
 
-// note takes one message of a transaction. The first attribute of each names the table.
+// note reads one message of a transaction. The first attribute of each message names the table.
 func (c *Changed) note(kind uint16, family byte, attributes []syscall.NetlinkRouteAttr) {
 	for _, a := range attributes {
 		if a.Attr.Type != unix.NFTA_TABLE_NAME {
@@ -63,7 +64,7 @@ func (c *Changed) note(kind uint16, family byte, attributes []syscall.NetlinkRou
 	}
 }
 
-// end takes the last message of a transaction, which names the process. It says whether that is this one.
+// end reads the last message of a transaction, which names the process. It says whether that is this process.
 func (c *Changed) end(attributes []syscall.NetlinkRouteAttr) (own bool) {
 	var pid uint32
 	var name string

@@ -9,7 +9,7 @@ import (
 	"github.com/google/nftables/expr"
 )
 
-// held is the table as the kernel has it.
+// held is the table in the kernel.
 type held struct {
 	there  bool
 	flags  uint32 // NFT_TABLE_F_*, linux/netfilter/nf_tables.h; ours has none
@@ -46,7 +46,7 @@ func read() (held, error) {
 		for _, r := range rules {
 			read.rules = append(read.rules, r.Exprs)
 		}
-		if err != nil { // none of ours, for those can be read
+		if err != nil { // a rule that the library cannot read is none of ours
 			read.rules = append(read.rules, nil)
 		}
 		h.chains = append(h.chains, read)
@@ -54,7 +54,7 @@ func read() (held, error) {
 	return h, h.readSets(conn)
 }
 
-// readSets reads the elements. A set that is not there has none.
+// readSets reads the elements of the sets. A missing set has none.
 func (h *held) readSets(conn *nftables.Conn) error {
 	there, err := conn.GetSets(table())
 	if err != nil {
@@ -82,8 +82,8 @@ func keysOf(elements []nftables.SetElement) (keys [][]byte) {
 	return keys
 }
 
-// difference says how the table differs from what the rules want; empty when it does not. Sets and objects that others
-// put into the table change nothing, and are left alone.
+// difference says how the table differs from the wanted one. It is empty if there is no difference. Sets and objects of others
+// in the table have no effect and are ignored.
 func (h held) difference(rules Rules) string {
 	wanted := rules.chains()
 	switch {
@@ -124,7 +124,7 @@ func differing(a, b [][]byte) (n int) {
 	return n
 }
 
-// difference says how a chain differs from one that is wanted.
+// difference says how a chain differs from the wanted one.
 func (c *chain) difference(wanted *chain) string {
 	switch {
 	case c.Type != wanted.Type || !reflect.DeepEqual(c.Hooknum, wanted.Hooknum) || !reflect.DeepEqual(c.Priority, wanted.Priority):
@@ -136,13 +136,13 @@ func (c *chain) difference(wanted *chain) string {
 	}
 	for i, rule := range c.rules {
 		if !slices.EqualFunc(rule, wanted.rules[i], sameExpression) {
-			return fmt.Sprintf("rule %d is another one", i+1)
+			return fmt.Sprintf("rule %d differs", i+1)
 		}
 	}
 	return ""
 }
 
-// sameExpression compares without what a counter has counted.
+// sameExpression compares two expressions, without the counts of counters.
 func sameExpression(a, b expr.Any) bool {
 	_, counts := a.(*expr.Counter)
 	_, counter := b.(*expr.Counter)
@@ -152,7 +152,7 @@ func sameExpression(a, b expr.Any) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// Sound says whether the table that is there, perhaps from another process, closes the interfaces in its set workloads.
+// Sound says whether the present table, which another process may have made, closes the interfaces in its set workloads.
 func Sound(mark uint32) (bool, error) {
 	held, err := read()
 	if err != nil {
@@ -163,7 +163,7 @@ func Sound(mark uint32) (bool, error) {
 	}
 	for _, w := range (Rules{Mark: mark}).chains()[:2] {
 		closes := func(c *chain) bool {
-			at := len(c.rules) - 1 // behind the rules of prefixes
+			at := len(c.rules) - 1 // the rule for the set stands behind those for prefixes
 			return c.Name == w.Name && at >= 0 && (&chain{c.Chain, c.rules[at:]}).difference(w) == ""
 		}
 		if !slices.ContainsFunc(held.chains, closes) {
@@ -173,7 +173,7 @@ func Sound(mark uint32) (bool, error) {
 	return true, nil
 }
 
-// AsksToHost says whether the table that is there, perhaps from another process, asks for the mark of packets for this host.
+// AsksToHost says whether the present table, which another process may have made, drops packets to this host without ToHostMark.
 func AsksToHost() (bool, error) {
 	held, err := read()
 	if err != nil {
@@ -182,15 +182,15 @@ func AsksToHost() (bool, error) {
 	return slices.ContainsFunc(held.chains, func(c *chain) bool { return c.Name == toHostChain && len(c.rules) > 0 }), nil
 }
 
-// Lost is how many packets that were judged others have dropped at the forward hook, since the table was made. It is known
-// only with Rules.Forward.
+// Lost returns the number of packets that policy allowed and other firewalls dropped at the forward hook, since the table was
+// made. The table counts them only with Rules.Forward.
 func Lost() (uint64, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return 0, explain(err)
 	}
 	var counts [2]uint64
-	for i, name := range []string{judgedChain, passedChain} { // in this order, so that no packet between them seems lost
+	for i, name := range []string{judgedChain, passedChain} { // in this order, so packets between the two chains do not seem lost
 		rules, err := conn.GetRules(table(), &nftables.Chain{Name: name})
 		if err != nil {
 			return 0, explain(err)

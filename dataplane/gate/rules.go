@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sets are the two sets of the table: names of workload interfaces, and indexes of those that are ready.
+// sets returns the two sets of the table: names of workload interfaces, and indexes of those that are ready.
 func sets(t *nftables.Table) (names, ready *nftables.Set) {
 	names = &nftables.Set{Table: t, Name: "workloads", KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian}
 	ready = &nftables.Set{Table: t, Name: "ready", KeyType: nftables.TypeIFIndex, KeyByteOrder: binaryutil.NativeEndian}
@@ -31,7 +31,7 @@ func indexElements(indexes []int) (elements []nftables.SetElement) {
 	return elements
 }
 
-// padded is an interface's name as the kernel compares it.
+// padded returns an interface's name as the kernel compares it: IFNAMSIZ bytes.
 func padded(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)
@@ -51,7 +51,7 @@ func newChain(name string, kind nftables.ChainType, hook *nftables.ChainHook, pr
 
 func (c *chain) add(parts ...[]expr.Any) { c.rules = append(c.rules, slices.Concat(parts...)) }
 
-// chains are the chains that enforce the rules.
+// chains returns the chains that enforce the rules.
 func (r Rules) chains() []*chain {
 	names, ready := sets(table())
 	from := newChain("from_workloads", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
@@ -73,7 +73,7 @@ func (r Rules) chains() []*chain {
 		chains = append(chains, r.forwardChains(ready)...)
 	}
 	if len(r.NAT) == 0 {
-		return chains // and no connection tracking by the kernel on our account
+		return chains // without a NAT chain, the kernel tracks no connections for felix
 	}
 	outgoing := newChain("outgoing", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	for _, pool := range r.Pools {
@@ -85,10 +85,10 @@ func (r Rules) chains() []*chain {
 	return append(chains, outgoing)
 }
 
-// toHost drops what arrives at this host from a workload, and was not judged as a packet for this host: address translation, or
-// a route that depends on a mark, has led it here since. The mark that says so is read before others write marks: those who
-// route by the marks of connections write that of every packet that comes in. From there on the packet's priority says it,
-// which nobody needs before a packet leaves.
+// toHost drops packets from a workload that arrive at this host but were not judged as packets for it: address translation, or a
+// route that depends on a mark, has led them here. ToHostMark tells them apart. It is read first, because setups that route by
+// the marks of connections overwrite the mark of every packet that comes in. From there on, the packet's priority carries the
+// answer: nothing else uses it before a packet leaves.
 func (r Rules) toHost(names *nftables.Set) []*chain {
 	noted := newChain("for_host", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRef(*nftables.ChainPriorityRaw+1))
 	noted.add(compare(expr.MetaKeyPRIORITY, expr.CmpOpEq, priorityForHost), setPriority(0))
@@ -101,12 +101,13 @@ func (r Rules) toHost(names *nftables.Set) []*chain {
 	return []*chain{noted, c}
 }
 
-// priorityForHost is the priority of packets that were judged as for this host: a class of traffic that hardly anybody has.
+// priorityForHost is the priority of packets that were judged as for this host. As a class of traffic control it is hardly ever
+// in use.
 const priorityForHost = 0x4d610001
 
-// forwardChains stand before and behind the chains of others: the first marks what goes to a workload, which is judged when
-// it leaves, and once more what comes from one, for others may have written the mark since. Both count what is marked. The
-// difference is what others dropped.
+// forwardChains returns a chain before and a chain behind those of other firewalls. The first marks packets to workloads, which are
+// judged when they leave. It also marks packets from workloads again, because other programs may have overwritten the mark. Both
+// chains count marked packets: other firewalls dropped the difference.
 func (r Rules) forwardChains(ready *nftables.Set) []*chain {
 	judged := newChain(judgedChain, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFirst)
 	passed := newChain(passedChain, nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityLast)
@@ -142,9 +143,9 @@ func build(conn *nftables.Conn, t *nftables.Table, rules Rules) error {
 	return nil
 }
 
-// hostMark marks what this host sends without a socket. Packets of processes have one and stay as they are, for other
-// rules may compare the whole mark. Forwarded packets over IPv6 lose the mark, from wherever they have it: the kernel
-// may forget by which interface they came. Both come last in their hooks, after all rules that set marks.
+// hostMark marks packets that this host sends without a socket. Packets of a process have a socket and keep their mark, because
+// other rules may compare the whole mark. Forwarded packets over IPv6 lose the bits, wherever they got them: the kernel may
+// forget the interface from which they came. Both chains come last at their hooks, after all rules that set marks.
 func hostMark(mark uint32) []*chain {
 	if mark == 0 {
 		return nil
@@ -161,7 +162,7 @@ func drop() []expr.Any {
 	return []expr.Any{&expr.Counter{}, &expr.Verdict{Kind: expr.VerdictDrop}}
 }
 
-// name matches an interface's name: all of it when it is padded, else its beginning.
+// name matches an interface's name: the whole name if begins is padded, otherwise its beginning.
 func name(key expr.MetaKey, begins []byte) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: key, Register: 1},
@@ -219,7 +220,7 @@ func setMark(keep, set uint32) []expr.Any {
 	}
 }
 
-// ofProcess matches packets of a socket that a process has open: any user has an identity of at least 0.
+// ofProcess matches packets of a socket that a process has open: such a socket has a user, whose number is at least 0.
 func ofProcess() []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeySKUID, Register: 1},
@@ -243,7 +244,7 @@ const (
 	destination side = true
 )
 
-// address matches the source or destination of a packet of the prefix's family.
+// address matches packets of the prefix's family whose source or destination is in the prefix.
 func address(of side, prefix netip.Prefix) []expr.Any {
 	prefix = prefix.Masked()
 	proto, offset, length := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)

@@ -2,9 +2,8 @@
 //
 //	netlink -> Watcher -> Links (a value) -> Match(Links, endpoints) -> Assignment for each interface
 //
-// The Watcher, with its uplinks, is the only part with goroutines. Match is a pure function, so that every case of "which
-// endpoint is this interface" can be read and tested without a kernel. Sysctls are what a workload's interface needs of
-// /proc/sys. Attaching programs is not done here, see package dataplane.
+// Only the Watcher, with its uplinks, has goroutines. Match is a pure function, so all its cases can be tested without a kernel.
+// Sysctls lists the settings under /proc/sys that a workload's interface needs. Package dataplane attaches programs.
 //
 // Start at links.go, then match.go.
 package interfaces

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apply returns the interfaces after these events. The argument is not changed. A message that cannot be understood
-// is passed over. Each new life gets the next number of life.
+// apply returns the interfaces after these events. It does not change links, and skips messages that it cannot parse. Each new life
+// of an interface gets the next number of life.
 func apply(links Links, life *uint64, messages []syscall.NetlinkMessage) Links {
 	next := maps.Clone(links)
 	for _, m := range messages {
@@ -30,7 +30,7 @@ func apply(links Links, life *uint64, messages []syscall.NetlinkMessage) Links {
 }
 
 func applyLink(links Links, life *uint64, m syscall.NetlinkMessage) {
-	// Bridges and IPv6 tell of their own settings with the same message; only the general one has all attributes.
+	// Bridges and IPv6 send their own settings in the same kind of message. Only the general one has all attributes.
 	if len(m.Data) < unix.SizeofIfInfomsg || m.Data[0] != unix.AF_UNSPEC {
 		return
 	}
@@ -64,8 +64,8 @@ func applyAddress(links Links, m syscall.NetlinkMessage) {
 	}
 	var address netip.Addr
 	for _, a := range attributes {
-		// IPv4 has its own address in IFA_LOCAL and may have a peer's in IFA_ADDRESS; IPv6 has only the latter,
-		// unless it has a peer.
+		// IPv4 puts the interface's address into IFA_LOCAL, and may put that of a peer into IFA_ADDRESS. IPv6 uses IFA_ADDRESS,
+		// and IFA_LOCAL only if there is a peer.
 		if a.Attr.Type == unix.IFA_LOCAL || (a.Attr.Type == unix.IFA_ADDRESS && !address.IsValid()) {
 			address, _ = netip.AddrFromSlice(a.Value)
 		}
@@ -96,8 +96,8 @@ func linkOf(described netlink.Link) Link {
 	}
 }
 
-// madeOn is the interface on which one was made. The kernel gives the peer of a veth in the same attribute, and what is in
-// another network namespace has an index of that one.
+// madeOn returns the index of the interface on which this one was made; 0: none. For a veth the same attribute names its peer. An
+// interface in another network namespace has an index of that namespace, which means nothing here.
 func madeOn(a *netlink.LinkAttrs, kind string) int {
 	if kind == "veth" || kind == "netkit" || a.NetNsID >= 0 || a.ParentIndex == a.Index {
 		return 0
@@ -105,7 +105,7 @@ func madeOn(a *netlink.LinkAttrs, kind string) int {
 	return a.ParentIndex
 }
 
-// list asks for all interfaces and their addresses. Which of them are uplinks it does not know.
+// list lists all interfaces and their addresses. It leaves Uplink false.
 func list(handle *netlink.Handle) (Links, error) {
 	described, err := again(handle.LinkList)
 	if err != nil {
@@ -133,7 +133,7 @@ func list(handle *netlink.Handle) (Links, error) {
 	return links, nil
 }
 
-// again repeats a listing that the kernel interrupted because something changed.
+// again repeats a listing that the kernel interrupted because an entry changed, up to ten times.
 func again[T any](list func() ([]T, error)) ([]T, error) {
 	for range 10 {
 		entries, err := list()

@@ -14,25 +14,25 @@ import (
 	"github.com/margay-project/margay/bpf"
 )
 
-// Former remembers what settings were before they were changed. Of several changes of a setting the first Before and the last
-// Changed stay.
+// Former remembers the values of settings from before felix changed them. After several changes of a setting it has the Before of
+// the first and the Changed of the last.
 type Former interface {
 	Remember(bpf.FormerSetting) error
 	Forget(bpf.FormerSetting) error
 	All() ([]bpf.FormerSetting, error)
 }
 
-// change writes a setting and remembers what it was.
+// change writes a setting and remembers its former value.
 func (p *Proc) change(path, before, value string) error {
 	var err error
-	if p.Former != nil && before != "" { // else it is not there, and the write will say so
+	if p.Former != nil && before != "" { // otherwise the setting does not exist, and the write fails
 		err = p.Former.Remember(bpf.FormerSetting{Path: path, Interface: indexOf(path), Before: before, Changed: value})
 	}
-	// Workloads need the setting whether or not it is remembered.
+	// Workloads need the setting even if it cannot be remembered.
 	return errors.Join(write(filepath.Join(p.root(), path), value), err)
 }
 
-// Restore puts every setting back that was changed and is still what it was changed to. It returns what it put back.
+// Restore puts back every setting that still has the value that felix gave it. It returns those settings as path=value.
 func (p *Proc) Restore() (restored []string, err error) {
 	if p.Former == nil {
 		return nil, nil
@@ -45,7 +45,7 @@ func (p *Proc) Restore() (restored []string, err error) {
 	for _, s := range list {
 		now, e := p.read(s.Path)
 		if indexOf(s.Path) != s.Interface || errors.Is(e, os.ErrNotExist) || e == nil && now != s.Changed {
-			continue // the interface is another one, or somebody else has changed the setting since
+			continue // the interface is another one, or another program has changed the setting since
 		}
 		if e == nil {
 			e = write(filepath.Join(p.root(), s.Path), s.Before)
@@ -59,7 +59,7 @@ func (p *Proc) Restore() (restored []string, err error) {
 	return restored, err
 }
 
-// prune forgets the settings of interfaces that are gone.
+// prune forgets the settings of interfaces that have gone.
 func (p *Proc) prune() error {
 	if p.Former == nil {
 		return nil
@@ -73,7 +73,7 @@ func (p *Proc) prune() error {
 	return err
 }
 
-// indexOf is the index of the interface that a setting belongs to; 0 when it belongs to none, or the interface is gone.
+// indexOf returns the index of the interface that a setting belongs to; 0: it belongs to none, or the interface has gone.
 func indexOf(path string) uint32 {
 	parts := strings.Split(path, "/") // net/ipv4/conf/NAME/SETTING
 	if len(parts) != 5 || parts[3] == "all" || parts[3] == "default" {

@@ -15,18 +15,18 @@ type Link struct {
 	Loopback  bool
 	Layer3    bool   // its packets have no Ethernet header
 	Kind      string // veth, bridge, bond, ...; empty for hardware
-	Master    int    // the bridge or bond it belongs to, 0: none
-	On        int    // the interface that it was made on, as a VLAN or a tunnel is, 0: none
+	Master    int    // index of the bridge or bond that it belongs to; 0: none
+	On        int    // index of the interface on which it was made, as for a VLAN or a tunnel; 0: none
 	MAC       string
 	Addresses []netip.Addr // sorted
-	Uplink    bool         // a default route of the host leaves by it, from whichever table
+	Uplink    bool         // a default route of any table of the host leaves by it
 
-	// Life grows whenever the kernel may have forgotten what was attached to or routed by the interface: it was
-	// deleted (and another got its number), it went down, or events were lost.
+	// Life grows whenever the kernel may have dropped programs on the interface or routes by it: it was deleted (and another one
+	// got its index), it went down, or events were lost.
 	Life uint64
 }
 
-// Links are all interfaces at one moment, by index. It is a value: nobody changes it.
+// Links has all interfaces at one moment, by index. It is a value that nothing changes.
 type Links map[int]Link
 
 // Named finds an interface by its name, or by one of its alternative names.
@@ -39,8 +39,8 @@ func (l Links) Named(name string) (Link, bool) {
 	return Link{}, false
 }
 
-// Carries says whether the packets of an interface come and go by another one: a port of the bridge or bond that it is, or what it
-// was made on. Virtual machines and containers are ports of such a bridge too.
+// Carries says whether lower carries the packets of upper: upper was made on lower, or upper is a bridge or bond and lower is a
+// port of it. Ports of virtual machines and containers carry nothing for the bridge.
 func (l Links) Carries(lower, upper Link) bool {
 	if upper.On == lower.Index {
 		return true
@@ -61,7 +61,7 @@ func isOfGuest(port Link) bool {
 	return port.Kind == "tun" || port.Kind == "tuntap" || port.Kind == "veth"
 }
 
-// Addresses are the addresses of the host: those of all interfaces, sorted.
+// Addresses returns the addresses of all interfaces, sorted.
 func (l Links) Addresses() []netip.Addr {
 	all := map[netip.Addr]struct{}{}
 	for _, link := range l {

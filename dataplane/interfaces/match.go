@@ -3,16 +3,16 @@ package interfaces
 import (
 	"cmp"
 	"fmt"
-	"github.com/margay-project/margay/api"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 )
 
-// Role is what an interface is to this host.
+// Role says whose interface it is.
 type Role uint8
 
 const (
@@ -26,25 +26,25 @@ type Assignment struct {
 	Link     Link
 	Role     Role
 	Endpoint calc.EndpointID // zero: no endpoint; a Workload interface without one is closed
-	Closed   string          // not empty: why everything on it is dropped
-	Refused  string          // not empty: why no program may be attached although one is asked for
-	Bridge   string          // the bridge or bond that a workload's interface is a port of; it gets no route then
+	Closed   string          // not empty: why all packets on it are dropped
+	Refused  string          // not empty: why no workload policy may be in force although an endpoint or the configuration asks for it
+	Bridge   string          // the bridge or bond of which a workload's interface is a port; such an interface gets no route
 }
 
-// Idle are the endpoints that govern no interface, and why.
+// Idle says why endpoints govern no interface.
 type Idle map[calc.EndpointID]string
 
-// Rules is what decides, besides the interfaces and endpoints.
+// Rules has the inputs of Match besides interfaces and endpoints.
 type Rules struct {
 	Prefixes []string // an interface whose name begins with one of them belongs to a workload
-	// Enforced are the interfaces, by index, on which workload policy is in force now. They stay workload interfaces
-	// while they exist, whatever becomes of their names, endpoints and routes.
+	// Enforced has the interfaces, by index, on which workload policy is in force now. They stay workload interfaces as long as
+	// they exist, even if their names, endpoints or routes change.
 	Enforced map[int]bool
-	// Uplinks say why no workload can have an interface, by name: UplinkMemory.Reasons.
+	// Uplinks says why no workload can have an interface, by name: UplinkMemory.Reasons.
 	Uplinks map[string]string
 }
 
-// Match says for every interface which endpoint governs it. It is a pure function.
+// Match finds the endpoint that governs each interface. It is a pure function.
 func Match(links Links, endpoints map[calc.EndpointID]calc.Endpoint, rules Rules) (map[int]Assignment, Idle) {
 	m := matcher{links: links, rules: rules, idle: Idle{}, result: map[int]Assignment{}}
 	m.split(endpoints)
@@ -92,7 +92,7 @@ func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
 	}
 }
 
-// compareEndpoints puts first the endpoint that gets an interface which several name.
+// compareEndpoints orders endpoints that name the same interface: the first one gets it. Valid endpoints go before closed ones.
 func compareEndpoints(a, b calc.Endpoint) int {
 	if broken := a.Closed != ""; broken != (b.Closed != "") {
 		return map[bool]int{false: -1, true: 1}[broken]
@@ -115,7 +115,7 @@ func (m *matcher) prefixed(name string) bool {
 func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 	a := Assignment{Link: link, Role: Workload, Bridge: m.memberOf(link)}
 	if reason := m.lockout(link); reason != "" && !m.rules.Enforced[link.Index] {
-		// The host would lose its way out. It is not a workload's interface, so host endpoints may govern it.
+		// As a workload's interface it would cut the host off. A host endpoint may govern it.
 		for _, ep := range named {
 			m.idle[ep.ID] = reason
 		}
@@ -138,13 +138,13 @@ func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 	return a
 }
 
-// lockout says why workload policy on the interface would cut the host off, empty when it would not.
+// lockout says why workload policy on the interface would cut the host off. It is empty if it would not.
 func (m *matcher) lockout(link Link) string {
 	why := m.rules.Uplinks[link.Name]
 	switch {
 	case link.Loopback:
 		why = "is the host's loopback"
-	case why == "" && link.Uplink: // since the uplinks were looked at
+	case why == "" && link.Uplink: // a default route has come since Uplinks was made
 		why = "carries the host's default route"
 	case why == "":
 		why = m.carriesUplink(link)
@@ -155,8 +155,7 @@ func (m *matcher) lockout(link Link) string {
 	return fmt.Sprintf("%s %s: correct spec.interfaceName or interfacePrefix", link.Name, why)
 }
 
-// carriesUplink says by which other interface the host's way out leaves, when this one carries the packets of that; empty when
-// there is none.
+// carriesUplink says which uplink of the host has its packets carried by this interface. It is empty if there is none.
 func (m *matcher) carriesUplink(link Link) string {
 	for _, upper := range m.uplinks {
 		if m.links.Carries(link, upper) {
@@ -176,7 +175,7 @@ func (m *matcher) assignHost(link Link) Assignment {
 	ep := m.hosts[id]
 	if member := m.memberOf(link); member != "" {
 		if ep.Interface != "*" {
-			m.idle[id] = fmt.Sprintf("%s belongs to %s, which has the packets: name %s in spec.interfaceName", link.Name, member, member)
+			m.idle[id] = fmt.Sprintf("%s is a port of %s, where its packets are judged: name %s in spec.interfaceName", link.Name, member, member)
 		}
 		return a
 	}
@@ -184,7 +183,7 @@ func (m *matcher) assignHost(link Link) Assignment {
 	return a
 }
 
-// memberOf names the bridge or bond that the interface is a member of.
+// memberOf returns the name of the bridge or bond of which the interface is a member.
 func (m *matcher) memberOf(link Link) string {
 	switch master := m.links[link.Master]; master.Kind {
 	case "bridge", "bond", "team", "openvswitch":
@@ -200,7 +199,7 @@ func governs(ep calc.Endpoint, link Link) bool {
 	return slices.ContainsFunc(ep.Addresses, func(a netip.Addr) bool { return slices.Contains(link.Addresses, a) })
 }
 
-// explainIdle gives a reason for each endpoint that governs nothing and has none yet.
+// explainIdle gives a reason to each endpoint that governs no interface and has no reason yet.
 func (m *matcher) explainIdle() {
 	governed := map[calc.EndpointID]bool{}
 	for _, a := range m.result {
@@ -227,13 +226,13 @@ func (m *matcher) explainIdle() {
 func (m *matcher) idleHost(ep calc.Endpoint) string {
 	switch {
 	case ep.Interface == "*":
-		return "no interface is left for it"
+		return "every interface has a policy of its own or belongs to a workload"
 	case ep.Interface == "" && len(ep.Addresses) == 0:
 		return "the endpoint names no interface and no address: set spec.interfaceName or spec.expectedIPs"
 	case ep.Interface == "":
 		for _, link := range m.links {
 			if governs(ep, link) {
-				return fmt.Sprintf("interface %s is governed otherwise", link.Name)
+				return fmt.Sprintf("another endpoint governs interface %s", link.Name)
 			}
 		}
 		return fmt.Sprintf("no interface has one of the addresses %v", ep.Addresses)
@@ -242,12 +241,12 @@ func (m *matcher) idleHost(ep calc.Endpoint) string {
 		if a := m.result[link.Index]; a.Role == Workload {
 			return fmt.Sprintf("interface %s belongs to a workload", ep.Interface)
 		}
-		return fmt.Sprintf("interface %s is governed by another HostEndpoint", ep.Interface)
+		return fmt.Sprintf("another HostEndpoint governs interface %s", ep.Interface)
 	}
 	return fmt.Sprintf("waiting for interface %s; this host has %s", ep.Interface, m.hostInterfaces())
 }
 
-// hostInterfaces names the interfaces that a host endpoint could name.
+// hostInterfaces lists up to eight interfaces that a host endpoint could name.
 func (m *matcher) hostInterfaces() string {
 	const most = 8
 	var names []string

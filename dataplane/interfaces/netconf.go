@@ -17,8 +17,8 @@ const (
 	netconfProxy      = 5
 )
 
-// ListenSettings calls changed, from another goroutine, when one of the settings that the kernel tells of may no longer be
-// as Sysctls wants it: forwarding, the reverse path filter, proxy ARP and proxy NDP. It does not tell of the others.
+// ListenSettings calls changed, from another goroutine, when a setting may no longer be as Sysctls wants it. The kernel tells of
+// forwarding, the reverse path filter, proxy ARP and proxy NDP, and of no others.
 func ListenSettings(changed func()) (*notify.Listener, error) {
 	return notify.Listen(unix.NETLINK_ROUTE, []uint{unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF}, nil, notify.Handler{
 		Heard: func(messages []syscall.NetlinkMessage) {
@@ -33,8 +33,8 @@ func ListenSettings(changed func()) (*notify.Listener, error) {
 	})
 }
 
-// isUnwanted says whether a setting got a value that Sysctls gives to no interface. A message about a new interface has all
-// its settings, that about a change only one.
+// isUnwanted says whether a setting got a value that Sysctls gives to no interface. A message about a change has one setting; one
+// about a new interface has all, and is skipped.
 func isUnwanted(data []byte) bool {
 	const family = 4 // struct netconfmsg, padded
 	if len(data) < family {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Sysctl is a file under /proc/sys. One that belongs to an interface carries the interface's life: the kernel forgets
-// the setting with the interface.
+// Sysctl names a file under /proc/sys. A setting of an interface carries the interface's life: the kernel drops the setting with
+// the interface.
 type Sysctl struct {
 	Path string
 	Life uint64
@@ -22,11 +22,12 @@ const (
 	forwardV6 = "net/ipv6/conf/all/forwarding"
 )
 
-// Sysctls are the settings that the interfaces of workloads need, and forwarding by the host when there are any.
+// Sysctls returns the settings that the interfaces of workloads need, and forwarding by the host for the families that workloads
+// use.
 //
 //   - The host answers ARP for the gateway and for every other workload (proxy_arp), at once (proxy_delay).
-//   - Sources are judged by our program, so the kernel's reverse path filter only has to let pass what is routed (2).
-//   - What a workload says about routers is not listened to (accept_ra).
+//   - Our program checks sources, so the kernel's reverse path filter is loose (2).
+//   - Router advertisements of a workload are ignored (accept_ra).
 func Sysctls(workloads []Link, v4, v6 bool) map[Sysctl]string {
 	wanted := map[Sysctl]string{}
 	for _, link := range workloads {
@@ -54,13 +55,13 @@ func Sysctls(workloads []Link, v4, v6 bool) map[Sysctl]string {
 	return wanted
 }
 
-// Proc is /proc/sys as a table.Target, of the network namespace of the calling thread. A setting that is no longer wanted
-// stays: that of an interface goes with it, and the host may forward for others too. Restore takes all of them back.
+// Proc is a table.Target for /proc/sys in the network namespace of the calling thread. A setting that is no longer wanted stays:
+// settings of an interface go with it, and the host may forward for other programs too. Restore puts all of them back.
 type Proc struct {
 	Root   string // default /proc/sys
-	Former Former // nil: nothing is remembered
+	Former Former // nil: former values are not remembered
 
-	ours map[Sysctl]string // as they were written last
+	ours map[Sysctl]string // the values that were written last
 }
 
 func (p *Proc) root() string {
@@ -70,7 +71,7 @@ func (p *Proc) root() string {
 	return p.Root
 }
 
-// Put writes one setting if it is not so already.
+// Put writes one setting, unless it has the value already.
 func (p *Proc) Put(s Sysctl, value string) error {
 	if err := p.put(s, value); err != nil {
 		return err
@@ -95,7 +96,7 @@ func (p *Proc) put(s Sysctl, value string) error {
 	err = p.change(s.Path, now, value)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("set it to %s: the kernel does not have it, or the interface has gone: %w", value, err)
+		return fmt.Errorf("set it to %s: the kernel does not have this setting, or the interface has gone: %w", value, err)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("set it to %s: not permitted: run as root with /proc/sys writable, or set it by hand: %w", value, err)
 	}
@@ -107,8 +108,8 @@ func (p *Proc) read(path string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// keepRouters lets the host go on learning routers once it forwards: the kernel stops listening to advertisements
-// where accept_ra is 1, and the host would lose its way out.
+// keepRouters lets the host go on learning IPv6 routers when it begins to forward. The kernel would ignore router advertisements
+// where accept_ra is 1, and the host would lose its default route.
 func (p *Proc) keepRouters() error {
 	deaf, err := p.deaf()
 	for _, path := range deaf {
@@ -122,7 +123,7 @@ func (p *Proc) keepRouters() error {
 	return nil
 }
 
-// deaf are the settings of the host's own interfaces that do not learn routers when the host forwards.
+// deaf returns the settings accept_ra of the host's own interfaces that do not learn routers when the host forwards.
 func (p *Proc) deaf() (paths []string, err error) {
 	all, err := filepath.Glob(filepath.Join(p.root(), "net/ipv6/conf/*/accept_ra"))
 	ours := map[string]bool{}
@@ -151,14 +152,14 @@ func (p *Proc) Delete(s Sysctl) error {
 	return nil
 }
 
-// List reads the settings that this process has written. Of those that a former process wrote nothing is known: Put reads
-// each setting before it writes.
+// List reads the settings that this process has written. It does not know those of a former process: Put reads each setting before
+// it writes.
 func (p *Proc) List() (map[Sysctl]string, error) {
 	held := map[Sysctl]string{}
 	for s, written := range p.ours {
 		now, err := p.read(s.Path)
 		if errors.Is(err, os.ErrNotExist) {
-			now, err = written, nil // the interface has gone, and the next plan does without the setting
+			now, err = written, nil // the interface has gone, and the next plan does not want the setting
 		}
 		if err != nil {
 			return nil, err
@@ -180,7 +181,7 @@ func (p *Proc) List() (map[Sysctl]string, error) {
 	return held, nil
 }
 
-// write changes a file that is there.
+// write changes an existing file.
 func write(path, value string) error {
 	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {

@@ -2,19 +2,19 @@ package interfaces
 
 import "maps"
 
-// UplinkMemory knows which interfaces are the host's own way to others. An interface that was an uplink once stays one
-// while it carries nothing: a default route that is gone for a moment, or a DHCP lease that comes late, must not turn it
-// into a workload's interface. Only Release takes an interface off the list.
+// UplinkMemory knows the uplinks: the interfaces by which the host reaches others. An uplink stays one while it carries nothing:
+// a default route that is missing for a moment, or a late DHCP lease, must not turn it into a workload's interface. Only Release
+// removes one.
 //
-// Interfaces go by their names: a driver that is loaded again, and a bond that is made again, have another index. The zero
-// value is ready to use.
+// It knows interfaces by name, because an interface gets another index when its driver is loaded again or a bond is made again.
+// The zero value is ready to use.
 type UplinkMemory struct {
 	carried map[string]string // what each interface carries or carried, for example "the host's default route"
 	now     map[string]bool   // those that carry something now
 	names   map[int]string    // of those that exist, by index
 }
 
-// Observe takes in what interfaces carry now, by index, and says whether anything changed.
+// Observe notes the traffic of the host that interfaces carry now, by index, and says whether it has changed.
 func (u *UplinkMemory) Observe(links Links, carries map[int]string) (changed bool) {
 	carried, now, names := map[string]string{}, map[string]bool{}, map[int]string{}
 	maps.Copy(carried, u.carried)
@@ -33,7 +33,7 @@ func (u *UplinkMemory) Observe(links Links, carries map[int]string) (changed boo
 	return changed
 }
 
-// Recall takes in what interfaces carried before this process, by name.
+// Recall adds the uplinks of a former process, by name.
 func (u *UplinkMemory) Recall(carried map[string]string) {
 	all := map[string]string{}
 	maps.Copy(all, carried)
@@ -50,10 +50,10 @@ func (u *UplinkMemory) Release(name string) {
 	maps.DeleteFunc(u.names, func(_ int, is string) bool { return is == name })
 }
 
-// Carried is what each uplink carries or carried, by name.
+// Carried returns the traffic that each uplink carries or carried, by name.
 func (u *UplinkMemory) Carried() map[string]string { return maps.Clone(u.carried) }
 
-// Reasons say why no workload can have an interface, by name.
+// Reasons says why no workload can have an interface, by name.
 func (u *UplinkMemory) Reasons() map[string]string {
 	reasons := map[string]string{}
 	for name, what := range u.carried {

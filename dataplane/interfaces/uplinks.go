@@ -15,24 +15,23 @@ import (
 	"github.com/margay-project/margay/dataplane/fib"
 )
 
-// uplinks knows by which interfaces default routes leave, in any routing table.
+// uplinks knows the interfaces by which default routes leave, in any routing table.
 //
-// A default route that comes is told by its notification and counts at once. One that goes is looked for by reading
-// the routing tables, in the background and a moment later: the kernel removes the IPv4 routes of an interface that goes down or
-// loses an address without a notification, and a route to the same destination may still be there in another table, or
-// with another metric. Reading walks all routes of the host, so it happens once for many events, and takes no more than a
-// twentieth of a processor's time. Until then an uplink stays an uplink, which is the safe side: an
-// uplink is never a workload's interface.
+// A new default route has a notification and counts at once. When one may have gone, the routing tables are read, in the
+// background and a moment later. The kernel sends no notification when it removes the IPv4 routes of an interface that goes down
+// or loses an address, and a route to the same destination may still exist in another table or with another metric. Reading walks
+// all routes of the host, so one reading serves many events, and readings take at most a twentieth of one processor. Until the
+// reading, an uplink stays an uplink. That is the safe side: an uplink is never a workload's interface.
 type uplinks struct {
 	log    *logrus.Entry
 	reader *fib.Reader
-	doubt  chan struct{} // a default route may have gone
+	gone   chan struct{} // has an element if a default route may have gone
 	closed chan struct{}
 	done   sync.WaitGroup
 
 	mu       sync.Mutex
 	known    map[int]bool // by index
-	late     map[int]bool // came while the tables were being read
+	arrived  map[int]bool // default routes by them came while the tables were being read
 	readings int
 }
 
@@ -43,8 +42,8 @@ func newUplinks(log *logrus.Entry) (*uplinks, error) {
 		return nil, err
 	}
 	u := &uplinks{
-		log: log, reader: reader, doubt: make(chan struct{}, 1), closed: make(chan struct{}),
-		known: map[int]bool{}, late: map[int]bool{},
+		log: log, reader: reader, gone: make(chan struct{}, 1), closed: make(chan struct{}),
+		known: map[int]bool{}, arrived: map[int]bool{},
 	}
 	if _, err := u.read(); err != nil {
 		reader.Close()
@@ -53,8 +52,8 @@ func newUplinks(log *logrus.Entry) (*uplinks, error) {
 	return u, nil
 }
 
-// follow reads the default routes again when one may have gone. changed is called, from another goroutine, when that
-// found other uplinks.
+// follow reads the default routes again whenever one may have gone. It calls changed, from another goroutine, when the uplinks
+// have changed.
 func (u *uplinks) follow(changed func()) { u.done.Go(func() { u.run(changed) }) }
 
 func (u *uplinks) close() {
@@ -75,7 +74,7 @@ func (u *uplinks) mark(links Links) {
 	}
 }
 
-// note takes up what events say of default routes. before are the interfaces before these events, after are they now.
+// note reads events about default routes. before and after are the interfaces before and after these events.
 func (u *uplinks) note(messages []syscall.NetlinkMessage, before, after Links) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -104,14 +103,14 @@ func (u *uplinks) note(messages []syscall.NetlinkMessage, before, after Links) {
 
 func (u *uplinks) add(d fib.Default) {
 	for _, i := range d.Interfaces {
-		u.known[i], u.late[i] = true, true
+		u.known[i], u.arrived[i] = true, true
 	}
 }
 
 // suspect has the default routes read again.
 func (u *uplinks) suspect() {
 	select {
-	case u.doubt <- struct{}{}:
+	case u.gone <- struct{}{}:
 	default:
 	}
 }
@@ -132,7 +131,7 @@ func (u *uplinks) run(changed func()) {
 	}
 	for {
 		select {
-		case <-u.doubt:
+		case <-u.gone:
 		case <-u.closed:
 			return
 		}
@@ -142,7 +141,7 @@ func (u *uplinks) run(changed func()) {
 		began := time.Now()
 		other, err := u.read()
 		if err != nil {
-			u.log.WithError(err).Warn("default routes cannot be read; the uplinks known so far stay, and it is tried again")
+			u.log.WithError(err).Warn("default routes cannot be read; the known uplinks stay, and felix tries again")
 			u.suspect()
 		}
 		if other {
@@ -154,21 +153,21 @@ func (u *uplinks) run(changed func()) {
 	}
 }
 
-// read learns all default routes. It says whether they leave by other interfaces than was known.
+// read reads all default routes. It says whether the uplinks have changed.
 func (u *uplinks) read() (other bool, err error) {
 	u.mu.Lock()
-	clear(u.late)
+	clear(u.arrived)
 	u.readings++
 	u.mu.Unlock()
 	routes, err := u.reader.Defaults()
 	partial := errors.Is(err, netlink.ErrDumpInterrupted)
 	if err != nil && !partial {
-		return false, fmt.Errorf("which interfaces are uplinks: %w", err)
+		return false, fmt.Errorf("find the uplinks: %w", err)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	before := u.known
-	u.known = maps.Clone(u.late)
+	u.known = maps.Clone(u.arrived)
 	if partial {
 		maps.Copy(u.known, before)
 	}
@@ -177,8 +176,8 @@ func (u *uplinks) read() (other bool, err error) {
 			u.known[i] = true
 		}
 	}
-	if len(u.late) > 0 || partial {
-		u.suspect() // what came late may have gone again
+	if len(u.arrived) > 0 || partial {
+		u.suspect() // routes that came during the reading may have gone again
 	}
 	return !maps.Equal(before, u.known), nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/margay-project/margay/dataplane/fib"
 )
 
-// Watcher keeps Links as the kernel reports them. It belongs to the network namespace of the thread that made it.
+// Watcher keeps Links up to date. It belongs to the network namespace of the thread that made it.
 type Watcher struct {
 	log     *logrus.Entry
 	handle  *netlink.Handle
@@ -32,12 +32,12 @@ type Watcher struct {
 	life     uint64 // the last that was given to a Link
 }
 
-// groups are the kernel's announcements that matter. Of routes only default routes are delivered.
+// groups has the multicast groups that Watcher joins. OnlyDefaults filters those of routes.
 var groups = [...]uint{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
 }
 
-// Room for a burst of events: a host that starts hundreds of virtual machines.
+// eventBuffer is the size of the receive buffer, in bytes. It holds the events of a host that starts hundreds of virtual machines.
 const eventBuffer = 4 << 20
 
 // Watch lists the interfaces and follows their changes. wake is called after each change, from another goroutine;
@@ -93,20 +93,20 @@ func (w *Watcher) Close() {
 	w.handle.Close()
 }
 
-// Links returns the interfaces as they are now.
+// Links returns the present interfaces.
 func (w *Watcher) Links() Links {
 	links, _ := w.Snapshot()
 	return links
 }
 
-// Snapshot returns the interfaces as they are now, and a number that is another one after each change.
+// Snapshot returns the present interfaces, and a number that changes with them.
 func (w *Watcher) Snapshot() (Links, uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.links, w.revision
 }
 
-// Resync lists all interfaces at once, for a caller that saw something the events did not tell.
+// Resync lists all interfaces now, for a caller that saw a change without an event.
 func (w *Watcher) Resync() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -166,7 +166,7 @@ func (w *Watcher) follow() {
 	}
 }
 
-// replace takes over another picture, if it is another.
+// replace stores the interfaces if they have changed.
 func (w *Watcher) replace(next Links) (changed bool) {
 	w.uplinks.mark(next)
 	if maps.EqualFunc(w.links, next, Link.equal) {
@@ -177,7 +177,7 @@ func (w *Watcher) replace(next Links) (changed bool) {
 	return true
 }
 
-// remark brings the picture up to date when other interfaces are uplinks.
+// remark updates Uplink of all interfaces.
 func (w *Watcher) remark() {
 	w.mu.Lock()
 	changed := w.replace(maps.Clone(w.links))
@@ -187,22 +187,22 @@ func (w *Watcher) remark() {
 	}
 }
 
-// recover lists everything anew after events were lost. While that fails the old picture stays. It takes its time, for
-// an error that stays must not keep a processor busy.
+// recover lists all interfaces again after events were lost. If that fails, the former list stays. It begins with a pause, because a
+// lasting error must not keep a processor busy.
 func (w *Watcher) recover(cause error) {
 	time.Sleep(20 * time.Millisecond)
 	w.mu.Lock()
 	err := w.relist()
 	w.mu.Unlock()
 	if err != nil {
-		w.log.WithError(err).Warn("interface events were lost and the interfaces cannot be listed; trying again")
+		w.log.WithError(err).Warn("interface events were lost and the interfaces cannot be listed; felix tries again")
 		return
 	}
-	w.log.WithError(cause).Info("interface events were lost; all interfaces were listed anew")
+	w.log.WithError(cause).Info("interface events were lost; all interfaces are listed again")
 	w.wake()
 }
 
-// relist replaces the picture. Changes meanwhile are unknown, so every life has ended as far as we can tell.
+// relist lists all interfaces. The lost events may have ended the life of any of them, so each gets a new life.
 func (w *Watcher) relist() error {
 	next, err := list(w.handle)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package notify listens to what the kernel tells of changes that anybody made to it.
+// Package notify receives the kernel's notifications of changes, by whichever process.
 package notify
 
 import (
@@ -24,19 +24,20 @@ type Listener struct {
 // Handler is called from the Listener's goroutine. It must not block.
 type Handler struct {
 	Heard func([]syscall.NetlinkMessage)
-	Lost  func() // the kernel had no room: some notifications never came
+	Lost  func() // the buffer was full, and some notifications were lost
 }
 
-// buffer is room for a burst of notifications.
+// buffer is the size of the receive buffer, in bytes: it holds a burst of notifications.
 const buffer = 1 << 20
 
-// Listen joins multicast groups of a netlink protocol. The filter, when there is one, leaves out messages in the kernel.
+// Listen joins multicast groups of a netlink protocol. The kernel drops notifications that the filter, if there is one, does not
+// pass.
 func Listen(protocol int, groups []uint, filter []unix.SockFilter, h Handler) (*Listener, error) {
 	socket, err := nl.Subscribe(protocol, groups...)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to the kernel's notifications: %w", err)
 	}
-	_ = socket.SetReceiveBufferSize(buffer, true) // a smaller one loses more, and what is lost is read back
+	_ = socket.SetReceiveBufferSize(buffer, true) // with a smaller one more notifications are lost, and each loss leads to a reading
 	l := &Listener{socket: socket}
 	if len(filter) > 0 {
 		if err := l.Filter(filter); err != nil {
@@ -53,7 +54,7 @@ func (l *Listener) Filter(program []unix.SockFilter) error {
 	err := unix.SetsockoptSockFprog(l.socket.GetFd(), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
 		&unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
 	if err != nil {
-		return fmt.Errorf("have the kernel leave out notifications: %w", err)
+		return fmt.Errorf("filter the notifications of the kernel: %w", err)
 	}
 	return nil
 }
@@ -72,7 +73,7 @@ func (l *Listener) follow(h Handler) {
 		case l.closed.Load():
 			return
 		case err != nil:
-			time.Sleep(20 * time.Millisecond) // an error that stays must not keep a processor busy
+			time.Sleep(20 * time.Millisecond) // a lasting error must not keep a processor busy
 			h.Lost()
 		case from.Pid == nl.PidKernel:
 			h.Heard(messages)
@@ -80,8 +81,8 @@ func (l *Listener) follow(h Handler) {
 	}
 }
 
-// HostOrder is a 16-bit field of a netlink message as a filter loads it: messages are in the order of the processor, and
-// a filter takes everything for network order.
+// HostOrder returns a 16-bit field of a netlink message as a filter loads it: messages are in the byte order of the processor, and
+// a filter reads them as network order.
 func HostOrder(v uint16) uint32 {
 	return uint32(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, v)))
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/margay-project/margay/dataplane/fib"
 )
 
-// ErrConflict says that a route which is not ours stands where ours should.
-var ErrConflict = errors.New("another route is there")
+// ErrConflict says that a route of another program stands in the place of ours.
+var ErrConflict = errors.New("another program has a route to this address")
 
-// holeMetric puts black holes behind every other route to the same prefix.
+// holeMetric ranks black holes behind every other route to the same prefix.
 const holeMetric = 1 << 20
 
 // Kernel is the main routing table as a table.Target. It belongs to the network namespace of the thread that made it.
@@ -24,11 +24,11 @@ type Kernel struct {
 	handle    *netlink.Handle
 	reader    *fib.Reader
 	protocols []int // that are ours
-	// odd are the routes of ours to a prefix that has one which we would not make like this, or two.
-	odd map[netip.Prefix][]netlink.Route
+	// wrong has our routes to a prefix if there are several, or if one is not as this package makes it.
+	wrong map[netip.Prefix][]netlink.Route
 }
 
-// NewKernel opens the kernel's routing table. More protocols are ours once a route with them is put.
+// NewKernel opens the kernel's routing table. Own and Put add protocols.
 func NewKernel() (*Kernel, error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -40,7 +40,7 @@ func NewKernel() (*Kernel, error) {
 		return nil, err
 	}
 	return &Kernel{
-		handle: handle, reader: reader, protocols: []int{Protocol(0)}, odd: map[netip.Prefix][]netlink.Route{},
+		handle: handle, reader: reader, protocols: []int{Protocol(0)}, wrong: map[netip.Prefix][]netlink.Route{},
 	}, nil
 }
 
@@ -57,14 +57,14 @@ func (k *Kernel) Own(protocol int) {
 	}
 }
 
-// Protocols are those that are ours.
+// Protocols returns the protocol numbers of our routes.
 func (k *Kernel) Protocols() []int { return k.protocols }
 
 // Put makes one route. Routes of other programs are left alone.
 func (k *Kernel) Put(prefix netip.Prefix, r Route) error {
 	k.Own(r.Protocol)
 	route := kernelRoute(prefix, r)
-	// Exclusive: without it IPv6 adds a second next hop to a stranger's route, and IPv4 replaces it.
+	// RouteAdd is exclusive. Without that, IPv6 would add a second next hop to another program's route, and IPv4 would replace it.
 	err := k.handle.RouteAdd(route)
 	if errors.Is(err, unix.EEXIST) {
 		err = k.replace(prefix, route)
@@ -72,17 +72,17 @@ func (k *Kernel) Put(prefix netip.Prefix, r Route) error {
 	if err != nil {
 		return err
 	}
-	if _, odd := k.odd[prefix]; odd {
-		return k.tidy(prefix, route.Priority, r)
+	if _, wrong := k.wrong[prefix]; wrong {
+		return k.removeWrong(prefix, route.Priority, r)
 	}
 	return nil
 }
 
-// replace puts a route where one with the same metric is, if that is ours.
+// replace replaces the route with the same metric, if that is ours.
 func (k *Kernel) replace(prefix netip.Prefix, route *netlink.Route) error {
 	best, found := k.reader.Best(prefix)
 	switch {
-	case !found || best.Priority != route.Priority: // it is there, but not the one that is used
+	case !found || best.Priority != route.Priority: // the route in the way is not the one that the kernel uses
 		own, err := k.at(prefix)
 		if err != nil {
 			return err
@@ -96,16 +96,16 @@ func (k *Kernel) replace(prefix netip.Prefix, route *netlink.Route) error {
 	return k.handle.RouteReplace(route)
 }
 
-// tidy removes our other routes to the prefix.
-func (k *Kernel) tidy(prefix netip.Prefix, metric int, keep Route) error {
-	for _, other := range k.odd[prefix] {
+// removeWrong removes our other routes to the prefix.
+func (k *Kernel) removeWrong(prefix netip.Prefix, metric int, keep Route) error {
+	for _, other := range k.wrong[prefix] {
 		if other.Priority != metric || routeOf(other) != keep {
 			if err := k.handle.RouteDel(&other); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("remove what was there before: %w", err)
+				return fmt.Errorf("remove the former route: %w", err)
 			}
 		}
 	}
-	delete(k.odd, prefix)
+	delete(k.wrong, prefix)
 	return nil
 }
 
@@ -147,14 +147,14 @@ func (k *Kernel) List() (map[netip.Prefix]Route, error) {
 		}
 	}
 	found := map[netip.Prefix]Route{}
-	clear(k.odd)
+	clear(k.wrong)
 	for prefix, routes := range all {
 		r := routeOf(routes[0])
 		if len(routes) > 1 {
 			r.Kind = Foreign
 		}
 		if found[prefix] = r; r.Kind == Foreign {
-			k.odd[prefix] = routes
+			k.wrong[prefix] = routes
 		}
 	}
 	return found, nil
@@ -187,7 +187,7 @@ func kernelRoute(prefix netip.Prefix, r Route) *netlink.Route {
 		Dst: ipNet(prefix), Table: unix.RT_TABLE_MAIN, Protocol: netlink.RouteProtocol(r.Protocol), LinkIndex: r.Interface,
 	}
 	if prefix.Addr().Is6() {
-		route.Priority = 1024 // what the kernel takes when none is given; named, so that routes can be compared
+		route.Priority = 1024 // the kernel's default; given, so routes can be compared
 	}
 	switch {
 	case r.Kind == BlackHole:
@@ -198,7 +198,7 @@ func kernelRoute(prefix netip.Prefix, r Route) *netlink.Route {
 	return route
 }
 
-// routeOf reads a route back; one that we would not have made like this is Foreign.
+// routeOf reads a route back. A route that this package would not make like this is Foreign.
 func routeOf(route netlink.Route) Route {
 	r := Route{Protocol: int(route.Protocol), Interface: route.LinkIndex}
 	switch {

@@ -12,13 +12,13 @@ import (
 	"github.com/margay-project/margay/dataplane/notify"
 )
 
-// Heard is a change of one route of ours, by whomever.
+// Heard is a change of one of our routes, by any process.
 type Heard struct {
 	Prefix netip.Prefix
 	Gone   bool
 }
 
-// Listener hears of changes to routes that bear our protocol numbers.
+// Listener hears of changes to routes that have our protocol numbers.
 type Listener struct {
 	notify    *notify.Listener
 	wake      func()
@@ -29,7 +29,7 @@ type Listener struct {
 	lost  bool
 }
 
-// most is how many changes are kept; for more, all routes are read.
+// most is the number of changes that are kept. If more come, all routes are read.
 const most = 1000
 
 // Listen follows the main table for routes with these protocols. wake is called after each change, from another
@@ -57,7 +57,7 @@ func (l *Listener) Own(protocols []int) error {
 // Close ends the Listener's goroutine.
 func (l *Listener) Close() { l.notify.Close() }
 
-// Take returns what was heard since the last call, in order; false when something was missed.
+// Take returns the changes since the last call, in order. It returns false if some were lost.
 func (l *Listener) Take() ([]Heard, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,8 +111,8 @@ func parse(m syscall.NetlinkMessage) (Heard, bool) {
 	return Heard{Prefix: netip.PrefixFrom(to, int(header.Dst_len)), Gone: m.Header.Type == unix.RTM_DELROUTE}, true
 }
 
-// onlyProtocols passes notifications about routes with these protocols. On a router that receives a full table, all others
-// are many.
+// onlyProtocols makes a filter that passes notifications about routes with these protocols. A router that learns a full table
+// causes very many others.
 func onlyProtocols(protocols []int) []unix.SockFilter {
 	const (
 		protocolAt = unix.SizeofNlMsghdr + 5 // rtm_protocol in struct rtmsg, linux/rtnetlink.h

@@ -12,17 +12,17 @@ import (
 type Kind uint8
 
 const (
-	Foreign   Kind = iota // ours by its number, but none that we would make: it is put right or swept
-	Workload              // a workload's address, by its interface
-	BlackHole             // an own block: what no workload holds goes nowhere
-	Gateway               // the address that stands for the host on every workload's interface
+	Foreign   Kind = iota // has our protocol number, but is not as this package makes routes: it is replaced or removed
+	Workload              // leads to a workload's address, by its interface
+	BlackHole             // covers a block of this node: packets to its free addresses are dropped
+	Gateway               // leads to the address that stands for the host on every workload's interface
 )
 
 func (k Kind) String() string {
 	return [...]string{"foreign", "workload", "blackhole", "gateway"}[k]
 }
 
-// Route is how a prefix is to be routed.
+// Route says how to route a prefix.
 type Route struct {
 	Kind      Kind
 	Interface int // index; 0 for black holes
@@ -32,9 +32,9 @@ type Route struct {
 // GatewayAddress stands for the host on every workload's interface.
 var GatewayAddress = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 
-// Protocol is the number that marks our routes: 86 unless configured, which no other program is known to use (80 is that of
-// Calico, whose leftovers are not ours to sweep). The numbers up to 4 mark those of the kernel, of boot scripts and of
-// administrators, which must not be swept; when the configuration names one of them ours stays.
+// Protocol returns the protocol number of our routes. The default, 86, is used by no other known program; 80 is Calico's, whose
+// leftovers are not ours to remove. Numbers up to 4 mark routes of the kernel, of boot scripts and of administrators, so a
+// configured number up to 4 is ignored.
 func Protocol(configured int) int {
 	if configured <= 4 || configured > 255 {
 		return 86
@@ -42,9 +42,9 @@ func Protocol(configured int) int {
 	return configured
 }
 
-// Plan says which routes can be there now, and why others cannot. workloads are the interfaces of workloads by name.
-// bridged are those that are ports of a bridge, which gets their packets: a route by the port would make them
-// unreachable. loopback is its index when the gateway may have its route, else 0.
+// Plan returns the routes that can be programmed now, and why others must wait. workloads has the interfaces of workloads by name.
+// bridged has those that are ports of a bridge: the bridge gets their packets, and a route by the port would lead nowhere.
+// loopback is the index of lo if the gateway is to have its route, otherwise 0.
 func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, bridged map[string]string, loopback, protocol int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
 	plan, waiting := map[netip.Prefix]Route{}, map[netip.Prefix]string{}
 	for prefix, route := range wanted {
@@ -58,7 +58,7 @@ func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Li
 		case bridge != "":
 			waiting[prefix] = fmt.Sprintf("interface %s is a port of %s", route.Interface, bridge)
 		case !there:
-			waiting[prefix] = fmt.Sprintf("interface %s is not there", route.Interface)
+			waiting[prefix] = fmt.Sprintf("interface %s does not exist", route.Interface)
 		case !link.Up:
 			waiting[prefix] = fmt.Sprintf("interface %s is down", route.Interface)
 		default:

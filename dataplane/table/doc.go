@@ -1,11 +1,10 @@
-// Package table keeps a set of keyed entries somewhere else (the kernel, a daemon) as it is wanted here.
+// Package table brings a set of keyed entries in the kernel, or in a daemon, to the wanted state.
 //
-// A Table knows what is wanted and what is programmed, and a Target carries out the difference. One failed entry
-// stops no other; it is tried again, later and later, without new input. Nothing is deleted before the owner says
-// that the input is complete. Entries of a former process in a Target are listed, kept when it is wanted and swept
-// when it is not.
+// A Table knows the wanted and the programmed entries, and a Target writes the difference. An entry that fails stops no other; it
+// is tried again without new input, each time after a longer pause. Nothing is deleted before the owner says that the input is
+// complete. Entries that a former process left are listed, and kept or swept as wanted.
 //
-// It is not safe for use by several goroutines, and it reads no clock: time comes in as a value.
+// A Table must not be used by several goroutines at once. It reads no clock: time comes in as a value.
 //
 // Start at table.go; the tests in testdata read as stories.
 package table

@@ -5,16 +5,17 @@ import (
 	"time"
 )
 
-// Status says how far a table is from what is wanted.
+// Status says how far a table is from the wanted state.
 type Status struct {
 	Name       string
 	Wanted     int
 	Programmed int // of the wanted entries
-	Failed     int // entries whose last write or delete failed, and 1 when the target cannot be listed
+	Failed     int // entries whose last write or delete failed, and 1 more if the target cannot be listed
 	Error      error
 }
 
-// Status counts the table's entries. Error is one of the failures, the smallest as text, so that it does not flicker.
+// Status counts the table's entries. Error is the failure that comes first in alphabetical order, so it stays the same while its
+// cause does.
 func (t *Table[K, V]) Status() Status {
 	s := Status{Name: t.name, Wanted: len(t.wanted), Failed: len(t.failed), Error: t.listing.err}
 	if s.Error != nil {
@@ -35,7 +36,7 @@ func (t *Table[K, V]) Status() Status {
 	return s
 }
 
-// Wanted iterates over what is wanted: whether each entry is programmed, and its error when the last attempt failed.
+// Wanted iterates over the wanted entries: whether each is programmed, and the error of its last attempt.
 func (t *Table[K, V]) Wanted() iter.Seq2[K, Entry[V]] {
 	return func(yield func(K, Entry[V]) bool) {
 		for k, v := range t.wanted {
@@ -53,7 +54,7 @@ type Entry[V any] struct {
 	Error      error
 }
 
-// Retry is when something that failed is to be tried again; false when nothing failed.
+// Retry is when the next failed write is due again. It returns false if none failed.
 func (t *Table[K, V]) Retry() (time.Time, bool) {
 	var at time.Time
 	if t.listing.err != nil {
@@ -67,7 +68,7 @@ func (t *Table[K, V]) Retry() (time.Time, bool) {
 	return at, !at.IsZero()
 }
 
-// Held iterates over what is programmed, wanted or not.
+// Held iterates over the programmed entries, wanted or not.
 func (t *Table[K, V]) Held() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for k, v := range t.programmed {
@@ -78,13 +79,13 @@ func (t *Table[K, V]) Held() iter.Seq2[K, V] {
 	}
 }
 
-// Wants returns the state of one entry; false when it is not wanted.
+// Wants returns the state of one entry. It returns false if the entry is not wanted.
 func (t *Table[K, V]) Wants(k K) (Entry[V], bool) {
 	v, wanted := t.wanted[k]
 	return Entry[V]{Value: v, Programmed: wanted && t.holds(k, v), Error: t.failed[k].err}, wanted
 }
 
-// Holds returns what is programmed for one key, wanted or not; false when there is nothing.
+// Holds returns the programmed value of a key, wanted or not. It returns false if there is none.
 func (t *Table[K, V]) Holds(k K) (V, bool) {
 	v, held := t.programmed[k]
 	return v, held

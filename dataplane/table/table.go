@@ -8,43 +8,43 @@ import (
 	"time"
 )
 
-// Target is where the entries of a table live. Its operations are idempotent: Put of what is there and Delete of
-// what is not succeed. Delete may be asked for an entry whose Put failed; it must leave alone what is not ours.
+// Target has the entries of a table. Its operations are idempotent: Put of a present entry and Delete of a missing one succeed.
+// Delete may be called for an entry whose Put failed; it must not delete entries of other programs.
 type Target[K comparable, V any] interface {
 	Put(K, V) error
 	Delete(K) error
-	// List returns every entry that the target holds and that is ours. It is asked at the start and after Resync.
-	// Entries that then differ from the programmed ones were changed by somebody else.
+	// List returns every entry of ours in the target. It is called at the start and after Resync. Entries that differ from the
+	// programmed ones after a Resync were changed by another program.
 	List() (map[K]V, error)
 }
 
-// Table is one reconciled table. Make it with New.
+// Table is one reconciled table. New makes one.
 type Table[K comparable, V any] struct {
 	name   string
 	target Target[K, V]
 	equal  func(a, b V) bool
 
 	wanted     map[K]V
-	programmed map[K]V        // as far as we know
-	dirty      map[K]struct{} // wanted and programmed may differ
-	failed     map[K]failure  // the last attempt failed; also in dirty
-	doubt      map[K]struct{} // a write failed: there may be something other than programmed says
-	unknown    bool           // programmed must be listed anew
-	listed     bool           // programmed was listed once: what differs at the next listing was changed by others
+	programmed map[K]V        // as far as is known
+	pending    map[K]struct{} // wanted and programmed may differ; Fill and Sweep empty it
+	failed     map[K]failure  // the last attempt failed; also in pending
+	uncertain  map[K]struct{} // a write failed, or Rewrite was called: the target may differ from programmed
+	unknown    bool           // the target must be listed again
+	listed     bool           // the target was listed once: other programs made the differences at the next listing
 	listing    failure        // of the last attempt to list
 
-	drift   map[K]Change // found changed in the target, and not yet as wanted again
+	drift   map[K]Change // entries that another program changed and that are not as wanted again yet
 	repairs []Repair
 }
 
-// failure is an entry's, or the listing's, last error and when it is tried again.
+// failure is the last error of an entry or of the listing, and the time of the next attempt.
 type failure struct {
 	err      error
 	attempts int
 	again    time.Time
 }
 
-// Backoff between attempts at one entry.
+// The pause between attempts at one entry doubles from firstRetry to lastRetry.
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 30 * time.Second
@@ -54,7 +54,7 @@ const (
 func New[K comparable, V any](name string, target Target[K, V], equal func(a, b V) bool) *Table[K, V] {
 	return &Table[K, V]{
 		name: name, target: target, equal: equal, unknown: true,
-		wanted: map[K]V{}, programmed: map[K]V{}, dirty: map[K]struct{}{}, failed: map[K]failure{}, doubt: map[K]struct{}{},
+		wanted: map[K]V{}, programmed: map[K]V{}, pending: map[K]struct{}{}, failed: map[K]failure{}, uncertain: map[K]struct{}{},
 		drift: map[K]Change{},
 	}
 }
@@ -65,7 +65,7 @@ func (t *Table[K, V]) Want(k K, v V) {
 		return
 	}
 	t.wanted[k] = v
-	t.touch(k)
+	t.mark(k)
 }
 
 // Unwant no longer asks for an entry.
@@ -74,7 +74,7 @@ func (t *Table[K, V]) Unwant(k K) {
 		return
 	}
 	delete(t.wanted, k)
-	t.touch(k)
+	t.mark(k)
 }
 
 // WantExactly asks for these entries and no others.
@@ -89,73 +89,73 @@ func (t *Table[K, V]) WantExactly(entries map[K]V) {
 	}
 }
 
-func (t *Table[K, V]) touch(k K) {
-	t.dirty[k] = struct{}{}
+func (t *Table[K, V]) mark(k K) {
+	t.pending[k] = struct{}{}
 	delete(t.failed, k)
-	delete(t.drift, k) // what is written now has another cause
+	delete(t.drift, k) // the write that follows is no repair
 }
 
-// Resync says that the target may have changed behind our back: the next pass lists it and repairs the difference.
+// Resync says that another program may have changed the target: the next Fill or Sweep lists it and repairs the difference.
 func (t *Table[K, V]) Resync() {
 	t.unknown = true
 	t.listing = failure{}
 }
 
-// Rewrite says that one entry may be gone or different in the target.
+// Rewrite says that one entry may be missing or different in the target: the next Fill writes it again.
 func (t *Table[K, V]) Rewrite(k K) {
-	t.doubt[k] = struct{}{}
-	t.touch(k)
+	t.uncertain[k] = struct{}{}
+	t.mark(k)
 }
 
-// Fill writes what is wanted and not programmed. It keeps going after an error, and returns the first few.
+// Fill writes the wanted entries that are not programmed. It goes on after an error, and returns the first five.
 func (t *Table[K, V]) Fill(now time.Time) error {
 	errs := []error{t.list(now)}
-	for k := range t.dirty {
+	for k := range t.pending {
 		v, want := t.wanted[k]
 		if !want || t.failed[k].again.After(now) {
 			continue
 		}
 		if t.holds(k, v) {
-			t.settle(k)
+			t.done(k)
 			continue
 		}
 		if err := t.target.Put(k, v); err != nil {
-			t.doubt[k] = struct{}{}
+			t.uncertain[k] = struct{}{}
 			errs = append(errs, t.fail(k, "write", err, now))
 			continue
 		}
 		t.programmed[k] = v
 		t.repaired(k)
-		t.settle(k)
+		t.done(k)
 	}
 	return t.join(errs)
 }
 
-// Sweep deletes what is programmed and not wanted. Call it only when the input is complete. It keeps going after an
-// error; the entries it could not delete stay pending. While the target cannot be listed, strangers in it stay.
+// Sweep deletes the programmed entries that are not wanted. The input must be complete. It goes on after an error; entries that it
+// could not delete stay pending. While the target cannot be listed, unknown entries in it stay.
 func (t *Table[K, V]) Sweep(now time.Time) error {
 	errs := []error{t.list(now)}
-	for k := range t.dirty {
+	for k := range t.pending {
 		if _, want := t.wanted[k]; want || t.failed[k].again.After(now) {
 			continue
 		}
 		_, there := t.programmed[k]
-		_, doubt := t.doubt[k]
-		if there || doubt {
+		_, uncertain := t.uncertain[k]
+		if there || uncertain {
 			if err := t.target.Delete(k); err != nil {
-				t.doubt[k] = struct{}{}
+				t.uncertain[k] = struct{}{}
 				errs = append(errs, t.fail(k, "delete", err, now))
 				continue
 			}
 		}
 		delete(t.programmed, k)
 		t.repaired(k)
-		t.settle(k)
+		t.done(k)
 	}
 	return t.join(errs)
 }
 
-// Reconcile is Fill, then Sweep when the input is in sync.
+// Reconcile calls Fill, and Sweep if the input is complete.
 func (t *Table[K, V]) Reconcile(now time.Time, inSync bool) error {
 	err := t.Fill(now)
 	if inSync {
@@ -164,14 +164,14 @@ func (t *Table[K, V]) Reconcile(now time.Time, inSync bool) error {
 	return err
 }
 
-// list learns what the target holds, when that is not known. Without that knowledge every wanted entry is written.
+// list lists the target if that is due. As long as it fails, Fill writes every wanted entry.
 func (t *Table[K, V]) list(now time.Time) error {
 	if !t.unknown || t.listing.again.After(now) {
 		return nil
 	}
 	held, err := t.target.List()
 	if err != nil {
-		t.listing = t.listing.next(fmt.Errorf("%s: list what is there: %w", t.name, err), now)
+		t.listing = t.listing.next(fmt.Errorf("%s: list the entries in the kernel: %w", t.name, err), now)
 		return t.listing.err
 	}
 	t.unknown, t.listing = false, failure{}
@@ -183,20 +183,20 @@ func (t *Table[K, V]) list(now time.Time) error {
 	if t.programmed == nil {
 		t.programmed = map[K]V{}
 	}
-	clear(t.doubt)
+	clear(t.uncertain)
 	for k := range t.programmed {
-		t.dirty[k] = struct{}{}
+		t.pending[k] = struct{}{}
 	}
 	for k := range t.wanted {
-		t.dirty[k] = struct{}{}
+		t.pending[k] = struct{}{}
 	}
 	return nil
 }
 
 func (t *Table[K, V]) holds(k K, v V) bool {
-	_, doubt := t.doubt[k]
+	_, uncertain := t.uncertain[k]
 	old, there := t.programmed[k]
-	return there && !doubt && t.equal(old, v)
+	return there && !uncertain && t.equal(old, v)
 }
 
 func (t *Table[K, V]) fail(k K, verb string, err error, now time.Time) error {
@@ -205,7 +205,7 @@ func (t *Table[K, V]) fail(k K, verb string, err error, now time.Time) error {
 	return f.err
 }
 
-// mostTold is how many errors of one pass are told. There may be as many as entries.
+// mostTold is the number of errors that one pass returns. Every entry may fail.
 const mostTold = 5
 
 // join is errors.Join of the first few errors, with the number of the others.
@@ -217,10 +217,10 @@ func (t *Table[K, V]) join(errs []error) error {
 	return errors.Join(errs...)
 }
 
-func (t *Table[K, V]) settle(k K) {
-	delete(t.dirty, k)
+func (t *Table[K, V]) done(k K) {
+	delete(t.pending, k)
 	delete(t.failed, k)
-	delete(t.doubt, k)
+	delete(t.uncertain, k)
 	delete(t.drift, k)
 }
 
