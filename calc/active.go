@@ -6,56 +6,56 @@ import (
 
 // activity is which policies, profiles and failsafes are in use, and with them which tiers.
 type activity struct {
-	users    map[PolicyID]int
-	touched  map[PolicyID]struct{}
-	current  map[PolicyID]inUse // as it was last handed out
-	noisy    int                // how many of these may make a search go on
-	slots    int                // that all of these need
-	inTier   map[string]int
-	tierSeen map[string]struct{} // tiers that may have changed
+	refs         map[PolicyID]int
+	pending      map[PolicyID]struct{}
+	resolved     map[PolicyID]activePolicy // as it was last handed out
+	continuing   int                       // how many of these may make a search go on
+	slots        int                       // that all of these need
+	tierRefs     map[string]int
+	pendingTiers map[string]struct{} // tiers that may have changed
 
-	// Since it was last looked at: the noise of a policy is another, or so is one's share of slots that are too few.
-	burdenChanged bool
+	// Since it was last looked at: the searchCost of a policy is another, or so is one's share of slots that are too few.
+	boundPending bool
 
 	policies *table[PolicyID, Policy]
 	tiers    *table[string, Tier]
 }
 
 // inUse is a policy in use and what it was resolved from.
-type inUse struct {
+type activePolicy struct {
 	from *policy
-	active
-	burden burden
+	resolvedPolicy
+	cost cost
 }
 
 func newActivity() activity {
 	return activity{
-		users:    map[PolicyID]int{},
-		touched:  map[PolicyID]struct{}{},
-		current:  map[PolicyID]inUse{},
-		inTier:   map[string]int{},
-		tierSeen: map[string]struct{}{},
-		policies: newTable[PolicyID](Policy.equal),
-		tiers:    newTable[string](same[Tier]),
+		refs:         map[PolicyID]int{},
+		pending:      map[PolicyID]struct{}{},
+		resolved:     map[PolicyID]activePolicy{},
+		tierRefs:     map[string]int{},
+		pendingTiers: map[string]struct{}{},
+		policies:     newTable[PolicyID](Policy.equal),
+		tiers:        newTable[string](same[Tier]),
 	}
 }
 
 // use counts users of a policy.
-func (a *activity) use(id PolicyID, by int) {
-	a.users[id] += by
-	if a.users[id] == 0 {
-		delete(a.users, id)
+func (a *activity) refer(id PolicyID, by int) {
+	a.refs[id] += by
+	if a.refs[id] == 0 {
+		delete(a.refs, id)
 	}
-	a.touch(id)
+	a.mark(id)
 }
 
 // touch says that a policy may have changed.
-func (a *activity) touch(id PolicyID) { a.touched[id] = struct{}{} }
+func (a *activity) mark(id PolicyID) { a.pending[id] = struct{}{} }
 
-// touchInUse says that a policy may have changed, which matters only if it is in use or was.
-func (a *activity) touchInUse(id PolicyID) {
-	if _, was := a.current[id]; was || a.users[id] > 0 {
-		a.touch(id)
+// markIfActive says that a policy may have changed, which matters only if it is in use or was.
+func (a *activity) markIfActive(id PolicyID) {
+	if _, was := a.resolved[id]; was || a.refs[id] > 0 {
+		a.mark(id)
 	}
 }
 
@@ -63,68 +63,68 @@ func (a *activity) touchInUse(id PolicyID) {
 // went out of use.
 func (g *Graph) activate() {
 	a := &g.active
-	outdated := g.outdated()
-	for id := range a.touched {
-		_, anew := outdated[id]
+	withOtherPorts := g.withOtherPorts()
+	for id := range a.pending {
+		_, anew := withOtherPorts[id]
 		g.activatePolicy(id, anew)
 	}
-	a.touched = emptied(a.touched)
-	g.things.renamed = emptied(g.things.renamed) // by names that came into use only now
-	for name := range a.tierSeen {
-		if a.inTier[name] > 0 {
+	a.pending = emptied(a.pending)
+	g.entities.pendingPorts = emptied(g.entities.pendingPorts) // by names that came into use only now
+	for name := range a.pendingTiers {
+		if a.tierRefs[name] > 0 {
 			a.tiers.set(name, tierNamed(g.tiers, name))
 		} else {
 			a.tiers.remove(name)
 		}
-		g.problems.only(noTier(name), a.inTier[name] > 0 && a.tiers.now[name].Missing)
+		g.problems.only(noTier(name), a.tierRefs[name] > 0 && a.tiers.now[name].Missing)
 	}
-	a.tierSeen = emptied(a.tierSeen)
+	a.pendingTiers = emptied(a.pendingTiers)
 }
 
-// outdated are the policies whose rules have names of ports that now stand for others.
-func (g *Graph) outdated() map[PolicyID]struct{} {
+// withOtherPorts are the policies whose rules have names of ports that now stand for others.
+func (g *Graph) withOtherPorts() map[PolicyID]struct{} {
 	policies := map[PolicyID]struct{}{}
-	for p := range g.things.renamed {
-		for id := range p.users {
+	for p := range g.entities.pendingPorts {
+		for id := range p.policies {
 			policies[id] = struct{}{}
-			g.active.touch(id)
+			g.active.mark(id)
 		}
-		p.users = emptied(p.users) // those that still use the name say so again
+		p.policies = emptied(p.policies) // those that still use the name say so again
 	}
-	g.things.renamed = emptied(g.things.renamed)
+	g.entities.pendingPorts = emptied(g.entities.pendingPorts)
 	return policies
 }
 
 // activatePolicy brings a policy up to date; anew says that its rules must be resolved although it has not changed.
 func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	a := &g.active
-	old, was := a.current[id]
+	old, was := a.resolved[id]
 	var now *policy
-	if a.users[id] > 0 {
+	if a.refs[id] > 0 {
 		now = g.policyNamed(id)
 	}
 	switch {
 	case now == nil:
-		g.forget(id)
-		delete(a.current, id)
+		g.deactivate(id)
+		delete(a.resolved, id)
 		a.policies.remove(id)
 		g.problems.set(id.key(), "rules")
 	case was && now == old.from && !anew:
 		return
 	default:
-		var before *inUse
+		var before *activePolicy
 		if was {
 			before = &old
 		}
-		resolved := now.resolve(g.things.numbersOf, before)
-		a.current[id] = inUse{now, resolved, burdenOf(resolved.Policy)}
+		resolved := now.resolve(g.entities.numbersOf, before)
+		a.resolved[id] = activePolicy{now, resolved, costOf(resolved.Policy)}
 		a.policies.set(id, resolved.Policy)
 		g.problems.set(id.key(), "rules", resolved.problems...)
 	}
-	g.engage(a.current[id].active, old.active)
-	a.weigh(old.burden, a.current[id].burden)
+	g.countReferences(a.resolved[id].resolvedPolicy, old.resolvedPolicy)
+	a.countCost(old.cost, a.resolved[id].cost)
 	if id.Kind == api.KindProfile {
-		g.problems.only(noProfile(id.Name), now != nil && !g.things.profiles.exists(id.Name))
+		g.problems.only(noProfile(id.Name), now != nil && !g.entities.profiles.exists(id.Name))
 	}
 }
 
@@ -133,7 +133,7 @@ func (g *Graph) policyNamed(id PolicyID) *policy {
 	case KindFailsafe:
 		return g.failsafes[id]
 	case api.KindProfile:
-		return g.things.profiles.policy(id.Name)
+		return g.entities.profiles.policy(id.Name)
 	}
 	if k := g.policies[printOf(g.prints, id.key())]; k != nil {
 		return k.policy()
@@ -142,44 +142,44 @@ func (g *Graph) policyNamed(id PolicyID) *policy {
 }
 
 // forget keeps a policy that is not in use any more only packed.
-func (g *Graph) forget(id PolicyID) {
+func (g *Graph) deactivate(id PolicyID) {
 	if id.Kind == api.KindProfile {
-		g.things.profiles.forget(id.Name)
+		g.entities.profiles.forget(id.Name)
 	} else if k := g.policies[printOf(g.prints, id.key())]; k != nil {
 		k.pack()
 	}
 }
 
-// engage counts a policy as a user of its tier and its sets, and not of those that it had. Sets that it keeps are not
+// countReferences counts a policy as a user of its tier and its sets, and not of those that it had. Sets that it keeps are not
 // looked at: a long policy has many, and a change of it concerns few.
-func (g *Graph) engage(now, old active) {
-	g.active.inhabit(now.Tier, 1)
-	g.active.inhabit(old.Tier, -1)
+func (g *Graph) countReferences(now, old resolvedPolicy) {
+	g.active.referTier(now.Tier, 1)
+	g.active.referTier(old.Tier, -1)
 	for _, u := range now.ports {
-		g.things.usePort(u, now.ID, 1)
+		g.entities.usePort(u, now.ID, 1)
 	}
 	for _, u := range old.ports {
-		g.things.usePort(u, old.ID, -1)
+		g.entities.usePort(u, old.ID, -1)
 	}
 	for id, s := range now.sets {
 		if _, had := old.sets[id]; !had {
-			g.things.use(id, s, 1)
+			g.entities.use(id, s, 1)
 		}
 	}
 	for id, s := range old.sets {
 		if _, has := now.sets[id]; !has {
-			g.things.use(id, s, -1)
+			g.entities.use(id, s, -1)
 		}
 	}
 }
 
-// inhabit counts policies of a tier.
-func (a *activity) inhabit(tier string, by int) {
+// referTier counts policies of a tier.
+func (a *activity) referTier(tier string, by int) {
 	if tier == "" {
 		return
 	}
-	if a.inTier[tier] += by; a.inTier[tier] == 0 {
-		delete(a.inTier, tier)
+	if a.tierRefs[tier] += by; a.tierRefs[tier] == 0 {
+		delete(a.tierRefs, tier)
 	}
-	a.tierSeen[tier] = struct{}{}
+	a.pendingTiers[tier] = struct{}{}
 }

@@ -10,21 +10,21 @@ import (
 // The classifier has bounds that an endpoint's policies alone can be beyond. The search in the kernel goes on after a Log
 // and, in the next tier, after a Pass, but not for ever: MaxContinuations. There is room for so many rules: MaxSlots.
 
-// burden is what a policy asks of the classifier, by direction.
-type burden struct {
-	noise
+// cost is what a policy asks of the classifier, by direction.
+type cost struct {
+	searchCost
 	slots [2]int
 }
 
-// noise is how often a policy's rules may make a search go on, by direction.
-type noise struct {
+// searchCost is how often a policy's rules may make a search go on, by direction.
+type searchCost struct {
 	logs  [2]int
 	depth [2]int // up to and with the last Pass; 0: there is none
 }
 
-func (b burden) total() int { return b.slots[Ingress] + b.slots[Egress] }
+func (b cost) total() int { return b.slots[Ingress] + b.slots[Egress] }
 
-func burdenOf(p Policy) (b burden) {
+func costOf(p Policy) (b cost) {
 	for dir, rules := range [2][]Rule{p.Ingress, p.Egress} {
 		for i := range rules {
 			r := &rules[i]
@@ -44,16 +44,16 @@ func burdenOf(p Policy) (b burden) {
 }
 
 // excess is why an endpoint's policies may not judge it, and what to do; the zero excess is none.
-type excess struct{ why, mend string }
+type excess struct{ why, remedy string }
 
 // excessOf finds whether a search through policies at one stage may go on too often, or whether they have more rules than
 // there is room for.
-func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, burdenOf func(PolicyID) burden) excess {
+func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, costOf func(PolicyID) cost) excess {
 	slots := 0
 	for dir := range Egress + 1 {
 		counted := map[PolicyID]bool{}
-		count := func(id PolicyID) burden {
-			b := burdenOf(id)
+		count := func(id PolicyID) cost {
+			b := costOf(id)
 			if !counted[id] {
 				counted[id] = true
 				slots += b.slots[dir]
@@ -122,13 +122,13 @@ func (e excess) problem() string {
 	if e == (excess{}) {
 		return ""
 	}
-	return e.why + ", so it is closed: " + e.mend
+	return e.why + ", so it is closed: " + e.remedy
 }
 
 // bound closes the endpoints whose policies are in excess.
 func (c *computation) bound() {
 	for id, e := range c.state.Endpoints {
-		found := excessOf(&e.Policies, e.Profiles, func(id PolicyID) burden { return burdenOf(c.state.Policies[id]) })
+		found := excessOf(&e.Policies, e.Profiles, func(id PolicyID) cost { return costOf(c.state.Policies[id]) })
 		if found == (excess{}) {
 			continue
 		}
@@ -142,11 +142,11 @@ func (c *computation) bound() {
 // those that changed themselves, and at all if a policy has changed that can have to do with it.
 func (g *Graph) bound(changed map[EndpointID]struct{}) {
 	l := &g.local
-	crowded := g.active.slots > MaxSlots
-	if g.active.noisy == 0 && !crowded && !g.active.burdenChanged {
+	full := g.active.slots > MaxSlots
+	if g.active.continuing == 0 && !full && !g.active.boundPending {
 		return
 	}
-	if g.active.burdenChanged {
+	if g.active.boundPending {
 		changed = map[EndpointID]struct{}{}
 		for id := range l.endpoints {
 			changed[id] = struct{}{}
@@ -159,7 +159,7 @@ func (g *Graph) bound(changed map[EndpointID]struct{}) {
 			continue
 		}
 		var now excess
-		if n.settled.Closed == "" {
+		if n.effective.Closed == "" {
 			now = g.excessOf(n, byGroup)
 		}
 		if now.why == n.excess {
@@ -168,40 +168,40 @@ func (g *Graph) bound(changed map[EndpointID]struct{}) {
 		n.excess = now.why
 		g.problems.set(id.key(), "bound", now.problem())
 		g.unroute(l.sent.now[id])
-		e := n.present()
+		e := n.published()
 		l.sent.set(id, e)
 		g.route(e, g.routes.set, g.paths.set)
 	}
-	g.active.burdenChanged = false
+	g.active.boundPending = false
 }
 
 func (g *Graph) excessOf(n *local, byGroup map[*group]excess) excess {
-	burdenOf := func(id PolicyID) burden { return g.active.current[id].burden }
-	for _, name := range n.settled.Profiles {
-		profile := burdenOf(PolicyID{Kind: api.KindProfile, Name: name})
-		if profile.noise != (noise{}) || profile.total() > 0 && g.active.slots > MaxSlots {
-			return excessOf(&n.group.lists, n.settled.Profiles, burdenOf)
+	costOf := func(id PolicyID) cost { return g.active.resolved[id].cost }
+	for _, name := range n.effective.Profiles {
+		profile := costOf(PolicyID{Kind: api.KindProfile, Name: name})
+		if profile.searchCost != (searchCost{}) || profile.total() > 0 && g.active.slots > MaxSlots {
+			return excessOf(&n.group.lists, n.effective.Profiles, costOf)
 		}
 	}
 	found, known := byGroup[n.group]
 	if !known {
-		found = excessOf(&n.group.lists, nil, burdenOf)
+		found = excessOf(&n.group.lists, nil, costOf)
 		byGroup[n.group] = found
 	}
 	return found
 }
 
-// weigh keeps account of what policies ask of the classifier.
-func (a *activity) weigh(old, now burden) {
-	crowded := a.slots > MaxSlots
+// countCost keeps account of what policies ask of the classifier.
+func (a *activity) countCost(old, now cost) {
+	full := a.slots > MaxSlots
 	a.slots += now.total() - old.total()
-	if old.noise != now.noise || crowded || a.slots > MaxSlots {
-		a.burdenChanged = true
+	if old.searchCost != now.searchCost || full || a.slots > MaxSlots {
+		a.boundPending = true
 	}
-	if old.noise != (noise{}) {
-		a.noisy--
+	if old.searchCost != (searchCost{}) {
+		a.continuing--
 	}
-	if now.noise != (noise{}) {
-		a.noisy++
+	if now.searchCost != (searchCost{}) {
+		a.continuing++
 	}
 }

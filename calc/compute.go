@@ -20,7 +20,7 @@ func Compute(node string, facts Facts, updates []api.Update) *State {
 	c.space = readSpace(node, c.objects)
 	c.bgp = readBGP(node, c.objects)
 	c.readPolicies()
-	c.readThings()
+	c.readEntities()
 	c.endpoints()
 	c.activate()
 	c.bound()
@@ -59,7 +59,7 @@ type computation struct {
 	tiers    map[string]Tier
 	policies []*policy // in order
 	profiles map[string]*policy
-	things   map[api.Key]labelled
+	entities map[api.Key]labelled
 	state    *State
 }
 
@@ -97,17 +97,17 @@ func (c *computation) profile(name string) *policy {
 	return missingProfile(name)
 }
 
-// labelled is a thing with its labels and those of its profiles.
+// labelled is an entity with its labels and those of its profiles.
 type labelled struct {
-	thing
+	entity
 	labels labels
 }
 
-func (c *computation) readThings() {
-	c.things = map[api.Key]labelled{}
+func (c *computation) readEntities() {
+	c.entities = map[api.Key]labelled{}
 	names := newLabelNames()
 	for _, u := range c.objects.of(api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindGlobalNetworkSet, api.KindNetworkSet) {
-		t, profiles, problems, ok := readThing(names, u)
+		t, profiles, problems, ok := readEntity(names, u)
 		c.note(u.Key, problems...)
 		if !ok {
 			continue
@@ -116,7 +116,7 @@ func (c *computation) readThings() {
 		for _, name := range profiles {
 			all.inherited = append(all.inherited, &profile{labels: names.pack(c.profile(name).labels)})
 		}
-		c.things[u.Key] = labelled{t, all}
+		c.entities[u.Key] = labelled{t, all}
 	}
 }
 
@@ -141,10 +141,10 @@ func (c *computation) endpoints() {
 	for _, e := range local {
 		key := api.Key{Kind: e.ID.Kind, Namespace: e.ID.Namespace, Name: e.ID.Name}
 		if e.ID.Kind == api.KindWorkloadEndpoint {
-			c.note(key, claims.settle(&e)...)
+			c.note(key, claims.resolve(&e)...)
 		}
 		if e.Closed == "" {
-			e.Policies = lists(e.ID.Kind, c.selecting(c.things[key].labels))
+			e.Policies = lists(e.ID.Kind, c.selecting(c.entities[key].labels))
 		}
 		c.state.Endpoints[e.ID] = e
 	}
@@ -220,7 +220,7 @@ func policiesOf(e Endpoint) func(yield func(PolicyID) bool) {
 // members are the addresses of everything that belongs to a set.
 func (c *computation) members(s setSource) Members {
 	m := Members{}
-	for _, t := range c.things {
+	for _, t := range c.entities {
 		if s.of.Matches(t.labels) && s.has(t.contribution()) {
 			for n := range t.contribution().nets {
 				m[n.unpack()] = struct{}{}
@@ -258,7 +258,7 @@ func (c *computation) problems() {
 	}
 	for _, kind := range c.objects {
 		for key, u := range kind {
-			c.note(key, brokenText(u))
+			c.note(key, invalidText(u))
 		}
 	}
 }

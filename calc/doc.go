@@ -12,14 +12,14 @@
 //	         objects                      Graph.Update
 //	profiles   endpoints, sets   policies
 //	    \        /        \       /       labels.go, index.go, postings.go: which selectors match what; selection.go: the policies of each
-//	  things.go,        locals.go: groups of endpoints with the same policies
+//	  entities.go,      locals.go: groups of endpoints with the same policies
 //	  members.go: sets       |
 //	            \        /
 //	      active.go: policies, tiers and sets that are in use
 //	                |
 //	              Delta                   Graph.Flush
 //
-// A datastore has more of everything than a node needs, so what Graph keeps is packed until it is needed: thing.go,
+// A datastore has more of everything than a node needs, so what Graph keeps is packed until it is needed: entity.go,
 // profile.go, keptpolicy.go, packedpolicy.go, packedrules.go.
 //
 // A Problem tells of each request of an object that the node cannot fulfil. Such a request never widens what is allowed.

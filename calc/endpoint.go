@@ -118,13 +118,13 @@ func compareEndpoints(a, b EndpointID) int {
 
 // claimant is a workload endpoint that claims an interface and addresses. Valid ones come before broken ones.
 type claimant struct {
-	id     EndpointID
-	broken bool
+	id      EndpointID
+	invalid bool
 }
 
 func (c claimant) before(d claimant) bool {
-	if c.broken != d.broken {
-		return d.broken
+	if c.invalid != d.invalid {
+		return d.invalid
 	}
 	return compareEndpoints(c.id, d.id) < 0
 }
@@ -140,7 +140,7 @@ func newClaims() claims {
 }
 
 func (c claims) add(e Endpoint) {
-	me := claimant{id: e.ID, broken: e.Closed != ""}
+	me := claimant{id: e.ID, invalid: e.Closed != ""}
 	c.interfaces[e.Interface] = append(c.interfaces[e.Interface], me)
 	for _, a := range e.Addresses {
 		c.addresses[a] = append(c.addresses[a], me)
@@ -165,8 +165,8 @@ func drop[K comparable, V any](m map[K][]V, key K, gone func(V) bool) {
 
 // settle closes a workload endpoint whose interface or address belongs to one that comes before it. It then has no
 // interface left, because what happens on it is the other's.
-func (c claims) settle(e *Endpoint) (problems []string) {
-	me := claimant{id: e.ID, broken: e.Closed != ""}
+func (c claims) resolve(e *Endpoint) (problems []string) {
+	me := claimant{id: e.ID, invalid: e.Closed != ""}
 	for _, a := range e.Addresses {
 		if other, yes := first(c.addresses[a], me); yes {
 			e.close(fmt.Sprintf("address %v belongs to %s", a, other))

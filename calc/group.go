@@ -38,7 +38,7 @@ func (l *locals) join(n *local, matched []*matcher, active *activity) {
 			s.groups[grp] = struct{}{}
 			grp.selections = append(grp.selections, s)
 		}
-		l.regroup[grp] = struct{}{}
+		l.pendingGroups[grp] = struct{}{}
 	}
 	if n.group != grp {
 		l.leave(n, active)
@@ -59,12 +59,12 @@ func (l *locals) leave(n *local, active *activity) {
 		return
 	}
 	delete(l.groups, grp.signature)
-	delete(l.regroup, grp)
+	delete(l.pendingGroups, grp)
 	for _, s := range grp.selections {
 		delete(s.groups, grp)
 	}
 	for id := range grp.named {
-		active.use(id, -1)
+		active.refer(id, -1)
 	}
 }
 
@@ -88,11 +88,11 @@ func (grp *group) arrange(tiers map[string]Tier, active *activity) bool {
 	for id := range policiesOf(Endpoint{Policies: made}) {
 		if _, again := named[id]; !again {
 			named[id] = struct{}{}
-			active.use(id, 1)
+			active.refer(id, 1)
 		}
 	}
 	for id := range grp.named {
-		active.use(id, -1)
+		active.refer(id, -1)
 	}
 	grp.named = named
 	return true

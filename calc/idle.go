@@ -17,7 +17,7 @@ type IdlePolicy struct {
 // CountIdle is how many of them there are as of the last Flush.
 func (g *Graph) CountIdle() int {
 	count := len(g.policies)
-	for id := range g.active.users {
+	for id := range g.active.refs {
 		if id.Kind == api.KindGlobalNetworkPolicy || id.Kind == api.KindNetworkPolicy {
 			count--
 		}
@@ -34,7 +34,7 @@ func (g *Graph) Idle() (idle []IdlePolicy) {
 			c := coder{text: kept.packed}
 			c.policy(p) // without its selector, which takes longer than all else
 		}
-		if g.active.users[p.ID] > 0 {
+		if g.active.refs[p.ID] > 0 {
 			continue
 		}
 		rules := [2]int{len(p.rules[Ingress].split()), len(p.rules[Egress].split())}

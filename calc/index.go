@@ -7,46 +7,46 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// thingID is a small number for a thing; it is used again after the thing is gone.
-type thingID uint32
+// entityID is a small number for an entity; it is used again after the entity is gone.
+type entityID uint32
 
-// index finds which selectors match which things, looking only at pairs that have a chance.
+// index finds which selectors match which entities, looking only at pairs that have a chance.
 //
-// Every selector that needs some label waits in a bucket for that label, or for one of its values; a thing tries the
-// buckets of the labels that it has. The other way around, a new selector tries the things that have a label that it
+// Every selector that needs some label waits in a bucket for that label, or for one of its values; an entity tries the
+// buckets of the labels that it has. The other way around, a new selector tries the entities that have a label that it
 // needs (postings.go). Of several labels that would do, the one with the fewest to try is taken. Values are known by their
 // hash: two with the same only make for a vain try.
 type index struct {
-	things   indexed
+	entities indexed
 	names    *labelNames
 	postings postings
 	seed     maphash.Seed
 	waiting  map[uint64]*bucket    // matchers by the label that they need
 	always   map[*matcher]struct{} // those that need none
-	seen     []uint32              // by thing: the low half of the round in which it was a candidate
+	seen     []uint32              // by entity: the low half of the round in which it was a candidate
 	round    uint64
 	serial   uint32
 	found    []*matcher // of the last search, used again
 }
 
-// indexed is where the things of an index are.
+// indexed is where the entities of an index are.
 type indexed struct {
-	labelsOf func(thingID) labels
-	// matching is where it is kept what matches a thing: nil if it is not in the index.
-	matching func(thingID) **matches
+	labelsOf func(entityID) labels
+	// matching is where it is kept what matches an entity: nil if it is not in the index.
+	matching func(entityID) **matches
 	// each yields those that are in the index.
-	each func(yield func(thingID) bool)
+	each func(yield func(entityID) bool)
 }
 
 // matcher is a selector in an index.
 type matcher struct {
 	owner  owner
 	parsed *selector.Selector // nil: the owner parses it when it is tried
-	alone  *matches           // itself: what matches a thing, for the many that one selector matches
+	alone  *matches           // itself: what matches an entity, for the many that one selector matches
 	seen   uint64             // the round in which it was last tried
 	serial uint32             // unlike every other's of the index
 	label  uint32             // for which it waits
-	place  place
+	waits  waits
 	on     bool // among what was found last
 	gone   bool
 }
@@ -55,13 +55,13 @@ type matcher struct {
 type owner interface{ selector() *selector.Selector }
 
 // place is where a matcher waits.
-type place uint8
+type waits uint8
 
 const (
-	nowhere place = iota // it matches nothing
-	everywhere
-	atLabel
-	atValues
+	waitsNowhere waits = iota // it matches nothing
+	waitsForNothing
+	waitsForLabel
+	waitsForValue
 )
 
 func (m *matcher) matches(l labels) bool { return m.selector().Matches(l) }
@@ -81,9 +81,9 @@ type bucket struct {
 
 func (b *bucket) empty() bool { return len(b.present.items) == 0 && b.values.empty() }
 
-func newIndex(names *labelNames, things indexed) *index {
+func newIndex(names *labelNames, entities indexed) *index {
 	return &index{
-		things:   things,
+		entities: entities,
 		names:    names,
 		postings: newPostings(),
 		seed:     maphash.MakeSeed(),
@@ -94,27 +94,27 @@ func newIndex(names *labelNames, things indexed) *index {
 
 func (x *index) hash(value string) uint64 { return maphash.String(x.seed, value) }
 
-// matches are the selectors that match a thing. They never change, and things that the same one matches share them.
+// matches are the selectors that match an entity. They never change, and entities that the same one matches share them.
 type matches struct{ by []*matcher }
 
-// nothing matches a thing that is in the index and matched by none.
+// nothing matches an entity that is in the index and matched by none.
 var nothing = &matches{}
 
-// set puts a thing into the index or changes its labels from what they were; labelsOf gives the new ones already. It
+// set puts an entity into the index or changes its labels from what they were; labelsOf gives the new ones already. It
 // returns the selectors that began to match it, and those that no longer do.
-func (x *index) set(id thingID, old labels) (started, stopped []*matcher) {
-	matching := x.things.matching(id)
+func (x *index) set(id entityID, old labels) (started, stopped []*matcher) {
+	matching := x.entities.matching(id)
 	before := *matching
 	if before == nil {
 		old = labels{}
 	}
-	now := x.things.labelsOf(id)
+	now := x.entities.labelsOf(id)
 	x.postings.relabel(x, id, old, now)
 	x.search(now)
 	for _, m := range x.found {
 		m.on = true
 	}
-	for m := range before.still {
+	for m := range before.live {
 		if m.on {
 			m.on = false
 		} else {
@@ -133,7 +133,7 @@ func (x *index) set(id thingID, old labels) (started, stopped []*matcher) {
 	return started, stopped
 }
 
-// kept is what is remembered of what matches a thing.
+// kept is what is remembered of what matches an entity.
 func kept(found []*matcher) *matches {
 	switch len(found) {
 	case 0:
@@ -148,7 +148,7 @@ func kept(found []*matcher) *matches {
 }
 
 // still yields those that are in the index.
-func (m *matches) still(yield func(*matcher) bool) {
+func (m *matches) live(yield func(*matcher) bool) {
 	if m == nil {
 		return
 	}
@@ -168,20 +168,20 @@ func (x *index) next() uint64 {
 	return x.round
 }
 
-// remove takes a thing with these labels out of the index.
-func (x *index) remove(id thingID, old labels) (stopped []*matcher) {
-	matching := x.things.matching(id)
+// remove takes an entity with these labels out of the index.
+func (x *index) remove(id entityID, old labels) (stopped []*matcher) {
+	matching := x.entities.matching(id)
 	if matching == nil || *matching == nil {
 		return nil
 	}
-	stopped = slices.Collect((*matching).still)
+	stopped = slices.Collect((*matching).live)
 	*matching = nil
 	x.postings.relabel(x, id, old, labels{})
 	return stopped
 }
 
 // add puts a selector into the index and finds what it matches.
-func (x *index) add(m *matcher, s *selector.Selector) (matched []thingID) {
+func (x *index) add(m *matcher, s *selector.Selector) (matched []entityID) {
 	x.serial++
 	m.serial = x.serial
 	needs, never := x.needs(s)
@@ -189,13 +189,13 @@ func (x *index) add(m *matcher, s *selector.Selector) (matched []thingID) {
 		return nil
 	}
 	x.wait(m, needs)
-	x.postings.candidates(x, needs, func(id thingID) {
-		if !s.Matches(x.things.labelsOf(id)) {
+	x.postings.candidates(x, needs, func(id entityID) {
+		if !s.Matches(x.entities.labelsOf(id)) {
 			return
 		}
 		matched = append(matched, id)
-		matching := x.things.matching(id)
-		x.found = append(slices.AppendSeq(x.found[:0], (*matching).still), m)
+		matching := x.entities.matching(id)
+		x.found = append(slices.AppendSeq(x.found[:0], (*matching).live), m)
 		*matching = kept(x.found)
 	})
 	if len(matched) > 0 {
@@ -219,25 +219,25 @@ func (x *index) needs(s *selector.Selector) (needs []need, never bool) {
 	return needs, never
 }
 
-// drop takes a selector out of the index. Things forget it when they next change.
+// drop takes a selector out of the index. Entities forget it when they next change.
 func (x *index) drop(m *matcher) {
 	m.gone = true
 	still := func(m *matcher) bool { return !m.gone }
 	b := x.waiting[uint64(m.label)]
-	switch m.place {
-	case everywhere:
+	switch m.waits {
+	case waitsForNothing:
 		delete(x.always, m)
 		return
-	case atLabel:
-		b.present.lose(still)
-	case atValues:
+	case waitsForLabel:
+		b.present.remove(still)
+	case waitsForValue:
 		needs, _ := x.needs(m.selector())
 		for _, n := range needs {
 			if n.label != uint64(m.label) {
 				continue
 			}
 			for _, v := range n.Values {
-				b.values.lose(x.hash(v), m, still)
+				b.values.remove(x.hash(v), m, still)
 			}
 		}
 	default:
@@ -280,24 +280,24 @@ func (x *index) search(l labels) {
 	})
 }
 
-// wait puts a selector where things that it may match look for it.
+// wait puts a selector where entities that it may match look for it.
 func (x *index) wait(m *matcher, needs []need) {
-	m.place = everywhere
+	m.waits = waitsForNothing
 	var chosen need
 	fewest := 0
 	for _, n := range needs {
 		waiting, valued := x.waitingFor(n), n.Values != nil
-		better := m.place == everywhere || waiting < fewest || waiting == fewest &&
-			(valued == (m.place == atValues) && n.label < chosen.label || valued && m.place == atLabel)
+		better := m.waits == waitsForNothing || waiting < fewest || waiting == fewest &&
+			(valued == (m.waits == waitsForValue) && n.label < chosen.label || valued && m.waits == waitsForLabel)
 		if !better {
 			continue
 		}
-		fewest, chosen, m.place = waiting, n, atLabel
+		fewest, chosen, m.waits = waiting, n, waitsForLabel
 		if valued {
-			m.place = atValues
+			m.waits = waitsForValue
 		}
 	}
-	if m.place == everywhere {
+	if m.waits == waitsForNothing {
 		x.always[m] = struct{}{}
 		return
 	}
@@ -307,7 +307,7 @@ func (x *index) wait(m *matcher, needs []need) {
 		b = &bucket{}
 		x.waiting[chosen.label] = b
 	}
-	if m.place == atLabel {
+	if m.waits == waitsForLabel {
 		b.present.add(m)
 	}
 	for _, v := range chosen.Values {
@@ -330,8 +330,8 @@ func (x *index) waitingFor(n need) int {
 	return total
 }
 
-// first says whether this is the first time in a round that a thing is asked for.
-func (x *index) first(id thingID, round uint64) bool {
+// first says whether this is the first time in a round that an entity is asked for.
+func (x *index) first(id entityID, round uint64) bool {
 	if int(id) >= len(x.seen) {
 		x.seen = append(x.seen, make([]uint32, int(id)+1-len(x.seen))...)
 	}

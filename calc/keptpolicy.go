@@ -36,7 +36,7 @@ func (g *Graph) updatePolicies(updates []api.Update) {
 			g.problems.set(u.Key, "policy")
 		}
 		g.replacePolicy(u.Key, now)
-		g.active.touchInUse(PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name})
+		g.active.markIfActive(PolicyID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name})
 	}
 }
 
@@ -68,7 +68,7 @@ func (g *Graph) replacePolicy(key api.Key, now *policy) {
 		return
 	}
 	k.packed, k.read = "", now
-	if g.active.users[now.ID] == 0 {
+	if g.active.refs[now.ID] == 0 {
 		k.pack()
 	}
 	if moved {

@@ -20,10 +20,10 @@ const (
 	profileOfNamespace = "kns."
 )
 
-// labels are what selectors see of a thing: its own labels, with those that its kind brings, and then those of its
+// labels are what selectors see of an entity: its own labels, with those that its kind brings, and then those of its
 // profiles, the first profile that has one.
 //
-// There are many things, so labels are packed: see labelNames.
+// There are many entities, so labels are packed: see labelNames.
 type labels struct {
 	names     *labelNames
 	own       string
@@ -31,7 +31,7 @@ type labels struct {
 }
 
 // labelNames numbers the names of labels, of which there are few. Packed labels are a string of names' numbers and values,
-// which costs a thing one allocation and the collector no look.
+// which costs an entity one allocation and the collector no look.
 type labelNames struct {
 	numbers map[string]uint64
 	names   []string
@@ -55,10 +55,10 @@ func (n *labelNames) number(name string) uint64 {
 	return number
 }
 
-// packing is a thing or labels on the way.
+// packing is an entity or labels on the way.
 type packing struct {
-	names                       *labelNames
-	labels, contribution, whole []byte
+	names                        *labelNames
+	labels, contribution, buffer []byte
 }
 
 func (p *packing) add(name, value string) {

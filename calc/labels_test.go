@@ -36,8 +36,8 @@ func TestWhichLabelsOfAWorkloadCount(t *testing.T) {
 		g := New("n1", Facts{})
 		g.Update(api.Update{Key: api.KeyOf(w), Object: w})
 		g.Flush()
-		id, there := g.things.find(api.KeyOf(w))
-		got, has := g.things.labelsOf(id).Get(c.label)
+		id, there := g.entities.find(api.KeyOf(w))
+		got, has := g.entities.labelsOf(id).Get(c.label)
 		if !there || got != c.want || has != (c.want != "") {
 			t.Errorf("%s: label %s is %q (%v), want %q", c.name, c.label, got, has, c.want)
 		}

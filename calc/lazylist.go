@@ -8,20 +8,20 @@ import (
 // lazyList is a list in which what is gone stays until it is as much as the rest: taking something out looks at no other.
 type lazyList[T comparable] struct {
 	items []T
-	stale int
+	gone  int
 }
 
 func (l *lazyList[T]) add(v T) { l.items = append(l.items, v) }
 
-func (l *lazyList[T]) size() int { return len(l.items) - l.stale }
+func (l *lazyList[T]) size() int { return len(l.items) - l.gone }
 
-// lose counts one less, and now and then asks which still are there; something that is in the list twice is so once.
-func (l *lazyList[T]) lose(still func(T) bool) {
-	if l.stale++; l.stale*2 < len(l.items) {
+// remove counts one less, and now and then asks which still are there; something that is in the list twice is so once.
+func (l *lazyList[T]) remove(still func(T) bool) {
+	if l.gone++; l.gone*2 < len(l.items) {
 		return
 	}
 	l.items = slices.Clip(slices.DeleteFunc(l.items, func(v T) bool { return !still(v) }))
-	l.stale = 0
+	l.gone = 0
 }
 
 // byValue are lists by a value's hash. Most often there is one in each, which then needs no list.
@@ -53,9 +53,9 @@ func (b *byValue[T]) add(hash uint64, v T) {
 	}
 }
 
-func (b *byValue[T]) lose(hash uint64, v T, still func(T) bool) {
+func (b *byValue[T]) remove(hash uint64, v T, still func(T) bool) {
 	if list := b.more[hash]; list != nil {
-		if list.lose(still); len(list.items) == 0 {
+		if list.remove(still); len(list.items) == 0 {
 			delete(b.more, hash)
 		}
 	} else if b.one[hash] == v {
@@ -83,36 +83,36 @@ func (b *byValue[T]) size(hash uint64) int {
 	return 0
 }
 
-// idList is a lazyList of things in a quarter of the memory: of each thing the distance from the one before it. There is one
+// idList is a lazyList of entities in a quarter of the memory: of each entity the distance from the one before it. There is one
 // for each label, of all that have it.
 type idList struct {
-	distances    []byte
-	last         thingID
-	count, stale int
+	distances   []byte
+	last        entityID
+	count, gone int
 }
 
-func (l *idList) add(id thingID) {
+func (l *idList) add(id entityID) {
 	l.distances = binary.AppendVarint(l.distances, int64(id)-int64(l.last))
 	l.last = id
 	l.count++
 }
 
-func (l *idList) each(yield func(thingID) bool) {
+func (l *idList) each(yield func(entityID) bool) {
 	id := int64(0)
 	for rest := l.distances; len(rest) > 0; {
 		distance, size := binary.Varint(rest)
 		rest, id = rest[size:], id+distance
-		if !yield(thingID(id)) {
+		if !yield(entityID(id)) {
 			return
 		}
 	}
 }
 
-func (l *idList) size() int { return l.count - l.stale }
+func (l *idList) size() int { return l.count - l.gone }
 
-// lose is as lazyList's.
-func (l *idList) lose(still func(thingID) bool) {
-	if l.stale++; l.stale*2 < l.count {
+// remove is as lazyList's.
+func (l *idList) remove(still func(entityID) bool) {
+	if l.gone++; l.gone*2 < l.count {
 		return
 	}
 	left := idList{}

@@ -45,21 +45,21 @@ func TestNothingIsLeftWhenEverythingIsDeleted(t *testing.T) {
 // leftovers counts what a graph keeps.
 func (g *Graph) leftovers() map[string]int {
 	counts := map[string]int{
-		"tiers": len(g.tiers), "policies": len(g.policies), "things": len(g.things.ids), "profiles": len(g.things.profiles),
-		"families": len(g.things.families), "sets": len(g.things.sets), "names of ports": len(g.things.ports),
-		"local endpoints": len(g.local.endpoints) + len(g.local.byThing), "selections": len(g.local.selections), "groups": len(g.local.groups),
-		"claims": len(g.local.claims.interfaces) + len(g.local.claims.addresses), "unused selections": len(g.local.unused),
-		"disturbed endpoints and groups": len(g.local.dirty) + len(g.local.regroup), "users": len(g.active.users),
-		"policies in use": len(g.active.current), "noisy policies": g.active.noisy, "slots": g.active.slots, "tiers in use": len(g.active.inTier),
-		"touched":  len(g.active.touched) + len(g.active.tierSeen) + len(g.things.touched) + len(g.things.renamed) + len(g.things.portsLeft),
+		"tiers": len(g.tiers), "policies": len(g.policies), "entities": len(g.entities.ids), "profiles": len(g.entities.profiles),
+		"lists of profiles": len(g.entities.profileLists), "sets": len(g.entities.sets), "names of ports": len(g.entities.ports),
+		"local endpoints": len(g.local.endpoints) + len(g.local.byEntity), "selections": len(g.local.selections), "groups": len(g.local.groups),
+		"claims": len(g.local.claims.interfaces) + len(g.local.claims.addresses), "selections without policies": len(g.local.emptySelections),
+		"pending endpoints and groups": len(g.local.pending) + len(g.local.pendingGroups), "references": len(g.active.refs),
+		"active policies": len(g.active.resolved), "continuing policies": g.active.continuing, "slots": g.active.slots, "active tiers": len(g.active.tierRefs),
+		"pending":  len(g.active.pending) + len(g.active.pendingTiers) + len(g.entities.pending) + len(g.entities.pendingPorts) + len(g.entities.unusedPorts),
 		"problems": len(g.problems.table.now) + len(g.problems.sources),
 	}
 	for _, kind := range g.objects {
 		counts["objects"] += len(kind)
 	}
-	for _, x := range []*index{g.things.index, g.local.index} {
+	for _, x := range []*index{g.entities.index, g.local.index} {
 		counts["selectors that wait"] += len(x.waiting) + len(x.always)
-		counts["labels of things"] += len(x.postings.labels)
+		counts["labels of entities"] += len(x.postings.labels)
 	}
 	return counts
 }

@@ -8,45 +8,45 @@ import (
 
 // locals are this node's endpoints. Those that the same policies select form a group, and share their lists.
 type locals struct {
-	endpoints  map[EndpointID]*local
-	byThing    map[thingID]*local
-	index      *index // selectors of policies
-	prints     prints
-	selections map[fingerprint]*selection // by the texts of their selectors
-	groups     map[string]*group
-	claims     claims
-	guard      guard
-	dirty      map[EndpointID]struct{}
-	regroup    map[*group]struct{} // whose lists must be made anew
-	unused     map[*selection]struct{}
-	sent       *table[EndpointID, Endpoint]
+	endpoints       map[EndpointID]*local
+	byEntity        map[entityID]*local
+	index           *index // selectors of policies
+	prints          prints
+	selections      map[fingerprint]*selection // by the texts of their selectors
+	groups          map[string]*group
+	claims          claims
+	guard           guard
+	pending         map[EndpointID]struct{}
+	pendingGroups   map[*group]struct{} // whose lists must be made anew
+	emptySelections map[*selection]struct{}
+	sent            *table[EndpointID, Endpoint]
 }
 
 // local is an endpoint of this node.
 type local struct {
-	read     Endpoint // from its object alone
-	settled  Endpoint // what others leave of it
-	thing    thingID
-	hasThing bool
-	matching *matches // selectors of policies
-	refused  bool
-	group    *group
-	excess   string   // why its policies may not judge it
-	employed []string // profiles that are in use for it
+	read      Endpoint // from its object alone
+	effective Endpoint // what others leave of it
+	entity    entityID
+	hasEntity bool
+	matching  *matches // selectors of policies
+	refused   bool
+	group     *group
+	excess    string   // why its policies may not judge it
+	profiles  []string // profiles that are in use for it
 }
 
 func newLocals(prints prints) locals {
 	return locals{
-		prints:     prints,
-		endpoints:  map[EndpointID]*local{},
-		byThing:    map[thingID]*local{},
-		selections: map[fingerprint]*selection{},
-		groups:     map[string]*group{},
-		claims:     newClaims(),
-		dirty:      map[EndpointID]struct{}{},
-		regroup:    map[*group]struct{}{},
-		unused:     map[*selection]struct{}{},
-		sent:       newTable[EndpointID](Endpoint.equal),
+		prints:          prints,
+		endpoints:       map[EndpointID]*local{},
+		byEntity:        map[entityID]*local{},
+		selections:      map[fingerprint]*selection{},
+		groups:          map[string]*group{},
+		claims:          newClaims(),
+		pending:         map[EndpointID]struct{}{},
+		pendingGroups:   map[*group]struct{}{},
+		emptySelections: map[*selection]struct{}{},
+		sent:            newTable[EndpointID](Endpoint.equal),
 	}
 }
 
@@ -59,7 +59,7 @@ func (g *Graph) updateLocal(u api.Update) {
 	if n == nil && !ok {
 		return
 	}
-	l.dirty[e.ID] = struct{}{}
+	l.pending[e.ID] = struct{}{}
 	if n == nil {
 		n = &local{}
 		l.endpoints[e.ID] = n
@@ -69,12 +69,12 @@ func (g *Graph) updateLocal(u api.Update) {
 	if !ok {
 		g.problems.set(u.Key, "guard")
 		g.problems.set(u.Key, "claim")
-		if n.hasThing {
-			l.index.remove(n.thing, g.things.labelsOf(n.thing))
-			delete(l.byThing, n.thing)
+		if n.hasEntity {
+			l.index.remove(n.entity, g.entities.labelsOf(n.entity))
+			delete(l.byEntity, n.entity)
 		}
 		l.leave(n, &g.active)
-		g.employ(n, nil)
+		g.referProfiles(n, nil)
 		g.problems.set(u.Key, "bound")
 		delete(l.endpoints, e.ID)
 		return
@@ -82,25 +82,25 @@ func (g *Graph) updateLocal(u api.Update) {
 	n.read = e
 	g.guardOne(n)
 	l.claim(n)
-	if id, there := g.things.find(u.Key); there {
-		n.thing, n.hasThing = id, true
-		l.byThing[id] = n
-		g.reselect(n, g.things.labelsOf(id))
+	if id, there := g.entities.find(u.Key); there {
+		n.entity, n.hasEntity = id, true
+		l.byEntity[id] = n
+		g.reselect(n, g.entities.labelsOf(id))
 	}
 }
 
 // localsIndexed lets an index see the labels of this node's endpoints.
 func (g *Graph) localsIndexed() indexed {
 	return indexed{
-		labelsOf: g.things.labelsOf,
-		matching: func(id thingID) **matches {
-			if n := g.local.byThing[id]; n != nil {
+		labelsOf: g.entities.labelsOf,
+		matching: func(id entityID) **matches {
+			if n := g.local.byEntity[id]; n != nil {
 				return &n.matching
 			}
 			return nil
 		},
-		each: func(yield func(thingID) bool) {
-			for id, n := range g.local.byThing {
+		each: func(yield func(entityID) bool) {
+			for id, n := range g.local.byEntity {
 				if n.matching != nil && !yield(id) {
 					return
 				}
@@ -111,9 +111,9 @@ func (g *Graph) localsIndexed() indexed {
 
 // reselect finds the policies that select an endpoint whose labels were old.
 func (g *Graph) reselect(n *local, old labels) {
-	started, stopped := g.local.index.set(n.thing, old)
+	started, stopped := g.local.index.set(n.entity, old)
 	if len(started)+len(stopped) > 0 {
-		g.local.dirty[n.read.ID] = struct{}{}
+		g.local.pending[n.read.ID] = struct{}{}
 	}
 }
 
@@ -146,61 +146,61 @@ func (g *Graph) guardAll() {
 
 // claim and unclaim keep what workload endpoints claim; whoever else claims the same must be settled again.
 func (l *locals) claim(n *local) {
-	l.disturb(n)
+	l.markClaimants(n)
 	if n.read.ID.Kind == api.KindWorkloadEndpoint && !n.refused {
 		l.claims.add(n.read)
 	}
 }
 
 func (l *locals) unclaim(n *local) {
-	l.disturb(n)
+	l.markClaimants(n)
 	if n.read.ID.Kind == api.KindWorkloadEndpoint && !n.refused {
 		l.claims.remove(n.read)
 	}
 }
 
-func (l *locals) disturb(n *local) {
-	l.dirty[n.read.ID] = struct{}{}
+func (l *locals) markClaimants(n *local) {
+	l.pending[n.read.ID] = struct{}{}
 	if n.read.ID.Kind != api.KindWorkloadEndpoint {
 		return
 	}
 	for _, c := range l.claims.interfaces[n.read.Interface] {
-		l.dirty[c.id] = struct{}{}
+		l.pending[c.id] = struct{}{}
 	}
 	for _, a := range n.read.Addresses {
 		for _, c := range l.claims.addresses[a] {
-			l.dirty[c.id] = struct{}{}
+			l.pending[c.id] = struct{}{}
 		}
 	}
 }
 
-// settleEndpoints brings every disturbed endpoint into its group, the groups' lists up to date, and hands out what
+// updateLocals brings every disturbed endpoint into its group, the groups' lists up to date, and hands out what
 // changed: those that it returns.
-func (g *Graph) settleEndpoints() map[EndpointID]struct{} {
+func (g *Graph) updateLocals() map[EndpointID]struct{} {
 	l := &g.local
-	l.dropUnused()
-	for id := range l.dirty {
+	l.dropEmptySelections()
+	for id := range l.pending {
 		if n := l.endpoints[id]; n != nil {
-			g.settle(n)
+			g.assignGroup(n)
 		}
 	}
-	for grp := range l.regroup {
+	for grp := range l.pendingGroups {
 		if len(grp.members) > 0 && grp.arrange(g.tiers, &g.active) {
 			for id := range grp.members {
-				l.dirty[id] = struct{}{}
+				l.pending[id] = struct{}{}
 			}
 		}
 	}
-	l.regroup = emptied(l.regroup)
-	g.handOut()
-	changed := l.dirty
-	l.dirty = map[EndpointID]struct{}{}
+	l.pendingGroups = emptied(l.pendingGroups)
+	g.publishLocals()
+	changed := l.pending
+	l.pending = map[EndpointID]struct{}{}
 	return changed
 }
 
-func (g *Graph) settle(n *local) {
+func (g *Graph) assignGroup(n *local) {
 	l := &g.local
-	n.settled = n.read
+	n.effective = n.read
 	if n.refused {
 		n.excess = ""
 		g.problems.set(n.read.ID.key(), "bound")
@@ -209,45 +209,45 @@ func (g *Graph) settle(n *local) {
 		return
 	}
 	if n.read.ID.Kind == api.KindWorkloadEndpoint {
-		g.problems.set(n.read.ID.key(), "claim", l.claims.settle(&n.settled)...)
+		g.problems.set(n.read.ID.key(), "claim", l.claims.resolve(&n.effective)...)
 	}
 	var matched []*matcher
-	if n.hasThing && n.settled.Closed == "" {
-		matched = slices.Collect(n.matching.still)
+	if n.hasEntity && n.effective.Closed == "" {
+		matched = slices.Collect(n.matching.live)
 	}
 	l.join(n, matched, &g.active)
 }
 
-// handOut puts the endpoints that may have changed into the table, with their routes and profiles.
-func (g *Graph) handOut() {
+// publishLocals puts the endpoints that may have changed into the table, with their routes and profiles.
+func (g *Graph) publishLocals() {
 	l := &g.local
-	for id := range l.dirty {
+	for id := range l.pending {
 		if old, there := l.sent.now[id]; there {
 			g.unroute(old)
 		}
 	}
-	for id := range l.dirty {
+	for id := range l.pending {
 		n := l.endpoints[id]
 		if n == nil || n.refused {
 			l.sent.remove(id)
 			if n != nil {
-				g.employ(n, nil)
+				g.referProfiles(n, nil)
 			}
 			continue
 		}
-		e := n.present()
+		e := n.published()
 		l.sent.set(id, e)
-		g.employ(n, n.settled.Profiles)
+		g.referProfiles(n, n.effective.Profiles)
 		g.route(e, g.routes.set, g.paths.set)
 	}
-	if g.stale.space {
+	if g.pending.space {
 		g.rebuildRoutes()
 	}
 }
 
 // present is the endpoint as it is handed out.
-func (n *local) present() Endpoint {
-	e := n.settled
+func (n *local) published() Endpoint {
+	e := n.effective
 	e.Policies = n.group.lists
 	if n.excess != "" {
 		e.close(n.excess)
@@ -256,12 +256,12 @@ func (n *local) present() Endpoint {
 }
 
 // employ makes an endpoint the user of its profiles, and not of those that it had.
-func (g *Graph) employ(n *local, profiles []string) {
+func (g *Graph) referProfiles(n *local, profiles []string) {
 	for _, name := range profiles {
-		g.active.use(PolicyID{Kind: api.KindProfile, Name: name}, 1)
+		g.active.refer(PolicyID{Kind: api.KindProfile, Name: name}, 1)
 	}
-	for _, name := range n.employed {
-		g.active.use(PolicyID{Kind: api.KindProfile, Name: name}, -1)
+	for _, name := range n.profiles {
+		g.active.refer(PolicyID{Kind: api.KindProfile, Name: name}, -1)
 	}
-	n.employed = profiles
+	n.profiles = profiles
 }

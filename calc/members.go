@@ -8,23 +8,23 @@ import (
 
 // members are the sets that active policies name, and the names of ports.
 type members struct {
-	sets      map[SetID]*setNode
-	ports     map[string]*portNode // by their use
-	touched   []*setNode
-	renamed   map[*portNode]struct{} // names that stand for another list of ports
-	portsLeft map[*portNode]struct{} // that may have no user any more
+	sets         map[SetID]*setNode
+	ports        map[string]*portNode // by their use
+	pending      []*setNode
+	pendingPorts map[*portNode]struct{} // names that stand for another list of ports
+	unusedPorts  map[*portNode]struct{} // that may have no user any more
 }
 
 func newMembers() members {
 	return members{
-		sets:      map[SetID]*setNode{},
-		ports:     map[string]*portNode{},
-		renamed:   map[*portNode]struct{}{},
-		portsLeft: map[*portNode]struct{}{},
+		sets:         map[SetID]*setNode{},
+		ports:        map[string]*portNode{},
+		pendingPorts: map[*portNode]struct{}{},
+		unusedPorts:  map[*portNode]struct{}{},
 	}
 }
 
-// watcher is told of the things that its selector matches. A thing may leave as another than it joined, if that has the
+// watcher is told of the entities that its selector matches. An entity may leave as another than it joined, if that has the
 // same addresses and ports.
 type watcher interface {
 	owner
@@ -32,7 +32,7 @@ type watcher interface {
 	leave(*members, contribution)
 }
 
-// setNode is a set, and for each member how many things contribute it.
+// setNode is a set, and for each member how many entities contribute it.
 type setNode struct {
 	id      SetID
 	of      *selector.Selector
@@ -41,9 +41,9 @@ type setNode struct {
 	number  portNumber
 	refs    int
 	count   map[prefix]uint32
-	before  map[prefix]bool // what was touched: whether it was a member at the last flush
+	before  map[prefix]bool // what was pending: whether it was a member at the last flush
 	listed  bool            // among the sets; a named port that no rule has to list is not
-	touched bool
+	pending bool
 	sent    bool
 }
 
@@ -56,7 +56,7 @@ func (s *setNode) selector() *selector.Selector { return s.of }
 func (s *setNode) join(m *members, t contribution) {
 	for n := range t.nets {
 		if s.count[n] == 0 {
-			m.touch(s, n, false)
+			m.remember(s, n, false)
 		}
 		s.count[n]++
 	}
@@ -65,21 +65,21 @@ func (s *setNode) join(m *members, t contribution) {
 func (s *setNode) leave(m *members, t contribution) {
 	for n := range t.nets {
 		if s.count[n]--; s.count[n] == 0 {
-			m.touch(s, n, true)
+			m.remember(s, n, true)
 			delete(s.count, n)
 		}
 	}
 }
 
-func (m *members) touchSet(s *setNode) {
-	if s.listed && !s.touched {
-		s.touched = true
-		m.touched = append(m.touched, s)
+func (m *members) markSet(s *setNode) {
+	if s.listed && !s.pending {
+		s.pending = true
+		m.pending = append(m.pending, s)
 	}
 }
 
-func (m *members) touch(s *setNode, n prefix, member bool) {
-	m.touchSet(s)
+func (m *members) remember(s *setNode, n prefix, member bool) {
+	m.markSet(s)
 	if !s.sent {
 		return // it goes out whole
 	}
@@ -116,20 +116,20 @@ type portNode struct {
 	use      portUse
 	matcher  *matcher
 	refs     int
-	users    map[PolicyID]struct{} // and former ones
-	children map[portNumber]*setNode
+	policies map[PolicyID]struct{} // and former ones
+	sets     map[portNumber]*setNode
 }
 
 func (p *portNode) selector() *selector.Selector {
 	return selector.And(selector.Has(portLabel(p.use.name)), p.use.of)
 }
 
-func (p *portNode) child(n portNumber) *setNode {
-	c := p.children[n]
+func (p *portNode) setFor(n portNumber) *setNode {
+	c := p.sets[n]
 	if c == nil {
 		c = newSetNode(p.use.set(n))
 		c.parent, c.number = p, n
-		p.children[n] = c
+		p.sets[n] = c
 	}
 	return c
 }
@@ -139,9 +139,9 @@ func (p *portNode) join(m *members, t contribution) {
 		if port.name != p.use.name || !t.addressed() {
 			continue
 		}
-		c := p.child(port.portNumber)
+		c := p.setFor(port.portNumber)
 		if len(c.count) == 0 {
-			m.renamed[p] = struct{}{}
+			m.pendingPorts[p] = struct{}{}
 		}
 		c.join(m, t)
 	}
@@ -152,13 +152,13 @@ func (p *portNode) leave(m *members, t contribution) {
 		if port.name != p.use.name || !t.addressed() {
 			continue
 		}
-		c := p.children[port.portNumber]
+		c := p.sets[port.portNumber]
 		if c.leave(m, t); len(c.count) > 0 {
 			continue
 		}
-		m.renamed[p] = struct{}{}
+		m.pendingPorts[p] = struct{}{}
 		if !c.listed {
-			delete(p.children, port.portNumber)
+			delete(p.sets, port.portNumber)
 		}
 	}
 }

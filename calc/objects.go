@@ -57,8 +57,8 @@ func named[T any](o objects, kind, name string) *T {
 	return nil
 }
 
-// brokenText is the problem of an object of a kind that has no better way to be broken than to be ignored.
-func brokenText(u api.Update) string {
+// invalidText is the problem of an object of a kind that has no better way to be broken than to be ignored.
+func invalidText(u api.Update) string {
 	switch u.Key.Kind {
 	case api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindProfile, api.KindWorkloadEndpoint, api.KindHostEndpoint:
 		return "" // they have

@@ -28,8 +28,8 @@ type policy struct {
 // selectors are the texts that say which endpoints a policy selects.
 type selectors struct{ endpoints, namespaces, serviceAccounts string }
 
-// active is a policy with its rules resolved, the sets that they name and what is wrong with them.
-type active struct {
+// resolvedPolicy is a policy with its rules resolved, the sets that they name and what is wrong with them.
+type resolvedPolicy struct {
 	Policy
 	sets     map[SetID]setSource
 	ports    map[string]portUse // names of ports, on which the rules depend
@@ -37,14 +37,14 @@ type active struct {
 }
 
 // resolve makes the rules, given what names of ports stand for, and the policy as it was resolved before or nil.
-func (p *policy) resolve(numbersOf func(portUse) []portNumber, before *inUse) active {
+func (p *policy) resolve(numbersOf func(portUse) []portNumber, before *activePolicy) resolvedPolicy {
 	if p.rules[Ingress] == "" && p.rules[Egress] == "" {
-		return active{Policy: p.Policy}
+		return resolvedPolicy{Policy: p.Policy}
 	}
 	rr := ruleReader{
 		namespace: p.ID.Namespace, own: p.selects.endpoints, before: before, numbersOf: numbersOf, sets: map[SetID]setSource{}, ports: map[string]portUse{},
 	}
-	a := active{Policy: p.Policy, sets: rr.sets, ports: rr.ports}
+	a := resolvedPolicy{Policy: p.Policy, sets: rr.sets, ports: rr.ports}
 	a.Ingress = rr.rules(Ingress, p.rules[Ingress])
 	a.Egress = rr.rules(Egress, p.rules[Egress])
 	a.problems = rr.problems
@@ -84,7 +84,7 @@ func readPolicy(u api.Update) *policy {
 		p.problems = append(p.problems, unsealed)
 	}
 	ingress, egress := directions(spec)
-	p.stand(spec, ingress, egress)
+	p.setStages(spec, ingress, egress)
 	if ingress {
 		p.rules[Ingress] = packRules(spec.Ingress, spec.Selector)
 	}
@@ -109,7 +109,7 @@ func specOf(u api.Update) (api.GlobalNetworkPolicySpec, bool) {
 
 // deny makes p deny everything in both directions, at the stages that spec asks for.
 func (p *policy) deny(why string, spec api.GlobalNetworkPolicySpec) {
-	p.stand(spec, true, true)
+	p.setStages(spec, true, true)
 	p.denies, p.Ingress, p.Egress = true, denyAll(), denyAll()
 	p.problems = []string{invalid(why, "it denies whatever it may select")}
 }
@@ -122,7 +122,7 @@ func denyAll() []Rule { return []Rule{{Action: api.Deny, V4: true, V6: true}} }
 
 // stand says at which stages the rules of a policy are: untracked wins over pre-DNAT, which has no egress; all others
 // judge the endpoint's own traffic, and those that ask for it forwarded traffic too.
-func (p *policy) stand(spec api.GlobalNetworkPolicySpec, ingress, egress bool) {
+func (p *policy) setStages(spec api.GlobalNetworkPolicySpec, ingress, egress bool) {
 	switch {
 	case spec.DoNotTrack:
 		p.stages[Untracked] = [2]bool{ingress, egress}

@@ -110,7 +110,7 @@ func (s setSource) has(c contribution) bool {
 	return s.name == "" || slices.Contains(c.ports(), endpointPort{s.name, s.number})
 }
 
-// portLabel is a label that things have for each name of a port; no manifest can write it, because of the blank.
+// portLabel is a label that entities have for each name of a port; no manifest can write it, because of the blank.
 func portLabel(name string) string { return "port " + name }
 
 func portsOfWorkload(ports []api.WorkloadPort) (named []endpointPort) {
@@ -146,10 +146,10 @@ func (p *packing) addPorts(ports []endpointPort) {
 	}
 }
 
-// numbersOf are the ports that a name stands for on the things that a selector matches, in order.
+// numbersOf are the ports that a name stands for on the entities that a selector matches, in order.
 func (c *computation) numbersOf(u portUse) []portNumber {
 	seen := map[portNumber]struct{}{}
-	for _, t := range c.things {
+	for _, t := range c.entities {
 		if !u.of.Matches(t.labels) {
 			continue
 		}

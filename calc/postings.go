@@ -1,23 +1,23 @@
 package calc
 
-// postings say which things of an index have a label, and once a selector has asked for values of the label, which have
+// postings say which entities of an index have a label, and once a selector has asked for values of the label, which have
 // a value: most labels nobody ever asks for.
 type postings struct {
 	labels map[uint64]*posted
 }
 
-// posted are the things that have a label.
+// posted are the entities that have a label.
 type posted struct {
 	ids    idList
 	asked  bool // for values
-	values byValue[thingID]
+	values byValue[entityID]
 }
 
 func newPostings() postings { return postings{labels: map[uint64]*posted{}} }
 
-// relabel notes that a thing has other labels. Things that change together, because their profile does, already have
+// relabel notes that an entity has other labels. Entities that change together, because their profile does, already have
 // their new labels when the first of them comes, so a list may have forgotten them before their turn.
-func (p *postings) relabel(x *index, id thingID, old, now labels) {
+func (p *postings) relabel(x *index, id entityID, old, now labels) {
 	old.each(func(number uint64, value string) {
 		at := p.labels[number]
 		if at == nil {
@@ -25,11 +25,11 @@ func (p *postings) relabel(x *index, id thingID, old, now labels) {
 		}
 		v, has := now.get(number)
 		if !has {
-			at.ids.lose(x.still(number, nil))
+			at.ids.remove(x.hasLabel(number, nil))
 		}
 		if at.asked && (!has || v != value) {
 			hash := x.hash(value)
-			at.values.lose(hash, id, x.still(number, &hash))
+			at.values.remove(hash, id, x.hasLabel(number, &hash))
 		}
 		if at.ids.count == 0 {
 			delete(p.labels, number)
@@ -51,29 +51,29 @@ func (p *postings) relabel(x *index, id thingID, old, now labels) {
 	})
 }
 
-// there says whether a thing is in the index.
-func (x *index) there(id thingID) bool {
-	matching := x.things.matching(id)
+// there says whether an entity is in the index.
+func (x *index) has(id entityID) bool {
+	matching := x.entities.matching(id)
 	return matching != nil && *matching != nil
 }
 
-// still says, once for each thing, whether it is in the index and has a label, perhaps with a value that has a certain hash.
-func (x *index) still(number uint64, hash *uint64) func(thingID) bool {
+// still says, once for each entity, whether it is in the index and has a label, perhaps with a value that has a certain hash.
+func (x *index) hasLabel(number uint64, hash *uint64) func(entityID) bool {
 	var round uint64
-	return func(id thingID) bool {
+	return func(id entityID) bool {
 		if round == 0 {
 			round = x.next()
 		}
-		if !x.there(id) || !x.first(id, round) {
+		if !x.has(id) || !x.first(id, round) {
 			return false
 		}
-		v, has := x.things.labelsOf(id).get(number)
+		v, has := x.entities.labelsOf(id).get(number)
 		return has && (hash == nil || x.hash(v) == *hash)
 	}
 }
 
-// candidates calls f, once each, with things among which are all that meet the needs.
-func (p *postings) candidates(x *index, needs []need, f func(thingID)) {
+// candidates calls f, once each, with entities among which are all that meet the needs.
+func (p *postings) candidates(x *index, needs []need, f func(entityID)) {
 	best, fewest := -1, 0
 	for i, n := range needs {
 		if size := p.meeting(x, n); best < 0 || size < fewest {
@@ -81,7 +81,7 @@ func (p *postings) candidates(x *index, needs []need, f func(thingID)) {
 		}
 	}
 	if best < 0 {
-		x.things.each(func(id thingID) bool {
+		x.entities.each(func(id entityID) bool {
 			f(id)
 			return true
 		})
@@ -92,8 +92,8 @@ func (p *postings) candidates(x *index, needs []need, f func(thingID)) {
 		return
 	}
 	round := x.next()
-	try := func(id thingID) {
-		if x.there(id) && x.first(id, round) {
+	try := func(id entityID) {
+		if x.has(id) && x.first(id, round) {
 			f(id)
 		}
 	}
@@ -107,7 +107,7 @@ func (p *postings) candidates(x *index, needs []need, f func(thingID)) {
 	}
 }
 
-// meeting is how many things may meet a need.
+// meeting is how many entities may meet a need.
 func (p *postings) meeting(x *index, n need) (size int) {
 	at := p.labels[n.label]
 	if at == nil {
@@ -130,10 +130,10 @@ func (p *postings) post(x *index, label uint64, at *posted) {
 	at.asked = true
 	round := x.next()
 	for id := range at.ids.each {
-		if !x.there(id) || !x.first(id, round) {
+		if !x.has(id) || !x.first(id, round) {
 			continue
 		}
-		if value, has := x.things.labelsOf(id).get(label); has {
+		if value, has := x.entities.labelsOf(id).get(label); has {
 			at.values.add(x.hash(value), id)
 		}
 	}

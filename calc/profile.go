@@ -7,25 +7,25 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// profiles are the profiles that there are, and those that things name, by name.
+// profiles are the profiles that there are, and those that entities name, by name.
 type profiles map[string]*profile
 
 // profile is kept as small as a policy that nobody needs: see keptPolicy.
 type profile struct {
 	name   string
-	there  bool                 // in the datastore
-	denies bool                 // it is there, but it cannot be read
-	labels string               // for its things, packed
-	rules  *[2]packedRules      // nil: it has none
-	read   *policy              // while it is needed
-	own    *family              // of things with this profile alone; nil: there are none
-	others map[*family]struct{} // of things with others beside it
+	there  bool                      // in the datastore
+	denies bool                      // it is there, but it cannot be read
+	labels string                    // for its entities, packed
+	rules  *[2]packedRules           // nil: it has none
+	read   *policy                   // while it is needed
+	own    *profileList              // of entities with this profile alone; nil: there are none
+	others map[*profileList]struct{} // of entities with others beside it
 }
 
-// family is the things that have the same list of profiles.
-type family struct {
+// profileList is a list of profiles, and the entities that have the same list of profiles.
+type profileList struct {
 	profiles []*profile
-	children []thingID
+	entities []entityID
 }
 
 func (p profiles) exists(name string) bool {
@@ -75,33 +75,33 @@ func (g *Graph) updateProfiles(updates []api.Update) {
 	for _, u := range updates {
 		read := readProfile(u)
 		g.problems.set(u.Key, "policy", read.problems...)
-		p := g.things.profiles.find(u.Key.Name)
+		p := g.entities.profiles.find(u.Key.Name)
 		p.there, p.denies, p.rules, p.read = u.Object != nil || u.Broken != "", read.denies, nil, nil
 		if read.rules != ([2]packedRules{}) {
 			p.rules = &read.rules
 		}
-		g.relabelChildren(p, g.things.names.pack(read.labels))
-		g.things.profiles.tidy(p)
-		g.active.touchInUse(PolicyID{Kind: api.KindProfile, Name: u.Key.Name})
+		g.relabelEntitiesOf(p, g.entities.names.pack(read.labels))
+		g.entities.profiles.tidy(p)
+		g.active.markIfActive(PolicyID{Kind: api.KindProfile, Name: u.Key.Name})
 	}
 }
 
-// relabelChildren gives a profile's labels to the things that have the profile.
-func (g *Graph) relabelChildren(p *profile, now string) {
-	t := &g.things
+// relabelEntitiesOf gives a profile's labels to the entities that have the profile.
+func (g *Graph) relabelEntitiesOf(p *profile, now string) {
+	t := &g.entities
 	before := &profile{labels: p.labels}
 	p.labels = now
 	if sameLabels(labels{inherited: []*profile{before}}, labels{inherited: []*profile{p}}) {
 		return
 	}
-	for f := range p.families {
+	for f := range p.lists {
 		old := slices.Clone(f.profiles)
 		for i := range old {
 			if old[i] == p {
 				old[i] = before
 			}
 		}
-		for _, id := range f.children {
+		for _, id := range f.entities {
 			g.relabel(id, labels{names: t.names, own: t.list[id].labels(), inherited: old}, t.list[id].contribution())
 		}
 	}
@@ -118,8 +118,8 @@ func sameLabels(a, b labels) bool {
 	return same && count == 0
 }
 
-// families are those with this profile.
-func (p *profile) families(yield func(*family) bool) {
+// lists are the profile lists with this profile.
+func (p *profile) lists(yield func(*profileList) bool) {
 	if p.own != nil && !yield(p.own) {
 		return
 	}
@@ -130,26 +130,26 @@ func (p *profile) families(yield func(*family) bool) {
 	}
 }
 
-// familyOf finds or makes the family of some profiles.
-func (t *things) familyOf(names []string) *family {
+// profileListOf finds or makes the profileList of some profiles.
+func (t *entities) profileListOf(names []string) *profileList {
 	if len(names) == 1 {
 		p := t.profiles.find(names[0])
 		if p.own == nil {
-			p.own = &family{profiles: []*profile{p}}
+			p.own = &profileList{profiles: []*profile{p}}
 		}
 		return p.own
 	}
 	text := strings.Join(names, "\x00") // no name contains one
-	f := t.families[text]
+	f := t.profileLists[text]
 	if f == nil {
-		f = &family{}
-		t.families[text] = f
+		f = &profileList{}
+		t.profileLists[text] = f
 		for _, name := range names {
 			f.profiles = append(f.profiles, t.profiles.find(name))
 		}
 		for _, p := range f.profiles {
 			if p.others == nil {
-				p.others = map[*family]struct{}{}
+				p.others = map[*profileList]struct{}{}
 			}
 			p.others[f] = struct{}{}
 		}
@@ -157,8 +157,8 @@ func (t *things) familyOf(names []string) *family {
 	return f
 }
 
-// disband forgets a family without children.
-func (t *things) disband(f *family) {
+// dropProfileList forgets a profileList that no entity has.
+func (t *entities) dropProfileList(f *profileList) {
 	if len(f.profiles) == 1 {
 		f.profiles[0].own = nil
 	} else {
@@ -167,34 +167,34 @@ func (t *things) disband(f *family) {
 			names = append(names, p.name)
 			delete(p.others, f)
 		}
-		delete(t.families, strings.Join(names, "\x00"))
+		delete(t.profileLists, strings.Join(names, "\x00"))
 	}
 	for _, p := range f.profiles {
 		t.profiles.tidy(p)
 	}
 }
 
-// adopt makes a thing the child of a family instead of another; nil is none.
-func (t *things) adopt(id thingID, to *family) {
-	from, nth := t.list[id].family, t.list[id].nth
+// inherit gives an entity another list of profiles; nil is none.
+func (t *entities) inherit(id entityID, to *profileList) {
+	from, at := t.list[id].profiles, t.list[id].atList
 	if from == to {
 		return
 	}
-	t.list[id].family = to
+	t.list[id].profiles = to
 	if to != nil {
-		t.list[id].nth = uint32(len(to.children))
-		to.children = append(to.children, id)
+		t.list[id].atList = uint32(len(to.entities))
+		to.entities = append(to.entities, id)
 	}
 	if from == nil {
 		return
 	}
-	last := len(from.children) - 1
-	moved := from.children[last]
-	from.children[nth], from.children = moved, from.children[:last]
+	last := len(from.entities) - 1
+	moved := from.entities[last]
+	from.entities[at], from.entities = moved, from.entities[:last]
 	if moved != id {
-		t.list[moved].nth = nth
+		t.list[moved].atList = at
 	}
-	if len(from.children) == 0 {
-		t.disband(from)
+	if len(from.entities) == 0 {
+		t.dropProfileList(from)
 	}
 }

@@ -15,9 +15,9 @@ import (
 // It collects the sets that they name. A criterion that cannot be enforced never widens access: a rule that allows
 // or passes and has one never matches, any other rule matches without it, and a problem says so.
 type ruleReader struct {
-	namespace string // of a namespaced policy
-	own       string // the text of the policy's selector
-	before    *inUse // the policy as it was resolved before; nil if it was not
+	namespace string        // of a namespaced policy
+	own       string        // the text of the policy's selector
+	before    *activePolicy // the policy as it was resolved before; nil if it was not
 	numbersOf func(portUse) []portNumber
 	sets      map[SetID]setSource
 	ports     map[string]portUse // names that were looked up, by their text
@@ -37,7 +37,7 @@ func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
 	copy(resolved[len(now)-end:], old[len(old)-end:])
 	for i, packed := range now {
 		stood := i < front || i >= len(now)-end
-		if !stood || !rr.take(&resolved[i]) {
+		if !stood || !rr.reuse(&resolved[i]) {
 			resolved[i] = rr.rule(dir, i, unpackRule(packed, rr.own))
 		}
 	}
@@ -65,7 +65,7 @@ func alike(a, b []string) (front, end int) {
 }
 
 // take notes the sets of a rule as it was before, unless the rule depends on something else than its text.
-func (rr *ruleReader) take(r *Rule) bool {
+func (rr *ruleReader) reuse(r *Rule) bool {
 	if r.Never || r.Source.Names != nil || r.Source.NotNames != nil || r.Destination.Names != nil || r.Destination.NotNames != nil {
 		return false
 	}
@@ -82,17 +82,17 @@ func (rr *ruleReader) rule(dir Direction, i int, r api.Rule) Rule {
 	out := c.rule(r)
 	last := &out
 	if n := last.variants(); n > maxVariants {
-		c.lose("its names of ports come to %d combinations, of which at most %d fit: give numbers, or narrow its selectors", n, maxVariants)
+		c.skip("its names of ports come to %d combinations, of which at most %d fit: give numbers, or narrow its selectors", n, maxVariants)
 		c.forgetNames(last)
 	}
 	for _, u := range c.ports {
 		rr.ports[u.String()] = u
 	}
 	widens := last.Action == api.Allow || last.Action == api.Pass
-	if len(c.lost) > 0 {
-		rr.problems = append(rr.problems, problemText(dir, i, last.Action, c.lost))
+	if len(c.skipped) > 0 {
+		rr.problems = append(rr.problems, problemText(dir, i, last.Action, c.skipped))
 	}
-	if (len(c.lost) > 0 && widens) || !(last.V4 || last.V6) {
+	if (len(c.skipped) > 0 && widens) || !(last.V4 || last.V6) {
 		return Rule{Action: last.Action, Never: true}
 	}
 	for _, s := range c.sets {
@@ -101,7 +101,7 @@ func (rr *ruleReader) rule(dir Direction, i int, r api.Rule) Rule {
 	return out
 }
 
-func problemText(dir Direction, index int, action api.Action, lost []string) string {
+func problemText(dir Direction, index int, action api.Action, skipped []string) string {
 	effect := "until then the rule matches nothing"
 	switch action {
 	case api.Deny:
@@ -109,7 +109,7 @@ func problemText(dir Direction, index int, action api.Action, lost []string) str
 	case api.Log:
 		effect = "until then the rule logs whatever meets its other criteria"
 	}
-	return fmt.Sprintf("%v rule %d: %s; %s", dir, index, strings.Join(lost, "; "), effect)
+	return fmt.Sprintf("%v rule %d: %s; %s", dir, index, strings.Join(skipped, "; "), effect)
 }
 
 // OfRule is the problem's text when it is about this rule of its object.
@@ -124,11 +124,11 @@ type criteria struct {
 	only      uint8 // the rule's protocol; 0: any
 	sets      []setSource
 	ports     []portUse
-	lost      []string
+	skipped   []string
 }
 
-func (c *criteria) lose(format string, args ...any) {
-	c.lost = append(c.lost, fmt.Sprintf(format, args...))
+func (c *criteria) skip(format string, args ...any) {
+	c.skipped = append(c.skipped, fmt.Sprintf(format, args...))
 }
 
 func (c *criteria) rule(r api.Rule) Rule {
@@ -147,10 +147,10 @@ func (c *criteria) rule(r api.Rule) Rule {
 		out.NotICMP = nil // it was lost, and would exclude all of ICMP
 	}
 	if r.HTTP.Restricts() {
-		c.lose("http is not enforced yet: remove it, or match ports")
+		c.skip("http is not enforced yet: remove it, or match ports")
 	}
 	for _, field := range r.Unknown {
-		c.lose("field %s is not known to this version: remove it, or upgrade", field)
+		c.skip("field %s is not known to this version: remove it, or upgrade", field)
 	}
 	out.V4, out.V6 = c.families(r, out)
 	return out
@@ -163,7 +163,7 @@ func (c *criteria) action(a api.Action) api.Action {
 			return known
 		}
 	}
-	c.lose("action %q is not Allow, Deny, Log or Pass: correct it", a)
+	c.skip("action %q is not Allow, Deny, Log or Pass: correct it", a)
 	return api.Deny
 }
 
@@ -173,7 +173,7 @@ func (c *criteria) protocol(p *api.Protocol) uint8 {
 	}
 	n, known := p.Value()
 	if !known {
-		c.lose("protocol %v is not known: give its number", p)
+		c.skip("protocol %v is not known: give its number", p)
 	}
 	return n
 }
@@ -185,12 +185,12 @@ func (c *criteria) icmp(i *api.ICMPFields) *ICMP {
 	out := &ICMP{Type: -1, Code: -1}
 	if i.Type == nil {
 		if i.Code != nil {
-			c.lose("an ICMP code needs a type: add it")
+			c.skip("an ICMP code needs a type: add it")
 		}
 		return out
 	}
 	if *i.Type < 0 || *i.Type > 255 {
-		c.lose("ICMP type %d is not within 0 and 254: correct it", *i.Type)
+		c.skip("ICMP type %d is not within 0 and 254: correct it", *i.Type)
 		return out
 	}
 	out.Type = int16(*i.Type)
@@ -198,7 +198,7 @@ func (c *criteria) icmp(i *api.ICMPFields) *ICMP {
 		return out
 	}
 	if *i.Code < 0 || *i.Code > 255 {
-		c.lose("ICMP code %d is not within 0 and 255: correct it", *i.Code)
+		c.skip("ICMP code %d is not within 0 and 255: correct it", *i.Code)
 		return out
 	}
 	out.Code = int16(*i.Code)
@@ -215,7 +215,7 @@ func (c *criteria) families(r api.Rule, out Rule) (v4, v6 bool) {
 		case 6:
 			v4 = false
 		default:
-			c.lose("ipVersion %d is neither 4 nor 6: correct it", *r.IPVersion)
+			c.skip("ipVersion %d is neither 4 nor 6: correct it", *r.IPVersion)
 		}
 	}
 	if p := r.Protocol; p != nil { // the names say the family, the numbers do not
@@ -247,22 +247,22 @@ func (c *criteria) match(side string, e api.EntityRule) Match {
 	m.Ports, ports = splitPorts(e.Ports)
 	m.NotPorts, notPorts = splitPorts(e.NotPorts)
 	if len(e.Domains) > 0 {
-		c.lose("%s domains are not enforced yet: match nets or a selector", side)
+		c.skip("%s domains are not enforced yet: match nets or a selector", side)
 	}
 	if e.Services.Restricts() {
-		c.lose("%s services are not enforced: match a selector", side)
+		c.skip("%s services are not enforced: match a selector", side)
 	}
 	for _, field := range e.Unknown {
-		c.lose("%s field %s is not known to this version: remove it, or upgrade", side, field)
+		c.skip("%s field %s is not known to this version: remove it, or upgrade", side, field)
 	}
 	dropped, open := e.DroppedFields()
 	e.Selector = open
 	for _, field := range dropped {
-		c.lose("%s field %s was dropped by a program that does not know it: apply the policy again as it was written", side, field)
+		c.skip("%s field %s was dropped by a program that does not know it: apply the policy again as it was written", side, field)
 	}
 	in, notIn, err := c.selectors(e)
 	if err != nil {
-		c.lose("%s: %v: correct it", side, err)
+		c.skip("%s: %v: correct it", side, err)
 		return m
 	}
 	if in != nil {
@@ -286,7 +286,7 @@ func (c *criteria) nets(side string, texts []string) []netip.Prefix {
 	for _, text := range texts {
 		n, err := api.ParseNet(text)
 		if err != nil {
-			c.lose("%s: %v", side, err)
+			c.skip("%s: %v", side, err)
 			return nil
 		}
 		nets = append(nets, n)

@@ -56,7 +56,7 @@ func (s *policySet) each(f func(*policy)) {
 
 func (l *locals) rearrange(s *selection) {
 	for grp := range s.groups {
-		l.regroup[grp] = struct{}{}
+		l.pendingGroups[grp] = struct{}{}
 	}
 }
 
@@ -66,7 +66,7 @@ func (l *locals) deselect(k *keptPolicy) {
 	s.matcher.selector() // as long as there is a policy to ask
 	s.policies.remove(k)
 	if s.policies.empty() {
-		l.unused[s] = struct{}{}
+		l.emptySelections[s] = struct{}{}
 	}
 }
 
@@ -74,28 +74,28 @@ func (l *locals) deselect(k *keptPolicy) {
 func (l *locals) selectionOf(of *selector.Selector) *selection {
 	print := printOf(l.prints, of.String())
 	if s := l.selections[print]; s != nil {
-		delete(l.unused, s)
+		delete(l.emptySelections, s)
 		return s
 	}
 	s := &selection{}
 	s.owner = s
 	l.selections[print] = s
 	for _, id := range l.index.add(&s.matcher, of) {
-		l.dirty[l.byThing[id].read.ID] = struct{}{}
+		l.pending[l.byEntity[id].read.ID] = struct{}{}
 	}
 	return s
 }
 
-// dropUnused forgets selections without policies; the members of their groups must look for others.
-func (l *locals) dropUnused() {
-	for s := range l.unused {
+// dropEmptySelections forgets selections without policies; the members of their groups must look for others.
+func (l *locals) dropEmptySelections() {
+	for s := range l.emptySelections {
 		l.index.drop(&s.matcher)
 		delete(l.selections, printOf(l.prints, s.matcher.selector().String()))
 		for grp := range s.groups {
 			for id := range grp.members {
-				l.dirty[id] = struct{}{}
+				l.pending[id] = struct{}{}
 			}
 		}
 	}
-	l.unused = emptied(l.unused)
+	l.emptySelections = emptied(l.emptySelections)
 }

@@ -61,9 +61,9 @@ func labelSets() (all []selector.Map) {
 			{labelNamespace: "ns", labelServiceAccount: "bot", "pcns.env": "a", "pcsa.role": "a"},
 			{labelNamespace: "ns", labelServiceAccount: "bot", "pcsa.role": "b", "pcsa.env": "a"},
 		} {
-			thing := maps.Clone(own)
-			maps.Copy(thing, dialect)
-			all = append(all, thing)
+			entity := maps.Clone(own)
+			maps.Copy(entity, dialect)
+			all = append(all, entity)
 		}
 	}
 	return all
@@ -92,10 +92,10 @@ func TestAPolicySelectsWhatTheReferenceSelects(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%+v: %v", s, err)
 			}
-			for _, thing := range labelSets() {
-				if got.Matches(thing) != want.Matches(thing) {
+			for _, entity := range labelSets() {
+				if got.Matches(entity) != want.Matches(entity) {
 					t.Fatalf("seed %d: %+v in namespace %q: %s selects %v: %v, the reference's %s: %v",
-						seed, s, namespace, got, thing, got.Matches(thing), want, want.Matches(thing))
+						seed, s, namespace, got, entity, got.Matches(entity), want, want.Matches(entity))
 				}
 			}
 		}

@@ -24,7 +24,7 @@ func NewSurvey(updates []api.Update) *Survey {
 		c.objects.put(u)
 	}
 	c.readPolicies()
-	c.readThings()
+	c.readEntities()
 	s := &Survey{c: c, policies: map[PolicyID]*policy{}, lists: map[api.Key][2][]TierPolicies{}, sums: map[PolicyID]*[2]api.Sum{}, matched: map[string][]api.Key{}}
 	for _, p := range c.policies {
 		s.policies[p.ID] = p
@@ -34,7 +34,7 @@ func NewSurvey(updates []api.Update) *Survey {
 
 // Unjudged are the directions in which no policy selects an endpoint, for its own traffic. Without a profile it is closed there.
 func (s *Survey) Unjudged(endpoint api.Key) (dirs []Direction) {
-	if _, known := s.c.things[endpoint]; !known {
+	if _, known := s.c.entities[endpoint]; !known {
 		return nil
 	}
 	for dir, tiers := range s.policiesOf(endpoint) {
@@ -49,7 +49,7 @@ func (s *Survey) Unjudged(endpoint api.Key) (dirs []Direction) {
 func (s *Survey) policiesOf(endpoint api.Key) [2][]TierPolicies {
 	tiers, known := s.lists[endpoint]
 	if !known {
-		tiers = lists(api.KindWorkloadEndpoint, s.c.selecting(s.c.things[endpoint].labels))[Normal] // without the failsafes of hosts
+		tiers = lists(api.KindWorkloadEndpoint, s.c.selecting(s.c.entities[endpoint].labels))[Normal] // without the failsafes of hosts
 		s.lists[endpoint] = tiers
 	}
 	return tiers
@@ -63,7 +63,7 @@ func (s *Survey) CutOff(policy api.Key, dir Direction) (cut []api.Key, selected 
 	if p == nil || !p.stages[Normal][dir] {
 		return nil, 0
 	}
-	for key, t := range s.c.things {
+	for key, t := range s.c.entities {
 		if key.Kind != api.KindWorkloadEndpoint && key.Kind != api.KindHostEndpoint || !p.selector.Matches(t.labels) {
 			continue
 		}
@@ -123,7 +123,7 @@ func (s *Survey) Unreached(policy api.Key, dir Direction) (by, endpoint api.Key,
 	if p == nil || !p.stages[Normal][dir] {
 		return by, endpoint, false
 	}
-	for key, t := range s.c.things {
+	for key, t := range s.c.entities {
 		if key.Kind != api.KindWorkloadEndpoint && key.Kind != api.KindHostEndpoint || !p.selector.Matches(t.labels) {
 			continue
 		}
@@ -157,7 +157,7 @@ func (s *Survey) MayBeUnreached(policy api.Key, dir Direction) bool {
 // Selected counts the endpoints that a policy selects.
 func (s *Survey) Selected(policy api.Key) (hosts, workloads int) {
 	p := s.policies[PolicyID{Kind: policy.Kind, Namespace: policy.Namespace, Name: policy.Name}]
-	for key, t := range s.c.things {
+	for key, t := range s.c.entities {
 		switch {
 		case p == nil || !p.selector.Matches(t.labels):
 		case key.Kind == api.KindHostEndpoint:
@@ -182,7 +182,7 @@ func (s *Survey) sum(id PolicyID) *[2]api.Sum {
 	return s.sums[id]
 }
 
-// Unaddressed is a side of a rule whose selector matches things, and none of them has an address.
+// Unaddressed is a side of a rule whose selector matches entities, and none of them has an address.
 type Unaddressed struct {
 	Direction Direction
 	Rule      int
@@ -216,7 +216,7 @@ func (s *Survey) unaddressed(namespace string, e api.EntityRule) (matches []api.
 	if known, yes := s.matched[text]; yes {
 		return known
 	}
-	for key, t := range s.c.things {
+	for key, t := range s.c.entities {
 		if !of.Matches(t.labels) {
 			continue
 		}

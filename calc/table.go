@@ -3,7 +3,7 @@ package calc
 // table is a map that knows what changed since it was last asked.
 type table[K comparable, V any] struct {
 	now    map[K]V
-	before map[K]previous[V] // of what was touched
+	before map[K]previous[V] // of the keys that were set or removed since the last flush
 	equal  func(a, b V) bool
 }
 
@@ -18,7 +18,7 @@ func newTable[K comparable, V any](equal func(a, b V) bool) *table[K, V] {
 
 func same[V comparable](a, b V) bool { return a == b }
 
-func (t *table[K, V]) touch(key K) {
+func (t *table[K, V]) remember(key K) {
 	if _, yes := t.before[key]; !yes {
 		value, there := t.now[key]
 		t.before[key] = previous[V]{value, there}
@@ -26,13 +26,13 @@ func (t *table[K, V]) touch(key K) {
 }
 
 func (t *table[K, V]) set(key K, value V) {
-	t.touch(key)
+	t.remember(key)
 	t.now[key] = value
 }
 
 func (t *table[K, V]) remove(key K) {
 	if _, there := t.now[key]; there {
-		t.touch(key)
+		t.remember(key)
 		delete(t.now, key)
 	}
 }

@@ -54,10 +54,10 @@ func (g *Graph) updateTiers(updates []api.Update) {
 		} else {
 			delete(g.tiers, u.Key.Name)
 		}
-		g.active.tierSeen[u.Key.Name] = struct{}{}
+		g.active.pendingTiers[u.Key.Name] = struct{}{}
 		if existed != exists || old.Order != t.Order {
 			for _, grp := range g.local.groups {
-				g.local.regroup[grp] = struct{}{}
+				g.local.pendingGroups[grp] = struct{}{}
 			}
 		}
 	}

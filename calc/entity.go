@@ -6,23 +6,23 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// thing is what selectors select and sets contain: an endpoint of any node, or a network set. There may be many, so what
+// entity is what selectors select and sets contain: an endpoint of any node, or a network set. There may be many, so what
 // is known of one is a single string, which costs one allocation and the collector no look: its own labels, with their
 // length before them, and then its contribution.
-type thing string
+type entity string
 
-// labels are packed, without those of the thing's profiles.
-func (t thing) labels() string {
+// labels are packed, without those of the entity's profiles.
+func (t entity) labels() string {
 	labels, _ := t.parts()
 	return labels
 }
 
-func (t thing) contribution() contribution {
+func (t entity) contribution() contribution {
 	_, c := t.parts()
 	return c
 }
 
-func (t thing) parts() (labels string, c contribution) {
+func (t entity) parts() (labels string, c contribution) {
 	if t == "" {
 		return "", ""
 	}
@@ -31,10 +31,10 @@ func (t thing) parts() (labels string, c contribution) {
 	return string(t[size:end]), contribution(t[end:])
 }
 
-// contribution is what a thing contributes to sets: ports and nets, packed. Ports come first, behind their number.
+// contribution is what an entity contributes to sets: ports and nets, packed. Ports come first, behind their number.
 type contribution string
 
-// eachPort yields the ports that the thing names, and returns the rest.
+// eachPort yields the ports that the entity names, and returns the rest.
 func (c contribution) eachPort(yield func(endpointPort)) (nets string) {
 	if c == "" {
 		return ""
@@ -50,13 +50,13 @@ func (c contribution) eachPort(yield func(endpointPort)) (nets string) {
 	return rest
 }
 
-// ports are those that the thing names.
+// ports are those that the entity names.
 func (c contribution) ports() (all []endpointPort) {
 	c.eachPort(func(p endpointPort) { all = append(all, p) })
 	return all
 }
 
-// nets yields the thing's addresses and networks.
+// nets yields the entity's addresses and networks.
 func (c contribution) nets(yield func(prefix) bool) {
 	rest := c.eachPort(func(endpointPort) {})
 	for rest != "" {
@@ -71,8 +71,8 @@ func (c contribution) nets(yield func(prefix) bool) {
 // addressed says whether there is any address.
 func (c contribution) addressed() bool { return c.eachPort(func(endpointPort) {}) != "" }
 
-// readThing reads an object, with the profiles whose labels it inherits; one that is broken is none.
-func readThing(names *labelNames, u api.Update) (t thing, profiles, problems []string, ok bool) {
+// readEntity reads an object, with the profiles whose labels it inherits; one that is broken is none.
+func readEntity(names *labelNames, u api.Update) (t entity, profiles, problems []string, ok bool) {
 	if u.Broken != "" {
 		return "", nil, nil, false
 	}
@@ -102,13 +102,13 @@ func readThing(names *labelNames, u api.Update) (t thing, profiles, problems []s
 	default:
 		return "", nil, nil, false
 	}
-	return p.thing(), profiles, problems, true
+	return p.entity(), profiles, problems, true
 }
 
-func (p *packing) thing() thing {
-	p.whole = binary.AppendUvarint(p.whole[:0], uint64(len(p.labels)))
-	p.whole = append(append(p.whole, p.labels...), p.contribution...)
-	return thing(p.whole)
+func (p *packing) entity() entity {
+	p.buffer = binary.AppendUvarint(p.buffer[:0], uint64(len(p.labels)))
+	p.buffer = append(append(p.buffer, p.labels...), p.contribution...)
+	return entity(p.buffer)
 }
 
 // addContribution skips nets that it cannot read, and says so.
