@@ -4,26 +4,32 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// activity is which policies, profiles and failsafes are in use, and with them which tiers.
+// activity is what is active on this node. A policy is active while an endpoint's lists name it, and a profile while an endpoint has
+// it. Tiers are active while one of their policies is.
 type activity struct {
-	refs         map[PolicyID]int
-	pending      map[PolicyID]struct{}
-	resolved     map[PolicyID]activePolicy // as it was last handed out
-	continuing   int                       // how many of these may make a search go on
-	slots        int                       // that all of these need
-	tierRefs     map[string]int
-	pendingTiers map[string]struct{} // tiers that may have changed
+	refs     map[PolicyID]int          // how many groups and endpoints make a policy active; no zeros. Set by refer
+	resolved map[PolicyID]activePolicy // the active policies, as they were last handed out; set by activatePolicy
+	tierRefs map[string]int            // how many active policies a tier has; no zeros. Set by referTier
 
-	// Since it was last looked at: the searchCost of a policy is another, or so is one's share of slots that are too few.
+	// Sums over resolved, kept by countCost; see bound.go.
+	continuing int // policies with rules by which a search may go on
+	slots      int // that all active policies need
+
+	// Notes for activate, which works them off and resets them.
+	pending      map[PolicyID]struct{} // policies that may have become active or inactive, or that changed
+	pendingTiers map[string]struct{}   // tiers of which the same holds
+
+	// boundPending says that every endpoint must be compared with the bounds of the classifier again, because the cost of some policy
+	// changed. Set by countCost, reset by Graph.bound.
 	boundPending bool
 
-	policies *table[PolicyID, Policy]
-	tiers    *table[string, Tier]
+	policies *table[PolicyID, Policy] // as they are handed out
+	tiers    *table[string, Tier]     // as they are handed out
 }
 
-// inUse is a policy in use and what it was resolved from.
+// activePolicy is an active policy with its resolved rules.
 type activePolicy struct {
-	from *policy
+	from *policy // what it was resolved from
 	resolvedPolicy
 	cost cost
 }
@@ -40,7 +46,7 @@ func newActivity() activity {
 	}
 }
 
-// use counts users of a policy.
+// refer adds to the number of references that make a policy active. by may be negative.
 func (a *activity) refer(id PolicyID, by int) {
 	a.refs[id] += by
 	if a.refs[id] == 0 {
@@ -49,27 +55,27 @@ func (a *activity) refer(id PolicyID, by int) {
 	a.mark(id)
 }
 
-// touch says that a policy may have changed.
+// mark makes a policy pending.
 func (a *activity) mark(id PolicyID) { a.pending[id] = struct{}{} }
 
-// markIfActive says that a policy may have changed, which matters only if it is in use or was.
+// markIfActive makes a policy pending if it is active, or was so at the last Flush. A change of any other policy concerns nobody.
 func (a *activity) markIfActive(id PolicyID) {
 	if _, was := a.resolved[id]; was || a.refs[id] > 0 {
 		a.mark(id)
 	}
 }
 
-// activate puts policies that came into use into the state, with the sets that they name, and takes out those that
-// went out of use.
+// activate works off the pending policies and tiers: those that have become active enter the State, with the sets that they name, and
+// those that are no longer active leave it.
 func (g *Graph) activate() {
 	a := &g.active
-	withOtherPorts := g.withOtherPorts()
+	renumbered := g.withOtherPorts()
 	for id := range a.pending {
-		_, anew := withOtherPorts[id]
-		g.activatePolicy(id, anew)
+		_, again := renumbered[id]
+		g.activatePolicy(id, again)
 	}
 	a.pending = emptied(a.pending)
-	g.entities.pendingPorts = emptied(g.entities.pendingPorts) // by names that came into use only now
+	g.entities.pendingPorts = emptied(g.entities.pendingPorts) // noted while the policies of these names were resolved
 	for name := range a.pendingTiers {
 		if a.tierRefs[name] > 0 {
 			a.tiers.set(name, tierNamed(g.tiers, name))
@@ -81,7 +87,7 @@ func (g *Graph) activate() {
 	a.pendingTiers = emptied(a.pendingTiers)
 }
 
-// withOtherPorts are the policies whose rules have names of ports that now stand for others.
+// withOtherPorts are the active policies whose rules use names of ports that now stand for other numbers. It makes them pending.
 func (g *Graph) withOtherPorts() map[PolicyID]struct{} {
 	policies := map[PolicyID]struct{}{}
 	for p := range g.entities.pendingPorts {
@@ -89,14 +95,14 @@ func (g *Graph) withOtherPorts() map[PolicyID]struct{} {
 			policies[id] = struct{}{}
 			g.active.mark(id)
 		}
-		p.policies = emptied(p.policies) // those that still use the name say so again
+		p.policies = emptied(p.policies) // the policies that still use the name enter themselves again
 	}
 	g.entities.pendingPorts = emptied(g.entities.pendingPorts)
 	return policies
 }
 
-// activatePolicy brings a policy up to date; anew says that its rules must be resolved although it has not changed.
-func (g *Graph) activatePolicy(id PolicyID, anew bool) {
+// activatePolicy brings one policy up to date. again says that its rules must be resolved again although it has not changed.
+func (g *Graph) activatePolicy(id PolicyID, again bool) {
 	a := &g.active
 	old, was := a.resolved[id]
 	var now *policy
@@ -109,7 +115,7 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 		delete(a.resolved, id)
 		a.policies.remove(id)
 		g.problems.set(id.key(), "rules")
-	case was && now == old.from && !anew:
+	case was && now == old.from && !again:
 		return
 	default:
 		var before *activePolicy
@@ -128,6 +134,8 @@ func (g *Graph) activatePolicy(id PolicyID, anew bool) {
 	}
 }
 
+// policyNamed is a policy, a profile or a failsafe as it was read. It is nil if there is no such policy; a profile that does not
+// exist denies everything.
 func (g *Graph) policyNamed(id PolicyID) *policy {
 	switch id.Kind {
 	case KindFailsafe:
@@ -141,7 +149,7 @@ func (g *Graph) policyNamed(id PolicyID) *policy {
 	return nil
 }
 
-// forget keeps a policy that is not in use any more only packed.
+// deactivate leaves a policy that is no longer active only packed.
 func (g *Graph) deactivate(id PolicyID) {
 	if id.Kind == api.KindProfile {
 		g.entities.profiles.forget(id.Name)
@@ -150,8 +158,8 @@ func (g *Graph) deactivate(id PolicyID) {
 	}
 }
 
-// countReferences counts a policy as a user of its tier and its sets, and not of those that it had. Sets that it keeps are not
-// looked at: a long policy has many, and a change of it concerns few.
+// countReferences makes a policy refer to its tier, its sets and its names of ports, instead of those that it had before. Sets that it
+// had before and still has are not visited: a long policy has many, and a change of one rule concerns few.
 func (g *Graph) countReferences(now, old resolvedPolicy) {
 	g.active.referTier(now.Tier, 1)
 	g.active.referTier(old.Tier, -1)
@@ -173,7 +181,7 @@ func (g *Graph) countReferences(now, old resolvedPolicy) {
 	}
 }
 
-// referTier counts policies of a tier.
+// referTier adds to the number of active policies of a tier. A profile has no tier.
 func (a *activity) referTier(tier string, by int) {
 	if tier == "" {
 		return

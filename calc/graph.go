@@ -8,47 +8,57 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Graph keeps what Compute computes up to date, at a cost proportional to what changes.
+// Graph is Compute made incremental: it keeps the State of one node up to date, at a cost proportional to what changes.
 //
-// Objects go in by Update; Flush works off what changed since the last one, in the order in which one entity depends on
-// another: profiles, entities (endpoints and network sets) and their labels, policies, the node's endpoints, groups of
-// endpoints with the same policies, then which policies and sets are active. It is not safe for concurrent use.
+// Update hands over the changes of objects. Flush works them off in the order in which the parts depend on one another: profiles,
+// entities (endpoints and network sets) and their labels, policies, this node's endpoints and their groups, and at the end the
+// policies, tiers and sets that are active. Each part notes as pending what the parts after it must look at. Within Flush all
+// pending notes are worked off, so after it there are none.
+//
+// A Graph is not safe for concurrent use.
 type Graph struct {
-	node    string
-	facts   Facts
-	updates map[string][]api.Update // by kind, in order
-	objects objects                 // of the kinds that are read as a whole
+	node    string                  // set by New
+	facts   Facts                   // set by New and SetFacts
+	updates map[string][]api.Update // by kind, in order of arrival; added by Update, taken by Flush
+	objects objects                 // of the kinds that updateObjects keeps; all others are kept packed, in the fields below
 	pending pendingReadings
 
-	tiers    map[string]Tier
+	tiers    map[string]Tier // the valid ones of the datastore, by name; set by updateTiers
 	prints   prints
-	policies map[fingerprint]*keptPolicy // by their keys
-	active   activity
-	entities entities
-	local    locals
-	problems problemBook
+	policies map[fingerprint]*keptPolicy // all of the datastore, by their keys; set by replacePolicy
+	active   activity                    // which policies are active on this node, and what follows from them
+	entities entities                    // all endpoints and network sets, and the sets that active policies name
+	local    locals                      // this node's endpoints
+	problems problemBook                 // every part replaces the problems that it found itself
 
+	// What readPending read last.
 	config    configuration
 	space     space
 	bgp       *bgpReader
-	failsafes map[PolicyID]*policy
+	failsafes map[PolicyID]*policy // the six lists of rules that failsafePolicies makes, by ID
 
+	// Outputs. Each table knows what changed since the last Flush.
 	routes *table[netip.Prefix, Route]
 	paths  *table[netip.Prefix, Path]
 	pools  *table[netip.Prefix, Pool]
-	sent   struct {
+	sent   struct { // as they were last handed out; nil before the first Flush
 		config *Config
 		bgp    *BGP
 		ready  *bool
 	}
 }
 
-// stale says what must be read anew.
+// pendingReadings says which readings the next Flush must do again, because an object or a fact that they read has changed. All
+// are pending in a new Graph. delta resets them, at the end of Flush.
 type pendingReadings struct {
-	config, space, bgp, guard, failsafes bool
+	config    bool // readConfig
+	space     bool // readSpace, and all routes and paths
+	bgp       bool // readBGP
+	guard     bool // newGuard, and whether it refuses any endpoint
+	failsafes bool // readFailsafes
 }
 
-// New returns a Graph for a node whose datastore is empty so far.
+// New returns the Graph of a node whose datastore is empty.
 func New(node string, facts Facts) *Graph {
 	prints := newPrints()
 	g := &Graph{
@@ -72,26 +82,26 @@ func New(node string, facts Facts) *Graph {
 	return g
 }
 
-// Update takes in one change. It takes effect with the next Flush; the object must not be changed afterwards.
+// Update hands over one change of an object. It takes effect with the next Flush. The caller must not change the object afterwards.
 func (g *Graph) Update(u api.Update) {
 	list := g.updates[u.Key.Kind]
-	if len(list) == cap(list) { // a snapshot is long: copy it seldom
+	if len(list) == cap(list) { // the first listing is long: copy it seldom
 		list = slices.Grow(list, len(list)+1)
 	}
 	g.updates[u.Key.Kind] = append(list, u)
 }
 
-// SetFacts replaces what is known of the host. It takes effect with the next Flush.
+// SetFacts replaces the facts about the host. They take effect with the next Flush.
 func (g *Graph) SetFacts(f Facts) {
 	g.pending.config = g.pending.config || !maps.Equal(g.facts.Parameters, f.Parameters)
 	g.facts = f
 	g.pending.guard, g.pending.failsafes = true, true
 }
 
-// Flush returns what changed since the last Flush.
+// Flush returns how the State changed since the last Flush. Folding all Deltas of a Graph gives what Compute returns for all updates.
 func (g *Graph) Flush() Delta {
 	byKind := g.updates
-	g.updates = map[string][]api.Update{} // not cleared: the first one is large
+	g.updates = map[string][]api.Update{} // a new map: after the first listing the old one is large
 	for _, updates := range byKind {
 		for _, u := range updates {
 			g.problems.set(u.Key, "object", invalidText(u))
@@ -111,7 +121,8 @@ func (g *Graph) Flush() Delta {
 	return g.delta()
 }
 
-// updateObjects keeps the objects of the kinds that are read as a whole, and notes which readings are stale.
+// updateObjects keeps the objects of the kinds of which there are few, and notes which readings are pending because of them. Such a
+// reading reads all objects of its kinds again.
 func (g *Graph) updateObjects(byKind map[string][]api.Update) {
 	for kind, updates := range byKind {
 		for _, u := range updates {
@@ -142,7 +153,7 @@ func (g *Graph) updateObjects(byKind map[string][]api.Update) {
 	}
 }
 
-// updateBlock keeps only blocks that say they are this node's; what is allocated in them does not matter here.
+// updateBlock keeps only the blocks that say that they are this node's. Their allocations do not matter here.
 func (g *Graph) updateBlock(u api.Update) {
 	old := named[api.IPAMBlock](g.objects, api.KindIPAMBlock, u.Key.Name)
 	b, ok := u.Object.(*api.IPAMBlock)
@@ -155,7 +166,7 @@ func (g *Graph) updateBlock(u api.Update) {
 	}
 }
 
-// readPending reads anew what is stale.
+// readPending does the readings that are pending. Some make others pending.
 func (g *Graph) readPending() {
 	if g.pending.config {
 		g.config = readConfig(g.node, g.facts.Parameters, g.objects)
@@ -165,7 +176,7 @@ func (g *Graph) readPending() {
 	if g.pending.bgp {
 		g.bgp = readBGP(g.node, g.objects)
 		g.problems.setAll("BGP", g.bgp.problems)
-		g.pending.failsafes, g.pending.guard, g.pending.space = true, true, true // paths have the configuration's communities
+		g.pending.failsafes, g.pending.guard, g.pending.space = true, true, true // sessions are failsafes, peers are guarded, and paths have the communities of BGPConfiguration
 	}
 	if g.pending.space {
 		g.space = readSpace(g.node, g.objects)
@@ -181,6 +192,7 @@ func (g *Graph) readPending() {
 	}
 }
 
+// readFailsafes makes the rules of the failsafes anew. Those that are active are resolved again by activate.
 func (g *Graph) readFailsafes() {
 	g.failsafes = map[PolicyID]*policy{}
 	sessions := slices.Concat(g.facts.Sessions, g.bgp.sessions())
@@ -190,7 +202,7 @@ func (g *Graph) readFailsafes() {
 	}
 }
 
-// delta collects what the tables have to tell.
+// delta collects the changes of all tables, and resets the pending readings.
 func (g *Graph) delta() (d Delta) {
 	d.Tiers, d.TiersGone = g.active.tiers.flush()
 	d.Policies, d.PoliciesGone = g.active.policies.flush()

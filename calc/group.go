@@ -5,17 +5,18 @@ import (
 	"slices"
 )
 
-// group is the endpoints of a kind that the same selectors match; closed endpoints count as matched by none.
+// group is the endpoints of one kind that the same selectors match. No selector matches a closed endpoint. join makes a group with its
+// first member, and leave removes it with its last one.
 type group struct {
-	kind       string
-	signature  string
-	selections []*selection
+	kind       string       // WorkloadEndpoint or HostEndpoint
+	signature  string       // its key in locals.groups: the kind, and the serial numbers of its matchers
+	selections []*selection // those that match its members, in the order of their serial numbers
 	members    map[EndpointID]*local
-	lists      [Stages][2][]TierPolicies
-	named      map[PolicyID]struct{} // in the lists
+	lists      [Stages][2][]TierPolicies // as in Endpoint.Policies; set by arrange
+	named      map[PolicyID]struct{}     // the policies in lists, each once: the group makes them active; set by arrange
 }
 
-// join puts an endpoint into the group of those that the same selectors match.
+// join puts an endpoint into the group of the selectors that match it.
 func (l *locals) join(n *local, matched []*matcher, active *activity) {
 	slices.SortFunc(matched, func(a, b *matcher) int { return int(a.serial) - int(b.serial) })
 	signature := make([]byte, 0, len(n.read.ID.Kind)+4*len(matched))
@@ -47,7 +48,7 @@ func (l *locals) join(n *local, matched []*matcher, active *activity) {
 	}
 }
 
-// leave takes an endpoint out of its group, which ends with its last member.
+// leave takes an endpoint out of its group. With its last member the group is removed, and what it made active is so no longer.
 func (l *locals) leave(n *local, active *activity) {
 	grp := n.group
 	if grp == nil {
@@ -68,7 +69,7 @@ func (l *locals) leave(n *local, active *activity) {
 	}
 }
 
-// arrange makes a group's lists anew, and says whether they changed.
+// arrange makes a group's lists again, in the order of evaluation. It reports whether they changed.
 func (grp *group) arrange(tiers map[string]Tier, active *activity) bool {
 	var ordered []*policy
 	for _, s := range grp.selections {

@@ -6,33 +6,35 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// locals are this node's endpoints. Those that the same policies select form a group, and share their lists.
+// locals are this node's endpoints. Those that the same policies select form a group and share their lists of policies.
 type locals struct {
-	endpoints       map[EndpointID]*local
-	byEntity        map[entityID]*local
-	index           *index // selectors of policies
-	prints          prints
-	selections      map[fingerprint]*selection // by the texts of their selectors
-	groups          map[string]*group
-	claims          claims
-	guard           guard
-	pending         map[EndpointID]struct{}
-	pendingGroups   map[*group]struct{} // whose lists must be made anew
-	emptySelections map[*selection]struct{}
-	sent            *table[EndpointID, Endpoint]
+	endpoints  map[EndpointID]*local // all of this node, also those that the guard refuses; set by updateLocal
+	byEntity   map[entityID]*local   // those that have labels; set by updateLocal, reset by removeEntity
+	index      *index                // of the policies' selectors over this node's endpoints
+	prints     prints
+	selections map[fingerprint]*selection   // by the texts of their selectors; set by selectionOf, reset by dropEmptySelections
+	groups     map[string]*group            // by signature; set by join, reset by leave
+	claims     claims                       // of the workload endpoints that the guard does not refuse
+	guard      guard                        // set by readPending
+	sent       *table[EndpointID, Endpoint] // as they are handed out
+
+	// Notes for updateLocals, which works them off and resets them.
+	pending         map[EndpointID]struct{} // endpoints that must be put into a group and handed out again
+	pendingGroups   map[*group]struct{}     // groups whose lists must be arranged again
+	emptySelections map[*selection]struct{} // selections that may have no policy left
 }
 
-// local is an endpoint of this node.
+// local is an endpoint of this node. updateLocal makes it, and removes it when the endpoint is gone or is another node's.
 type local struct {
-	read      Endpoint // from its object alone
-	effective Endpoint // what others leave of it
-	entity    entityID
-	hasEntity bool
-	matching  *matches // selectors of policies
-	refused   bool
-	group     *group
-	excess    string   // why its policies may not judge it
-	profiles  []string // profiles that are in use for it
+	read      Endpoint // as its object says, without policies; set by updateLocal
+	effective Endpoint // read, but closed if another endpoint has a better claim; set by assignGroup
+	entity    entityID // where its labels are; valid if hasEntity
+	hasEntity bool     // it is false for an endpoint that has no labels because it is invalid
+	matching  *matches // the selectors of policies that match its labels; nil: not in the index. Set by the index only
+	refused   bool     // by the guard; set by guardOne and guardAll
+	group     *group   // nil: it was refused, or is new
+	excess    string   // not empty: why its policies are too many for the classifier, so that it is closed; set by Graph.bound
+	profiles  []string // the profiles that it makes active; set by referProfiles
 }
 
 func newLocals(prints prints) locals {
@@ -50,7 +52,7 @@ func newLocals(prints prints) locals {
 	}
 }
 
-// updateLocal takes in an endpoint, which may be this node's or have been.
+// updateLocal handles a change of an endpoint. Most are of other nodes and were so before: they are left out.
 func (g *Graph) updateLocal(u api.Update) {
 	l := &g.local
 	e, problems, ok := localEndpoint(g.node, u)
@@ -89,7 +91,7 @@ func (g *Graph) updateLocal(u api.Update) {
 	}
 }
 
-// localsIndexed lets an index see the labels of this node's endpoints.
+// localsIndexed gives an index access to this node's endpoints.
 func (g *Graph) localsIndexed() indexed {
 	return indexed{
 		labelsOf: g.entities.labelsOf,
@@ -109,7 +111,7 @@ func (g *Graph) localsIndexed() indexed {
 	}
 }
 
-// reselect finds the policies that select an endpoint whose labels were old.
+// reselect finds the policies that select an endpoint after its labels changed. old are its labels before.
 func (g *Graph) reselect(n *local, old labels) {
 	started, stopped := g.local.index.set(n.entity, old)
 	if len(started)+len(stopped) > 0 {
@@ -117,7 +119,7 @@ func (g *Graph) reselect(n *local, old labels) {
 	}
 }
 
-// guardOne decides whether an endpoint is refused.
+// guardOne decides whether the guard refuses an endpoint. The endpoint must have no claims yet.
 func (g *Graph) guardOne(n *local) {
 	if n.read.ID.Kind == api.KindWorkloadEndpoint {
 		why := g.local.guard.refuses(n.read)
@@ -126,7 +128,7 @@ func (g *Graph) guardOne(n *local) {
 	}
 }
 
-// guardAll decides for every endpoint, after the guard has changed.
+// guardAll decides again for every endpoint, after the guard has changed.
 func (g *Graph) guardAll() {
 	for id, n := range g.local.endpoints {
 		if id.Kind != api.KindWorkloadEndpoint {
@@ -144,7 +146,8 @@ func (g *Graph) guardAll() {
 	}
 }
 
-// claim and unclaim keep what workload endpoints claim; whoever else claims the same must be settled again.
+// claim and unclaim enter and withdraw the claims of a workload endpoint. It becomes pending, and so does every endpoint that claims
+// the same interface or address.
 func (l *locals) claim(n *local) {
 	l.markClaimants(n)
 	if n.read.ID.Kind == api.KindWorkloadEndpoint && !n.refused {
@@ -159,6 +162,7 @@ func (l *locals) unclaim(n *local) {
 	}
 }
 
+// markClaimants makes an endpoint pending, and every endpoint that claims the same interface or address.
 func (l *locals) markClaimants(n *local) {
 	l.pending[n.read.ID] = struct{}{}
 	if n.read.ID.Kind != api.KindWorkloadEndpoint {
@@ -174,8 +178,8 @@ func (l *locals) markClaimants(n *local) {
 	}
 }
 
-// updateLocals brings every disturbed endpoint into its group, the groups' lists up to date, and hands out what
-// changed: those that it returns.
+// updateLocals puts the pending endpoints into their groups, arranges the pending groups, and publishes the endpoints that may have
+// changed. It returns these.
 func (g *Graph) updateLocals() map[EndpointID]struct{} {
 	l := &g.local
 	l.dropEmptySelections()
@@ -198,6 +202,8 @@ func (g *Graph) updateLocals() map[EndpointID]struct{} {
 	return changed
 }
 
+// assignGroup decides which policies judge an endpoint: none if the guard refuses it or if another endpoint has a better claim,
+// and otherwise those of the group of its selectors.
 func (g *Graph) assignGroup(n *local) {
 	l := &g.local
 	n.effective = n.read
@@ -218,7 +224,7 @@ func (g *Graph) assignGroup(n *local) {
 	l.join(n, matched, &g.active)
 }
 
-// publishLocals puts the endpoints that may have changed into the table, with their routes and profiles.
+// publishLocals puts the pending endpoints into the table of endpoints, and their routes, paths and profiles in force.
 func (g *Graph) publishLocals() {
 	l := &g.local
 	for id := range l.pending {
@@ -245,7 +251,7 @@ func (g *Graph) publishLocals() {
 	}
 }
 
-// present is the endpoint as it is handed out.
+// published is the endpoint as it is handed out: with the policies of its group.
 func (n *local) published() Endpoint {
 	e := n.effective
 	e.Policies = n.group.lists
@@ -255,7 +261,7 @@ func (n *local) published() Endpoint {
 	return e
 }
 
-// employ makes an endpoint the user of its profiles, and not of those that it had.
+// referProfiles makes profiles active because an endpoint has them, instead of those that it had before.
 func (g *Graph) referProfiles(n *local, profiles []string) {
 	for _, name := range profiles {
 		g.active.refer(PolicyID{Kind: api.KindProfile, Name: name}, 1)
