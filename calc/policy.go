@@ -28,29 +28,6 @@ type policy struct {
 // selectors are the texts that say which endpoints a policy selects.
 type selectors struct{ endpoints, namespaces, serviceAccounts string }
 
-// resolvedPolicy is a policy with its rules resolved, the sets that they name and what is wrong with them.
-type resolvedPolicy struct {
-	Policy
-	sets     map[SetID]setSource
-	ports    map[string]portUse // names of ports, on which the rules depend
-	problems []string
-}
-
-// resolve makes the rules, given what names of ports stand for, and the policy as it was resolved before or nil.
-func (p *policy) resolve(numbersOf func(portUse) []portNumber, before *activePolicy) resolvedPolicy {
-	if p.rules[Ingress] == "" && p.rules[Egress] == "" {
-		return resolvedPolicy{Policy: p.Policy}
-	}
-	rr := ruleReader{
-		namespace: p.ID.Namespace, own: p.selects.endpoints, before: before, numbersOf: numbersOf, sets: map[SetID]setSource{}, ports: map[string]portUse{},
-	}
-	a := resolvedPolicy{Policy: p.Policy, sets: rr.sets, ports: rr.ports}
-	a.Ingress = rr.rules(Ingress, p.rules[Ingress])
-	a.Egress = rr.rules(Egress, p.rules[Egress])
-	a.problems = rr.problems
-	return a
-}
-
 // readPolicy reads a GlobalNetworkPolicy or a NetworkPolicy. One that is broken, or whose selector cannot be read, denies
 // what it may select, at its place in its tier; a NetworkPolicy may select what is in its namespace.
 func readPolicy(u api.Update) *policy {
