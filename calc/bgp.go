@@ -93,7 +93,7 @@ func (r *bgpReader) shared(about api.Key) {
 	}
 	for address, names := range others {
 		slices.Sort(names)
-		r.note(about, "%s has the address %v too, so others take one node for the other: correct spec.bgp of one of them",
+		r.note(about, "%s has the address %v too, so peers cannot tell the nodes apart: correct spec.bgp of one of them",
 			strings.Join(names, " and "), address)
 	}
 }
@@ -157,7 +157,7 @@ func (r *bgpReader) peers() {
 			}
 			at := netip.AddrPortFrom(peer.Address, peer.Port)
 			if by, yes := taken[at]; yes {
-				r.note(keys[i], "BGPPeer(%s) is for %v already, so this one is not used: remove one of them", by, at)
+				r.note(keys[i], "BGPPeer(%s) already peers with %v, so this one is not used: remove one of them", by, at)
 				continue
 			}
 			taken[at] = keys[i].Name
@@ -190,7 +190,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	}
 	at, err := parsePeerIP(spec.PeerIP)
 	if err != nil {
-		r.note(key, "%v; there is no session with it", err)
+		r.note(key, "%v; until then there is no session with this peer", err)
 		return Peer{}, false
 	}
 	if spec.ASNumber == 0 {

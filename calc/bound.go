@@ -78,8 +78,8 @@ func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, costOf func(P
 			}
 			if n := search.Most(); n > MaxContinuations {
 				return excess{
-					fmt.Sprintf("a packet may be passed on or logged %d times by its %v %v policies, more than %d",
-						n, Stage(stage), dir, MaxContinuations),
+					fmt.Sprintf("its %v %v policies may pass on or log a packet %d times, at most %d are supported",
+						Stage(stage), dir, n, MaxContinuations),
 					"use fewer rules with the actions Log and Pass",
 				}
 			}
@@ -87,7 +87,7 @@ func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, costOf func(P
 	}
 	if slots > MaxSlots {
 		return excess{
-			fmt.Sprintf("its policies have %d rules, more than %d", slots, MaxSlots),
+			fmt.Sprintf("its policies have %d rules, at most %d are supported", slots, MaxSlots),
 			"put addresses and ports that are treated alike into one rule",
 		}
 	}

@@ -108,7 +108,7 @@ func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
 		}
 		reported := false
 		for p := range folded.Problems {
-			reported = reported || strings.HasSuffix(p.Text, "more than 131072, so it is closed: put addresses and ports that are treated alike into one rule")
+			reported = reported || strings.HasSuffix(p.Text, "at most 131072 are supported, so it is closed: put addresses and ports that are treated alike into one rule")
 		}
 		first := folded.Endpoints[EndpointID{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-1-eth0"}]
 		other := folded.Endpoints[EndpointID{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "n1-vm-2-eth0"}]

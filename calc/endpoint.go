@@ -221,14 +221,14 @@ func newGuard(facts Facts, bgp BGP) guard {
 // refuses says why a workload endpoint must not be in force; empty if it may.
 func (g guard) refuses(e Endpoint) string {
 	if why, yes := g.interfaces[e.Interface]; yes {
-		return fmt.Sprintf("interface %s %s: it is refused, give the workload's interface", e.Interface, why)
+		return fmt.Sprintf("interface %s %s, so the endpoint is refused: give the workload's interface", e.Interface, why)
 	}
 	for _, a := range e.Addresses {
 		if why, yes := g.addresses[a]; yes {
-			return fmt.Sprintf("address %v is %s: it is refused, give the workload's address", a, why)
+			return fmt.Sprintf("address %v is %s, so the endpoint is refused: give the workload's address", a, why)
 		}
 		if a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() {
-			return fmt.Sprintf("address %v can be no workload's: it is refused, give the workload's address", a)
+			return fmt.Sprintf("address %v cannot belong to a workload, so the endpoint is refused: give the workload's address", a)
 		}
 	}
 	return ""

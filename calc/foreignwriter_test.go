@@ -307,7 +307,7 @@ func TestADroppedFieldIsAProblem(t *testing.T) {
 	for replace, want := range map[string]string{
 		"": "egress rule 0: destination field domains was dropped by a program that does not know it: apply the policy again as it " +
 			"was written; until then the rule matches nothing",
-		`"action":"Deny"`: "until then the rule denies whatever meets its other criteria",
+		`"action":"Deny"`: "until then the rule denies everything that meets its other criteria",
 	} {
 		foreign := string(foreignCopy(t, api.KindGlobalNetworkPolicy, stored))
 		if replace != "" {

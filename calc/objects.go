@@ -67,7 +67,7 @@ func invalidText(u api.Update) string {
 		return ""
 	}
 	if foreign, yes := api.ForeignKindOf(u.Key.Kind); yes {
-		return fmt.Sprintf("kind %s is not supported yet, so it is not in force: say it with another kind, or remove it", foreign.Name)
+		return fmt.Sprintf("kind %s is not supported yet, so it is not in force: use another kind, or remove it", foreign.Name)
 	}
 	return invalid(u.Broken, "it is ignored")
 }

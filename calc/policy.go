@@ -88,7 +88,7 @@ func specOf(u api.Update) (api.GlobalNetworkPolicySpec, bool) {
 func (p *policy) deny(why string, spec api.GlobalNetworkPolicySpec) {
 	p.setStages(spec, true, true)
 	p.denies, p.Ingress, p.Egress = true, denyAll(), denyAll()
-	p.problems = []string{invalid(why, "it denies whatever it may select")}
+	p.problems = []string{invalid(why, "it denies everything that it may select")}
 }
 
 func invalid(why, effect string) string {

@@ -50,7 +50,7 @@ func TestTooManyPortsOfOneNameNeverAllow(t *testing.T) {
 		if rules[0].Never != beyond || (rules[1].Destination.Names == nil) != beyond || rules[1].Never {
 			t.Errorf("%d ports: %v; %v", n, rules[0], rules[1])
 		}
-		if found := strings.Contains(folded.Text(), "its names of ports come to 129 combinations"); found != beyond {
+		if found := strings.Contains(folded.Text(), "its named ports expand to 129 combinations"); found != beyond {
 			t.Errorf("%d ports: a problem: %v", n, found)
 		}
 	}

@@ -102,7 +102,7 @@ func (rr *ruleReader) rule(dir Direction, i int, r api.Rule) Rule {
 	out := c.rule(r)
 	last := &out
 	if n := last.variants(); n > maxVariants {
-		c.skip("its names of ports come to %d combinations, of which at most %d fit: give numbers, or narrow its selectors", n, maxVariants)
+		c.skip("its named ports expand to %d combinations, at most %d are supported: give numbers, or narrow its selectors", n, maxVariants)
 		c.forgetNames(last)
 	}
 	for _, u := range c.ports {
@@ -125,9 +125,9 @@ func problemText(dir Direction, index int, action api.Action, skipped []string) 
 	effect := "until then the rule matches nothing"
 	switch action {
 	case api.Deny:
-		effect = "until then the rule denies whatever meets its other criteria"
+		effect = "until then the rule denies everything that meets its other criteria"
 	case api.Log:
-		effect = "until then the rule logs whatever meets its other criteria"
+		effect = "until then the rule logs everything that meets its other criteria"
 	}
 	return fmt.Sprintf("%v rule %d: %s; %s", dir, index, strings.Join(skipped, "; "), effect)
 }

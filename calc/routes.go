@@ -37,7 +37,7 @@ func readSpace(node string, o objects) space {
 	}
 	for cidr, key := range names {
 		if around, yes := enclosing(cidr, names); yes {
-			s.note(key, "lies within the pool %v of %v: what is in both counts as this one's; remove one of them", around, names[around])
+			s.note(key, "lies within the pool %v of %v, so addresses in both belong to this pool: remove one of them", around, names[around])
 		}
 	}
 	s.ownBlocks(node, o)
