@@ -10,6 +10,7 @@ import (
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/classifier"
 )
 
 // Dump shows the state in force, in terms of policy.
@@ -251,16 +252,14 @@ func flowState(c bpf.Connection) string {
 	return "unreplied"
 }
 
-func stageName(stage int) string {
-	names := [...]string{
-		layout.StageNormalIn: "normal ingress", layout.StageNormalOut: "normal egress",
-		layout.StageForwardIn: "forward ingress", layout.StageForwardOut: "forward egress", layout.StagePreDNATIn: "preDNAT ingress",
-		layout.StageUntrackedIn: "untracked ingress", layout.StageUntrackedOut: "untracked egress", layout.StageBornHere: "from the host",
+func stageName(number int) string {
+	if number == layout.StageBornHere {
+		return "from the host"
 	}
-	if stage < 0 || stage >= len(names) {
-		return "unknown"
+	if stage, dir, ok := classifier.StageOf(number); ok {
+		return stage.String() + " " + dir.String()
 	}
-	return names[stage]
+	return "unknown"
 }
 
 func (d *Driver) dumpRoutes() (list []Route) {

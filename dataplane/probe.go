@@ -10,6 +10,7 @@ import (
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/classifier"
 )
 
 // probe asks a twin of a new generation's program, in the kernel, about packets. It writes the entry of the loopback interface,
@@ -43,10 +44,14 @@ type situation struct {
 	entry layout.Iface
 }
 
-// situationOf returns false for a stage that the program reaches only after a look into the routing table.
+// situationOf returns false for a stage that the program does not have, or reaches only after a look into the routing table.
 func situationOf(id calc.EndpointID, stage calc.Stage, dir calc.Direction, mask uint32) (situation, bool) {
 	at := situation{entry: layout.Iface{Endpoint: id.Hash(), Ifindex: loopback}}
-	at.entry.Mask[stageOf(stage, dir)] = mask
+	number, exists := classifier.KernelStage(stage, dir)
+	if !exists {
+		return at, false
+	}
+	at.entry.Mask[number] = mask
 	workload := id.Kind != api.KindHostEndpoint
 	switch {
 	case workload:

@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/margay-project/margay/bpf"
-	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier"
 )
@@ -41,10 +40,11 @@ func (g *generation) askAll(state *calc.State, view classifier.View, kernel *pro
 	for range verifyPackets {
 		id, stage, dir, packet, ok := asker.next()
 		masks, judged := g.masks[id]
-		if !ok || !judged || masks.Closed != "" {
+		number, exists := classifier.KernelStage(stage, dir)
+		if !ok || !exists || !judged || masks.Closed != "" {
 			continue
 		}
-		mask := masks.Mask[stageOf(stage, dir)]
+		mask := masks.Mask[number]
 		want := calc.Judge(state, id, stage, dir, packet)
 		if mask == 0 && want.Action == "" {
 			continue
@@ -90,18 +90,6 @@ func (g *generation) readBack() (*classifier.Image, error) {
 		}
 	}
 	return image, failed()
-}
-
-func stageOf(stage calc.Stage, dir calc.Direction) int {
-	switch stage {
-	case calc.Forward:
-		return layout.StageForwardIn + int(dir)
-	case calc.PreDNAT:
-		return layout.StagePreDNATIn
-	case calc.Untracked:
-		return layout.StageUntrackedIn + int(dir)
-	}
-	return layout.StageNormalIn + int(dir)
 }
 
 // asker makes packets for the endpoints of a State, most of them at an edge of a rule: the first or last port of a range, the

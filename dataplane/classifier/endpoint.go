@@ -51,20 +51,6 @@ type profileList struct {
 	users int
 }
 
-// stages are the places of an interface's masks in calc's lists.
-var stages = [layout.Stages]struct {
-	stage calc.Stage
-	dir   calc.Direction
-}{
-	layout.StageNormalIn:     {calc.Normal, calc.Ingress},
-	layout.StageNormalOut:    {calc.Normal, calc.Egress},
-	layout.StageForwardIn:    {calc.Forward, calc.Ingress},
-	layout.StageForwardOut:   {calc.Forward, calc.Egress},
-	layout.StagePreDNATIn:    {calc.PreDNAT, calc.Ingress},
-	layout.StageUntrackedIn:  {calc.Untracked, calc.Ingress},
-	layout.StageUntrackedOut: {calc.Untracked, calc.Egress},
-}
-
 // resolve finds the lists that judge an endpoint now.
 func (c *Classifier) resolve(e *endpoint) {
 	delete(c.troubled, e)
