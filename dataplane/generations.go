@@ -84,7 +84,7 @@ func (d *Driver) updateGenerations() error {
 // helps if this one also holds the former policy of some endpoints, because the new one holds only what is wanted now. grow
 // returns true if it asked: the same pass builds it, and the full table is no problem yet.
 func (d *Driver) grow(g *generation, err error) bool {
-	sizes, is := larger(g.sizes, err)
+	sizes, is := g.sizes.Larger(err)
 	if !is && !(isFull(err) && g.keepsFormer()) {
 		return false
 	}
@@ -97,35 +97,6 @@ func (d *Driver) grow(g *generation, err error) bool {
 func isFull(err error) bool {
 	_, is := errors.AsType[*classifier.ErrFull](err)
 	return is
-}
-
-// larger returns sizes with which a change may fit that did not fit. It returns false at the limits: objects that need more are
-// refused.
-func larger(s classifier.Sizes, err error) (classifier.Sizes, bool) {
-	var full *classifier.ErrFull
-	if !errors.As(err, &full) {
-		return s, false
-	}
-	limits := classifier.Limits()
-	double := func(n *int, limit int) bool {
-		grown := min(*n*2, limit)
-		bigger := grown > *n
-		*n = grown
-		return bigger
-	}
-	switch full.What {
-	case "slots":
-		return s, double(&s.Blocks, limits.Blocks)
-	case "vectors":
-		return s, double(&s.Vectors, limits.Vectors)
-	case "chunks":
-		return s, double(&s.Chunks, limits.Chunks)
-	case "hosts":
-		return s, double(&s.Hosts, limits.Hosts)
-	case "nets":
-		return s, double(&s.Nets, limits.Nets)
-	}
-	return s, false
 }
 
 // firstSizes returns sizes with room for twice a State, and at least for a small fleet. Tables of rules are mapped and count as
@@ -179,7 +150,7 @@ func (d *Driver) buildUntilItFits() (*generation, error) {
 		}
 		everything := calc.Diff(nil, d.state)
 		err = g.apply(&everything)
-		if sizes, is := larger(g.sizes, err); is {
+		if sizes, is := g.sizes.Larger(err); is {
 			d.generations.sizes = sizes
 			if err := g.close(); err != nil {
 				return nil, err

@@ -16,18 +16,38 @@ func SizesFor(s *calc.State) (Sizes, error) {
 			return Sizes{}, err
 		}
 		_, err = c.Apply(&whole)
-		lack := map[string]bool{}
-		for _, full := range fulls(err) {
-			lack[full.What] = true
-		}
-		grown := false
-		for what := range lack {
-			grown = try.grow(what) || grown
-		}
-		if !grown {
+		larger, is := try.Larger(err)
+		if !is {
 			return c.sizes(), nil // at a limit Apply refuses what does not fit
 		}
+		try = larger
 	}
+}
+
+// Larger returns Sizes in which each table is doubled, up to Limits, that an error of Apply says is full. It is false if none
+// grows: the error says something else, or the table is at its limit and the objects that need more are refused.
+func (s Sizes) Larger(err error) (larger Sizes, is bool) {
+	full := map[string]bool{}
+	for _, e := range fulls(err) {
+		full[e.What] = true
+	}
+	limits := Limits()
+	larger = s
+	for what, size := range map[string]struct {
+		is    *int
+		limit int
+	}{
+		"slots":   {&larger.Blocks, limits.Blocks},
+		"vectors": {&larger.Vectors, limits.Vectors},
+		"chunks":  {&larger.Chunks, limits.Chunks},
+		"hosts":   {&larger.Hosts, limits.Hosts},
+		"nets":    {&larger.Nets, limits.Nets},
+	} {
+		if full[what] {
+			*size.is = max(*size.is, min(2**size.is, size.limit))
+		}
+	}
+	return larger, larger != s
 }
 
 // fulls are the tables that an error says are full.
@@ -69,28 +89,6 @@ func guess(s *calc.State) Sizes {
 // blocksFor leaves as much room again between the rules, and some more.
 func blocksFor(items int) int {
 	return max(1, (2*items+items/4+layout.BlockSlots-1)/layout.BlockSlots)
-}
-
-// grow doubles one size. It reports whether it could.
-func (s *Sizes) grow(what string) bool {
-	limits := Limits()
-	for _, size := range []struct {
-		what  string
-		is    *int
-		limit int
-	}{
-		{"slots", &s.Blocks, limits.Blocks},
-		{"vectors", &s.Vectors, limits.Vectors},
-		{"chunks", &s.Chunks, limits.Chunks},
-		{"hosts", &s.Hosts, limits.Hosts},
-		{"nets", &s.Nets, limits.Nets},
-	} {
-		if size.what == what && *size.is < size.limit {
-			*size.is = min(2**size.is, size.limit)
-			return true
-		}
-	}
-	return false
 }
 
 func (s Sizes) min(t Sizes) Sizes {
