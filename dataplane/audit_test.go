@@ -3,7 +3,6 @@ package dataplane
 import (
 	"net/netip"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -41,15 +40,6 @@ func (l *repairLog) drain() string {
 	return strings.Join(lines, "; ")
 }
 
-func run(t *testing.T, command ...string) string {
-	t.Helper()
-	out, err := exec.Command(command[0], command[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v %s", strings.Join(command, " "), err, out)
-	}
-	return string(out)
-}
-
 func writeSetting(t *testing.T, path, value string) {
 	t.Helper()
 	must(t, os.WriteFile("/proc/sys/"+path, []byte(value), 0))
@@ -77,7 +67,7 @@ func TestWhatOthersChangeIsPutRight(t *testing.T) {
 	c := &clock{time.Now()}
 	d := h.run(w, Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
-	d.settle(func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) })
+	d.settle(func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
 	if told := log.drain(); told != "" {
 		t.Errorf("without a change by others: %s", told)
 	}
@@ -90,18 +80,18 @@ func TestWhatOthersChangeIsPutRight(t *testing.T) {
 		is   func() bool
 		told string // the beginning of the line
 	}{
-		{"a route is deleted", func() { run(t, "ip", "route", "del", "10.65.0.2") },
-			func() bool { return strings.Contains(run(t, "ip", "route", "show", "10.65.0.2"), "cali2") }, "routes: 10.65.0.2/32 (gone)"},
+		{"a route is deleted", func() { h.MustRun("ip", "route", "del", "10.65.0.2") },
+			func() bool { return strings.Contains(h.MustRun("ip", "route", "show", "10.65.0.2"), "cali2") }, "routes: 10.65.0.2/32 (gone)"},
 		{"all are", func() {
-			run(t, "ip", "route", "flush", "proto", "86")
-			run(t, "ip", "-6", "route", "flush", "proto", "86")
+			h.MustRun("ip", "route", "flush", "proto", "86")
+			h.MustRun("ip", "-6", "route", "flush", "proto", "86")
 		},
 			func() bool {
-				return strings.Count(run(t, "ip", "route", "show", "proto", "86"), "\n") == 3 &&
-					strings.Count(run(t, "ip", "-6", "route", "show", "proto", "86"), "\n") == 2
+				return strings.Count(h.MustRun("ip", "route", "show", "proto", "86"), "\n") == 3 &&
+					strings.Count(h.MustRun("ip", "-6", "route", "show", "proto", "86"), "\n") == 2
 			}, "routes: 10.65.0.1/32 (gone), "},
-		{"one is added in our name", func() { run(t, "ip", "route", "add", "10.65.0.9", "dev", "cali1", "proto", "86") },
-			func() bool { return run(t, "ip", "route", "show", "10.65.0.9") == "" }, "routes: 10.65.0.9/32 (not ours, but with our mark)"},
+		{"one is added in our name", func() { h.MustRun("ip", "route", "add", "10.65.0.9", "dev", "cali1", "proto", "86") },
+			func() bool { return h.MustRun("ip", "route", "show", "10.65.0.9") == "" }, "routes: 10.65.0.9/32 (not ours, but with our mark)"},
 		{"forwarding of IPv4", func() { writeSetting(t, "net/ipv4/ip_forward", "0") }, setting("net/ipv4/ip_forward", "1"), "settings: net/ipv4/"},
 		{"forwarding of IPv6", func() { writeSetting(t, "net/ipv6/conf/all/forwarding", "0") }, setting("net/ipv6/conf/all/forwarding", "1"), "settings: net/ipv6/"},
 		{"proxy ARP", func() { writeSetting(t, "net/ipv4/conf/cali1/proxy_arp", "0") }, setting("net/ipv4/conf/cali1/proxy_arp", "1"),
@@ -110,12 +100,14 @@ func TestWhatOthersChangeIsPutRight(t *testing.T) {
 			"settings: net/ipv6/conf/cali1/proxy_ndp (changed)"},
 		{"the reverse path filter", func() { writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "1") }, setting("net/ipv4/conf/cali1/rp_filter", "2"),
 			"settings: net/ipv4/conf/cali1/rp_filter (changed)"},
-		{"a chain of the gate is flushed", func() { run(t, "nft", "flush", "chain", "inet", "margay", "outgoing") },
-			func() bool { return strings.Contains(run(t, "nft", "list", "table", "inet", "margay"), "masquerade") },
+		{"a chain of the gate is flushed", func() { h.MustRun("nft", "flush", "chain", "inet", "margay", "outgoing") },
+			func() bool {
+				return strings.Contains(h.MustRun("nft", "list", "table", "inet", "margay"), "masquerade")
+			},
 			"gate: chain outgoing: it has 0 rules instead of 2, changed by nft (process "},
-		{"all of them are", func() { run(t, "nft", "flush", "table", "inet", "margay") },
-			func() bool { return strings.Contains(run(t, "nft", "list", "table", "inet", "margay"), "drop") }, "gate: chain from_workloads"},
-		{"there is no gate", func() { run(t, "nft", "flush", "ruleset") },
+		{"all of them are", func() { h.MustRun("nft", "flush", "table", "inet", "margay") },
+			func() bool { return strings.Contains(h.MustRun("nft", "list", "table", "inet", "margay"), "drop") }, "gate: chain from_workloads"},
+		{"there is no gate", func() { h.MustRun("nft", "flush", "ruleset") },
 			func() bool { there, _ := gate.Exists(); return there }, "gate: the table is gone, changed by nft (process "},
 		// Of these the kernel tells nobody.
 		{"router advertisements", func() { writeSetting(t, "net/ipv6/conf/cali1/accept_ra", "1"); c.later() },
@@ -139,7 +131,7 @@ func TestWhatOthersChangeIsPutRight(t *testing.T) {
 		if total(d.Status().Repairs) == before {
 			t.Errorf("%s: not counted: %v", change.name, d.Status().Repairs)
 		}
-		if !client.reaches("tcp", server.addresses[0], 80) {
+		if !client.Reaches("tcp", server.Addresses[0], 80) {
 			t.Errorf("%s: no answer", change.name)
 		}
 	}
@@ -168,10 +160,10 @@ func TestOwnChangesAreNotRepairs(t *testing.T) {
 	d := h.run(w, Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
 	for range 3 {
-		server.unplug()
+		server.Unplug()
 		c.later()
 		d.settle(func() bool { return d.stateOfInterface("cali2") == Waiting })
-		server.connect()
+		server.Replug()
 		c.later()
 		d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced })
 		delete(w.Endpoints, id)
@@ -180,7 +172,7 @@ func TestOwnChangesAreNotRepairs(t *testing.T) {
 		id = w.workload(server)
 		must(t, d.become(w))
 		c.later()
-		d.settle(func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) })
+		d.settle(func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
 	}
 	if told := log.drain(); told != "" || len(d.Status().Repairs) > 0 {
 		t.Errorf("repairs %v: %s", d.Status().Repairs, told)
@@ -195,12 +187,12 @@ func TestAnEmptyGateIsFilledBeforeTheInputIsThere(t *testing.T) {
 	w.workload(client)
 	d := h.run(w, Options{})
 	must(t, d.Close())
-	run(t, "nft", "flush", "table", "inet", "margay")
+	h.MustRun("nft", "flush", "table", "inet", "margay")
 	d = h.start(Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	config := newWorld()
 	must(t, d.become(config))
-	if rules := run(t, "nft", "list", "table", "inet", "margay"); !strings.Contains(rules, `iifname "cali*"`) {
+	if rules := h.MustRun("nft", "list", "table", "inet", "margay"); !strings.Contains(rules, `iifname "cali*"`) {
 		t.Errorf("the gate is open:\n%s", rules)
 	}
 	_ = server

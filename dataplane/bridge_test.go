@@ -13,28 +13,15 @@ import (
 // bridge makes a bridge as libvirt does for a network: STP, no delay, and the network's gateway on it.
 func (h *host) bridge(name, gateway string) netlink.Link {
 	h.Helper()
-	run(h.T, "ip", "link", "add", name, "type", "bridge", "stp_state", "1", "forward_delay", "0")
-	run(h.T, "ip", "address", "add", gateway, "dev", name)
-	return setUp(h, name)
+	h.MustRun("ip", "link", "add", name, "type", "bridge", "stp_state", "1", "forward_delay", "0")
+	return h.Up(name, gateway)
 }
 
 // join gives a machine's interface to a bridge, and the machine an address of the bridge's network.
-func (m *vm) join(bridge netlink.Link, address, gateway string) {
+func (m *vm) join(bridge netlink.Link, prefix string) {
 	m.h.Helper()
-	link, err := netlink.LinkByName(m.iface)
-	must(m.h, err)
-	must(m.h, netlink.LinkSetMaster(link, bridge))
-	must(m.h, in(m.namespace, func() error {
-		eth0, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		a, err := netlink.ParseAddr(address)
-		if err == nil {
-			err = netlink.AddrAdd(eth0, a)
-		}
-		return err
-	}))
+	m.h.Join(m.Device, bridge)
+	m.Up("eth0", prefix)
 }
 
 // An endpoint of a port of a bridge, such as libvirt's default network has, is closed and says what to do. Felix makes no
@@ -45,12 +32,12 @@ func TestAPortOfABridgeIsClosedAndSaysWhatToDo(t *testing.T) {
 	bridged := h.plug("vnet0", "10.65.0.2", "fd00:65::2")
 	other := h.plug("vnet1", "10.65.0.3", "fd00:65::3")
 	virbr0 := h.bridge("virbr0", "192.168.122.1/24")
-	bridged.join(virbr0, "192.168.122.10/24", "192.168.122.1")
-	other.join(virbr0, "192.168.122.11/24", "192.168.122.1")
-	bridged.serve(80)
-	other.serve(80)
+	bridged.join(virbr0, "192.168.122.10/24")
+	other.join(virbr0, "192.168.122.11/24")
+	bridged.Echo(80)
+	other.Echo(80)
 	toBridged, toOther := netip.MustParseAddr("192.168.122.10"), netip.MustParseAddr("192.168.122.11")
-	h.until("the bridge to forward", func() bool { return other.reachesAtOnce("tcp", toBridged, 80) })
+	h.until("the bridge to forward", func() bool { return other.ReachesAtOnce("tcp", toBridged, 80) })
 	w := newWorld()
 	w.workload(routed)
 	id := w.workload(bridged)
@@ -67,13 +54,13 @@ func TestAPortOfABridgeIsClosedAndSaysWhatToDo(t *testing.T) {
 			t.Errorf("vnet0 is %s: %s", i.State, i.Reason)
 		}
 	}
-	if routes := run(t, "ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet0") {
+	if routes := h.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet0") {
 		t.Errorf("routes by the port:\n%s", routes)
 	}
 	if now := readSetting(t, "net/ipv4/conf/vnet0/proxy_arp"); now != proxy {
 		t.Errorf("proxy_arp of the port is %s", now)
 	}
-	if other.reachesAtOnce("tcp", toBridged, 80) || bridged.reachesAtOnce("tcp", toOther, 80) {
+	if other.ReachesAtOnce("tcp", toBridged, 80) || bridged.ReachesAtOnce("tcp", toOther, 80) {
 		t.Error("the closed port is open")
 	}
 	waits := false
@@ -88,11 +75,11 @@ func TestAPortOfABridgeIsClosedAndSaysWhatToDo(t *testing.T) {
 	must(t, err)
 	must(t, netlink.LinkSetNoMaster(link)) // as the advice says
 	d.settle(func() bool {
-		return d.stateOfInterface("vnet0") == Enforced && routed.reachesAtOnce("tcp", bridged.addresses[0], 80)
+		return d.stateOfInterface("vnet0") == Enforced && routed.ReachesAtOnce("tcp", bridged.Addresses[0], 80)
 	})
 	must(t, netlink.LinkSetMaster(link, virbr0)) // and back: also while felix runs
 	d.settle(func() bool { return d.stateOfInterface("vnet0") == Closed })
-	if routes := run(t, "ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet0") {
+	if routes := h.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet0") {
 		t.Errorf("routes by the port that came back:\n%s", routes)
 	}
 }
@@ -104,14 +91,14 @@ func TestABridgeWithoutEndpointsIsLeftAlone(t *testing.T) {
 	one := h.plug("vnet0", "10.65.0.2", "fd00:65::2")
 	two := h.plug("vnet1", "10.65.0.3", "fd00:65::3")
 	virbr0 := h.bridge("virbr0", "192.168.122.1/24")
-	one.join(virbr0, "192.168.122.10/24", "192.168.122.1")
-	two.join(virbr0, "192.168.122.11/24", "192.168.122.1")
-	two.serve(80)
+	one.join(virbr0, "192.168.122.10/24")
+	two.join(virbr0, "192.168.122.11/24")
+	two.Echo(80)
 	w := newWorld()
 	w.workload(routed)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	h.until("the bridge to forward", func() bool { return one.reachesAtOnce("tcp", netip.MustParseAddr("192.168.122.11"), 80) })
+	h.until("the bridge to forward", func() bool { return one.ReachesAtOnce("tcp", netip.MustParseAddr("192.168.122.11"), 80) })
 	if state := d.stateOfInterface("vnet0"); state != NoPolicy {
 		t.Errorf("vnet0 is %s", state)
 	}

@@ -69,7 +69,7 @@ func TestThereIsOneDriverForEachNamespaceAndPinDirectory(t *testing.T) {
 		refuses(t, err, who, "programs this network namespace", "stop it first")
 	}
 	m := h.plug("cali1", "10.65.0.1")
-	must(t, in(m.namespace, func() error {
+	must(t, m.Do(func() error {
 		_, err := New(Options{PinDir: h.pins, Log: h.log})
 		refuses(t, err, who, "pins to "+h.pins, "--pin-dir")
 		other, err := New(Options{PinDir: h.pinDir(), Log: h.log})

@@ -13,6 +13,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // world is a State being put together.
@@ -35,10 +36,10 @@ var allowAll = calc.PolicyID{Kind: api.KindProfile, Name: "open"}
 
 // workload adds the endpoint of a machine and the routes to it.
 func (w world) workload(m *vm) calc.EndpointID {
-	id := calc.EndpointID{Kind: "WorkloadEndpoint", Namespace: "default", Name: m.iface}
-	w.Endpoints[id] = calc.Endpoint{ID: id, Interface: m.iface, Addresses: m.addresses, Profiles: []string{"open"}}
-	for _, a := range m.addresses {
-		w.Routes[netip.PrefixFrom(a, a.BitLen())] = calc.Route{Kind: calc.LocalWorkload, Interface: m.iface}
+	id := calc.EndpointID{Kind: "WorkloadEndpoint", Namespace: "default", Name: m.Device}
+	w.Endpoints[id] = calc.Endpoint{ID: id, Interface: m.Device, Addresses: m.Addresses, Profiles: []string{"open"}}
+	for _, a := range m.Addresses {
+		w.Routes[netip.PrefixFrom(a, a.BitLen())] = calc.Route{Kind: calc.LocalWorkload, Interface: m.Device}
 	}
 	return id
 }
@@ -84,13 +85,10 @@ func (d *driver) become(w world) error {
 	return d.Apply(delta)
 }
 
-// longEnough is how long a test waits for something that must come. Nothing takes nearly as long, even on a busy machine.
-const longEnough = 3 * time.Minute
-
 // settle applies nothing until nothing is left to do, following interface events.
 func (d *driver) settle(is func() bool) {
 	d.h.Helper()
-	for deadline := time.Now().Add(longEnough); !is(); {
+	for deadline := time.Now().Add(lab.Patience); !is(); {
 		select {
 		case <-d.Wake():
 		case <-time.After(20 * time.Millisecond):
@@ -108,8 +106,8 @@ func (d *driver) settle(is func() bool) {
 func (h *host) pair() (client, server *vm) {
 	client = h.plug("cali1", "10.65.0.1", "fd00:65::1")
 	server = h.plug("cali2", "10.65.0.2", "fd00:65::2")
-	server.serve(80)
-	server.serve(81)
+	server.Echo(80)
+	server.Echo(81)
 	return client, server
 }
 
@@ -130,16 +128,16 @@ func TestMachinesBehindTheHost(t *testing.T) {
 	w.protect(w.workload(server), 80)
 	d := h.start(Options{})
 	must(t, d.become(w))
-	if client.reachesAtOnce("tcp", server.addresses[0], 80) {
+	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
 		t.Error("open before the input is in sync")
 	}
 	d.InSync()
 	must(t, d.Apply(calc.Delta{}))
-	for _, a := range server.addresses {
-		if !client.reaches("tcp", a, 80) {
+	for _, a := range server.Addresses {
+		if !client.Reaches("tcp", a, 80) {
 			t.Errorf("%v does not answer where it may", a)
 		}
-		if client.reachesAtOnce("tcp", a, 81) || client.reachesAtOnce("udp", a, 80) {
+		if client.ReachesAtOnce("tcp", a, 81) || client.ReachesAtOnce("udp", a, 80) {
 			t.Errorf("%v answers where it may not", a)
 		}
 	}
@@ -188,18 +186,18 @@ func TestPolicyChangesUnderAnOpenConnection(t *testing.T) {
 	id := w.workload(server)
 	d := h.run(w, Options{})
 	defer d.Uninstall()
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Fatal("no answer under the profile")
 	}
-	open, err := client.dial("tcp", server.addresses[0], 80)
+	open, err := client.Dial("tcp", server.Addresses[0], 80)
 	must(t, err)
 	defer open.Close()
 	w.protect(id, 81)
 	must(t, d.become(w))
-	if echoWithin(open, patience) {
+	if lab.AnsweredAtOnce(open) {
 		t.Error("an open connection lives on although policy no longer allows it")
 	}
-	if !client.reaches("tcp", server.addresses[0], 81) {
+	if !client.Reaches("tcp", server.Addresses[0], 81) {
 		t.Error("what the new policy allows does not pass")
 	}
 }
@@ -213,11 +211,11 @@ func TestAnInterfaceVanishesAndReappears(t *testing.T) {
 	d := h.run(w, Options{})
 	defer d.Uninstall()
 	for range 2 {
-		server.unplug()
+		server.Unplug()
 		d.settle(func() bool { return d.stateOfInterface("cali2") == Waiting })
-		server.connect()
+		server.Replug()
 		d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced })
-		if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+		if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
 			t.Error("not the same policy after the machine came back")
 		}
 	}
@@ -240,20 +238,20 @@ func TestAMachineWhoseEndpointIsGoneStaysClosed(t *testing.T) {
 	id := w.workload(server)
 	d := h.run(w, Options{})
 	defer d.Uninstall()
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Fatal("no answer")
 	}
 	delete(w.Endpoints, id)
 	must(t, d.become(w))
-	if client.reachesAtOnce("tcp", server.addresses[0], 80) {
+	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
 		t.Error("a machine without an endpoint is open")
 	}
 	if state := d.stateOfInterface("cali2"); state != Closed {
 		t.Errorf("its interface is %s", state)
 	}
-	w.Endpoints[id] = calc.Endpoint{ID: id, Interface: "cali2", Addresses: server.addresses, Profiles: []string{"open"}}
+	w.Endpoints[id] = calc.Endpoint{ID: id, Interface: "cali2", Addresses: server.Addresses, Profiles: []string{"open"}}
 	must(t, d.become(w))
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Error("no answer after the endpoint came back")
 	}
 }
@@ -266,13 +264,13 @@ func TestARestartLosesNothing(t *testing.T) {
 	id := w.workload(server)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !client.reaches("udp", server.addresses[0], 80) {
+	if !client.Reaches("udp", server.Addresses[0], 80) {
 		t.Fatal("no answer")
 	}
-	tcp, err := client.dial("tcp", server.addresses[0], 80)
+	tcp, err := client.Dial("tcp", server.Addresses[0], 80)
 	must(t, err)
 	defer tcp.Close()
-	s := client.stream(server.addresses[0], 80)
+	s := client.Stream(server.Addresses[0], 80, aTick)
 	for range 3 {
 		must(t, d.Close()) // a kill closes the same handles, without a word
 		d = h.start(Options{})
@@ -280,20 +278,21 @@ func TestARestartLosesNothing(t *testing.T) {
 		half := newWorld()
 		half.workload(client)
 		must(t, d.become(half)) // half of the input: the other machine is not known yet
-		time.Sleep(30 * time.Millisecond)
+		answers := s.Answers()
+		h.until("traffic in this state", func() bool { return s.Answers() > answers+10 })
 		must(t, d.become(w))
 		d.InSync()
 		must(t, d.Apply(calc.Delta{}))
-		if !echo(tcp) {
+		if !lab.Answered(tcp) {
 			t.Error("a connection was cut")
 		}
 	}
-	if sent, lost := s.end(); lost != 0 {
-		t.Errorf("%d of %d packets were lost", lost, sent)
+	if sent := s.End(); lab.Lost(sent) != 0 {
+		t.Errorf("%d of %d packets were lost", lab.Lost(sent), len(sent))
 	}
 	w.protect(id, 81)
 	must(t, d.become(w))
-	if client.reachesAtOnce("tcp", server.addresses[0], 80) {
+	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
 		t.Error("the new process does not enforce what it is told")
 	}
 }
@@ -308,8 +307,8 @@ func TestARestartWithoutTheGateKeepsMachinesEnforced(t *testing.T) {
 	w.protect(id, 80)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	to := server.addresses[0]
-	if !client.reaches("tcp", to, 80) {
+	to := server.Addresses[0]
+	if !client.Reaches("tcp", to, 80) {
 		t.Fatal("no answer")
 	}
 	must(t, d.Close())
@@ -317,7 +316,7 @@ func TestARestartWithoutTheGateKeepsMachinesEnforced(t *testing.T) {
 	d = h.start(Options{})
 	config := newWorld()
 	must(t, d.become(config)) // names of workload interfaces are known, but the input is not complete
-	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+	if !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
 		t.Error("before the input is complete: not the policy that was in force")
 	}
 	for i := range w.Endpoints {
@@ -326,7 +325,7 @@ func TestARestartWithoutTheGateKeepsMachinesEnforced(t *testing.T) {
 	must(t, d.become(w)) // both endpoints were deleted meanwhile
 	d.InSync()
 	must(t, d.Apply(calc.Delta{}))
-	if client.reachesAtOnce("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+	if client.ReachesAtOnce("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
 		t.Error("a machine without an endpoint is open")
 	}
 }
@@ -339,10 +338,10 @@ func TestAnotherGenerationUnderTraffic(t *testing.T) {
 	w.workload(server)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !client.reaches("udp", server.addresses[0], 80) {
+	if !client.Reaches("udp", server.Addresses[0], 80) {
 		t.Fatal("no answer")
 	}
-	s := client.stream(server.addresses[0], 80)
+	s := client.Stream(server.Addresses[0], 80, aTick)
 	for _, size := range []int{8192, 6000} {
 		before := d.Status().Generation
 		w.Config.FlowTableSize = size
@@ -352,7 +351,7 @@ func TestAnotherGenerationUnderTraffic(t *testing.T) {
 			t.Errorf("after the size changed to %d: %+v", size, got)
 		}
 	}
-	if sent, lost := s.end(); lost != 0 {
-		t.Errorf("%d of %d packets were lost", lost, sent)
+	if sent := s.End(); lab.Lost(sent) != 0 {
+		t.Errorf("%d of %d packets were lost", lab.Lost(sent), len(sent))
 	}
 }

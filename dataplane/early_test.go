@@ -9,12 +9,13 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // sendFrom sends a datagram from a port of the machine's own choice.
 func (m *vm) sendFrom(from int, to netip.Addr, port int) {
 	m.h.Helper()
-	must(m.h, in(m.namespace, func() error {
+	must(m.h, m.Do(func() error {
 		c, err := net.DialUDP("udp", &net.UDPAddr{Port: from}, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, uint16(port))))
 		if err != nil {
 			return err
@@ -27,7 +28,7 @@ func (m *vm) sendFrom(from int, to netip.Addr, port int) {
 func TestWhatLooksLikeAnAnswerIsNone(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
-	h.answer(22)
+	h.Echo(22)
 	service, err := net.ListenPacket("udp4", ":81")
 	must(t, err)
 	defer service.Close()
@@ -43,12 +44,12 @@ func TestWhatLooksLikeAnAnswerIsNone(t *testing.T) {
 	w.Config.FlowTableSize = 4096
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !outside.reaches("tcp", hostAddress, 22) {
+	if !outside.Reaches("tcp", hostAddress, 22) {
 		t.Error("the failsafe port does not answer")
 	}
 	for range 3 { // the first packet may wait for ARP
 		outside.sendFrom(53, hostAddress, 81)
-		must(t, service.SetReadDeadline(time.Now().Add(patience)))
+		must(t, service.SetReadDeadline(time.Now().Add(lab.AnswerTime)))
 		if n, _, err := service.ReadFrom(make([]byte, 16)); err == nil {
 			t.Errorf("%d bytes came to a port that no policy opens, for they came from port 53", n)
 		}

@@ -14,7 +14,7 @@ func TestAHostThatCannotBeFreedKeepsItsWholePolicy(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	for _, port := range []int{22, 80, 81} {
-		h.answer(port)
+		h.Echo(port)
 	}
 	client := h.plug("cali1", "10.65.0.1")
 	c := &clock{time.Now()}
@@ -39,15 +39,18 @@ func TestAHostThatCannotBeFreedKeepsItsWholePolicy(t *testing.T) {
 		_ = d.become(w)
 		c.now = c.now.Add(time.Hour)
 		_ = d.Apply(calc.Delta{})
-		time.Sleep(50 * time.Millisecond)
+		h.until("the end of the kernel's grace period", func() bool {
+			answer := d.generations.newest().reuse.answer
+			return answer == nil || len(answer) > 0
+		})
 	}
-	if !outside.reaches("tcp", hostAddress, 80) || !outside.reaches("tcp", hostAddress, 22) || outside.reachesAtOnce("tcp", hostAddress, 81) {
+	if !outside.Reaches("tcp", hostAddress, 80) || !outside.Reaches("tcp", hostAddress, 22) || outside.ReachesAtOnce("tcp", hostAddress, 81) {
 		t.Error("the interface that could not be freed has not its former policy")
 	}
 	broken = false
 	c.now = c.now.Add(time.Hour)
 	must(t, d.Apply(calc.Delta{}))
-	if !outside.reaches("tcp", hostAddress, 81) {
+	if !outside.Reaches("tcp", hostAddress, 81) {
 		t.Error("the host is not free")
 	}
 	if got := d.Status(); len(got.Problems) > 0 {

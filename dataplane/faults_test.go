@@ -56,7 +56,7 @@ func TestAFailureAtAnyStepOfTheStartNeverOpens(t *testing.T) {
 	w := newWorld()
 	w.workload(client)
 	w.protect(w.workload(server), 80)
-	to := server.addresses[0]
+	to := server.Addresses[0]
 	for n := 1; ; n++ {
 		f, c := &fault{at: n}, &clock{time.Now()}
 		d := h.start(Options{step: f.step, clock: c.time})
@@ -66,7 +66,7 @@ func TestAFailureAtAnyStepOfTheStartNeverOpens(t *testing.T) {
 		if (what != "") != (err != nil) {
 			t.Errorf("step %d %q failed, and the pass says %v", n, what, err)
 		}
-		if client.reachesAtOnce("tcp", to, 81) {
+		if client.ReachesAtOnce("tcp", to, 81) {
 			t.Errorf("open after step %d failed: %s", n, what)
 		}
 		f.heal()
@@ -74,7 +74,7 @@ func TestAFailureAtAnyStepOfTheStartNeverOpens(t *testing.T) {
 			c.now = c.now.Add(time.Hour)
 			err = d.Apply(calc.Delta{})
 		}
-		if err != nil || !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+		if err != nil || !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
 			t.Errorf("not as wanted after step %d (%s) was healed: %v\n%+v", n, what, err, d.Status())
 		}
 		must(t, d.Uninstall())
@@ -95,8 +95,8 @@ func TestAFailureAtAnyStepOfAChangeKeepsWhatWas(t *testing.T) {
 	w.protect(id, 80)
 	d := h.run(w, Options{step: f.step, clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
-	to := server.addresses[0]
-	if !client.reaches("tcp", to, 80) {
+	to := server.Addresses[0]
+	if !client.Reaches("tcp", to, 80) {
 		t.Fatal("no answer")
 	}
 	ports := []uint16{81, 80}
@@ -107,7 +107,7 @@ func TestAFailureAtAnyStepOfAChangeKeepsWhatWas(t *testing.T) {
 		f.at, f.count, f.kinds = n, 0, nil
 		_ = d.become(w)
 		what := f.what
-		if a, b := client.reachesAtOnce("tcp", to, 80), client.reachesAtOnce("tcp", to, 81); a && b {
+		if a, b := client.ReachesAtOnce("tcp", to, 80), client.ReachesAtOnce("tcp", to, 81); a && b {
 			t.Errorf("open after step %d failed: %s", n, what)
 		}
 		f.heal()
@@ -115,7 +115,7 @@ func TestAFailureAtAnyStepOfAChangeKeepsWhatWas(t *testing.T) {
 		if err := d.Apply(calc.Delta{}); err != nil {
 			t.Errorf("after step %d (%s) was healed: %v", n, what, err)
 		}
-		if !client.reaches("tcp", to, port) || client.reachesAtOnce("tcp", to, other) {
+		if !client.Reaches("tcp", to, port) || client.ReachesAtOnce("tcp", to, other) {
 			t.Errorf("not the new policy after step %d (%s) was healed", n, what)
 		}
 		if what == "" {
@@ -142,8 +142,8 @@ func TestAnInterfaceThatCannotBeSwappedStaysCurrent(t *testing.T) {
 		return nil
 	}})
 	defer func() { must(t, d.Uninstall()) }()
-	to := server.addresses[0]
-	if !client.reaches("tcp", to, 80) {
+	to := server.Addresses[0]
+	if !client.Reaches("tcp", to, 80) {
 		t.Fatal("no answer")
 	}
 	broken = true
@@ -155,7 +155,7 @@ func TestAnInterfaceThatCannotBeSwappedStaysCurrent(t *testing.T) {
 	if got := d.Status(); got.Generations != 2 {
 		t.Errorf("%d generations", got.Generations)
 	}
-	if client.reachesAtOnce("tcp", to, 80) || !client.reaches("tcp", to, 81) {
+	if client.ReachesAtOnce("tcp", to, 80) || !client.Reaches("tcp", to, 81) {
 		t.Error("the generation that could not be left has the old policy")
 	}
 	broken = false
@@ -164,7 +164,7 @@ func TestAnInterfaceThatCannotBeSwappedStaysCurrent(t *testing.T) {
 	if got := d.Status(); got.Generations != 1 {
 		t.Errorf("%d generations after it was healed", got.Generations)
 	}
-	if client.reachesAtOnce("tcp", to, 80) || !client.reaches("tcp", to, 81) {
+	if client.ReachesAtOnce("tcp", to, 80) || !client.Reaches("tcp", to, 81) {
 		t.Error("not the same policy in the new generation")
 	}
 }
@@ -198,7 +198,7 @@ func TestFullTablesGrow(t *testing.T) {
 	if d.generations.sizes == first {
 		t.Error("the tables are not larger")
 	}
-	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
 		t.Errorf("not as wanted: %+v", d.Status())
 	}
 }
@@ -230,14 +230,14 @@ func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 	}
 	d.InSync()
 	become()
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Fatal("no answer")
 	}
 	w.Sets["refused"] = client.asMembers()
 	w.Policies[letsNobodyIn] = calc.Policy{ID: letsNobodyIn, Tier: "default"}
 	w.judgedBy(id, large, letsNobodyIn)
 	become()
-	if client.reachesAtOnce("tcp", server.addresses[0], 80) {
+	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
 		t.Errorf("let in by the former policy: %v", d.Status().Problems)
 	}
 }
@@ -303,7 +303,7 @@ func TestCountersWithoutMemoryAreTriedAgainLater(t *testing.T) {
 	if err := d.become(w); !errors.Is(err, unix.ENOMEM) {
 		t.Errorf("%v, want that memory lacks", err)
 	}
-	if to := server.addresses[0]; !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+	if to := server.Addresses[0]; !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
 		t.Error("policy is not in force")
 	}
 	if len(tries) == 0 {

@@ -57,23 +57,23 @@ func TestPolicyAllowsBesideIptables(t *testing.T) {
 				h := newHost(t)
 				for _, tool := range []string{v4, v6} {
 					if name == "with Docker" {
-						run(t, tool, "-P", "FORWARD", "DROP")
+						h.MustRun(tool, "-P", "FORWARD", "DROP")
 					}
-					run(t, append([]string{tool}, drop...)...)
+					h.MustRun(append([]string{tool}, drop...)...)
 				}
-				before := run(t, v4, "-S") + run(t, v6, "-S")
+				before := h.MustRun(v4, "-S") + h.MustRun(v6, "-S")
 				d, client, server, c := h.protected()
 				d.settles(c, func() bool {
-					return client.reachesAtOnce("tcp", server.addresses[0], 80) && client.reachesAtOnce("tcp", server.addresses[1], 80)
+					return client.ReachesAtOnce("tcp", server.Addresses[0], 80) && client.ReachesAtOnce("tcp", server.Addresses[1], 80)
 				})
-				if client.reachesAtOnce("tcp", server.addresses[0], 81) || client.reachesAtOnce("tcp", server.addresses[1], 81) {
+				if client.ReachesAtOnce("tcp", server.Addresses[0], 81) || client.ReachesAtOnce("tcp", server.Addresses[1], 81) {
 					t.Error("open although policy denies it")
 				}
 				if p := d.Status().Problems; len(p) > 0 {
 					t.Errorf("problems %v", p)
 				}
 				must(t, d.Uninstall())
-				if after := run(t, v4, "-S") + run(t, v6, "-S"); after != before {
+				if after := h.MustRun(v4, "-S") + h.MustRun(v6, "-S"); after != before {
 					t.Errorf("left\n%s\nthat was\n%s", after, before)
 				}
 			})
@@ -89,19 +89,19 @@ func TestTheRuleInIptablesComesBack(t *testing.T) {
 			h := newHost(t)
 			d, client, server, c := h.protected()
 			defer func() { must(t, d.Uninstall()) }()
-			reach := func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) }
+			reach := func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) }
 			d.settles(c, reach)
-			if rules := run(t, "nft", "list", "ruleset"); strings.Contains(rules, "table ip filter") {
+			if rules := h.MustRun("nft", "list", "ruleset"); strings.Contains(rules, "table ip filter") {
 				t.Errorf("tables of iptables are made where nobody uses it:\n%s", rules)
 			}
 			for range 2 {
-				run(t, tool, "-F", "FORWARD")
-				run(t, tool, "-P", "FORWARD", "DROP")
-				d.settles(c, func() bool { return strings.Contains(run(t, tool, "-S", "FORWARD"), "margay") })
+				h.MustRun(tool, "-F", "FORWARD")
+				h.MustRun(tool, "-P", "FORWARD", "DROP")
+				d.settles(c, func() bool { return strings.Contains(h.MustRun(tool, "-S", "FORWARD"), "margay") })
 				d.settles(c, reach)
 			}
 			must(t, d.Apply(calc.Delta{}))
-			if n := strings.Count(run(t, tool, "-S", "FORWARD"), "margay"); n != 1 {
+			if n := strings.Count(h.MustRun(tool, "-S", "FORWARD"), "margay"); n != 1 {
 				t.Errorf("%d rules", n)
 			}
 		})
@@ -119,11 +119,11 @@ func TestAnotherTableThatDropsIsNamed(t *testing.T) {
 			h := newHost(t)
 			d, client, server, c := h.protected()
 			defer func() { must(t, d.Uninstall()) }()
-			d.settles(c, func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) })
-			run(t, "nft", "table inet corp { chain forwarding "+chain+"\n}")
+			d.settles(c, func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
+			h.MustRun("nft", "table inet corp { chain forwarding "+chain+"\n}")
 			advice := ""
 			d.settles(c, func() bool {
-				client.reachesAtOnce("tcp", server.addresses[0], 80)
+				client.ReachesAtOnce("tcp", server.Addresses[0], 80)
 				for _, p := range d.Status().Problems {
 					if strings.Contains(p, "nftables table inet corp, chain forwarding") {
 						_, advice, _ = strings.Cut(p, "have it accept them: ")
@@ -131,11 +131,11 @@ func TestAnotherTableThatDropsIsNamed(t *testing.T) {
 				}
 				return advice != ""
 			})
-			run(t, "sh", "-c", advice)
+			h.MustRun("sh", "-c", advice)
 			d.settles(c, func() bool {
-				return client.reachesAtOnce("tcp", server.addresses[0], 80) && len(d.Status().Problems) == 0
+				return client.ReachesAtOnce("tcp", server.Addresses[0], 80) && len(d.Status().Problems) == 0
 			})
-			if client.reachesAtOnce("tcp", server.addresses[0], 81) {
+			if client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
 				t.Error("open although policy denies it")
 			}
 		})
@@ -146,11 +146,11 @@ func TestAnotherTableThatDropsIsNamed(t *testing.T) {
 func TestAnotherTableThatAcceptsIsNoProblem(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)
-	run(t, "nft", `table inet corp { chain forwarding { type filter hook forward priority filter; policy drop; iifname "cali*" accept; oifname "cali*" accept; }
+	h.MustRun("nft", `table inet corp { chain forwarding { type filter hook forward priority filter; policy drop; iifname "cali*" accept; oifname "cali*" accept; }
 }`)
 	d, client, server, c := h.protected()
 	defer func() { must(t, d.Uninstall()) }()
-	d.settles(c, func() bool { return client.reachesAtOnce("tcp", server.addresses[0], 80) })
+	d.settles(c, func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
 	for range 20 {
 		c.now = c.now.Add(time.Second)
 		must(t, d.Apply(calc.Delta{}))

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // One machine floods while others wait for answers. Policy allows the answers only to who has asked.
@@ -16,9 +16,7 @@ func TestAnswersComeWhileAnotherMachineFloods(t *testing.T) {
 	const questions, flood = 20, 20_000 // of 4,096 unproven connections that there is room for
 	h := newHost(t)
 	outside := h.uplink()
-	must(t, in(outside.namespace, func() error {
-		return netlink.RouteAdd(&netlink.Route{Gw: hostAddress.AsSlice(), Dst: &net.IPNet{IP: net.IPv4(10, 65, 0, 0), Mask: net.CIDRMask(16, 32)}})
-	}))
+	outside.RouteVia("10.65.0.0/16", hostAddress.String())
 	quiet, flooder := h.plug("cali1", "10.65.0.1"), h.plug("cali2", "10.65.0.2")
 	w := newWorld()
 	w.protect(w.workload(quiet), 80)
@@ -29,7 +27,7 @@ func TestAnswersComeWhileAnotherMachineFloods(t *testing.T) {
 	answered := func(wait time.Duration) (n int) {
 		var asking []net.Conn
 		for range questions {
-			c, err := quiet.dial("udp", outside.addresses[0], 53)
+			c, err := quiet.Dial("udp", outside.Addresses[0], 53)
 			must(t, err)
 			defer c.Close()
 			_, err = c.Write([]byte("?"))
@@ -42,7 +40,7 @@ func TestAnswersComeWhileAnotherMachineFloods(t *testing.T) {
 			must(t, err)
 			from = append(from, who)
 		}
-		flooder.floods(outside.addresses[0], flood)
+		flooder.floods(outside.Addresses[0], flood)
 		for _, who := range from {
 			_, err := server.WriteTo([]byte("!"), who)
 			must(t, err)
@@ -56,11 +54,11 @@ func TestAnswersComeWhileAnotherMachineFloods(t *testing.T) {
 		}
 		return n
 	}
-	if n := answered(longEnough); n != questions {
+	if n := answered(lab.Patience); n != questions {
 		t.Errorf("%d of %d questions are answered", n, questions)
 	}
 	atomic.StoreUint32(&d.shared.Settings.OpeningShare, math.MaxUint32)
-	if n := answered(patience); n == questions {
+	if n := answered(lab.AnswerTime); n == questions {
 		t.Error("all questions are answered without shares too: this is no flood")
 	}
 }
@@ -68,7 +66,7 @@ func TestAnswersComeWhileAnotherMachineFloods(t *testing.T) {
 // listens opens a UDP socket of a machine.
 func (m *vm) listens(port int) (c net.PacketConn) {
 	m.h.Helper()
-	must(m.h, in(m.namespace, func() (err error) {
+	must(m.h, m.Do(func() (err error) {
 		c, err = net.ListenUDP("udp4", &net.UDPAddr{Port: port})
 		return err
 	}))

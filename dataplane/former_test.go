@@ -68,9 +68,9 @@ func TestUninstallPutsSettingsBack(t *testing.T) {
 	compareSettings(t, allSettings(t), during)
 
 	d = h.run(w, Options{})
-	server.unplug()
+	server.Unplug()
 	d.settle(func() bool { return d.stateOfInterface("cali2") == Waiting })
-	server.connect() // another interface with the same name
+	server.Replug() // another interface with the same name
 	d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced })
 	must(t, d.Apply(calc.Delta{}))
 	must(t, d.Close())

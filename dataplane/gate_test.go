@@ -23,7 +23,7 @@ func TestAGateThatSomebodyRemovedIsMadeAnew(t *testing.T) {
 	if there, err := gate.Exists(); !there || err != nil {
 		t.Errorf("the gate is not there: %v", err)
 	}
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Error("no answer")
 	}
 }
@@ -40,7 +40,7 @@ func TestAHostWithoutTheGateIsEnforcedAllTheSame(t *testing.T) {
 	if d.become(w) == nil || len(d.Status().Problems) == 0 {
 		t.Error("a missing gate is not reported")
 	}
-	if to := server.addresses[0]; !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+	if to := server.Addresses[0]; !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
 		t.Error("not as wanted")
 	}
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // Answers of the programs of strangers.
@@ -53,7 +54,7 @@ func attachType(at bpf.Hook) ebpf.AttachType {
 
 func (m *vm) index() int {
 	m.h.Helper()
-	i, err := net.InterfaceByName(m.iface)
+	i, err := net.InterfaceByName(m.Device)
 	must(m.h, err)
 	return i.Index
 }
@@ -89,7 +90,7 @@ func (m *vm) detach(at bpf.Hook) {
 func (m *vm) sink() *atomic.Int64 {
 	m.h.Helper()
 	arrived := &atomic.Int64{}
-	must(m.h, in(m.namespace, func() error {
+	must(m.h, m.Do(func() error {
 		packets, err := net.ListenPacket("udp", ":82")
 		if err != nil {
 			return err
@@ -111,7 +112,7 @@ func (m *vm) sink() *atomic.Int64 {
 // knocking sends to UDP port 82 all the time, until the function that it returns is called.
 func (m *vm) knocking(to netip.Addr) func() {
 	m.h.Helper()
-	conn, err := m.dial("udp", to, 82)
+	conn, err := m.Dial("udp", to, 82)
 	must(m.h, err)
 	var done sync.WaitGroup
 	stop := make(chan struct{})
@@ -153,19 +154,19 @@ func (h *host) under(c *clock) (d *driver, w world, client, server *vm, log *rep
 		}
 	}
 	d = h.run(w, Options{clock: c.time})
-	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("udp", server.addresses[0], 81) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("udp", server.Addresses[0], 81) {
 		h.Fatal("not the policy")
 	}
 	arrived := server.sink()
-	allowed, stop := client.stream(server.addresses[0], 80), client.knocking(server.addresses[0])
+	allowed, stop := client.Stream(server.Addresses[0], 80, aTick), client.knocking(server.Addresses[0])
 	return d, w, client, server, log, func() {
 		h.Helper()
 		stop()
 		if n := arrived.Load(); n > 0 {
 			h.Errorf("%d packets arrived that policy denies", n)
 		}
-		if sent, lost := allowed.end(); lost != 0 {
-			h.Errorf("%d of %d packets that policy allows were lost", lost, sent)
+		if sent := allowed.End(); lab.Lost(sent) != 0 {
+			h.Errorf("%d of %d packets that policy allows were lost", lab.Lost(sent), len(sent))
 		}
 	}
 }
@@ -192,7 +193,7 @@ func TestOursComesFirstAgainUnderTraffic(t *testing.T) {
 		d.readHooks(c)
 		for _, m := range []*vm{client, server} {
 			if order := m.order(); strings.Count(order, "ours") != 2 || !strings.HasPrefix(order, "ours") || !strings.Contains(order, ", ours") {
-				t.Errorf("%s: %s", m.iface, order)
+				t.Errorf("%s: %s", m.Device, order)
 			}
 		}
 		if told := log.drain(); strings.Count(told, `"stranger" (program `) < 4 || !strings.Contains(told, "hooks: egress of cali2 (") {
@@ -211,8 +212,8 @@ func TestAStrangerThatAcceptsBeforeUs(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
 	defer func() { must(t, d.Uninstall()) }()
-	to := server.addresses[0]
-	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+	to := server.Addresses[0]
+	if !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
 		t.Fatal("not the policy")
 	}
 	arrived := server.sink()
@@ -220,9 +221,9 @@ func TestAStrangerThatAcceptsBeforeUs(t *testing.T) {
 	server.stranger(bpf.Egress, tcxPass)
 	h.until("a packet that policy denies", func() bool { return arrived.Load() > 0 })
 	d.readHooks(c)
-	time.Sleep(patience) // for those that are under way
+	lab.LetPass(lab.AnswerTime) // packets that are under way give no sign when they have arrived
 	before := arrived.Load()
-	if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) || arrived.Load() > before {
+	if !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) || arrived.Load() > before {
 		t.Error("not the policy after ours is first again")
 	}
 	if s := d.Status(); len(s.Problems) > 0 || d.stateOfInterface("cali2") != Enforced {
@@ -246,7 +247,7 @@ func TestAStrangerThatAcceptsBeforeUs(t *testing.T) {
 	}
 	c.later()
 	d.readHooks(c)
-	if client.reachesAtOnce("tcp", to, 81) || d.stateOfInterface("cali2") != Enforced {
+	if client.ReachesAtOnce("tcp", to, 81) || d.stateOfInterface("cali2") != Enforced {
 		t.Error("not first again")
 	}
 	c.now = c.now.Add(2 * rivalForgotten)
@@ -267,7 +268,7 @@ func TestAStrangerThatCameWhileNoAgentRan(t *testing.T) {
 	if order := server.order(); order != "ours, ours stranger" {
 		t.Error(order)
 	}
-	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
 		t.Error("not the policy")
 	}
 }
@@ -315,7 +316,7 @@ func TestAStrangerBehindUsIsNoProblem(t *testing.T) {
 	d := h.run(w, Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
 	d.readHooks(c)
-	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
 		t.Error("not the policy")
 	}
 	if s := d.Status(); len(s.Problems)+len(s.Repairs) > 0 {
@@ -327,7 +328,7 @@ func TestLinksThatOthersDetachOrUnpin(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
 	defer func() { must(t, d.Uninstall()) }()
-	to := server.addresses[0]
+	to := server.Addresses[0]
 	for name, harm := range map[string]func(){
 		"one detached": func() { server.detach(bpf.Egress) },
 		"all detached": func() {
@@ -365,7 +366,7 @@ func TestLinksThatOthersDetachOrUnpin(t *testing.T) {
 		if client.order()+server.order() != "ours, oursours, ours" {
 			t.Errorf("%s: after the process has ended: %s, %s", name, client.order(), server.order())
 		}
-		if !client.reaches("tcp", to, 80) || client.reachesAtOnce("tcp", to, 81) {
+		if !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
 			t.Errorf("%s: not the policy", name)
 		}
 		given := d.given
@@ -385,7 +386,7 @@ func TestARestartWithAnotherPinDirectory(t *testing.T) {
 	h := newHost(t)
 	c := &clock{time.Now()}
 	d, w, client, server, log, end := h.under(c)
-	tcp, err := client.dial("tcp", server.addresses[0], 80)
+	tcp, err := client.Dial("tcp", server.Addresses[0], 80)
 	must(t, err)
 	defer tcp.Close()
 	must(t, d.Close())
@@ -397,7 +398,7 @@ func TestARestartWithAnotherPinDirectory(t *testing.T) {
 	if n := d.Status().Repairs["former programs"]; n != 4 {
 		t.Errorf("%d repairs: %v %s", n, d.Status().Repairs, log.drain())
 	}
-	if !echo(tcp) {
+	if !lab.Answered(tcp) {
 		t.Error("a connection was cut")
 	}
 	end()
@@ -407,7 +408,7 @@ func TestARestartWithAnotherPinDirectory(t *testing.T) {
 	w.workload(client)
 	w.protect(w.workload(server), 81)
 	must(t, d.become(w))
-	if !client.reaches("tcp", server.addresses[0], 81) || client.reachesAtOnce("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 81) || client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
 		t.Error("not the new policy")
 	}
 }
@@ -423,7 +424,7 @@ func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
 	w.protect(id, 80)
 	c := &clock{time.Now()}
 	d := h.run(w, Options{clock: c.time})
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Fatal("no answer")
 	}
 	must(t, d.Close())
@@ -431,7 +432,7 @@ func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
 	d = h.start(Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()); h.leavesNothing() }()
 	must(t, d.Apply(calc.Delta{}))
-	if server.order() != "ours, ours" || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+	if server.order() != "ours, ours" || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
 		t.Errorf("before the input is known: %s", server.order())
 	}
 	half := newWorld()
@@ -443,7 +444,7 @@ func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
 	if client.order() != "ours, ours" || server.order() != "ours, ours" {
 		t.Errorf("%s, %s", client.order(), server.order())
 	}
-	if client.reachesAtOnce("tcp", server.addresses[0], 80) {
+	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
 		t.Error("a machine that lost its endpoint is open")
 	}
 }
@@ -478,7 +479,7 @@ func TestProgramsOfAnotherNamespaceStay(t *testing.T) {
 	d, client, server, c := h.protected()
 	defer func() { must(t, d.Uninstall()) }()
 	other := h.plug("other", "10.65.0.9")
-	must(t, in(other.namespace, func() error {
+	must(t, other.Do(func() error {
 		o, err := New(Options{PinDir: h.pinDir(), Log: h.log})
 		if err != nil {
 			return err

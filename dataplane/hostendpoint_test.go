@@ -3,45 +3,25 @@ package dataplane
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // uplink connects the host with the outside: a machine at the other end of eth0, by which the default route leaves.
 func (h *host) uplink() *vm {
 	h.Helper()
-	outside := &vm{h: h, iface: "eth0"}
-	inside := h.plug("eth0", "192.0.2.1")
-	outside.namespace, outside.addresses = inside.namespace, inside.addresses
-	link, err := netlink.LinkByName("eth0")
-	must(h, err)
-	must(h, netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 2), Mask: net.CIDRMask(24, 32)}}))
-	must(h, netlink.RouteAdd(&netlink.Route{
-		LinkIndex: link.Attrs().Index, Gw: net.IPv4(192, 0, 2, 1), Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)},
-	}))
-	must(h, in(outside.namespace, func() error {
-		eth0, err := netlink.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
-		return netlink.AddrAdd(eth0, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(24, 32)}})
-	}))
+	outside := h.plug("eth0", "192.0.2.1")
+	h.Up("eth0", "192.0.2.2/24")
+	h.DefaultRoute("eth0", "192.0.2.1")
+	outside.Up("eth0", "192.0.2.1/24")
 	return outside
-}
-
-// answer makes the host itself answer on a TCP port.
-func (h *host) answer(port int) {
-	m := &vm{h: h, namespace: h.namespace}
-	m.serve(port)
 }
 
 var hostAddress = netip.MustParseAddr("192.0.2.2")
@@ -70,16 +50,16 @@ func TestTheHostIsProtectedAndItsFailsafesStay(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	for _, port := range []int{22, 80, 81} {
-		h.answer(port)
+		h.Echo(port)
 	}
 	w := newWorld()
 	id := w.protectHost("eth0", "eth0", 80)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !outside.reaches("tcp", hostAddress, 80) || !outside.reaches("tcp", hostAddress, 22) {
+	if !outside.Reaches("tcp", hostAddress, 80) || !outside.Reaches("tcp", hostAddress, 22) {
 		t.Error("what is allowed does not answer")
 	}
-	if outside.reachesAtOnce("tcp", hostAddress, 81) {
+	if outside.ReachesAtOnce("tcp", hostAddress, 81) {
 		t.Error("what is not allowed answers")
 	}
 	ep := w.Endpoints[id] // broken from now on
@@ -87,12 +67,12 @@ func TestTheHostIsProtectedAndItsFailsafesStay(t *testing.T) {
 	ep.Policies[calc.Normal][calc.Ingress] = ep.Policies[calc.Normal][calc.Ingress][:1]
 	w.Endpoints[id] = ep
 	must(t, d.become(w))
-	if outside.reachesAtOnce("tcp", hostAddress, 80) || !outside.reaches("tcp", hostAddress, 22) {
+	if outside.ReachesAtOnce("tcp", hostAddress, 80) || !outside.Reaches("tcp", hostAddress, 22) {
 		t.Error("a closed host is either open or locked")
 	}
 	delete(w.Endpoints, id)
 	must(t, d.become(w))
-	if !outside.reaches("tcp", hostAddress, 81) {
+	if !outside.Reaches("tcp", hostAddress, 81) {
 		t.Error("without a host endpoint the host must be free")
 	}
 }
@@ -100,14 +80,14 @@ func TestTheHostIsProtectedAndItsFailsafesStay(t *testing.T) {
 func TestAWorkloadNeverGetsTheWayOut(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
-	h.answer(22)
+	h.Echo(22)
 	w := newWorld()
 	w.Config.InterfacePrefixes = []string{"cali", "eth"}
 	id := calc.EndpointID{Kind: "WorkloadEndpoint", Name: "evil"}
 	w.Endpoints[id] = calc.Endpoint{ID: id, Interface: "eth0", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Profiles: []string{"open"}}
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !outside.reaches("tcp", hostAddress, 22) {
+	if !outside.Reaches("tcp", hostAddress, 22) {
 		t.Error("the host is locked out")
 	}
 	for _, i := range d.Status().Interfaces {
@@ -120,7 +100,7 @@ func TestAWorkloadNeverGetsTheWayOut(t *testing.T) {
 func TestMachinesLeaveBehindTheHostsAddress(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
-	outside.serve(80)
+	outside.Echo(80)
 	client := h.plug("cali1", "10.65.0.1")
 	w := newWorld()
 	w.workload(client)
@@ -128,7 +108,7 @@ func TestMachinesLeaveBehindTheHostsAddress(t *testing.T) {
 	w.Pools[pool] = calc.Pool{CIDR: pool, NATOutgoing: true}
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !client.reaches("tcp", netip.MustParseAddr("192.0.2.1"), 80) { // which has no route to the pool
+	if !client.Reaches("tcp", netip.MustParseAddr("192.0.2.1"), 80) { // which has no route to the pool
 		t.Error("no answer from outside")
 	}
 	dump, err := d.Dump(100, TableConnections)
@@ -156,7 +136,7 @@ func TestWhatFailedIsTriedAgainWithoutNewInput(t *testing.T) {
 		t.Error("nothing is reported")
 	}
 	broken = false
-	deadline := time.After(longEnough)
+	deadline := time.After(lab.Patience)
 	for d.stateOfInterface("cali1") != Enforced || d.stateOfInterface("cali2") != Enforced {
 		select {
 		case <-d.Wake():
@@ -165,7 +145,7 @@ func TestWhatFailedIsTriedAgainWithoutNewInput(t *testing.T) {
 			t.Fatalf("never tried again: %+v", d.Status().Interfaces)
 		}
 	}
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Error("no answer")
 	}
 }
@@ -201,7 +181,7 @@ func TestRulesAndRoutesAreShown(t *testing.T) {
 	w.Routes[away] = calc.Route{Kind: calc.LocalWorkload, Interface: "cali9"}
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
 		t.Error("not as wanted")
 	}
 	dump, err := d.Dump(100)
@@ -250,8 +230,8 @@ func TestDropsAreTold(t *testing.T) {
 			}
 		})
 	}()
-	client.reachesAtOnce("tcp", server.addresses[0], 81)
-	deadline := time.After(longEnough)
+	client.ReachesAtOnce("tcp", server.Addresses[0], 81)
+	deadline := time.After(lab.Patience)
 	for found := false; !found; {
 		select {
 		case e := <-told:

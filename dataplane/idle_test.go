@@ -18,12 +18,12 @@ func TestAnAlternativeNameIsTheInterface(t *testing.T) {
 	must(t, netlink.LinkAddAltName(cali2, "vm-web"))
 	w := newWorld()
 	w.workload(client)
-	server.iface = "vm-web"
+	server.Device = "vm-web"
 	w.protect(w.workload(server), 80)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced && d.routes.Status().Failed == 0 })
-	if !client.reaches("tcp", server.addresses[0], 80) || client.reachesAtOnce("tcp", server.addresses[0], 81) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
 		t.Error("the endpoint's policy is not that of the interface")
 	}
 	must(t, netlink.LinkDelAltName(cali2, "vm-web"))
@@ -33,7 +33,7 @@ func TestAnAlternativeNameIsTheInterface(t *testing.T) {
 func TestAnUplinksAlternativeNameIsNoWorkloads(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
-	h.answer(22)
+	h.Echo(22)
 	eth0, err := netlink.LinkByName("eth0")
 	must(t, err)
 	must(t, netlink.LinkAddAltName(eth0, "enp9s0"))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // hasTableOf says whether connections are kept in a table of this size, and in no other.
@@ -27,13 +28,13 @@ func TestTheTableOfConnectionsChangesItsSizeAgainAndAgain(t *testing.T) {
 	w.workload(server)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !client.reaches("udp", server.addresses[0], 80) {
+	if !client.Reaches("udp", server.Addresses[0], 80) {
 		t.Fatal("no answer")
 	}
-	conn, err := client.dial("tcp", server.addresses[0], 80)
+	conn, err := client.Dial("tcp", server.Addresses[0], 80)
 	must(t, err)
 	defer conn.Close()
-	traffic := client.stream(server.addresses[0], 80)
+	traffic := client.Stream(server.Addresses[0], 80, aTick)
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -51,10 +52,10 @@ func TestTheTableOfConnectionsChangesItsSizeAgainAndAgain(t *testing.T) {
 		if problems := d.Status().Problems; len(problems) != 0 {
 			t.Errorf("size %d: %q", size, problems)
 		}
-		d.settle(func() bool { return echo(conn) })
+		d.settle(func() bool { return lab.Answered(conn) })
 	}
-	if sent, lost := traffic.end(); lost != 0 {
-		t.Errorf("%d of %d packets were lost", lost, sent)
+	if sent := traffic.End(); lab.Lost(sent) != 0 {
+		t.Errorf("%d of %d packets were lost", lab.Lost(sent), len(sent))
 	}
 }
 
@@ -66,16 +67,16 @@ func TestATableTooSmallForWhatIsOpenWaits(t *testing.T) {
 	w.workload(server)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Fatal("no answer")
 	}
 	var open []net.Conn
 	for range 50 {
-		conn, err := client.dial("tcp", server.addresses[0], 80)
+		conn, err := client.Dial("tcp", server.Addresses[0], 80)
 		must(t, err)
 		defer conn.Close()
 		open = append(open, conn)
-		d.settle(func() bool { return echo(conn) })
+		d.settle(func() bool { return lab.Answered(conn) })
 	}
 	d.sweepNow()
 	before := d.Status().ConnectionsLimit
@@ -107,7 +108,7 @@ func TestATableTooSmallForWhatIsOpenWaits(t *testing.T) {
 	d.sweepNow()
 	d.settle(d.hasTableOf(40))
 	for _, conn := range open[:10] {
-		d.settle(func() bool { return echo(conn) })
+		d.settle(func() bool { return lab.Answered(conn) })
 	}
 }
 

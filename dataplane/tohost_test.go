@@ -12,24 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/calc"
 )
-
-// hostReaches says whether this host reaches a port of a machine.
-func (h *host) hostReaches(network string, to netip.Addr, port int) bool {
-	return (&vm{h: h, namespace: h.namespace}).reaches(network, to, port)
-}
-
-// addressV6 gives this host an IPv6 address of the outside.
-func (h *host) addressV6(iface, address string) {
-	h.Helper()
-	link, err := netlink.LinkByName(iface)
-	must(h, err)
-	must(h, netlink.AddrAdd(link, &netlink.Addr{IPNet: netlink.NewIPNet(net.ParseIP(address)), Flags: unix.IFA_F_NODAD}))
-}
 
 // A rule that translates addresses, or one that routes by a mark, must not lead a workload to its host, when
 // defaultEndpointToHostAction is Drop: the program judged the packet before, as one that goes elsewhere.
@@ -38,11 +24,11 @@ func TestTranslationIsNoWayAroundTheActionForTheHost(t *testing.T) {
 	away, away6 := netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8:51::9")
 	h := newHost(t)
 	h.uplink()
-	h.addressV6("eth0", "2001:db8::2")
-	run(t, "ip", "route", "add", "2001:db8:51::/48", "dev", "eth0")
+	h.Up("eth0", "2001:db8::2/128")
+	h.MustRun("ip", "route", "add", "2001:db8:51::/48", "dev", "eth0")
 	client, server := h.pair()
-	h.answer(8080)
-	run(t, "nft", `table inet translations { chain pre { type nat hook prerouting priority dstnat;
+	h.Echo(8080)
+	h.MustRun("nft", `table inet translations { chain pre { type nat hook prerouting priority dstnat;
 		ip daddr 198.51.100.9 tcp dport 80 dnat ip to 192.0.2.2:8080
 		ip daddr 198.51.100.9 udp dport 80 dnat ip to 192.0.2.2:8080
 		ip6 daddr 2001:db8:51::9 tcp dport 80 redirect to :8080
@@ -60,27 +46,27 @@ func TestTranslationIsNoWayAroundTheActionForTheHost(t *testing.T) {
 		port    int
 	}{{"tcp", away, 80}, {"udp", away, 80}, {"tcp", away6, 80}, {"tcp", hostAddress, 8080}}
 	for _, c := range ways {
-		if !client.reaches(c.network, c.to, c.port) {
+		if !client.Reaches(c.network, c.to, c.port) {
 			t.Errorf("%s %v %d: not reached where it is accepted", c.network, c.to, c.port)
 		}
 	}
 	w.Config.ToHost = false
 	must(t, d.become(w))
 	for _, c := range ways {
-		if client.reachesAtOnce(c.network, c.to, c.port) {
+		if client.ReachesAtOnce(c.network, c.to, c.port) {
 			t.Errorf("%s %v %d: reached although the action is Drop", c.network, c.to, c.port)
 		}
 	}
 	// This host opens connections to the workload all the same.
-	for _, to := range server.addresses {
+	for _, to := range server.Addresses {
 		for _, network := range []string{"tcp", "udp"} {
-			if !h.hostReaches(network, to, 80) {
+			if !h.Reaches(network, to, 80) {
 				t.Errorf("this host does not reach %s %v", network, to)
 			}
 		}
-		run(t, "ping", "-c", "1", "-W", "60", to.String())
+		h.MustRun("ping", "-c", "1", "-W", "60", to.String())
 	}
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Error("workloads do not reach each other")
 	}
 }
@@ -89,13 +75,13 @@ func TestTranslationIsNoWayAroundTheActionForTheHost(t *testing.T) {
 func TestErrorsReachThisHostWhileTheActionIsDrop(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
-	h.addressV6("eth0", "2001:db8::2")
+	h.Up("eth0", "2001:db8::2/128")
 	_, server := h.pair()
 	w := newWorld()
 	w.workload(server)
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	for _, to := range server.addresses {
+	for _, to := range server.Addresses {
 		var dialer net.Dialer
 		c, err := dialer.DialContext(context.Background(), "udp", netip.AddrPortFrom(to, 9).String())
 		must(t, err)
@@ -113,20 +99,20 @@ func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)
 	h.uplink()
-	h.addressV6("eth0", "2001:db8::2")
+	h.Up("eth0", "2001:db8::2/128")
 	_, server := h.pair()
 	w := newWorld()
 	w.workload(server)
 	d := h.run(w, Options{})
 	answers := func() bool {
-		return h.hostReaches("tcp", server.addresses[0], 80) && h.hostReaches("udp", server.addresses[1], 80)
+		return h.Reaches("tcp", server.Addresses[0], 80) && h.Reaches("udp", server.Addresses[1], 80)
 	}
 	if !answers() {
 		t.Fatal("answers to this host are lost from the beginning")
 	}
 	atomic.StoreUint32(&d.shared.Settings.ToHostMark, 0)
 	must(t, d.Close())
-	run(t, "nft", "flush chain inet margay to_host; delete chain inet margay to_host")
+	h.MustRun("nft", "flush chain inet margay to_host; delete chain inet margay to_host")
 	settings, err := filepath.Glob(filepath.Join(h.pins, "config_*"))
 	must(t, err)
 	must(t, os.Remove(settings[0])) // another version has other settings
@@ -147,10 +133,10 @@ func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
 		t.Error("answers to this host are lost while programs of a former version run")
 	}
 	broken = false
-	if rules := run(t, "nft", "list", "ruleset"); strings.Contains(rules, "to_host") {
+	if rules := h.MustRun("nft", "list", "ruleset"); strings.Contains(rules, "to_host") {
 		t.Errorf("the gate asks for a mark that the programs do not set:\n%s", rules)
 	}
-	d.settles(c, func() bool { return strings.Contains(run(t, "nft", "list", "ruleset"), "to_host") })
+	d.settles(c, func() bool { return strings.Contains(h.MustRun("nft", "list", "ruleset"), "to_host") })
 	if !answers() {
 		t.Error("answers to this host are lost")
 	}
@@ -161,7 +147,7 @@ func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
 	if err := d.Apply(calc.Diff(nil, w.clone())); err == nil {
 		t.Fatal("no program is loaded, and nothing is wrong")
 	}
-	if rules := run(t, "nft", "list", "ruleset"); !strings.Contains(rules, "to_host") || !answers() {
+	if rules := h.MustRun("nft", "list", "ruleset"); !strings.Contains(rules, "to_host") || !answers() {
 		t.Errorf("after a restart:\n%s", rules)
 	}
 }
@@ -172,41 +158,39 @@ func TestWhatWasJudgedArrivesWhereOthersWriteTheMark(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)
 	outside := h.uplink()
-	outside.serve(80)
-	must(t, in(outside.namespace, func() error {
-		return netlink.RouteAdd(&netlink.Route{Gw: hostAddress.AsSlice(), Dst: &net.IPNet{IP: net.IPv4(10, 65, 0, 0), Mask: net.CIDRMask(16, 32)}})
-	}))
-	h.addressV6("eth0", "2001:db8::2")
+	outside.Echo(80)
+	outside.RouteVia("10.65.0.0/16", hostAddress.String())
+	h.Up("eth0", "2001:db8::2/128")
 	client, server := h.pair()
-	h.answer(8080)
-	run(t, "nft", `table inet translations {
+	h.Echo(8080)
+	h.MustRun("nft", `table inet translations {
 	chain restore { type filter hook prerouting priority mangle; meta mark set ct mark; }
 	chain pre { type nat hook prerouting priority dstnat; ip daddr 198.51.100.9 tcp dport 80 dnat ip to 192.0.2.2:8080; }
 	chain forwarding { type filter hook forward priority filter; policy drop; meta mark & 0x01000000 == 0x01000000 accept; }
 }`)
-	run(t, "ip", "route", "add", "198.51.100.0/24", "dev", "eth0")
+	h.MustRun("ip", "route", "add", "198.51.100.0/24", "dev", "eth0")
 	w := newWorld()
 	w.workload(client)
 	w.workload(server)
 	c := &clock{time.Now()}
 	d := h.run(w, Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
-	for _, to := range server.addresses {
+	for _, to := range server.Addresses {
 		for _, network := range []string{"tcp", "udp"} {
-			if !h.hostReaches(network, to, 80) {
+			if !h.Reaches(network, to, 80) {
 				t.Errorf("this host does not reach %s %v", network, to)
 			}
 		}
-		run(t, "ping", "-c", "1", "-W", "60", "-s", "4000", to.String()) // in fragments
+		h.MustRun("ping", "-c", "1", "-W", "60", "-s", "4000", to.String()) // in fragments
 	}
-	if client.reachesAtOnce("tcp", netip.MustParseAddr("198.51.100.9"), 80) || client.reachesAtOnce("tcp", hostAddress, 8080) {
+	if client.ReachesAtOnce("tcp", netip.MustParseAddr("198.51.100.9"), 80) || client.ReachesAtOnce("tcp", hostAddress, 8080) {
 		t.Error("this host is reached although the action is Drop")
 	}
-	d.settles(c, func() bool { return strings.Contains(run(t, "nft", "list", "ruleset"), "chain judged") })
-	if !client.reaches("tcp", server.addresses[0], 80) {
+	d.settles(c, func() bool { return strings.Contains(h.MustRun("nft", "list", "ruleset"), "chain judged") })
+	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Error("workloads do not reach each other")
 	}
-	if !client.reaches("tcp", outside.addresses[0], 80) {
+	if !client.Reaches("tcp", outside.Addresses[0], 80) {
 		t.Error("workloads do not reach others")
 	}
 }

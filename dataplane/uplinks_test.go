@@ -31,7 +31,7 @@ func (d *driver) refuses(id calc.EndpointID, reason string, outside *vm) {
 		}
 		return false
 	})
-	if !outside.reaches("tcp", hostAddress, 22) {
+	if !outside.Reaches("tcp", hostAddress, 22) {
 		d.h.Errorf("the host is locked out although the endpoint is refused: %s", reason)
 	}
 }
@@ -41,7 +41,7 @@ func defaultRoute() *net.IPNet { return &net.IPNet{IP: net.IPv4zero, Mask: net.C
 func TestAnUplinkStaysAnUplink(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
-	h.answer(22)
+	h.Echo(22)
 	w := newWorld()
 	id := w.misnamed("eth0")
 	eth0, err := netlink.LinkByName("eth0")
@@ -94,7 +94,7 @@ func TestAnUplinkStaysAnUplink(t *testing.T) {
 func TestAnUplinkThatCarriesSomethingIsNotReleased(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
-	h.answer(22)
+	h.Echo(22)
 	w := newWorld()
 	id := w.misnamed("eth0")
 	d := h.run(w, Options{})
@@ -141,9 +141,9 @@ func TestTheWayToEtcdAndPeersIsAnUplink(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
 			outside := h.uplink()
-			h.answer(22)
+			h.Echo(22)
 			h.plug("eth1", "10.65.0.77")
-			eth1 := setUp(t, "eth1")
+			eth1 := h.Up("eth1")
 			w := newWorld()
 			id := w.misnamed("eth1")
 			d := h.start(Options{})
@@ -165,7 +165,7 @@ func TestAWayThatMovesIsNoticed(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
 	h.plug("eth1", "10.65.0.77")
-	eth1 := setUp(t, "eth1")
+	eth1 := h.Up("eth1")
 	etcd, c := netip.MustParseAddr("203.0.113.9"), &clock{now: time.Now()}
 	d := h.run(newWorld(), Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
@@ -203,14 +203,14 @@ func TestAWorkloadThatCarriesTheDefaultRouteStaysAWorkload(t *testing.T) {
 func TestWhatAnUplinkIsMadeOnIsAnUplink(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
-	h.answer(22)
-	run(t, "ip", "address", "flush", "dev", "eth0")
-	run(t, "ip", "link", "add", "link", "eth0", "name", "wan0", "type", "macvlan")
-	run(t, "ip", "address", "add", "192.0.2.2/24", "dev", "wan0")
-	wan0 := setUp(t, "wan0")
+	h.Echo(22)
+	h.MustRun("ip", "address", "flush", "dev", "eth0")
+	h.MustRun("ip", "link", "add", "link", "eth0", "name", "wan0", "type", "macvlan")
+	h.MustRun("ip", "address", "add", "192.0.2.2/24", "dev", "wan0")
+	wan0 := h.Up("wan0")
 	way := &netlink.Route{LinkIndex: wan0.Attrs().Index, Gw: net.IPv4(192, 0, 2, 1), Dst: defaultRoute()}
 	must(t, netlink.RouteReplace(way))
-	if !outside.reaches("tcp", hostAddress, 22) {
+	if !outside.Reaches("tcp", hostAddress, 22) {
 		t.Fatal("the host does not answer before there is any policy")
 	}
 	w := newWorld()

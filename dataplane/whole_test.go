@@ -16,13 +16,13 @@ import (
 func TestNoPacketPassesInTheMiddleOfAChange(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
-	to := server.addresses[0]
+	to := server.Addresses[0]
 	watched, broken := "", ""
 	c := &clock{time.Now()}
 	tries := 0
 	step := func(what string) error {
 		if watched != "" {
-			if tries++; client.reachesAtOnce("tcp", to, 80) {
+			if tries++; client.ReachesAtOnce("tcp", to, 80) {
 				t.Errorf("%s: let in before %q", watched, what)
 			}
 		}
@@ -44,7 +44,7 @@ func TestNoPacketPassesInTheMiddleOfAChange(t *testing.T) {
 	w.judgedBy(id, letsClientsIn)
 	w.Sets = map[calc.SetID]calc.Members{"clients": client.asMembers()}
 	must(t, d.become(w))
-	if !client.reaches("tcp", to, 80) {
+	if !client.Reaches("tcp", to, 80) {
 		t.Fatal("a client is not let in")
 	}
 	former := func() {
@@ -103,7 +103,7 @@ func (w world) judgedBy(id calc.EndpointID, policies ...calc.PolicyID) {
 
 func (m *vm) asMembers() calc.Members {
 	members := calc.Members{}
-	for _, a := range m.addresses {
+	for _, a := range m.Addresses {
 		members[netip.PrefixFrom(a, a.BitLen())] = struct{}{}
 	}
 	return members

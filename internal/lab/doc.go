@@ -29,7 +29,7 @@
 //   - Process: a program on a host.
 //   - Stream: a conversation that never pauses, whose losses are counted.
 //   - Wire: a packet socket, which sends frames as they are and sees every frame that arrives.
-//   - Await: waits for a condition; a test lets no time pass otherwise.
+//   - Await: waits for a condition; LetPass is for what has none.
 //
 // Package router has routers that speak BGP, package etcdlab servers and clusters of etcd, package packet builds packets.
 //

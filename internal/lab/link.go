@@ -122,6 +122,21 @@ func (h *Host) Route(prefix, dev string) {
 	})
 }
 
+// RouteVia sends a prefix to a gateway on a connected network.
+func (h *Host) RouteVia(prefix, gateway string) {
+	h.t.Helper()
+	h.Must(func() error {
+		dst, err := netlink.ParseIPNet(prefix)
+		if err != nil {
+			return err
+		}
+		if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(gateway)}); err != nil {
+			return fmt.Errorf("route to %s by %s: %w", prefix, gateway, err)
+		}
+		return nil
+	})
+}
+
 // Cable connects two hosts by a veth pair. Both ends are down.
 func Cable(a *Host, devA string, b *Host, devB string) {
 	a.t.Helper()

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netns"
 )
@@ -62,12 +63,16 @@ func (p *Process) Kill() {
 	<-p.ended
 }
 
-// Run runs a program on the host to its end and returns all that it printed.
+// Run runs a program on the host to its end and returns all that it printed. A program that takes longer than Patience is
+// killed.
 func (h *Host) Run(cmd *exec.Cmd) (output string, err error) {
 	h.t.Helper()
 	var out Output
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err = h.Start(cmd).Wait()
+	p := h.Start(cmd)
+	end := time.AfterFunc(Patience, func() { _ = cmd.Process.Kill() })
+	defer end.Stop()
+	err = p.Wait()
 	return out.String(), err
 }
 
@@ -97,6 +102,16 @@ func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
+}
+
+// Lines is how many lines hold a text.
+func (o *Output) Lines(text string) (n int) {
+	for line := range strings.Lines(o.String()) {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
 }
 
 // AwaitText waits until the programs have printed a text.

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// answerTime is how long an answer may take before a packet counts as dropped. A lab answers within a millisecond.
-const answerTime = 150 * time.Millisecond
+// AnswerTime is how long an answer may take before a packet counts as dropped. A lab answers within a millisecond.
+const AnswerTime = 150 * time.Millisecond
 
 // Echo answers TCP and UDP on ports of all addresses of the host until the test ends: it sends back what comes.
 func (h *Host) Echo(ports ...int) {
@@ -66,7 +66,7 @@ func (h *Host) Listen(address string) (listener net.Listener) {
 
 // Dial opens a connection from the host and waits for it no longer than a lab needs.
 func (h *Host) Dial(network string, to netip.Addr, port int) (c net.Conn, err error) {
-	return h.DialTimeout(network, netip.AddrPortFrom(to, uint16(port)).String(), answerTime)
+	return h.DialTimeout(network, netip.AddrPortFrom(to, uint16(port)).String(), AnswerTime)
 }
 
 // DialTimeout opens a connection from the host.
@@ -96,7 +96,7 @@ func (h *Host) ReachesAtOnce(network string, to netip.Addr, port int) bool {
 		return false
 	}
 	defer c.Close()
-	return answered(c, answerTime)
+	return answered(c, AnswerTime)
 }
 
 // Answered sends a word by a connection to an Echo and says whether it comes back. It has time enough for a lost segment to
@@ -104,7 +104,7 @@ func (h *Host) ReachesAtOnce(network string, to netip.Addr, port int) bool {
 func Answered(c net.Conn) bool { return answered(c, Patience) }
 
 // AnsweredAtOnce is Answered for what may be dropped.
-func AnsweredAtOnce(c net.Conn) bool { return answered(c, answerTime) }
+func AnsweredAtOnce(c net.Conn) bool { return answered(c, AnswerTime) }
 
 func answered(c net.Conn, limit time.Duration) bool {
 	word := []byte("hello")

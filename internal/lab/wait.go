@@ -31,3 +31,7 @@ func Until(t T, what string, holds func() bool) {
 		return nil
 	})
 }
+
+// LetPass lets time pass where there is no condition to wait for: something must not happen meanwhile, or traffic has to go
+// on for a while. Each call says in a comment which of the two it is.
+func LetPass(d time.Duration) { time.Sleep(d) }
