@@ -13,7 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/margay-project/margay/dataplane/bgp/bgptest"
+	"github.com/margay-project/margay/internal/lab/router"
 )
 
 // birdConfig makes BIRD learn what host1 announces and put it into the router's kernel.
@@ -69,9 +69,9 @@ func (s *story) startSpeaker(ctx context.Context) (err error) {
 func runSpeaker() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return bgptest.RunRouter(ctx, bgptest.Config{
+	return router.Run(ctx, router.Config{
 		AS: 64600, RouterID: netip.MustParseAddr(routerIP),
-		Neighbours: []bgptest.Neighbour{
+		Neighbours: []router.Neighbour{
 			{Address: netip.MustParseAddr(hostIP), AS: 64512},
 			{Address: netip.MustParseAddr(hostIP6), AS: 64512},
 		},

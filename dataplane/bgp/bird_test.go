@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/calc"
-	"github.com/margay-project/margay/dataplane/bgp/bgptest"
+	"github.com/margay-project/margay/internal/lab/router"
 )
 
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }
@@ -245,7 +245,7 @@ func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 	only4, _, _ := strings.Cut(birdConfig(routerAS), "protocol bgp session6")
 	b := startBIRD(t, l.router, only4)
 	r := run(t, l.router, "router")
-	err := json.NewEncoder(r.in).Encode(bgptest.Config{AS: routerAS, RouterID: addr(router4), Port: 1179, Neighbours: []bgptest.Neighbour{
+	err := json.NewEncoder(r.in).Encode(router.Config{AS: routerAS, RouterID: addr(router4), Port: 1179, Neighbours: []router.Neighbour{
 		{Address: addr(host6), AS: hostAS},
 	}})
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/bgp"
-	"github.com/margay-project/margay/dataplane/bgp/bgptest"
+	"github.com/margay-project/margay/internal/lab/router"
 )
 
 // The test binary runs itself again as a speaker or a router in a network namespace: GoBGP makes its sockets on any
@@ -113,7 +113,7 @@ func listeners() []int {
 
 // route runs a router whose configuration is the first line of input, and prints its routes.
 func route() {
-	var cfg bgptest.Config
+	var cfg router.Config
 	in := json.NewDecoder(os.Stdin)
 	if in.Decode(&cfg) != nil {
 		return
@@ -123,7 +123,7 @@ func route() {
 		_ = in.Decode(&struct{}{}) // the end of the input
 		cancel()
 	}()
-	err := bgptest.RunRouter(ctx, cfg, func(p netip.Prefix, withdrawn bool) {
+	err := router.Run(ctx, cfg, func(p netip.Prefix, withdrawn bool) {
 		sign := "+"
 		if withdrawn {
 			sign = "-"

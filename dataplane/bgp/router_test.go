@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/calc"
-	"github.com/margay-project/margay/dataplane/bgp/bgptest"
+	"github.com/margay-project/margay/internal/lab/router"
 )
 
 // lines gives what a process prints, line by line.
@@ -52,7 +52,7 @@ func TestRouterWithoutBIRD(t *testing.T) {
 	l := newLab(t)
 	r := run(t, l.router, "router")
 	lines := r.lines()
-	err := json.NewEncoder(r.in).Encode(bgptest.Config{AS: routerAS, RouterID: addr(router4), Neighbours: []bgptest.Neighbour{
+	err := json.NewEncoder(r.in).Encode(router.Config{AS: routerAS, RouterID: addr(router4), Neighbours: []router.Neighbour{
 		{Address: addr(host4), AS: hostAS}, {Address: addr(host6), AS: hostAS},
 	}})
 	if err != nil {

@@ -1,4 +1,4 @@
-package bgptest
+package router
 
 import (
 	"context"
@@ -24,9 +24,9 @@ type Neighbour struct {
 	AS      uint32
 }
 
-// RunRouter runs the router until ctx ends and then takes leave of its neighbours. It calls onRoute for each prefix
+// Run runs the router until ctx ends and then takes leave of its neighbours. It calls onRoute for each prefix
 // that is learned, changed or withdrawn, one call at a time.
-func RunRouter(ctx context.Context, cfg Config, onRoute func(prefix netip.Prefix, withdrawn bool)) error {
+func Run(ctx context.Context, cfg Config, onRoute func(prefix netip.Prefix, withdrawn bool)) error {
 	s := gobgp.NewBgpServer(gobgp.LoggerOption(silent{}))
 	go s.Serve() // ends with the process
 	err := s.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
