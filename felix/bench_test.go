@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // The agent on a host that carries no routes but its own, and on a router with a full table: how long its start takes and a
@@ -30,7 +31,7 @@ func BenchmarkForeignRoutes(b *testing.B) {
 
 func measureForeignRoutes(b *testing.B, foreign int) {
 	const newcomers, events = 20, 200
-	l := newLab(b)
+	l := newSite(b)
 	l.startEtcd()
 	l.vm("vm0", "10.65.0.1")
 	manifest := openProfile + workload("vm0", "cali-vm0", "10.65.0.1")
@@ -38,7 +39,7 @@ func measureForeignRoutes(b *testing.B, foreign int) {
 		manifest += workload(fmt.Sprint("new", i), fmt.Sprint("cali-new", i), fmt.Sprintf("10.65.1.%d", i))
 	}
 	l.apply(manifest)
-	must(b, l.host.do(func() error { return addForeignRoutes("eth0", foreign) }))
+	l.host.Must(func() error { return addForeignRoutes("eth0", foreign) })
 
 	began := time.Now()
 	f := l.start()
@@ -48,16 +49,16 @@ func measureForeignRoutes(b *testing.B, foreign int) {
 	var seen time.Duration
 	for i := range newcomers {
 		name := fmt.Sprint("cali-new", i)
-		cable(l, l.host, name, l.client, name)
+		lab.Cable(l.host, name, l.client, name)
 		began := time.Now()
-		l.host.setUp(l, name)
+		l.host.Up(name)
 		f.await(allEnforced(2 + i))
 		seen += time.Since(began)
 	}
 	b.ReportMetric(float64(seen.Milliseconds())/newcomers, "interface-ms")
 
 	before := f.processorTime()
-	must(b, l.host.do(func() error { return flap("lo", events) }))
+	l.host.Must(func() error { return flap("lo", events) })
 	f.await(allEnforced(1 + newcomers))
 	b.ReportMetric(float64((f.processorTime()-before).Microseconds())/events, "event-cpu-us")
 	b.ReportMetric(float64(f.resident())/(1<<20), "resident-MB")
@@ -106,7 +107,7 @@ func flap(dev string, events int) error {
 	link, err := netlink.LinkByName(dev)
 	for i := 0; i < events && err == nil; i++ {
 		err = netlink.LinkSetTxQLen(link, 1000+i%2)
-		time.Sleep(5 * time.Millisecond) // so that each is an event of its own
+		lab.LetPass(5 * time.Millisecond) // so that each is an event of its own
 	}
 	return err
 }
@@ -114,7 +115,7 @@ func flap(dev string, events int) error {
 // processorTime is what felix has used so far.
 func (f *felix) processorTime() time.Duration {
 	f.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.cmd.Process.Pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.process.Process.Pid))
 	must(f, err)
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	var ticks int64
@@ -129,7 +130,7 @@ func (f *felix) processorTime() time.Duration {
 // resident is felix's memory, in bytes.
 func (f *felix) resident() int64 {
 	f.Helper()
-	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", f.cmd.Process.Pid))
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", f.process.Process.Pid))
 	must(f, err)
 	pages, err := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
 	must(f, err)

@@ -15,10 +15,10 @@ import (
 	"github.com/margay-project/margay/datastore/etcd"
 )
 
-// joinCluster makes a cluster the lab's etcd: felix reaches it over the network, the test over sockets.
-func (l *lab) joinCluster(c *clustertest.Cluster) (host clustertest.Port) {
+// joinCluster makes a cluster the site's etcd: felix reaches it over the network, the test over sockets.
+func (l *site) joinCluster(c *clustertest.Cluster) (host clustertest.Port) {
 	l.Helper()
-	must(l, l.host.do(func() error { host = c.Attach(l, "etcd0"); return nil }))
+	l.host.Must(func() error { host = c.Attach(l, "etcd0"); return nil })
 	var sockets []string
 	for _, m := range c.Members {
 		l.cluster, sockets = append(l.cluster, m.URL), append(sockets, m.Socket)
@@ -31,29 +31,29 @@ func (l *lab) joinCluster(c *clustertest.Cluster) (host clustertest.Port) {
 }
 
 func TestFelixOutlivesTheFailuresOfItsCluster(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	c := clustertest.Start(t, clustertest.Options{})
 	host := l.joinCluster(c)
 	l.web()
 	f := l.startSynced()
 	f.awaitEnforced("cali-web")
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 
 	leader := c.Leader(t)
 	leader.Kill()
 	l.apply(policy("web", "web", "Deny"))
-	l.client.awaitReach(t, webAddress, port, false)
+	l.awaitReach(webAddress, false)
 	leader.Start(t)
 	leader.Await(t)
 
 	c.Split(t, []clustertest.Port{host})
 	l.apply(policy("web", "web", "Allow"))
 	f.await(connected(false))
-	if l.client.reaches(t, webAddress, port) {
+	if l.reaches(webAddress) {
 		t.Error("policy that nobody told felix of is in force, or none is")
 	}
 	c.Heal(t)
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 	f.await(connected(true))
 
 	l.fill(c, pb.AlarmRequest_ACTIVATE)
@@ -72,16 +72,16 @@ func TestFelixOutlivesTheFailuresOfItsCluster(t *testing.T) {
 		}
 		return nil
 	})
-	if !l.client.reaches(t, webAddress, port) {
+	if !l.reaches(webAddress) {
 		t.Error("traffic stops because etcd is full")
 	}
 	l.fill(c, pb.AlarmRequest_DEACTIVATE)
 	l.apply(policy("closed", "web", "Deny"))
-	l.client.awaitReach(t, webAddress, port, false)
+	l.awaitReach(webAddress, false)
 }
 
 // fill has a cluster believe that it is full, or not any more.
-func (l *lab) fill(c *clustertest.Cluster, action pb.AlarmRequest_AlarmAction) {
+func (l *site) fill(c *clustertest.Cluster, action pb.AlarmRequest_AlarmAction) {
 	l.Helper()
 	client := c.Leader(l).Client(l)
 	_, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(context.Background(), &pb.AlarmRequest{

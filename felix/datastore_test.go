@@ -11,6 +11,7 @@ import (
 	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 const (
@@ -19,9 +20,9 @@ const (
 )
 
 // web makes a VM with an endpoint that everybody reaches.
-func (l *lab) web() {
+func (l *site) web() {
 	l.Helper()
-	l.vm("web", webAddress).echo(l, port)
+	l.vm("web", webAddress).Echo(port)
 	l.apply(openProfile + workload("web", "cali-web", webAddress))
 }
 
@@ -35,48 +36,48 @@ func connected(want bool) func(*agentv1.StatusResponse) error {
 }
 
 func TestFelixWaitsForEtcdAndOutlivesIt(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	f := l.start()
 	s := f.await(connected(false))
 	if s.Datastore.InSync || s.Datastore.Ready || !strings.Contains(s.Datastore.Error, "does not answer") {
 		t.Errorf("%v", s.Datastore)
 	}
-	must(t, l.host.do(func() error {
+	l.host.Must(func() error {
 		there, err := gate.Exists()
 		if err == nil && !there {
 			t.Error("interfaces of workloads are open while the datastore is not known")
 		}
 		return err
-	}))
+	})
 	l.startEtcd()
 	l.web()
 	f.await(connected(true))
 	f.awaitEnforced("cali-web")
-	l.client.awaitReach(t, webAddress, port, true)
-	if n := f.log.lines("out of reach"); n != 1 {
+	l.awaitReach(webAddress, true)
+	if n := f.log.Lines("out of reach"); n != 1 {
 		t.Errorf("%d lines say that etcd is out of reach", n)
 	}
 
 	l.stopEtcd()
 	f.await(connected(false))
-	if !l.client.reaches(t, webAddress, port) {
+	if !l.reaches(webAddress) {
 		t.Error("traffic stops with etcd")
 	}
 	l.startEtcd()
 	l.apply(policy("closed", "web", "Deny"))
 	f.await(connected(true))
-	l.client.awaitReach(t, webAddress, port, false)
+	l.awaitReach(webAddress, false)
 }
 
 // Whatever was restored, mistyped or written by another version must not open or cut anything that worked.
 func TestWhatCannotBeReadKeepsTheLastVersionOrCloses(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	l.apply(policy("web", "web", "Allow"))
 	f := l.startSynced()
 	f.awaitEnforced("cali-web")
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 
 	root := "/calico/resources/v3/projectcalico.org/"
 	web := datastore.ResourceKey(api.Key{Kind: "GlobalNetworkPolicy", Name: "web"})
@@ -86,7 +87,7 @@ func TestWhatCannotBeReadKeepsTheLastVersionOrCloses(t *testing.T) {
 	f.awaitProblem("GlobalNetworkPolicy(web)", "not in force")
 	f.awaitProblem("Profile(open)", "not in force")
 	f.awaitProblem("frobnicators(x)", "not enforced by this version")
-	if !l.client.reaches(t, webAddress, port) {
+	if !l.reaches(webAddress) {
 		t.Error("the last valid version is not in force any more")
 	}
 
@@ -94,17 +95,17 @@ func TestWhatCannotBeReadKeepsTheLastVersionOrCloses(t *testing.T) {
 	f = l.startSynced()
 	f.awaitProblem("GlobalNetworkPolicy(web)", "not in force")
 	f.awaitEnforced("cali-web")
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 
 	l.put(strings.Replace(web, "web", "broken", 1), `{"kind":"GlobalNetworkPolicy"`)
 	f.awaitProblem("GlobalNetworkPolicy(broken)", "denies")
-	l.client.awaitReach(t, webAddress, port, false) // nobody knows what it says, or whom it selects
+	l.awaitReach(webAddress, false) // nobody knows what it says, or whom it selects
 	l.apply(policy("broken", "nobody", "Deny") + policy("web", "web", "Allow") + openProfile)
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 }
 
 func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	f := l.startSynced()
@@ -124,7 +125,7 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 	_, err := l.store.KV().Commit(context.Background(), nil, []kv.Write{{Key: datastore.ResourceKey(node), Delete: true}})
 	must(t, err)
 	l.apply(policy("closed", "web", "Deny"))
-	l.vm("db", "10.65.0.3").echo(t, port)
+	l.vm("db", "10.65.0.3").Echo(port)
 	l.apply(workload("db", "cali-db", "10.65.0.3"))
 	f.await(func(s *agentv1.StatusResponse) error {
 		if s.Datastore.Revision == s.Datastore.AppliedRevision {
@@ -132,32 +133,32 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 		}
 		return nil
 	})
-	if !l.client.reaches(t, webAddress, port) {
+	if !l.reaches(webAddress) {
 		t.Error("the pause tears down, or changes policy")
 	}
-	if l.client.reaches(t, "10.65.0.3", port) {
+	if l.reaches("10.65.0.3") {
 		t.Error("an interface opens during the pause")
 	}
 
 	f.kill() // the next one has nothing in force of its own, and leaves what it finds
 	f = l.start()
 	f.awaitPause()
-	if !l.client.reaches(t, webAddress, port) {
+	if !l.reaches(webAddress) {
 		t.Error("a restart during the pause tears down, or changes policy")
 	}
-	if l.client.reaches(t, "10.65.0.3", port) {
+	if l.reaches("10.65.0.3") {
 		t.Error("an interface opens in a restart during the pause")
 	}
 	if _, err := l.store.Get(context.Background(), node); !isError[datastore.NotFoundError](err) {
 		t.Errorf("the node registers itself during the pause: %v", err)
 	}
 	ready(true)
-	poll(t, func() error {
+	lab.Await(t, func() error {
 		_, err := l.store.Get(context.Background(), node)
 		return err
 	})
-	l.client.awaitReach(t, webAddress, port, false)
-	l.client.awaitReach(t, "10.65.0.3", port, true)
+	l.awaitReach(webAddress, false)
+	l.awaitReach("10.65.0.3", true)
 }
 
 // awaitPause waits until everything is read and the datastore says that nothing is to be changed.
@@ -173,7 +174,7 @@ func (f *felix) awaitPause() {
 
 // Somebody deletes everything, or puts an empty etcd in the place of the right one.
 func TestAnEmptiedDatastoreTearsNothingDown(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	l.apply(policy("web", "web", "Allow"))
@@ -191,20 +192,20 @@ func TestAnEmptiedDatastoreTearsNothingDown(t *testing.T) {
 	_, err = l.store.KV().Commit(ctx, nil, everything)
 	must(t, err)
 	f.awaitPause()
-	if !l.client.reaches(t, webAddress, port) {
+	if !l.reaches(webAddress) {
 		t.Error("what was in force is torn down")
 	}
 	if _, err := l.store.Get(ctx, informationKey); !isError[datastore.NotFoundError](err) {
 		t.Errorf("felix makes the empty datastore ready: %v", err)
 	}
 	l.apply(openProfile + workload("web", "cali-web", webAddress) + policy("closed", "web", "Deny"))
-	l.client.awaitReach(t, webAddress, port, false)
+	l.awaitReach(webAddress, false)
 	l.awaitNode()
 }
 
 // The etcd of a Calico cluster: its settings, its pools with an overlay, and no Node object for this host.
 func TestADatastoreOfCalicoIsTakenAsItIs(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	l.apply(`
@@ -227,12 +228,12 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 	f.awaitEnforced("cali-web")
 	f.awaitProblem("FelixConfiguration(default)", "bpfEnabled is false", "enforced anyway")
 	f.awaitProblem("IPPool(overlay)", "VXLAN")
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 	l.apply(policy("closed", "web", "Deny"))
-	l.client.awaitReach(t, webAddress, port, false)
+	l.awaitReach(webAddress, false)
 
 	l.awaitNode()
-	poll(t, func() error { // the address is reserved, which makes the node own a block
+	lab.Await(t, func() error { // the address is reserved, which makes the node own a block
 		if !l.reserved(webAddress) {
 			return errors.New("the address is not in IPAM")
 		}
@@ -249,7 +250,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 	node := datastore.ResourceKey(api.Key{Kind: "Node", Name: "host1"}) // margayctl would delete the endpoints as well
 	_, err := l.store.KV().Commit(context.Background(), nil, []kv.Write{{Key: node, Delete: true}})
 	must(t, err)
-	if l.client.reaches(t, webAddress, port) {
+	if l.reaches(webAddress) {
 		t.Error("without its Node object the node enforces nothing")
 	}
 	l.awaitNode()
@@ -260,18 +261,18 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 		return nil
 	})
 	f.awaitEnforced("cali-web")
-	if l.client.reaches(t, webAddress, port) {
+	if l.reaches(webAddress) {
 		t.Error("policy is gone")
 	}
-	if f.log.lines("BGP restarts") > 0 {
+	if f.log.Lines("BGP restarts") > 0 {
 		t.Error("BGP sessions end with the Node object")
 	}
 }
 
 // awaitNode waits for the host's Node object, with the address that was found.
-func (l *lab) awaitNode() {
+func (l *site) awaitNode() {
 	l.Helper()
-	poll(l, func() error {
+	lab.Await(l, func() error {
 		o, err := l.store.Get(context.Background(), api.Key{Kind: "Node", Name: "host1"})
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // aMachine has a virtual address of keepalived before its own on eth0, containers, and a second network.
@@ -118,19 +119,19 @@ func TestImpossibleMethodsAreRefused(t *testing.T) {
 // The kernel's own words: a default route with two ways, and an address that keepalived marks as its own.
 func TestTheMachineIsReadFromTheKernel(t *testing.T) {
 	t.Parallel()
-	host, other := newPlace(t), newPlace(t)
-	cable(t, host, "eth0", other, "eth0")
-	cable(t, host, "eth1", other, "eth1")
-	must(t, host.do(func() error {
+	host, other := lab.NewHost(t), lab.NewHost(t)
+	lab.Cable(host, "eth0", other, "eth0")
+	lab.Cable(host, "eth1", other, "eth1")
+	host.Must(func() error {
 		link, err := netlink.LinkByName("eth0")
 		if err != nil {
 			return err
 		}
 		return addVirtualAddress(link.Attrs().Index, net.IPv4(192, 0, 2, 100), 24)
-	}))
-	host.setUp(t, "eth0", "192.0.2.10/24", "2001:db8::10/64")
-	host.setUp(t, "eth1", "198.51.100.10/24")
-	must(t, host.do(func() error {
+	})
+	host.Up("eth0", "192.0.2.10/24", "2001:db8::10/64")
+	host.Up("eth1", "198.51.100.10/24")
+	host.Must(func() error {
 		hop := func(name string, gateway net.IP) *netlink.NexthopInfo {
 			link, err := netlink.LinkByName(name)
 			must(t, err)
@@ -155,7 +156,7 @@ func TestTheMachineIsReadFromTheKernel(t *testing.T) {
 			t.Errorf("the source to the second gateway is %v", to)
 		}
 		return err
-	}))
+	})
 }
 
 // addVirtualAddress adds an address as keepalived does.
@@ -172,22 +173,8 @@ func addVirtualAddress(index int, addr net.IP, bits int) error {
 
 // felix starts before DHCP; later the lease changes; at last the operator writes an address by hand.
 func TestTheAddressOfANodeFollowsTheMachine(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
-	address := func(change func(netlink.Link, *netlink.Addr) error, text string) {
-		t.Helper()
-		must(t, l.host.do(func() error {
-			link, err := netlink.LinkByName("eth0")
-			if err != nil {
-				return err
-			}
-			addr, err := netlink.ParseAddr(text)
-			if err != nil {
-				return err
-			}
-			return change(link, addr)
-		}))
-	}
 	stored := func() (node *api.Node) {
 		o, err := l.store.Get(t.Context(), api.Key{Kind: "Node", Name: "host1"})
 		must(t, err)
@@ -195,26 +182,26 @@ func TestTheAddressOfANodeFollowsTheMachine(t *testing.T) {
 	}
 	becomes := func(want string) {
 		t.Helper()
-		poll(t, func() error {
+		lab.Await(t, func() error {
 			if node := stored(); node.Spec.BGP == nil || node.Spec.BGP.IPv4Address != want || node.Spec.Addresses[0].Address != want {
 				return errors.New("the Node does not have the address " + want)
 			}
 			return nil
 		})
 	}
-	address(netlink.AddrDel, hostAddress+"/24") // the default route goes with it
+	l.host.RemoveAddress("eth0", hostAddress+"/24") // the default route goes with it
 	l.apply(openProfile)
 	f := l.startSynced()
 	if node := stored(); node.Spec.BGP != nil {
 		t.Errorf("without an address the Node has %+v", node.Spec.BGP)
 	}
-	address(netlink.AddrAdd, hostAddress+"/24")
-	l.host.defaultRoute(t, "eth0", clientAddress)
+	l.host.Up("eth0", hostAddress+"/24")
+	l.host.DefaultRoute("eth0", clientAddress)
 	becomes(hostAddress + "/24")
 
-	address(netlink.AddrDel, hostAddress+"/24")
-	address(netlink.AddrAdd, "192.0.2.20/24")
-	l.host.defaultRoute(t, "eth0", clientAddress)
+	l.host.RemoveAddress("eth0", hostAddress+"/24")
+	l.host.Up("eth0", "192.0.2.20/24")
+	l.host.DefaultRoute("eth0", clientAddress)
 	becomes("192.0.2.20/24")
 
 	node := stored()
@@ -222,7 +209,7 @@ func TestTheAddressOfANodeFollowsTheMachine(t *testing.T) {
 	_, err := l.store.Update(t.Context(), node)
 	must(t, err)
 	f.awaitProblem("Node(host1)", "no interface of this machine has the node's address 192.0.2.77", "spec.bgp")
-	address(netlink.AddrAdd, "192.0.2.21/24")
+	l.host.Up("eth0", "192.0.2.21/24")
 	f.terminate()
 	f = l.startSynced()
 	f.awaitProblem("Node(host1)", "192.0.2.77")

@@ -12,7 +12,7 @@ import (
 )
 
 func TestFelixTellsWhatIsNeededToFindAFault(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	f := l.startSynced()

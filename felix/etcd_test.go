@@ -16,10 +16,11 @@ import (
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/etcd"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // smallDisk mounts a disk of its own for the embedded etcd.
-func (l *lab) smallDisk(megabytes int) {
+func (l *site) smallDisk(megabytes int) {
 	l.Helper()
 	must(l, os.MkdirAll(l.etcdDir(), 0o700))
 	must(l, unix.Mount("margay-test", l.etcdDir(), "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)))
@@ -27,7 +28,7 @@ func (l *lab) smallDisk(megabytes int) {
 }
 
 // fillDisk writes a file until the disk of the embedded etcd has no free byte, and returns its path.
-func (l *lab) fillDisk() string {
+func (l *site) fillDisk() string {
 	l.Helper()
 	path := filepath.Join(l.etcdDir(), "filler")
 	file, err := os.Create(path)
@@ -40,10 +41,10 @@ func (l *lab) fillDisk() string {
 	}
 }
 
-// dialEtcd connects the lab's store to the etcd that felix runs.
-func (l *lab) dialEtcd() {
+// dialEtcd connects the site's store to the etcd that felix runs.
+func (l *site) dialEtcd() {
 	l.Helper()
-	poll(l, func() error {
+	lab.Await(l, func() error {
 		client, err := etcd.Dial(context.Background(), etcd.Config{Endpoints: []string{l.endpoint()}, DialTimeout: time.Second})
 		if err == nil {
 			l.store = datastore.New(client)
@@ -69,13 +70,13 @@ func lacksError(s *agentv1.StatusResponse, parts ...string) error {
 }
 
 func TestFelixOutlivesItsEtcdOnAFullDisk(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.smallDisk(400) // etcd allocates two segments of 64 MiB at once
 	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
 	l.dialEtcd()
 	l.web()
 	f.awaitEnforced("cali-web")
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 
 	filler := l.fillDisk()
 	f.await(func(s *agentv1.StatusResponse) error { // etcd ends once it has written more than it had allocated
@@ -84,7 +85,7 @@ func TestFelixOutlivesItsEtcdOnAFullDisk(t *testing.T) {
 		_, _ = l.store.KV().Commit(ctx, nil, []kv.Write{{Key: "/filler", Value: bytes.Repeat([]byte{2}, 1<<20)}})
 		return lacksError(s, "embedded etcd ended", "no space left on device", "is full", "MiB free")
 	})
-	if !l.client.reaches(t, webAddress, port) {
+	if !l.reaches(webAddress) {
 		t.Error("traffic stops with etcd")
 	}
 
@@ -92,15 +93,15 @@ func TestFelixOutlivesItsEtcdOnAFullDisk(t *testing.T) {
 	f.await(connected(true))
 	l.dialEtcd()
 	l.apply(policy("closed", "web", "Deny"))
-	l.client.awaitReach(t, webAddress, port, false)
-	if f.log.lines("goroutine ") != 0 {
+	l.awaitReach(webAddress, false)
+	if f.log.Lines("goroutine ") != 0 {
 		t.Error("the log has a stack trace")
 	}
 	f.terminate()
 }
 
 func TestFelixStartsItsEtcdAgainAfterACrash(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
 	l.dialEtcd()
 	l.web()
@@ -111,7 +112,7 @@ func TestFelixStartsItsEtcdAgainAfterACrash(t *testing.T) {
 	f.await(connected(true))
 	l.dialEtcd()
 	l.apply(policy("closed", "web", "Deny"))
-	l.client.awaitReach(t, webAddress, port, false)
+	l.awaitReach(webAddress, false)
 
 	// etcd ends with felix, however felix ends, so that the next felix can start its own.
 	f.kill()
@@ -123,7 +124,7 @@ func TestFelixStartsItsEtcdAgainAfterACrash(t *testing.T) {
 // etcdChild returns the process in which felix runs etcd.
 func etcdChild(t *testing.T, f *felix) int {
 	t.Helper()
-	pid := f.cmd.Process.Pid
+	pid := f.process.Process.Pid
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	must(t, err)
 	for _, task := range tasks {
@@ -139,11 +140,11 @@ func etcdChild(t *testing.T, f *felix) int {
 }
 
 func TestFelixSaysWhyItsEtcdCannotStart(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd() // which uses the directory
 	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
-	<-f.ended
-	if code := f.cmd.ProcessState.ExitCode(); code != 1 {
+	<-f.process.Ended()
+	if code := f.process.ProcessState.ExitCode(); code != 1 {
 		t.Errorf("exit status %d", code)
 	}
 	if want := "felix: embedded etcd: another process uses " + l.etcdDir(); !strings.Contains(f.log.String(), want) {

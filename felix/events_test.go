@@ -11,6 +11,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 func TestAnEventIsOneReadableLine(t *testing.T) {
@@ -43,7 +44,7 @@ func TestAnEventIsOneReadableLine(t *testing.T) {
 
 func TestAFloodOfEventsIsCountedNotWritten(t *testing.T) {
 	t.Parallel()
-	out := &buffer{}
+	out := &lab.Output{}
 	logger := logrus.New()
 	logger.SetOutput(out)
 	e := &eventLog{log: logrus.NewEntry(logger)}

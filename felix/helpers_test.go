@@ -19,10 +19,10 @@ import (
 )
 
 // routes are the host's routes of our protocol, one a line.
-func (l *lab) routes() string {
+func (l *site) routes() string {
 	l.Helper()
 	var text strings.Builder
-	must(l, l.host.do(func() error {
+	l.host.Must(func() error {
 		list, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: 86}, netlink.RT_FILTER_PROTOCOL)
 		for _, r := range list {
 			kind := ""
@@ -32,7 +32,7 @@ func (l *lab) routes() string {
 			fmt.Fprintf(&text, "%s%s\n", kind, r.Dst)
 		}
 		return err
-	}))
+	})
 	return text.String()
 }
 
@@ -80,7 +80,7 @@ func everything(t *testing.T, store datastore.KV) map[string]string {
 }
 
 // reserved says whether IPAM knows an address as held by an endpoint of the host.
-func (l *lab) reserved(address string) bool {
+func (l *site) reserved(address string) bool {
 	l.Helper()
 	for _, block := range readBlocks(l, l.store.KV(), "host1").list {
 		for _, r := range block.recorded {

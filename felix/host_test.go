@@ -25,29 +25,30 @@ import (
 	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/ipam"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/skip"
 )
 
 // A stream runs through the host while felix is killed again and again; at last felix ends as it should, and is removed.
 func TestFelixMayDieAtAnyTimeWithoutLosingAPacket(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	l.apply(policy("web", "web", "Allow"))
 	f := l.startSynced()
 	f.awaitEnforced("cali-web")
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 
-	stream := l.client.stream(t, webAddress, port)
+	stream := l.client.Stream(netip.MustParseAddr(webAddress), port, 2*time.Millisecond)
 	for i := range 5 {
-		time.Sleep(time.Duration(i) * 150 * time.Millisecond) // in another phase of its start each time
+		lab.LetPass(time.Duration(i) * 150 * time.Millisecond) // in another phase of its start each time
 		f.kill()
 		f = l.start()
 	}
 	f.awaitApplied()
 	f.awaitEnforced("cali-web")
-	if sent, lost := stream(); lost > 0 || sent < 100 {
-		t.Errorf("%d of %d packets were lost", lost, sent)
+	if sent := stream.End(); lab.Lost(sent) > 0 || len(sent) < 100 {
+		t.Errorf("%d of %d packets were lost", lab.Lost(sent), len(sent))
 	}
 
 	f.terminate()
@@ -55,7 +56,7 @@ func TestFelixMayDieAtAnyTimeWithoutLosingAPacket(t *testing.T) {
 		t.Errorf("the socket is left: %v", err)
 	}
 	l.apply(policy("web", "web", "Deny"))
-	if !l.client.reaches(t, webAddress, port) {
+	if !l.reaches(webAddress) {
 		t.Error("the last policy is not in force any more after a clean end")
 	}
 	if len(l.routes()) == 0 {
@@ -67,7 +68,7 @@ func TestFelixMayDieAtAnyTimeWithoutLosingAPacket(t *testing.T) {
 	if routes := l.routes(); routes != "" {
 		t.Errorf("routes are left:\n%s", routes)
 	}
-	must(t, l.host.do(func() error {
+	l.host.Must(func() error {
 		dev, err := netlink.LinkByName("cali-web")
 		if err != nil {
 			return err
@@ -82,53 +83,11 @@ func TestFelixMayDieAtAnyTimeWithoutLosingAPacket(t *testing.T) {
 			}
 		}
 		return nil
-	}))
-}
-
-// stream sends a packet each two milliseconds until the returned function is called, which tells how many were sent and
-// how many answers never came.
-func (p *place) stream(t *testing.T, to string, port int) (stop func() (sent, lost int)) {
-	conn := p.dial(t, to, port)
-	ended, received := make(chan struct{}), make(chan int)
-	go func() {
-		n, packet := 0, make([]byte, 64)
-		for {
-			if _, err := conn.Read(packet); err != nil {
-				received <- n
-				return
-			}
-			n++
-		}
-	}()
-	sent := make(chan int)
-	go func() {
-		n := 0
-		tick := time.NewTicker(2 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if _, err := conn.Write([]byte("tick")); err == nil {
-					n++
-				}
-			case <-ended:
-				sent <- n
-				return
-			}
-		}
-	}()
-	return func() (int, int) {
-		close(ended)
-		n := <-sent
-		conn.SetReadDeadline(time.Now().Add(time.Second))
-		got := <-received
-		conn.Close()
-		return n, n - got
-	}
+	})
 }
 
 func TestAnEndpointThatWouldCutTheHostOffIsRefused(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.apply(openProfile + workload("uplink", "eth0", "10.65.0.9") + workload("self", "cali-self", hostAddress) +
 		workload("peer", "cali-peer", clientAddress) + `
@@ -138,13 +97,13 @@ metadata: {name: fabric}
 spec: {peerIP: 192.0.2.1, asNumber: 64600}
 ---
 `)
-	l.host.echo(t, port)
+	l.host.Echo(port)
 	f := l.startSynced()
 	for _, name := range []string{"uplink", "self", "peer"} {
 		f.awaitProblem("WorkloadEndpoint(shop/host1-libvirt-"+name+"-eth0)", "")
 	}
 	f.awaitApplied()
-	if !l.client.reaches(t, hostAddress, port) {
+	if !l.reaches(hostAddress) {
 		t.Error("the host is cut off")
 	}
 	if routes := l.routes(); strings.Contains(routes, hostAddress) || strings.Contains(routes, clientAddress) || strings.Contains(routes, "10.65.0.9") {
@@ -153,7 +112,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 }
 
 func TestBGPWithoutItsPortLeavesPolicyAlone(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	l.apply(policy("closed", "web", "Deny") + `
@@ -163,11 +122,11 @@ metadata: {name: fabric}
 spec: {peerIP: 192.0.2.1, asNumber: 64600}
 `)
 	var other net.Listener
-	must(t, l.host.do(func() (err error) { other, err = net.Listen("tcp", ":179"); return err }))
+	l.host.Must(func() (err error) { other, err = net.Listen("tcp", ":179"); return err })
 	f := l.startSynced()
 	f.awaitEnforced("cali-web")
 	f.awaitProblem("BGP", "179", "another process has it")
-	if l.client.reaches(t, webAddress, port) {
+	if l.reaches(webAddress) {
 		t.Error("policy is not in force")
 	}
 	s, err := f.status()
@@ -193,7 +152,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 }
 
 func TestAddressesOfEndpointsAreInIPAMAsLongAsTheyAreThere(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	pool := `
 apiVersion: projectcalico.org/v3
@@ -205,7 +164,7 @@ spec: {cidr: 10.65.0.0/24}
 	l.apply(openProfile + pool + workload("a", "cali-a", "10.65.0.2") + workload("b", "cali-b", "10.65.0.3") + workload("c", "cali-c", "10.66.0.4"))
 	expect := func(want string) {
 		t.Helper()
-		poll(t, func() error {
+		lab.Await(t, func() error {
 			var held []string
 			for _, address := range []string{"10.65.0.2", "10.65.0.3", "10.66.0.4", "10.65.0.5"} {
 				if l.reserved(address) {
@@ -234,7 +193,7 @@ spec: {cidr: 10.65.0.0/24}
 }
 
 func TestTheEnvironmentOverridesTheDatastoreAndDropsAreLogged(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	l.apply(policy("closed", "web", "Deny") + `
@@ -252,11 +211,11 @@ spec: {bpfLogLevel: "Off", logSeverityScreen: Info}
 	if c := s.Configuration; c["bpfLogLevel"] != "Info (environment)" || c["logSeverityScreen"] != "Info (default)" {
 		t.Errorf("%v", c)
 	}
-	if n := f.log.lines("did you mean FELIX_BPFLOGLEVEL"); n != 1 {
+	if n := f.log.Lines("did you mean FELIX_BPFLOGLEVEL"); n != 1 {
 		t.Errorf("%d lines of the log say so", n)
 	}
-	poll(t, func() error {
-		l.client.reaches(t, webAddress, port)
+	lab.Await(t, func() error {
+		l.reaches(webAddress)
 		line := fmt.Sprintf("-> %s:%d on cali-web (ingress of shop/host1-libvirt-web-eth0): default/closed/0", webAddress, port)
 		if !strings.Contains(f.log.String(), "drop udp "+clientAddress) || !strings.Contains(f.log.String(), line) {
 			return errors.New("the drop is not logged")
@@ -267,24 +226,20 @@ spec: {bpfLogLevel: "Off", logSeverityScreen: Info}
 
 // An obstacle to the start of felix is one clear line with what to do, and exit status 1.
 func TestFelixRefusesToStart(t *testing.T) {
-	l := newLab(t)
-	refusedIn := func(t *testing.T, where *place, cmd *exec.Cmd, texts ...string) {
+	l := newSite(t)
+	refusedIn := func(t *testing.T, where *lab.Host, cmd *exec.Cmd, texts ...string) {
 		t.Helper()
-		log := &buffer{}
-		cmd.Stdout, cmd.Stderr = log, log
-		must(t, where.do(cmd.Start))
-		end := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-		defer end.Stop()
-		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
+		said, err := where.Run(cmd)
+		if cmd.ProcessState.ExitCode() != 1 {
 			t.Errorf("ended with %v", err)
 		}
 		for _, text := range texts {
-			if !strings.Contains(log.String(), text) {
-				t.Errorf("%q lacks %q", log, text)
+			if !strings.Contains(said, text) {
+				t.Errorf("%q lacks %q", said, text)
 			}
 		}
-		if lines := strings.Count(log.String(), "\n"); lines > 4 {
-			t.Errorf("%d lines:\n%s", lines, log)
+		if lines := strings.Count(said, "\n"); lines > 4 {
+			t.Errorf("%d lines:\n%s", lines, said)
 		}
 	}
 	refused := func(t *testing.T, cmd *exec.Cmd, texts ...string) {
@@ -301,7 +256,7 @@ func TestFelixRefusesToStart(t *testing.T) {
 	t.Run("beside another felix", func(t *testing.T) {
 		f := l.start()
 		f.await(func(*agentv1.StatusResponse) error { return nil })
-		who := fmt.Sprintf("another felix (process %d) ", f.cmd.Process.Pid)
+		who := fmt.Sprintf("another felix (process %d) ", f.process.Process.Pid)
 		elsewhere := filepath.Join(l.dir, "elsewhere")
 		for _, args := range [][]string{
 			nowhere, {"--uninstall"},
@@ -314,7 +269,7 @@ func TestFelixRefusesToStart(t *testing.T) {
 		if _, err := os.Stat(elsewhere); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the refused ones left something: %v", err)
 		}
-		other := newPlace(t)
+		other := lab.NewHost(t)
 		refusedIn(t, other, l.command(append([]string{"--agent-socket", elsewhere + ".sock"}, nowhere...)...), who+"pins to "+l.pins(), "its own --pin-dir")
 		refusedIn(t, other, l.command(append([]string{"--pin-dir", elsewhere}, nowhere...)...), "another felix, of another network namespace, answers on "+l.socket(), "its own --agent-socket")
 		must(t, unix.Unmount(elsewhere, 0))
@@ -334,28 +289,24 @@ func TestFelixRefusesToStart(t *testing.T) {
 		must(t, os.WriteFile(binary, text, 0o755))
 		cmd := l.command(nowhere...)
 		cmd.Path = binary
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: 65534, Gid: 65534}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		refused(t, cmd, "not permitted", "run as root")
 	})
 	t.Run("without a datastore", func(t *testing.T) {
 		refused(t, l.command(), "give --etcd-endpoints or --etcd-discovery-srv, or --embedded-etcd DIR")
 	})
 	t.Run("but checks the host", func(t *testing.T) {
-		var out []byte
-		err := l.host.do(func() (err error) { out, err = l.command("--check").CombinedOutput(); return err })
-		if err != nil || !strings.HasSuffix(string(out), "\nthis host has everything that felix needs\n") || !strings.Contains(string(out), "ok       tcx: ") {
+		out, err := l.host.Run(l.command("--check"))
+		if err != nil || !strings.HasSuffix(out, "\nthis host has everything that felix needs\n") || !strings.Contains(out, "ok       tcx: ") {
 			t.Errorf("%v: %s", err, out)
 		}
 	})
 }
 
 // fakeProcess is a process that can be shown under another command line to those who mount file over cmdline.
-func (l *lab) fakeProcess(t *testing.T, commandLine string) (fake struct{ file, cmdline string }) {
+func (l *site) fakeProcess(t *testing.T, commandLine string) (fake struct{ file, cmdline string }) {
 	t.Helper()
-	sleep := exec.Command("sleep", "1000")
-	sleep.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(t, l.host.do(sleep.Start))
-	t.Cleanup(func() { sleep.Process.Kill(); sleep.Wait() })
+	sleep := l.host.Start(exec.Command("sleep", "1000"))
 	fake.file = filepath.Join(l.dir, "cmdline")
 	fake.cmdline = fmt.Sprintf("/proc/%d/cmdline", sleep.Process.Pid)
 	must(t, os.WriteFile(fake.file, []byte(commandLine+"\x00"), 0o644))
@@ -364,7 +315,7 @@ func (l *lab) fakeProcess(t *testing.T, commandLine string) (fake struct{ file, 
 
 // Where the gate cannot be made, here because the table belongs to another program, policy is enforced all the same.
 func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	l.apply(policy("closed", "web", "Deny"))
@@ -375,11 +326,11 @@ func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
 	if !strings.Contains(f.log.String(), "nftables table "+gate.TableName) {
 		t.Error("the log does not say that there is no gate")
 	}
-	if l.client.reaches(t, webAddress, port) {
+	if l.reaches(webAddress) {
 		t.Error("policy is not in force")
 	}
 	l.apply(policy("closed", "web", "Allow"))
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 	release()
 	f.await(func(s *agentv1.StatusResponse) error {
 		for _, p := range s.Problems {
@@ -389,24 +340,23 @@ func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
 		}
 		return nil
 	})
-	l.client.awaitReach(t, webAddress, port, true)
+	l.awaitReach(webAddress, true)
 }
 
 // ownTable makes an nftables table that nobody else can change until it is released.
-func (l *lab) ownTable(name string) (release func()) {
+func (l *site) ownTable(name string) (release func()) {
 	l.Helper()
 	if _, err := exec.LookPath("nft"); err != nil {
 		skip.For(l, "needs nft to own a table: %v", err)
 	}
 	nft := exec.Command("nft", "-i")
-	nft.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	in, err := nft.StdinPipe()
 	must(l, err)
-	must(l, l.host.do(nft.Start))
+	shell := l.host.Start(nft)
 	_, err = fmt.Fprintf(in, "add table inet %s { flags owner; }\n", name)
 	must(l, err)
-	poll(l, func() error {
-		return l.host.do(func() error {
+	lab.Await(l, func() error {
+		return l.host.Do(func() error {
 			there, err := gate.Exists()
 			if err == nil && !there {
 				return errors.New("nft has not made the table")
@@ -414,7 +364,7 @@ func (l *lab) ownTable(name string) (release func()) {
 			return err
 		})
 	})
-	release = sync.OnceFunc(func() { in.Close(); nft.Wait() })
+	release = sync.OnceFunc(func() { in.Close(); _ = shell.Wait() })
 	l.Cleanup(release)
 	return release
 }

@@ -1,18 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +18,6 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -34,10 +29,10 @@ import (
 	"github.com/margay-project/margay/datastore/etcd"
 	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/kv"
-	"github.com/margay-project/margay/internal/skip"
+	"github.com/margay-project/margay/internal/lab"
 )
 
-// The tests with a lab run the real program, built once for all of them, on a host of their own: a network namespace
+// The tests with a site run the real program, built once for all of them, on a host of their own: a network namespace
 // with VMs behind it, and etcd in the test's process, so that a test can stop it.
 
 func TestMain(m *testing.M) {
@@ -84,108 +79,16 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// patience is how long a test waits for what must come; nothing takes nearly as long.
-const patience = 3 * time.Minute
-
-// poll waits until a condition holds; the text of the error says what is missing.
-func poll(t testing.TB, condition func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = condition(); err == nil {
-			return
-		}
-	}
-	t.Fatal("waited in vain: ", err)
-}
-
-// place is a network namespace; all work in it is done by one thread that never leaves it.
-type place struct {
-	ns    netns.NsHandle
-	calls chan func()
-}
-
-func newPlace(t testing.TB) *place {
-	t.Helper()
-	p := &place{calls: make(chan func())}
-	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		var err error
-		p.ns, err = netns.New()
-		ready <- err
-		for call := range p.calls {
-			call()
-		}
-	}()
-	must(t, <-ready)
-	t.Cleanup(func() {
-		close(p.calls)
-		p.ns.Close()
-	})
-	p.setUp(t, "lo")
-	return p
-}
-
-func (p *place) do(f func() error) error {
-	result := make(chan error)
-	p.calls <- func() { result <- f() }
-	return <-result
-}
-
-func (p *place) setUp(t testing.TB, dev string, prefixes ...string) {
-	t.Helper()
-	must(t, p.do(func() error {
-		link, err := netlink.LinkByName(dev)
-		for _, text := range prefixes {
-			var addr *netlink.Addr
-			if err == nil {
-				addr, err = netlink.ParseAddr(text)
-			}
-			if err == nil {
-				addr.Flags = unix.IFA_F_NODAD
-				err = netlink.AddrAdd(link, addr)
-			}
-		}
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetUp(link)
-	}))
-}
-
-func (p *place) defaultRoute(t testing.TB, dev, gateway string) {
-	t.Helper()
-	must(t, p.do(func() error {
-		link, err := netlink.LinkByName(dev)
-		if err != nil {
-			return err
-		}
-		return netlink.RouteAdd(&netlink.Route{
-			LinkIndex: link.Attrs().Index, Gw: net.ParseIP(gateway), Flags: int(netlink.FLAG_ONLINK),
-		})
-	}))
-}
-
-func cable(t testing.TB, a *place, devA string, b *place, devB string) {
-	t.Helper()
-	must(t, a.do(func() error {
-		link := &netlink.Veth{LinkAttrs: netlink.NewLinkAttrs(), PeerName: devB, PeerNamespace: netlink.NsFd(b.ns)}
-		link.Name = devA
-		return netlink.LinkAdd(link)
-	}))
-}
-
-// lab is a host called host1 with an uplink to a client, VMs, and an etcd.
-type lab struct {
+// site is a host called host1 with an uplink to a client, VMs, and an etcd.
+type site struct {
 	testing.TB
 	dir          string
-	host, client *place
+	host, client *lab.Host
 	etcd         *embed.Server
 	store        *datastore.Store
 	binary       string
 	within       []string // the command that runs felix; none: the test itself
-	cluster      []string // endpoints of the etcd that felix uses instead of the lab's own
+	cluster      []string // endpoints of the etcd that felix uses instead of the site's own
 }
 
 const (
@@ -194,31 +97,27 @@ const (
 )
 
 // newLab makes the host with its client; etcd does not run yet.
-func newLab(t testing.TB) *lab {
+func newSite(t testing.TB) *site {
 	t.Helper()
 	if test, ok := t.(*testing.T); ok {
 		test.Parallel()
 	}
-	if os.Geteuid() != 0 {
-		skip.For(t, "needs root to load programs and make network namespaces")
-	}
-	l := &lab{TB: t, binary: felixBinary(t)}
-	l.host, l.client = newPlace(t), newPlace(t)
+	l := &site{TB: t, host: lab.NewHost(t), client: lab.NewHost(t), binary: felixBinary(t)}
 	var err error
 	l.dir, err = os.MkdirTemp("", "felix") // short: the path of a unix socket is limited
 	must(t, err)
 	t.Cleanup(l.leaveNothing)
-	cable(t, l.host, "eth0", l.client, "eth0")
-	l.host.setUp(t, "eth0", hostAddress+"/24")
-	l.client.setUp(t, "eth0", clientAddress+"/24")
-	l.host.defaultRoute(t, "eth0", clientAddress)
-	l.client.defaultRoute(t, "eth0", hostAddress)
-	must(t, l.host.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644) }))
+	lab.Cable(l.host, "eth0", l.client, "eth0")
+	l.host.Up("eth0", hostAddress+"/24")
+	l.client.Up("eth0", clientAddress+"/24")
+	l.host.DefaultRoute("eth0", clientAddress)
+	l.client.DefaultRoute("eth0", hostAddress)
+	l.host.Sysctl("ipv4/ip_forward", "1")
 	return l
 }
 
 // leaveNothing uninstalls felix, which must leave no pin and no mount behind.
-func (l *lab) leaveNothing() {
+func (l *site) leaveNothing() {
 	l.stopEtcd()
 	l.uninstall()
 	if _, err := os.Stat(l.pins()); !errors.Is(err, os.ErrNotExist) {
@@ -234,20 +133,19 @@ func (l *lab) leaveNothing() {
 }
 
 // uninstall returns what felix said.
-func (l *lab) uninstall() string {
+func (l *site) uninstall() string {
 	l.Helper()
-	var out []byte
-	err := l.host.do(func() (err error) { out, err = l.command("--uninstall").CombinedOutput(); return err })
+	out, err := l.host.Run(l.command("--uninstall"))
 	if err != nil {
 		l.Errorf("uninstall: %v\n%s", err, out)
 	}
-	return string(out)
+	return out
 }
 
-func (l *lab) pins() string     { return filepath.Join(l.dir, "bpf") }
-func (l *lab) socket() string   { return filepath.Join(l.dir, "felix.sock") }
-func (l *lab) etcdDir() string  { return filepath.Join(l.dir, "etcd") }
-func (l *lab) endpoint() string { return "unix://" + filepath.Join(l.etcdDir(), "etcd.sock") }
+func (l *site) pins() string     { return filepath.Join(l.dir, "bpf") }
+func (l *site) socket() string   { return filepath.Join(l.dir, "felix.sock") }
+func (l *site) etcdDir() string  { return filepath.Join(l.dir, "etcd") }
+func (l *site) endpoint() string { return "unix://" + filepath.Join(l.etcdDir(), "etcd.sock") }
 
 func quiet() *logrus.Entry {
 	log := logrus.New()
@@ -256,7 +154,7 @@ func quiet() *logrus.Entry {
 }
 
 // startEtcd starts etcd with the data that it had.
-func (l *lab) startEtcd() {
+func (l *site) startEtcd() {
 	l.Helper()
 	var err error
 	l.etcd, err = embed.Start(context.Background(), embed.Config{Dir: l.etcdDir(), Log: quiet()})
@@ -266,7 +164,7 @@ func (l *lab) startEtcd() {
 	l.store = datastore.New(client)
 }
 
-func (l *lab) stopEtcd() {
+func (l *site) stopEtcd() {
 	if l.etcd != nil {
 		l.store.Close()
 		l.etcd.Close()
@@ -275,7 +173,7 @@ func (l *lab) stopEtcd() {
 }
 
 // apply writes objects as margayctl would.
-func (l *lab) apply(yaml string) {
+func (l *site) apply(yaml string) {
 	l.Helper()
 	ctx := context.Background()
 	objects, err := api.Decode([]byte(yaml))
@@ -298,28 +196,40 @@ func (l *lab) apply(yaml string) {
 	}
 }
 
-func (l *lab) delete(kind, namespace, name string) {
+func (l *site) delete(kind, namespace, name string) {
 	l.Helper()
 	_, err := l.store.Delete(context.Background(), api.Key{Kind: kind, Namespace: namespace, Name: name}, "")
 	must(l, err)
 }
 
 // put writes a value straight into etcd, past every check.
-func (l *lab) put(key, value string) {
+func (l *site) put(key, value string) {
 	l.Helper()
 	_, err := l.store.KV().Commit(context.Background(), nil, []kv.Write{{Key: key, Value: []byte(value)}})
 	must(l, err)
 }
 
-// vm makes a VM behind the interface cali-NAME of the host, with an endpoint NAME.
-func (l *lab) vm(name, address string) *place {
-	l.Helper()
-	vm := newPlace(l)
-	cable(l, l.host, "cali-"+name, vm, "eth0")
-	l.host.setUp(l, "cali-"+name)
-	vm.setUp(l, "eth0", address+"/32")
-	vm.defaultRoute(l, "eth0", "169.254.1.1")
-	return vm
+// vm makes a VM behind the interface cali-NAME of the host, for an endpoint NAME.
+func (s *site) vm(name, address string) *lab.VM {
+	s.Helper()
+	return s.host.Plug("cali-"+name, address)
+}
+
+// reaches says whether a new flow from the client is answered.
+func (s *site) reaches(address string) bool {
+	s.Helper()
+	return s.client.Reaches("udp", netip.MustParseAddr(address), port)
+}
+
+// awaitReach waits until new flows from the client are answered, or are not.
+func (s *site) awaitReach(address string, want bool) {
+	s.Helper()
+	lab.Await(s, func() error {
+		if s.reaches(address) != want {
+			return fmt.Errorf("reaching %s is not %v", address, want)
+		}
+		return nil
+	})
 }
 
 // workload is the manifest of a VM's endpoint.
@@ -355,22 +265,20 @@ spec: {selector: role == '%s', types: [Ingress], ingress: [{action: %s, protocol
 
 // felix is a running agent.
 type felix struct {
-	*lab
-	cmd   *exec.Cmd
-	log   *buffer
-	ended chan struct{}
+	*site
+	process *lab.Process
+	log     *lab.Output
 }
 
-func (l *lab) command(args ...string) *exec.Cmd {
+func (l *site) command(args ...string) *exec.Cmd {
 	line := append(slices.Clone(l.within), l.binary, "--node-name", "host1", "--pin-dir", l.pins(), "--agent-socket", l.socket())
 	cmd := exec.Command(line[0], append(line[1:], args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
 }
 
 // start starts felix on the host; variables are further ones of its environment.
-func (l *lab) start(variables ...string) *felix {
+func (l *site) start(variables ...string) *felix {
 	l.Helper()
 	endpoints := l.endpoint()
 	if l.cluster != nil {
@@ -380,14 +288,13 @@ func (l *lab) start(variables ...string) *felix {
 }
 
 // launch starts felix on the host with further arguments and variables.
-func (l *lab) launch(args []string, variables ...string) *felix {
+func (l *site) launch(args []string, variables ...string) *felix {
 	l.Helper()
 	cmd := l.command(args...)
 	cmd.Env = append(cmd.Env, variables...)
-	f := &felix{lab: l, cmd: cmd, log: &buffer{}, ended: make(chan struct{})}
+	f := &felix{site: l, log: &lab.Output{}}
 	cmd.Stdout, cmd.Stderr = f.log, f.log
-	must(l, l.host.do(cmd.Start))
-	go func() { cmd.Wait(); close(f.ended) }()
+	f.process = l.host.Start(cmd)
 	l.Cleanup(func() {
 		f.kill()
 		if l.Failed() || testing.Verbose() {
@@ -401,7 +308,7 @@ func (l *lab) launch(args []string, variables ...string) *felix {
 }
 
 // startSynced starts felix and waits until what the datastore holds is in force.
-func (l *lab) startSynced(variables ...string) *felix {
+func (l *site) startSynced(variables ...string) *felix {
 	l.Helper()
 	f := l.start(variables...)
 	f.await(func(s *agentv1.StatusResponse) error {
@@ -415,20 +322,19 @@ func (l *lab) startSynced(variables ...string) *felix {
 
 // kill ends felix as a crash does.
 func (f *felix) kill() {
-	f.cmd.Process.Kill()
-	<-f.ended
+	f.process.Kill()
 }
 
 // terminate asks felix to end, and sees that it does so in peace.
 func (f *felix) terminate() {
 	f.Helper()
-	must(f, f.cmd.Process.Signal(syscall.SIGTERM))
+	must(f, f.process.Process.Signal(syscall.SIGTERM))
 	select {
-	case <-f.ended:
-	case <-time.After(patience):
+	case <-f.process.Ended():
+	case <-time.After(lab.Patience):
 		f.Fatal("felix does not end")
 	}
-	if code := f.cmd.ProcessState.ExitCode(); code != 0 {
+	if code := f.process.ProcessState.ExitCode(); code != 0 {
 		f.Errorf("exit status %d", code)
 	}
 }
@@ -447,7 +353,7 @@ func (f *felix) status() (*agentv1.StatusResponse, error) {
 // await waits for a status.
 func (f *felix) await(condition func(*agentv1.StatusResponse) error) (s *agentv1.StatusResponse) {
 	f.Helper()
-	poll(f, func() (err error) {
+	lab.Await(f, func() (err error) {
 		if s, err = f.status(); err != nil {
 			return err
 		}
@@ -496,94 +402,5 @@ func (f *felix) awaitProblem(object string, texts ...string) {
 			}
 		}
 		return fmt.Errorf("no problem of %s says %q: %v", object, texts, s.Problems)
-	})
-}
-
-// buffer collects what felix writes.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-func (b *buffer) lines(part string) (n int) {
-	for line := range strings.Lines(b.String()) {
-		if strings.Contains(line, part) {
-			n++
-		}
-	}
-	return n
-}
-
-// echo answers UDP in a place, on every address, until the test ends.
-func (p *place) echo(t testing.TB, port int) {
-	t.Helper()
-	var conn net.PacketConn
-	must(t, p.do(func() (err error) {
-		conn, err = net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
-		return err
-	}))
-	var done sync.WaitGroup
-	done.Go(func() {
-		packet := make([]byte, 64)
-		for {
-			n, from, err := conn.ReadFrom(packet)
-			if err != nil {
-				return
-			}
-			conn.WriteTo(packet[:n], from)
-		}
-	})
-	t.Cleanup(func() { conn.Close(); done.Wait() })
-}
-
-// dial opens a UDP socket in a place.
-func (p *place) dial(t testing.TB, to string, port int) *net.UDPConn {
-	t.Helper()
-	var conn *net.UDPConn
-	must(t, p.do(func() (err error) {
-		conn, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(to), uint16(port))))
-		return err
-	}))
-	return conn
-}
-
-// reaches says whether a new flow is answered; a packet may get lost while addresses are resolved, so it tries twice.
-func (p *place) reaches(t testing.TB, to string, port int) bool {
-	t.Helper()
-	for range 2 {
-		conn := p.dial(t, to, port)
-		conn.SetDeadline(time.Now().Add(500 * time.Millisecond))
-		_, err := conn.Write([]byte("hello"))
-		if err == nil {
-			_, err = conn.Read(make([]byte, 64))
-		}
-		conn.Close()
-		if err == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// awaitReach waits until new flows are answered, or are not.
-func (p *place) awaitReach(t testing.TB, to string, port int, want bool) {
-	t.Helper()
-	poll(t, func() error {
-		if p.reaches(t, to, port) != want {
-			return fmt.Errorf("reaching %s:%d is not %v", to, port, want)
-		}
-		return nil
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -16,12 +15,13 @@ import (
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/bpf"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // programs counts what runs at the two hooks of an interface of the host.
-func (l *lab) programs(dev string) (n int) {
+func (l *site) programs(dev string) (n int) {
 	l.Helper()
-	must(l, l.host.do(func() error {
+	l.host.Must(func() error {
 		on, err := netlink.LinkByName(dev)
 		if err != nil {
 			return err
@@ -34,7 +34,7 @@ func (l *lab) programs(dev string) (n int) {
 			n += len(result.Programs)
 		}
 		return nil
-	}))
+	})
 	return n
 }
 
@@ -43,7 +43,7 @@ func (l *lab) programs(dev string) (n int) {
 func TestPolicyOutlivesFelixAndItsMountNamespace(t *testing.T) {
 	for _, propagation := range []string{"private", "slave", "shared"} {
 		t.Run(propagation, func(t *testing.T) {
-			l := newLab(t)
+			l := newSite(t)
 			l.startEtcd()
 			l.web()
 			l.apply(policy("closed", "web", "Deny"))
@@ -51,14 +51,14 @@ func TestPolicyOutlivesFelixAndItsMountNamespace(t *testing.T) {
 			for range 2 { // what the first one pinned, the second one finds
 				f := l.startSynced()
 				f.awaitEnforced("cali-web")
-				if f.log.lines("reading the tables of a former process") > 0 {
+				if f.log.Lines("reading the tables of a former process") > 0 {
 					t.Error(f.log)
 				}
 				f.kill()
 				if n := l.programs("cali-web"); n != 2 {
 					t.Errorf("%d programs are left", n)
 				}
-				if l.client.reaches(t, webAddress, port) {
+				if l.reaches(webAddress) {
 					t.Error("the VM is reachable against policy")
 				}
 			}
@@ -78,7 +78,7 @@ func TestPolicyOutlivesFelixAndItsMountNamespace(t *testing.T) {
 func TestPolicyOutlivesAnUnmountOfThePins(t *testing.T) {
 	for name, within := range map[string][]string{"as process 1": nil, "private": {"unshare", "--mount", "--propagation", "private"}} {
 		t.Run(name, func(t *testing.T) {
-			l := newLab(t)
+			l := newSite(t)
 			l.startEtcd()
 			l.web()
 			l.apply(policy("closed", "web", "Deny"))
@@ -86,7 +86,7 @@ func TestPolicyOutlivesAnUnmountOfThePins(t *testing.T) {
 			f := l.startSynced()
 			f.awaitEnforced("cali-web")
 			must(t, unix.Unmount(l.pins(), unix.MNT_DETACH))
-			poll(t, func() error {
+			lab.Await(t, func() error {
 				pins, err := filepath.Glob(l.pins() + "/link_*")
 				if err == nil && len(pins) != 2 {
 					err = fmt.Errorf("pinned is %v", pins)
@@ -97,7 +97,7 @@ func TestPolicyOutlivesAnUnmountOfThePins(t *testing.T) {
 			if n := l.programs("cali-web"); n != 2 {
 				t.Errorf("%d programs are left", n)
 			}
-			if l.client.reaches(t, webAddress, port) {
+			if l.reaches(webAddress) {
 				t.Error("the VM is reachable against policy")
 			}
 			f = l.startSynced()
@@ -109,22 +109,18 @@ func TestPolicyOutlivesAnUnmountOfThePins(t *testing.T) {
 
 // Process 1 of a container ends with it. There felix pins only to what the host has mounted for it.
 func TestFelixInAContainerAsksForAMountOfTheHost(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.web()
 	l.within = []string{"unshare", "--pid", "--fork", "--kill-child=KILL", "--mount", "--mount-proc"}
 	cmd := l.command("--etcd-endpoints", l.endpoint())
-	log := &buffer{}
-	cmd.Stdout, cmd.Stderr = log, log
-	must(t, l.host.do(cmd.Start))
-	end := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-	defer end.Stop()
-	if failed := new(exec.ExitError); !errors.As(cmd.Wait(), &failed) || failed.ExitCode() != 1 {
+	said, err := l.host.Run(cmd)
+	if failed := new(exec.ExitError); !errors.As(err, &failed) || failed.ExitCode() != 1 {
 		t.Errorf("ended with %v", cmd.ProcessState)
 	}
 	for _, text := range []string{"in a container", "--pid=host", "of the host on " + l.pins()} {
-		if !strings.Contains(log.String(), text) {
-			t.Errorf("%q lacks %q", log, text)
+		if !strings.Contains(said, text) {
+			t.Errorf("%q lacks %q", said, text)
 		}
 	}
 	must(t, bpf.MountFS(l.pins()))
@@ -132,7 +128,7 @@ func TestFelixInAContainerAsksForAMountOfTheHost(t *testing.T) {
 	f.await(func(*agentv1.StatusResponse) error { return nil })
 	f.awaitEnforced("cali-web")
 	f.kill()
-	poll(t, func() error { // the container ends behind its parent
+	lab.Await(t, func() error { // the container ends behind its parent
 		if _, err := f.status(); err == nil {
 			return errors.New("it still answers")
 		}

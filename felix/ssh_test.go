@@ -3,16 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 const serverVariable = "FELIX_TEST_LISTEN"
@@ -30,7 +29,7 @@ func becomeServer() {
 }
 
 // server runs a program of some name on the host, which listens at an address.
-func (l *lab) server(name, at string) {
+func (l *site) server(name, at string) {
 	l.Helper()
 	self, err := os.Executable()
 	must(l, err)
@@ -41,18 +40,14 @@ func (l *lab) server(name, at string) {
 		must(l, os.WriteFile(file, text, 0o755))
 	}
 	cmd := exec.Command(file)
-	cmd.Env, cmd.Stderr = append(os.Environ(), serverVariable+"="+at), os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := cmd.StdoutPipe()
-	must(l, err)
-	must(l, l.host.do(cmd.Start))
-	l.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	_, err = io.ReadFull(out, make([]byte, len("listens\n")))
-	must(l, err)
+	var out lab.Output
+	cmd.Env, cmd.Stdout, cmd.Stderr = append(os.Environ(), serverVariable+"="+at), &out, &out
+	l.host.Start(cmd)
+	out.AwaitText(l, "listens")
 }
 
 func TestAnSSHServerThatNobodyReachesIsTold(t *testing.T) {
-	l := newLab(t)
+	l := newSite(t)
 	l.startEtcd()
 	l.server("sshd", ":2222")
 	l.apply(openProfile + `
