@@ -12,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 func quiet() *logrus.Entry {
@@ -260,16 +261,14 @@ func TestRestartEndsWithTheNeighboursPatience(t *testing.T) {
 		}
 	}))
 	f.take()
-	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	var calls string
+	lab.Until(t, "the end of the restart", func() bool {
 		s.mu.Lock()
-		calls := f.take()
-		s.mu.Unlock()
-		if calls != "" {
-			expect(t, "calls", calls, "end restart")
-			return
-		}
-	}
-	t.Error("the restart did not end")
+		defer s.mu.Unlock()
+		calls = f.take()
+		return calls != ""
+	})
+	expect(t, "calls", calls, "end restart")
 }
 
 func TestRestartGoesOnWithoutTheGate(t *testing.T) {

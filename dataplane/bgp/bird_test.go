@@ -10,7 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/router"
 )
 
@@ -76,8 +79,8 @@ func TestRouterLearnsLosesAndRelearns(t *testing.T) {
 	for name, as := range map[string]uint32{"eBGP": routerAS, "iBGP": hostAS} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t)
-			b := startBIRD(t, l.router, birdConfig(as))
+			l := newPair(t)
+			b := router.StartBIRD(t, l.router, t.TempDir(), birdConfig(as))
 			s := run(t, l.host, "speaker")
 			s.apply(t, node(as))
 
@@ -87,42 +90,42 @@ func TestRouterLearnsLosesAndRelearns(t *testing.T) {
 			} else {
 				attributes = append(attributes, "BGP.as_path: 64512")
 			}
-			b.has(t, block4, attributes...)
-			b.has(t, block6, "BGP.next_hop: "+host6)
+			b.AwaitRoute(block4, attributes...)
+			b.AwaitRoute(block6, "BGP.next_hop: "+host6)
 
 			s.apply(t, without(node(as), block4))
-			b.hasNot(t, block4)
-			b.has(t, block6)
+			b.AwaitNoRoute(block4)
+			b.AwaitRoute(block6)
 			s.apply(t, node(as))
-			b.has(t, block4, attributes...)
+			b.AwaitRoute(block4, attributes...)
 
 			changed := without(node(as))
 			changed.Paths[prefix(block4)] = calc.Path{Communities: []string{"64512:200"}}
 			s.apply(t, changed)
-			b.has(t, block4, "BGP.community: (64512,200)")
+			b.AwaitRoute(block4, "BGP.community: (64512,200)")
 
 			if a := s.ask(t, request{Shutdown: true}); a.Error != "" {
 				t.Error(a.Error)
 			}
-			b.hasNot(t, block4)
-			b.hasNot(t, block6)
+			b.AwaitNoRoute(block4)
+			b.AwaitNoRoute(block6)
 			s.apply(t, node(as))
-			b.has(t, block4)
+			b.AwaitRoute(block4)
 		})
 	}
 }
 
 func TestStatusTellsWhoHasWhat(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	startBIRD(t, l.router, birdConfig(routerAS))
+	l := newPair(t)
+	router.StartBIRD(t, l.router, t.TempDir(), birdConfig(routerAS))
 	s := run(t, l.host, "speaker")
 	n := node(routerAS)
 	n.Peers["absent"] = calc.Peer{Address: addr("10.99.0.7"), AS: routerAS}
 	began := time.Now()
 	s.apply(t, n)
 
-	eventually(t, func() error {
+	lab.Await(t, func() error {
 		st := s.status(t)
 		switch {
 		case len(st) != 3 || st[0].Name != "absent" || st[1].Name != "v4" || st[2].Name != "v6":
@@ -144,11 +147,11 @@ func TestStatusTellsWhoHasWhat(t *testing.T) {
 
 func TestWrongASIsShown(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	startBIRD(t, l.router, birdConfig(routerAS))
+	l := newPair(t)
+	router.StartBIRD(t, l.router, t.TempDir(), birdConfig(routerAS))
 	s := run(t, l.host, "speaker")
 	s.apply(t, node(routerAS+1))
-	eventually(t, func() error {
+	lab.Await(t, func() error {
 		for _, st := range s.status(t) {
 			if st.State == "Established" {
 				t.Fatal("a router of another AS was accepted")
@@ -161,7 +164,7 @@ func TestWrongASIsShown(t *testing.T) {
 	})
 	wrong := s.status(t)[0].LastError
 	s.apply(t, node(routerAS))
-	eventually(t, func() error {
+	lab.Await(t, func() error {
 		for _, st := range s.status(t) {
 			if st.LastError == wrong {
 				t.Fatalf("the error of the wrong AS number is still shown: %+v", st)
@@ -176,7 +179,7 @@ func TestWrongASIsShown(t *testing.T) {
 
 func TestListensWithPlainTCPAndSaysWhenItCannot(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPair(t)
 	s := run(t, l.host, "speaker")
 	s.apply(t, node(routerAS))
 	const tcp, mptcp = 6, 262
@@ -192,7 +195,7 @@ func TestListensWithPlainTCPAndSaysWhenItCannot(t *testing.T) {
 	}
 	n.ListenPort = 1179
 	second.apply(t, n)
-	s.kill(t)
+	s.Kill()
 	n.ListenPort = 0
 	second.apply(t, n)
 	if got := second.ask(t, request{Listeners: true}).Listeners; !slices.Equal(got, []int{tcp, tcp}) {
@@ -203,35 +206,62 @@ func TestListensWithPlainTCPAndSaysWhenItCannot(t *testing.T) {
 	}
 }
 
+// routeChanges are those that the router's BIRD makes to its kernel.
+type routeChanges struct {
+	soFar func() []string
+	known int // of the first ones, which the test expects
+}
+
+func followRoutes(l *pair) *routeChanges {
+	return &routeChanges{soFar: l.router.FollowRoutes(unix.RTPROT_BIRD)}
+}
+
+// await waits until each of the prefixes has changed. Changes from then on are further ones.
+func (c *routeChanges) await(t *testing.T, prefixes ...string) {
+	t.Helper()
+	lab.Await(t, func() error {
+		all := c.soFar()
+		for _, p := range prefixes {
+			if !strings.Contains(strings.Join(all, "\n"), p) {
+				return fmt.Errorf("the kernel has no route to %s: %v", p, all)
+			}
+		}
+		c.known = len(all)
+		return nil
+	})
+}
+
+func (c *routeChanges) further() []string { return c.soFar()[c.known:] }
+
 func TestKilledSpeakerCausesNoRouteChange(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	b := startBIRD(t, l.router, birdConfig(routerAS))
+	l := newPair(t)
+	b := router.StartBIRD(t, l.router, t.TempDir(), birdConfig(routerAS))
 	s := run(t, l.host, "speaker")
+	changes := followRoutes(l)
 	s.apply(t, node(routerAS))
-	b.has(t, block4)
-	b.has(t, block6)
+	b.AwaitRoute(block4)
+	b.AwaitRoute(block6)
 	s.waitUp(t)
-	time.Sleep(time.Second) // let the last kernel route be seen
-	changes := watchRoutes(t, l.router)
+	changes.await(t, block4, block6)
 	for range 3 {
-		s.kill(t)
-		time.Sleep(time.Second)
+		s.Kill()
+		lab.LetPass(time.Second) // the router must keep the routes meanwhile
 		s = run(t, l.host, "restarted speaker")
 		s.apply(t, node(routerAS))
 		s.waitUp(t)
 	}
-	if got := changes(); len(got) > 0 {
+	if got := changes.further(); len(got) > 0 {
 		t.Errorf("route changes at the router:\n%s", strings.Join(got, "\n"))
 	}
 
 	// The watch works, and a first start says nothing about a restart.
-	s.kill(t)
+	s.Kill()
 	s = run(t, l.host, "speaker")
 	s.apply(t, without(node(routerAS), block4))
-	b.hasNot(t, block4)
-	eventually(t, func() error {
-		if len(changes()) == 0 {
+	b.AwaitNoRoute(block4)
+	lab.Await(t, func() error {
+		if len(changes.further()) == 0 {
 			return fmt.Errorf("the withdrawal was not seen")
 		}
 		return nil
@@ -241,9 +271,9 @@ func TestKilledSpeakerCausesNoRouteChange(t *testing.T) {
 // One neighbour is back and has sent all it has, seconds before the other can connect.
 func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPair(t)
 	only4, _, _ := strings.Cut(birdConfig(routerAS), "protocol bgp session6")
-	b := startBIRD(t, l.router, only4)
+	b := router.StartBIRD(t, l.router, t.TempDir(), only4)
 	r := run(t, l.router, "router")
 	err := json.NewEncoder(r.in).Encode(router.Config{AS: routerAS, RouterID: addr(router4), Port: 1179, Neighbours: []router.Neighbour{
 		{Address: addr(host6), AS: hostAS},
@@ -253,31 +283,31 @@ func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 	}
 	n := node(routerAS)
 	n.Peers["v6"] = calc.Peer{Address: addr(router6), Port: 1179, AS: routerAS}
+	changes := followRoutes(l)
 	s := run(t, l.host, "speaker")
 	s.apply(t, n)
-	b.has(t, block4)
+	b.AwaitRoute(block4)
 	s.waitUp(t)
-	time.Sleep(time.Second)
-	changes := watchRoutes(t, l.router)
+	changes.await(t, block4)
 
-	s.kill(t)
-	setAddress(t, l.host, host4+"/24", false)
+	s.Kill()
+	l.host.RemoveAddress(cable, host4+"/24")
 	s = run(t, l.host, "restarted speaker")
 	s.apply(t, n)
-	eventually(t, func() error {
+	lab.Await(t, func() error {
 		if st := s.status(t); st[1].Announced == 0 || st[0].State == "Established" {
 			return fmt.Errorf("%+v", st)
 		}
 		return nil
 	})
-	time.Sleep(2 * time.Second)
-	setAddress(t, l.host, host4+"/24", true)
+	lab.LetPass(2 * time.Second) // the neighbour is late
+	l.host.Up(cable, host4+"/24")
 	s.waitUp(t)
-	time.Sleep(time.Second)
-	if got := changes(); len(got) > 0 {
+	lab.LetPass(time.Second) // no route may change
+	if got := changes.further(); len(got) > 0 {
 		t.Errorf("route changes at the router:\n%s", strings.Join(got, "\n"))
 	}
-	out, err := b.ask("show protocols all session4")
+	out, err := b.Ask("show protocols all session4")
 	if err != nil || !strings.Contains(out, "AF preserved: ipv4") {
 		t.Errorf("the late neighbour did not hear that forwarding went on: %v\n%s", err, out)
 	}
@@ -285,9 +315,9 @@ func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 
 func TestTTLSecurityOnBothSides(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPair(t)
 	secured := strings.ReplaceAll(birdConfig(routerAS), "graceful restart on;", "graceful restart on; ttl security on;")
-	b := startBIRD(t, l.router, secured)
+	b := router.StartBIRD(t, l.router, t.TempDir(), secured)
 	s := run(t, l.host, "speaker")
 	n := node(routerAS)
 	for name, p := range n.Peers {
@@ -295,6 +325,6 @@ func TestTTLSecurityOnBothSides(t *testing.T) {
 		n.Peers[name] = p
 	}
 	s.apply(t, n)
-	b.has(t, block4)
-	b.has(t, block6)
+	b.AwaitRoute(block4)
+	b.AwaitRoute(block6)
 }

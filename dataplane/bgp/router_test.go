@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/router"
 )
 
@@ -33,7 +34,7 @@ func expectLines(t *testing.T, lines <-chan string, want ...string) {
 	for _, w := range want {
 		missing[w] = true
 	}
-	deadline := time.After(patience)
+	deadline := time.After(lab.Patience)
 	for len(missing) > 0 {
 		select {
 		case line := <-lines:
@@ -49,7 +50,7 @@ func expectLines(t *testing.T, lines <-chan string, want ...string) {
 
 func TestRouterWithoutBIRD(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newPair(t)
 	r := run(t, l.router, "router")
 	lines := r.lines()
 	err := json.NewEncoder(r.in).Encode(router.Config{AS: routerAS, RouterID: addr(router4), Neighbours: []router.Neighbour{
@@ -67,7 +68,7 @@ func TestRouterWithoutBIRD(t *testing.T) {
 	expectLines(t, lines, "+ "+block4)
 
 	s.waitUp(t)
-	s.kill(t)
+	s.Kill()
 	s = run(t, l.host, "restarted speaker")
 	s.apply(t, node(routerAS))
 	s.waitUp(t)
