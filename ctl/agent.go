@@ -21,14 +21,14 @@ import (
 const (
 	defaultAgent = "unix:///run/margay/felix.sock"
 	agentTimeout = 30 * time.Second
-	maxAnswer    = 1 << 30 // a dump of a full connection table is large
+	maxAnswer    = 1 << 30 // bytes; a dump of a full connection table is large
 )
 
 func (s *session) addAgentFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.agent, "agent", "", "socket of felix (default $MARGAY_AGENT, else "+defaultAgent+")")
 }
 
-// agentAddress is where felix listens, by flag, environment or default.
+// agentAddress returns the address that felix listens on: --agent, else $MARGAY_AGENT, else the default.
 func (s *session) agentAddress() string {
 	for _, address := range []string{s.agent, s.getenv("MARGAY_AGENT")} {
 		if address != "" {
@@ -38,7 +38,7 @@ func (s *session) agentAddress() string {
 	return defaultAgent
 }
 
-// askAgent calls the agent of this node.
+// askAgent connects to the agent of this node and runs call, which has to end within agentTimeout.
 func (s *session) askAgent(ctx context.Context, call func(context.Context, agentv1.AgentClient) error) error {
 	address := s.agentAddress()
 	path := strings.TrimPrefix(strings.TrimPrefix(address, "unix:"), "//")
@@ -62,26 +62,26 @@ func (s *session) askAgent(ctx context.Context, call func(context.Context, agent
 	return nil
 }
 
-// agentError is what an agent answered, or what it means that it did not.
+// agentError explains an agent's error, or its silence.
 func agentError(err error) string {
 	answer := status.Convert(err)
 	switch answer.Code() {
 	case codes.DeadlineExceeded:
 		return fmt.Sprintf("no answer within %v: see journalctl -u felix", agentTimeout)
 	case codes.Unimplemented:
-		return "it does not know this question: felix is older than this command, upgrade it"
+		return "felix is older than margayctl and does not know this request: upgrade felix"
 	}
 	return answer.Message()
 }
 
-// probe finds out why a socket cannot be reached; gRPC would only say that it is unavailable.
+// probe explains why a socket cannot be reached; gRPC would only say "unavailable".
 func probe(ctx context.Context, address, path string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		return conn.Close()
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("no permission to ask the agent on %s: try as root (sudo)", address)
+		return fmt.Errorf("no permission to ask the agent on %s: try again as root (sudo)", address)
 	}
 	return fmt.Errorf("the agent does not answer on %s: is felix running? try systemctl status felix", address)
 }

@@ -16,11 +16,12 @@ func newApply(s *session) *cobra.Command {
 		Short: "Create or overwrite objects from files",
 		Long: `Create or overwrite objects from files.
 
-Every file is read and checked for syntax before anything is written. Objects are then written in order; after an error
-the rest is still written, and the exit code is 1. Warnings about accepted objects go to standard error, and so does a line
-for each object that is stored already as the file says: it is not written again.
+Every file is read and checked for syntax before anything is written. Objects are then written in order. After an error
+the remaining objects are still written, and the exit code is 1. Warnings about accepted objects go to standard error. An
+object that is stored already as the file says is not written again; a line on standard error says so.
 
---dry-run=server does all of that but the writing, and says of each object whether it would be created or updated.
+--dry-run=server checks every object against the datastore and writes nothing. It says of each object whether it would be
+created or updated.
 
 ` + atomicHelp + `
 

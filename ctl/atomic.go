@@ -9,20 +9,20 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-const atomicHelp = `--atomic makes one transaction of all objects: all are written, or none. They see each other, as a policy its tier; when
-someone else changes one of them meanwhile, it is done again, or fails if the file names metadata.resourceVersion. etcd takes
-128 writes under 128 conditions and 1.5 MiB in a transaction, unless its members were started with more: an input that is
-larger is refused. With --dry-run=server etcd is asked whether it would take it.`
+const atomicHelp = `--atomic writes all objects in one transaction: all are written, or none. The objects see each other: a policy may be in a
+tier of the same input. If somebody else changes one of the objects meanwhile, the transaction is tried again; it fails
+instead if the file names metadata.resourceVersion. By default etcd accepts at most 128 writes, 128 conditions and 1.5 MiB in
+a transaction; a larger input is refused. With --dry-run=server etcd is asked whether it would accept the transaction.`
 
-// The effect of --atomic on an input that failed, and what to do.
+// The effect of --atomic on an input that failed, and what to do next.
 const (
-	hintNothing = "nothing was written: with --atomic it is all or nothing"
-	hintSplit   = "nothing was written: give fewer or smaller objects at a time, leave out --atomic, or raise the limits of every etcd member"
-	hintUnknown = "it is not known whether all of it was written, or nothing: look with margayctl diff"
+	hintNothing = "nothing was written: --atomic writes all objects or none"
+	hintSplit   = "nothing was written: give fewer or smaller objects at a time, leave out --atomic, or raise the limits of every etcd member (--max-txn-ops, --max-request-bytes)"
+	hintUnknown = "etcd did not confirm the transaction, so all objects may be written, or none: look with margayctl diff"
 )
 
-// atomically does the job to all objects, and prunes, in one transaction, or does nothing. It is tried again when someone
-// else changes one of them meanwhile, unless the input names the version that it was made from.
+// atomically does the job to all objects, and prunes, in one transaction: everything is written, or nothing. After a conflict
+// with another writer it tries again, unless the input names the version that it was made from.
 func (w *worker) atomically(ctx context.Context, objects []api.Object) {
 	given := metadataOf(objects)
 	pruner := w.pruner()
@@ -72,7 +72,7 @@ func (w *worker) atomically(ctx context.Context, objects []api.Object) {
 	w.pruned = pruner.out
 }
 
-// stage does the job to all objects in a transaction.
+// stage does the job to all objects inside of a transaction, and commits nothing.
 func (w *worker) stage(ctx context.Context, tx *datastore.Transaction, objects []api.Object) ([]fate, error) {
 	if err := w.readAhead(ctx, tx, objects); err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (w *worker) stage(ctx context.Context, tx *datastore.Transaction, objects [
 	return fates, nil
 }
 
-// fail is the outcome when nothing was written: because of some fates, or because the transaction did not take place.
+// fail records the outcome of a transaction that was not committed: err, an interruption, or else the errors of single objects.
 func (w *worker) fail(ctx context.Context, fates []fate, err error) {
 	w.hint = hintNothing
 	switch {

@@ -9,14 +9,14 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// calicoNodes are the nodes of the datastore that Calico's agent is on, or why they are not known.
+// calicoNodes holds the names of the nodes that run Calico's agent, or the error of reading them.
 type calicoNodes struct {
 	names []string
 	err   error
 }
 
-// calicoWarnings says what of an accepted object the agents and tools of Calico make something else of, where the datastore
-// has any. The datastore is asked once, and only when an object has something of the kind.
+// calicoWarnings warns of fields of an accepted object that Calico's agents and tools treat differently, if nodes of this
+// datastore run Calico's agent. The nodes are read once, when the first such field is found.
 func (w *worker) calicoWarnings(ctx context.Context, o api.Object) (warnings []string) {
 	for _, r := range api.Relaxations() {
 		found := r.Found(o)
@@ -37,14 +37,14 @@ func (w *worker) calicoWarnings(ctx context.Context, o api.Object) (warnings []s
 func (c *calicoNodes) warning(r api.Relaxation, found []string) string {
 	switch {
 	case c.err != nil:
-		return fmt.Sprintf("%s; whether Calico's agents use this datastore is not known (%v). %s", strings.Join(found, "; "), c.err, r.Effect)
+		return fmt.Sprintf("%s; it is not known whether Calico's agents use this datastore (%v). %s", strings.Join(found, "; "), c.err, r.Effect)
 	case len(c.names) == 0:
 		return ""
 	}
-	return fmt.Sprintf("%s. Node %s has Calico's agent: %s", strings.Join(found, "; "), few(c.names), r.Effect)
+	return fmt.Sprintf("%s. Calico's agent runs on node %s: %s", strings.Join(found, "; "), few(c.names), r.Effect)
 }
 
-// few is a list of names for a sentence.
+// few joins at most three names for a sentence, and counts the others.
 func few(names []string) string {
 	const most = 3
 	if len(names) <= most {

@@ -15,61 +15,66 @@ import (
 	"github.com/margay-project/margay/ctl/hints"
 )
 
-const systemMeets = "This host has what felix needs."
+const systemMeets = "this host has everything that felix needs"
 
-const checkSystemHelp = `Say whether this host has what felix needs, a line for each thing: what was found, or what is missing and what to do. Felix
-goes on without what is only a warning. The agent of this node is asked; where none runs, felix --check looks, as root.
+const checkSystemHelp = `Check whether this host has everything that felix needs. A line for each requirement says what was found, or what is missing
+and what to do. felix runs in spite of warnings. margayctl asks the agent of this node; if none runs, it runs felix --check,
+which needs root.
 
-With -f the configuration of a kernel is judged instead, be it that of one that is not booted yet.
+With -f the configuration of a kernel is checked instead, for example of one that is not booted yet.
 
-The exit code is 1 when something is missing.`
+The exit code is 1 if a requirement is missing.`
 
 func newCheckSystem(s *session) *cobra.Command {
 	var config string
 	cmd := &cobra.Command{
 		Use:   "checksystem",
-		Short: "Say whether this host has what felix needs",
+		Short: "Check whether this host has everything that felix needs",
 		Long:  checkSystemHelp,
 		Example: `  margayctl node checksystem
   margayctl node checksystem -f /boot/config-6.12.0`,
 		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			check := s.checkSystem
 			if config != "" {
-				check = func(context.Context) error { return s.checkKernelConfig(config) }
+				return s.checkKernelConfig(config)
 			}
-			if err := check(cmd.Context()); err != nil {
-				return err
-			}
-			fmt.Fprintln(s.stdout, systemMeets)
-			return nil
+			return s.checkSystem(cmd.Context())
 		},
 	}
 	s.addAgentFlag(cmd)
-	cmd.Flags().StringVarP(&config, "kernel-config", "f", "", "judge a kernel by the file with its configuration")
+	cmd.Flags().StringVarP(&config, "kernel-config", "f", "", "check this kernel configuration file instead of the host")
 	return cmd
 }
 
-// checkSystem asks the agent, or the felix that would be the agent.
+// checkSystem asks the agent, or runs felix --check if no agent answers.
 func (s *session) checkSystem(ctx context.Context) error {
 	answer, err := s.systemByAgent(ctx)
 	if err == nil {
-		return agentv1.PrintRequirements(s.stdout, answer.Requirements)
+		return s.printRequirements(answer.Requirements)
 	}
 	felix, lookErr := s.felix()
 	if lookErr != nil {
 		return hints.With(lookErr, err.Error())
 	}
-	fmt.Fprintf(s.stderr, "%v; %s --check looks instead\n", err, felix)
+	fmt.Fprintf(s.stderr, "%v; running %s --check instead\n", err, felix)
 	check := exec.CommandContext(ctx, felix, "--check")
 	check.Stdout, check.Stderr = s.stdout, s.stderr
 	var exit *exec.ExitError
 	if err := check.Run(); errors.As(err, &exit) {
-		return errors.New("the system does not meet the requirements of felix, see above")
+		return errors.New("this host lacks something that felix needs: see the lines above")
 	} else if err != nil {
 		return fmt.Errorf("run %s --check: %w", felix, err)
 	}
 	return nil
+}
+
+// printRequirements prints a line for each requirement, and a last one if all are met. felix --check prints the same.
+func (s *session) printRequirements(list []*agentv1.Requirement) error {
+	err := agentv1.PrintRequirements(s.stdout, list)
+	if err == nil {
+		fmt.Fprintln(s.stdout, systemMeets)
+	}
+	return err
 }
 
 func (s *session) systemByAgent(ctx context.Context) (answer *agentv1.CheckSystemResponse, err error) {
@@ -80,7 +85,7 @@ func (s *session) systemByAgent(ctx context.Context) (answer *agentv1.CheckSyste
 	return answer, err
 }
 
-// findFelix is the felix beside this command, or else the one in the path.
+// findFelix returns the path of the felix beside this program, or else of the one in $PATH.
 func findFelix() (string, error) {
 	if own, err := os.Executable(); err == nil {
 		beside := filepath.Join(filepath.Dir(own), "felix")
@@ -90,7 +95,7 @@ func findFelix() (string, error) {
 	}
 	path, err := exec.LookPath("felix")
 	if err != nil {
-		return "", fmt.Errorf("felix is neither beside margayctl nor in the path (%w): install it, or give its socket with --agent", err)
+		return "", fmt.Errorf("felix is neither beside margayctl nor in $PATH (%w): install it, or give its socket with --agent", err)
 	}
 	return path, nil
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/ctl/hints"
 )
 
-// chooser chooses objects of a list by their labels. Without a selector it takes all.
+// chooser chooses objects of a list by their labels; without a selector, all of them.
 type chooser struct{ selector *selector.Selector }
 
 func (c chooser) takes(o api.Object) bool {
@@ -31,7 +31,7 @@ func (l labelsOf) Get(name string) (string, bool) {
 }
 
 func (s *session) addSelectorFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.selector, "selector", "", "only objects whose labels match, as in policies: role == 'web'; also -l")
+	cmd.Flags().StringVar(&s.selector, "selector", "", "only objects whose labels match, for example role == 'web'; -l is the same")
 }
 
 func (s *session) chooser() (chooser, error) {
@@ -49,8 +49,8 @@ func (s *session) chooser() (chooser, error) {
 	return chooser{parsed}, nil
 }
 
-// levelOrSelector is the value of -l: calicoctl's level of logs, or a selector for the verbs that choose. No selector is a
-// single word, and every level is.
+// levelOrSelector is the value of -l: calicoctl's log level, or a selector for the verbs that choose objects. Every level is a
+// single word, and no selector is.
 type levelOrSelector struct{ s *session }
 
 func (v levelOrSelector) String() string { return "panic" }
@@ -66,7 +66,7 @@ func (v levelOrSelector) Set(text string) error {
 	return nil
 }
 
-// checkSelector refuses a selector where there is nothing to choose.
+// checkSelector refuses a selector for a verb without --selector: its -l is the log level.
 func (s *session) checkSelector(cmd *cobra.Command) error {
 	if s.selector != "" && cmd.Flags().Lookup("selector") == nil {
 		return badLevel(s.selector)
@@ -74,4 +74,4 @@ func (s *session) checkSelector(cmd *cobra.Command) error {
 	return nil
 }
 
-var errSelectorAndNames = errors.New("a selector chooses from a list: give KIND without NAME or -f FILE")
+var errSelectorAndNames = errors.New("a selector chooses from a list of objects: give KIND alone, without NAME and -f FILE")

@@ -41,7 +41,7 @@ func newCompletion(s *session) *cobra.Command {
 	}
 }
 
-// completeKind completes the first argument with the kinds, and up to a number of further ones with the names of objects.
+// completeKind completes the first argument with kinds, and the next names arguments with names of objects.
 func completeKind(s *session, names int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) == 0 {
@@ -54,7 +54,8 @@ func completeKind(s *session, names int) cobra.CompletionFunc {
 	}
 }
 
-// namesOf are the names of a kind's objects that are not there already; none when they cannot be had quickly.
+// namesOf returns the names of a kind's objects, without the given ones. It returns none if the datastore does not answer
+// within two seconds: a shell waits for them.
 func (s *session) namesOf(ctx context.Context, kindName string, given []string) []string {
 	kind, ok := api.KindOf(kindName)
 	if !ok {

@@ -22,7 +22,7 @@ func newCreate(s *session) *cobra.Command {
   margayctl create -f policies/ --skip-exists`,
 		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			j := job{verb: verb{"create", "created"}, writes: true, skips: "existed, and stayed as they are"}
+			j := job{verb: verb{"create", "created"}, writes: true, skips: "objects existed already and were not changed"}
 			j.act = func(ctx context.Context, st store, o api.Object) (string, error) {
 				err := create(ctx, st, o)
 				if skipExists && isExists(err) {

@@ -20,11 +20,12 @@ func newDelete(s *session) *cobra.Command {
 		Short: "Delete objects by kind and name, or those in files",
 		Long: `Delete objects by kind and name, or those in files.
 
-With a Node go its endpoints and addresses; without a pool no route to its addresses is announced; without a profile its
-endpoints are denied what no policy decides. How many endpoints and addresses that concerns is said on standard error before
-anything is deleted, and with --dry-run=server only that. At a terminal margayctl asks whether to go on; a script goes on.
+Deleting a Node also deletes its endpoints and releases their addresses. Without an IP pool, routes to its addresses are no
+longer announced. Without a profile, the endpoints that name it are denied everything that no policy decides. Before
+anything is deleted, standard error says how many endpoints and addresses are affected; --dry-run=server prints only that.
+At a terminal margayctl then asks whether to go on; in a script it goes on.
 
-` + atomicHelp + ` A pool has to be disabled before.`,
+` + atomicHelp + ` With --atomic, disable an IP pool before deleting it.`,
 		Example: `  margayctl delete gnp block-crypto-mining
   margayctl delete -f policies/ --skip-not-exists`,
 		ValidArgsFunction: completeKind(s, math.MaxInt),
@@ -39,13 +40,13 @@ anything is deleted, and with --dry-run=server only that. At a terminal margayct
 			baseLast(objects)
 			j := job{verb: verb{"delete", "deleted"}, act: deleteObject, asks: true}
 			if skipMissing {
-				j.act, j.skips = deleteIfThere, "did not exist"
+				j.act, j.skips = deleteIfThere, "objects did not exist"
 			}
 			return s.writeObjects(cmd.Context(), j, f, objects, s.reportDelete)
 		},
 	}
 	f.addFlags(cmd)
-	cmd.Flags().BoolVarP(&skipMissing, "skip-not-exists", "s", false, "no error for objects that do not exist")
+	cmd.Flags().BoolVarP(&skipMissing, "skip-not-exists", "s", false, "accept objects that do not exist")
 	return cmd
 }
 
@@ -58,7 +59,7 @@ func (s *session) objectsToDelete(in input, at place, args []string) ([]api.Obje
 	}
 	switch len(args) {
 	case 0:
-		return nil, errors.New("say which objects: KIND NAME, or -f FILE")
+		return nil, errors.New("no objects are named: give KIND NAME, or -f FILE")
 	case 1:
 		if _, ok := api.KindOf(args[0]); !ok {
 			return nil, unknownKind(args[0])
@@ -68,7 +69,7 @@ func (s *session) objectsToDelete(in input, at place, args []string) ([]api.Obje
 	return at.named(args[0], args[1:])
 }
 
-// deleteObject deletes an object; if it names the version that it was made from, only that version.
+// deleteObject deletes an object. If the object has a resourceVersion, it deletes only that version.
 func deleteObject(ctx context.Context, st store, o api.Object) (string, error) {
 	_, err := st.Delete(ctx, api.KeyOf(o), o.Meta().ResourceVersion)
 	return deleted, err
@@ -82,7 +83,7 @@ func deleteIfThere(ctx context.Context, st store, o api.Object) (string, error) 
 	return done, err
 }
 
-// reportDelete tells what was deleted before it tells what was not.
+// reportDelete prints how many objects were deleted, and returns the failures as one error.
 func (s *session) reportDelete(v verb, out outcome) error {
 	if out.total == 0 || out.interrupted {
 		return s.report(v, out)

@@ -19,14 +19,14 @@ import (
 	"github.com/margay-project/margay/ctl/print"
 )
 
-const diagsHelp = `Collect what is needed to find a fault on this node, in one file: the agent's status, all its tables, what it calculated, where its
-goroutines are, and how it was started; versions; links, addresses, routes, nftables, and programs of the kernel; the agent's
-journal, and the files in the log directory.
+const diagsHelp = `Collect in one file the information that helps to find a fault on this node: the agent's status, tables, calculated state,
+goroutines and settings; versions; links, addresses, routes, nftables rules and BPF programs of the kernel; the agent's journal;
+and the files of the log directory.
 
-Passwords, tokens and private keys are taken out; addresses, names and policies stay in. Look at the file before you give it away.
-Where the agent does not answer, the rest is collected. missing.txt lists the parts that could not be collected.
+Passwords, tokens and private keys are removed. Addresses, names and policies stay in the file: read it before you pass it on.
+If the agent does not answer, the rest is collected. missing.txt lists the parts that could not be collected.
 
-The last line says where the file is.`
+The last line of the output says where the file is.`
 
 func newDiags(s *session) *cobra.Command {
 	var logs string
@@ -39,7 +39,7 @@ func newDiags(s *session) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return s.diags(cmd.Context(), logs) },
 	}
 	s.addAgentFlag(cmd)
-	cmd.Flags().StringVar(&logs, "log-dir", "/var/log/calico", "directory whose files are put in too, if it is there")
+	cmd.Flags().StringVar(&logs, "log-dir", "/var/log/calico", "also collect the files of this directory, if it exists")
 	return cmd
 }
 
@@ -51,11 +51,11 @@ func (s *session) diags(ctx context.Context, logs string) (err error) {
 	path := filepath.Join(directory, "margay-diags-"+s.now().UTC().Format("20060102-150405")+".tar.gz")
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("make the file for the diagnostics: %w: say another directory with TMPDIR", err)
+		return fmt.Errorf("create the file for the diagnostics: %w: choose another directory with TMPDIR", err)
 	}
 	defer func() {
 		if err = errors.Join(err, file.Close()); err != nil {
-			os.Remove(path) // half of it helps nobody
+			os.Remove(path) // an archive that is cut off cannot be read
 		}
 	}()
 	fmt.Fprintln(s.stdout, "Collecting diagnostics")
@@ -68,13 +68,13 @@ func (s *session) diags(ctx context.Context, logs string) (err error) {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	if d.missing.Len() > 0 {
-		fmt.Fprintf(s.stdout, "Not all could be collected:\n%s", d.missing.String())
+		fmt.Fprintf(s.stdout, "Some parts could not be collected:\n%s", d.missing.String())
 	}
 	fmt.Fprintf(s.stdout, "Diags saved to %s\n", path)
 	return nil
 }
 
-// askForDiagnosis collects what the agent says.
+// askForDiagnosis collects the agent's answers.
 func (s *session) askForDiagnosis(ctx context.Context, d *diagnosis) {
 	v, c := stamp()
 	d.add("margayctl.txt", fmt.Appendf(nil, "Client Version:    %s\nGit commit:        %s\nTime:              %s\n", v, c, s.now().UTC().Format(time.RFC3339)))
@@ -97,7 +97,7 @@ func (s *session) askForDiagnosis(ctx context.Context, d *diagnosis) {
 	if !ask("agent/status.json", func(ctx context.Context, agent agentv1.AgentClient) (proto.Message, error) {
 		return agent.Status(ctx, &agentv1.StatusRequest{})
 	}) {
-		return // nor will it answer the rest
+		return // it would not answer the other requests either
 	}
 	ask("agent/dump.json", func(ctx context.Context, agent agentv1.AgentClient) (proto.Message, error) {
 		return agent.Dump(ctx, &agentv1.DumpRequest{IdlePolicies: true})
@@ -117,15 +117,15 @@ func (s *session) askForDiagnosis(ctx context.Context, d *diagnosis) {
 	}
 }
 
-// diagnosis is the file that is being written.
+// diagnosis is the archive under construction.
 type diagnosis struct {
 	out     *tar.Writer
 	now     time.Time
 	missing bytes.Buffer
-	err     error // the first one of writing; nothing is written after it
+	err     error // the first write error; nothing is written after it
 }
 
-// add puts a file in, without its secrets.
+// add writes a file into the archive, without its secrets.
 func (d *diagnosis) add(name string, content []byte) {
 	if d.err != nil {
 		return
@@ -137,5 +137,5 @@ func (d *diagnosis) add(name string, content []byte) {
 	}
 }
 
-// miss notes what could not be had.
+// miss notes a part that could not be collected, for missing.txt.
 func (d *diagnosis) miss(name string, err error) { fmt.Fprintf(&d.missing, "%s: %v\n", name, err) }

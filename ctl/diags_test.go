@@ -168,7 +168,7 @@ func TestDiagnosticsThatCannotBeWrittenLeaveNothing(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
 	s := newSession(strings.NewReader(""), &out, &errs, func(name string) string { return map[string]string{"TMPDIR": "/none"}[name] })
-	if code := s.run(t.Context(), []string{"node", "diags"}); code != 1 || !strings.Contains(errs.String(), "say another directory with TMPDIR") {
+	if code := s.run(t.Context(), []string{"node", "diags"}); code != 1 || !strings.Contains(errs.String(), "choose another directory with TMPDIR") {
 		t.Errorf("exit code %d: %s", code, errs.String())
 	}
 	tmp := t.TempDir()

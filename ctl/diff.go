@@ -15,13 +15,13 @@ import (
 	"github.com/margay-project/margay/ctl/print"
 )
 
-// Exit codes of diff, which are those of the diff of every system.
+// Exit codes of diff, the same as those of diff(1).
 const (
 	exitDifferent = 1
 	exitTrouble   = 2
 )
 
-// errDifferent is the answer that something would change; it has no text, the difference is on standard output.
+// errDifferent sets the exit code when something would change. It has no text, because the difference is on standard output.
 var errDifferent = exitCode{errors.New(""), exitDifferent}
 
 func newDiff(s *session) *cobra.Command {
@@ -29,11 +29,12 @@ func newDiff(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "diff -f FILE",
 		Short: "Show what apply would change",
-		Long: `Show what apply would change, as a unified diff of each object from what is stored to what would be.
+		Long: `Show what apply would change: for each object, a unified diff between the stored object and the one that apply would store.
 
-Defaults count as written, identity and version of an object do not. Nothing is written. The exit code is 0 when nothing
-would change, 1 when something would, and 2 after any error: a script that applies what differs has to ask for 1, because
-"diff || apply" also applies after an error. With --prune it shows too what apply --prune would delete.`,
+Defaults are filled in before the comparison; uid, creationTimestamp and resourceVersion are left out. Nothing is written. The
+exit code is 0 if nothing would change, 1 if something would, and 2 after an error. A script that applies only what differs
+must test for 1, because "diff || apply" also applies after an error. With --prune the diff includes the objects that
+apply --prune would delete.`,
 		Example: `  margayctl diff -f docs/examples/
   margayctl diff -f policies/ -R --prune -l "team == 'web'"
   margayctl diff -f policies/ -R; test $? -eq 1 && margayctl apply -f policies/ -R`,
@@ -105,7 +106,7 @@ func (w *worker) diffPruned(ctx context.Context, objects []api.Object) (differen
 	return len(victims) > 0, nil
 }
 
-// difference is how an object would be changed by apply, which it does in the store.
+// difference applies an object to st, which is a dry run, and returns the unified diff of the stored object before and after.
 func (s *session) difference(ctx context.Context, st store, o api.Object) (string, error) {
 	before, err := comparable(ctx, st, o)
 	if err != nil {
@@ -121,10 +122,10 @@ func (s *session) difference(ctx context.Context, st store, o api.Object) (strin
 	return unified(api.KeyOf(o), before, "applied", after), nil
 }
 
-// unified is the difference of the texts of one object; empty when there is none.
+// unified returns the unified diff between two texts of one object; empty if they are equal.
 func unified(key api.Key, before []byte, done string, after []byte) string {
 	text := diff.Diff("stored "+key.String(), before, done+" "+key.String(), after)
-	_, text, _ = bytes.Cut(text, []byte("\n")) // the command line of a diff that nobody ran
+	_, text, _ = bytes.Cut(text, []byte("\n")) // drop the first line, a command line that was never run
 	return string(text)
 }
 
@@ -140,7 +141,8 @@ func diffError(out outcome) error {
 	return fmt.Errorf("hit error:%s", listed(out.errs))
 }
 
-// comparable is the YAML of a stored object without what changes with every write; empty when there is none.
+// comparable returns a stored object as YAML, without the fields that differ between equal objects, such as uid and
+// resourceVersion. It is empty if the object does not exist.
 func comparable(ctx context.Context, st store, o api.Object) ([]byte, error) {
 	key := api.KeyOf(o)
 	stored, err := st.Get(ctx, key)

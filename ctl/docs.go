@@ -15,8 +15,8 @@ func newDocs(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "docs",
 		Short: "Write the reference of kinds and commands, or manual pages",
-		Long: `Write the reference of kinds and commands, or manual pages. Both are made from what this very program does: kinds and
-fields from their types and their validation, commands from their help.`,
+		Long: `Write the reference of kinds and commands, or manual pages. Both are generated from this program itself: kinds and fields
+from their types and validation, commands from their help.`,
 		Example: `  margayctl docs man /usr/local/share/man/man1
   margayctl docs reference docs/reference`,
 		Args: arguments.NoSuchCommand,
@@ -52,11 +52,11 @@ func writeManual(root *cobra.Command, directory string) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return err
 	}
-	root.DisableAutoGenTag = true // what it says is in the header
+	root.DisableAutoGenTag = true // the header has the date already
 	return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "Margay", Manual: "Margay manual"}, directory)
 }
 
-// writeReference replaces the pages in a directory, so that those of commands that are gone go too.
+// writeReference replaces all pages in a directory, so that pages of removed commands disappear.
 func writeReference(root *cobra.Command, directory string) error {
 	kinds, commands := filepath.Join(directory, "kinds"), filepath.Join(directory, "commands")
 	for _, d := range []string{kinds, commands} {
@@ -67,11 +67,11 @@ func writeReference(root *cobra.Command, directory string) error {
 	if err := writeKinds(kinds); err != nil {
 		return err
 	}
-	root.DisableAutoGenTag = true // it has a date
+	root.DisableAutoGenTag = true // its date would change the pages every day
 	return doc.GenMarkdownTree(root, commands)
 }
 
-// clearPages empties a directory of pages. One that holds anything else is not one of ours.
+// clearPages deletes the pages in a directory. It refuses a directory that holds anything else, because docs did not make it.
 func clearPages(directory string) error {
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return err
@@ -82,7 +82,7 @@ func clearPages(directory string) error {
 	}
 	for _, e := range entries {
 		if e.IsDir() || filepath.Ext(e.Name()) != ".md" {
-			return fmt.Errorf("%s holds %s, which is no page: name a directory that holds nothing else", directory, e.Name())
+			return fmt.Errorf("%s contains %s, which is not a Markdown page: name a directory that contains nothing else", directory, e.Name())
 		}
 	}
 	for _, e := range entries {

@@ -17,8 +17,8 @@ import (
 // tableNames are the tables of an agent, in the order in which they are printed.
 var tableNames = [...]string{"endpoints", "policies", "sets", "rules", "connections", "routes", "announcements"}
 
-const dumpHelp = `Print what this node enforces and announces: the tables in force, read back from the kernel and the BGP speaker, in the
-terms of policy. Without names, all tables: endpoints, policies, sets, rules, connections, routes, announcements.
+const dumpHelp = `Print what this node enforces and announces: its tables, read back from the kernel and the BGP speaker, in the terms of
+policy. The tables are endpoints, policies, sets, rules, connections, routes and announcements. Without names, all are printed.
 
 A policy that applies to no endpoint of this node is not in force here. Such policies are counted below the table of policies;
 --all lists them, with 0 endpoints.
@@ -52,12 +52,12 @@ func newDump(s *session) *cobra.Command {
 	}
 	s.addAgentFlag(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
-	cmd.Flags().Uint32Var(&connections, "max-connections", 0, "at most this many connections (default 10000)")
+	cmd.Flags().Uint32Var(&connections, "max-connections", 0, "print at most this many connections (default 10000)")
 	cmd.Flags().BoolVar(&all, "all", false, "also the policies of the datastore that apply to no endpoint of this node")
 	return cmd
 }
 
-// newFelix is the spelling of dump that is in print elsewhere: margayctl felix ebpf dump state.
+// newFelix is dump under another name, which published texts use: margayctl felix ebpf dump state.
 func newFelix(s *session) *cobra.Command {
 	state := newDump(s)
 	state.Use = "state [TABLE...]"
@@ -115,7 +115,7 @@ func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, output
 		}
 	}
 	for _, name := range answer.Truncated {
-		fmt.Fprintf(s.stderr, "the table %s is longer than what was asked for; see --max-connections\n", name)
+		fmt.Fprintf(s.stderr, "the table %s is not complete: raise --max-connections to see more\n", name)
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/margay-project/margay/ctl/print"
 )
 
-// dumpTables are the wanted tables of an answer; all when none is named.
+// dumpTables returns the wanted tables of an answer; all of them if wanted is empty.
 func dumpTables(d *agentv1.DumpResponse, wanted []string) []print.Section {
 	all := []print.Section{
 		endpointTable(d.Endpoints), policyTable(d.Policies), setTable(d.Sets), ruleTable(d.Rules),
@@ -22,7 +22,7 @@ func dumpTables(d *agentv1.DumpResponse, wanted []string) []print.Section {
 	})
 }
 
-// endpointTable has a line for each stage and direction under each endpoint.
+// endpointTable has a row for each stage and direction of each endpoint; only the first row of an endpoint names it.
 func endpointTable(endpoints []*agentv1.Endpoint) print.Section {
 	t := print.Section{Title: "Endpoints", Headings: []string{"ENDPOINT", "KIND", "INTERFACE", "ADDRESSES", "PROFILES",
 		"STAGE", "DIRECTION", "POLICIES", "CLOSED"}}
@@ -45,7 +45,8 @@ func endpointTable(endpoints []*agentv1.Endpoint) print.Section {
 
 const policiesTitle = "Policies"
 
-// idleNote says which policies of the datastore the table of policies does not have, or has though they judge nothing here.
+// idleNote explains the policies that apply to no endpoint of this node: the table leaves them out, or lists them with
+// 0 endpoints.
 func idleNote(d *agentv1.DumpResponse, listed bool) string {
 	switch {
 	case d.IdlePolicies == nil: // an older agent
@@ -103,8 +104,8 @@ func connectionTable(connections []*agentv1.Connection) print.Section {
 	return t
 }
 
-// judgements says which endpoints allowed the first packet of a connection or have ended it, and by which rules. An endpoint
-// without policy allows by none.
+// judgements lists the endpoints that allowed the first packet of a connection or have ended it, with the rules that decided.
+// An endpoint without policy allows without a rule.
 func judgements(c *agentv1.Connection) string {
 	var texts []string
 	add := func(action string, a *agentv1.Approval) {
@@ -113,7 +114,7 @@ func judgements(c *agentv1.Connection) string {
 		case a.Rule != "":
 			text += action + " by " + a.Rule
 		case action == "Deny":
-			text += "Deny by a rule that is gone"
+			text += "Deny by a rule that no longer exists"
 		default:
 			text += "no policy"
 		}
@@ -165,7 +166,7 @@ func list(items []string) string { return strings.Join(items, ",") }
 
 func number[T uint32 | uint64](n T) string { return strconv.FormatUint(uint64(n), 10) }
 
-// firstOf lists a few members and says how many more there are.
+// firstOf lists at most five members, and counts the others. size is the number of all members, of which members may hold fewer.
 func firstOf(members []string, size uint32) string {
 	const shown = 5
 	if len(members) <= shown && int(size) <= len(members) {

@@ -22,8 +22,8 @@ func newEdit(s *session) *cobra.Command {
 		Short: "Change one object in an editor",
 		Long: `Change one object in an editor: that of $VISUAL, else $EDITOR, else vi.
 
-The object is written when the editor ends, unless nothing was changed. What the datastore refuses, or what somebody else
-changed meanwhile, is never overwritten: the edited text stays in a file, which the error names.`,
+The object is written when the editor ends, unless nothing was changed. If the datastore refuses it, or somebody else changed
+the object meanwhile, nothing is written: the edited text stays in a file, which the error names.`,
 		Example: `  margayctl edit gnp block-crypto-mining
   EDITOR=nano margayctl edit felixconfiguration default`,
 		Args:              arguments.Exactly(2, "KIND NAME"),
@@ -64,16 +64,16 @@ func (s *session) edit(ctx context.Context, o api.Object, at place) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(before, after) || len(bytes.TrimSpace(after)) == 0 { // emptied, as one says no to git and kubectl
+	if bytes.Equal(before, after) || len(bytes.TrimSpace(after)) == 0 { // an emptied file means no, as in git and kubectl
 		fmt.Fprintf(s.stdout, "Nothing was changed in %s\n", api.KeyOf(o))
 		return os.Remove(file)
 	}
 	if err := s.writeEdited(ctx, st, current, after); err != nil {
-		next := "mend it"
+		next := "correct it"
 		if isConflict(err) {
-			next = "somebody else changed the object meanwhile; see margayctl diff -f " + file + ", take the resourceVersion out of it"
+			next = "somebody else changed the object meanwhile: compare with margayctl diff -f " + file + ", remove resourceVersion from the file"
 		}
-		return hints.With(err, "your text is in "+file+": "+next+", then margayctl replace -f "+file)
+		return hints.With(err, "your text is in "+file+": "+next+", then run margayctl replace -f "+file)
 	}
 	fmt.Fprintf(s.stdout, "Successfully replaced 1 '%s' resource(s)\n", o.Type().Kind)
 	return os.Remove(file)
@@ -86,7 +86,7 @@ func (s *session) writeEdited(ctx context.Context, st store, current api.Object,
 		return undecodable(err)
 	}
 	if len(objects) != 1 || api.KeyOf(objects[0]) != api.KeyOf(current) {
-		return fmt.Errorf("the text must stay the one object %s: create another with margayctl create", api.KeyOf(current))
+		return fmt.Errorf("the text must contain only %s: use margayctl create for other objects", api.KeyOf(current))
 	}
 	changed := objects[0]
 	changed.Meta().ResourceVersion = current.Meta().ResourceVersion
@@ -100,7 +100,8 @@ func (s *session) writeEdited(ctx context.Context, st store, current api.Object,
 	return nil
 }
 
-// edited runs the editor on a text in a file of its own, and returns the file and what it holds then.
+// edited writes a text to a temporary file and runs the editor on it. It returns the file's name and the edited text. The
+// caller removes the file.
 func (s *session) edited(text []byte) (string, []byte, error) {
 	f, err := os.CreateTemp(s.getenv("TMPDIR"), "margayctl-edit-*.yaml")
 	if err != nil {
@@ -125,11 +126,12 @@ func (s *session) runEditor(file string) error {
 			editor = value
 		}
 	}
-	// Through the shell, as git does it: EDITOR may have arguments and quotes. An interrupt is the editor's own business.
+	// Run it through the shell, as git does: EDITOR may have arguments and quotes. The command has no context, so that an
+	// interrupt goes to the editor and does not kill it.
 	cmd := exec.Command("sh", "-c", editor+` "$1"`, "sh", file)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = s.stdin, s.stdout.Writer, s.stderr // an editor needs the terminal itself
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("editor %s: %w: nothing was changed; set EDITOR to one that is installed", editor, err)
+		return fmt.Errorf("editor %s: %w: nothing was changed; set EDITOR to an installed editor", editor, err)
 	}
 	return nil
 }

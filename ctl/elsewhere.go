@@ -11,8 +11,8 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// sayElsewhere tells on standard error that a namespace has no objects of a kind while others have some: an empty table
-// looks as if there were none at all. It reads no more than the first page, and nothing is lost when that fails.
+// sayElsewhere says on standard error that a namespace has no objects of a kind while other namespaces have some. An empty
+// table alone looks as if there were none at all. It stops at the first page with such objects, and ignores errors.
 func (s *session) sayElsewhere(ctx context.Context, st store, key api.Key, chosen chooser) {
 	if key.Namespace == "" {
 		return
@@ -30,7 +30,7 @@ func (s *session) sayElsewhere(ctx context.Context, st store, key api.Key, chose
 	fmt.Fprint(s.stderr, elsewhere(key, namespaces))
 }
 
-// elsewhere is the sentence about a list that is empty while namespaces have objects of the kind.
+// elsewhere returns the line about an empty list, with the namespaces that have objects of the kind; empty if none has.
 func elsewhere(key api.Key, namespaces map[string]bool) string {
 	const most = 3
 	delete(namespaces, key.Namespace)
@@ -42,6 +42,6 @@ func elsewhere(key api.Key, namespaces map[string]bool) string {
 	if len(names) > most {
 		names, more = names[:most], " and others"
 	}
-	return fmt.Sprintf("namespace %s has no %s; there are some in %s%s: use -n NAMESPACE, or -A for all\n",
+	return fmt.Sprintf("namespace %s has no %s; there are some in %s%s: use -n NAMESPACE, or -A for all namespaces\n",
 		key.Namespace, key.Kind, strings.Join(names, ", "), more)
 }

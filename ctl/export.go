@@ -12,17 +12,17 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-const exportHelp = `Print everything that the locked datastore holds, as it is at one moment, for datastore migrate import.
+const exportHelp = `Print the whole content of the locked datastore, read at one revision, for datastore migrate import.
 
-The file has the three parts of calicoctl's: documents of the kinds that calicoctl exports, the ClusterInformation, and the keys
-of IPAM. calicoctl can read it. What calicoctl leaves out, such as profiles and workload endpoints, and what the documents cannot
-say, such as fields of newer versions, stands under "others" in the last part. Nothing is asked of the Nodes: hosts without
-Kubernetes are exported like all others. Only the reports that agents write about themselves are left out.`
+The file has the same three parts as calicoctl's, and calicoctl can read it: documents of the kinds that calicoctl exports, the
+ClusterInformation, and the keys of IPAM. The last part has one more section, "others": objects that calicoctl leaves out, such
+as profiles and workload endpoints, and details that the documents cannot express, such as fields of newer versions. Nodes
+without Kubernetes are exported like all others. Only the reports that agents write about themselves are left out.`
 
 func newExport(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "export",
-		Short: "Print everything that the datastore holds, for import",
+		Short: "Print the whole content of the datastore, for import",
 		Long:  exportHelp,
 		Example: `  margayctl datastore migrate lock
   margayctl datastore migrate export > calico.export`,
@@ -39,7 +39,7 @@ func (s *session) export(ctx context.Context) error {
 	defer closeStore()
 	archive, err := st.Export(ctx)
 	if errors.Is(err, datastore.ErrUnlocked) {
-		err = hints.With(err, "run margayctl datastore migrate lock first", "agents go on enforcing what they enforce while it is locked; margayctl datastore migrate unlock ends it")
+		err = hints.With(err, "run margayctl datastore migrate lock first", "while the datastore is locked, the policy in force stays; margayctl datastore migrate unlock ends the lock")
 	}
 	if err != nil {
 		return err
@@ -48,9 +48,9 @@ func (s *session) export(ctx context.Context) error {
 	return archive.Write(s.stdout)
 }
 
-// warnOfProblems names the objects that no agent takes: they move like all others.
+// warnOfProblems warns of stored values that no agent can use. They are exported and imported like all others.
 func (s *session) warnOfProblems(archive *datastore.Archive) {
 	for _, problem := range archive.Problems() {
-		fmt.Fprintf(s.stderr, "warning: %s: it is kept as it is, and is not in force\n", problem)
+		fmt.Fprintf(s.stderr, "warning: %s: the value is kept as it is, and is not in force\n", problem)
 	}
 }

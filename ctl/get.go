@@ -21,10 +21,11 @@ import (
 const getHelp = `Print objects by kind and name, or those named in files.
 
 Formats (-o): ps (the default table), wide, yaml, json, custom-columns=NAME,SELECTOR, go-template=TEMPLATE and
-go-template-file=FILE. The output of yaml and json is valid input of apply; with --export it has no traces of this datastore.
+go-template-file=FILE. The output of yaml and json is valid input of apply. --export leaves out fields that belong to this
+datastore, such as uid.
 
-With -l SELECTOR only objects whose labels match: the language is that of selectors in policies. With --watch every change
-after that is printed too, until the command is interrupted; yaml and json are then one {type, object} for each change.`
+-l SELECTOR prints only objects whose labels match; selectors are written as in policies. --watch then prints every change,
+until the command is interrupted; with yaml and json, each change is one {type, object}.`
 
 func newGet(s *session) *cobra.Command {
 	var in input
@@ -75,8 +76,8 @@ func newGet(s *session) *cobra.Command {
 	cmd.Flags().Lookup("all").Hidden = true
 	cmd.Flags().StringVarP(&output, "output", "o", "ps", "ps, wide, yaml, json, custom-columns=..., go-template=..., go-template-file=...")
 	s.addSelectorFlag(cmd)
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on printing changes")
-	cmd.Flags().BoolVar(&export, "export", false, "leave out what belongs to this datastore; only with NAME")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "print changes until interrupted")
+	cmd.Flags().BoolVar(&export, "export", false, "leave out fields that belong to this datastore, such as uid; only with NAME")
 	return cmd
 }
 
@@ -100,7 +101,7 @@ func (s *session) objectsToGet(in input, at place, args []string) ([]api.Object,
 	case len(in.files) > 0:
 		return s.load(in)
 	case len(args) == 0:
-		return nil, hints.With(errors.New("say what to get: KIND, KIND NAME, or -f FILE"), "kinds: "+strings.Join(pluralKinds(), ", "))
+		return nil, hints.With(errors.New("no objects are named: give KIND, KIND NAME, or -f FILE"), "kinds: "+strings.Join(pluralKinds(), ", "))
 	}
 	objects, err := at.named(args[0], args[1:])
 	if err != nil && !slices.Contains(args[1:], "") {
@@ -126,7 +127,7 @@ func pluralKinds() []string {
 	return names
 }
 
-// get prints what it finds, then fails with what it did not find.
+// get prints the objects that it finds, then returns an error about those that it did not find.
 func (s *session) get(ctx context.Context, wanted []api.Object, at place, f print.Format, chosen chooser, export bool) error {
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {
@@ -185,15 +186,14 @@ func printList(ctx context.Context, st store, key api.Key, chosen chooser, p pri
 	case err == nil:
 		return printed, p.End()
 	case errors.Is(err, datastore.ErrCompacted):
-		return printed, hints.With(err, "the datastore was compacted while the list was read: what was printed is not all of it; list again")
+		return printed, hints.With(err, "the printed list is not complete: etcd was compacted while it was read; run the command again")
 	case begun:
-		return printed, hints.With(err, "what was printed is not all of the list")
+		return printed, hints.With(err, "the printed list is not complete: run the command again")
 	}
 	return printed, err
 }
 
-// eachPage lists objects in the order in which people expect them: tiers as they are evaluated, which takes all of them
-// first; everything else by key.
+// eachPage lists tiers in order of evaluation, for which all of them are read first, and objects of other kinds by key.
 func eachPage(ctx context.Context, st store, key api.Key, visit func(objects []api.Object, version string) error) error {
 	if key.Kind != api.KindTier {
 		return st.EachPage(ctx, key.Kind, key.Namespace, visit)
@@ -206,14 +206,14 @@ func eachPage(ctx context.Context, st store, key api.Key, visit func(objects []a
 	return visit(tiers, version)
 }
 
-// keyToGet is the key of an object to get, without a name when all of the kind are wanted.
+// keyToGet returns the key of an object to get. Its name is empty if all objects of the kind are wanted.
 func keyToGet(o api.Object, at place) (api.Key, error) {
 	err := at.settle(o)
 	nameWorkloadEndpoint(o)
 	return api.KeyOf(o), err
 }
 
-// read gets the object with a name, or lists all of the kind when there is none.
+// read gets one object, or lists all objects of the kind if o has no name.
 func read(ctx context.Context, st store, o api.Object, at place) (print.Result, error) {
 	key, err := keyToGet(o, at)
 	if err != nil {
@@ -234,7 +234,7 @@ func read(ctx context.Context, st store, o api.Object, at place) (print.Result, 
 	return print.Result{Kind: key.Kind, Objects: []api.Object{found}}, err
 }
 
-// arrange sorts tiers as they are evaluated, and leaves other objects in their order.
+// arrange sorts tiers in order of evaluation, and leaves other objects in their order.
 func arrange(objects []api.Object) {
 	slices.SortStableFunc(objects, func(a, b api.Object) int {
 		tierA, isTier := a.(*api.Tier)
@@ -253,7 +253,8 @@ func orderOf(t *api.Tier) float64 {
 	return *t.Spec.Order
 }
 
-// globalASNumber is what nodes use that have no AS number of their own.
+// globalASNumber returns the AS number of nodes that have none of their own: that of the BGPConfiguration default, else
+// 64512. It is "unknown" if the datastore cannot be read.
 func globalASNumber(ctx context.Context, st store) string {
 	o, err := st.Get(ctx, api.Key{Kind: api.KindBGPConfiguration, Name: "default"})
 	if err != nil && !isNotFound(err) {

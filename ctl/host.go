@@ -26,7 +26,7 @@ func thisHost() host { return host{files: "/", run: runCommand} }
 
 const (
 	commandTimeout = 20 * time.Second
-	mostOfOneFile  = 32 << 20 // bytes; of longer ones the end is kept
+	mostOfOneFile  = 32 << 20 // bytes; of a longer file only the end is kept
 )
 
 func runCommand(ctx context.Context, command []string) ([]byte, error) {
@@ -40,7 +40,7 @@ func runCommand(ctx context.Context, command []string) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// hostCommands are what is run, and the files that it goes to.
+// hostCommands maps each file of the archive to the command whose output it holds.
 func hostCommands() map[string]string {
 	return map[string]string{
 		"host/links.txt":      "ip -d -s link",
@@ -67,7 +67,7 @@ func hostCommands() map[string]string {
 	}
 }
 
-// hostFiles are there also where no command is.
+// hostFiles are copied as well: they exist also on hosts that lack the commands.
 func hostFiles() []string {
 	return []string{
 		"/etc/os-release", "/proc/version", "/proc/meminfo", "/proc/loadavg", "/proc/mounts", "/proc/net/dev", "/proc/net/route",
@@ -75,7 +75,7 @@ func hostFiles() []string {
 	}
 }
 
-// diagnose collects what the host says, whether felix runs or not.
+// diagnose collects the state of the host. felix need not run.
 func (h host) diagnose(ctx context.Context, d *diagnosis, config, logs string) {
 	commands := hostCommands()
 	for _, name := range slices.Sorted(maps.Keys(commands)) {
@@ -107,7 +107,7 @@ func (h host) addFile(d *diagnosis, name, path string) {
 	d.add(name, content)
 }
 
-// addLogs adds the files of a directory, if it is there.
+// addLogs adds the files of a directory, if it exists.
 func (h host) addLogs(d *diagnosis, directory string) {
 	root := h.path(directory)
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -125,7 +125,8 @@ func (h host) addLogs(d *diagnosis, directory string) {
 	}
 }
 
-// readEnd reads a file, of a long one the end. Files of /proc have no size.
+// readEnd reads a file, or only the end of a file longer than mostOfOneFile. Files of /proc report no size; of those it reads
+// the beginning.
 func readEnd(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {

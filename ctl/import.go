@@ -12,28 +12,28 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-const importHelp = `Write what datastore migrate export printed, ours or calicoctl's, into another datastore.
+const importHelp = `Write the output of datastore migrate export, of margayctl or calicoctl, into another datastore.
 
-Everything is looked at before anything is written: nothing is ever overwritten, and the datastore must hold nothing but what
-every new one does. With --merge other objects may be there: they stay, and so does the identity of the datastore.
-The datastore is locked from the first write on, so that no agent acts on half of it, and stays so until datastore migrate unlock.
-An import that was interrupted is completed by running it again.
+The whole file is checked before anything is written, and nothing is ever overwritten. The datastore must be new: it may hold
+only the objects that every new datastore has. With --merge it may hold other objects; they stay, and the datastore keeps its
+identity. The datastore is locked from the first write on, so that no agent acts on half of the import. It stays locked until
+datastore migrate unlock. If an import is interrupted, run it again to complete it.
 
-Objects keep their uid and time of creation; those of a file of calicoctl, which has none, get new ones.`
+Objects keep their uid and creationTimestamp. A file of calicoctl has neither, so its objects get new ones.`
 
 func newImport(s *session) *cobra.Command {
 	var file string
 	var merge bool
 	cmd := &cobra.Command{
 		Use:   "import -f FILE",
-		Short: "Write what export printed into another datastore",
+		Short: "Write the output of export into another datastore",
 		Long:  importHelp,
 		Example: `  ETCD_ENDPOINTS=https://etcd-new:2379 margayctl datastore migrate import -f calico.export
   ETCD_ENDPOINTS=https://etcd-new:2379 margayctl datastore migrate unlock`,
 		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if file == "" {
-				return errors.New("say which file: -f FILE, or -f - for standard input")
+				return errors.New("no file is named: give -f FILE, or -f - for standard input")
 			}
 			return s.importFile(cmd.Context(), file, merge)
 		},
@@ -63,7 +63,7 @@ func (s *session) importFile(ctx context.Context, file string, merge bool) error
 		return err
 	}
 	fmt.Fprintf(s.stdout, "Datastore information successfully imported. %d keys were written, %d were there already.\n"+
-		"The datastore is locked. Look at it with margayctl get, let the agents use it, and then run\n"+
+		"The datastore is locked. Check it with margayctl get, point the agents at it, and then run\n"+
 		"margayctl datastore migrate unlock.\n", done.Written, done.Already)
 	return nil
 }

@@ -24,9 +24,9 @@ type input struct {
 }
 
 func (in *input) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVarP(&in.files, "filename", "f", nil, "file or directory with manifests, - for standard input; may be given again")
-	cmd.Flags().BoolVarP(&in.recursive, "recursive", "R", false, "read directories below the given one too")
-	cmd.Flags().BoolVar(&in.skipEmpty, "skip-empty", false, "no error when there are no manifests")
+	cmd.Flags().StringArrayVarP(&in.files, "filename", "f", nil, "file or directory with manifests, - for standard input; may be repeated")
+	cmd.Flags().BoolVarP(&in.recursive, "recursive", "R", false, "also read the subdirectories of a directory")
+	cmd.Flags().BoolVar(&in.skipEmpty, "skip-empty", false, "accept an input without manifests")
 }
 
 // invalidFileError says that a file could not be read as manifests.
@@ -39,7 +39,7 @@ func (e invalidFileError) Unwrap() error { return e.cause }
 // Nothing is returned unless every file is valid, so that a typo in the last file leaves the datastore as it was.
 func (s *session) load(in input) ([]api.Object, error) {
 	if len(in.files) == 0 {
-		return nil, errors.New("say which objects: -f FILE, -f DIRECTORY, or -f - for standard input")
+		return nil, errors.New("no objects are named: give -f FILE, -f DIRECTORY, or -f - for standard input")
 	}
 	var all []api.Object
 	for _, name := range in.files {
@@ -52,7 +52,7 @@ func (s *session) load(in input) ([]api.Object, error) {
 	return all, nil
 }
 
-const orSkip = "with --skip-empty this is no error"
+const orSkip = "add manifests, or accept an empty input with --skip-empty"
 
 func (s *session) loadPath(in input, path string) ([]api.Object, error) {
 	if path != "-" {
@@ -86,7 +86,7 @@ func (s *session) loadDirectory(in input, directory string) ([]api.Object, error
 	return all, nil
 }
 
-// manifestFiles lists the files of a directory that hold manifests by their names, sorted by path.
+// manifestFiles lists the files of a directory that are manifests by their extension, sorted by path.
 func manifestFiles(directory string, recursive bool) ([]string, error) {
 	var files []string
 	directory += "/" // so that a link to a directory is followed
@@ -109,17 +109,17 @@ func manifestFiles(directory string, recursive bool) ([]string, error) {
 	return files, err
 }
 
-// isRegular refuses what a directory may hold under a manifest's name and that cannot be read to an end, such as a pipe.
+// isRegular refuses everything but regular files: reading a pipe, for example, may never end.
 func isRegular(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
 	if info.IsDir() {
-		return fmt.Errorf("%s is a link to a directory: name the directory itself, or take the link away", path)
+		return fmt.Errorf("%s is a link to a directory: name the directory itself, or remove the link", path)
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file: take it out of the directory", path)
+		return fmt.Errorf("%s is not a regular file: remove it from the directory", path)
 	}
 	return nil
 }
@@ -139,7 +139,7 @@ func (s *session) loadFile(in input, path string) ([]api.Object, error) {
 	return objects, nil
 }
 
-// undecodable puts calicoctl's sentence for an unknown field in front of what is known about it.
+// undecodable puts calicoctl's sentence for an unknown field in front of our own error, which becomes a hint.
 func undecodable(err error) error {
 	text := err.Error()
 	_, rest, found := strings.Cut(text, "unknown field ")
@@ -159,7 +159,7 @@ func (s *session) read(path string) ([]byte, error) {
 		data []byte
 		err  error
 	}
-	all := make(chan text, 1) // whoever types at a terminal may also give up
+	all := make(chan text, 1) // buffered, because after an interrupt nobody receives
 	go func() {
 		data, err := io.ReadAll(s.stdin)
 		all <- text{data, err}
@@ -172,7 +172,7 @@ func (s *session) read(path string) ([]byte, error) {
 	}
 }
 
-// called is what people call an input.
+// called returns the name of an input for messages.
 func called(path string) string {
 	if path == "-" {
 		return "standard input"

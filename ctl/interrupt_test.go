@@ -63,7 +63,7 @@ func TestInterruptFinishesWhatWasBegunAndSaysHowFarItIs(t *testing.T) {
 			return nil
 		}, "apply", "-f", file)
 		want := transcript{Code: 1, Stdout: fmt.Sprintf("Partial success: applied the first %d out of 20 'GlobalNetworkSet' resources:\n", handled),
-			Stderr: fmt.Sprintf("interrupted after %d of 20 'GlobalNetworkSet' resources\nthe others were not touched: give the same command again to go on\n", handled)}
+			Stderr: fmt.Sprintf("interrupted after %d of 20 'GlobalNetworkSet' resources\nthe other objects were not touched: run the same command again to continue\n", handled)}
 		if handled == 20 {
 			want = transcript{Stdout: "Successfully applied 20 'GlobalNetworkSet' resource(s)\n"}
 		}
@@ -109,7 +109,7 @@ func TestWorkEndsWhenTheDatastoreIsLost(t *testing.T) {
 		stderr := fmt.Sprintf("interrupted after %d of 20 'GlobalNetworkSet' resources, hit error:", handled+want.failed)
 		if asked != want.asked || written != handled || run.Code != 1 || !strings.HasPrefix(run.Stderr, stderr) ||
 			strings.Count(run.Stderr, "etcd does not answer") != want.failed ||
-			!strings.HasSuffix(run.Stderr, "the others were not touched: give the same command again to go on\n") {
+			!strings.HasSuffix(run.Stderr, "the other objects were not touched: run the same command again to continue\n") {
 			t.Errorf("%d at a time: asked %d times, %d are written, exit code %d\n%s%s", batch, asked, written, run.Code, run.Stdout, run.Stderr)
 		}
 	}

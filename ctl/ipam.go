@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/ctl/ipam"
 )
 
-// newIPAM hands the commands of ipam what they may touch of a session.
+// newIPAM gives the commands of ipam the parts of a session that they use.
 func newIPAM(s *session) *cobra.Command {
 	return ipam.New(ipam.Session{
 		Stdout: s.stdout, Stderr: s.stderr, Now: s.now, NamesOf: s.namesOf,

@@ -13,10 +13,10 @@ import (
 // kernelOptions are the options of a kernel's configuration that felix depends on.
 func kernelOptions() []*agentv1.Requirement {
 	return []*agentv1.Requirement{
-		{Name: "CONFIG_BPF_SYSCALL", Missing: "felix is BPF programs"},
+		{Name: "CONFIG_BPF_SYSCALL", Missing: "felix enforces policy with BPF programs"},
 		{Name: "CONFIG_NET_XGRESS", Missing: "programs cannot be attached to interfaces (tcx): Linux 6.6 or newer with CONFIG_NET_CLS_ACT has it"},
 		{Name: "CONFIG_BPF_JIT", Optional: true, Missing: "programs are interpreted and slow"},
-		{Name: "CONFIG_DEBUG_INFO_BTF", Missing: "programs cannot learn how the kernel keeps its sockets"},
+		{Name: "CONFIG_DEBUG_INFO_BTF", Missing: "programs cannot find the fields of the kernel's sockets"},
 		{Name: "CONFIG_NF_TABLES", Optional: true, Missing: "new interfaces are open until their program is attached, and natOutgoing does not work"},
 		{Name: "CONFIG_NF_TABLES_INET", Optional: true, Missing: "new interfaces are open until their program is attached, and natOutgoing does not work"},
 		{Name: "CONFIG_NFT_MASQ", Optional: true, Missing: "natOutgoing does not work"},
@@ -35,7 +35,7 @@ func (s *session) checkKernelConfig(path string) error {
 		}
 	}
 	if !bytes.Contains(text, []byte("CONFIG_")) {
-		return fmt.Errorf("%s is no configuration of a kernel: want lines such as CONFIG_BPF_SYSCALL=y, as in /boot/config-6.12.0", path)
+		return fmt.Errorf("%s is not a kernel configuration: want lines such as CONFIG_BPF_SYSCALL=y, as in /boot/config-6.12.0", path)
 	}
 	built := map[string]string{}
 	for line := range strings.Lines(string(text)) {
@@ -51,7 +51,7 @@ func (s *session) checkKernelConfig(path string) error {
 			option.Found, option.Missing = "a module", ""
 		}
 	}
-	return agentv1.PrintRequirements(s.stdout, list)
+	return s.printRequirements(list)
 }
 
 func gunzip(data []byte) ([]byte, error) {

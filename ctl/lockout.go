@@ -14,8 +14,8 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// lockout says that an object, once it is stored, closes the SSH session by which margayctl is used on this machine; empty
-// when it does not. It is asked before the object is written: afterwards nobody may see the answer any more.
+// lockout returns a warning if an object, once stored, would close the SSH session that margayctl runs in; empty otherwise.
+// It is called before the object is written: afterwards the user may not see the warning any more.
 func (s *session) lockout(ctx context.Context, st store, o api.Object) string {
 	client, server, ok := sshConnection(s.getenv("SSH_CONNECTION"))
 	if !ok {
@@ -24,7 +24,7 @@ func (s *session) lockout(ctx context.Context, st store, o api.Object) string {
 	interfaces := s.interfaces()
 	switch o := o.(type) {
 	case *api.FelixConfiguration:
-	case *api.HostEndpoint: // of many there may be, only one node's are of interest
+	case *api.HostEndpoint: // only those of this machine's node matter
 		node, _ := st.Get(ctx, api.Key{Kind: api.KindNode, Name: o.Spec.Node})
 		if nodeHere([]api.Update{{Object: node}}, interfaces) != o.Spec.Node {
 			return ""
@@ -34,7 +34,7 @@ func (s *session) lockout(ctx context.Context, st store, o api.Object) string {
 	}
 	updates, err := judged(ctx, st, o)
 	if err != nil {
-		return "" // the write will say what is wrong
+		return "" // the write reports the same error
 	}
 	node := nodeHere(updates, interfaces)
 	state := calc.Compute(node, calc.Facts{Addresses: slices.Concat(values(interfaces)...)}, updates)
@@ -56,7 +56,7 @@ func values(m map[string][]netip.Addr) (all [][]netip.Addr) {
 	return all
 }
 
-// sshConnection reads what sshd says of the session: the client's address and port, and the server's.
+// sshConnection parses $SSH_CONNECTION, which sshd sets: the client's address and port, and the server's.
 func sshConnection(text string) (client netip.Addr, server netip.AddrPort, ok bool) {
 	fields := strings.Fields(text)
 	if len(fields) != 4 {
@@ -74,7 +74,7 @@ func sshConnection(text string) (client netip.Addr, server netip.AddrPort, ok bo
 	return client.Unmap().WithZone(""), netip.AddrPortFrom(here.Unmap().WithZone(""), uint16(port)), err == nil
 }
 
-// judged are the objects of the store that have to do with what a host lets in, and o in the place of its stored form.
+// judged returns the stored objects that decide which packets a host lets in, with o in place of its stored form.
 func judged(ctx context.Context, st store, o api.Object) (updates []api.Update, err error) {
 	for _, kind := range []string{
 		api.KindTier, api.KindProfile, api.KindGlobalNetworkPolicy, api.KindGlobalNetworkSet, api.KindNetworkSet, api.KindHostEndpoint, api.KindWorkloadEndpoint,
@@ -95,7 +95,7 @@ func judged(ctx context.Context, st store, o api.Object) (updates []api.Update, 
 	return append(updates, api.Update{Key: api.KeyOf(o), Object: o}), nil
 }
 
-// nodeHere is the node of this machine: that with one of its addresses, else that with the host's name.
+// nodeHere returns the name of this machine's node: of the Node whose BGP address this machine has, else the host's name.
 func nodeHere(updates []api.Update, interfaces map[string][]netip.Addr) string {
 	for _, u := range updates {
 		node, ok := u.Object.(*api.Node)
@@ -118,7 +118,7 @@ func nodeHere(updates []api.Update, interfaces map[string][]netip.Addr) string {
 	return strings.ToLower(name)
 }
 
-// interfacesHere are the interfaces of this machine with their addresses, without the loopback, which no policy judges.
+// interfacesHere returns the addresses of this machine by interface, without the loopback, which no policy judges.
 func interfacesHere() map[string][]netip.Addr {
 	found := map[string][]netip.Addr{}
 	links, _ := net.Interfaces()

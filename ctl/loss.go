@@ -13,7 +13,8 @@ import (
 	"github.com/margay-project/margay/datastore/ipam"
 )
 
-// loss counts what depends on one object that is about to be deleted and is not deleted by the same command.
+// loss counts the objects and addresses that depend on one object that is about to be deleted. Objects that the same command
+// deletes by name do not count.
 type loss struct {
 	key       api.Key
 	pool      netip.Prefix // of an IPPool
@@ -23,7 +24,7 @@ type loss struct {
 	peers     int          // BGPPeers
 }
 
-// String says what happens to what depends on the object; empty if nothing does.
+// String says what the deletion does to the objects and addresses that depend on the object; empty if nothing does.
 func (l *loss) String() string {
 	switch {
 	case l.key.Kind == api.KindIPPool && l.addresses+l.workloads > 0:
@@ -34,7 +35,7 @@ func (l *loss) String() string {
 			count(l.workloads, "workload endpoint", "workload endpoints"), count(l.hosts, "host endpoint", "host endpoints"),
 			count(l.peers, api.KindBGPPeer, "BGPPeers"))
 	case l.key.Kind == api.KindProfile && l.workloads+l.hosts > 0:
-		return fmt.Sprintf("%v: %s and %s name it: what no policy decides is denied to them when it is missing", l.key,
+		return fmt.Sprintf("%v: %s and %s name it: without it they are denied everything that no policy decides", l.key,
 			count(l.workloads, "workload endpoint", "workload endpoints"), count(l.hosts, "host endpoint", "host endpoints"))
 	}
 	return ""
@@ -47,13 +48,13 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// confirmLoss tells what else goes, or stops to work, when objects are deleted. At a terminal it asks whether to go on; a
-// script goes on, as with calicoctl.
+// confirmLoss prints what depends on objects that are about to be deleted. At a terminal it asks whether to go on; a script
+// goes on, as with calicoctl.
 func (w *worker) confirmLoss(ctx context.Context, objects []api.Object) error {
 	losses, err := w.losses(ctx, objects)
 	told := err != nil
-	if told { // this user may be allowed to delete, and not to read all of it
-		fmt.Fprintf(w.stderr, "how much depends on the objects is not known: %v\n", err)
+	if told { // the user may be allowed to delete objects, but not to read all that depend on them
+		fmt.Fprintf(w.stderr, "it is not known how much depends on the objects: %v\n", err)
 	}
 	for _, l := range losses {
 		if text := l.String(); text != "" {
@@ -64,7 +65,7 @@ func (w *worker) confirmLoss(ctx context.Context, objects []api.Object) error {
 	if !told || w.dry || !w.asks {
 		return nil
 	}
-	fmt.Fprint(w.stderr, "delete all the same? [y/N] ")
+	fmt.Fprint(w.stderr, "delete anyway? [y/N] ")
 	answer, err := w.readLine()
 	if err != nil {
 		return err
@@ -75,15 +76,14 @@ func (w *worker) confirmLoss(ctx context.Context, objects []api.Object) error {
 	return nil
 }
 
-// losses looks at everything that may depend on the pools, nodes and profiles among the objects; on other kinds nothing is
-// lost that the user did not name.
+// losses counts what depends on each pool, node and profile among the objects. Objects of other kinds take nothing with them.
 func (w *worker) losses(ctx context.Context, objects []api.Object) ([]*loss, error) {
 	var losses []*loss
-	goes := map[api.Key]bool{} // is deleted by name
+	goes := map[api.Key]bool{} // deleted by name
 	for _, o := range objects {
 		key, err := keyToGet(o, w.at)
 		if err != nil {
-			continue // which is told when its turn comes
+			continue // the deletion of the object reports the same error
 		}
 		goes[key] = true
 		switch key.Kind {
@@ -100,7 +100,7 @@ func (w *worker) losses(ctx context.Context, objects []api.Object) ([]*loss, err
 	if len(losses) == 0 {
 		return nil, nil
 	}
-	going := map[netip.Addr]bool{}
+	going := map[netip.Addr]bool{} // of workload endpoints that are deleted by name
 	for _, kind := range []string{api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindBGPPeer} {
 		err := w.st.EachPage(ctx, kind, "", func(page []api.Object, _ string) error {
 			for _, o := range page {
@@ -121,7 +121,7 @@ func (w *worker) losses(ctx context.Context, objects []api.Object) ([]*loss, err
 	return losses, w.countAddresses(ctx, losses, going)
 }
 
-// poolOf is the network of a pool; none if there is no such pool.
+// poolOf returns the network of a pool. It is invalid if there is no such pool, or the stored pool is unreadable.
 func (w *worker) poolOf(ctx context.Context, key api.Key) (netip.Prefix, error) {
 	o, err := w.st.Get(ctx, key)
 	if pool, ok := o.(*api.IPPool); ok && err == nil {
@@ -160,7 +160,7 @@ func (l *loss) isProfile(names []string) bool {
 	return l.key.Kind == api.KindProfile && slices.Contains(names, l.key.Name)
 }
 
-// addressesOf are those of a workload endpoint.
+// addressesOf returns the addresses of a workload endpoint; none for other kinds.
 func addressesOf(o api.Object) (addresses []netip.Addr) {
 	if endpoint, ok := o.(*api.WorkloadEndpoint); ok {
 		for _, text := range endpoint.Spec.IPNetworks {
@@ -172,7 +172,7 @@ func addressesOf(o api.Object) (addresses []netip.Addr) {
 	return addresses
 }
 
-// countAddresses counts the addresses that IPAM has given away of each pool, without those whose endpoints go too.
+// countAddresses counts the allocated addresses of each pool. going holds the addresses to leave out.
 func (w *worker) countAddresses(ctx context.Context, losses []*loss, going map[netip.Addr]bool) error {
 	if !slices.ContainsFunc(losses, func(l *loss) bool { return l.pool.IsValid() }) {
 		return nil
@@ -187,7 +187,7 @@ func (w *worker) countAddresses(ctx context.Context, losses []*loss, going map[n
 	})
 }
 
-// readLine reads one line of an answer. Whoever interrupts has not answered.
+// readLine reads one line from standard input. An interrupt is an error: the question was not answered.
 func (s *session) readLine() (string, error) {
 	type line struct {
 		text string

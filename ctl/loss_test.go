@@ -36,7 +36,7 @@ func TestDeleteAsksAtATerminal(t *testing.T) {
 		}
 		code, stderr := run(answer, "delete", "node", "node-a")
 		if (code == 0) != deleted || !strings.Contains(stderr, "1 BGPPeer of the node are deleted with it") ||
-			!strings.Contains(stderr, "delete all the same? [y/N] ") || !deleted && !strings.Contains(stderr, "nothing was deleted") {
+			!strings.Contains(stderr, "delete anyway? [y/N] ") || !deleted && !strings.Contains(stderr, "nothing was deleted") {
 			t.Errorf("answer %q: exit code %d\n%s", answer, code, stderr)
 		}
 		for _, o := range []api.Object{peer, named("Node", "node-a")} {

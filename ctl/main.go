@@ -18,11 +18,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // the second signal ends what does not heed the first
+	context.AfterFunc(ctx, stop) // after the first signal, a second one kills the process
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 
-// run is the whole command; it returns the exit code: 0, or 1 after any error unless the verb says otherwise.
+// run runs the whole command. It returns the exit code: 0, or 1 after any error unless the verb has another code for errors.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, getenv func(string) string) int {
 	return newSession(stdin, stdout, stderr, getenv).run(ctx, args)
 }
@@ -33,7 +33,7 @@ func (s *session) run(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if lost := s.stdout.err; lost != nil && (err == nil || isAnswer(err)) {
-		err = fmt.Errorf("what the command prints is lost in part: %w", lost)
+		err = fmt.Errorf("the output is not complete: %w", lost)
 	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		err = fmt.Errorf("interrupted: %w", err)
@@ -50,7 +50,7 @@ func (s *session) run(ctx context.Context, args []string) int {
 	return 0
 }
 
-// exitAnnotation is where a verb whose errors do not exit with 1 says what they exit with.
+// exitAnnotation is the annotation of a command whose errors exit with another code than 1. Its value is the code.
 const exitAnnotation = "exit code of errors"
 
 func codeOf(cmd *cobra.Command, err error) int {
@@ -63,7 +63,7 @@ func codeOf(cmd *cobra.Command, err error) int {
 	return 1
 }
 
-// exitCode is an answer that an exit code gives; its text may be empty.
+// exitCode is an error that carries an exit code, for an answer that is no failure. Its text may be empty.
 type exitCode struct {
 	error
 	code int

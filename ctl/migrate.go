@@ -26,7 +26,7 @@ func newDatastore(s *session) *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	migrate.AddCommand(
-		newLock(s, "lock", false, "Stop every agent from following the datastore; what they enforce stays in force",
+		newLock(s, "lock", false, "Stop every agent from following the datastore; the policy in force stays",
 			"margayctl datastore migrate lock\n  margayctl get clusterinfo"),
 		newLock(s, "unlock", true, "Let the agents follow the datastore again",
 			"margayctl datastore migrate unlock"),
@@ -36,7 +36,7 @@ func newDatastore(s *session) *cobra.Command {
 	return cmd
 }
 
-// hidden is a command under a second name, which help does not list.
+// hidden hides a command from help: it is the second name of another one.
 func hidden(cmd *cobra.Command) *cobra.Command {
 	cmd.Hidden = true
 	return cmd
@@ -58,7 +58,7 @@ func newLock(s *session, name string, ready bool, short, example string) *cobra.
 	}
 }
 
-// setReady says in the datastore whether agents may follow it.
+// setReady sets datastoreReady in the ClusterInformation: whether agents may follow the datastore.
 func (s *session) setReady(ctx context.Context, ready bool) error {
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {

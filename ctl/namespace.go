@@ -43,7 +43,8 @@ func (p place) settle(o api.Object) error {
 	return nil
 }
 
-// named are empty objects of a kind with the given names; without names, one object without a name, to list.
+// named returns an empty object of a kind for each name. Without names, it returns one object without a name, which stands
+// for the list of the kind.
 func (p place) named(kindName string, names []string) ([]api.Object, error) {
 	kind, ok := api.KindOf(kindName)
 	if !ok {
@@ -67,12 +68,12 @@ func (p place) named(kindName string, names []string) ([]api.Object, error) {
 func unknownKind(name string) error {
 	err := fmt.Errorf("resource type '%s' is not supported", name)
 	if foreign, ok := api.ForeignKindOf(name); ok {
-		return hints.With(err, foreign.Name+" objects are not implemented yet; those in the datastore are left as they are")
+		return hints.With(err, "Margay does not support "+foreign.Name+" objects, and leaves those in the datastore unchanged: use calicoctl for them")
 	}
 	return hints.With(err, hints.DidYouMean(name, kindWords()))
 }
 
-// kindWords are the words that users may type for kinds.
+// kindWords returns the words that users may type for kinds.
 func kindWords() []string {
 	var words []string
 	for _, k := range api.Kinds() {

@@ -31,9 +31,9 @@ func newNodeStatus(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Print this node's BGP sessions, in the tables of calicoctl",
-		Long: `Print this node's BGP sessions, in the tables of calicoctl. The agent of this node is asked, not BIRD.
+		Long: `Print this node's BGP sessions, in the tables of calicoctl. The sessions are those of felix; Margay does not use BIRD.
 
-margayctl status says more, and its exit code says whether all is well.`,
+margayctl status prints more, and its exit code says whether the node is degraded.`,
 		Example: `  margayctl node status`,
 		Args:    arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -80,7 +80,7 @@ func (s *session) printPeers(family string, peers []*agentv1.Peer, ofFamily func
 	print.Box(s.stdout, []string{"PEER ADDRESS", "PEER TYPE", "STATE", "SINCE", "INFO"}, rows)
 }
 
-// peerRow says what BIRD would: up and Established, or start and why not.
+// peerRow describes a peer in BIRD's words: up, or start with the reason why the session is not established.
 func peerRow(p *agentv1.Peer, addr string) []string {
 	state, info := "start", sentence(p.State)
 	if p.State == "established" {
@@ -96,7 +96,7 @@ func peerRow(p *agentv1.Peer, addr string) []string {
 	return []string{addr, "BGPPeer " + p.Name, state, since, info}
 }
 
-// sentence is a word with a capital letter.
+// sentence returns a text with a capital first letter.
 func sentence(word string) string {
 	if word == "" || word[0] < 'a' || word[0] > 'z' {
 		return word

@@ -8,26 +8,27 @@ import (
 	"github.com/margay-project/margay/ctl/hints"
 )
 
-// newNodeRun is calicoctl's command that starts a container. Its flags are not read, so that whoever gives them is told as well.
+// newNodeRun refuses calicoctl's command that starts a container. It does not parse flags, so that calicoctl's flags are no
+// error of their own.
 func newNodeRun() *cobra.Command {
-	return refused("run", "Not here: felix is a service of the host, see docs/operations.md", "  margayctl node run",
+	return refused("run", "Not supported: felix is a service of the host, see docs/operations.md", "  margayctl node run",
 		"there is no container to run: felix is a service of the host",
 		"install and start it as a systemd unit, see Install in docs/operations.md: systemctl enable --now felix",
-		"its settings are flags of felix: felix --help")
+		"felix --help lists its settings")
 }
 
-// newCluster is calicoctl's command for clusters of Kubernetes.
+// newCluster refuses calicoctl's command for clusters of Kubernetes.
 func newCluster() *cobra.Command {
-	diags := refused("diags", "Not here: diagnostics are collected on each node", "  margayctl cluster diags",
-		"there is no Kubernetes here whose nodes could be asked",
-		"run margayctl node diags on each host that has to do with the fault")
+	diags := refused("diags", "Not supported: collect diagnostics on each node", "  margayctl cluster diags",
+		"margayctl cannot collect diagnostics from other nodes, because Margay does not use Kubernetes",
+		"run margayctl node diags on each host that the fault concerns")
 	cluster := group("cluster", "Commands of calicoctl for Kubernetes", diags)
 	cluster.Example = diags.Example
 	cluster.Hidden = true
 	return cluster
 }
 
-// refused is a command that only says what to do instead.
+// refused returns a hidden command that only says why it is not supported, and what to do instead.
 func refused(name, short, example, why string, instead ...string) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: short, Example: example, Hidden: true,

@@ -2,7 +2,7 @@ package main
 
 import "io"
 
-// output is a writer that remembers that something could not be written, so that nobody takes a part for the whole.
+// output is a writer that remembers its first error. run reports it, so that nobody takes an output that was cut off for complete.
 type output struct {
 	io.Writer
 	err error

@@ -18,7 +18,7 @@ func TestACommandWhoseOutputIsLostFails(t *testing.T) {
 	for _, args := range []string{"version --client", "schema gnp", "validate -f ../docs/examples/tiers.yaml", "--help"} {
 		var stderr bytes.Buffer
 		code := run(context.Background(), strings.Fields(args), strings.NewReader(""), full{}, &stderr, func(string) string { return "" })
-		if want := "what the command prints is lost in part: no space left on device\n"; code != 1 || stderr.String() != want {
+		if want := "the output is not complete: no space left on device\n"; code != 1 || stderr.String() != want {
 			t.Errorf("%s: exit code %d, %q", args, code, stderr.String())
 		}
 	}

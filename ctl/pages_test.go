@@ -85,9 +85,9 @@ func TestAListThatBreaksOffSaysSo(t *testing.T) {
 	}{
 		"compacted": {func(w *world) { putSets(t, w, "other"); w.kv.Compact() },
 			"list globalnetworksets: the required revision has been compacted\n" +
-				"the datastore was compacted while the list was read: what was printed is not all of it; list again\n"},
+				"the printed list is not complete: etcd was compacted while it was read; run the command again\n"},
 		"lost": {func(w *world) { w.kv.Offline(io.ErrUnexpectedEOF) },
-			"list globalnetworksets: unexpected EOF\nwhat was printed is not all of the list\n"},
+			"list globalnetworksets: unexpected EOF\nthe printed list is not complete: run the command again\n"},
 	} {
 		for _, output := range []string{"ps", "json", "yaml"} {
 			w := newWorld()

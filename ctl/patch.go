@@ -30,11 +30,18 @@ func newPatch(s *session) *cobra.Command {
 		Short: "Change some fields of one object",
 		Long: `Change some fields of one object.
 
-The patch is JSON or YAML. With -t merge (RFC 7386) it has the shape of the object: fields given replace those stored, null
-removes one, lists are replaced whole. strategic, the default, does the same but for finalizers and ownerReferences, which it
-adds to, and knows the directives of Kubernetes: "$patch": "replace" or "delete" in an object,
-"$deleteFromPrimitiveList/nets": [...] to take elements out of a list, and "$setElementOrder/..." and "$retainKeys". With
--t json it is a list of operations (RFC 6902). The result is checked as strictly as a manifest.`,
+The patch is JSON or YAML, of one of these types (-t):
+
+merge (RFC 7386) has the shape of the object. Its fields replace the stored ones, null removes a field, and lists are replaced
+as a whole.
+
+strategic, the default, is like merge, but it adds elements to the lists finalizers and ownerReferences. It knows the
+directives of Kubernetes: "$patch": "replace" or "delete" in an object, "$deleteFromPrimitiveList/nets": [...] to remove
+elements from a list, "$setElementOrder/..." and "$retainKeys".
+
+json is a list of operations (RFC 6902).
+
+The result is checked as strictly as a manifest.`,
 		Example: `  margayctl patch ippool vms-v4 -p '{"spec": {"disabled": true}}'
   margayctl patch felixconfiguration default -p 'spec: {bpfLogLevel: Debug}'
   margayctl patch gnp web -t json -p '[{"op": "replace", "path": "/spec/ingress/0/action", "value": "Deny"}]'`,
@@ -53,12 +60,12 @@ adds to, and knows the directives of Kubernetes: "$patch": "replace" or "delete"
 		},
 	}
 	addNamespaceFlag(cmd, &at)
-	cmd.Flags().StringVarP(&text, "patch", "p", "", "what to change, in JSON or YAML")
+	cmd.Flags().StringVarP(&text, "patch", "p", "", "the change, in JSON or YAML")
 	cmd.Flags().StringVarP(&kind, "type", "t", "strategic", "strategic, merge or json")
 	return cmd
 }
 
-// patcher turns the JSON of an object into that of the changed object.
+// patcher turns the JSON of an object into the JSON of the changed object.
 type patcher func(original []byte) ([]byte, error)
 
 func parsePatch(kind, text string) (patcher, error) {
@@ -66,7 +73,7 @@ func parsePatch(kind, text string) (patcher, error) {
 		return nil, hints.With(fmt.Errorf("patch type %q: want strategic, merge or json", kind), hints.DidYouMean(kind, patchTypes[:]))
 	}
 	if strings.TrimSpace(text) == "" {
-		return nil, errors.New(`say what to change: -p PATCH, for example -p '{"spec": {"order": 10}}'`)
+		return nil, errors.New(`no change is given: add -p PATCH, for example -p '{"spec": {"order": 10}}'`)
 	}
 	if err := api.CheckText([]byte(text)); err != nil {
 		return nil, fmt.Errorf("the patch is neither JSON nor YAML: %w", err)
@@ -87,7 +94,7 @@ func parsePatch(kind, text string) (patcher, error) {
 	return func(original []byte) ([]byte, error) { return jsonpatch.MergePatch(original, raw) }, nil
 }
 
-// jsonOf turns YAML into JSON. A field that stands twice is an error.
+// jsonOf turns YAML into JSON. A field that is given twice is an error.
 func jsonOf(text string) ([]byte, error) {
 	var parsed any
 	if err := yaml.Unmarshal([]byte(text), &parsed); err != nil {
@@ -96,7 +103,7 @@ func jsonOf(text string) ([]byte, error) {
 	return json.Marshal(parsed)
 }
 
-// parseOperations reads a list of operations, and checks what its library takes for granted.
+// parseOperations parses a list of operations (RFC 6902). It checks the fields that the library expects without checking.
 func parseOperations(raw []byte) (patcher, error) {
 	var operations jsonpatch.Patch
 	if err := json.Unmarshal(raw, &operations); err != nil {
@@ -121,8 +128,8 @@ func parseOperations(raw []byte) (patcher, error) {
 	}
 	return func(original []byte) (changed []byte, err error) {
 		defer func() {
-			if broken := recover(); broken != nil { // the library is not ours
-				changed, err = nil, fmt.Errorf("the operations cannot be carried out: %v", broken)
+			if panicked := recover(); panicked != nil { // the library panics on some input
+				changed, err = nil, fmt.Errorf("the operations cannot be carried out: %v", panicked)
 			}
 		}()
 		return operations.Apply(original)
@@ -164,7 +171,7 @@ func (s *session) patch(ctx context.Context, o api.Object, at place, p patcher) 
 	return nil
 }
 
-// applyPatch is the changed object. It keeps its identity, and its version unless the patch names another.
+// applyPatch returns the changed object. It keeps its identity, and its version unless the patch names another.
 func applyPatch(current api.Object, p patcher) (api.Object, error) {
 	original, err := json.Marshal(current)
 	if err != nil {
@@ -184,21 +191,21 @@ func applyPatch(current api.Object, p patcher) (api.Object, error) {
 	return changed, changedMetadata(*current.Meta(), changed.Meta())
 }
 
-// changedMetadata refuses a change of what identifies an object or is the datastore's own.
+// changedMetadata refuses a change of metadata that identifies the object or belongs to the datastore.
 func changedMetadata(before api.Metadata, after *api.Metadata) error {
-	after.Rest = before.Rest // which no patch sees; those of rules are in the rules
+	after.Rest = before.Rest // unknown fields, which no patch sees; those of rules are in the rules
 	before.Labels, before.Annotations = after.Labels, after.Annotations
 	before.Finalizers, before.OwnerReferences = after.Finalizers, after.OwnerReferences
 	before.ResourceVersion = after.ResourceVersion
-	before.Unsealed = after.Unsealed // of the stored form, of which a patch sees nothing
+	before.Unsealed = after.Unsealed // a detail of the stored form, which no patch sees
 	if !reflect.DeepEqual(before, *after) {
-		return errors.New("of the metadata a patch may change labels, annotations, finalizers, ownerReferences, and resourceVersion to name the version it is for")
+		return errors.New("a patch may change only these fields of the metadata: labels, annotations, finalizers, ownerReferences, and resourceVersion, which names the version to patch")
 	}
 	return nil
 }
 
-// decodePatched reads the result strictly. When the stored object itself has fields that this version does not know, they are
-// not the patch's fault and are kept; then what the patch alone says is read strictly instead.
+// decodePatched decodes the result strictly. If the stored object already has fields that this version does not know, they
+// are kept, and only the patch itself is checked strictly.
 func decodePatched(current api.Object, original, text []byte, p patcher) (api.Object, error) {
 	if _, err := api.Decode(original); err != nil {
 		if err := checkAlone(current, p); err != nil {
@@ -211,12 +218,13 @@ func decodePatched(current api.Object, original, text []byte, p patcher) (api.Ob
 		return nil, err
 	}
 	if len(objects) != 1 {
-		return nil, fmt.Errorf("the patch makes %d objects out of %s", len(objects), api.KeyOf(current))
+		return nil, fmt.Errorf("the patch makes %d objects out of %s: it must leave one", len(objects), api.KeyOf(current))
 	}
 	return objects[0], nil
 }
 
-// checkAlone applies a patch to an object that has nothing but a name. A list of operations does not fit that, and passes.
+// checkAlone checks a patch strictly by applying it to an object that has only a name. It accepts a patch that does not fit
+// such an object, as most lists of operations.
 func checkAlone(current api.Object, p patcher) error {
 	bare, err := json.Marshal(map[string]any{
 		"apiVersion": api.APIVersion, "kind": current.Type().Kind,

@@ -12,23 +12,24 @@ import (
 
 const policyNamesHelp = `Store the policies of the default tier under their own names.
 
-Versions of Calico up to v3.29 stored a policy foo of the default tier under the name default.foo. It is found under its own name
-all the same, and moves when it is next written; this command moves all of them at once, so that calicoctl finds them too. A policy
-that is stored under both names is what the newer one says: the older one is deleted. It can be run at any time, and again.`
+Up to v3.29, Calico stored a policy foo of the default tier under the name default.foo. margayctl and felix find it under its
+own name foo, and move it when it is next written. This command moves all such policies at once, so that calicoctl finds them
+too. If a policy is stored under both names, foo is in force and default.foo is deleted. The command can be run at any time,
+and again.`
 
-// newPolicyNames is datastore migrate-policy-names, and the same among the other migrations.
+// newPolicyNames is datastore migrate-policy-names. parent is its parent command: datastore, or datastore migrate.
 func newPolicyNames(s *session, parent string) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "migrate-policy-names",
-		Short: "Store policies under their own names, without the default. of old versions",
+		Short: "Store policies under their own names, without the prefix default. of old versions",
 		Long:  policyNamesHelp,
 		Example: "  margayctl " + parent + " migrate-policy-names --dry-run\n" +
 			"  margayctl " + parent + " migrate-policy-names",
 		Args: arguments.None,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.migratePolicyNames(cmd.Context(), dryRun) },
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only say what would be done")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the changes and do not make them")
 	return cmd
 }
 
@@ -43,7 +44,7 @@ func (s *session) migratePolicyNames(ctx context.Context, dryRun bool) error {
 		old := r.Key
 		old.Name = r.OldName
 		if r.Newer {
-			fmt.Fprintf(s.stderr, "%v: is deleted, because %v is stored as well\n", old, r.Key)
+			fmt.Fprintf(s.stderr, "%v: is deleted, because %v is also stored and in force\n", old, r.Key)
 		} else {
 			fmt.Fprintf(s.stderr, "%v: becomes %v\n", old, r.Key)
 		}

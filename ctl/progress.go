@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	progressAfter = time.Second            // work that takes less needs no line
-	progressEvery = 100 * time.Millisecond // faster than this nobody reads
+	progressAfter = time.Second            // shorter work shows no line
+	progressEvery = 100 * time.Millisecond // shortest time between two lines
 	eraseLine     = "\r\x1b[K"
 )
 
-// progress is a line on a terminal that says how far a long piece of work is. It is written over itself, and is gone when the
-// work has ended. One that is nil says nothing.
+// progress is a line on a terminal that shows how many objects are done. Each line overwrites the one before, and the last is
+// erased when the work ends. A nil progress prints nothing.
 type progress struct {
 	to    io.Writer
 	now   func() time.Time
@@ -28,7 +28,7 @@ type progress struct {
 	shown   bool
 }
 
-// progressOf is a line about a number of objects, or nil where nobody would see it.
+// progressOf returns the progress of work on total objects; nil if standard error is not a terminal.
 func (s *session) progressOf(total int) *progress {
 	if !s.terminal {
 		return nil
@@ -36,7 +36,7 @@ func (s *session) progressOf(total int) *progress {
 	return &progress{to: s.stderr, now: s.now, total: total, started: s.now()}
 }
 
-// step says that one more object is done, and what is worked on.
+// step counts one more object as done. subject is the object's kind.
 func (p *progress) step(subject string) {
 	if p == nil {
 		return
@@ -51,7 +51,7 @@ func (p *progress) step(subject string) {
 	fmt.Fprintf(p.to, "%s%d/%d %s, %.0f/s", eraseLine, p.done, p.total, subject, float64(p.done)/spent.Seconds())
 }
 
-// clear takes the line away, before something else is written and at the end.
+// clear erases the line. It is called before other output, and at the end.
 func (p *progress) clear() {
 	if p == nil || !p.shown {
 		return
@@ -60,7 +60,7 @@ func (p *progress) clear() {
 	fmt.Fprint(p.to, eraseLine)
 }
 
-// isTerminal says whether somebody looks at what is written, or types what is read.
+// isTerminal says whether a reader or writer is a terminal.
 func isTerminal(w any) bool {
 	file, ok := w.(*os.File)
 	if !ok {

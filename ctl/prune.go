@@ -14,10 +14,10 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-const pruneHelp = `--prune also deletes what is not in the input any more: the stored objects of the kinds and namespaces that the input has,
-whose labels match -l (or all of them, with --all). Nothing is pruned when an object of the input was not accepted, and nothing
-is done at all when the input is empty or -l selects nothing of it. Never pruned are Nodes, ClusterInformation, the built-in
-tiers and profile, and the cluster's own configurations, which are called default.`
+const pruneHelp = `--prune also deletes stored objects that are not in the input. It deletes only objects of the kinds and namespaces of the
+input, and only those whose labels match -l; with --all, those with any labels. Nothing is pruned if an object of the input was
+not accepted. Nothing is written or pruned if the input is empty, or if -l matches none of its objects. These are never pruned:
+Nodes, ClusterInformation, the built-in tiers and profile, and the configurations named default.`
 
 var errNothingToPruneBy = errors.New("--prune with an empty input would delete everything: nothing was changed")
 
@@ -28,23 +28,24 @@ type pruning struct {
 
 func (p *pruning) addFlags(s *session, cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&p.on, "prune", false, "delete objects of the input's kinds and namespaces that match -l and are not in the input")
-	cmd.Flags().BoolVar(&p.all, "all", false, "with --prune: whatever their labels")
-	cmd.Flags().StringVar(&s.selector, "selector", "", "with --prune: only objects whose labels match, as in policies: team == 'web'; also -l")
+	cmd.Flags().BoolVar(&p.all, "all", false, "with --prune: delete objects with any labels")
+	cmd.Flags().StringVar(&s.selector, "selector", "", "with --prune: only objects whose labels match, for example team == 'web'; -l is the same")
 }
 
-// check finds what the flags leave open.
+// check refuses flags that do not say exactly which objects may be pruned.
 func (p pruning) check(s *session) error {
 	switch {
 	case !p.on && (p.all || s.selector != ""):
-		return errors.New("-l and --all say what --prune deletes: give --prune too")
+		return errors.New("-l and --all limit what --prune deletes: give --prune too")
 	case p.on && p.all == (s.selector != ""):
-		return errors.New("say what --prune may delete: -l SELECTOR, for example -l \"team == 'web'\", or --all")
+		return errors.New("--prune needs a limit: give -l SELECTOR, for example -l \"team == 'web'\", or --all")
 	}
 	_, err := s.chooser()
 	return err
 }
 
-// fits finds an input by which only what nobody means would be deleted.
+// fits refuses an input that is empty, or of which -l matches no object: pruning would then delete only objects that were
+// never part of such an input.
 func (p pruning) fits(s *session, objects []api.Object) error {
 	if !p.on {
 		return nil
@@ -58,13 +59,13 @@ func (p pruning) fits(s *session, objects []api.Object) error {
 	}
 	mayGo := slices.DeleteFunc(slices.Clone(objects), func(o api.Object) bool { return !prunable(o) })
 	if len(mayGo) > 0 && !slices.ContainsFunc(mayGo, choice.takes) {
-		return hints.With(fmt.Errorf("-l %q selects nothing of the input, so that only objects of others would be pruned: nothing was changed", s.selector),
-			"give the objects of the input a label that others do not have, and select that")
+		return hints.With(fmt.Errorf("-l %q matches no object of the input, so only objects of other people would be pruned: nothing was changed", s.selector),
+			"give the objects of the input a label that other objects do not have, and select that label")
 	}
 	return nil
 }
 
-// hint is what to say after an error.
+// hint returns the line that follows an error.
 func (p pruning) hint() string {
 	if p.on {
 		return "nothing was pruned"
@@ -72,14 +73,14 @@ func (p pruning) hint() string {
 	return ""
 }
 
-// victims are the stored objects that are to be pruned, in the order in which they can be.
+// victims returns the stored objects to prune, in an order in which they can be deleted.
 func (w *worker) victims(ctx context.Context, st store, objects []api.Object) ([]api.Object, error) {
 	choice, err := w.chooser()
 	if err != nil {
 		return nil, err
 	}
 	given := map[api.Key]bool{}
-	scopes := map[api.Key]bool{} // keys without names
+	scopes := map[api.Key]bool{} // kinds and namespaces, as keys without names
 	for _, o := range objects {
 		given[api.KeyOf(o)] = true
 		scopes[api.Key{Kind: o.Type().Kind, Namespace: o.Meta().Namespace}] = true
@@ -101,7 +102,7 @@ func (w *worker) victims(ctx context.Context, st store, objects []api.Object) ([
 	return victims, nil
 }
 
-// prunable says whether an object is one that people write and nothing else hangs on.
+// prunable says whether an object may be pruned: people write it, and the cluster works without it.
 func prunable(o api.Object) bool {
 	switch o.(type) {
 	case *api.Node, *api.ClusterInformation:
@@ -114,7 +115,7 @@ func prunable(o api.Object) bool {
 	return notWritable("prune", o) == nil && datastore.Deletable(api.KeyOf(o)) == nil
 }
 
-// pruner is the worker that deletes what the input does not have.
+// pruner returns the worker that deletes the objects to prune.
 func (w *worker) pruner() *worker {
 	j := job{verb: verb{"prune", "pruned"}, tell: doneLine}
 	j.act = func(ctx context.Context, st store, o api.Object) (string, error) {
@@ -127,7 +128,7 @@ func (w *worker) pruner() *worker {
 	return &worker{session: w.session, st: w.st, job: j, dry: w.dry}
 }
 
-// pruneAfter deletes what the input does not have, if all of the input was accepted.
+// pruneAfter prunes, if every object of the input was accepted.
 func (w *worker) pruneAfter(ctx context.Context, objects []api.Object) error {
 	if !w.prune.on || w.out.interrupted || len(w.out.errs) > 0 {
 		return nil
@@ -145,7 +146,7 @@ func (w *worker) pruneAfter(ctx context.Context, objects []api.Object) error {
 	return nil
 }
 
-// reportPruned tells how the pruning fared.
+// reportPruned prints the outcome of the pruning, and returns its failures.
 func (w *worker) reportPruned() error {
 	if w.pruned.total == 0 {
 		return nil

@@ -9,17 +9,17 @@ import (
 	"github.com/margay-project/margay/datastore/etcd"
 )
 
-// outcome is how a verb fared over a list of objects. The sentences made of it are calicoctl's.
+// outcome counts what a verb did to a list of objects. It is reported in calicoctl's sentences.
 type outcome struct {
 	total       int
 	handled     int    // done
-	skipped     int    // left alone on demand
-	kind        string // of all objects, empty when they differ
+	skipped     int    // left alone because of a flag, such as --skip-exists
+	kind        string // of all objects; empty if their kinds differ
 	errs        []error
-	interrupted bool // the rest was not begun
+	interrupted bool // the remaining objects were not touched
 }
 
-// lost says whether the last failure was that of a datastore that does not answer.
+// lost says whether the last failure was a datastore that does not answer.
 func (out *outcome) lost() bool {
 	return len(out.errs) > 0 && etcd.Unreachable(out.errs[len(out.errs)-1])
 }
@@ -37,7 +37,7 @@ func newOutcome(objects []api.Object) outcome {
 	return out
 }
 
-// ofKind is the kind in quotes and a space, or nothing when kinds differ.
+// ofKind returns the kind in quotes and a space; empty if the kinds differ.
 func (out outcome) ofKind() string {
 	if out.kind == "" {
 		return ""
@@ -45,7 +45,7 @@ func (out outcome) ofKind() string {
 	return "'" + out.kind + "' "
 }
 
-// report prints how create, apply, replace or validate fared, and returns what failed.
+// report prints the outcome of create, apply, replace or validate, and returns its failures as one error.
 func (s *session) report(v verb, out outcome) error {
 	switch {
 	case out.total == 0:
@@ -55,7 +55,7 @@ func (s *session) report(v verb, out outcome) error {
 		if out.handled > 0 {
 			s.reportPart(v, out)
 		}
-		return hints.With(interruption(out), "the others were not touched: give the same command again to go on")
+		return hints.With(interruption(out), "the other objects were not touched: run the same command again to continue")
 	case len(out.errs) > 0 && out.handled == 0:
 		return v.failedAltogether(out)
 	case len(out.errs) == 0:
@@ -67,7 +67,7 @@ func (s *session) report(v verb, out outcome) error {
 	return fmt.Errorf("hit error:%s", listed(out.errs))
 }
 
-// interruption says how far the work was when it was stopped.
+// interruption returns the error of an interrupted verb, with the number of objects that it had worked on.
 func interruption(out outcome) error {
 	failed := ""
 	if len(out.errs) > 0 {
@@ -87,7 +87,7 @@ func (v verb) failedAltogether(out outcome) error {
 	return fmt.Errorf("failed to %s any %sresources:%s", v.name, out.ofKind(), listed(out.errs))
 }
 
-// listed is what follows a colon: one error in the brackets that calicoctl puts around it, or each of several on its own line.
+// listed formats errors to follow a colon: a single one in brackets, as in calicoctl, or each of several on a line of its own.
 func listed(errs []error) string {
 	if len(errs) == 1 {
 		return fmt.Sprintf(" [%v]", errs[0])

@@ -12,18 +12,18 @@ import (
 	"github.com/margay-project/margay/ctl/hints"
 )
 
-const rootHelp = `margayctl edits Margay's objects and shows what each node makes of them.
+const rootHelp = `margayctl edits Margay's objects and shows what each node enforces and announces.
 
-Objects are manifests of projectcalico.org/v3 in an etcd datastore. Which datastore: the file given by -c, else
-` + defaultConfig + ` if it exists, else the environment (ETCD_ENDPOINTS and so on, as for calicoctl), else
-the etcd that felix embeds on this machine, if its socket ` + embeddedSocket + ` exists.
+Objects are manifests of projectcalico.org/v3 in an etcd datastore. margayctl takes the datastore from the first of these:
+the file given by -c; ` + defaultConfig + ` if it exists; the environment (ETCD_ENDPOINTS and so on, as for
+calicoctl); the etcd that felix embeds on this machine, if its socket ` + embeddedSocket + ` exists.
 
-dump and status ask the agent of this node instead; they need no datastore.`
+dump and status ask the agent of this node instead. They need no datastore.`
 
 func newRoot(s *session) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "margayctl",
-		Short: "Edit Margay's objects and see what each node makes of them",
+		Short: "Edit Margay's objects and see what each node enforces",
 		Long:  rootHelp,
 		Example: `  margayctl apply -f docs/examples/tiers.yaml
   margayctl get gnp -o wide
@@ -41,12 +41,12 @@ func newRoot(s *session) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	flags := root.PersistentFlags()
 	flags.SortFlags = false
-	flags.StringVarP(&s.config, "config", "c", defaultConfig, "file that says where the datastore is")
+	flags.StringVarP(&s.config, "config", "c", defaultConfig, "file with the address and credentials of the datastore")
 	s.logLevel = "panic"
 	flags.VarP(levelOrSelector{s}, "log-level", "l", "panic, fatal, error, warn, info or debug")
-	flags.StringVar(&s.kubeContext, "context", "", "accepted for scripts of calicoctl; there is no Kubernetes here")
+	flags.StringVar(&s.kubeContext, "context", "", "accepted for scripts of calicoctl; has no effect, because Margay does not use Kubernetes")
 	flags.BoolVar(&s.allowVersionMismatch, "allow-version-mismatch", false,
-		"accepted for scripts of calicoctl; versions are never a reason to refuse")
+		"accepted for scripts of calicoctl; has no effect, because versions are not compared")
 	root.AddCommand(
 		newCreate(s), newApply(s), newReplace(s), newPatch(s), newEdit(s), newLabel(s), newDelete(s), newGet(s), newDiff(s), newValidate(s), newSchema(s),
 		newStatus(s), newDump(s), newFelix(s), newDatastore(s), newIPAM(s), newNode(s), newCluster(),
@@ -70,7 +70,7 @@ func badLevel(text string) error {
 	return hints.With(err, hints.DidYouMean(text, []string{"panic", "fatal", "error", "warn", "info", "debug"}))
 }
 
-// flagError names the flag that may have been meant.
+// flagError adds to an error about a flag the nearest existing flag, and where the help is.
 func flagError(cmd *cobra.Command, err error) error {
 	if words := cmd.Flags().Args(); cmd.HasSubCommands() && len(words) > 0 {
 		return arguments.NoSuchCommand(cmd, words) // the flag belongs to a verb that does not exist

@@ -18,7 +18,7 @@ import (
 //go:generate go run ./fieldtext ../api fields.txt
 //go:generate go run . docs reference ../docs/reference
 
-// fieldTexts is what the comments of the types in package api say, see fieldtext.
+// fieldTexts holds the doc comments of the types in package api. The program fieldtext writes it.
 //
 //go:embed fields.txt
 var fieldTexts string
@@ -26,11 +26,10 @@ var fieldTexts string
 func newSchema(s *session) *cobra.Command {
 	return &cobra.Command{
 		Use:   "schema KIND[.FIELD...]",
-		Short: "Explain a kind or a field: what it means, its type, default and valid values",
-		Long: `Explain a kind or a field: what it means, its type, its default and which values are valid.
+		Short: "Explain a kind or a field: its meaning, type, default and valid values",
+		Long: `Explain a kind or a field: its meaning, type, default and valid values.
 
-The default is what is stored for a field that a manifest leaves out; spec may be left out of the path. Nothing is asked of
-the datastore.`,
+The default is stored when a manifest leaves the field out. The path may leave out spec. The datastore is not asked.`,
 		Example: `  margayctl schema gnp
   margayctl schema gnp.ingress.destination
   margayctl schema felixconfiguration.spec.bpfLogLevel`,
@@ -64,7 +63,7 @@ func (s *session) schema(text string) error {
 	return nil
 }
 
-// printSchema prints what is known of an element, and one line for each field in it.
+// printSchema prints the meaning, type, default and valid values of an element, and one line for each of its fields.
 func (s *session) printSchema(kind api.Kind, e schemaElement) {
 	out := new(strings.Builder)
 	t := tabwriter.NewWriter(out, 0, 1, 2, ' ', 0)
@@ -106,18 +105,18 @@ func (s *session) printSchema(kind api.Kind, e schemaElement) {
 
 // schemaElement is a kind or a field of it.
 type schemaElement struct {
-	path  []string
-	index [][]int // of each field on the way, in the struct before it
-	key   string  // of its text: TYPE.FIELD
+	path  []string // the kind, then the name of each field on the way
+	index [][]int  // for each field on the way, its index in the struct before it
+	key   string   // of its text: TYPE.FIELD
 	typ   reflect.Type
 }
 
-// meaning is what the field's comment says, or else that of its type.
+// meaning returns the doc comment of the field, or else of its type.
 func (e schemaElement) meaning() string { return cmp.Or(textOf(e.key), e.typeMeaning()) }
 
 func (e schemaElement) typeMeaning() string { return textOf(bare(e.typ).Name()) }
 
-// textOf is what the comments say of a TYPE or TYPE.FIELD.
+// textOf returns the doc comment of a TYPE or TYPE.FIELD; empty if there is none.
 func textOf(key string) string {
 	for line := range strings.Lines(fieldTexts) {
 		if text, ok := strings.CutPrefix(line, key+"\t"); ok && key != "" {
@@ -127,7 +126,7 @@ func textOf(key string) string {
 	return ""
 }
 
-// field finds a field by its name, in any case; a field of the spec also from outside of it.
+// field finds a field by its name, in upper or lower case. For a kind it also finds the fields of spec.
 func (e schemaElement) field(word string) (schemaElement, error) {
 	var names []string
 	fields := e.fields()
@@ -149,7 +148,7 @@ func (e schemaElement) field(word string) (schemaElement, error) {
 	return e, hints.With(err, hints.DidYouMean(word, names), "see margayctl schema "+strings.Join(e.path, "."))
 }
 
-// fields are the fields of an element, or of the elements of a list, as manifests name them.
+// fields returns the fields of an element, or of the elements of a list, under their names in manifests.
 func (e schemaElement) fields() []schemaElement {
 	t := bare(e.typ)
 	if t.Kind() != reflect.Struct || readsItself(t) {
@@ -166,7 +165,7 @@ func (e schemaElement) fields() []schemaElement {
 			typ:   f.Type,
 		}
 		switch {
-		case name == "" && f.Anonymous: // its fields are those of the struct around it
+		case name == "" && f.Anonymous: // its fields belong to the struct around it
 			inner.path = e.path
 			all = append(all, inner.fields()...)
 		case name != "" && name != "-" && f.IsExported():

@@ -13,7 +13,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// bare is the type behind pointers and lists.
+// bare returns the type behind pointers and lists.
 func bare(t reflect.Type) reflect.Type {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
@@ -21,7 +21,7 @@ func bare(t reflect.Type) reflect.Type {
 	return t
 }
 
-// readsItself says that values of a type have a notation of their own in manifests.
+// readsItself says whether a type decodes its own values, which are then not written as an object with fields.
 func readsItself(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
 	return p.Implements(reflect.TypeFor[json.Unmarshaler]()) || p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
@@ -52,7 +52,7 @@ func typeText(t reflect.Type) string {
 	return "number"
 }
 
-// defaultText is what is stored for a field that a manifest leaves out.
+// defaultText returns the value that is stored when a manifest leaves a field out; empty if it has no default.
 func defaultText(kind api.Kind, path [][]int) string {
 	o := kind.New()
 	api.Default(o)
@@ -65,7 +65,7 @@ func defaultText(kind api.Kind, path [][]int) string {
 			v = v.Elem()
 		}
 		if v.Kind() != reflect.Struct {
-			return "" // in a list that is not there
+			return "" // inside of a list, which is empty by default
 		}
 		v = v.FieldByIndex(index)
 	}
@@ -81,7 +81,8 @@ func defaultText(kind api.Kind, path [][]int) string {
 
 var position = regexp.MustCompile(`\[[0-9]+\]`)
 
-// validTexts asks the validation itself which values a field may have, by values that nothing allows.
+// validTexts describes the valid values of a field. It validates values that no field allows, and collects the reasons of the
+// refusals.
 func validTexts(kind api.Kind, e schemaElement) []string {
 	var reasons []string
 	for _, extreme := range []int64{math.MinInt32, math.MaxInt32} {
@@ -105,21 +106,22 @@ func validTexts(kind api.Kind, e schemaElement) []string {
 	return reasons
 }
 
-// described turns the refusal of a value into words for the valid ones.
+// described turns the refusal of a value into a description of the valid values.
 func described(refusal string) string {
 	text := strings.TrimSuffix(strings.TrimPrefix(refusal, "want "), ": remove it")
-	switch { // where a text is wrong says nothing of the field
+	switch { // the position of the error says nothing about the field
 	case strings.HasPrefix(text, "not a selector"):
 		return "a selector"
 	case strings.HasPrefix(text, "a regular expression"):
 		return "a regular expression"
-	case strings.HasSuffix(text, " is missing"): // another field, after the words for this one
+	case strings.HasSuffix(text, " is missing"): // a part about another field follows the part about this one
 		return text[:strings.LastIndex(text, ": ")]
 	}
 	return text
 }
 
-// set gives a field a value that is hardly valid, and makes what is on the way to it. False: it takes every value.
+// set gives a field a value that is hardly ever valid, and allocates the structs on the way to it. It returns false for a type
+// whose values are all valid, such as bool.
 func (e schemaElement) set(v reflect.Value, path [][]int, extreme int64) bool {
 	switch {
 	case v.Kind() == reflect.Pointer:

@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-// Secrets that may not leave the host: private keys, the login in a URL, and the value of whatever is named like a secret.
+// Secrets that may not leave the host: private keys, the login in a URL, and the value of a setting named like a secret.
 var (
 	privateKeys  = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\z)`)
 	logins       = regexp.MustCompile(`://[^/\s:@"']+:[^/\s@"']+@`)
@@ -14,7 +14,7 @@ var (
 
 const removed = "(removed)"
 
-// withoutSecrets is a text without them. Other data stays as it is.
+// withoutSecrets replaces the secrets in a text by "(removed)". It returns data that is not text unchanged.
 func withoutSecrets(content []byte) []byte {
 	if !utf8.Valid(content) {
 		return content

@@ -9,7 +9,7 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// session is one run of the command and everything outside of it that it may touch, so that a test can replace it.
+// session is one run of the command, with everything outside of the process that it uses. A test replaces these fields.
 type session struct {
 	stdin        io.Reader
 	stdout       *output
@@ -17,17 +17,17 @@ type session struct {
 	getenv       func(string) string
 	log          *logrus.Entry
 	embedded     string        // socket of the etcd that felix embeds
-	patience     time.Duration // with a datastore that does not answer; 0: the datastore's default
+	patience     time.Duration // time to wait for a datastore that does not answer; 0 is the default of package etcd
 	open         func(ctx context.Context, s *session) (store, func(), error)
 	pause        func(ctx context.Context, d time.Duration) error
 	now          func() time.Time
-	interrupted  <-chan struct{}        // closed when the user gives up
-	felix        func() (string, error) // the program
+	interrupted  <-chan struct{}        // closed after SIGINT or SIGTERM
+	felix        func() (string, error) // path of the program felix
 	host         host
 	interfaces   func() map[string][]netip.Addr // of this machine, with their addresses
-	terminal     bool                           // stderr is one
-	asks         bool                           // somebody sits there who can answer
-	batchObjects int                            // how many objects are written in one transaction
+	terminal     bool                           // stderr is a terminal
+	asks         bool                           // stdin and stderr are terminals: questions can be answered
+	batchObjects int                            // most objects that are written in one transaction
 
 	config               string // --config
 	agent                string // --agent

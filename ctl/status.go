@@ -18,11 +18,11 @@ func newStatus(s *session) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Say whether this node does what the datastore asks, and what is in the way",
-		Long: `Say whether this node does what the datastore asks, and what is in the way.
+		Short: "Say whether this node enforces what the datastore asks for, and if not, why",
+		Long: `Say whether this node enforces what the datastore asks for, and if not, why.
 
-The exit code is 1, and standard error says why, when the agent does not answer, its datastore is out of reach, an
-interface or a table is not as wanted, a BGP session is down, or an object is not in force as written.
+The exit code is 1 if the agent does not answer, its datastore is out of reach, an interface or a table is not as wanted, a
+BGP session is down, or an object is not in force as written. Standard error then names the reasons.
 -o json prints the message StatusResponse of api/agent/v1/agent.proto, with every setting in force and where it comes from.`,
 		Example: `  margayctl status
   margayctl status -o json | jq '.interfaces[] | select(.state != "enforced")'`,
@@ -61,7 +61,7 @@ func (s *session) status(ctx context.Context, output string) error {
 	return nil
 }
 
-// degraded lists the reasons why the node does not do everything that the objects ask for.
+// degraded lists the reasons why the node does not enforce or announce everything that the objects ask for.
 func degraded(a *agentv1.StatusResponse) []string {
 	var reasons []string
 	say := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
@@ -71,17 +71,17 @@ func degraded(a *agentv1.StatusResponse) []string {
 	case !d.GetInSync():
 		say("the datastore has not been read completely: %s", because(d.GetError(), "still reading"))
 	case !d.GetReady():
-		say("the datastore is locked: ClusterInformation default says that it is not ready; what is in force stays. margayctl datastore migrate unlock ends it")
+		say("the datastore is locked (datastoreReady is false in ClusterInformation default): the policy in force stays; margayctl datastore migrate unlock ends the lock")
 	}
 	for _, i := range a.Interfaces {
-		absent := i.State == "waiting" && i.Index == 0 // its machine is off
+		absent := i.State == "waiting" && i.Index == 0 // its VM is off
 		if i.State != "enforced" && i.State != "none" && !absent {
 			say("%s is %s: %s", interfaceText(i), i.State, because(i.Reason, "it is being set up"))
 		}
 	}
 	for _, p := range a.Peers {
 		if p.State != "established" {
-			say("BGP peer %s at %s is %s: %s", p.Name, p.Address, p.State, because(p.Error, "the session was set up and has not come up yet"))
+			say("BGP peer %s at %s is %s: %s", p.Name, p.Address, p.State, because(p.Error, "the session is not established yet"))
 		}
 	}
 	for _, t := range a.Tables {
@@ -140,7 +140,7 @@ func (s *session) printSummary(a *agentv1.StatusResponse) {
 // withoutDatastore says which policy is in force while the datastore does not answer.
 func withoutDatastore(d *agentv1.Datastore) string {
 	if d.GetAppliedRevision() == 0 {
-		return "and felix has read no policy since it started: a former felix's policy stays in force, and without one workload interfaces are closed"
+		return "and felix has read no policy since it started: the policy of an earlier felix stays in force; without one, workload interfaces are closed"
 	}
 	return "the last good policy stays in force"
 }
@@ -172,7 +172,7 @@ func (s *session) convergenceText(d *agentv1.Datastore) string {
 	return fmt.Sprintf("revision %d is in force%s", d.GetAppliedRevision(), inForce)
 }
 
-// since is the time since a moment after some words, coarse enough to read; nothing when the moment is not known.
+// since returns some words and the time since a moment, rounded for reading; empty if the moment is not known, which is 0.
 func (s *session) since(words string, nanoseconds int64) string {
 	if nanoseconds == 0 {
 		return ""

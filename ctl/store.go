@@ -20,7 +20,7 @@ const (
 	embeddedSocket = "/var/lib/margay/etcd/etcd.sock"
 )
 
-// store is what the verbs ask of the datastore.
+// store is the part of a datastore.Store that the verbs use.
 type store interface {
 	Create(ctx context.Context, o api.Object) (api.Object, error)
 	Update(ctx context.Context, o api.Object) (api.Object, error)
@@ -73,7 +73,7 @@ func namesDatastore(getenv func(string) string) bool {
 	return false
 }
 
-// onlyEndpoint is an environment that names one etcd.
+// onlyEndpoint returns an environment that names one etcd and nothing else.
 func onlyEndpoint(endpoint string) func(string) string {
 	return func(name string) string {
 		if name == "ETCD_ENDPOINTS" {
@@ -93,7 +93,7 @@ func isUnsupported(err error) bool {
 	return errors.As(err, new(datastore.UnsupportedError))
 }
 
-// notWritable is the error for kinds that people read and the tools write.
+// notWritable returns an error for objects that only other programs write; nil for all others.
 func notWritable(operation string, o api.Object) error {
 	kind, ok := api.KindOf(o.Type().Kind)
 	if ok && kind.ReadOnly {

@@ -13,14 +13,14 @@ import (
 
 // Directives of a strategic merge patch, beside the fields themselves.
 const (
-	patchDirective = "$patch" // replace or delete what the fields beside it are in
+	patchDirective = "$patch" // replace or delete the object that contains it
 	retainKeys     = "$retainKeys"
 	elementOrder   = "$setElementOrder/"         // and the name of a list
 	deleteElements = "$deleteFromPrimitiveList/" // and the name of a list
 )
 
-// mergeKey says whether a strategic merge patch adds to a list, and which field identifies an element; without one an
-// element is what it is. It replaces all other lists: rules and networks have no names.
+// mergeKey says whether a strategic merge patch adds to the list at a path, and which field identifies an element. Without a
+// key, equal elements are the same. All other lists are replaced: their elements, such as rules and networks, have no names.
 func mergeKey(path string) (key string, merged bool) {
 	switch path {
 	case "metadata.finalizers":
@@ -31,7 +31,7 @@ func mergeKey(path string) (key string, merged bool) {
 	return "", false
 }
 
-// strategicMerge is an object changed by a strategic merge patch, as Kubernetes defines it.
+// strategicMerge applies a strategic merge patch, as Kubernetes defines it, to an object. Both are JSON.
 func strategicMerge(original, patch []byte) ([]byte, error) {
 	before, err := plainObject(original)
 	if err != nil {
@@ -55,7 +55,7 @@ func plainObject(text []byte) (fields map[string]any, err error) {
 	return fields, err
 }
 
-// mergeFields changes the fields at a path, which may be none, as a patch says.
+// mergeFields returns the fields at a path after a patch. before may be nil; it is not changed.
 func mergeFields(before, patch map[string]any, path string) (map[string]any, error) {
 	switch directive, given := patch[patchDirective]; {
 	case directive == "replace":
@@ -92,7 +92,7 @@ func mergeFields(before, patch map[string]any, path string) (map[string]any, err
 	return after, mergeLists(after, patch, path)
 }
 
-// retained is a copy of the fields, of those only that $retainKeys names if it is there.
+// retained returns a copy of the fields. If the patch has $retainKeys, it copies only the fields that this list names.
 func retained(before, patch map[string]any, path string) (map[string]any, error) {
 	after := maps.Clone(before)
 	if after == nil {
@@ -163,14 +163,14 @@ func listOrNothing(v any) ([]any, bool) {
 	return list, ok || v == nil
 }
 
-// patchedList is a list and what a patch says of it.
+// patchedList is a list with the parts of a patch that change it.
 type patchedList struct {
 	path          string
 	key           string // the field that identifies an element, if any
 	merged        bool   // the patch adds to it
 	elements      []any
-	patch         any // a list, or nothing
-	remove, order []any
+	patch         any   // a list, or nil
+	remove, order []any // of $deleteFromPrimitiveList and $setElementOrder
 }
 
 func (l *patchedList) apply() error {
@@ -196,7 +196,7 @@ func (l *patchedList) apply() error {
 	return nil
 }
 
-// replace takes the elements of the patch for those that were there.
+// replace replaces all elements by those of the patch.
 func (l *patchedList) replace(given []any) error {
 	l.elements = []any{}
 	for _, element := range given {
@@ -205,7 +205,7 @@ func (l *patchedList) replace(given []any) error {
 		case !directed:
 			l.elements = append(l.elements, element)
 		case directive != "replace" || len(fields) > 1:
-			return errors.New("its elements have no names: give the whole list, or a list of operations with -t json")
+			return errors.New("the elements of this list have no names: give the whole list, or a list of operations with -t json")
 		}
 	}
 	return nil
@@ -249,8 +249,8 @@ func (l *patchedList) add(given []any) (added []any, err error) {
 	return added, nil
 }
 
-// arrange puts some elements in an order, and the others between them where they were: each before the first of the
-// ordered ones that came after it.
+// arrange puts the elements named in order into this order. Every other element goes before the first ordered element that
+// followed it in the list before.
 func (l *patchedList) arrange(before, order []any) {
 	var ordered, rest []any
 	for _, element := range order {
@@ -273,7 +273,7 @@ func (l *patchedList) arrange(before, order []any) {
 	l.elements = append(result, rest...)
 }
 
-// find is where an element with the identity of another one is in a list; -1 if it is not.
+// find returns the index of the element in a list that has the identity of another one, or -1.
 func (l *patchedList) find(list []any, element any) int {
 	wanted := l.identity(element)
 	return slices.IndexFunc(list, func(e any) bool { return l.identity(e) == wanted })
@@ -283,6 +283,6 @@ func (l *patchedList) identity(element any) string {
 	if fields, ok := element.(map[string]any); ok && l.key != "" {
 		element = fields[l.key]
 	}
-	text, _ := json.Marshal(element) // what came from JSON can become it again
+	text, _ := json.Marshal(element) // cannot fail, because the element was decoded from JSON
 	return string(text)
 }

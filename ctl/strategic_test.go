@@ -66,7 +66,7 @@ func TestStrategicPatchesThatMeanNothing(t *testing.T) {
 		`{"metadata":{"finalizers":[{"a":1}]}}`:                                 `metadata.finalizers: {"a":1}: want elements with plain text`,
 		`{"metadata":{"finalizers":["d"],"$setElementOrder/finalizers":["a"]}}`: `metadata.finalizers: $setElementOrder does not name "d", which the patch sets`,
 		`{"metadata":{"$setElementOrder/finalizers":"a"}}`:                      `metadata.finalizers: $setElementOrder and $deleteFromPrimitiveList want a list of elements`,
-		`{"spec":{"ingress":[{"$patch":"delete","action":"Allow"}]}}`:           `spec.ingress: its elements have no names: give the whole list, or a list of operations with -t json`,
+		`{"spec":{"ingress":[{"$patch":"delete","action":"Allow"}]}}`:           `spec.ingress: the elements of this list have no names: give the whole list, or a list of operations with -t json`,
 	} {
 		if got, err := strategicMerge([]byte(original), []byte(patch)); err == nil || err.Error() != want {
 			t.Errorf("%s: %s, error %v\nwant %s", patch, got, err, want)

@@ -8,14 +8,14 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// trap is a warning about an object that only the rest of the datastore can tell.
+// trap is a warning about an object that does not fit the other objects of the datastore.
 type trap struct {
 	about api.Key
 	text  string
 }
 
-// tellTraps tells of the traps in objects that were written. It is called once, after the last of them: what an endpoint lacks
-// may come later in the same input.
+// tellTraps prints the warnings about written objects. It is called once, after the last of them: the profile that an endpoint
+// lacks may come later in the same input.
 func (s *session) tellTraps(ctx context.Context, st store, written []api.Object) {
 	if ctx.Err() != nil {
 		return
@@ -27,7 +27,7 @@ func (s *session) tellTraps(ctx context.Context, st store, written []api.Object)
 	}
 }
 
-// trapLines are the lines about traps, one for each text.
+// trapLines returns one line for each text, with the first object that it is about and the number of the others.
 func trapLines(found []trap) (lines []string) {
 	var texts []string
 	about := map[string][]api.Key{}
@@ -51,7 +51,7 @@ func (v *view) add(o api.Object, format string, args ...any) {
 	v.found = append(v.found, trap{api.KeyOf(o), fmt.Sprintf(format, args...)})
 }
 
-// traps finds them. Objects that cannot be read, or are too many, give no warning.
+// traps finds the traps. A check gives no warning if the objects that it needs cannot be read, or are too many.
 func (v *view) traps(ctx context.Context) {
 	v.nodes(ctx)
 	v.nodeSelectors(ctx)

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// nodes tells of objects for a node that does not exist: no agent would ever use them.
+// nodes warns of objects for a node that does not exist: no agent uses them.
 func (v *view) nodes(ctx context.Context) {
 	exists := v.existence(ctx, api.KindNode, func(o api.Object) []string { return []string{nodeOf(o)} })
 	for _, o := range v.written {
@@ -22,15 +22,15 @@ func (v *view) nodes(ctx context.Context) {
 		case *api.WorkloadEndpoint:
 			effect = "nothing reaches this endpoint and no policy judges it"
 		case *api.BGPPeer:
-			effect = "nobody speaks BGP with this peer"
+			effect = "no node speaks BGP with this peer"
 		case *api.FelixConfiguration:
 			effect = "nobody uses these settings"
 		}
-		v.add(o, "there is no Node %s, so %s until felix runs under that name; margayctl get nodes lists those that there are", node, effect)
+		v.add(o, "there is no Node %s, so %s until felix runs under that name; margayctl get nodes lists the existing nodes", node, effect)
 	}
 }
 
-// nodeOf is the one node that an object is for; empty if it is for any.
+// nodeOf returns the name of the only node that an object is for; empty if it is not for a single node.
 func nodeOf(o api.Object) string {
 	switch o := o.(type) {
 	case *api.HostEndpoint:
@@ -47,7 +47,7 @@ func nodeOf(o api.Object) string {
 	return ""
 }
 
-// nodeSelectors tells of objects for the nodes that a selector selects, where it selects none.
+// nodeSelectors warns of objects whose node selector selects no node.
 func (v *view) nodeSelectors(ctx context.Context) {
 	asking := v.which(func(o api.Object) bool { text, _ := nodesOf(o); return text != "" })
 	if len(asking) == 0 || !v.read(ctx, api.KindNode) {
@@ -62,37 +62,37 @@ func (v *view) nodeSelectors(ctx context.Context) {
 		}) {
 			continue
 		}
-		v.add(o, "spec.nodeSelector selects no Node that there is, so %s; margayctl get nodes -o yaml shows their labels", effect)
+		v.add(o, "spec.nodeSelector selects no existing Node, so %s; margayctl get nodes -o yaml shows the labels of the nodes", effect)
 	}
 }
 
-// nodesOf is the selector of the nodes that an object is for, and what it means when there are none.
+// nodesOf returns the selector of the nodes that an object is for, and the effect if it selects no node.
 func nodesOf(o api.Object) (text, effect string) {
 	switch o := o.(type) {
 	case *api.IPPool:
-		return o.Spec.NodeSelector, "none gives its workloads addresses of the pool"
+		return o.Spec.NodeSelector, "no node gives its workloads addresses of the pool"
 	case *api.BGPPeer:
-		return o.Spec.NodeSelector, "none speaks BGP with this peer"
+		return o.Spec.NodeSelector, "no node speaks BGP with this peer"
 	case *api.FelixConfiguration:
-		return o.Spec.NodeSelector, "none uses these settings"
+		return o.Spec.NodeSelector, "no node uses these settings"
 	}
 	return "", ""
 }
 
-// profiles tells of endpoints that name a profile that does not exist.
+// profiles warns of endpoints that name a profile that does not exist.
 func (v *view) profiles(ctx context.Context) {
 	exists := v.existence(ctx, api.KindProfile, profilesOf)
 	for _, o := range v.written {
 		for _, name := range profilesOf(o) {
 			if name != defaultAllow && !exists(name) {
-				v.add(o, "there is no Profile %s, and a profile that does not exist denies whatever nothing before it decides: create it, "+
-					"or take it out of spec.profiles", name)
+				v.add(o, "there is no Profile %s, and a missing profile denies everything that no policy decides: create it, "+
+					"or remove it from spec.profiles", name)
 			}
 		}
 	}
 }
 
-// defaultAllow is a profile that is always there and never stored.
+// defaultAllow is a built-in profile, which is never stored.
 const defaultAllow = "projectcalico-default-allow"
 
 func profilesOf(o api.Object) []string {
@@ -105,7 +105,7 @@ func profilesOf(o api.Object) []string {
 	return nil
 }
 
-// doubles tells of host endpoints of one interface. The first by name governs it.
+// doubles warns of several host endpoints for one interface. Only the first by name governs it.
 func (v *view) doubles(ctx context.Context) {
 	type place struct{ node, interfaceName string }
 	placeOf := func(o api.Object) (p place, ok bool) {
@@ -133,7 +133,7 @@ func (v *view) doubles(ctx context.Context) {
 		case all[0] == o.Meta().Name:
 			v.add(o, "it takes the interface %s of node %s from HostEndpoint(%s), because its name comes first: remove one of them", p.interfaceName, p.node, all[1])
 		default:
-			v.add(o, "it governs nothing, because HostEndpoint(%s) is for the same interface %s of node %s and its name comes first: remove one of them",
+			v.add(o, "it has no effect, because HostEndpoint(%s) is for the same interface %s of node %s and its name comes first: remove one of them",
 				all[0], p.interfaceName, p.node)
 		}
 	}

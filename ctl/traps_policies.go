@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// closed tells of endpoints without a profile that no policy selects in some direction: nothing passes there.
+// closed warns of endpoints without a profile that no policy selects in some direction: nothing passes there.
 func (v *view) closed(ctx context.Context) {
 	bare := v.which(func(o api.Object) bool { return isEndpoint(o) && len(profilesOf(o)) == 0 })
 	if len(bare) == 0 || !v.read(ctx, policyKinds...) {
@@ -29,13 +29,13 @@ func (v *view) closed(ctx context.Context) {
 		if _, host := o.(*api.HostEndpoint); host {
 			but = " but the failsafe ports"
 		}
-		v.add(o, "it has no profile and no policy selects it for %s, so nothing%s passes there. Apply a policy that selects it and allows what "+
+		v.add(o, "it has no profile and no policy selects it for %s, so nothing%s passes there. Apply a policy that selects it and allows the traffic that "+
 			"must pass, or give it a profile: %s allows everything", strings.Join(dirs, " or "), but, defaultAllow)
 	}
 }
 
-// defaultDeny tells of policies that cut off endpoints at the end of their tier. With endpoints in the datastore it counts those
-// that no other policy opens; a policy that cuts off none of them is left alone.
+// defaultDeny warns of policies that cut off endpoints at the end of their tier. If the datastore has endpoints, it counts those
+// that no other policy opens, and does not warn if there are none.
 func (v *view) defaultDeny(ctx context.Context) {
 	if !slices.ContainsFunc(v.written, func(o api.Object) bool { _, may := api.DefaultDenyOf(o, api.Deny); return may }) {
 		return
@@ -61,7 +61,7 @@ func (v *view) defaultDeny(ctx context.Context) {
 	}
 }
 
-// endsOfTiers are the default actions of the tiers that are known.
+// endsOfTiers returns the default actions of the tiers that were read or written.
 func (v *view) endsOfTiers() map[string]api.Action {
 	ends := map[string]api.Action{}
 	for _, u := range v.updates() {
@@ -77,7 +77,7 @@ func tierOf(o api.Object) string {
 	return spec.Tier
 }
 
-// cutOff tells whom a policy cuts off, of the endpoints that there are.
+// cutOff warns of a policy that cuts off all or some of the existing endpoints that it selects.
 func (v *view) cutOff(survey *calc.Survey, o api.Object, d api.DefaultDeny) {
 	directions := d.Directions
 	for len(directions) > 0 {
@@ -106,8 +106,8 @@ func directionOf(t api.PolicyType) calc.Direction {
 	return calc.Ingress
 }
 
-// unreached tells of policies that are never asked, because something before them decides all. It is looked for in datastores of
-// moderate size only: the question concerns every policy that is written.
+// unreached warns of policies whose rules are never reached, because something before them decides every packet. It runs only in
+// datastores of moderate size, because it has to be checked for every policy that is written.
 func (v *view) unreached(ctx context.Context) {
 	const mostPolicies = 1000
 	policies := v.which(func(o api.Object) bool { return len(asked(o)) > 0 })
@@ -127,18 +127,18 @@ func (v *view) unreached(ctx context.Context) {
 			if !unreached {
 				continue
 			}
-			decider, remedy := by.String(), "Give this one a lower order than that, or narrow that one"
+			decider, remedy := by.String(), "Give this policy a lower order than that one, or narrow that one"
 			if by.Kind == api.KindTier {
-				decider, remedy = "the end of tier "+by.Name, "Give that tier the defaultAction Pass, or move the policy"
+				decider, remedy = "the end of tier "+by.Name, "Give that tier the defaultAction Pass, or move this policy to an earlier tier"
 			}
-			v.add(o, "its %v rules are never reached: for each endpoint that it selects something before it decides all, for %v it is %s. %s", dir,
+			v.add(o, "its %v rules are never reached: for each endpoint that it selects, something before it decides every packet; for %v this is %s. %s", dir,
 				endpoint, decider, remedy)
 		}
 	}
 }
 
-// asked are the directions in which a policy has more to say than the rest of everything, which may be meant for endpoints that
-// nothing else decides.
+// asked returns the directions in which a policy has more than a single rule that matches every packet. Such a rule is often
+// meant only for endpoints that no other policy decides.
 func asked(o api.Object) (dirs []calc.Direction) {
 	spec, staged, ok := api.PolicyOf(o)
 	if !ok || staged != "" {
@@ -152,7 +152,8 @@ func asked(o api.Object) (dirs []calc.Direction) {
 	return dirs
 }
 
-// onlyOfHosts tells of policies at a stage that only host endpoints have and that select workloads alone.
+// onlyOfHosts warns of policies with preDNAT or doNotTrack that select only workload endpoints: only host endpoints have
+// these stages.
 func (v *view) onlyOfHosts(ctx context.Context) {
 	suspects := v.which(func(o api.Object) bool {
 		spec, staged, ok := api.PolicyOf(o)
@@ -164,13 +165,13 @@ func (v *view) onlyOfHosts(ctx context.Context) {
 	survey := v.survey()
 	for _, o := range suspects {
 		if hosts, workloads := survey.Selected(api.KeyOf(o)); hosts == 0 && workloads > 0 {
-			v.add(o, "it judges nothing: policies with preDNAT or doNotTrack are for host endpoints, and it selects none, but %d workload endpoints. "+
-				"Correct its selector, or leave the field out", workloads)
+			v.add(o, "it has no effect: policies with preDNAT or doNotTrack are for host endpoints, and it selects none, only %d workload endpoints. "+
+				"Correct its selector, or remove preDNAT or doNotTrack", workloads)
 		}
 	}
 }
 
-// unaddressed tells of rules whose selector matches only what has no address.
+// unaddressed warns of rules whose selectors match only objects without an address.
 func (v *view) unaddressed(ctx context.Context) {
 	asking := v.which(func(o api.Object) bool { return asksBySelector(o) })
 	if len(asking) == 0 || !v.read(ctx, api.KindHostEndpoint, api.KindProfile) {
@@ -189,15 +190,15 @@ func (v *view) unaddressed(ctx context.Context) {
 	for _, o := range asking {
 		for _, u := range survey.Unaddressed(api.KeyOf(o)) {
 			if !slices.ContainsFunc(u.Matches, func(k api.Key) bool { return k.Kind == api.KindHostEndpoint }) {
-				continue // sets without networks, which is plain to see
+				continue // only sets without networks: the user sees that they are empty
 			}
-			v.add(o, "the selectors of spec.%v[%d].%s match only what has no address, such as host endpoints without expectedIPs (%s), so "+
-				"the rule matches no packet. Give them expectedIPs, or match nets", u.Direction, u.Rule, u.Side, few(keyTexts(u.Matches)))
+			v.add(o, "the selectors of spec.%v[%d].%s match only objects without an address, such as host endpoints without expectedIPs (%s), so "+
+				"the rule matches no packet. Give these objects addresses (expectedIPs), or match nets", u.Direction, u.Rule, u.Side, few(keyTexts(u.Matches)))
 		}
 	}
 }
 
-// asksBySelector says that a rule of an object asks whom a selector matches.
+// asksBySelector says whether a rule of an object matches addresses by a selector.
 func asksBySelector(o api.Object) bool {
 	ask := func(r api.Rule) bool {
 		return r.Source.Selector+r.Source.NamespaceSelector+r.Destination.Selector+r.Destination.NamespaceSelector != ""

@@ -17,10 +17,11 @@ func newValidate(s *session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE",
 		Short: "Check files without a datastore",
-		Long: `Check files without a datastore: syntax, fields, values. Conditions on other objects, such as whether a policy's tier
-exists or whether pools overlap, is only checked when the objects are written.
+		Long: `Check files without a datastore: syntax, fields and values. Conditions on other objects, for example that a policy's tier
+exists or that pools do not overlap, are checked only when the objects are written.
 
---calico also refuses what is valid here and not in Calico, for a datastore that Calico's agents or calicoctl use too.`,
+--calico also refuses objects that Margay accepts and Calico does not. Use it for a datastore that Calico's agents or calicoctl
+use too.`,
 		Example: `  margayctl validate -f docs/examples/ -R
   margayctl validate --calico -f policies/`,
 		Args: arguments.None,
@@ -50,11 +51,11 @@ exists or whether pools overlap, is only checked when the objects are written.
 		},
 	}
 	in.addFlags(cmd)
-	cmd.Flags().BoolVar(&calico, "calico", false, "refuse also what Calico does not accept or understand")
+	cmd.Flags().BoolVar(&calico, "calico", false, "also refuse objects that Calico does not accept or understand")
 	return cmd
 }
 
-// calicoRefuses says what of a valid object Calico does not accept or understand.
+// calicoRefuses returns an error that names the fields of a valid object that Calico does not accept or understand.
 func calicoRefuses(o api.Object) error {
 	var found []string
 	for _, r := range api.Relaxations() {
@@ -66,7 +67,8 @@ func calicoRefuses(o api.Object) error {
 	return fmt.Errorf("%v is not valid in Calico: %s", api.KeyOf(o), strings.Join(found, "; "))
 }
 
-// validate checks an object, and tells what is probably not meant in it. ends are the default actions of the tiers beside it.
+// validate checks an object, and prints warnings about values that are probably mistakes. ends holds the default actions of
+// the tiers in the same input.
 func (s *session) validate(o api.Object, ends map[string]api.Action) error {
 	if err := (place{}).settle(o); err != nil {
 		return err

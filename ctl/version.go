@@ -14,10 +14,10 @@ import (
 	"github.com/margay-project/margay/ctl/arguments"
 )
 
-// Stamped by the linker; see the Makefile.
+// The linker sets these; see the Makefile.
 var version, commit string
 
-// stamp is the version and commit of this binary.
+// stamp returns the version and commit of this binary.
 func stamp() (string, string) {
 	v, c := version, commit
 	build, ok := debug.ReadBuildInfo()
@@ -42,8 +42,8 @@ func stamp() (string, string) {
 
 const versionHelp = `Print the versions of this command, of the datastore and of the agent of this node.
 
-The exit code is 1 when the datastore cannot be read. That no agent answers is told on standard error, and is no failure.
-With --poll what changes is printed as it changes.`
+The exit code is 1 if the datastore cannot be read. If no agent answers, standard error says so, and the exit code stays 0.
+With --poll, a version is printed again whenever it changes.`
 
 func newVersion(s *session) *cobra.Command {
 	var clientOnly bool
@@ -72,7 +72,7 @@ func newVersion(s *session) *cobra.Command {
 	return cmd
 }
 
-// versionOfOthers prints each line when it is not what it was.
+// versionOfOthers prints the versions of the datastore and the agent, and with poll each of them again when it changes.
 func (s *session) versionOfOthers(ctx context.Context, poll time.Duration) error {
 	printed := map[string]string{}
 	changed := func(w io.Writer, heading, value string) {
@@ -120,7 +120,7 @@ func (s *session) clusterInformation(ctx context.Context) (*api.ClusterInformati
 	}
 	info, ok := o.(*api.ClusterInformation)
 	if !ok {
-		return nil, fmt.Errorf("%s is not what it says", api.KeyOf(o))
+		return nil, fmt.Errorf("%s is stored as an object of another kind", api.KeyOf(o))
 	}
 	return info, nil
 }

@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// mostMatches is how many pairs of a policy and an endpoint are looked at for warnings: some tenths of a second.
+	// mostMatches is the largest number of pairs of a policy and an endpoint that warnings look at: some tenths of a second.
 	mostMatches = 4_000_000
-	// mostEndpoints is how many endpoints are read for warnings, for the same reason.
+	// mostEndpoints is the largest number of endpoints that are read for warnings, for the same reason.
 	mostEndpoints = 20_000
-	// mostLookups is how many objects are read one by one rather than all of their kind.
+	// mostLookups is the largest number of objects that are read one by one. For more, all of the kind are read.
 	mostLookups = 16
 )
 
@@ -23,24 +23,24 @@ var (
 	endpointKinds = []string{api.KindHostEndpoint, api.KindWorkloadEndpoint}
 )
 
-// view is the datastore as it is with the objects that were written, as far as anybody asked for it. Each kind is read once.
+// view is the datastore with the objects that were just written, for warnings. Each kind is read once, when a check needs it.
 type view struct {
 	st       store
-	written  []api.Object
-	stored   []api.Update
-	kinds    map[string]extent // of which was asked
-	known    *calc.Survey      // of as many stored objects as surveyed says
+	written  []api.Object      // one for each key
+	stored   []api.Update      // objects that were read, without those in written
+	kinds    map[string]extent // of each kind that was read
+	known    *calc.Survey      // of written and the first surveyed elements of stored; nil until it is needed
 	surveyed int
 	found    []trap
 }
 
-// extent is how much of a kind was read.
+// extent says how much of a kind was read.
 type extent struct {
 	objects int
-	whole   bool
+	whole   bool // all objects of the kind
 }
 
-// newView is the view after some objects were written, of which the last with a name counts.
+// newView returns the view after some objects were written. If several have the same key, the last one counts.
 func newView(st store, written []api.Object) *view {
 	v := &view{st: st, kinds: map[string]extent{}}
 	last := map[api.Key]int{}
@@ -55,10 +55,10 @@ func newView(st store, written []api.Object) *view {
 	return v
 }
 
-// read reads kinds, and says whether they are known now.
+// read reads kinds, and says whether all their objects are known now.
 func (v *view) read(ctx context.Context, kinds ...string) bool { return v.readAtMost(ctx, 0, kinds...) }
 
-// readAtMost is for kinds of which more objects are of no use; 0 is no limit.
+// readAtMost is read for kinds with at most so many objects each; 0 is no limit. It says false for a kind with more.
 func (v *view) readAtMost(ctx context.Context, most int, kinds ...string) bool {
 	all := true
 	for _, kind := range kinds {
@@ -72,7 +72,8 @@ func (v *view) readAtMost(ctx context.Context, most int, kinds ...string) bool {
 	return all
 }
 
-// readEndpoints reads the endpoints with their profiles, if they are not too many, nor their pairs with policies.
+// readEndpoints reads profiles and endpoints. It says false if there are too many endpoints, or too many pairs of an endpoint
+// and a policy.
 func (v *view) readEndpoints(ctx context.Context, most int) bool {
 	return v.read(ctx, api.KindProfile) && v.readAtMost(ctx, min(most, mostMatches/v.policies()), endpointKinds...)
 }
@@ -98,7 +99,7 @@ func (v *view) readKind(ctx context.Context, kind string, most int) (e extent) {
 	return e
 }
 
-// policies are how many there may be, once they were read.
+// policies returns an upper bound of the number of policies. They have to be read before.
 func (v *view) policies() int {
 	n := len(v.written)
 	for _, kind := range policyKinds {
@@ -107,7 +108,7 @@ func (v *view) policies() int {
 	return n
 }
 
-// updates are what was read and written.
+// updates returns all objects that were read or written.
 func (v *view) updates() []api.Update {
 	all := slices.Clip(v.stored)
 	for _, o := range v.written {
@@ -116,7 +117,7 @@ func (v *view) updates() []api.Update {
 	return all
 }
 
-// survey is that of what is known by now.
+// survey returns the survey of all objects that were read or written so far.
 func (v *view) survey() *calc.Survey {
 	if v.known == nil || v.surveyed != len(v.stored) {
 		v.known, v.surveyed = calc.NewSurvey(v.updates()), len(v.stored)
@@ -124,7 +125,7 @@ func (v *view) survey() *calc.Survey {
 	return v.known
 }
 
-// which are the written objects of which something is true.
+// which returns the written objects for which is says true.
 func (v *view) which(is func(api.Object) bool) (some []api.Object) {
 	for _, o := range v.written {
 		if is(o) {
@@ -134,7 +135,8 @@ func (v *view) which(is func(api.Object) bool) (some []api.Object) {
 	return some
 }
 
-// existence tells which of the objects of a kind that the written ones name exist. One that cannot be asked for does.
+// existence returns a function that says whether an object of a kind exists, for the names that named finds in the written
+// objects. An object that cannot be read counts as existing, so that no false warning is given.
 func (v *view) existence(ctx context.Context, kind string, named func(api.Object) []string) func(name string) bool {
 	missing := map[string]bool{}
 	for _, o := range v.written {

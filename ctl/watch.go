@@ -11,7 +11,7 @@ import (
 	"github.com/margay-project/margay/ctl/print"
 )
 
-// watch prints what get would print and then every change of it, until it is interrupted.
+// watch prints the objects that get would print, then every change of them, until it is interrupted.
 func (s *session) watch(ctx context.Context, wanted []api.Object, at place, f print.Format, chosen chooser) error {
 	keys := map[api.Key]bool{}
 	for _, o := range wanted {
@@ -68,7 +68,7 @@ func (s *session) watch(ctx context.Context, wanted []api.Object, at place, f pr
 	return nil // interrupted: that is how a watch ends
 }
 
-// event turns an update into a change of what was chosen.
+// event turns an update into a change of the chosen objects, which known holds. It says false if nothing chosen changed.
 func (c chooser) event(known map[api.Key]api.Object, u api.Update) (print.Event, bool) {
 	before, was := known[u.Key]
 	if u.Object == nil || !c.takes(u.Object) {
@@ -82,7 +82,8 @@ func (c chooser) event(known map[api.Key]api.Object, u api.Update) (print.Event,
 	return print.Event{Type: "ADDED", Object: u.Object}, true
 }
 
-// onlyNewest are the objects that exist when the first picture is whole, in the order in which get lists them.
+// onlyNewest returns the events for the objects that exist when the first list is complete, in the order of get. It reuses
+// the array of events.
 func onlyNewest(events []print.Event, known map[api.Key]api.Object) []print.Event {
 	objects := slices.SortedFunc(maps.Values(known), func(a, b api.Object) int {
 		return strings.Compare(a.Meta().Namespace+"/"+a.Meta().Name, b.Meta().Namespace+"/"+b.Meta().Name)

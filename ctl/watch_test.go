@@ -123,6 +123,6 @@ func TestAWatchOfAnEmptyNamespaceSaysWhereObjectsAre(t *testing.T) {
 		}
 	}
 	_, end := watchingWith(t, stderr, w, "get", "networkset", "--watch")
-	stderr.waitFor(t, "namespace default has no NetworkSet; there are some in a, b, c and others: use -n NAMESPACE, or -A for all\n")
+	stderr.waitFor(t, "namespace default has no NetworkSet; there are some in a, b, c and others: use -n NAMESPACE, or -A for all namespaces\n")
 	end()
 }

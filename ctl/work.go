@@ -10,20 +10,21 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-// job is what a verb does to each object of its input.
+// job is the action of a verb on each object of its input.
 type job struct {
 	verb verb
-	// act does it to one object and says what it did. It changes nothing but the store and the object's metadata, because
-	// it is done again when the transaction that it was part of did not take place.
-	act    func(ctx context.Context, st store, o api.Object) (string, error)
-	tell   func(o api.Object, done string) string // what is said of an object once it is certain; nothing if it is empty
-	to     io.Writer                              // where that is said; standard error if it is nil
-	skips  string                                 // what an object is that is left alone on demand; it does not count then
-	asks   bool                                   // it deletes: what depends on the objects is told, and asked for at a terminal
-	writes bool                                   // objects: the datastore must be initialised, and what is unusual in them is told
+	// act does the action to one object and says what it did. It changes only the store and the object's metadata, because
+	// it is called again if the transaction that it was part of is not committed.
+	act func(ctx context.Context, st store, o api.Object) (string, error)
+	// tell returns the line about an object whose change is committed; empty for no line. nil is no line for any object.
+	tell   func(o api.Object, done string) string
+	to     io.Writer // for the lines of tell; nil is standard error
+	skips  string    // describes the objects that a flag leaves alone, which do not count as handled; empty without such a flag
+	asks   bool      // it deletes: list what depends on the objects, and ask at a terminal
+	writes bool      // it stores objects: initialise the datastore, and warn of unusual values
 }
 
-// fate is how the job fared on one object.
+// fate is the result of the job on one object.
 type fate struct {
 	done     string
 	warnings []string
@@ -31,12 +32,12 @@ type fate struct {
 }
 
 const (
-	// An etcd that is as it comes takes 128 operations and 1.5 MiB in a transaction; each object has conditions too.
+	// By default etcd takes 128 operations and 1.5 MiB in a transaction. These limits leave room for the conditions of each object.
 	batchObjects = 96
 	batchBytes   = 512 << 10
 )
 
-// worker does a job to objects. It commits many at a time, with the outcome of doing them one after the other.
+// worker does a job to objects. It commits many objects in one transaction, with the same outcome as one after the other.
 type worker struct {
 	*session
 	st       store
@@ -45,16 +46,16 @@ type worker struct {
 	dry      bool
 	prune    pruning
 	progress *progress
-	calico   *calicoNodes // nil: nobody needed to know yet
+	calico   *calicoNodes // nil until an object needs it
 
-	written []api.Object // or unchanged: what is there now as it was given
+	written []api.Object // the objects of the input that are stored now, also those that were stored before
 
 	out    outcome
 	pruned outcome
-	hint   string // what to do about the errors of the outcome
+	hint   string // what to do about the errors of out
 }
 
-// begin opens the datastore for a job; the function closes it.
+// begin opens the datastore for a job. The caller calls the returned function to close it.
 func (s *session) begin(ctx context.Context, j job, f writing) (*worker, func(), error) {
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {
@@ -69,7 +70,7 @@ func (s *session) begin(ctx context.Context, j job, f writing) (*worker, func(),
 	return &worker{session: s, st: st, at: f.at, job: j, dry: f.dry(), prune: f.prune}, closeStore, nil
 }
 
-// initialize makes sure that a store has what every datastore begins with, if the job is one that writes.
+// initialize creates the objects that every datastore has, if the job stores objects.
 func (w *worker) initialize(ctx context.Context, st store) {
 	if !w.job.writes {
 		return
@@ -80,8 +81,8 @@ func (w *worker) initialize(ctx context.Context, st store) {
 	}
 }
 
-// run works on the objects in order, and goes on after a failure, unless that is the loss of the datastore: each further
-// request would wait as long as this one. When the context ends, what was begun is finished.
+// run works on the objects in order, and goes on after a failure. It stops if the datastore does not answer any more, because
+// each further request would wait as long as this one. When the context ends, it finishes the object or batch it has begun.
 func (w *worker) run(ctx context.Context, objects []api.Object) {
 	w.out, w.progress = newOutcome(objects), w.progressOf(len(objects))
 	goOn := func() bool { return len(objects) > 0 && ctx.Err() == nil && !w.out.lost() }
@@ -97,7 +98,7 @@ func (w *worker) run(ctx context.Context, objects []api.Object) {
 	w.out.interrupted = len(objects) > 0
 }
 
-// batch works on the first of the objects in one transaction. It says how many are done, and how many of those that follow
+// batch works on objects in one transaction. It says how many of the first objects are done, and how many of the next ones
 // have to be done one by one.
 func (w *worker) batch(ctx context.Context, objects []api.Object) (done, alone int) {
 	if len(objects) == 1 {
@@ -140,10 +141,10 @@ func (w *worker) batch(ctx context.Context, objects []api.Object) (done, alone i
 	return len(fates), 0
 }
 
-// readAhead reads all that the job will ask for.
+// readAhead reads the stored objects that the job needs, in few requests.
 func (w *worker) readAhead(ctx context.Context, tx *datastore.Transaction, objects []api.Object) error {
 	for _, o := range objects {
-		_ = w.at.settle(o) // what is wrong with it is said when it is its turn
+		_ = w.at.settle(o) // one reports the error
 		nameWorkloadEndpoint(o)
 	}
 	return tx.Prefetch(ctx, objects)
@@ -155,7 +156,7 @@ func (w *worker) giveUp(ctx context.Context, objects []api.Object, err error) (d
 	case ctx.Err() != nil:
 		return 0, 0
 	case datastore.Refused(err):
-		return 0, len(objects) // some of them may be allowed
+		return 0, len(objects) // the user may be allowed to write some of them
 	}
 	for _, o := range objects {
 		w.count(o, fate{err: w.unknown(o, err)})
@@ -163,12 +164,12 @@ func (w *worker) giveUp(ctx context.Context, objects []api.Object, err error) (d
 	return len(objects), 0
 }
 
-// unknown is the error of an object of which it is not known whether anything was done to it.
+// unknown returns the error for an object that may or may not have been written.
 func (w *worker) unknown(o api.Object, err error) error {
 	return fmt.Errorf("%s %v: %w", w.job.verb.name, api.KeyOf(o), err)
 }
 
-// metadataOf is the metadata of objects, which a job changes.
+// metadataOf copies the metadata of objects, because a job changes it.
 func metadataOf(objects []api.Object) []api.Metadata {
 	given := make([]api.Metadata, len(objects))
 	for i, o := range objects {
@@ -203,7 +204,7 @@ func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
 	return r
 }
 
-// count takes the result of an object into the outcome and says what there is to be said.
+// count adds the result of an object to the outcome, and prints the lines about it.
 func (w *worker) count(o api.Object, r fate) {
 	defer w.progress.step(o.Type().Kind)
 	if r.err != nil {
@@ -226,7 +227,7 @@ func (w *worker) count(o api.Object, r fate) {
 	}
 }
 
-// print writes a text where the progress was.
+// print erases the progress and writes a text; to standard error if to is nil.
 func (w *worker) print(to io.Writer, text string) {
 	if text == "" {
 		return

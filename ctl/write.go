@@ -22,7 +22,7 @@ const (
 	conflictPause = time.Second
 )
 
-// writing is what the flags of a verb that writes say.
+// writing holds the flags of a verb that writes.
 type writing struct {
 	in     input
 	at     place
@@ -34,15 +34,15 @@ type writing struct {
 func (f *writing) addFlags(cmd *cobra.Command) {
 	f.in.addFlags(cmd)
 	addNamespaceFlag(cmd, &f.at)
-	cmd.Flags().StringVar(&f.dryRun, "dry-run", "none", "server: check everything against the datastore and write nothing")
+	cmd.Flags().StringVar(&f.dryRun, "dry-run", "none", "none, or server: check everything against the datastore and write nothing")
 	cmd.Flags().BoolVar(&f.atomic, "atomic", false, "all objects in one transaction: all are written, or none")
 }
 
 func addNamespaceFlag(cmd *cobra.Command, at *place) {
-	cmd.Flags().StringVarP(&at.namespace, "namespace", "n", "", "namespace of the objects; without it, that of the object, or default")
+	cmd.Flags().StringVarP(&at.namespace, "namespace", "n", "", "namespace of the objects; without it, the namespace in the manifest, or else default")
 }
 
-// check finds what the flags get wrong.
+// check refuses flags that are not valid.
 func (f writing) check(s *session) error {
 	if f.dryRun != "none" && f.dryRun != "server" {
 		return fmt.Errorf("--dry-run=%s: want server or none", f.dryRun)
@@ -53,7 +53,7 @@ func (f writing) check(s *session) error {
 // dry says whether nothing may be written.
 func (f writing) dry() bool { return f.dryRun == "server" }
 
-// writeInput does a job to the objects of the input, and reports how it fared.
+// writeInput does a job to the objects of the input, and reports the outcome.
 func (s *session) writeInput(ctx context.Context, j job, f writing, report func(verb, outcome) error) error {
 	if err := f.check(s); err != nil {
 		return err
@@ -69,7 +69,7 @@ func (s *session) writeInput(ctx context.Context, j job, f writing, report func(
 	return s.writeObjects(ctx, j, f, objects, report)
 }
 
-// writeObjects does a job to objects in order, and reports how it fared.
+// writeObjects does a job to objects in order, and reports the outcome.
 func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []api.Object, report func(verb, outcome) error) error {
 	if len(objects) == 0 {
 		return report(j.verb, outcome{})
@@ -103,18 +103,18 @@ func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []
 	return cmp.Or(err, w.reportPruned())
 }
 
-// baseFirst moves the objects that others stand on to the front: a policy cannot be written before its tier nor a peer before
-// its filters, and the files of a directory come in the order of their names. Everything else stays in the order in which it
-// was given.
+// baseFirst moves objects that others refer to to the front: a policy cannot be written before its tier nor a peer before its
+// filters, and the files of a directory come in the order of their names. Otherwise the order stays.
 func baseFirst(objects []api.Object) {
 	slices.SortStableFunc(objects, func(a, b api.Object) int { return cmp.Compare(height(a), height(b)) })
 }
 
-// baseLast is the order for deletions: a tier must be empty, and a node takes its endpoints with it.
+// baseLast sorts objects for deletion: a tier must be empty, and a node takes its endpoints with it.
 func baseLast(objects []api.Object) {
 	slices.SortStableFunc(objects, func(a, b api.Object) int { return cmp.Compare(height(b), height(a)) })
 }
 
+// height is 0 for the kinds that other objects refer to, and 1 for all others.
 func height(o api.Object) int {
 	switch o.(type) {
 	case *api.Tier, *api.Node, *api.BGPFilter:
@@ -123,7 +123,7 @@ func height(o api.Object) int {
 	return 1
 }
 
-// warn tells what is probably not meant in an object that was accepted, by itself and by what the store has besides.
+// warn prints warnings about an accepted object: about its own values, and about other objects that it does not fit.
 func (s *session) warn(ctx context.Context, st store, o api.Object) {
 	for _, w := range api.OwnWarnings(o) {
 		fmt.Fprint(s.stderr, warningLine(o, w))
@@ -135,19 +135,19 @@ func warningLine(o api.Object, text string) string {
 	return fmt.Sprintf("warning: %s: %s\n", api.KeyOf(o), text)
 }
 
-// rehearsed is a job that says of each object what would be done to it.
+// rehearsed returns the dry run of a job, which says for each object what would be done to it.
 func rehearsed(j job) job {
 	j.verb.past += " (dry run)"
 	j.tell = func(o api.Object, done string) string { return doneLine(o, done+" (dry run)") }
 	return j
 }
 
-// doneLine tells what was done to an object.
+// doneLine returns the line that says what was done to an object.
 func doneLine(o api.Object, done string) string {
 	return fmt.Sprintf("%s: %s\n", api.KeyOf(o), done)
 }
 
-// nameWorkloadEndpoint gives an endpoint that was written without a name the one that follows from its fields.
+// nameWorkloadEndpoint names a workload endpoint after its fields, if it was written without a name.
 func nameWorkloadEndpoint(o api.Object) {
 	if wep, ok := o.(*api.WorkloadEndpoint); ok && wep.Name == "" {
 		if name, err := api.WorkloadEndpointName(wep.Spec); err == nil {
@@ -156,7 +156,7 @@ func nameWorkloadEndpoint(o api.Object) {
 	}
 }
 
-// create writes a new object. Of its metadata only what people write is kept.
+// create writes a new object. Of its metadata it keeps only the fields that people write.
 func create(ctx context.Context, st store, o api.Object) error {
 	given := *o.Meta()
 	*o.Meta() = api.Metadata{
@@ -167,15 +167,15 @@ func create(ctx context.Context, st store, o api.Object) error {
 	return err
 }
 
-// update overwrites an existing object. An object that names the version it was made from is written over that version or
-// not at all; any other is written over whatever is there, and tried again when it changes meanwhile. It says what was done.
+// update overwrites an existing object, and says what it did. An object with a resourceVersion is written only over that
+// version. Any other object is written over the stored version, and tried again if somebody changes that meanwhile.
 func (s *session) update(ctx context.Context, st store, o api.Object, equal ifEqual) (string, error) {
 	given, done := *o.Meta(), updated
 	err := s.retry(ctx, given.ResourceVersion != "", func() error {
 		current, err := st.Get(ctx, api.KeyOf(o))
 		readable := err == nil
 		if unreadable, ok := asUnreadable(err); ok {
-			current, err = unreadable.Current, nil // overwriting it is the way out
+			current, err = unreadable.Current, nil // overwriting it repairs it
 		}
 		if err != nil {
 			return err
@@ -197,7 +197,7 @@ func (s *session) update(ctx context.Context, st store, o api.Object, equal ifEq
 	return done, err
 }
 
-// ifEqual is what to do with an object that is stored already as it is given.
+// ifEqual says what to do with an object that is stored already as it is given.
 type ifEqual bool
 
 const (
@@ -205,7 +205,8 @@ const (
 	writeEqual ifEqual = false
 )
 
-// retry repeats a read and write that met someone else's write.
+// retry repeats a read and write that conflicted with another writer: conflictTries times, with conflictPause in between.
+// With once, it tries only once.
 func (s *session) retry(ctx context.Context, once bool, attempt func() error) error {
 	for try := 1; ; try++ {
 		err := attempt()

@@ -1,6 +1,6 @@
 // Package arguments says how many arguments a command of margayctl takes.
 //
-// Each function is for the field Args of a cobra.Command. Its error says what is wanted, and where the help is.
+// Each function is for the field Args of a cobra.Command. Its error names the arguments that the command takes, and its help.
 package arguments
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/margay-project/margay/ctl/hints"
 )
 
-// Exactly demands a number of arguments, and names them when they are not given.
+// Exactly demands n arguments. The error calls them by names, for example "KIND NAME".
 func Exactly(n int, names string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == n {
@@ -29,7 +29,7 @@ func None(cmd *cobra.Command, args []string) error {
 	return hints.With(fmt.Errorf("%s takes flags only, got %q", cmd.CommandPath(), args[0]), "see "+cmd.CommandPath()+" --help")
 }
 
-// NoSuchCommand is for a command that has commands of its own: a word that none of them is called is an error.
+// NoSuchCommand is for a command that only holds other commands: any argument is an error, which suggests the nearest command.
 func NoSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

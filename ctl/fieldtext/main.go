@@ -1,5 +1,5 @@
-// Command fieldtext collects what the doc comments of a package say about its types and their fields, for programs that
-// print it: Go keeps no comments in a binary. It writes lines of TYPE or TYPE.FIELD, a tab and the text, sorted.
+// Command fieldtext collects the doc comments of a package's types and their fields, for programs that print them: Go keeps
+// no comments in a binary. It writes lines of TYPE or TYPE.FIELD, a tab and the text, sorted.
 //
 // A paragraph of a type's comment that begins with "Fields without a comment:" is not about the type: the rest of it is
 // the text of those fields.
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// collect is the table of a directory's package.
+// collect returns the lines of the package in a directory.
 func collect(directory string) (string, error) {
 	entries, err := os.ReadDir(directory)
 	if err != nil {
@@ -59,7 +59,7 @@ func isSource(entry fs.DirEntry) bool {
 	return strings.HasSuffix(entry.Name(), ".go") && !strings.HasSuffix(entry.Name(), "_test.go")
 }
 
-// linesOf are the lines of one declaration: of its types, and of the fields of those that are structs.
+// linesOf returns the lines of one declaration: of its exported types, and of the fields of structs.
 func linesOf(declaration ast.Decl) []string {
 	group, ok := declaration.(*ast.GenDecl)
 	if !ok || group.Tok != token.TYPE {

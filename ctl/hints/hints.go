@@ -21,7 +21,7 @@ func With(err error, lines ...string) error {
 	return h
 }
 
-// Of are the lines that an error carries.
+// Of returns the lines that an error carries: first its own, then those of the error that it wraps.
 func Of(err error) []string {
 	var h hinted
 	if !errors.As(err, &h) {

@@ -6,8 +6,8 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// DidYouMean is a line that names the candidate that was most likely meant: the only one that begins with the word, or one
-// that is misspelt. It is empty when there is none.
+// DidYouMean returns a line that suggests the candidate that was most likely meant: the only one that begins with the word,
+// else the one with the nearest spelling. It is empty if there is none.
 func DidYouMean(word string, candidates []string) string {
 	near := onlyWithPrefix(word, candidates)
 	if near == "" {

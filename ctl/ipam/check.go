@@ -21,12 +21,12 @@ func newCheck(s Session) *cobra.Command {
 	var file, kubeconfig string
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Compare what IPAM says about addresses with nodes and workload endpoints",
-		Long: `Compare what IPAM says about addresses with nodes and workload endpoints, and its parts with each other.
+		Short: "Compare IPAM's records with nodes and workload endpoints",
+		Long: `Compare IPAM's records with nodes and workload endpoints, and with each other.
 
-Everything is read as of one moment. Nothing is changed; "margayctl ipam release --from-report" releases what a report
-of this command says is leaked. Owners that only Kubernetes knows, such as load balancers, cannot be looked up from here:
-addresses that were given to it are taken to be in use.`,
+Everything is read at one revision, and nothing is changed. "margayctl ipam release --from-report" releases the addresses that
+a report of this command calls leaked. Owners that only Kubernetes knows, such as load balancers, cannot be looked up here:
+their addresses count as in use.`,
 		Example: `  margayctl ipam check
   margayctl ipam check --show-problem-ips -o report.json`,
 		Args: arguments.None,
@@ -50,25 +50,25 @@ addresses that were given to it are taken to be in use.`,
 			}
 			if c.Cluster.GUID == "" {
 				return errors.New("no report is written: the datastore has no ClusterInformation with a clusterGUID, " +
-					"by which a report is recognised; margayctl datastore migrate lock makes one")
+					"which tells the reports of different datastores apart: margayctl datastore migrate lock creates one")
 			}
 			return newReport(c, s.Version()).write(file)
 		},
 	}
 	cmd.Flags().BoolVar(&printer.all, "show-all-ips", false, "print every address that is checked")
-	cmd.Flags().BoolVar(&printer.problems, "show-problem-ips", false, "print every address that is leaked or not allocated as it should be")
+	cmd.Flags().BoolVar(&printer.problems, "show-problem-ips", false, "print every address that is leaked, or not allocated as it should be")
 	cmd.Flags().StringVarP(&file, "output", "o", "", "write a report to this file, as JSON")
-	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "accepted for scripts of calicoctl; there is no Kubernetes here")
+	cmd.Flags().StringVar(&kubeconfig, "kubeconfig", "", "accepted for scripts of calicoctl; has no effect, because Margay does not use Kubernetes")
 	return cmd
 }
 
 // checkPrinter prints a check.
 type checkPrinter struct {
 	stdout        io.Writer
-	all, problems bool // the lists of addresses that were asked for
+	all, problems bool // print the long lists: --show-all-ips and --show-problem-ips
 }
 
-// line is one line of a list of addresses: --show-all-ips and --show-problem-ips ask for them.
+// line prints one line of a list, if the list is wanted.
 func (p checkPrinter) line(wanted bool, format string, args ...any) {
 	if wanted {
 		p.say("  "+format, args...)
@@ -77,7 +77,7 @@ func (p checkPrinter) line(wanted bool, format string, args ...any) {
 
 func (p checkPrinter) say(format string, args ...any) { fmt.Fprintf(p.stdout, format+"\n", args...) }
 
-// print prints a check in the words of calicoctl, and after them what calicoctl does not look at.
+// print prints a check in calicoctl's words, then the checks that calicoctl does not make.
 func (p checkPrinter) print(c *ipam.Check) {
 	p.say("Checking IPAM for inconsistencies...\n")
 	p.printBlocks(c)
@@ -144,7 +144,7 @@ func (p checkPrinter) printTopNodes(c *ipam.Check) {
 	p.say("")
 }
 
-// printUnknown prints addresses that must be assumed to be in use. Those of Kubernetes are no problem.
+// printUnknown prints addresses that must be assumed to be in use. Those of Kubernetes do not count as problems.
 func (p checkPrinter) printUnknown(c *ipam.Check) (problems int) {
 	p.say("Scanning for IPs with unknown types...")
 	elsewhere := 0
@@ -166,7 +166,7 @@ func (p checkPrinter) printUnknown(c *ipam.Check) (problems int) {
 		p.say("Found 0 IPs with unknown allocation types.")
 	}
 	if elsewhere > 0 {
-		p.say("Found %d IPs that only Kubernetes can tell about.", elsewhere)
+		p.say("Found %d IPs whose owners only Kubernetes knows.", elsewhere)
 	}
 	return problems
 }
@@ -214,7 +214,7 @@ func (p checkPrinter) printHandles(c *ipam.Check) int {
 	return len(c.LeakedHandles) + len(c.MissingHandles)
 }
 
-// printDamage prints where the parts of IPAM contradict each other. Only the lines about addresses can be many.
+// printDamage prints contradictions between the parts of IPAM. Lists of addresses can be long and are printed on demand only.
 func (p checkPrinter) printDamage(c *ipam.Check) (problems int) {
 	for _, part := range []struct {
 		title, prefix string
@@ -223,11 +223,11 @@ func (p checkPrinter) printDamage(c *ipam.Check) (problems int) {
 		found         string
 	}{
 		{"Validating IPAMBlock structures...", "IPAMBlock ", c.InvalidBlocks, true, "invalid IPAMBlocks"},
-		{"Scanning for IPs that are given twice...", "", c.Twice, p.problems, "IPs that two blocks or two owners have"},
+		{"Scanning for IPs that are allocated twice...", "", c.Twice, p.problems, "IPs with two blocks or two owners"},
 		{"Scanning for allocated IPs outside of all IP pools...", "", c.NoPool, p.problems, "allocated IPs that are in no IP pool"},
 		{"Comparing handles with blocks...", "", c.Counts, true, "handle counts that do not match the blocks"},
 		{"Comparing block affinities with blocks and nodes...", "", c.Affinities, true, "wrong block affinities"},
-		{"Looking for values that cannot be read or are not valid...", "", c.Unreadable, true, "such values"},
+		{"Looking for values that cannot be read or are not valid...", "", c.Unreadable, true, "unreadable or invalid values"},
 	} {
 		p.say("%s", part.title)
 		for _, line := range part.lines {
@@ -237,7 +237,7 @@ func (p checkPrinter) printDamage(c *ipam.Check) (problems int) {
 		problems += len(part.lines)
 	}
 	for _, addr := range c.Reserved {
-		p.line(p.all, "%v is allocated although an IPReservation keeps it from allocators.", addr)
+		p.line(p.all, "%v is allocated although an IPReservation covers it.", addr)
 	}
 	if len(c.Reserved) > 0 {
 		p.say("%d allocated IPs are in an IPReservation; they stay with their owners.", len(c.Reserved))
@@ -245,7 +245,7 @@ func (p checkPrinter) printDamage(c *ipam.Check) (problems int) {
 	return problems
 }
 
-// attributesOf is what the allocator wrote about an allocation, in one line.
+// attributesOf formats the attributes that the allocator stored with an allocation, in one line.
 func attributesOf(a *ipam.Allocation) string {
 	if a.Attribute == nil {
 		return "<missing>"

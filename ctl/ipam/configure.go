@@ -26,10 +26,10 @@ func newConfigure(s Session) *cobra.Command {
 	var to settings
 	cmd := &cobra.Command{
 		Use:   "configure",
-		Short: "Change the configuration that all allocators of addresses obey",
-		Long: `Change the configuration that all allocators of addresses obey. Values without a flag stay as they are.
+		Short: "Change the settings of address allocation, for all nodes",
+		Long: `Change the settings of address allocation, for all nodes. Settings without a flag stay as they are.
 
-This is not the IPAMConfiguration object, which allocators on etcd do not read.`,
+These are not the settings of the IPAMConfiguration object, which allocators on etcd do not read.`,
 		Example: `  margayctl ipam configure --strictaffinity=true
   margayctl ipam configure --max-blocks-per-host=4 --ip-cooldown-seconds=60`,
 		Args: arguments.None,
@@ -50,16 +50,16 @@ This is not the IPAMConfiguration object, which allocators on etcd do not read.`
 	}
 	cmd.Flags().BoolVar(&to.strict, "strictaffinity", false, "a node takes addresses from its own blocks only")
 	cmd.Flags().IntVar(&to.blocks, "max-blocks-per-host", 0,
-		fmt.Sprintf("at most this many blocks for a node, up to %d; 0: the allocator's default. It demands strict affinity", mostBlocks))
+		fmt.Sprintf("most blocks that a node may claim, up to %d; 0 is the allocator's default; needs strict affinity", mostBlocks))
 	cmd.Flags().StringVar(&to.persistence, "kubevirt-ip-persistence", "",
-		"Enabled or Disabled: a virtual machine of KubeVirt keeps its address when it is stopped or moves")
+		"Enabled or Disabled: whether a virtual machine of KubeVirt keeps its address when it stops or moves")
 	cmd.Flags().IntVar(&to.cooldown, "ip-cooldown-seconds", 0,
-		fmt.Sprintf("how long a released address rests before it is given away again, up to %d", longestCooldown))
+		fmt.Sprintf("seconds until a released address may be allocated again, up to %d", longestCooldown))
 	_ = cmd.RegisterFlagCompletionFunc("kubevirt-ip-persistence", cobra.FixedCompletions(persistences(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// The ranges of IPAMConfiguration.
+// Largest values, as in IPAMConfiguration; longestCooldown is in seconds.
 const (
 	mostBlocks      = 1_000_000
 	longestCooldown = 1200
@@ -67,7 +67,8 @@ const (
 
 func persistences() []string { return []string{"Enabled", "Disabled"} }
 
-// given are the lines to print and the change to make for the flags that were given.
+// given returns the lines to print and the change to make for the flags of the command line. changed says whether a flag
+// was given.
 func (to *settings) given(changed func(flag string) bool) (lines []string, change func(*ipam.Config), err error) {
 	var changes []func(*ipam.Config)
 	set := func(flag, name string, value any, valid bool, want string, change func(*ipam.Config)) {

@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Session is one run of margayctl, as far as the commands of ipam touch it.
+// Session is the part of a run of margayctl that the commands of ipam use.
 type Session struct {
 	Stdout, Stderr io.Writer
 	Now            func() time.Time
@@ -25,18 +25,18 @@ type Session struct {
 	NamesOf func(ctx context.Context, kind string, given []string) []string
 }
 
-// Store is the part of the datastore that the commands ask. Addresses are not objects: KV has their keys.
+// Store is the part of the datastore that the commands use. Addresses are not objects: KV gives access to their keys.
 type Store interface {
 	KV() kv.KV
 	List(ctx context.Context, kind, namespace string) ([]api.Object, string, error)
 	SplitPool(ctx context.Context, name string, parts int) ([]*api.IPPool, error)
 }
 
-// New is the command ipam with its own commands.
+// New returns the command ipam with its own commands.
 func New(s Session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ipam",
-		Short: "Show and correct which address is whose",
+		Short: "Show who holds each address, and correct IPAM's records",
 		Example: `  margayctl ipam show --show-blocks
   margayctl ipam check --show-problem-ips`,
 		Args: arguments.NoSuchCommand,
@@ -59,7 +59,7 @@ func (s Session) withKV(ctx context.Context, action func(kv.KV) error) error {
 func parseAddress(text string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
-		return addr, fmt.Errorf("--ip=%s is not an address: want one such as 10.0.0.7 or fd00::7", text)
+		return addr, fmt.Errorf("--ip=%s is not an address: want an address such as 10.0.0.7 or fd00::7", text)
 	}
 	return addr.Unmap(), nil
 }

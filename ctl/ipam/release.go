@@ -22,18 +22,18 @@ func newRelease(s Session) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "release [--ip=IP | --from-report=FILE [FILE...]]",
-		Short: "Give addresses back that nobody uses any more",
-		Long: `Give addresses back that nobody uses any more.
+		Short: "Release addresses that nobody uses any more",
+		Long: `Release addresses that nobody uses any more.
 
-With --ip, nothing checks that the address is unused: an allocator may give it to somebody else at once.
+With --ip, margayctl does not check whether the address is in use. An allocator may give it to another workload at once.
 
-With --from-report, the addresses and handles that a report of "margayctl ipam check" says are leaked; of several reports,
-those that all of them name, which tells leaks from addresses that were just being given away. One of the reports must be
-newer than the last change of the datastore's lock, and the datastore must be locked, so that no allocator changes anything
-meanwhile. Whatever was given to somebody else since, or has a user now, stays.
+With --from-report, margayctl releases the addresses and handles that a report of "margayctl ipam check" calls leaked. With
+several reports, it releases only those that all reports name: an address that was just being allocated during one check is
+not leaked in the next. One of the reports must be newer than the last change of the datastore's lock. The datastore must be
+locked, so that no allocator changes anything meanwhile. An address that has a new owner or user since the report stays.
 
---force accepts an unlocked datastore and reports of other versions. It does not accept a report of another datastore, nor
-only reports from before the last change of the lock.`,
+--force accepts an unlocked datastore and reports of other versions. It does not accept a report of another datastore, and
+at least one report must be newer than the last change of the lock.`,
 		Example: `  margayctl ipam release --ip=10.0.0.7
 
   margayctl datastore migrate lock
@@ -48,8 +48,8 @@ only reports from before the last change of the lock.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !cmd.Flags().Changed("ip") && len(reports) == 0 {
-				fmt.Fprintln(s.Stderr, "nothing is released: say what with --ip=IP or --from-report=FILE")
-				return nil // as calicoctl: scripts pass an empty list of flags
+				fmt.Fprintln(s.Stderr, "nothing is released: give --ip=IP or --from-report=FILE")
+				return nil // no error, as in calicoctl: scripts pass an empty list of flags
 			}
 			return s.withKV(cmd.Context(), func(store kv.KV) error {
 				if len(reports) > 0 {
@@ -59,8 +59,8 @@ only reports from before the last change of the lock.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&text, "ip", "", "the address")
-	cmd.Flags().StringArrayVar(&reports, "from-report", nil, "what this report of ipam check says is leaked; may be given again")
+	cmd.Flags().StringVar(&text, "ip", "", "the address to release")
+	cmd.Flags().StringArrayVar(&reports, "from-report", nil, "release the leaks in this report of ipam check; may be repeated")
 	cmd.Flags().BoolVar(&force, "force", false, "accept an unlocked datastore and reports of other versions")
 	cmd.MarkFlagsMutuallyExclusive("ip", "from-report")
 	_ = cmd.MarkFlagFilename("from-report", "json")
@@ -85,7 +85,7 @@ func (s Session) releaseOne(ctx context.Context, store kv.KV, text string) error
 	return err
 }
 
-// releaseReported releases what reports say is leaked, unless a new check finds it in use.
+// releaseReported releases the leaks that all reports name, except those that a new check finds in use.
 func (s Session) releaseReported(ctx context.Context, store kv.KV, files []string, force bool) error {
 	c, err := ipam.RunCheck(ctx, store, s.Now())
 	if err != nil {
@@ -105,13 +105,14 @@ func (s Session) releaseReported(ctx context.Context, store kv.KV, files []strin
 		fmt.Fprintln(s.Stdout, "WARNING: Data store is not locked. Ignoring due to --force option")
 	}
 	if err := errors.Join(s.releaseLeaks(ctx, store, c, leaks), s.releaseHandles(ctx, store, c, handles)); err != nil {
-		return hints.With(err, "what is not counted as released is as it was: correct the cause, make a new report and release from that")
+		return hints.With(err, "the others are unchanged: correct the cause, make a new report with margayctl ipam check -o FILE, and release from that")
 	}
 	fmt.Fprintln(s.Stdout, "You may now unlock the data store.")
 	return nil
 }
 
-// acceptReports are the leaks that all reports name, if the reports are of this datastore as it is. The texts are calicoctl's.
+// acceptReports returns the leaks and handles that all reports name. It refuses reports of another datastore, reports of
+// another version unless forced, and reports that are all older than the last change of the lock. The texts are calicoctl's.
 func (s Session) acceptReports(cluster ipam.Cluster, files []string, force bool) ([]ipam.Leak, []ipam.Handle, error) {
 	version := s.Version()
 	current := false
@@ -161,7 +162,7 @@ func (s Session) releaseLeaks(ctx context.Context, store kv.KV, c *ipam.Check, l
 		fmt.Fprintf(s.Stdout, "%d addresses marked as leaked in the report had already been cleaned up.\n", n)
 	}
 	for _, addr := range freed.Kept {
-		fmt.Fprintf(s.Stdout, "%v stays: it was given to somebody else since, or is in use now.\n", addr)
+		fmt.Fprintf(s.Stdout, "%v stays allocated: it has a new owner since the report, or is in use now.\n", addr)
 	}
 	if err != nil {
 		left := len(leaks) - len(freed.Released) - len(freed.Gone) - len(freed.Kept)

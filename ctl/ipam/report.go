@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/datastore/ipam"
 )
 
-// report has the findings of ipam check, for programs and for ipam release. Its fields are part of the dialect.
+// report holds the findings of ipam check, for programs and for ipam release. Its fields are those of calicoctl's reports.
 type report struct {
 	Version         string                          `json:"version"` // of margayctl
 	ClusterGUID     string                          `json:"clusterGUID"`
@@ -40,7 +40,7 @@ type reportedAllocation struct {
 	Owners            []string `json:"owners"`
 }
 
-// reportedHandle has the names that the dialect gives its fields. Nothing in etcd has a UID but objects.
+// reportedHandle has the field names of calicoctl's reports. UID is always null, because handles in etcd have none.
 type reportedHandle struct {
 	ID       string
 	UID      *string
@@ -78,7 +78,7 @@ func (r report) write(file string) error {
 	return nil
 }
 
-// readReport reads a report. One that was cut off, or that is something else, is refused as a whole.
+// readReport reads a report. It refuses a file that was cut off, or that is not a report.
 func readReport(file string) (report, error) {
 	var r report
 	text, err := os.ReadFile(file)
@@ -90,7 +90,7 @@ func readReport(file string) (report, error) {
 		return r, fmt.Errorf("%s is not a report of ipam check: %w%s", file, err, lineOf(text, err))
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return r, fmt.Errorf("%s is not a report of ipam check: something follows after it, from byte %d on", file, decoder.InputOffset())
+		return r, fmt.Errorf("%s is not a report of ipam check: more data follows at byte %d", file, decoder.InputOffset())
 	}
 	if r.Allocations == nil || r.ClusterGUID == "" {
 		return r, fmt.Errorf("%s is not a report of ipam check: it lacks allocations or clusterGUID", file)
@@ -98,7 +98,7 @@ func readReport(file string) (report, error) {
 	return r, nil
 }
 
-// lineOf says in which line of a text decoding it failed, if the error tells.
+// lineOf returns the line at which decoding a text failed, as " (line N)"; empty if the error has no position.
 func lineOf(text []byte, err error) string {
 	offset := int64(-1)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
@@ -112,18 +112,18 @@ func lineOf(text []byte, err error) string {
 	return fmt.Sprintf(" (line %d)", 1+bytes.Count(text[:offset], []byte("\n")))
 }
 
-// leaks are the allocations that the report says nothing has, and the leaked handles.
+// leaks returns the allocations that nobody uses according to the report, and the leaked handles.
 func (r report) leaks(file string) (map[ipam.Leak]bool, map[ipam.Handle]bool, error) {
 	leaks, handles := map[ipam.Leak]bool{}, map[ipam.Handle]bool{}
 	for name, allocations := range r.Allocations {
-		// An address of which one allocation is in use is not leaked, whatever the others are.
+		// An address is not leaked if one of its allocations is in use or cooling down.
 		if slices.ContainsFunc(allocations, func(a reportedAllocation) bool { return a.InUse || a.CoolingDown }) {
 			continue
 		}
 		for _, a := range allocations {
 			addr, err := netip.ParseAddr(a.IP)
 			if err != nil || a.IP != name || a.SequenceNumber == nil {
-				return nil, nil, fmt.Errorf("%s: allocations[%q]: want an ip that is %s and a sequenceNumber: make a new report", file, name, name)
+				return nil, nil, fmt.Errorf("%s: allocations[%q]: want the ip %s and a sequenceNumber: make a new report", file, name, name)
 			}
 			leaks[ipam.Leak{Addr: addr.Unmap(), Handle: a.Handle, Sequence: *a.SequenceNumber}] = true
 		}

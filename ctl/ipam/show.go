@@ -38,10 +38,10 @@ func newShow(s Session) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&text, "ip", "", "who holds this address")
-	cmd.Flags().BoolVar(&blocks, "show-blocks", false, "the blocks of each pool too")
-	cmd.Flags().BoolVar(&borrowed, "show-borrowed", false, "addresses that are used on another node than their block's")
-	cmd.Flags().BoolVar(&configuration, "show-configuration", false, "the configuration that allocators obey")
+	cmd.Flags().StringVar(&text, "ip", "", "show who holds this address")
+	cmd.Flags().BoolVar(&blocks, "show-blocks", false, "also show the blocks of each pool")
+	cmd.Flags().BoolVar(&borrowed, "show-borrowed", false, "show borrowed addresses: those in use on another node than the one that claimed their block")
+	cmd.Flags().BoolVar(&configuration, "show-configuration", false, "show the settings of address allocation")
 	cmd.MarkFlagsMutuallyExclusive("ip", "show-blocks", "show-borrowed", "show-configuration")
 	return cmd
 }

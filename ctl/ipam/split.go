@@ -22,12 +22,11 @@ func newSplit(s Session) *cobra.Command {
 		Short: "Split an IP pool into smaller pools of equal size",
 		Long: `Split an IP pool into smaller pools of equal size, for example to enable or route them one by one.
 
-NUMBER is a power of two. The new pools are called split-POOL-0, split-POOL-1 and so on, have all else of the old pool, are
-enabled, and have its blocks and addresses, which stay as they are. The datastore must be locked.
+NUMBER is a power of two. The new pools are named split-POOL-0, split-POOL-1 and so on. They are enabled, and copy all other
+settings of the old pool. Its blocks and addresses stay as they are and belong to the new pools. The datastore must be locked.
 
-Up to sixty pools are made, and the old one is deleted, in one step. With more, a split that was interrupted leaves the
-old pool disabled beside some of the new ones: run the same command again, and it makes what is missing and deletes the
-old pool.`,
+Up to sixty pools are created, and the old one deleted, in one transaction. With more, an interrupted split leaves the old
+pool disabled beside some of the new ones: run the same command again to create the others and delete the old pool.`,
 		Example: `  margayctl datastore migrate lock
   margayctl ipam split 4 --cidr=10.0.0.0/16
   margayctl datastore migrate unlock`,
@@ -75,13 +74,13 @@ func (s Session) splitPool(ctx context.Context, name, cidr string, parts int) er
 	return nil
 }
 
-// findPool is the name of the pool that a name, a network or both denote.
+// findPool returns the name of the pool with the given name, CIDR, or both.
 func findPool(ctx context.Context, st Store, name, cidr string) (string, error) {
 	var want netip.Prefix
 	if cidr != "" {
 		var err error
 		if want, err = netip.ParsePrefix(cidr); err != nil {
-			return "", fmt.Errorf("--cidr=%s is not a network: want one such as 10.0.0.0/16", cidr)
+			return "", fmt.Errorf("--cidr=%s is not a network: want a network such as 10.0.0.0/16", cidr)
 		}
 	}
 	objects, _, err := st.List(ctx, api.KindIPPool, "")

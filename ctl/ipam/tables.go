@@ -88,7 +88,7 @@ func (s Session) showBorrowed(ctx context.Context, store kv.KV) error {
 	return nil
 }
 
-// holderOf names what an address was given to, by the attributes that allocators write.
+// holderOf names the holder of an address, from the attributes that allocators store.
 func holderOf(a ipam.Assignment) (kind, holder string) {
 	if pod, ok := a.Attributes["pod"]; ok {
 		return "pod", a.Attributes["namespace"] + "/" + pod

@@ -13,7 +13,7 @@ import (
 // cell is one value of an object with the heading of its column.
 type cell struct{ heading, value string }
 
-// cells are all that a table can show of an object, in the order of the wide table.
+// cells are all columns that a table can show of an object, in the order of the wide table.
 type cells []cell
 
 func (c cells) text(heading string) string {
@@ -74,7 +74,7 @@ func wideHeadings(kind string, known cells) []string {
 	})
 }
 
-// cellsOf is the one place that knows what a table shows of each kind.
+// cellsOf returns the cells of an object. It alone knows the columns of each kind.
 func cellsOf(o api.Object, asNumber func() string) cells {
 	name := cell{"NAME", o.Meta().Name}
 	if policy, _, ok := api.PolicyOf(o); ok {
@@ -132,7 +132,7 @@ func namespaced(o api.Object, c cells) cells {
 	return append(cells{{"NAMESPACE", o.Meta().Namespace}}, c...)
 }
 
-// podSelectorText writes a selector of Kubernetes in our language.
+// podSelectorText writes a selector of Kubernetes in the selector language of Calico.
 func podSelectorText(s api.LabelSelector) string {
 	var terms []string
 	for _, k := range slices.Sorted(maps.Keys(s.MatchLabels)) {
@@ -204,7 +204,7 @@ func peeringNodes(p api.BGPPeerSpec) string {
 
 func asText(as api.ASNumber) string { return strconv.FormatUint(uint64(as), 10) }
 
-// nilOr prints what a pointer points at.
+// nilOr formats the value of a pointer, or "<nil>".
 func nilOr[T any](p *T) string {
 	if p == nil {
 		return "<nil>"

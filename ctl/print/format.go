@@ -29,7 +29,7 @@ type objectList struct {
 	Items      []api.Object `json:"items"`
 }
 
-// ListMeta is the name of the metadata in templates that were written for calicoctl.
+// ListMeta returns the metadata. Templates written for calicoctl use this name.
 func (l objectList) ListMeta() listMetadata { return l.Metadata }
 
 type listMetadata struct {
@@ -47,7 +47,7 @@ func (r Result) value() any {
 	return objectList{r.Kind + "List", api.APIVersion, listMetadata{r.Revision}, items}
 }
 
-// Strip takes away what ties an object to one datastore.
+// Strip removes the fields that belong to one datastore, such as uid and resourceVersion.
 func (r Result) Strip() {
 	for _, o := range r.Objects {
 		m := o.Meta()
@@ -56,15 +56,15 @@ func (r Result) Strip() {
 	}
 }
 
-// Format prints results. asNumber is asked only when a node inherits its AS number.
+// Format prints results. asNumber returns the AS number of nodes that have none of their own; it is called only for those.
 type Format interface {
-	// Print prints results that are there as a whole.
+	// Print prints complete results.
 	Print(w io.Writer, results []Result, asNumber func() string) error
-	// Pages prints what Print does of one list, which is not there as a whole.
+	// Pages prints one list like Print, page by page while it is read.
 	Pages(w io.Writer, kind string, asNumber func() string) (Pages, error)
 }
 
-// ParseFormat reads the value of -o. With namespaces, a table has a column for them unless the user chooses the columns.
+// ParseFormat parses the value of -o. With namespaces, a table has a column for them unless the user chooses the columns.
 func ParseFormat(output string, namespaces bool) (Format, error) {
 	key, value, _ := strings.Cut(output, "=")
 	switch {
@@ -98,7 +98,7 @@ func formatNames() []string {
 	return []string{"ps", "wide", "yaml", "json", "custom-columns", "go-template", "go-template-file"}
 }
 
-// document is one result by itself, or an array of several.
+// document returns the value to encode: a single result itself, or an array of several.
 func document(results []Result) any {
 	if len(results) == 1 {
 		return results[0].value()
@@ -163,7 +163,7 @@ func (f templateFormat) Pages(w io.Writer, kind string, asNumber func() string) 
 	return &wholePages{Result{Kind: kind, List: true}, func(r Result) error { return f.Print(w, []Result{r}, asNumber) }}, nil
 }
 
-// texts are the elements of a list or map of anything.
+// texts formats the elements of a list or map of any type.
 func texts(items any) []string {
 	v := reflect.ValueOf(items)
 	var all []string
@@ -212,7 +212,7 @@ func (f tableFormat) Pages(w io.Writer, kind string, asNumber func() string) (Pa
 	return &tablePages{table: newTable(w), headings: headings, asNumber: asNumber}, err
 }
 
-// rowOf is what a table shows of an object under some headings.
+// rowOf returns the cells of an object under some headings.
 func rowOf(o api.Object, headings []string, asNumber func() string) []string {
 	cells, row := cellsOf(o, asNumber), make([]string, len(headings))
 	for i, h := range headings {

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// CheckOutput refuses what -o of a verb that asks the agent does not know.
+// CheckOutput checks -o of the verbs that ask the agent: table, json or yaml.
 func CheckOutput(output string) error {
 	switch output {
 	case "table", "json", "yaml":
@@ -20,8 +20,8 @@ func CheckOutput(output string) error {
 	return fmt.Errorf("unrecognized output format '%s': want table, json or yaml", output)
 }
 
-// Message prints an answer of the agent as JSON or YAML. protojson varies its white space on purpose, so that nobody
-// depends on it; scripts and tests do, so it is laid out anew.
+// Message prints an answer of the agent as JSON or YAML. protojson varies its white space on purpose; Message formats it
+// again, because scripts and tests need the same output each time.
 func Message(w io.Writer, message proto.Message, output string) error {
 	text, err := protojson.Marshal(message)
 	if err != nil {

@@ -10,9 +10,10 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Pages prints one list while it is read. A list that is never ended shows by its missing end that it is not whole.
+// Pages prints one list while it is read. If reading fails, End is not called: the output lacks its end, and a reader sees
+// that it is not complete.
 type Pages interface {
-	// Page prints the next objects of the list, which was read at a version.
+	// Page prints the next objects of the list. version is the list's resourceVersion, the same for all pages.
 	Page(objects []api.Object, version string) error
 	// End prints what follows the last object.
 	End() error
@@ -40,20 +41,21 @@ func (p *tablePages) Page(objects []api.Object, _ string) error {
 
 func (p *tablePages) End() error { return p.table.print([][]string{{}}) }
 
-// documentPages is a list kind in JSON or YAML: what stands before the items, the items, and what stands after them.
+// documentPages prints a list in JSON or YAML: the text before the items, the items, and the text after them.
 type documentPages struct {
 	out    *bufio.Writer
 	kind   string
 	syntax listSyntax
-	tail   []byte
-	count  int
+	tail   []byte // the text after the items; nil before the first page
+	count  int    // of items
 }
 
-// listSyntax is how a list is written.
+// listSyntax describes how JSON or YAML writes a list.
 type listSyntax struct {
-	whole                           func(any) ([]byte, error) // a document
-	items                           func([]api.Object) ([]byte, error)
-	empty, open, separator, closing string
+	whole                    func(any) ([]byte, error)          // encodes a document
+	items                    func([]api.Object) ([]byte, error) // encodes items, without the brackets
+	empty                    string                             // an empty list
+	open, separator, closing string                             // before, between and after the encoded items
 }
 
 func newJSONPages(w io.Writer, kind string) Pages {
@@ -87,7 +89,8 @@ func newDocumentPages(w io.Writer, kind string, syntax listSyntax) Pages {
 	return &documentPages{out: bufio.NewWriterSize(w, 1<<15), kind: kind, syntax: syntax}
 }
 
-// together is how many items are encoded at once: the YAML encoder needs long to begin, and nobody waits for so few.
+// together is the number of items that are encoded at once: the YAML encoder is slow to start, and the first of 32 items need
+// not wait long for the last.
 const together = 32
 
 func (p *documentPages) Page(objects []api.Object, version string) error {
@@ -113,7 +116,7 @@ func (p *documentPages) Page(objects []api.Object, version string) error {
 		p.count += len(some)
 		p.out.Write(text)
 	}
-	return p.out.Flush() // which tells of every error before
+	return p.out.Flush() // returns the errors of earlier writes too
 }
 
 func (p *documentPages) End() error {
@@ -126,7 +129,7 @@ func (p *documentPages) End() error {
 	return p.out.Flush()
 }
 
-// wholePages keeps a list until all of it is there, for formats that may ask for any part of it.
+// wholePages keeps a list until it is complete, for formats that may use any part of it.
 type wholePages struct {
 	result Result
 	print  func(Result) error

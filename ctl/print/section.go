@@ -38,7 +38,7 @@ func (t Section) Print(w io.Writer) {
 	}
 }
 
-// count is the number of things: a row that continues the one above has no first cell.
+// count is the number of entries. A row that continues the entry above has no first cell and does not count.
 func (t Section) count() int {
 	n := 0
 	for _, row := range t.rows {

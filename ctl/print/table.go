@@ -9,14 +9,14 @@ import (
 	"unicode/utf8"
 )
 
-// The space of a column, as calicoctl has it.
+// The space of a column in characters, as in calicoctl.
 const (
 	columnGap     = 3
 	narrowestCell = 5
 )
 
 // table prints rows in columns that are as wide as all rows so far need. Rows that are printed together are aligned as
-// text/tabwriter aligns them; a wider one later moves the columns from there on, because what is printed stays.
+// text/tabwriter aligns them. A later, wider row moves the columns only from there on, because earlier rows are printed.
 type table struct {
 	out    *bufio.Writer
 	widths []int // with the gap
@@ -41,7 +41,7 @@ func (t *table) print(rows [][]string) error {
 		}
 		t.out.WriteByte('\n')
 	}
-	return t.out.Flush() // which tells of every error before
+	return t.out.Flush() // returns the errors of earlier writes too
 }
 
 // visible writes control characters as escapes: a value must neither break its row nor command the terminal.

@@ -15,7 +15,7 @@ type Event struct {
 	Object api.Object `json:"object"`
 }
 
-// Watch prints first what exists, then changes one by one.
+// Watch prints the existing objects first, then changes one by one.
 type Watch interface {
 	Begin(events []Event) error // called once, first
 	Change(e Event) error
@@ -38,7 +38,7 @@ func NewWatch(w io.Writer, f Format, kind string, asNumber func() string) (Watch
 			return append(text, '\n'), err
 		}}, nil
 	}
-	return nil, errors.New("--watch prints ps, wide, custom-columns, yaml or json")
+	return nil, errors.New("--watch works only with -o ps, wide, custom-columns, yaml or json")
 }
 
 // watchedTable is a table that grows.
