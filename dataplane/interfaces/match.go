@@ -124,7 +124,7 @@ func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 		return a
 	}
 	if len(named) == 0 {
-		a.Closed = "no WorkloadEndpoint of this node names the interface"
+		a.Closed = "no WorkloadEndpoint of this node names the interface: create one with this interfaceName, or correct interfacePrefix"
 		return a
 	}
 	a.Endpoint, a.Closed = named[0].ID, named[0].Closed

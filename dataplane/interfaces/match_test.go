@@ -95,7 +95,7 @@ func TestAMachineOnTheBridgeOfTheUplinkIsNoUplink(t *testing.T) {
 }
 
 func TestWhoGovernsWhat(t *testing.T) {
-	const orphan = "closed: no WorkloadEndpoint of this node names the interface"
+	const orphan = "closed: no WorkloadEndpoint of this node names the interface: create one with this interfaceName, or correct interfacePrefix"
 	for _, test := range []struct {
 		behaviour string
 		endpoints []calc.Endpoint
