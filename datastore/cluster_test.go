@@ -11,16 +11,17 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/margay-project/margay/datastore/clustertest"
-	"github.com/margay-project/margay/datastore/etcd"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 func TestMain(m *testing.M) {
-	clustertest.BecomeMember()
+	etcdlab.BecomeMember()
 	flag.Parse()
 	flag.Set("test.parallel", "8") // they mostly wait
 	os.Exit(m.Run())
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 // exercise is a cluster under writes, and a watch of it, over a connection each.
 type exercise struct {
 	*testing.T
-	*clustertest.Cluster
+	*etcdlab.Cluster
 	config   etcd.Config // how all connections prove who they are
 	consumer *consumer
 	writers  *writers
@@ -82,7 +83,7 @@ func (o *observed) onlyRead(t *testing.T, times int) {
 }
 
 // watched is the member that serves the watch.
-func (e *exercise) watched() *clustertest.Member {
+func (e *exercise) watched() *etcdlab.Member {
 	e.Helper()
 	if at, ok := peer.FromContext(e.stream().Context()); ok {
 		for _, m := range e.Members {
@@ -96,10 +97,10 @@ func (e *exercise) watched() *clustertest.Member {
 }
 
 // newExercise starts a cluster, a writer and a watch.
-func newExercise(t *testing.T, o clustertest.Options) *exercise {
+func newExercise(t *testing.T, o etcdlab.Options) *exercise {
 	t.Helper()
 	t.Parallel()
-	e := &exercise{T: t, Cluster: clustertest.Start(t, o)}
+	e := &exercise{T: t, Cluster: etcdlab.Start(t, o)}
 	e.begin()
 	return e
 }
@@ -131,7 +132,7 @@ func (e *exercise) connect(options ...grpc.DialOption) *etcd.Client {
 	return e.dial(e.Endpoints(), e.Client, options...)
 }
 
-func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...grpc.DialOption) *etcd.Client {
+func (e *exercise) dial(endpoints []string, from etcdlab.Port, options ...grpc.DialOption) *etcd.Client {
 	e.Helper()
 	c := e.config
 	c.Endpoints, c.DialTimeout = endpoints, time.Minute // members may still find each other
@@ -144,7 +145,7 @@ func (e *exercise) dial(endpoints []string, from clustertest.Port, options ...gr
 }
 
 // from dials a member from its own namespace, which no split cuts.
-func (e *exercise) from(m *clustertest.Member) *etcd.Client { return e.dial([]string{m.URL}, m.Port) }
+func (e *exercise) from(m *etcdlab.Member) *etcd.Client { return e.dial([]string{m.URL}, m.Port) }
 
 func (e *exercise) stream() grpc.ClientStream {
 	e.observed.mu.Lock()

@@ -8,29 +8,30 @@ import (
 	"testing"
 	"time"
 
-	"github.com/margay-project/margay/datastore/clustertest"
-	"github.com/margay-project/margay/datastore/etcd"
 	"github.com/sirupsen/logrus"
 	"github.com/sirupsen/logrus/hooks/test"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // The certificates of a whole cluster are replaced, those of its authority too, while it is written to and watched.
 func TestTheCertificatesOfAClusterAreReplaced(t *testing.T) {
 	t.Parallel()
-	f, before := clustertest.Certificates{Dir: t.TempDir()}, clustertest.NewAuthority(t)
+	f, before := etcdlab.Certificates{Dir: t.TempDir()}, etcdlab.NewAuthority(t)
 	before.Write(t, f.Path("ca"))
 	f.Issue(t, before)
 	o := f.Options()
 	o.Admin.Username, o.Admin.Password = "root", "secret"
-	e := &exercise{T: t, Cluster: clustertest.Start(t, o)}
-	clustertest.EnableAuth(t, e.Members[0].Client(t), "secret")
+	e := &exercise{T: t, Cluster: etcdlab.Start(t, o)}
+	etcdlab.EnableAuth(t, e.Members[0].Client(t), "secret")
 	log, lines := test.NewNullLogger()
 	e.config = etcd.Config{CAFile: f.Path("ca"), CertFile: f.Path("client"), KeyFile: f.Path("client-key")}
 	e.config.Username, e.config.Password, e.config.Log = "root", "secret", logrus.NewEntry(log)
 	e.begin()
 
-	after := clustertest.NewAuthority(t)
+	after := etcdlab.NewAuthority(t)
 	after.Write(t, f.Path("new"))
 	appendFile(t, f.Path("ca"), f.Path("new"))
 	e.restartEach("both authorities are trusted")
@@ -86,11 +87,11 @@ func appendFile(t *testing.T, path, more string) {
 }
 
 func TestTokensOfAClusterExpire(t *testing.T) {
-	onEveryVersion(t, func(t *testing.T, o clustertest.Options) {
+	onEveryVersion(t, func(t *testing.T, o etcdlab.Options) {
 		t.Parallel()
 		o.Arguments, o.Admin = []string{"--auth-token-ttl=1"}, clientv3.Config{Username: "root", Password: "secret"}
-		e := &exercise{T: t, Cluster: clustertest.Start(t, o), config: etcd.Config{Username: "root", Password: "secret"}}
-		clustertest.EnableAuth(t, e.Members[0].Client(t), "secret")
+		e := &exercise{T: t, Cluster: etcdlab.Start(t, o), config: etcd.Config{Username: "root", Password: "secret"}}
+		etcdlab.EnableAuth(t, e.Members[0].Client(t), "secret")
 		e.begin()
 		for range 2 {
 			resume := e.writers.pause()

@@ -13,30 +13,31 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/datastore/clustertest"
-	"github.com/margay-project/margay/datastore/etcd"
-	"github.com/margay-project/margay/datastore/kv"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // onEveryVersion runs a test with the oldest server that is supported and with the newest.
-func onEveryVersion(t *testing.T, test func(t *testing.T, o clustertest.Options)) {
-	for name, o := range map[string]clustertest.Options{"newest": {}, "oldest": {Old: true}} {
+func onEveryVersion(t *testing.T, test func(t *testing.T, o etcdlab.Options)) {
+	for name, o := range map[string]etcdlab.Options{"newest": {}, "oldest": {Old: true}} {
 		t.Run(name, func(t *testing.T) { test(t, o) })
 	}
 }
 
 func TestMembersOfTheClusterDie(t *testing.T) {
-	onEveryVersion(t, func(t *testing.T, o clustertest.Options) {
+	onEveryVersion(t, func(t *testing.T, o etcdlab.Options) {
 		e := newExercise(t, o)
-		for what, victim := range map[string]func() *clustertest.Member{
-			"a follower":                       func() *clustertest.Member { return e.Follower(t) },
-			"the leader":                       func() *clustertest.Member { return e.Leader(t) },
+		for what, victim := range map[string]func() *etcdlab.Member{
+			"a follower":                       func() *etcdlab.Member { return e.Follower(t) },
+			"the leader":                       func() *etcdlab.Member { return e.Leader(t) },
 			"the member that serves the watch": e.watched,
 		} {
 			m := victim()
@@ -51,7 +52,7 @@ func TestMembersOfTheClusterDie(t *testing.T) {
 }
 
 func TestAllMembersOfTheClusterDie(t *testing.T) {
-	e := newExercise(t, clustertest.Options{})
+	e := newExercise(t, etcdlab.Options{})
 	e.Kill()
 	time.Sleep(2 * time.Second)
 	e.StartAll(t)
@@ -61,7 +62,7 @@ func TestAllMembersOfTheClusterDie(t *testing.T) {
 
 // A member that lost the others goes on serving what it has: the watch must not wait there.
 func TestTheWatchLeavesAMemberWithoutALeader(t *testing.T) {
-	e := newExercise(t, clustertest.Options{})
+	e := newExercise(t, etcdlab.Options{})
 	m := e.watched()
 	e.SplitPeers(t, m)
 	e.settle("the member that serves the watch is on its own")
@@ -74,7 +75,7 @@ func TestTheWatchLeavesAMemberWithoutALeader(t *testing.T) {
 }
 
 func TestTheWatchLeavesAMemberThatIsOutOfReach(t *testing.T) {
-	e := newExercise(t, clustertest.Options{})
+	e := newExercise(t, etcdlab.Options{})
 	m := e.watched()
 	e.Split(t, nil, m)
 	e.settle("the member that serves the watch is cut off")
@@ -84,13 +85,13 @@ func TestTheWatchLeavesAMemberThatIsOutOfReach(t *testing.T) {
 }
 
 func TestTheClientIsLeftWithTheMinority(t *testing.T) {
-	e := newExercise(t, clustertest.Options{})
+	e := newExercise(t, etcdlab.Options{})
 	acknowledged := e.writers.count()
 	with, against := e.watched(), e.Members[0]
 	if with == against {
 		against = e.Members[1]
 	}
-	e.Split(t, []clustertest.Port{e.Client}, with)
+	e.Split(t, []etcdlab.Port{e.Client}, with)
 	e.notices("the member that serves it has no leader")
 	other := e.from(against)
 	at := raw(t, other, policies+"z", string(entry("z", "has(meanwhile)", 0).Value))
@@ -104,7 +105,7 @@ func TestTheClientIsLeftWithTheMinority(t *testing.T) {
 }
 
 func TestAMemberHangs(t *testing.T) {
-	e := newExercise(t, clustertest.Options{})
+	e := newExercise(t, etcdlab.Options{})
 	m := e.watched()
 	m.Freeze(t)
 	e.settle("the member that serves the watch hangs")
@@ -116,7 +117,7 @@ func TestAMemberHangs(t *testing.T) {
 // An object that was created, and deleted again, must not come back when a member goes on that was asked to create it first.
 func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 	t.Parallel()
-	cluster := clustertest.Start(t, clustertest.Options{})
+	cluster := etcdlab.Start(t, etcdlab.Options{})
 	e := &exercise{T: t, Cluster: cluster}
 	client, hung := e.connect(), cluster.Follower(t)
 	create := func(i int) error {
@@ -169,7 +170,7 @@ func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 }
 
 func TestAMemberIsSlow(t *testing.T) {
-	e := newExercise(t, clustertest.Options{})
+	e := newExercise(t, etcdlab.Options{})
 	for range 5 {
 		m := e.watched()
 		m.Freeze(t)
@@ -181,9 +182,9 @@ func TestAMemberIsSlow(t *testing.T) {
 }
 
 func TestHistoryIsCompactedWhileTheWatchIsCutOff(t *testing.T) {
-	e := newExercise(t, clustertest.Options{})
+	e := newExercise(t, etcdlab.Options{})
 	m := e.watched()
-	e.Split(t, []clustertest.Port{e.Client})
+	e.Split(t, []etcdlab.Port{e.Client})
 	m.Restart(t)
 	leader := e.Leader(t)
 	other := e.from(leader)
@@ -202,7 +203,7 @@ func TestHistoryIsCompactedWhileTheWatchIsCutOff(t *testing.T) {
 }
 
 func TestAMemberLosesItsData(t *testing.T) {
-	e := newExercise(t, clustertest.Options{})
+	e := newExercise(t, etcdlab.Options{})
 	lost := e.watched()
 	lost.Kill()
 	lost.Wipe(t)
@@ -215,7 +216,7 @@ func TestAMemberLosesItsData(t *testing.T) {
 const fullAt = 8 << 20 // of the cluster that gets full
 
 func TestTheClusterIsFull(t *testing.T) {
-	onEveryVersion(t, func(t *testing.T, o clustertest.Options) {
+	onEveryVersion(t, func(t *testing.T, o etcdlab.Options) {
 		o.Arguments = []string{fmt.Sprintf("--quota-backend-bytes=%d", fullAt)}
 		e := newExercise(t, o)
 		store, ctx := e.connect(), testContext(t)
@@ -278,7 +279,7 @@ func TestTheClusterIsRestoredFromABackup(t *testing.T) {
 	for name, ahead := range map[string]int{"behind": 1, "ahead": 40} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := &exercise{T: t, Cluster: clustertest.Start(t, clustertest.Options{})}
+			e := &exercise{T: t, Cluster: etcdlab.Start(t, etcdlab.Options{})}
 			store := e.connect()
 			for i := range 10 {
 				raw(t, store, policies+fmt.Sprint("kept", i), string(entry("", "all()", 0).Value))
@@ -293,7 +294,7 @@ func TestTheClusterIsRestoredFromABackup(t *testing.T) {
 			}
 			e.consumer.until("what will be lost", e.consumer.reached(at))
 
-			e.Split(t, []clustertest.Port{e.Client})
+			e.Split(t, []etcdlab.Port{e.Client})
 			e.Kill()
 			restore(t)
 			e.StartAll(t)

@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/margay-project/margay/api"
-	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/kv"
 	"github.com/margay-project/margay/datastore/kv/kvtest"
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // consumer folds batches and holds them to what a batch promises.
@@ -274,7 +275,7 @@ func TestWatchIsOneHistoryOfEtcd(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, shortDir(t))
 	direct, admin := dial(t, server.Endpoint()), admin(t, server.Endpoint())
-	address, disconnect := clustertest.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
+	address, disconnect := etcdlab.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
 	compact := func() {
 		page, err := direct.Range(testContext(t), Span{From: "/", To: "0"}, 0, 1)
 		if err != nil {
@@ -319,7 +320,7 @@ func TestWhatWasWrittenTogetherIsToldTogether(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, shortDir(t))
 	direct := dial(t, server.Endpoint())
-	address, disconnect := clustertest.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
+	address, disconnect := etcdlab.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
 	ctx := testContext(t)
 	c := consume(t, ctx, New(dial(t, "http://"+address)))
 	both := func(i int) int64 {

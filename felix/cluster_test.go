@@ -11,12 +11,12 @@ import (
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/datastore"
-	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // joinCluster makes a cluster the site's etcd: felix reaches it over the network, the test over sockets.
-func (l *site) joinCluster(c *clustertest.Cluster) (host clustertest.Port) {
+func (l *site) joinCluster(c *etcdlab.Cluster) (host etcdlab.Port) {
 	l.Helper()
 	l.host.Must(func() error { host = c.Attach(l, "etcd0"); return nil })
 	var sockets []string
@@ -32,7 +32,7 @@ func (l *site) joinCluster(c *clustertest.Cluster) (host clustertest.Port) {
 
 func TestFelixOutlivesTheFailuresOfItsCluster(t *testing.T) {
 	l := newSite(t)
-	c := clustertest.Start(t, clustertest.Options{})
+	c := etcdlab.Start(t, etcdlab.Options{})
 	host := l.joinCluster(c)
 	l.web()
 	f := l.startSynced()
@@ -46,7 +46,7 @@ func TestFelixOutlivesTheFailuresOfItsCluster(t *testing.T) {
 	leader.Start(t)
 	leader.Await(t)
 
-	c.Split(t, []clustertest.Port{host})
+	c.Split(t, []etcdlab.Port{host})
 	l.apply(policy("web", "web", "Allow"))
 	f.await(connected(false))
 	if l.reaches(webAddress) {
@@ -81,7 +81,7 @@ func TestFelixOutlivesTheFailuresOfItsCluster(t *testing.T) {
 }
 
 // fill has a cluster believe that it is full, or not any more.
-func (l *site) fill(c *clustertest.Cluster, action pb.AlarmRequest_AlarmAction) {
+func (l *site) fill(c *etcdlab.Cluster, action pb.AlarmRequest_AlarmAction) {
 	l.Helper()
 	client := c.Leader(l).Client(l)
 	_, err := pb.NewMaintenanceClient(client.ActiveConnection()).Alarm(context.Background(), &pb.AlarmRequest{

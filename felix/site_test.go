@@ -25,18 +25,18 @@ import (
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/datastore"
-	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/etcd"
 	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/kv"
 	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // The tests with a site run the real program, built once for all of them, on a host of their own: a network namespace
 // with VMs behind it, and etcd in the test's process, so that a test can stop it.
 
 func TestMain(m *testing.M) {
-	clustertest.BecomeMember()
+	etcdlab.BecomeMember()
 	becomeServer()
 	flag.Parse()
 	flag.Set("test.parallel", "6") // they mostly wait

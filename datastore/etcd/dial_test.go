@@ -12,9 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/margay-project/margay/datastore/clustertest"
-	"github.com/margay-project/margay/datastore/kv"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // refused dials and returns the one line that an operator sees.
@@ -134,7 +135,7 @@ func TestDialWithAPassword(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	clustertest.EnableAuth(t, admin, "secret")
+	etcdlab.EnableAuth(t, admin, "secret")
 	endpoints := []string{server.Endpoint()}
 	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute}, "refused", "ETCD_USERNAME")
 	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute, Username: "root", Password: "wrong"}, `refused user "root"`, "ETCD_PASSWORD")
@@ -181,13 +182,13 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	server, dir := startEtcd(t), t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	renew := func() {
-		a := clustertest.NewAuthority(t)
+		a := etcdlab.NewAuthority(t)
 		a.Write(t, path("ca"))
 		a.Issue(t, path("server"), path("server-key"))
 		a.Issue(t, path("client"), path("client-key"))
 	}
 	renew()
-	address, disconnect := clustertest.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), certificates(path("ca"), path("server"), path("server-key")))
+	address, disconnect := etcdlab.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), certificates(path("ca"), path("server"), path("server-key")))
 	address = "https://" + address
 	config := Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("client"), KeyFile: path("client-key")}
 	store, err := Dial(t.Context(), config)
@@ -196,7 +197,7 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	}
 	defer store.Close()
 
-	stranger := clustertest.NewAuthority(t)
+	stranger := etcdlab.NewAuthority(t)
 	stranger.Write(t, path("other-ca"))
 	stranger.Issue(t, path("other"), path("other-key"))
 	refused(t, Config{Endpoints: []string{address}, CAFile: path("other-ca")}, "x509: certificate signed by unknown authority", "ETCD_CA_CERT_FILE")

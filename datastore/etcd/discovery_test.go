@@ -10,9 +10,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/margay-project/margay/datastore/clustertest"
-	"github.com/margay-project/margay/datastore/kv"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // zone answers from a map; what is not in it does not exist, and what is empty cannot be asked.
@@ -60,10 +61,10 @@ func TestEtcdIsFoundByItsDomain(t *testing.T) {
 // when their records change.
 func TestAClusterIsFoundByItsRecordsAndTrustedInline(t *testing.T) {
 	t.Parallel()
-	f, a := clustertest.Certificates{Dir: t.TempDir()}, clustertest.NewAuthority(t)
+	f, a := etcdlab.Certificates{Dir: t.TempDir()}, etcdlab.NewAuthority(t)
 	a.Write(t, f.Path("ca"))
 	f.Issue(t, a)
-	c := clustertest.Start(t, f.Options())
+	c := etcdlab.Start(t, f.Options())
 	dns := serveNames(t)
 	const service = "_etcd-client-ssl._tcp.cluster.test"
 	for i, m := range c.Members {
@@ -115,7 +116,7 @@ func TestAClusterIsFoundByItsRecordsAndTrustedInline(t *testing.T) {
 }
 
 // inline writes a configuration file that holds the certificates.
-func inline(t *testing.T, f clustertest.Certificates) string {
+func inline(t *testing.T, f etcdlab.Certificates) string {
 	t.Helper()
 	spec := map[string]string{"datastoreType": "etcdv3", "etcdDiscoverySrv": "cluster.test"}
 	for field, file := range map[string]string{"etcdCACert": "ca", "etcdCert": "client", "etcdKey": "client-key"} {

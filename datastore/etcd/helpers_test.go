@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/margay-project/margay/datastore/clustertest"
 	"github.com/margay-project/margay/datastore/etcd/embed"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 func TestMain(m *testing.M) {
-	clustertest.BecomeMember()
+	etcdlab.BecomeMember()
 	flag.Parse()
 	flag.Set("test.parallel", "8") // they mostly wait
 	os.Exit(m.Run())

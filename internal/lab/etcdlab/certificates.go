@@ -1,4 +1,4 @@
-package clustertest
+package etcdlab
 
 import (
 	"crypto/ecdsa"

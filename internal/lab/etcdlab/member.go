@@ -1,4 +1,4 @@
-package clustertest
+package etcdlab
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ import (
 )
 
 // memberVariable in its environment makes a test binary an etcd server.
-const memberVariable = "CLUSTERTEST_MEMBER"
+const memberVariable = "ETCDLAB_MEMBER"
 
 // BecomeMember does not return when this process was started as a member of a cluster.
 func BecomeMember() {

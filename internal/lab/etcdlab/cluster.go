@@ -1,4 +1,4 @@
-package clustertest
+package etcdlab
 
 import (
 	"errors"
@@ -73,7 +73,7 @@ func directory(t testing.TB) string {
 	if _, err := os.Stat(parent); err != nil {
 		parent = ""
 	}
-	dir, err := os.MkdirTemp(parent, "clustertest")
+	dir, err := os.MkdirTemp(parent, "etcdlab")
 	if err != nil {
 		t.Fatal(err)
 	}
