@@ -7,23 +7,25 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// The classifier has bounds that an endpoint's policies alone can be beyond. The search in the kernel goes on after a Log
-// and, in the next tier, after a Pass, but not for ever: MaxContinuations. There is room for so many rules: MaxSlots.
+// The classifier has two bounds that the policies of a single endpoint can exceed. The search in the kernel goes on after a Log and,
+// with the next tier, after a Pass, at most MaxContinuations times. And it has room for MaxSlots rules. An endpoint that exceeds a bound
+// is closed, so that no other pays for it.
 
-// cost is what a policy asks of the classifier, by direction.
+// cost is what an active policy takes of the classifier's bounds.
 type cost struct {
 	searchCost
-	slots [2]int
+	slots [2]int // by direction; a rule needs one for each combination of its named ports
 }
 
-// searchCost is how often a policy's rules may make a search go on, by direction.
+// searchCost is how often a policy's rules may make a search go on, by direction, as Continuations.AddPolicy wants it.
 type searchCost struct {
-	logs  [2]int
-	depth [2]int // up to and with the last Pass; 0: there is none
+	logs  [2]int // rules with the action Log
+	depth [2]int // the last Pass, and the Logs before it; 0: there is no Pass
 }
 
 func (b cost) total() int { return b.slots[Ingress] + b.slots[Egress] }
 
+// costOf counts the rules of a policy that can match.
 func costOf(p Policy) (b cost) {
 	for dir, rules := range [2][]Rule{p.Ingress, p.Egress} {
 		for i := range rules {
@@ -43,11 +45,10 @@ func costOf(p Policy) (b cost) {
 	return b
 }
 
-// excess is why an endpoint's policies may not judge it, and what to do; the zero excess is none.
+// excess says which bound an endpoint's policies exceed, and what to do. The zero excess is none.
 type excess struct{ why, remedy string }
 
-// excessOf finds whether a search through policies at one stage may go on too often, or whether they have more rules than
-// there is room for.
+// excessOf compares an endpoint's lists of policies and its profiles with both bounds.
 func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, costOf func(PolicyID) cost) excess {
 	slots := 0
 	for dir := range Egress + 1 {
@@ -117,7 +118,7 @@ func (c *Continuations) EndTier() { *c = Continuations{ended: c.Most()} }
 // be compared with MaxContinuations.
 func (c Continuations) Most() int { return c.ended + max(c.logs, c.depth) }
 
-// problem is what is said of an endpoint that is closed for its policies' excess.
+// problem is the problem of an endpoint that is closed because of its policies' excess; empty if there is none.
 func (e excess) problem() string {
 	if e == (excess{}) {
 		return ""
@@ -125,7 +126,7 @@ func (e excess) problem() string {
 	return e.why + ", so it is closed: " + e.remedy
 }
 
-// bound closes the endpoints whose policies are in excess.
+// bound closes the endpoints whose policies exceed a bound.
 func (c *computation) bound() {
 	for id, e := range c.state.Endpoints {
 		found := excessOf(&e.Policies, e.Profiles, func(id PolicyID) cost { return costOf(c.state.Policies[id]) })
@@ -138,8 +139,8 @@ func (c *computation) bound() {
 	}
 }
 
-// bound closes the endpoints whose policies have come to be in excess, and opens those that are not any more. It looks at
-// those that changed themselves, and at all if a policy has changed that can have to do with it.
+// bound closes the endpoints whose policies now exceed a bound, and opens those whose policies no longer do. It checks the endpoints in
+// changed, or every endpoint if a policy's cost changed.
 func (g *Graph) bound(changed map[EndpointID]struct{}) {
 	l := &g.local
 	full := g.active.slots > MaxSlots
@@ -152,7 +153,7 @@ func (g *Graph) bound(changed map[EndpointID]struct{}) {
 			changed[id] = struct{}{}
 		}
 	}
-	byGroup := map[*group]excess{} // of endpoints whose profiles have no part in it
+	byGroup := map[*group]excess{} // of endpoints whose profiles cost nothing
 	for id := range changed {
 		n := l.endpoints[id]
 		if n == nil || n.refused {
@@ -175,6 +176,7 @@ func (g *Graph) bound(changed map[EndpointID]struct{}) {
 	g.active.boundPending = false
 }
 
+// excessOf is what excessOf finds for an endpoint. Endpoints of a group share the result, as far as their profiles cost nothing.
 func (g *Graph) excessOf(n *local, byGroup map[*group]excess) excess {
 	costOf := func(id PolicyID) cost { return g.active.resolved[id].cost }
 	for _, name := range n.effective.Profiles {
@@ -191,7 +193,8 @@ func (g *Graph) excessOf(n *local, byGroup map[*group]excess) excess {
 	return found
 }
 
-// countCost keeps account of what policies ask of the classifier.
+// countCost replaces the cost of a policy in the sums over all active policies. Endpoints must be checked again if the policy's
+// search cost changed, or if there are too many slots now or were so before.
 func (a *activity) countCost(old, now cost) {
 	full := a.slots > MaxSlots
 	a.slots += now.total() - old.total()

@@ -7,26 +7,26 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// entities are all endpoints and network sets, and the sets that active policies name. There may be many, so what is kept
-// of each is small: on a node nobody asks for the name of another node's endpoint.
+// entities are all endpoints and network sets of the datastore, and the sets that active policies name. There may be many entities, so
+// little is kept of each: not even its name, because a node never needs the name of another node's endpoint.
 type entities struct {
 	prints       prints
-	ids          map[fingerprint]entityID
-	list         []keptEntity // by id
-	free         []entityID
+	ids          map[fingerprint]entityID // by the object's key; set by allocate, reset by removeEntity
+	list         []keptEntity             // by ID
+	free         []entityID               // IDs below len(list) that no entity has
 	names        *labelNames
 	profiles     profiles
-	profileLists map[string]*profileList // of several profiles or none, by their names
-	index        *index                  // selectors of sets
+	profileLists map[string]*profileList // those of no profile or of several, by their names; the others are profile.own
+	index        *index                  // of the sets' selectors over all entities
 	members
 }
 
 // keptEntity is an entity as it is kept.
 type keptEntity struct {
 	entity
-	profiles *profileList // nil: no entity has this ID
-	matching *matches
-	atList   uint32 // its position in profiles.entities
+	profiles *profileList // whose labels it inherits; nil: no entity has this ID
+	matching *matches     // the selectors of sets that match it; set by the index only
+	atList   uint32       // its position in profiles.entities
 }
 
 func newEntities(prints prints) entities {
@@ -41,12 +41,13 @@ func newEntities(prints prints) entities {
 	return t
 }
 
-// find is the id of what has a key.
+// find returns the ID of the entity whose object has a key.
 func (t *entities) find(key api.Key) (entityID, bool) {
 	id, there := t.ids[printOf(t.prints, key)]
 	return id, there
 }
 
+// labelsOf returns the labels of an entity, with those that it inherits.
 func (t *entities) labelsOf(id entityID) labels {
 	k := &t.list[id]
 	l := labels{names: t.names, own: k.labels()}
@@ -56,7 +57,7 @@ func (t *entities) labelsOf(id entityID) labels {
 	return l
 }
 
-// indexed lets an index see all entities.
+// indexed gives an index access to all entities.
 func (t *entities) indexed() indexed {
 	return indexed{
 		labelsOf: t.labelsOf,
@@ -71,7 +72,7 @@ func (t *entities) indexed() indexed {
 	}
 }
 
-// updateEntities takes in endpoints and network sets.
+// updateEntities reads the endpoints and network sets that changed.
 func (g *Graph) updateEntities(byKind map[string][]api.Update) {
 	for _, kind := range []string{api.KindGlobalNetworkSet, api.KindNetworkSet} {
 		for _, u := range byKind[kind] {
@@ -86,6 +87,7 @@ func (g *Graph) updateEntities(byKind map[string][]api.Update) {
 	}
 }
 
+// updateEntity reads one entity, and moves it between sets and groups if it changed.
 func (g *Graph) updateEntity(u api.Update) {
 	t, profiles, problems, ok := readEntity(g.entities.names, u)
 	g.problems.set(u.Key, "entity", problems...)
@@ -105,13 +107,14 @@ func (g *Graph) updateEntity(u api.Update) {
 	}
 }
 
+// allocate gives a new entity an ID.
 func (t *entities) allocate(print fingerprint) entityID {
 	var id entityID
 	if n := len(t.free); n > 0 {
 		id, t.free = t.free[n-1], t.free[:n-1]
 	} else {
 		id = entityID(len(t.list))
-		if n := len(t.list); n == cap(t.list) { // the largest slice that there is: with less to spare than append would leave
+		if n := len(t.list); n == cap(t.list) { // the largest slice of all: grow it by an eighth, where append would add a quarter
 			t.list = append(make([]keptEntity, 0, n+n/8+64), t.list...)
 		}
 		t.list = append(t.list, keptEntity{})
@@ -120,7 +123,8 @@ func (t *entities) allocate(print fingerprint) entityID {
 	return id
 }
 
-// relabel moves an entity that had other labels and another contribution between sets.
+// relabel moves an entity between sets, and has the policies found that now select it, after its labels or its contribution changed from
+// old and before.
 func (g *Graph) relabel(id entityID, old labels, before contribution) {
 	started, stopped := g.entities.index.set(id, old)
 	g.entities.move(id, before, started, stopped)
@@ -129,6 +133,7 @@ func (g *Graph) relabel(id entityID, old labels, before contribution) {
 	}
 }
 
+// removeEntity takes an entity out of all sets, and its endpoint out of the index of policies. Its ID may be given to another.
 func (g *Graph) removeEntity(id entityID, print fingerprint) {
 	t := &g.entities
 	old, before := t.labelsOf(id), t.list[id].contribution()
@@ -146,7 +151,8 @@ func (g *Graph) removeEntity(id entityID, print fingerprint) {
 	t.free = append(t.free, id)
 }
 
-// move takes an entity that had another contribution out of sets and puts it into others.
+// move takes an entity out of the sets whose selectors stopped to match it, and puts it into those that started to. In the sets where
+// it stays it exchanges its contribution.
 func (t *entities) move(id entityID, before contribution, started, stopped []*matcher) {
 	now := t.list[id].contribution()
 	for _, m := range stopped {
@@ -166,7 +172,7 @@ func (t *entities) move(id entityID, before contribution, started, stopped []*ma
 	}
 }
 
-// use counts one more or one less user of a set.
+// use adds to the number of active policies that name a set. by may be negative. flushSets removes a set that nobody names.
 func (t *entities) use(id SetID, s setSource, by int) {
 	set := t.sets[id]
 	if set == nil {
@@ -184,7 +190,7 @@ func (t *entities) use(id SetID, s setSource, by int) {
 	}
 }
 
-// watch lets something know of the entities that its selector matches, of those that there are at once.
+// watch registers who: who.join is called at once for every entity that its selector already matches.
 func (t *entities) watch(who watcher) *matcher {
 	m := &matcher{owner: who}
 	for _, entity := range t.index.add(m, who.selector()) {
@@ -193,7 +199,7 @@ func (t *entities) watch(who watcher) *matcher {
 	return m
 }
 
-// portNode finds or makes what knows of a port's name.
+// portNode finds or makes the portNode of a port's name.
 func (t *entities) portNode(u portUse) *portNode {
 	key := u.String()
 	if p := t.ports[key]; p != nil {
@@ -205,7 +211,7 @@ func (t *entities) portNode(u portUse) *portNode {
 	return p
 }
 
-// numbersOf are the ports that a name stands for, in order.
+// numbersOf returns the ports that a name stands for, in order.
 func (t *entities) numbersOf(u portUse) []portNumber {
 	p := t.portNode(u)
 	stands := map[portNumber]struct{}{}
@@ -217,7 +223,7 @@ func (t *entities) numbersOf(u portUse) []portNumber {
 	return sortedNumbers(stands)
 }
 
-// usePort counts a policy as a user of a port's name, or not any more.
+// usePort adds to the number of references of a port's name. by may be negative; flushSets removes a name without references.
 func (t *entities) usePort(u portUse, id PolicyID, by int) {
 	p := t.portNode(u)
 	p.refs += by
@@ -229,7 +235,8 @@ func (t *entities) usePort(u portUse, id PolicyID, by int) {
 	}
 }
 
-// flushSets drops sets and names of ports that have no user left, and says what changed in the other sets.
+// flushSets works off the pending sets and names of ports: it removes those that no active policy uses, and returns how the other sets
+// changed.
 func (t *entities) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 	for _, s := range t.pending {
 		s.pending = false
@@ -267,8 +274,8 @@ func (t *entities) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 	return changed, gone
 }
 
-// Having says which of some addresses an endpoint of any node, or a network set, has by itself. Use it rarely: it looks at
-// every endpoint.
+// Having returns those of some addresses that an endpoint of any node, or a network set, has as a single address. It visits every
+// entity, so use it rarely.
 func (g *Graph) Having(addrs map[netip.Addr]bool) map[netip.Addr]bool {
 	found := map[netip.Addr]bool{}
 	for i := range g.entities.list {

@@ -6,12 +6,12 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// entity is what selectors select and sets contain: an endpoint of any node, or a network set. There may be many, so what
-// is known of one is a single string, which costs one allocation and the collector no look: its own labels, with their
-// length before them, and then its contribution.
+// entity is an endpoint of any node, or a network set: an object with labels, which selectors match, and with addresses, which sets
+// consist of. There may be many, so an entity is packed into one string, which is one allocation and has no pointers for the collector
+// to follow: the length of its own labels, the labels (see labelNames), and its contribution.
 type entity string
 
-// labels are packed, without those of the entity's profiles.
+// labels are the entity's own labels, packed; those of its profiles are not in it.
 func (t entity) labels() string {
 	labels, _ := t.parts()
 	return labels
@@ -31,10 +31,10 @@ func (t entity) parts() (labels string, c contribution) {
 	return string(t[size:end]), contribution(t[end:])
 }
 
-// contribution is what an entity contributes to sets: ports and nets, packed. Ports come first, behind their number.
+// contribution is what an entity contributes to sets, packed: the number of its named ports, the ports, and its addresses or networks.
 type contribution string
 
-// eachPort yields the ports that the entity names, and returns the rest.
+// eachPort yields the ports that the entity names, and returns the packed addresses behind them.
 func (c contribution) eachPort(yield func(endpointPort)) (nets string) {
 	if c == "" {
 		return ""
@@ -68,10 +68,11 @@ func (c contribution) nets(yield func(prefix) bool) {
 	}
 }
 
-// addressed says whether there is any address.
+// addressed reports whether there is any address or network.
 func (c contribution) addressed() bool { return c.eachPort(func(endpointPort) {}) != "" }
 
-// readEntity reads an object, with the profiles whose labels it inherits; one that is broken is none.
+// readEntity reads an object, and returns also the names of the profiles whose labels it inherits. ok is false for an object that is
+// invalid or gone, and for a workload endpoint without interface or addresses: no selector matches these.
 func readEntity(names *labelNames, u api.Update) (t entity, profiles, problems []string, ok bool) {
 	if u.Broken != "" {
 		return "", nil, nil, false
@@ -111,7 +112,7 @@ func (p *packing) entity() entity {
 	return entity(p.buffer)
 }
 
-// addContribution skips nets that it cannot read, and says so.
+// addContribution skips invalid nets, and returns a problem for each.
 func (p *packing) addContribution(ports []endpointPort, nets []string) (problems []string) {
 	p.contribution = binary.AppendUvarint(p.contribution, uint64(len(ports)))
 	for _, port := range ports {

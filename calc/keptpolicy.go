@@ -26,6 +26,7 @@ func (k *keptPolicy) pack() {
 	k.read = nil
 }
 
+// updatePolicies reads the policies that changed, and makes those pending that are active.
 func (g *Graph) updatePolicies(updates []api.Update) {
 	for _, u := range updates {
 		var now *policy
@@ -40,7 +41,8 @@ func (g *Graph) updatePolicies(updates []api.Update) {
 	}
 }
 
-// replacePolicy puts a policy among those with its selector; a nil one is gone.
+// replacePolicy stores a policy instead of the one that has its key so far, with the policies of the same selector. A nil one is gone.
+// The groups that it concerns become pending: those of its selectors, if it moves or is arranged differently.
 func (g *Graph) replacePolicy(key api.Key, now *policy) {
 	print := printOf(g.prints, key)
 	k := g.policies[print]

@@ -20,22 +20,22 @@ const (
 	profileOfNamespace = "kns."
 )
 
-// labels are what selectors see of an entity: its own labels, with those that its kind brings, and then those of its
-// profiles, the first profile that has one.
+// labels are the labels of an entity as selectors see them: its own, with those that follow from its kind, and then those of its profiles.
+// Of several labels with one name the first counts.
 //
 // There are many entities, so labels are packed: see labelNames.
 type labels struct {
 	names     *labelNames
-	own       string
-	inherited []*profile
+	own       string     // packed
+	inherited []*profile // in the order of the entity's profiles
 }
 
-// labelNames numbers the names of labels, of which there are few. Packed labels are a string of names' numbers and values,
-// which costs an entity one allocation and the collector no look.
+// labelNames numbers the names of labels, of which there are few. It never forgets one. Packed labels are a string: for each label the
+// number of its name, the length of its value, and the value.
 type labelNames struct {
 	numbers map[string]uint64
 	names   []string
-	packing packing // used again and again
+	packing packing // scratch space
 }
 
 func newLabelNames() *labelNames {
@@ -55,7 +55,7 @@ func (n *labelNames) number(name string) uint64 {
 	return number
 }
 
-// packing is an entity or labels on the way.
+// packing builds an entity, or labels. Its buffers are used again for the next one.
 type packing struct {
 	names                        *labelNames
 	labels, contribution, buffer []byte
@@ -93,6 +93,7 @@ func unpack(packed string, yield func(number uint64, value string) bool) {
 	}
 }
 
+// uvarint reads a number at the start of s, as binary.AppendUvarint wrote it, and returns how many bytes it has.
 func uvarint(s string) (value uint64, size int) {
 	for i := 0; ; i++ {
 		value |= uint64(s[i]&0x7f) << (7 * i)
@@ -102,7 +103,7 @@ func uvarint(s string) (value uint64, size int) {
 	}
 }
 
-// addWorkload adds a workload endpoint's labels with those that its other fields give.
+// addWorkload adds a workload endpoint's labels, and those that follow from its other fields.
 func (p *packing) addWorkload(w *api.WorkloadEndpoint, ports []endpointPort) {
 	p.add(labelNamespace, w.Namespace)
 	if w.Spec.Orchestrator != "" {
@@ -129,8 +130,8 @@ func (p *packing) addNetworkSet(s *api.NetworkSet) {
 	}
 }
 
-// overruled says that a workload endpoint's own label does not count: another field says it, or only profiles may. Where
-// that field is empty the label counts, as older versions of Calico wrote some only as labels.
+// overruled reports whether a workload endpoint's own label does not count: because another field says it, or because only profiles may
+// have it. Where that field is empty the label counts: older versions of Calico wrote some of these only as labels.
 func overruled(name string, spec *api.WorkloadEndpointSpec) bool {
 	if !strings.HasPrefix(name, "p") {
 		return false
@@ -146,7 +147,7 @@ func overruled(name string, spec *api.WorkloadEndpointSpec) bool {
 	return strings.HasPrefix(name, prefixNamespace) || strings.HasPrefix(name, prefixServiceAccount)
 }
 
-// Get makes labels a selector.Labels.
+// Get returns the value of a label; with it labels are selector.Labels.
 func (l labels) Get(name string) (value string, has bool) {
 	if l.names == nil {
 		return "", false
@@ -174,7 +175,7 @@ func (l labels) get(number uint64) (value string, has bool) {
 	return value, has
 }
 
-// each calls f with every label that there is, once.
+// each calls f once for every label.
 func (l labels) each(f func(number uint64, value string)) {
 	unpack(l.own, func(number uint64, value string) bool {
 		f(number, value)

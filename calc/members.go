@@ -6,13 +6,13 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// members are the sets that active policies name, and the names of ports.
+// members are the sets that active policies name, and the names of ports that they use, with their members.
 type members struct {
-	sets         map[SetID]*setNode
-	ports        map[string]*portNode // by their use
-	pending      []*setNode
-	pendingPorts map[*portNode]struct{} // names that stand for another list of ports
-	unusedPorts  map[*portNode]struct{} // that may have no user any more
+	sets         map[SetID]*setNode     // that a policy names; set by use, reset by flushSets
+	ports        map[string]*portNode   // by portUse.String; set by portNode, reset by flushSets
+	pending      []*setNode             // sets that may have changed; for flushSets
+	pendingPorts map[*portNode]struct{} // names that stand for other numbers now; for activate
+	unusedPorts  map[*portNode]struct{} // names that may have no reference left; for flushSets
 }
 
 func newMembers() members {
@@ -24,27 +24,27 @@ func newMembers() members {
 	}
 }
 
-// watcher is told of the entities that its selector matches. An entity may leave as another than it joined, if that has the
-// same addresses and ports.
+// watcher is told of the entities that its selector matches: join when one starts to match, leave when it stops. Entities are told apart
+// by their contribution only.
 type watcher interface {
 	owner
 	join(*members, contribution)
 	leave(*members, contribution)
 }
 
-// setNode is a set, and for each member how many entities contribute it.
+// setNode is a set of addresses: those of all entities that a selector matches, or those where a port's name stands for one number.
 type setNode struct {
 	id      SetID
 	of      *selector.Selector
-	matcher *matcher  // nil for a named port
-	parent  *portNode // of a named port
-	number  portNumber
-	refs    int
-	count   map[prefix]uint32
-	before  map[prefix]bool // what was pending: whether it was a member at the last flush
-	listed  bool            // among the sets; a named port that no rule has to list is not
-	pending bool
-	sent    bool
+	matcher *matcher          // nil until a policy names the set, and for a named port, whose portNode has one
+	parent  *portNode         // nil: not of a named port
+	number  portNumber        // of a named port
+	refs    int               // active policies that name it
+	count   map[prefix]uint32 // its members, and how many entities contribute each
+	before  map[prefix]bool   // the prefixes that changed since the last flush: whether they were members then; only if sent
+	listed  bool              // it is in members.sets; the set of a named port is not, until a rule names it
+	pending bool              // it is in members.pending
+	sent    bool              // it has been handed out
 }
 
 func newSetNode(s setSource) *setNode {
@@ -71,6 +71,7 @@ func (s *setNode) leave(m *members, t contribution) {
 	}
 }
 
+// markSet makes a set pending.
 func (m *members) markSet(s *setNode) {
 	if s.listed && !s.pending {
 		s.pending = true
@@ -78,10 +79,11 @@ func (m *members) markSet(s *setNode) {
 	}
 }
 
+// remember makes a set pending, and notes whether a prefix that is about to change was a member at the last flush.
 func (m *members) remember(s *setNode, n prefix, member bool) {
 	m.markSet(s)
 	if !s.sent {
-		return // it goes out whole
+		return // all of its members are handed out
 	}
 	if s.before == nil {
 		s.before = map[prefix]bool{}
@@ -91,6 +93,7 @@ func (m *members) remember(s *setNode, n prefix, member bool) {
 	}
 }
 
+// delta is how the members changed since the last flush; all members if the set was not handed out yet.
 func (s *setNode) delta() (d SetDelta) {
 	if !s.sent {
 		d.Added = make([]netip.Prefix, 0, len(s.count))
@@ -111,12 +114,13 @@ func (s *setNode) delta() (d SetDelta) {
 	return d
 }
 
-// portNode is what a port's name stands for on the endpoints that a selector matches: a set for each port.
+// portNode is a port's name as a rule uses it: on the endpoints that a selector matches. For each number that the name stands for there
+// is a set of the addresses where it does.
 type portNode struct {
 	use      portUse
 	matcher  *matcher
-	refs     int
-	policies map[PolicyID]struct{} // and former ones
+	refs     int                   // how often active policies use it
+	policies map[PolicyID]struct{} // that use the name, or did so before
 	sets     map[portNumber]*setNode
 }
 
@@ -124,6 +128,7 @@ func (p *portNode) selector() *selector.Selector {
 	return selector.And(selector.Has(portLabel(p.use.name)), p.use.of)
 }
 
+// setFor finds or makes the set of a number.
 func (p *portNode) setFor(n portNumber) *setNode {
 	c := p.sets[n]
 	if c == nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// pack is the policy in one string.
+// pack is the policy in one string; unpackPolicy reads it.
 func (p *policy) pack() string {
 	size := 32 + len(p.ID.Namespace) + len(p.ID.Name) + len(p.Tier) + len(p.rules[Ingress]) + len(p.rules[Egress]) +
 		len(p.selects.endpoints) + len(p.selects.namespaces) + len(p.selects.serviceAccounts)
@@ -28,7 +28,8 @@ func unpackPolicy(packed string) *policy {
 	return p
 }
 
-// policy codes all but what follows from the rest, or was a matter of reading it.
+// policy codes a policy without the fields that follow from others (selector, rules that deny), and without its problems, which are
+// reported when it is read.
 func (c *coder) policy(p *policy) {
 	given := c.given(bits(p.ID.Kind == api.KindNetworkPolicy, p.Tier != defaultTier, p.selects.endpoints != "", p.selects.namespaces != "",
 		p.selects.serviceAccounts != "", p.Order.Set, p.denies))

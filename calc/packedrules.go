@@ -7,9 +7,11 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// packedRules are rules as an object has them, as far as they mean anything here (empty matches do not), in a fifth of the memory: a node knows
-// every policy of the datastore, and needs the rules of few. Each rule begins with its length. Where a rule has the same
-// text as its policy's own selector, as rules among equals do, it refers to that.
+// packedRules are the rules of an object in a fifth of the memory: a node knows every policy of the datastore and needs the rules of
+// few. Equal rules are packed equally, so a change is found by comparing texts; matches that restrict nothing are left out.
+//
+// Each rule begins with its length. A text that equals the policy's own selector is stored as a reference to it, because many policies
+// are about traffic among the endpoints that they select.
 type packedRules string
 
 func packRules(rules []api.Rule, own string) packedRules {
@@ -19,7 +21,7 @@ func packRules(rules []api.Rule, own string) packedRules {
 	c := coder{writing: true, bytes: make([]byte, 0, 48*len(rules)), own: own}
 	for i := range rules {
 		start := len(c.bytes)
-		c.bytes = append(c.bytes, 0) // the length, if it is short
+		c.bytes = append(c.bytes, 0) // room for its length, if that is below 128
 		c.rule(&rules[i])
 		if length := len(c.bytes) - start - 1; length < 0x80 {
 			c.bytes[start] = byte(length)
@@ -30,7 +32,7 @@ func packRules(rules []api.Rule, own string) packedRules {
 	return packedRules(c.bytes)
 }
 
-// split is the rules one by one, packed.
+// split returns the rules one by one, still packed.
 func (p packedRules) split() (rules []string) {
 	for p != "" {
 		if rules == nil {
@@ -49,12 +51,12 @@ func unpackRule(packed, own string) (r api.Rule) {
 	return r
 }
 
-// coder writes values, or reads them in the same order.
+// coder writes values, or reads them in the same order: one function for both, so that they cannot differ.
 type coder struct {
 	writing bool
-	bytes   []byte
-	text    string
-	own     string // referred to by the length -1, unless empty
+	bytes   []byte // written so far
+	text    string // left to read
+	own     string // the policy's selector: a text that equals it has the length -1. Empty: none does
 }
 
 func (c *coder) rule(r *api.Rule) {
@@ -67,7 +69,7 @@ func (c *coder) rule(r *api.Rule) {
 	c.side(&r.Destination)
 }
 
-// common codes what is of no side.
+// common codes the fields that are of neither side.
 func (c *coder) common(given given, r *api.Rule) {
 	optional(given.next(), &r.IPVersion, c.int)
 	optional(given.next(), &r.Protocol, c.protocol)
@@ -88,7 +90,7 @@ func (c *coder) side(e *api.EntityRule) {
 	c.optionalString(given.next(), &e.Selector)
 	many(c, given.next(), &e.Nets, c.string)
 	many(c, given.next(), &e.Ports, c.port)
-	if given == 0 { // nothing that is rare
+	if given == 0 { // no rare field
 		return
 	}
 	c.optionalString(given.next(), &e.NotSelector)
@@ -107,7 +109,7 @@ func (c *coder) side(e *api.EntityRule) {
 	})
 }
 
-// action codes one that is known by its number.
+// action codes a known action by its number, any other as text.
 func (c *coder) action(a *api.Action) {
 	known := []api.Action{api.Allow, api.Deny, api.Log, api.Pass}
 	n := slices.Index(known, *a)
@@ -118,7 +120,7 @@ func (c *coder) action(a *api.Action) {
 	c.string((*string)(a))
 }
 
-// given says which fields follow, one after the other.
+// given says which fields follow: one bit for each, the first field has the lowest bit.
 type given uint
 
 func (g *given) next() bool {
@@ -127,7 +129,7 @@ func (g *given) next() bool {
 	return yes
 }
 
-// bits are those of some fields, in their order. Code that reads each rule of a policy asks bit for each, which costs half.
+// bits are the bits of some fields, in their order. Code that runs for each rule calls bit instead, at half the cost.
 func bits(fields ...bool) (g given) {
 	for n, yes := range fields {
 		g |= bit(n, yes)
@@ -213,7 +215,7 @@ func (c *coder) optionalString(given bool, s *string) {
 	}
 }
 
-// optional codes what a pointer points at, if it is given.
+// optional codes the value behind a pointer, if it is given.
 func optional[T any](given bool, p **T, code func(*T)) {
 	if !given {
 		return

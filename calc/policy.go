@@ -12,15 +12,15 @@ import (
 
 const defaultTier = "default"
 
-// policy is a policy or profile as an object describes it, whether or not it is active. Its rules are resolved only when
-// it is: most policies of a datastore are of no concern to a node.
+// policy is a policy or profile as its object describes it, active or not. Its rules are resolved only when it becomes active: most
+// policies of a datastore never do on a node.
 type policy struct {
-	Policy                      // with rules only where they are not from an object's list
-	selects  selectors          // of endpoints, as the object has them
-	selector *selector.Selector // what they come to; nil for profiles
-	stages   [Stages][2]bool    // where its rules stand
+	Policy                      // its rules are empty, unless they do not come from the object (denies, default-allow, failsafes)
+	selects  selectors          // as the object has them
+	selector *selector.Selector // selects combined; nil for profiles
+	stages   [Stages][2]bool    // at which stages it judges, by direction
 	rules    [2]packedRules     // as the object has them, by direction
-	denies   bool               // it cannot be read, so its rules are not from the object
+	denies   bool               // it is invalid, so it denies everything instead of what its rules say
 	labels   map[string]string  // of profiles: labelsToApply
 	problems []string           // of the object as a whole
 }
@@ -28,8 +28,8 @@ type policy struct {
 // selectors are the texts that say which endpoints a policy selects.
 type selectors struct{ endpoints, namespaces, serviceAccounts string }
 
-// readPolicy reads a GlobalNetworkPolicy or a NetworkPolicy. One that is broken, or whose selector cannot be read, denies
-// what it may select, at its place in its tier; a NetworkPolicy may select what is in its namespace.
+// readPolicy reads a GlobalNetworkPolicy or a NetworkPolicy. One that is invalid, or whose selector is, denies everything that it may
+// select, at its position in its tier. A NetworkPolicy may select everything in its namespace.
 func readPolicy(u api.Update) *policy {
 	p := &policy{
 		Policy: Policy{
@@ -71,11 +71,12 @@ func readPolicy(u api.Update) *policy {
 	return p
 }
 
-// unsealed is the problem of a policy that was stored before rules were sealed, or by a program that breaks the seal.
+// unsealed is the problem of a policy that was stored before rules were sealed, or by a program that breaks the seal; see
+// docs/decisions/0008-sealed-rules.md.
 const unsealed = "is stored so that Calico's tools would widen a rule of it when they write it: apply it again, or write it " +
 	"with margayctl get and replace, which seals the rule"
 
-// specOf is what a policy says; false if nothing of it can be read.
+// specOf is the spec of a policy; false if no part of it is valid.
 func specOf(u api.Update) (api.GlobalNetworkPolicySpec, bool) {
 	if u.Object == nil || reflect.ValueOf(u.Object).IsNil() {
 		return api.GlobalNetworkPolicySpec{}, false
@@ -91,14 +92,15 @@ func (p *policy) deny(why string, spec api.GlobalNetworkPolicySpec) {
 	p.problems = []string{invalid(why, "it denies everything that it may select")}
 }
 
+// invalid is the problem of an object that is stored but not valid: why, and what the node does until it is corrected.
 func invalid(why, effect string) string {
 	return fmt.Sprintf("invalid: %s; until it is corrected %s", strings.TrimRight(why, ". "), effect)
 }
 
 func denyAll() []Rule { return []Rule{{Action: api.Deny, V4: true, V6: true}} }
 
-// stand says at which stages the rules of a policy are: untracked wins over pre-DNAT, which has no egress; all others
-// judge the endpoint's own traffic, and those that ask for it forwarded traffic too.
+// setStages decides at which stages a policy judges. doNotTrack comes before preDNAT, which has no egress. All other policies judge the
+// endpoint's own traffic, and with applyOnForward also forwarded traffic.
 func (p *policy) setStages(spec api.GlobalNetworkPolicySpec, ingress, egress bool) {
 	switch {
 	case spec.DoNotTrack:
@@ -113,7 +115,7 @@ func (p *policy) setStages(spec api.GlobalNetworkPolicySpec, ingress, egress boo
 	}
 }
 
-// directions that a policy judges; without types they follow from its rules.
+// directions returns which directions a policy judges. Without types they follow from its rules, as in Calico.
 func directions(spec api.GlobalNetworkPolicySpec) (ingress, egress bool) {
 	if len(spec.Types) > 0 {
 		return slices.Contains(spec.Types, api.Ingress), slices.Contains(spec.Types, api.Egress)
@@ -121,8 +123,8 @@ func directions(spec api.GlobalNetworkPolicySpec) (ingress, egress bool) {
 	return len(spec.Ingress) > 0 || len(spec.Egress) == 0, len(spec.Egress) > 0
 }
 
-// within is the selector of the endpoints that a policy applies to, for one in a namespace only of those in it. With an
-// error it is that of the parts that could be read, so it selects no less than was meant.
+// within is the selector of the endpoints that a policy applies to. A policy in a namespace applies only to endpoints there. With an
+// error it is the selector of the valid parts, so it selects no less than was meant.
 func (s selectors) within(namespace string) (*selector.Selector, error) {
 	var parts []*selector.Selector
 	var wrong error
@@ -150,8 +152,9 @@ func (s selectors) within(namespace string) (*selector.Selector, error) {
 	return selector.And(parts...), wrong
 }
 
-// ofEndpoints rewrites the selector of endpoints. In a GlobalNetworkPolicy every all() of the whole is limited by the first
-// other selector that it has: to what lives in a namespace, or to what has a service account. So it selects no hosts.
+// ofEndpoints rewrites the selector of endpoints as Calico does: with a selector of namespaces, all() means all endpoints in a
+// namespace; else, in a GlobalNetworkPolicy with a selector of service accounts, all that have a service account. So such a policy selects
+// no hosts.
 func (s selectors) ofEndpoints(namespace string) func(*selector.Selector) *selector.Selector {
 	switch {
 	case s.namespaces != "":
@@ -165,7 +168,7 @@ func (s selectors) ofEndpoints(namespace string) func(*selector.Selector) *selec
 // defaultAllow is always there and never in the datastore.
 const defaultAllow = "projectcalico-default-allow"
 
-// readProfile reads a Profile. One that does not exist, or has never been valid, denies everything: u's object is nil.
+// readProfile reads a Profile. One that is invalid denies everything, and so does one that does not exist (its object is nil).
 func readProfile(u api.Update) *policy {
 	p := &policy{Policy: Policy{ID: PolicyID{Kind: api.KindProfile, Name: u.Key.Name}}}
 	profile, ok := u.Object.(*api.Profile)
@@ -188,11 +191,12 @@ func readProfile(u api.Update) *policy {
 	return p
 }
 
+// missingProfile stands for a profile that is not in the datastore: defaultAllow, or one that denies everything.
 func missingProfile(name string) *policy {
 	return readProfile(api.Update{Key: api.Key{Kind: api.KindProfile, Name: name}})
 }
 
-// appliesTo says whether the policy has anything to say about endpoints of a kind.
+// appliesTo reports whether the policy judges endpoints of a kind at any stage.
 func (p *policy) appliesTo(kind string) bool {
 	stages := p.stages[:]
 	if kind == api.KindWorkloadEndpoint {
@@ -206,7 +210,7 @@ func (p *policy) appliesTo(kind string) bool {
 	return false
 }
 
-// lists arranges the policies that select an endpoint of a kind, given in order, by stage, direction and tier.
+// lists arranges the policies that select an endpoint of a kind by stage, direction and tier. They must be in the order of evaluation.
 func lists(kind string, ordered []*policy) (out [Stages][2][]TierPolicies) {
 	for _, p := range ordered {
 		for stage := range p.stages {
@@ -226,6 +230,7 @@ func lists(kind string, ordered []*policy) (out [Stages][2][]TierPolicies) {
 	return out
 }
 
+// appendPolicy adds a policy to the last tier, or to a new one if that is another's.
 func appendPolicy(tiers []TierPolicies, p *policy) []TierPolicies {
 	if n := len(tiers); n == 0 || tiers[n-1].Tier != p.Tier {
 		tiers = append(tiers, TierPolicies{Tier: p.Tier})

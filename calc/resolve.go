@@ -7,15 +7,16 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// resolvedPolicy is a policy with its rules resolved, the sets that they name and what is wrong with them.
+// resolvedPolicy is a policy with its rules resolved.
 type resolvedPolicy struct {
 	Policy
-	sets     map[SetID]setSource
-	ports    map[string]portUse // names of ports, on which the rules depend
-	problems []string
+	sets     map[SetID]setSource // that its rules name
+	ports    map[string]portUse  // names of ports that its rules use, by their text
+	problems []string            // of its rules
 }
 
-// resolve makes the rules, given what names of ports stand for, and the policy as it was resolved before or nil.
+// resolve makes the rules of a policy. numbersOf says which ports a name stands for. before is the policy as it was resolved the last
+// time, or nil: rules that did not change are taken from it.
 func (p *policy) resolve(numbersOf func(portUse) []portNumber, before *activePolicy) resolvedPolicy {
 	if p.rules[Ingress] == "" && p.rules[Egress] == "" {
 		return resolvedPolicy{Policy: p.Policy}
@@ -30,21 +31,21 @@ func (p *policy) resolve(numbersOf func(portUse) []portNumber, before *activePol
 	return a
 }
 
-// ruleReader turns the rules of one policy or profile into rules with resolved criteria.
+// ruleReader resolves the rules of one policy or profile, and collects the sets and the names of ports that they use.
 //
-// It collects the sets that they name. A criterion that cannot be enforced never widens access: a rule that allows
-// or passes and has one never matches, any other rule matches without it, and a problem says so.
+// A criterion that cannot be enforced never widens access: a rule with Allow or Pass that has one never matches, any other rule
+// matches without it, and a problem says so.
 type ruleReader struct {
-	namespace string        // of a namespaced policy
-	own       string        // the text of the policy's selector
-	before    *activePolicy // the policy as it was resolved before; nil if it was not
+	namespace string        // of a NetworkPolicy; else empty
+	own       string        // the policy's own selector, which packed rules refer to
+	before    *activePolicy // the policy as it was resolved the last time; nil: it was not active
 	numbersOf func(portUse) []portNumber
 	sets      map[SetID]setSource
-	ports     map[string]portUse // names that were looked up, by their text
+	ports     map[string]portUse // by their text
 	problems  []string
 }
 
-// rules resolves the rules of one direction. Those that stood before, at the front and at the end, are taken as they were.
+// rules resolves the rules of one direction. Those at the front and at the end that did not change are taken as they were.
 func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
 	now := rules.split()
 	if now == nil {
@@ -56,15 +57,15 @@ func (rr *ruleReader) rules(dir Direction, rules packedRules) []Rule {
 	copy(resolved, old[:front])
 	copy(resolved[len(now)-end:], old[len(old)-end:])
 	for i, packed := range now {
-		stood := i < front || i >= len(now)-end
-		if !stood || !rr.reuse(&resolved[i]) {
+		unchanged := i < front || i >= len(now)-end
+		if !unchanged || !rr.reuse(&resolved[i]) {
 			resolved[i] = rr.rule(dir, i, unpackRule(packed, rr.own))
 		}
 	}
 	return resolved
 }
 
-// resolvedBefore are rules that were resolved before, packed and not.
+// resolvedBefore returns the rules as they were resolved the last time, packed and resolved; none if they had problems.
 func (rr *ruleReader) resolvedBefore(dir Direction) (packed []string, resolved []Rule) {
 	if rr.before == nil || len(rr.before.problems) > 0 || rr.before.from.selects.endpoints != rr.own {
 		return nil, nil
@@ -72,7 +73,7 @@ func (rr *ruleReader) resolvedBefore(dir Direction) (packed []string, resolved [
 	return rr.before.from.rules[dir].split(), [2][]Rule{rr.before.Ingress, rr.before.Egress}[dir]
 }
 
-// alike counts what two lists have in common at the front, and of the rest at the end.
+// alike counts the elements that two lists have in common at the front, and those of the rest at the end.
 func alike(a, b []string) (front, end int) {
 	shorter := min(len(a), len(b))
 	for front < shorter && a[front] == b[front] {
@@ -84,7 +85,8 @@ func alike(a, b []string) (front, end int) {
 	return front, end
 }
 
-// take notes the sets of a rule as it was before, unless the rule depends on something else than its text.
+// reuse takes a rule as it was resolved the last time, with its sets. It reports false if the rule depends on more than its text: on
+// names of ports.
 func (rr *ruleReader) reuse(r *Rule) bool {
 	if r.Never || r.Source.Names != nil || r.Source.NotNames != nil || r.Destination.Names != nil || r.Destination.NotNames != nil {
 		return false
@@ -97,23 +99,23 @@ func (rr *ruleReader) reuse(r *Rule) bool {
 	return true
 }
 
+// rule resolves the rule with index i.
 func (rr *ruleReader) rule(dir Direction, i int, r api.Rule) Rule {
 	c := criteria{namespace: rr.namespace, numbersOf: rr.numbersOf}
 	out := c.rule(r)
-	last := &out
-	if n := last.variants(); n > maxVariants {
+	if n := out.variants(); n > maxVariants {
 		c.skip("its named ports expand to %d combinations, at most %d are supported: give numbers, or narrow its selectors", n, maxVariants)
-		c.forgetNames(last)
+		c.forgetNames(&out)
 	}
 	for _, u := range c.ports {
 		rr.ports[u.String()] = u
 	}
-	widens := last.Action == api.Allow || last.Action == api.Pass
+	widens := out.Action == api.Allow || out.Action == api.Pass
 	if len(c.skipped) > 0 {
-		rr.problems = append(rr.problems, problemText(dir, i, last.Action, c.skipped))
+		rr.problems = append(rr.problems, problemText(dir, i, out.Action, c.skipped))
 	}
-	if (len(c.skipped) > 0 && widens) || !(last.V4 || last.V6) {
-		return Rule{Action: last.Action, Never: true}
+	if (len(c.skipped) > 0 && widens) || !(out.V4 || out.V6) {
+		return Rule{Action: out.Action, Never: true}
 	}
 	for _, s := range c.sets {
 		rr.sets[s.id()] = s
@@ -121,6 +123,7 @@ func (rr *ruleReader) rule(dir Direction, i int, r api.Rule) Rule {
 	return out
 }
 
+// problemText says which criteria of a rule are not enforced, and what the rule does until they are corrected.
 func problemText(dir Direction, index int, action api.Action, skipped []string) string {
 	effect := "until then the rule matches nothing"
 	switch action {
@@ -132,7 +135,7 @@ func problemText(dir Direction, index int, action api.Action, skipped []string) 
 	return fmt.Sprintf("%v rule %d: %s; %s", dir, index, strings.Join(skipped, "; "), effect)
 }
 
-// OfRule is the problem's text when it is about this rule of its object.
+// OfRule reports whether the problem is about one rule of its object, and returns its text without the words that say so.
 func (p Problem) OfRule(dir Direction, index int) (text string, about bool) {
 	return strings.CutPrefix(p.Text, fmt.Sprintf("%v rule %d: ", dir, index))
 }

@@ -10,16 +10,17 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// criteria are those of one rule as they are read; lost names the ones that cannot be enforced, and what to do.
+// criteria reads the criteria of one rule.
 type criteria struct {
-	namespace string
-	numbersOf func(portUse) []portNumber
-	only      uint8 // the rule's protocol; 0: any
-	sets      []setSource
-	ports     []portUse
-	skipped   []string
+	namespace string                     // of the rule's policy; empty: it is global
+	numbersOf func(portUse) []portNumber // which ports a name stands for
+	only      uint8                      // the rule's protocol; 0: any
+	sets      []setSource                // that the rule names
+	ports     []portUse                  // names of ports that it uses
+	skipped   []string                   // criteria that cannot be enforced, each with what to do
 }
 
+// skip notes a criterion that cannot be enforced.
 func (c *criteria) skip(format string, args ...any) {
 	c.skipped = append(c.skipped, fmt.Sprintf(format, args...))
 }
@@ -37,7 +38,7 @@ func (c *criteria) rule(r api.Rule) Rule {
 		Destination: c.match("destination", r.Destination),
 	}
 	if n := out.NotICMP; n != nil && n.Type < 0 {
-		out.NotICMP = nil // it was lost, and would exclude all of ICMP
+		out.NotICMP = nil // its type was skipped: without it, all of ICMP would be excluded
 	}
 	if r.HTTP.Restricts() {
 		c.skip("http is not enforced yet: remove it, or match ports")
@@ -49,7 +50,7 @@ func (c *criteria) rule(r api.Rule) Rule {
 	return out
 }
 
-// action reads what to do; what is no action denies.
+// action reads an action in any case. An unknown one denies.
 func (c *criteria) action(a api.Action) api.Action {
 	for _, known := range []api.Action{api.Allow, api.Deny, api.Log, api.Pass} {
 		if strings.EqualFold(string(a), string(known)) {
@@ -98,7 +99,7 @@ func (c *criteria) icmp(i *api.ICMPFields) *ICMP {
 	return out
 }
 
-// families says for which families a rule is there at all.
+// families finds which of IPv4 and IPv6 a rule can match.
 func (c *criteria) families(r api.Rule, out Rule) (v4, v6 bool) {
 	v4, v6 = true, true
 	if r.IPVersion != nil {
@@ -168,12 +169,13 @@ func (c *criteria) match(side string, e api.EntityRule) Match {
 	return m
 }
 
+// set notes a set that the rule names.
 func (c *criteria) set(s setSource) SetID {
 	c.sets = append(c.sets, s)
 	return s.id()
 }
 
-// nets reads a list whole or not at all: one address that cannot be read makes the list mean something else.
+// nets reads a list, or skips it if one of its addresses is invalid: without that address the list would mean something else.
 func (c *criteria) nets(side string, texts []string) []netip.Prefix {
 	var nets []netip.Prefix
 	for _, text := range texts {
@@ -187,6 +189,7 @@ func (c *criteria) nets(side string, texts []string) []netip.Prefix {
 	return nets
 }
 
+// splitPorts separates ranges of numbers from names, each name once.
 func splitPorts(ports []api.Port) (ranges []PortRange, names []string) {
 	for _, p := range ports {
 		switch {
@@ -199,7 +202,7 @@ func splitPorts(ports []api.Port) (ranges []PortRange, names []string) {
 	return ranges, names
 }
 
-// named is what names stand for on the endpoints that a selector matches, on all if it is nil.
+// named finds the ports that names stand for on the endpoints that a selector matches; nil matches all.
 func (c *criteria) named(names []string, of *selector.Selector) *PortNames {
 	if len(names) == 0 {
 		return nil
@@ -220,7 +223,7 @@ func (c *criteria) named(names []string, of *selector.Selector) *PortNames {
 	return named
 }
 
-// forgetNames takes the names of ports out of a rule that has too many, and the sets that are only there for them.
+// forgetNames takes the names of ports out of a rule that has too many combinations, and the sets that only they need.
 func (c *criteria) forgetNames(r *Rule) {
 	for _, m := range []*Match{&r.Source, &r.Destination} {
 		if m.Names != nil {
@@ -231,8 +234,8 @@ func (c *criteria) forgetNames(r *Rule) {
 	c.sets = slices.DeleteFunc(c.sets, func(s setSource) bool { return s.name != "" })
 }
 
-// selectors composes the selectors of one side into the set that the address must be in, and the one that it must not
-// be in; nil where there is no such condition.
+// selectors combines the selectors of one side: in selects the entities of which one must have the address, notIn those of which none
+// may have it. nil: no such condition.
 func (c *criteria) selectors(e api.EntityRule) (in, notIn *selector.Selector, err error) {
 	var all []*selector.Selector
 	add := func(text string, rewrite func(*selector.Selector) *selector.Selector) {
@@ -273,6 +276,7 @@ func (c *criteria) selectors(e api.EntityRule) (in, notIn *selector.Selector, er
 
 func asWritten(s *selector.Selector) *selector.Selector { return s }
 
+// ofServiceAccounts turns a selector of service accounts into one of the entities that have them.
 func ofServiceAccounts(s *selector.Selector) *selector.Selector {
 	return s.Rewrite(selector.Rewriting{Prefix: prefixServiceAccount})
 }
@@ -282,14 +286,14 @@ func ofAllServiceAccounts(s *selector.Selector) *selector.Selector {
 	return s.Rewrite(selector.Rewriting{Prefix: prefixServiceAccount, All: selector.Has(labelServiceAccount)})
 }
 
-// limitAll makes all() mean what has a label.
+// limitAll makes all() mean every entity that has a label.
 func limitAll(label string) func(*selector.Selector) *selector.Selector {
 	return func(s *selector.Selector) *selector.Selector {
 		return s.Rewrite(selector.Rewriting{All: selector.Has(label)})
 	}
 }
 
-// ofNamespaces makes a selector of namespaces one of what lives in them.
+// ofNamespaces turns a selector of namespaces into one of the entities in them.
 func ofNamespaces(s *selector.Selector) *selector.Selector {
 	within := selector.Has(labelNamespace)
 	return s.Rewrite(selector.Rewriting{Prefix: prefixNamespace, All: within, Global: selector.Not(within)})

@@ -4,16 +4,17 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// selection is the policies that have one selector.
+// selection is the policies that have one selector, which is matched once for all of them. selectionOf makes it, and
+// dropEmptySelections removes it.
 type selection struct {
 	matcher
 	policies policySet
-	groups   map[*group]struct{} // nil: there is none
+	groups   map[*group]struct{} // whose members the selector matches; set by join and leave. nil: there is none
 }
 
 func (s *selection) selector() *selector.Selector { return s.policies.one.policy().selector }
 
-// policySet is some policies; most often there is one.
+// policySet is a set of policies. Most have one member, which needs no map.
 type policySet struct {
 	one  *keptPolicy
 	more map[*keptPolicy]struct{}
@@ -54,23 +55,24 @@ func (s *policySet) each(f func(*policy)) {
 	}
 }
 
+// rearrange makes the groups of a selection pending.
 func (l *locals) rearrange(s *selection) {
 	for grp := range s.groups {
 		l.pendingGroups[grp] = struct{}{}
 	}
 }
 
-// deselect takes a policy out of its selection.
+// deselect takes a policy out of its selection, before the policy is replaced or removed.
 func (l *locals) deselect(k *keptPolicy) {
 	s := k.selection
-	s.matcher.selector() // as long as there is a policy to ask
+	s.matcher.selector() // keep it: an empty selection has no policy left that could tell it
 	s.policies.remove(k)
 	if s.policies.empty() {
 		l.emptySelections[s] = struct{}{}
 	}
 }
 
-// selectionOf finds or makes the selection of a selector.
+// selectionOf finds or makes the selection of a selector. A new one makes the endpoints pending that the selector matches.
 func (l *locals) selectionOf(of *selector.Selector) *selection {
 	print := printOf(l.prints, of.String())
 	if s := l.selections[print]; s != nil {
@@ -86,7 +88,8 @@ func (l *locals) selectionOf(of *selector.Selector) *selection {
 	return s
 }
 
-// dropEmptySelections forgets selections without policies; the members of their groups must look for others.
+// dropEmptySelections removes the selections that have no policy left. The members of their groups become pending: they belong to other
+// groups now.
 func (l *locals) dropEmptySelections() {
 	for s := range l.emptySelections {
 		l.index.drop(&s.matcher)

@@ -2,7 +2,7 @@ package calc
 
 import "github.com/margay-project/margay/api"
 
-// readTier reads a Tier. One that is broken is as good as missing.
+// readTier reads a Tier. An invalid one counts as missing.
 func readTier(u api.Update) (Tier, bool) {
 	tier, ok := u.Object.(*api.Tier)
 	if !ok || tier == nil || u.Broken != "" {
@@ -15,7 +15,7 @@ func readTier(u api.Update) (Tier, bool) {
 	return t, true
 }
 
-// tierNamed is the tier of that name, or what stands for it when it does not exist.
+// tierNamed is the tier of that name. One that does not exist comes last and denies.
 func tierNamed(tiers map[string]Tier, name string) Tier {
 	if t, ok := tiers[name]; ok {
 		return t
@@ -30,7 +30,7 @@ func orderOf(o *float64) Order {
 	return Order{Value: *o, Set: true}
 }
 
-// noTier is the problem of a tier that policies in force on this node name and that does not exist; noProfile likewise.
+// noTier is the problem of a tier that does not exist although active policies are in it.
 func noTier(name string) Problem {
 	return Problem{
 		Object: api.Key{Kind: api.KindTier, Name: name},
@@ -38,6 +38,7 @@ func noTier(name string) Problem {
 	}
 }
 
+// noProfile is the problem of a profile that does not exist although endpoints of this node have it.
 func noProfile(name string) Problem {
 	return Problem{
 		Object: api.Key{Kind: api.KindProfile, Name: name},
@@ -45,6 +46,7 @@ func noProfile(name string) Problem {
 	}
 }
 
+// updateTiers reads the tiers that changed. When one moves in the order, every group's lists must be arranged again.
 func (g *Graph) updateTiers(updates []api.Update) {
 	for _, u := range updates {
 		old, existed := g.tiers[u.Key.Name]
