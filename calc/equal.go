@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Equality of the values in a State. Parts that are shared compare fast.
+// Equality of the values in a State. Slices that share their memory are equal without a look at their elements.
 
 func (p Policy) equal(q Policy) bool {
 	return p.ID == q.ID && p.Tier == q.Tier && p.Order == q.Order && sameList(p.Ingress, q.Ingress, (*Rule).equal) &&
@@ -63,7 +63,7 @@ func (c Config) equal(d Config) bool {
 		c.DeviceRouteProtocol == d.DeviceRouteProtocol
 }
 
-// sameList compares slices that may be one and the same.
+// sameList compares slices, fast if they share their memory.
 func sameList[T any](a, b []T, equal func(a, b *T) bool) bool {
 	if len(a) != len(b) {
 		return false

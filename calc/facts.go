@@ -2,23 +2,25 @@ package calc
 
 import "net/netip"
 
-// Facts are what the calculation must know of the host, as a plain value. Everything else comes from the datastore.
+// Facts is all that the calculation knows of the host itself, as a plain value. The rest comes from the datastore. The agent sets it, and
+// must not change it after it has handed it over.
 type Facts struct {
 	Addresses []netip.Addr // of the host's own interfaces
 	Sessions  []Session    // of the agent itself, with etcd; those with BGP peers follow from the objects
 
-	// Uplinks are the interfaces that no workload can have, because the host needs them or needed them before, by name. The
-	// value says why, in words that follow the name: "carries the host's default route".
+	// Uplinks are the interfaces that no workload gets, by name, because the host needs them or needed them before. The value says
+	// why, in words that follow the name: "carries the host's default route". See docs/decisions/0006-uplinks.md.
 	Uplinks map[string]string
 
-	// Parameters are settings of FelixConfiguration that hold on this node whatever the datastore says, as text by name.
+	// Parameters are settings of FelixConfiguration that come from the agent's environment, as text by name in lower case. They
+	// override the datastore's.
 	Parameters map[string]string
 }
 
-// Session is a connection of the agent's own, which no policy of a host endpoint can cut.
+// Session is a connection of the agent itself. No policy of a host endpoint can cut it.
 type Session struct {
 	Remote   netip.Addr
-	Port     uint16 // outbound: the remote's; else ours
+	Port     uint16 // of the end that is connected to: the remote's if Outbound, else this host's
 	Outbound bool   // the agent connects
 	Protocol uint8
 }

@@ -11,10 +11,10 @@ type IdlePolicy struct {
 	ID    PolicyID
 	Tier  string
 	Order Order
-	Rules [2]int // by direction
+	Rules [2]int // how many, by direction
 }
 
-// CountIdle is how many of them there are as of the last Flush.
+// CountIdle returns how many idle policies there were at the last Flush.
 func (g *Graph) CountIdle() int {
 	count := len(g.policies)
 	for id := range g.active.refs {
@@ -25,14 +25,14 @@ func (g *Graph) CountIdle() int {
 	return count
 }
 
-// Idle lists them in the order of evaluation. Use it rarely: it reads every policy of the datastore.
+// Idle lists the idle policies in the order of evaluation. It unpacks every policy of the datastore, so use it rarely.
 func (g *Graph) Idle() (idle []IdlePolicy) {
 	for _, kept := range g.policies {
 		p := kept.read
 		if p == nil {
 			p = &policy{}
 			c := coder{text: kept.packed}
-			c.policy(p) // without its selector, which takes longer than all else
+			c.policy(p) // its selector is not parsed, which would take longer than the rest
 		}
 		if g.active.refs[p.ID] > 0 {
 			continue

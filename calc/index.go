@@ -7,61 +7,64 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// entityID is a small number for an entity; it is used again after the entity is gone.
+// entityID numbers the entities from 0 on. The number is given to another entity after its own is gone.
 type entityID uint32
 
-// index finds which selectors match which entities, looking only at pairs that have a chance.
+// index finds which selectors match which entities, and tries few pairs that do not match.
 //
-// Every selector that needs some label waits in a bucket for that label, or for one of its values; an entity tries the
-// buckets of the labels that it has. The other way around, a new selector tries the entities that have a label that it
-// needs (postings.go). Of several labels that would do, the one with the fewest to try is taken. Values are known by their
-// hash: two with the same only make for a vain try.
+// A selector that needs some label waits in the bucket of that label, or of that label's values; an entity tries the buckets of the
+// labels that it has. Of several labels that a selector needs, it waits for the one for which the fewest wait. The other way around, a
+// new selector tries the entities that have a label that it needs (postings.go), the one that the fewest have. Values are known by a
+// hash: a collision costs a try in vain.
+//
+// Graph has two: one of the sets' selectors over all entities, and one of the policies' selectors over this node's endpoints.
 type index struct {
 	entities indexed
 	names    *labelNames
 	postings postings
-	seed     maphash.Seed
-	waiting  map[uint64]*bucket    // matchers by the label that they need
-	always   map[*matcher]struct{} // those that need none
-	seen     []uint32              // by entity: the low half of the round in which it was a candidate
-	round    uint64
-	serial   uint32
-	found    []*matcher // of the last search, used again
+	seed     maphash.Seed          // of the hashes of values
+	waiting  map[uint64]*bucket    // matchers by the number of the label that they wait for
+	always   map[*matcher]struct{} // matchers whose selectors need no label
+	serial   uint32                // the last one that add gave out
+	round    uint64                // the number of the current search; see next
+	seen     []uint32              // by entity: the low half of the last round in which it was a candidate
+	found    []*matcher            // what search found; scratch space
 }
 
-// indexed is where the entities of an index are.
+// indexed gives an index access to its entities.
 type indexed struct {
+	// labelsOf returns the labels that an entity has now.
 	labelsOf func(entityID) labels
-	// matching is where it is kept what matches an entity: nil if it is not in the index.
+	// matching returns where the index keeps the matches of an entity: nil if the index is not about that entity.
 	matching func(entityID) **matches
-	// each yields those that are in the index.
+	// each yields the entities that are in the index.
 	each func(yield func(entityID) bool)
 }
 
 // matcher is a selector in an index.
 type matcher struct {
 	owner  owner
-	parsed *selector.Selector // nil: the owner parses it when it is tried
-	alone  *matches           // itself: what matches an entity, for the many that one selector matches
-	seen   uint64             // the round in which it was last tried
-	serial uint32             // unlike every other's of the index
-	label  uint32             // for which it waits
+	parsed *selector.Selector // nil until it is first needed; then the owner's
+	alone  *matches           // of this matcher only: shared by all entities that no other selector matches. nil: not needed yet
+	seen   uint64             // the last round in which it was tried
+	serial uint32             // given by add, unique in the index
+	label  uint32             // the label that it waits for, if any
 	waits  waits
-	on     bool // among what was found last
-	gone   bool
+	on     bool // scratch of set: it is in found, and was not in the matches before
+	gone   bool // it was dropped, but some entities' matches still have it
 }
 
-// owner is what wants to know what a selector matches.
+// owner has the selector of a matcher: it is a set, a port's name or a selection. It parses the selector when it is asked.
 type owner interface{ selector() *selector.Selector }
 
-// place is where a matcher waits.
+// waits says where an index keeps a matcher.
 type waits uint8
 
 const (
-	waitsNowhere waits = iota // it matches nothing
-	waitsForNothing
-	waitsForLabel
-	waitsForValue
+	waitsNowhere    waits = iota // its selector matches no entity
+	waitsForNothing              // in index.always
+	waitsForLabel                // in the bucket of a label
+	waitsForValue                // in the bucket of a label, under each value that would do
 )
 
 func (m *matcher) matches(l labels) bool { return m.selector().Matches(l) }
@@ -73,10 +76,10 @@ func (m *matcher) selector() *selector.Selector {
 	return m.parsed
 }
 
-// bucket is the matchers that wait for a label.
+// bucket is the matchers that wait for one label.
 type bucket struct {
-	present lazyList[*matcher]
-	values  byValue[*matcher]
+	present lazyList[*matcher] // that wait for any value
+	values  byValue[*matcher]  // that wait for one of certain values
 }
 
 func (b *bucket) empty() bool { return len(b.present.items) == 0 && b.values.empty() }
@@ -94,14 +97,14 @@ func newIndex(names *labelNames, entities indexed) *index {
 
 func (x *index) hash(value string) uint64 { return maphash.String(x.seed, value) }
 
-// matches are the selectors that match an entity. They never change, and entities that the same one matches share them.
+// matches are the selectors that match an entity. A value never changes; entities that one and the same selector matches share it.
 type matches struct{ by []*matcher }
 
-// nothing matches an entity that is in the index and matched by none.
+// nothing is the matches of an entity that is in the index and that no selector matches.
 var nothing = &matches{}
 
-// set puts an entity into the index or changes its labels from what they were; labelsOf gives the new ones already. It
-// returns the selectors that began to match it, and those that no longer do.
+// set adds an entity to the index, or notes that its labels changed. old are its labels before; labelsOf returns the new ones already.
+// set returns the selectors that started to match it and those that stopped.
 func (x *index) set(id entityID, old labels) (started, stopped []*matcher) {
 	matching := x.entities.matching(id)
 	before := *matching
@@ -133,7 +136,7 @@ func (x *index) set(id entityID, old labels) (started, stopped []*matcher) {
 	return started, stopped
 }
 
-// kept is what is remembered of what matches an entity.
+// kept makes the matches of an entity from what search found.
 func kept(found []*matcher) *matches {
 	switch len(found) {
 	case 0:
@@ -147,7 +150,7 @@ func kept(found []*matcher) *matches {
 	return &matches{slices.Clone(found)}
 }
 
-// still yields those that are in the index.
+// live yields the matchers that have not been dropped.
 func (m *matches) live(yield func(*matcher) bool) {
 	if m == nil {
 		return
@@ -159,7 +162,7 @@ func (m *matches) live(yield func(*matcher) bool) {
 	}
 }
 
-// next begins another round.
+// next begins another round, in which each matcher and each entity is tried once.
 func (x *index) next() uint64 {
 	if x.round++; uint32(x.round) == 0 {
 		clear(x.seen)
@@ -168,7 +171,7 @@ func (x *index) next() uint64 {
 	return x.round
 }
 
-// remove takes an entity with these labels out of the index.
+// remove takes an entity out of the index. old are its labels; stopped are the selectors that matched it.
 func (x *index) remove(id entityID, old labels) (stopped []*matcher) {
 	matching := x.entities.matching(id)
 	if matching == nil || *matching == nil {
@@ -180,7 +183,7 @@ func (x *index) remove(id entityID, old labels) (stopped []*matcher) {
 	return stopped
 }
 
-// add puts a selector into the index and finds what it matches.
+// add puts a selector into the index, and returns the entities that it matches.
 func (x *index) add(m *matcher, s *selector.Selector) (matched []entityID) {
 	x.serial++
 	m.serial = x.serial
@@ -204,12 +207,13 @@ func (x *index) add(m *matcher, s *selector.Selector) (matched []entityID) {
 	return matched
 }
 
-// need is a label that a selector needs, and its values if they are known.
+// need is a label without which a selector does not match, and the values that would do if only certain ones do.
 type need struct {
 	label uint64
 	selector.Restriction
 }
 
+// needs returns the labels that a selector needs. never: it matches no entity at all.
 func (x *index) needs(s *selector.Selector) (needs []need, never bool) {
 	restrictions, never := s.Restrictions()
 	needs = make([]need, 0, len(restrictions))
@@ -219,7 +223,7 @@ func (x *index) needs(s *selector.Selector) (needs []need, never bool) {
 	return needs, never
 }
 
-// drop takes a selector out of the index. Entities forget it when they next change.
+// drop takes a selector out of the index. The matches of entities lose it when the entities next change.
 func (x *index) drop(m *matcher) {
 	m.gone = true
 	still := func(m *matcher) bool { return !m.gone }
@@ -248,7 +252,7 @@ func (x *index) drop(m *matcher) {
 	}
 }
 
-// search finds the selectors that match labels, until the next search.
+// search puts the selectors that match some labels into found. They are valid until the next search.
 func (x *index) search(l labels) {
 	round := x.next()
 	x.found = x.found[:0]
@@ -280,7 +284,7 @@ func (x *index) search(l labels) {
 	})
 }
 
-// wait puts a selector where entities that it may match look for it.
+// wait puts a selector into the bucket where the entities that it may match look for it.
 func (x *index) wait(m *matcher, needs []need) {
 	m.waits = waitsForNothing
 	var chosen need
@@ -315,6 +319,7 @@ func (x *index) wait(m *matcher, needs []need) {
 	}
 }
 
+// waitingFor counts the selectors that wait for a label, or for its values.
 func (x *index) waitingFor(n need) int {
 	b := x.waiting[n.label]
 	if b == nil {
@@ -330,7 +335,7 @@ func (x *index) waitingFor(n need) int {
 	return total
 }
 
-// first says whether this is the first time in a round that an entity is asked for.
+// first reports whether an entity is asked for the first time in a round.
 func (x *index) first(id entityID, round uint64) bool {
 	if int(id) >= len(x.seen) {
 		x.seen = append(x.seen, make([]uint32, int(id)+1-len(x.seen))...)

@@ -5,17 +5,18 @@ import (
 	"slices"
 )
 
-// lazyList is a list in which what is gone stays until it is as much as the rest: taking something out looks at no other.
+// lazyList is a list whose removed items stay until they are as many as the others. So a removal visits no other item, nearly always.
 type lazyList[T comparable] struct {
 	items []T
-	gone  int
+	gone  int // items that were removed but are still there
 }
 
 func (l *lazyList[T]) add(v T) { l.items = append(l.items, v) }
 
 func (l *lazyList[T]) size() int { return len(l.items) - l.gone }
 
-// remove counts one less, and now and then asks which still are there; something that is in the list twice is so once.
+// remove counts one item less. When enough are gone it drops them: those of which still reports false. still must report true once only for
+// an item that is in the list twice.
 func (l *lazyList[T]) remove(still func(T) bool) {
 	if l.gone++; l.gone*2 < len(l.items) {
 		return
@@ -24,10 +25,10 @@ func (l *lazyList[T]) remove(still func(T) bool) {
 	l.gone = 0
 }
 
-// byValue are lists by a value's hash. Most often there is one in each, which then needs no list.
+// byValue is lists by the hash of a value. Most have one item, which needs no list.
 type byValue[T comparable] struct {
 	one  map[uint64]T
-	more map[uint64]*lazyList[T] // what is in one of these is not in one
+	more map[uint64]*lazyList[T] // a hash is in one or in more, never in both
 }
 
 func (b *byValue[T]) empty() bool { return len(b.one)+len(b.more) == 0 }
@@ -83,10 +84,10 @@ func (b *byValue[T]) size(hash uint64) int {
 	return 0
 }
 
-// idList is a lazyList of entities in a quarter of the memory: of each entity the distance from the one before it. There is one
-// for each label, of all that have it.
+// idList is a lazyList of entities in a quarter of the memory: it stores the distance of each ID from the one before it. There is one for
+// each label of all entities.
 type idList struct {
-	distances   []byte
+	distances   []byte // varints
 	last        entityID
 	count, gone int
 }
@@ -110,7 +111,7 @@ func (l *idList) each(yield func(entityID) bool) {
 
 func (l *idList) size() int { return l.count - l.gone }
 
-// remove is as lazyList's.
+// remove is as lazyList.remove.
 func (l *idList) remove(still func(entityID) bool) {
 	if l.gone++; l.gone*2 < l.count {
 		return

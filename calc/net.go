@@ -23,13 +23,13 @@ func packPrefix(p netip.Prefix) (packed prefix) {
 
 func (p prefix) unpack() netip.Prefix {
 	a, bits := netip.AddrFrom16([16]byte(p[:16])), int(p[16])
-	if a.Is4In6() && bits >= 96 { // a real mapped prefix is never read
+	if a.Is4In6() && bits >= 96 { // a mapped prefix in an object is read as IPv4
 		return netip.PrefixFrom(a.Unmap(), bits-96)
 	}
 	return netip.PrefixFrom(a, bits)
 }
 
-// append writes the prefix in few bytes: the length, from 0 for IPv4 and from 64 for IPv6, and the address.
+// append writes the prefix in few bytes: its length, from 0 on for IPv4 and from 64 on for IPv6, and the address in 4 or 16 bytes.
 func (p prefix) append(to []byte) []byte {
 	if real := p.unpack(); real.Addr().Is4() {
 		return append(append(to, byte(real.Bits())), p[12:16]...)
@@ -37,7 +37,7 @@ func (p prefix) append(to []byte) []byte {
 	return append(append(to, p[16]+64), p[:16]...)
 }
 
-// readPrefix reads what append wrote.
+// readPrefix reads a prefix that append wrote, and returns how many bytes it has.
 func readPrefix(s string) (p prefix, size int) {
 	if s[0] < 64 {
 		p[10], p[11] = 0xff, 0xff

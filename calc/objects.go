@@ -10,10 +10,10 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// objects are the last updates of each object that exists, by kind.
+// objects holds the last update of each object that exists, by kind and key.
 type objects map[string]map[api.Key]api.Update
 
-// put keeps an update, or forgets the object when it is a deletion.
+// put keeps an update. A deletion removes the object.
 func (o objects) put(u api.Update) {
 	if u.Object == nil && u.Broken == "" {
 		delete(o[u.Key.Kind], u.Key)
@@ -38,7 +38,7 @@ func compareKeys(a, b api.Key) int {
 	return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name), strings.Compare(a.Namespace, b.Namespace))
 }
 
-// valid lists the objects of a Go type that are not broken, in order of their keys.
+// valid lists the valid objects of a kind, in order of their keys. T is the kind's Go type.
 func valid[T any](o objects, kind string) (all []*T, keys []api.Key) {
 	for _, u := range o.of(kind) {
 		if object, ok := any(u.Object).(*T); ok && u.Broken == "" {
@@ -48,7 +48,7 @@ func valid[T any](o objects, kind string) (all []*T, keys []api.Key) {
 	return all, keys
 }
 
-// named is one object that is not broken, or nil.
+// named is one valid object, or nil.
 func named[T any](o objects, kind, name string) *T {
 	u := o[kind][api.Key{Kind: kind, Name: name}]
 	if object, ok := any(u.Object).(*T); ok && u.Broken == "" {
@@ -57,11 +57,12 @@ func named[T any](o objects, kind, name string) *T {
 	return nil
 }
 
-// invalidText is the problem of an object of a kind that has no better way to be broken than to be ignored.
+// invalidText is the problem of an invalid object that is ignored. Policies, profiles and endpoints are not: they deny or are closed, and
+// their readers say so.
 func invalidText(u api.Update) string {
 	switch u.Key.Kind {
 	case api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindProfile, api.KindWorkloadEndpoint, api.KindHostEndpoint:
-		return "" // they have
+		return "" // their readers say so
 	}
 	if u.Broken == "" {
 		return ""

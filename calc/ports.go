@@ -9,11 +9,11 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// Named ports. An endpoint says which port a name stands for, so a name in a rule means other ports on other endpoints:
-// for each protocol and port that the name stands for somewhere, there is a set of the addresses where it does. A rule
-// lists these, and changes only when a name comes to stand for another port; who joins and leaves is a matter of sets.
+// Named ports. Each endpoint says which port a name stands for, so a name in a rule means different ports on different endpoints. For each
+// protocol and port that the name stands for on some endpoint, there is a set of the addresses where it does, and the rule lists these sets.
+// The rule changes only when the name gets a port that it had on no endpoint, or loses one; all else is a change of members.
 
-// PortNames are names of ports in a rule, and what they now stand for, which may be nothing.
+// PortNames are the names of ports in one list of a rule. Ports are those that they now stand for on some endpoint; there may be none.
 type PortNames struct {
 	Names []string    `json:"names"`
 	Ports []NamedPort `json:"ports,omitempty"`
@@ -23,12 +23,12 @@ func (n *PortNames) equal(m *PortNames) bool {
 	return n == m || n != nil && m != nil && slices.Equal(n.Names, m.Names) && slices.Equal(n.Ports, m.Ports)
 }
 
-// matches says whether one of the names stands for a packet's port; no names stand for none.
+// matches reports whether one of the ports meets a condition. A nil list has none.
 func (n *PortNames) matches(in func(NamedPort) bool) bool {
 	return n != nil && slices.ContainsFunc(n.Ports, in)
 }
 
-// NamedPort is what a port's name stands for on some endpoints.
+// NamedPort is one protocol and port that a name stands for on some endpoints.
 type NamedPort struct {
 	Name     string `json:"name"`
 	Protocol uint8  `json:"protocol"`
@@ -38,15 +38,16 @@ type NamedPort struct {
 
 func (n NamedPort) String() string { return fmt.Sprintf("%s %d", protocolName(n.Protocol), n.Port) }
 
-// matches says whether the name stands for a packet's protocol and port, given that the address is in the set.
+// matches reports whether a packet has this protocol and port. Its address must be in Set as well.
 func (n NamedPort) matches(protocol uint8, port uint16) bool {
 	return n.Protocol == protocol && n.Port == port
 }
 
-// maxVariants bounds what the names in one rule may come to: the classifier needs a slot for each combination.
+// maxVariants is how many combinations the named ports of one rule may expand to: the classifier needs a slot for each. A rule with more
+// loses its names.
 const maxVariants = 128
 
-// variants is into how many rules without names a rule with names falls apart.
+// variants counts the rules without names that a rule with names expands to.
 func (r *Rule) variants() int {
 	return r.Source.variants() * r.Destination.variants()
 }
@@ -80,7 +81,7 @@ type endpointPort struct {
 	portNumber
 }
 
-// portUse is a name as a side of a rule uses it: on the endpoints that a selector matches.
+// portUse is a port's name as one side of a rule uses it: on the endpoints that a selector matches.
 type portUse struct {
 	name string
 	of   *selector.Selector
@@ -91,11 +92,12 @@ func (u portUse) String() string { return "port " + u.name + " of " + u.of.Strin
 // set is the set of addresses where the name stands for a port.
 func (u portUse) set(n portNumber) setSource { return setSource{of: u.of, name: u.name, number: n} }
 
-// setSource is what a set is made of: the addresses of what a selector matches, or only where a name stands for a port.
+// setSource says which addresses a set has: those of all entities that a selector matches, or only those where a name stands for a
+// certain port.
 type setSource struct {
 	of     *selector.Selector
-	name   string // empty: of everything
-	number portNumber
+	name   string     // empty: of all entities
+	number portNumber // that the name stands for
 }
 
 func (s setSource) id() SetID {
@@ -105,12 +107,13 @@ func (s setSource) id() SetID {
 	return SetID(fmt.Sprintf("port %s (%s %d) of %v", s.name, protocolName(s.number.protocol), s.number.port, s.of))
 }
 
-// has says whether what the selector matches belongs to the set.
+// has reports whether an entity that the selector matches belongs to the set.
 func (s setSource) has(c contribution) bool {
 	return s.name == "" || slices.Contains(c.ports(), endpointPort{s.name, s.number})
 }
 
-// portLabel is a label that entities have for each name of a port; no manifest can write it, because of the blank.
+// portLabel is the label that an entity has for each name of a port, so that selectors find it. No manifest can contain it, because of
+// the blank.
 func portLabel(name string) string { return "port " + name }
 
 func portsOfWorkload(ports []api.WorkloadPort) (named []endpointPort) {
@@ -146,7 +149,7 @@ func (p *packing) addPorts(ports []endpointPort) {
 	}
 }
 
-// numbersOf are the ports that a name stands for on the entities that a selector matches, in order.
+// numbersOf returns the ports that a name stands for on the entities that a selector matches, in order.
 func (c *computation) numbersOf(u portUse) []portNumber {
 	seen := map[portNumber]struct{}{}
 	for _, t := range c.entities {

@@ -1,22 +1,22 @@
 package calc
 
-// postings say which entities of an index have a label, and once a selector has asked for values of the label, which have
-// a value: most labels nobody ever asks for.
+// postings say which entities of an index have a label. The lists by value of a label are made when the first selector asks for them:
+// none ever does for most labels.
 type postings struct {
-	labels map[uint64]*posted
+	labels map[uint64]*posted // by the label's number
 }
 
-// posted are the entities that have a label.
+// posted is the entities that have one label.
 type posted struct {
-	ids    idList
-	asked  bool // for values
+	ids    idList // with some that have lost the label; see lazyList
+	asked  bool   // values is kept
 	values byValue[entityID]
 }
 
 func newPostings() postings { return postings{labels: map[uint64]*posted{}} }
 
-// relabel notes that an entity has other labels. Entities that change together, because their profile does, already have
-// their new labels when the first of them comes, so a list may have forgotten them before their turn.
+// relabel notes that an entity's labels changed from old to now. Entities may change together, with their profile: then all have their
+// new labels when the first of them is relabelled, so a list may have dropped one before its turn.
 func (p *postings) relabel(x *index, id entityID, old, now labels) {
 	old.each(func(number uint64, value string) {
 		at := p.labels[number]
@@ -51,13 +51,14 @@ func (p *postings) relabel(x *index, id entityID, old, now labels) {
 	})
 }
 
-// there says whether an entity is in the index.
+// has reports whether an entity is in the index.
 func (x *index) has(id entityID) bool {
 	matching := x.entities.matching(id)
 	return matching != nil && *matching != nil
 }
 
-// still says, once for each entity, whether it is in the index and has a label, perhaps with a value that has a certain hash.
+// hasLabel returns a function that reports whether an entity is in the index and has a label; with a hash, whether the value has that
+// hash. It reports true once for each entity.
 func (x *index) hasLabel(number uint64, hash *uint64) func(entityID) bool {
 	var round uint64
 	return func(id entityID) bool {
@@ -72,7 +73,7 @@ func (x *index) hasLabel(number uint64, hash *uint64) func(entityID) bool {
 	}
 }
 
-// candidates calls f, once each, with entities among which are all that meet the needs.
+// candidates calls f once for each entity that may meet all needs, and for some that do not.
 func (p *postings) candidates(x *index, needs []need, f func(entityID)) {
 	best, fewest := -1, 0
 	for i, n := range needs {
@@ -107,7 +108,7 @@ func (p *postings) candidates(x *index, needs []need, f func(entityID)) {
 	}
 }
 
-// meeting is how many entities may meet a need.
+// meeting counts the entities that may meet a need.
 func (p *postings) meeting(x *index, n need) (size int) {
 	at := p.labels[n.label]
 	if at == nil {
@@ -125,7 +126,7 @@ func (p *postings) meeting(x *index, n need) (size int) {
 	return size
 }
 
-// post makes the lists by value of a label.
+// post makes the lists by value of one label.
 func (p *postings) post(x *index, label uint64, at *posted) {
 	at.asked = true
 	round := x.next()

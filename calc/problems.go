@@ -2,14 +2,15 @@ package calc
 
 import "github.com/margay-project/margay/api"
 
-// problemBook keeps problems by where they came from, so that each source replaces its own.
+// problemBook keeps problems by their source, so that each reading replaces only the problems that it found itself. A problem that
+// several sources found is handed out once.
 type problemBook struct {
 	sources map[problemSource][]Problem
-	count   map[Problem]int
-	table   *table[Problem, struct{}]
+	count   map[Problem]int           // how many sources found it; no zeros
+	table   *table[Problem, struct{}] // as they are handed out
 }
 
-// problemSource is a reading of one object, or of a class of objects when the key is zero.
+// problemSource is a reading of one object, or of all objects of some kinds if the key is zero.
 type problemSource struct {
 	object  api.Key
 	reading string
@@ -23,7 +24,7 @@ func newProblemBook() problemBook {
 	}
 }
 
-// set replaces the problems that one reading of an object found.
+// set replaces the problems that one reading of an object found. Empty texts are left out.
 func (b *problemBook) set(about api.Key, reading string, texts ...string) {
 	var problems []Problem
 	for _, text := range texts {
@@ -34,12 +35,12 @@ func (b *problemBook) set(about api.Key, reading string, texts ...string) {
 	b.replace(problemSource{about, reading}, problems)
 }
 
-// setAll replaces the problems of a reading of many objects.
+// setAll replaces the problems that a reading of many objects found.
 func (b *problemBook) setAll(reading string, problems []Problem) {
 	b.replace(problemSource{reading: reading}, problems)
 }
 
-// only keeps a problem that is its own source, or takes it out.
+// only adds or removes the problem of an object that does not exist but is referred to.
 func (b *problemBook) only(p Problem, there bool) {
 	var problems []Problem
 	if there {

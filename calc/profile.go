@@ -7,32 +7,34 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// profiles are the profiles that there are, and those that entities name, by name.
+// profiles holds every profile that exists or that an entity refers to, by name.
 type profiles map[string]*profile
 
-// profile is kept as small as a policy that nobody needs: see keptPolicy.
+// profile is a profile as Graph keeps it: its rules are packed until it is active, as with keptPolicy.
 type profile struct {
 	name   string
-	there  bool                      // in the datastore
-	denies bool                      // it is there, but it cannot be read
-	labels string                    // for its entities, packed
-	rules  *[2]packedRules           // nil: it has none
-	read   *policy                   // while it is needed
-	own    *profileList              // of entities with this profile alone; nil: there are none
-	others map[*profileList]struct{} // of entities with others beside it
+	there  bool                      // it is in the datastore; set by updateProfiles
+	denies bool                      // it is there, but invalid; set by updateProfiles
+	labels string                    // that its entities inherit, packed; set by relabelEntitiesOf
+	rules  *[2]packedRules           // by direction; nil: it has none. Set by updateProfiles
+	read   *policy                   // set by profiles.policy when it becomes active, reset by forget and updateProfiles
+	own    *profileList              // the list of this profile alone; nil: no entity has it
+	others map[*profileList]struct{} // the lists of this profile and others
 }
 
-// profileList is a list of profiles, and the entities that have the same list of profiles.
+// profileList is a list of profiles, and the entities that have it. profileListOf makes it, and dropProfileList removes it with its last
+// entity.
 type profileList struct {
 	profiles []*profile
 	entities []entityID
 }
 
+// exists reports whether a profile is in the datastore, or is the default that needs no object.
 func (p profiles) exists(name string) bool {
 	return name == defaultAllow || p[name] != nil && p[name].there
 }
 
-// policy is the profile of a name, or what stands for it when it does not exist.
+// policy is the rules of a profile. One that does not exist denies everything.
 func (p profiles) policy(name string) *policy {
 	if name == defaultAllow || !p.exists(name) {
 		return missingProfile(name)
@@ -50,13 +52,14 @@ func (p profiles) policy(name string) *policy {
 	return of.read
 }
 
+// forget leaves a profile that is no longer active only packed.
 func (p profiles) forget(name string) {
 	if of := p[name]; of != nil {
 		of.read = nil
 	}
 }
 
-// find finds or makes the profile of a name.
+// find finds the profile of a name, or makes one that is not there.
 func (p profiles) find(name string) *profile {
 	if p[name] == nil {
 		p[name] = &profile{name: name}
@@ -64,13 +67,14 @@ func (p profiles) find(name string) *profile {
 	return p[name]
 }
 
-// tidy forgets a profile that is not there and that nothing names.
+// tidy removes a profile that is not in the datastore and that no entity refers to.
 func (p profiles) tidy(of *profile) {
 	if !of.there && of.own == nil && len(of.others) == 0 {
 		delete(p, of.name)
 	}
 }
 
+// updateProfiles reads the profiles that changed, relabels the entities that have them, and makes those pending that are active.
 func (g *Graph) updateProfiles(updates []api.Update) {
 	for _, u := range updates {
 		read := readProfile(u)
@@ -86,7 +90,7 @@ func (g *Graph) updateProfiles(updates []api.Update) {
 	}
 }
 
-// relabelEntitiesOf gives a profile's labels to the entities that have the profile.
+// relabelEntitiesOf replaces a profile's labels, and relabels the entities that inherit them.
 func (g *Graph) relabelEntitiesOf(p *profile, now string) {
 	t := &g.entities
 	before := &profile{labels: p.labels}
@@ -118,7 +122,7 @@ func sameLabels(a, b labels) bool {
 	return same && count == 0
 }
 
-// lists are the profile lists with this profile.
+// lists yields the lists with this profile.
 func (p *profile) lists(yield func(*profileList) bool) {
 	if p.own != nil && !yield(p.own) {
 		return
@@ -130,7 +134,7 @@ func (p *profile) lists(yield func(*profileList) bool) {
 	}
 }
 
-// profileListOf finds or makes the profileList of some profiles.
+// profileListOf finds or makes the list of some profiles.
 func (t *entities) profileListOf(names []string) *profileList {
 	if len(names) == 1 {
 		p := t.profiles.find(names[0])
@@ -139,7 +143,7 @@ func (t *entities) profileListOf(names []string) *profileList {
 		}
 		return p.own
 	}
-	text := strings.Join(names, "\x00") // no name contains one
+	text := strings.Join(names, "\x00") // no profile's name contains a NUL
 	f := t.profileLists[text]
 	if f == nil {
 		f = &profileList{}
@@ -157,7 +161,7 @@ func (t *entities) profileListOf(names []string) *profileList {
 	return f
 }
 
-// dropProfileList forgets a profileList that no entity has.
+// dropProfileList removes a list that no entity has any more.
 func (t *entities) dropProfileList(f *profileList) {
 	if len(f.profiles) == 1 {
 		f.profiles[0].own = nil
@@ -174,7 +178,7 @@ func (t *entities) dropProfileList(f *profileList) {
 	}
 }
 
-// inherit gives an entity another list of profiles; nil is none.
+// inherit gives an entity another list of profiles to inherit labels from; nil: the entity is gone.
 func (t *entities) inherit(id entityID, to *profileList) {
 	from, at := t.list[id].profiles, t.list[id].atList
 	if from == to {

@@ -7,7 +7,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Reaches says whether a host endpoint lets a new TCP connection to a port of the host in, from one of these addresses.
+// Reaches reports whether a host endpoint admits a new TCP connection from one of some addresses to a port of the host.
 func Reaches(s *State, ep EndpointID, from []netip.Addr, to netip.Addr, port uint16) bool {
 	return slices.ContainsFunc(from, func(source netip.Addr) bool {
 		p := Packet{Source: source, Destination: to, Protocol: protocolTCP, SourcePort: 49152, DestinationPort: port}
@@ -16,8 +16,8 @@ func Reaches(s *State, ep EndpointID, from []netip.Addr, to netip.Addr, port uin
 	})
 }
 
-// Sources are addresses by which it can be told whether an endpoint lets anybody in: one of each network and some of each set
-// that its rules name, and one of each family that none names.
+// Sources returns addresses to try an endpoint's ingress rules with: two of each network and up to eight of each set that the rules name,
+// and one of each family that hardly any rule names.
 func Sources(s *State, ep EndpointID) (list []netip.Addr) {
 	const ofEachSet = 8
 	seen := map[netip.Addr]bool{}
@@ -26,7 +26,7 @@ func Sources(s *State, ep EndpointID) (list []netip.Addr) {
 			seen[a], list = true, append(list, a)
 		}
 	}
-	add(netip.MustParseAddr("203.0.113.77")) // of networks for documentation (RFC 5737, RFC 3849)
+	add(netip.MustParseAddr("203.0.113.77")) // from the networks for documentation, RFC 5737 and RFC 3849
 	add(netip.MustParseAddr("2001:db8::77"))
 	e := s.Endpoints[ep]
 	ids := slices.Collect(policiesOf(e))

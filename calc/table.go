@@ -1,8 +1,8 @@
 package calc
 
-// table is a map that knows what changed since it was last asked.
+// table is a map that knows how it changed since the last flush. A value that changed and changed back counts as unchanged.
 type table[K comparable, V any] struct {
-	now    map[K]V
+	now    map[K]V           // read it directly; change it by set, remove and replace
 	before map[K]previous[V] // of the keys that were set or removed since the last flush
 	equal  func(a, b V) bool
 }
@@ -18,6 +18,7 @@ func newTable[K comparable, V any](equal func(a, b V) bool) *table[K, V] {
 
 func same[V comparable](a, b V) bool { return a == b }
 
+// remember notes the value that a key had at the last flush, before it first changes.
 func (t *table[K, V]) remember(key K) {
 	if _, yes := t.before[key]; !yes {
 		value, there := t.now[key]
@@ -49,7 +50,7 @@ func (t *table[K, V]) replace(want map[K]V) {
 	}
 }
 
-// flush says what is new or different, and what is gone, since the last flush. Both are nil if nothing is.
+// flush returns the values that are new or different since the last flush, and the keys that are gone; nil if there are none.
 func (t *table[K, V]) flush() (changed map[K]V, gone []K) {
 	for key, old := range t.before {
 		value, there := t.now[key]
@@ -67,8 +68,8 @@ func (t *table[K, V]) flush() (changed map[K]V, gone []K) {
 	return changed, gone
 }
 
-// emptied is a map without its entries: itself, unless it was once so large that emptying it would cost more than the
-// next change does.
+// emptied returns an empty map: m itself, unless it is large. Clearing a map costs time in proportion to the largest size that it ever
+// had, and after the first listing the next change is small.
 func emptied[K comparable, V any](m map[K]V) map[K]V {
 	if len(m) > 64 {
 		return map[K]V{}
