@@ -45,7 +45,8 @@ func readMachine(etcd []netip.Addr) (machine, error) {
 	return m, nil
 }
 
-// Of linux/if_addr.h and linux/rtnetlink.h; keepalived marks its virtual addresses so since version 2.2.8, on Linux 5.18.
+// IFA_PROTO of linux/if_addr.h, and RTPROT_KEEPALIVED of linux/rtnetlink.h. keepalived marks its virtual addresses so since version
+// 2.2.8, on Linux 5.18 and later.
 const (
 	attributeProtocol  = 11
 	protocolKeepalived = 18
@@ -67,7 +68,7 @@ func parseAddress(message []byte) (a ifaceAddress, ok bool) {
 		switch value := attribute.Value; attribute.Attr.Type {
 		case unix.IFA_LOCAL:
 			addr, _ = netip.AddrFromSlice(value)
-		case unix.IFA_ADDRESS: // of IPv4 the other end, when there is one
+		case unix.IFA_ADDRESS: // for IPv4 the address of the peer, if there is one
 			if !addr.IsValid() {
 				addr, _ = netip.AddrFromSlice(value)
 			}
@@ -83,13 +84,13 @@ func parseAddress(message []byte) (a ifaceAddress, ok bool) {
 	a.floating = a.floating || flags&unix.IFA_F_DEPRECATED != 0
 	if addr.Is4() {
 		a.secondary = flags&unix.IFA_F_SECONDARY != 0
-	} else { // the same bit says something else there
+	} else { // for IPv6 the same bit means temporary
 		a.temporary = flags&(unix.IFA_F_TEMPORARY|unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0
 	}
 	return a, addr.IsValid()
 }
 
-// readDefaults reads the default routes. It walks all routes of the host, so ask it seldom.
+// readDefaults reads the default routes. It walks all routes of the host, so it must be called seldom.
 func readDefaults() (hops []hop, err error) {
 	reader, err := fib.NewReader()
 	if err != nil {

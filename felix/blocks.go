@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// blocks are the IPAM blocks of the whole datastore, as far as reservations need them.
+// blocks knows the IPAM blocks of the whole datastore, as far as reservations need them.
 type blocks struct {
 	node  string
 	byKey map[api.Key]netip.Prefix
@@ -17,10 +17,10 @@ type blocks struct {
 	sizes map[int]int // number of blocks by prefix length, IPv6 and IPv4 together
 }
 
-// block is small, because there may be thousands.
+// block is kept small, because there may be thousands.
 type block struct {
 	owned    bool          // by any node
-	taken    *big.Int      // a bit for each address that somebody holds
+	taken    *big.Int      // a bit for each address that is allocated
 	recorded []reservation // under handles of this node's endpoints
 }
 
@@ -28,7 +28,7 @@ func newBlocks(node string) *blocks {
 	return &blocks{node: node, byKey: map[api.Key]netip.Prefix{}, list: map[netip.Prefix]block{}, sizes: map[int]int{}}
 }
 
-// update notes what a block says now, or that it is gone.
+// update notes that a block has changed or gone.
 func (b *blocks) update(u api.Update) {
 	if cidr, known := b.byKey[u.Key]; known {
 		delete(b.byKey, u.Key)
@@ -77,8 +77,8 @@ func (b *blocks) appendOwn(recorded []reservation, a api.IPAMAttribute, addr net
 	}})
 }
 
-// isSettled says that somebody holds an address, and that its block has an owner.
-func (b *blocks) isSettled(addr netip.Addr) bool {
+// isReserved says that an address is allocated, and that its block has an owner.
+func (b *blocks) isReserved(addr netip.Addr) bool {
 	for bits := range b.sizes {
 		cidr, err := addr.Prefix(bits)
 		if err != nil {
@@ -91,16 +91,16 @@ func (b *blocks) isSettled(addr netip.Addr) bool {
 	return false
 }
 
-// offset is the place of an address behind the first of its block; blocks have at most 4096 addresses.
+// offset returns the distance of an address from the first of its block. Blocks have at most 4096 addresses.
 func offset(first, addr netip.Addr) int {
 	from, to := first.As16(), addr.As16()
 	return int(to[14])<<8 + int(to[15]) - int(from[14])<<8 - int(from[15])
 }
 
-// books compares the blocks with the endpoints of this node's state. having says which addresses something in the whole
-// datastore has.
+// books compares the blocks with the endpoints of this node's State. having returns those of some addresses that an endpoint
+// anywhere in the datastore has.
 func (b *blocks) books(state *calc.State, having func(map[netip.Addr]bool) map[netip.Addr]bool) books {
-	page := books{wanted: wantedReservations(state), recorded: map[reservation]bool{}, settled: map[reservation]bool{}}
+	page := books{wanted: wantedReservations(state), recorded: map[reservation]bool{}, reserved: map[reservation]bool{}}
 	leaving := map[netip.Addr]bool{}
 	for _, block := range b.list {
 		for _, r := range block.recorded {
@@ -111,8 +111,8 @@ func (b *blocks) books(state *calc.State, having func(map[netip.Addr]bool) map[n
 		}
 	}
 	for r := range page.wanted {
-		if b.isSettled(r.addr) {
-			page.settled[r] = true
+		if b.isReserved(r.addr) {
+			page.reserved[r] = true
 		}
 	}
 	if len(leaving) > 0 {

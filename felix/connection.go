@@ -12,17 +12,16 @@ import (
 	"github.com/margay-project/margay/datastore/etcd"
 )
 
-// connection connects to the datastore, however long that takes, and asks it from time to time whether it still answers.
-// Its findings are for status and the log: the watch that feeds the loop reconnects by itself and stays silent
-// meanwhile.
+// connection connects to the datastore, however long that takes, and then checks every connectionInterval that it answers. The
+// result is for status and the log only: the watch that feeds the loop reconnects by itself.
 type connection struct {
 	log    *logrus.Entry
 	outage func() error // why the embedded etcd does not run; nil if it does, or if there is none
 
 	mu        sync.Mutex
-	first     bool // an answer, or its absence, is known
+	first     bool // the first attempt has ended
 	err       error
-	endpoints func() []string // that are connected to; nil before the first answer
+	endpoints func() []string // the connected ones; nil before the first answer
 }
 
 const (
@@ -32,7 +31,7 @@ const (
 	lastDial           = 10 * time.Second
 )
 
-// dial tries until it is connected; the result is nil when ctx ends before.
+// dial tries until it is connected. It returns nil if ctx ends before.
 func (c *connection) dial(ctx context.Context, config etcd.Config) *datastore.Store {
 	config.Log, config.DialTimeout = c.log, connectionPatience
 	for wait := firstDial; ; wait = min(2*wait, lastDial) {
@@ -41,10 +40,10 @@ func (c *connection) dial(ctx context.Context, config etcd.Config) *datastore.St
 			c.mu.Lock()
 			c.endpoints = client.Endpoints
 			c.mu.Unlock()
-			// Whoever locks the datastore counts or moves what is in it, so an agent has to keep its hands off.
+			// A tool that locks the datastore counts or moves its objects, so the agent must not write then.
 			return datastore.New(client).WhileUnlocked()
 		}
-		config.DialTimeout = min(2*config.DialTimeout, lastDial) // it may only be slow
+		config.DialTimeout = min(2*config.DialTimeout, lastDial) // the datastore may only be slow
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -57,7 +56,7 @@ func (c *connection) dial(ctx context.Context, config etcd.Config) *datastore.St
 	}
 }
 
-// watch asks until ctx ends.
+// watch checks the datastore until ctx ends.
 func (c *connection) watch(ctx context.Context, store *datastore.Store) {
 	tick := time.NewTicker(connectionInterval)
 	defer tick.Stop()
@@ -83,12 +82,12 @@ func ask(ctx context.Context, store *datastore.Store) error {
 	case isError[datastore.NotFoundError](err):
 		return nil
 	case errors.Is(err, context.DeadlineExceeded):
-		return errors.New("etcd does not answer; what is in force stays")
+		return errors.New("etcd does not answer; policy in force stays as it is")
 	}
 	return err
 }
 
-// note keeps an answer, and logs it when it says another thing than the one before.
+// note keeps a result, and logs it if it differs from the one before.
 func (c *connection) note(err error) {
 	if outage := c.outage(); err != nil && outage != nil {
 		err = outage
@@ -97,14 +96,14 @@ func (c *connection) note(err error) {
 	defer c.mu.Unlock()
 	switch {
 	case err != nil && text(err) != text(c.err):
-		c.log.WithError(err).Warn("the datastore is out of reach: nothing changes until it answers")
+		c.log.WithError(err).Warn("the datastore is out of reach: policy in force stays as it is until it answers")
 	case err == nil && c.err != nil:
 		c.log.Info("the datastore answers")
 	}
 	c.first, c.err = true, err
 }
 
-// state is whether the datastore answers, where it is, if that is known already, and what is in the way.
+// state says whether the datastore answers, at which endpoints, and why it does not.
 func (c *connection) state() (connected bool, endpoints []string, problem error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +111,7 @@ func (c *connection) state() (connected bool, endpoints []string, problem error)
 		endpoints = c.endpoints()
 	}
 	err := c.err
-	if outage := c.outage(); outage != nil { // known before the next question finds out
+	if outage := c.outage(); outage != nil { // it is known before the next check
 		err = outage
 	}
 	return c.first && err == nil, endpoints, err

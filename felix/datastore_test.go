@@ -84,8 +84,8 @@ func TestWhatCannotBeReadKeepsTheLastVersionOrCloses(t *testing.T) {
 	l.put(web, "{not json")
 	l.put(root+"frobnicators/x", `{"kind":"Frobnicator","metadata":{"name":"x"}}`)
 	l.put(root+"profiles/open", `{"kind":"Profile","apiVersion":"projectcalico.org/v3","metadata":{"name":"open"},"spec":{"ingress":"all"}}`)
-	f.awaitProblem("GlobalNetworkPolicy(web)", "not in force")
-	f.awaitProblem("Profile(open)", "not in force")
+	f.awaitProblem("GlobalNetworkPolicy(web)", "last valid version is in force")
+	f.awaitProblem("Profile(open)", "last valid version is in force")
 	f.awaitProblem("frobnicators(x)", "not enforced by this version")
 	if !l.reaches(webAddress) {
 		t.Error("the last valid version is not in force any more")
@@ -93,7 +93,7 @@ func TestWhatCannotBeReadKeepsTheLastVersionOrCloses(t *testing.T) {
 
 	f.kill() // the next one has not seen the valid version, but etcd has
 	f = l.startSynced()
-	f.awaitProblem("GlobalNetworkPolicy(web)", "not in force")
+	f.awaitProblem("GlobalNetworkPolicy(web)", "last valid version is in force")
 	f.awaitEnforced("cali-web")
 	l.awaitReach(webAddress, true)
 
@@ -255,7 +255,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 	}
 	l.awaitNode()
 	f.await(func(s *agentv1.StatusResponse) error {
-		if !strings.Contains(f.log.String(), "registered again") {
+		if !strings.Contains(f.log.String(), "creates it again") {
 			return errors.New("the log does not say so")
 		}
 		return nil

@@ -10,15 +10,15 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// detection is how the address of a node is found on its machine: one of Calico's methods, or by the way out of the machine.
+// detection is a method of finding the node's address on its machine: one of Calico's, or ours, which follows the default route.
 type detection struct {
-	kind     string           // before the equals sign; empty for the way out
+	kind     string           // the text before the equals sign; empty: the default route
 	names    []*regexp.Regexp // of interface= and skip-interface=
 	networks []netip.Prefix   // of cidr=
 	target   string           // of can-reach=
 }
 
-// detectionMethods are the values of the setting, for messages.
+// detectionMethods lists the values of the setting, for messages.
 const detectionMethods = "first-found, can-reach=ADDRESS or NAME, interface=REGEX[,REGEX], skip-interface=REGEX[,REGEX] or cidr=NETWORK[,NETWORK]"
 
 // parseDetection reads a method as Calico's operators write it.
@@ -56,7 +56,7 @@ func parseDetection(text string) (d detection, err error) {
 	return d, nil
 }
 
-// addressSetting is what the operator says of the node's address of one family.
+// addressSetting is the operator's setting of the node's address of one family.
 type addressSetting struct {
 	address string // with the length of its network; autodetect or none
 	method  string
@@ -65,7 +65,7 @@ type addressSetting struct {
 	detection
 }
 
-// parse reads the setting; flag is the name that messages have.
+// parse reads the setting. Errors name the flag.
 func (a *addressSetting) parse(flag string, v4 bool) (err error) {
 	if a.detection, err = parseDetection(a.method); err != nil {
 		return fmt.Errorf("%s-autodetection-method %q: %w", flag, a.method, err)
@@ -83,8 +83,8 @@ func (a *addressSetting) parse(flag string, v4 bool) (err error) {
 // none says that the address is neither given nor looked for.
 func (a *addressSetting) none() bool { return a.address == "none" }
 
-// choose returns the address that a Node should have, for what it has and what an agent of the node found before. A setting
-// wins. Without one an address that somebody else wrote stays, and one that was found stays while an interface has it.
+// choose returns the address that a Node should have. stored is its present address, found the one that an agent found before. A
+// setting wins. Without one, an address that an operator wrote stays, and one that was found stays while an interface has it.
 func (a *addressSetting) choose(stored, found string, m machine, v4 bool) (string, error) {
 	switch {
 	case a.fixed.IsValid():
@@ -104,21 +104,21 @@ func (a *addressSetting) choose(stored, found string, m machine, v4 bool) (strin
 	return now.String(), nil
 }
 
-// machine is what detection looks at. Costly questions are asked only when needed.
+// machine is the input of detection. Its functions are called only when needed, because they are costly.
 type machine struct {
 	addresses []ifaceAddress // in the order of the kernel
 	etcd      []netip.Addr
 
-	defaults func() ([]hop, error)          // of default routes, the one that the kernel prefers first
-	source   func(to netip.Addr) netip.Addr // that the kernel takes; invalid when it has no route
+	defaults func() ([]hop, error)          // hops of default routes; the one that the kernel prefers is first
+	source   func(to netip.Addr) netip.Addr // source of packets to an address; invalid: there is no route
 	lookUp   func(name string) []netip.Addr
 }
 
-// hop is one way of a default route.
+// hop is one next hop of a default route.
 type hop struct {
 	family4 bool
 	index   int        // of the interface
-	gateway netip.Addr // invalid when there is none
+	gateway netip.Addr // invalid: there is none
 	source  netip.Addr // that the route names; mostly invalid
 }
 
@@ -150,7 +150,7 @@ func (a ifaceAddress) rank() int {
 	return rank
 }
 
-// find finds the machine's address of one family; it is invalid when there is none.
+// find finds the machine's address of one family. It is invalid if there is none.
 func (d detection) find(m machine, v4 bool) (netip.Prefix, error) {
 	switch d.kind {
 	case "can-reach":
@@ -183,7 +183,7 @@ func (d detection) find(m machine, v4 bool) (netip.Prefix, error) {
 	return m.wayOut(v4)
 }
 
-// wayOut finds the address that packets leave the machine with: by the default route, else on the way to etcd.
+// wayOut finds the source address of packets that leave the machine: by the default route, or else to etcd.
 func (m machine) wayOut(v4 bool) (netip.Prefix, error) {
 	if !slices.ContainsFunc(m.addresses, func(a ifaceAddress) bool { return a.usable(v4) }) {
 		return netip.Prefix{}, nil
@@ -222,7 +222,7 @@ func (m machine) sourceTo(targets []netip.Addr, v4 bool) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// prefixOf is an address of the machine with the length of its network.
+// prefixOf returns an address of the machine with the length of its network.
 func (m machine) prefixOf(addr netip.Addr) netip.Prefix {
 	for _, a := range m.addresses {
 		if a.prefix.Addr() == addr && a.usable(addr.Is4()) {
@@ -243,10 +243,10 @@ func (m machine) first(v4 bool, fits func(ifaceAddress) bool) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// inner are the names of interfaces that lead to containers and virtual machines of this host.
+// inner matches names of interfaces that lead to containers and virtual machines of this host.
 var inner = regexp.MustCompile(`^(lo$|docker|br-[0-9a-f]{12}$|cbr|dummy|virbr|vnet|tap|lxcbr|lxc|veth|cali|tunl|flannel|kube-ipvs|cni|vxlan\.calico|vxlan-v6\.calico|wireguard\.cali|wg-v6\.cali|nodelocaldns)`)
 
-// best is the address of the lowest rank that fits; of several the first.
+// best returns the first of the fitting addresses of lowest rank.
 func (m machine) best(v4 bool, fits func(ifaceAddress) bool) (found netip.Prefix) {
 	lowest := -1
 	for _, a := range m.addresses {

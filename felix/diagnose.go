@@ -13,7 +13,7 @@ import (
 	"github.com/margay-project/margay/dataplane"
 )
 
-// requirements are what the host has and lacks of what felix needs.
+// requirements says which needs of felix the host meets.
 func requirements(pinDir string) (list []*agentv1.Requirement) {
 	for _, r := range dataplane.Requirements(pinDir) {
 		list = append(list, &agentv1.Requirement{Name: r.Name, Optional: r.Optional, Found: r.Found, Missing: text(r.Err)})
@@ -21,7 +21,7 @@ func requirements(pinDir string) (list []*agentv1.Requirement) {
 	return list
 }
 
-// processFiles show where the goroutines are and what holds the memory.
+// processFiles returns profiles of goroutines and of the heap.
 func processFiles() (files []*agentv1.File) {
 	for _, f := range []struct {
 		profile, name string
@@ -36,8 +36,7 @@ func processFiles() (files []*agentv1.File) {
 	return files
 }
 
-// diagnose is what the loop knows and status and dump do not tell: how felix was started, and what the calculation makes of
-// the datastore for this node. Policies and sets are in the dump.
+// diagnose returns the settings of felix, and the result of the calculation for this node. Policies and sets are in the dump.
 func (a *agent) diagnose() ([]*agentv1.File, error) {
 	state, err := json.MarshalIndent(&a.state, "", "  ")
 	if err != nil {
@@ -49,7 +48,7 @@ func (a *agent) diagnose() ([]*agentv1.File, error) {
 	}, nil
 }
 
-// summary is every setting that felix was started with, a line each, without passwords and keys.
+// summary lists the settings with which felix was started, a line each, without passwords and keys.
 func (s *settings) summary() string {
 	var out strings.Builder
 	line := func(name string, value any) { fmt.Fprintf(&out, "%s: %v\n", name, value) }

@@ -20,13 +20,13 @@ const (
 	announcements      = "announcements"
 )
 
-// dumpTables are the tables that can be asked for.
+// dumpTables lists the tables that a request may name.
 var dumpTables = [...]string{
 	dataplane.TableEndpoints, dataplane.TablePolicies, dataplane.TableSets, dataplane.TableRules,
 	dataplane.TableConnections, dataplane.TableRoutes, announcements,
 }
 
-// dump lists what is in force, read back from the kernel and the speaker.
+// dump lists the state in force, read back from the kernel and the speaker.
 func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
 	tables := request.Tables
 	for _, name := range tables {
@@ -129,7 +129,7 @@ func dumpPolicy(p dataplane.Policy) *agentv1.Policy {
 	}
 }
 
-// orderText is empty for the order that comes last.
+// orderText is empty for a policy without an order, which comes last.
 func orderText(o calc.Order) string {
 	if !o.Set {
 		return ""
@@ -165,7 +165,7 @@ func dumpRule(r dataplane.Rule, problems map[api.Key][]calc.Problem) *agentv1.Ru
 	return out
 }
 
-// notEnforced is why a rule is not in force as written, if it is not.
+// notEnforced says why a rule is not in force as written. It is empty if it is.
 func notEnforced(id calc.RuleID, problems map[api.Key][]calc.Problem) string {
 	for _, p := range problems[api.Key{Kind: id.Policy.Kind, Namespace: id.Policy.Namespace, Name: id.Policy.Name}] {
 		if why, ok := p.OfRule(id.Direction, id.Index); ok {

@@ -38,13 +38,12 @@ const (
 	firstRestart  = time.Second   // between an end and the next start, doubled up to the last
 	lastRestart   = 30 * time.Second
 	etcdStopGrace = 10 * time.Second
-	// etcd allocates its log in segments of 64 MiB, and ends when it cannot allocate the next.
+	// etcd allocates its log in segments of 64 MiB, and its process ends if it cannot allocate the next.
 	etcdNeedsFree = 80 << 20
 	roomInterval  = time.Second
 )
 
-// startEtcdProcess starts etcd and waits until it serves. An error says why it cannot; a full disk is none, because etcd
-// is started as soon as there is room.
+// startEtcdProcess starts etcd and waits until it serves. A full disk is no error: etcd starts as soon as there is room.
 func startEtcdProcess(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer) (*etcdProcess, error) {
 	ctx, stop := context.WithCancel(ctx)
 	e := &etcdProcess{
@@ -82,7 +81,7 @@ func (e *etcdProcess) note(outage error) {
 	e.outage = outage
 }
 
-// supervise keeps etcd running until ctx ends. It sends one value to first: how the first start went.
+// supervise keeps etcd running until ctx ends. It sends one value to first: the error of the first start, or nil.
 func (e *etcdProcess) supervise(ctx context.Context, first chan<- error) {
 	defer close(e.ended)
 	runtime.LockOSThread() // the kernel ends a process with the thread that started it: see Pdeathsig
@@ -116,7 +115,7 @@ func (e *etcdProcess) supervise(ctx context.Context, first chan<- error) {
 			return
 		}
 		e.note(err)
-		e.log.WithError(err).Error("the datastore is gone: policy in force stays, and nothing changes until etcd runs")
+		e.log.WithError(err).Error("the datastore does not run: policy in force stays as it is until etcd runs again")
 		if !started {
 			first <- nil
 			started = true
@@ -127,7 +126,7 @@ func (e *etcdProcess) supervise(ctx context.Context, first chan<- error) {
 	}
 }
 
-// awaitRoom waits the time given, and then for as long as the disk is full. It is false if ctx ends before.
+// awaitRoom waits for the given time, and then as long as the disk is full. It returns false if ctx ends before.
 func (e *etcdProcess) awaitRoom(ctx context.Context, wait time.Duration) bool {
 	for full := true; full; _, full = e.freeSpace() {
 		select {
@@ -140,7 +139,7 @@ func (e *etcdProcess) awaitRoom(ctx context.Context, wait time.Duration) bool {
 	return true
 }
 
-// freeSpace returns the bytes that are free on the disk of etcd's data, and whether they are too few for etcd.
+// freeSpace returns the free bytes on the disk of etcd's data, and whether they are too few for etcd.
 func (e *etcdProcess) freeSpace() (free uint64, full bool) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(e.dir, &fs); err != nil {
@@ -150,7 +149,7 @@ func (e *etcdProcess) freeSpace() (free uint64, full bool) {
 	return free, free < etcdNeedsFree
 }
 
-// runOnce runs etcd until its process ends, and says why it did. It calls ready when etcd serves.
+// runOnce runs etcd until its process ends, and returns the reason. It calls ready when etcd serves.
 func (e *etcdProcess) runOnce(ctx context.Context, ready func()) error {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", e.args...)
 	cmd.Env = withoutSettings(os.Environ())
@@ -184,7 +183,7 @@ func (e *etcdProcess) runOnce(ctx context.Context, ready func()) error {
 	return errors.New("its process was asked to end")
 }
 
-// withoutSettings leaves out the variables that are settings of felix: the arguments say everything.
+// withoutSettings leaves out the variables that are settings of felix: the arguments contain everything.
 func withoutSettings(environ []string) (rest []string) {
 	for _, entry := range environ {
 		if !strings.HasPrefix(strings.ToUpper(entry), environmentPrefix) {
@@ -194,7 +193,7 @@ func withoutSettings(environ []string) (rest []string) {
 	return rest
 }
 
-// errorPrefix begins the line in which felix says why it ends.
+// errorPrefix begins the line that says why felix ends.
 const errorPrefix = "felix: "
 
 // forwardLog copies log lines, and returns the last line that says why the process ends.
@@ -208,7 +207,7 @@ func forwardLog(from io.Reader, to io.Writer) (why string) {
 			fmt.Fprintln(to, lines.Text())
 		}
 	}
-	_, _ = io.Copy(to, from) // after a line that is too long
+	_, _ = io.Copy(to, from) // the scanner stops at a line of more than 1 MiB
 	return why
 }
 
@@ -227,7 +226,7 @@ func serveEtcd(ctx context.Context, log *logrus.Entry, s *settings, stdout io.Wr
 		server.Close()
 		return nil
 	case why := <-fatal:
-		// etcd holds locks that it never gives back: it cannot be closed. The kernel frees what it holds.
+		// etcd holds locks that it never gives back, so it cannot be closed. The kernel frees everything with the process.
 		return fmt.Errorf("embedded etcd: %s", why)
 	}
 }

@@ -12,23 +12,23 @@ import (
 	"github.com/margay-project/margay/dataplane"
 )
 
-// eventLog writes what the program tells of packets to felix's log, one line each, and no more of them than a disk
-// bears. Which events the program tells follows bpfLogLevel.
+// eventLog writes the events of the programs to felix's log, one line each, at most linesPerSecond. bpfLogLevel decides which
+// events the programs send.
 type eventLog struct {
 	log *logrus.Entry
 
-	second     time.Time // the one that is counted
-	lines      int       // written in it
-	suppressed int       // not written in it
+	second     time.Time // start of the second that is counted
+	lines      int       // written in that second
+	suppressed int       // not written in that second
 }
 
 const (
 	linesPerSecond = 100
-	// After so many events that are not written the reader rests: a flood costs the host no more than it must. What the
-	// buffer cannot hold meanwhile the kernel throws away.
+	// After so many events that are not written, the reader rests, so a flood costs little processor time. The kernel drops the
+	// events that do not fit into the buffer meanwhile.
 	restAfter = 1000
 	rest      = 10 * time.Millisecond
-	// followAgain is how long it takes until events are followed again after an error.
+	// followAgain is the pause before events are followed again after an error.
 	followAgain = 5 * time.Second
 )
 
@@ -66,13 +66,13 @@ func (e *eventLog) note(event dataplane.Event, now time.Time) {
 	}
 }
 
-// eventLine is an event as people read it:
+// eventLine is the log line of an event:
 //
 //	drop tcp 198.51.100.10:4242 -> 10.65.0.2:9000 on cali-web (ingress of shop/web): end of tier default
 func eventLine(e dataplane.Event) string {
 	at := e.Interface
 	if at == "" {
-		at = "an interface that is gone"
+		at = "an interface that has gone"
 	}
 	of := e.Direction
 	if e.Endpoint != (calc.EndpointID{}) {
@@ -81,8 +81,8 @@ func eventLine(e dataplane.Event) string {
 	return fmt.Sprintf("%s %s on %s (%s): %s", e.Kind, eventPacket(e), at, of, eventCause(e))
 }
 
-// eventPacket is protocol, source and destination; ICMP has a type and a code, and only some protocols have ports. ARP and
-// what cannot be read have no addresses.
+// eventPacket is protocol, source and destination. ICMP has a type and a code, and only some protocols have ports. ARP packets, and
+// packets that cannot be parsed, have no addresses.
 func eventPacket(e dataplane.Event) string {
 	if e.Protocol == 0 && unspecified(e.Source) && unspecified(e.Destination) {
 		return "packet without IP addresses"
@@ -102,7 +102,8 @@ func eventPacket(e dataplane.Event) string {
 
 func unspecified(a netip.AddrPort) bool { return !a.IsValid() || a.Addr().IsUnspecified() }
 
-// eventCause is the rule that decided, or the reason where none did; both when the reason says more than the rule.
+// eventCause is the rule that decided, or the reason if none did. It is both if the program dropped the packet of a connection that a
+// rule allows.
 func eventCause(e dataplane.Event) string {
 	rule := e.Rule.String()
 	switch {

@@ -29,7 +29,7 @@ func TestAnEventIsOneReadableLine(t *testing.T) {
 		"drop udp 198.51.100.10:4242 -> 10.65.0.2:9000 on cali-web (ingress of shop/web): connection no longer allowed, default/web/2": {
 			Kind: "drop", Interface: "cali-web", Endpoint: web, Direction: "ingress", Protocol: 17, Source: a, Destination: b, Rule: rule,
 			Reason: "connection no longer allowed"},
-		"allow icmpv6 128/0 fd00::1 -> fd00::1 on an interface that is gone (egress): default/web/2": {
+		"allow icmpv6 128/0 fd00::1 -> fd00::1 on an interface that has gone (egress): default/web/2": {
 			Kind: "allow", Direction: "egress", Protocol: 58, Source: six, Destination: six, Rule: rule, ICMPType: 128, ByPolicy: true},
 		"drop 47 198.51.100.10 -> 10.65.0.2 on eth0 (ingress): malformed": {
 			Kind: "drop", Interface: "eth0", Direction: "ingress", Protocol: 47, Source: a, Destination: b, Reason: "malformed"},

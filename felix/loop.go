@@ -19,7 +19,7 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-// agent is everything that the loop owns. Only the goroutine of run touches it.
+// agent has everything that the loop owns. Only the goroutine of run uses it.
 type agent struct {
 	log      *logrus.Entry
 	settings *settings
@@ -34,21 +34,21 @@ type agent struct {
 
 	graph *calc.Graph
 	facts calc.Facts
-	state calc.State // what the deltas so far add up to
+	state calc.State // the sum of all deltas, without policies and sets
 
 	inSync    bool  // the datastore has been read completely
-	revision  int64 // newest that was read
-	applied   int64 // newest that is in force
+	revision  int64 // newest revision that was read
+	applied   int64 // newest revision that is in force
 	appliedAt time.Time
-	invalid   map[api.Key]string // stored values that are not in force, and why
-	claimed   map[api.Key]string // interfaces that this node's WorkloadEndpoints name
+	invalid   map[api.Key]string // objects whose stored value is not in force, and why
+	claimed   map[api.Key]string // by WorkloadEndpoint of this node: the interface that it names
 	blocks    *blocks
 
-	noted      datastore.AgentRecord // for the next start
+	noted      datastore.AgentRecord // that was last handed to the registrar, for the next start
 	nodeGone   bool                  // this node's Node object was deleted
-	otherBooks bool                  // endpoints, pools or blocks are not those that the reservations know
+	otherBooks bool                  // endpoints, pools or blocks have changed since the reservations got them
 	bgpError   error
-	failing    string // what was last logged about failed entries
+	failing    string // the last logged errors of passes
 }
 
 func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *bgp.Speaker) *agent {
@@ -69,7 +69,7 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 	return a
 }
 
-// beginning is what the datastore tells first: the record of this node's agent, then everything else.
+// beginning is sent once the datastore answers: the record of this node's former agent, and the channel of changes.
 type beginning struct {
 	former  datastore.AgentRecord
 	batches <-chan datastore.Batch
@@ -83,7 +83,7 @@ func (a *agent) serveDatastore(ctx context.Context, connected chan<- beginning) 
 		return
 	}
 	defer store.Close()
-	// Once before the first reading, so that BGP starts with what the Node says; what fails is tried again below.
+	// Register once before the first reading, so BGP starts with the values of the Node. The registrar tries again after a failure.
 	if err := a.registrar.once(ctx, store); err != nil {
 		a.log.WithError(err).Debug("node is not registered at once")
 	}
@@ -114,7 +114,7 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 			if !open {
 				return
 			}
-			a.take(batch)
+			a.receive(batch)
 			a.pass()
 		case <-a.driver.Wake():
 			a.noticeHost()
@@ -135,20 +135,20 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 	}
 }
 
-// closeEarly has the driver close what looks like a workload's interface, where no former process left policy behind:
-// nothing is known of the datastore yet.
+// closeEarly makes the first pass, before anything is read from the datastore: interfaces with a workload's name are closed, unless
+// a former process left policy in force there.
 func (a *agent) closeEarly() {
 	if err := a.driver.Apply(a.flush()); err != nil {
 		a.log.WithError(err).Warn("interfaces of workloads may be open until the datastore has been read")
 	}
 }
 
-// take gives a batch to the calculation.
-func (a *agent) take(batch datastore.Batch) {
+// receive gives a batch to the calculation and to the blocks.
+func (a *agent) receive(batch datastore.Batch) {
 	for _, u := range batch.Updates {
 		if a.isOwnNodeGone(u) {
 			a.nodeGone = true
-			continue // what the Node said holds until it is back: BGP sessions and block routes depend on it
+			continue // the former values hold until the Node is back: BGP sessions and routes of blocks depend on it
 		}
 		if a.isInformationGone(u) {
 			u.Object = notReady()
@@ -158,7 +158,7 @@ func (a *agent) take(batch datastore.Batch) {
 		case api.KindIPAMBlock:
 			a.otherBooks = true
 			a.blocks.update(u)
-		case api.KindWorkloadEndpoint: // of any node: one that left this node may have kept its address here
+		case api.KindWorkloadEndpoint: // of any node: an endpoint that left this node may have kept its address here
 			a.otherBooks = true
 			a.claim(u)
 		}
@@ -178,15 +178,15 @@ func (a *agent) isOwnNodeGone(u api.Update) bool {
 	return u.Key == api.Key{Kind: api.KindNode, Name: a.settings.nodeName} && u.Object == nil && u.Broken == "" && a.inSync
 }
 
-// isInformationGone says that the datastore is being emptied, or that an empty one has taken its place: nobody deletes its
-// ClusterInformation alone.
+// isInformationGone says that the datastore is being emptied, or that an empty one has replaced it: no tool deletes only the
+// ClusterInformation.
 func (a *agent) isInformationGone(u api.Update) bool {
 	return u.Key == informationKey && u.Object == nil && u.Broken == "" && a.inSync
 }
 
 var informationKey = api.Key{Kind: api.KindClusterInformation, Name: "default"}
 
-// notReady is a ClusterInformation that has everything stay as it is.
+// notReady returns a ClusterInformation that says that the datastore is not ready: nothing changes then.
 func notReady() *api.ClusterInformation {
 	ready := false
 	return &api.ClusterInformation{
@@ -195,8 +195,8 @@ func notReady() *api.ClusterInformation {
 	}
 }
 
-// claim notes which interface an endpoint of this node names. When somebody deletes the endpoint, a workload may have the
-// interface afterwards even if it was an uplink of the host before.
+// claim notes the interface that an endpoint of this node names. After the operator has deleted the endpoint, the interface may
+// become a workload's even if it was an uplink of the host before.
 func (a *agent) claim(u api.Update) {
 	ep, ok := u.Object.(*api.WorkloadEndpoint)
 	if ok && ep.Spec.Node == a.settings.nodeName {
@@ -209,7 +209,7 @@ func (a *agent) claim(u api.Update) {
 	delete(a.claimed, u.Key)
 }
 
-// noticeHost looks at the host's addresses and interfaces after they changed.
+// noticeHost tells the calculation if the host's addresses, uplinks or sessions have changed.
 func (a *agent) noticeHost() {
 	facts := a.readFacts()
 	if !slices.Equal(facts.Addresses, a.facts.Addresses) || !maps.Equal(facts.Uplinks, a.facts.Uplinks) ||
@@ -220,15 +220,15 @@ func (a *agent) noticeHost() {
 	}
 }
 
-// pass brings what changed, and what failed before, into force. Before the datastore has been read completely, and
-// while it says that it is not ready, whatever is in force stays.
+// pass brings changes into force and tries again what failed before. Before the datastore has been read completely, and while it
+// says that it is not ready, everything in force stays as it is.
 func (a *agent) pass() {
 	if !a.inSync {
 		return
 	}
 	err := a.driver.Apply(a.flush())
 	if !a.state.Ready {
-		a.report(errors.New("the datastore says that it is not ready (ClusterInformation default is gone, or says datastoreReady false): nothing is changed until it is; margayctl datastore migrate unlock ends this"))
+		a.report(errors.New("the datastore is not ready (ClusterInformation default is missing, or has datastoreReady false): everything in force stays as it is until it is ready; margayctl datastore migrate unlock makes it ready"))
 		return
 	}
 	if a.nodeGone {
@@ -247,14 +247,14 @@ func (a *agent) pass() {
 	a.report(errors.Join(err, a.bgpError))
 }
 
-// inForce notes which revision is in force, and since when. A pass that brings no other revision changes neither.
+// inForce notes the revision in force, and since when. A pass without a new revision changes neither.
 func (a *agent) inForce(now time.Time) {
 	if a.applied != a.revision || a.appliedAt.IsZero() {
 		a.applied, a.appliedAt = a.revision, now
 	}
 }
 
-// remember has recorded what the next start must know.
+// remember hands the registrar the record for the next start, if it has changed.
 func (a *agent) remember() {
 	if now := (datastore.AgentRecord{Uplinks: a.driver.Uplinks()}); !now.Equal(a.noted) {
 		a.noted = now
@@ -262,15 +262,15 @@ func (a *agent) remember() {
 	}
 }
 
-// giveBack returns the memory that the first reading of the datastore needed and nothing needs any more.
+// giveBack returns to the kernel the memory that only the first reading of the datastore needed.
 func (a *agent) giveBack() {
 	if a.appliedAt.IsZero() {
 		debug.FreeOSMemory()
 	}
 }
 
-// flush takes what changed from the calculation. The agent keeps what it answers for itself; sets and rules, which may be
-// large, are kept by the driver.
+// flush takes the next delta from the calculation. The agent keeps its own copy of the State for its answers, but without policies
+// and sets: they may be large, and the driver has them.
 func (a *agent) flush() calc.Delta {
 	delta := a.graph.Flush()
 	own := delta
@@ -280,7 +280,7 @@ func (a *agent) flush() calc.Delta {
 	return delta
 }
 
-// report logs what is in the way when it changes, and when nothing is any more.
+// report logs the errors of a pass when they change, and when there are none any more.
 func (a *agent) report(err error) {
 	now := text(err)
 	if now == a.failing {
@@ -288,17 +288,16 @@ func (a *agent) report(err error) {
 	}
 	a.failing = now
 	if err != nil {
-		a.log.WithField("error", now).Warn("not everything is in force; what failed is tried again")
+		a.log.WithField("error", now).Warn("not everything is in force; felix tries again")
 	} else {
 		a.log.Info("everything is in force")
 	}
 }
 
-// bgpRetry is how long a session that could not be made waits for the next attempt. The driver wakes the loop for
-// what failed there.
+// bgpRetry is the pause before the speaker tries again. The driver wakes the loop for its own failures.
 const bgpRetry = 5 * time.Second
 
-// applyLogLevel follows logSeverityScreen; while nothing sets it the level is that of the start.
+// applyLogLevel follows logSeverityScreen. If nothing sets it, the level is that of --log-level.
 func (a *agent) applyLogLevel() {
 	level, err := logrus.ParseLevel(cmp.Or(a.state.Config.ScreenLevel, a.settings.logLevel))
 	if err == nil {
@@ -306,7 +305,7 @@ func (a *agent) applyLogLevel() {
 	}
 }
 
-// readFacts is what the calculation must know of this host.
+// readFacts returns the facts about this host that the calculation needs.
 func (a *agent) readFacts() calc.Facts {
 	facts := a.driver.Facts()
 	facts.Sessions = a.etcdAddresses.sessions()

@@ -24,8 +24,8 @@ import (
 	"github.com/margay-project/margay/datastore/etcd/embed"
 )
 
-// gcPercent trades processor time for memory: policy changes rarely, and the memory belongs to the machine's workloads.
-// It is Calico's default as well. GOGC in the environment wins.
+// gcPercent trades processor time for memory: policy changes rarely, and the memory is for the machine's workloads. Calico has the
+// same default. GOGC in the environment wins.
 const gcPercent = 40
 
 func main() {
@@ -66,7 +66,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return serveEtcd(ctx, log, s, stdout)
 	}
 	if problems := dataplane.Check(s.pinDir); len(problems) > 0 {
-		return errors.Join(problems...) // policy could not be enforced, or another agent enforces its own
+		return errors.Join(problems...) // policy could not be enforced, or Calico's agent enforces its own
 	}
 	return serve(ctx, log, s, stderr)
 }
@@ -74,7 +74,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 func newLog(stderr io.Writer, s *settings) *logrus.Entry {
 	level, err := logrus.ParseLevel(cmp.Or(s.parameters["logseverityscreen"], s.logLevel))
 	if err != nil {
-		level = logrus.InfoLevel // the parameter is shown as one that cannot be read
+		level = logrus.InfoLevel // CheckParameters reports the invalid value
 	}
 	logger := logrus.New()
 	logger.SetOutput(stderr)
@@ -108,7 +108,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 	}
 	restarting, err := sameBoot(bootFile(s), s.nodeName)
 	if err != nil {
-		log.WithError(err).Warn("BGP peers are not asked to keep routes over this restart")
+		log.WithError(err).Warn("felix cannot tell whether the machine was rebooted, so it does not ask BGP peers to keep its routes over this start")
 	}
 	speaker := bgp.New(log.WithField("part", "bgp"), bgp.Options{Restarting: restarting})
 	defer speaker.Close()
@@ -132,14 +132,14 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 		log.WithField("variable", name).Warn(why)
 	}
 	a.run(ctx, connected, questions)
-	log.Info("felix ends; what is enforced stays in force")
+	log.Info("felix ends; policy stays in force")
 	return nil
 }
 
-// bootFile is where felix notes that it ran since the machine was booted.
+// bootFile is the file in which felix notes that it has run since the machine was booted.
 func bootFile(s *settings) string { return filepath.Join(filepath.Dir(s.agentSocket), "boot") }
 
-// sameBoot says whether a felix of this node ran since the machine was booted, and notes that one has.
+// sameBoot says whether a felix of this node has run since the machine was booted, and notes that one has.
 func sameBoot(file, node string) (bool, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

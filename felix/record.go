@@ -10,8 +10,8 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-// formerRecord reads what the agent of this node recorded before this start. It tries until it knows or ctx ends: without the
-// record an uplink that carries nothing at this moment could become a workload's.
+// formerRecord reads the record of this node's former agent. It tries until it has read it or ctx ends: without the record, an
+// uplink that carries nothing at this moment could become a workload's interface.
 func (r *registrar) formerRecord(ctx context.Context, store *datastore.Store) datastore.AgentRecord {
 	for {
 		former, _, err := readRecord(ctx, store, r.settings.nodeName)
@@ -32,7 +32,7 @@ func readRecord(ctx context.Context, store *datastore.Store, node string) (datas
 	return store.ReadAgentRecord(ctx, node)
 }
 
-// remember has the record written if it is another one. Only the newest matters.
+// remember has run write the record. A newer one replaces one that is not written yet.
 func (r *registrar) remember(record datastore.AgentRecord) {
 	select {
 	case <-r.news:
@@ -41,7 +41,7 @@ func (r *registrar) remember(record datastore.AgentRecord) {
 	r.news <- record
 }
 
-// keepRecord writes the record unless it is as it should be.
+// keepRecord writes the record if the stored one differs.
 func (r *registrar) keepRecord(ctx context.Context, store *datastore.Store) {
 	if r.record == nil {
 		return
@@ -61,8 +61,8 @@ func (r *registrar) keepRecord(ctx context.Context, store *datastore.Store) {
 	}
 }
 
-// lookForTwin notices another agent that takes itself for the same node: it wrote the record after this one did. Whoever wrote
-// it before this one's first time may have ended.
+// lookForTwin notices another agent with the same node name: one that wrote the record after this agent did. The writer before this
+// agent's first write may have ended.
 func (r *registrar) lookForTwin(writer datastore.AgentIdentity) {
 	if !r.written || writer.ID == "" || writer.ID == r.identity.ID {
 		return
@@ -79,13 +79,13 @@ type twin struct {
 	seen time.Time
 }
 
-// A twin that has not written for so long has ended: agents look at the record every recordInterval.
+// Agents write the record every recordInterval if it is not theirs. A twin that has not written for twinGone has ended.
 const (
 	recordInterval = 15 * time.Second
 	twinGone       = 4 * recordInterval
 )
 
-// twinProblem describes the other agent; empty when there is none.
+// twinProblem describes the other agent. It is empty if there is none.
 func (r *registrar) twinProblem(now time.Time) string {
 	other := r.twin.Load()
 	if other == nil || now.Sub(other.seen) > twinGone {
@@ -95,10 +95,10 @@ func (r *registrar) twinProblem(now time.Time) string {
 }
 
 func (r *registrar) twinAdvice() string {
-	return "Both enforce the endpoints and announce the addresses of one node: give one of them another --node-name"
+	return "Both enforce the endpoints and announce the addresses of the same node: give one of them another --node-name"
 }
 
-// identify finds out which machine this is.
+// identify returns an identity of this machine and network namespace.
 func identify() (datastore.AgentIdentity, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -123,12 +123,12 @@ func identify() (datastore.AgentIdentity, error) {
 	return datastore.AgentIdentity{ID: strings.TrimSpace(string(boot)) + " " + namespace, Host: host}, nil
 }
 
-// noteRecord logs what is in the way of the record, once.
+// noteRecord logs an error of the record once.
 func (r *registrar) noteRecord(err error) {
 	if now := text(err); now != r.failing {
 		r.failing = now
 		if err != nil {
-			r.log.WithError(err).Warn("what this agent must know at its next start is not recorded; trying again")
+			r.log.WithError(err).Warn("the record for the next start of felix cannot be written; felix tries again")
 		}
 	}
 }

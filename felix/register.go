@@ -15,9 +15,9 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-// register makes the datastore ready for this node: what every store has, the default FelixConfiguration, and the
-// Node object. It only adds; what an operator has written stays. It looks before it writes, because a datastore that is
-// locked and has everything is no reason to fail.
+// register makes the datastore ready for this node: it creates the objects that every datastore has, the default
+// FelixConfiguration, and the Node. It never changes values that an operator wrote. It reads before it writes: a locked datastore
+// that has everything is no error.
 func register(ctx context.Context, store *datastore.Store, s *settings, m machine) error {
 	if err := store.EnsureInitialized(ctx); err != nil {
 		return fmt.Errorf("initialise the datastore: %w", err)
@@ -43,7 +43,7 @@ func ensureConfiguration(ctx context.Context, store *datastore.Store) error {
 	return err
 }
 
-// registerNode creates or completes this node's Node object; another writer's change in between is taken up.
+// registerNode creates or completes this node's Node. If another writer changes it in between, it reads it again.
 func registerNode(ctx context.Context, store *datastore.Store, s *settings, m machine) error {
 	for {
 		err := completeStoredNode(ctx, store, s, m)
@@ -78,7 +78,7 @@ func completeStoredNode(ctx context.Context, store *datastore.Store, s *settings
 	if err != nil {
 		return err
 	}
-	if !record.Equal(before) { // first, so that an address that was found is never taken for the operator's
+	if !record.Equal(before) { // first: without the record, a found address would look like the operator's
 		if err := store.WriteAgentRecord(ctx, s.nodeName, record, revision); err != nil {
 			return err
 		}
@@ -89,7 +89,8 @@ func completeStoredNode(ctx context.Context, store *datastore.Store, s *settings
 	return err
 }
 
-// completeNode fills what the node lacks and says whether it changed anything. The record learns which addresses were found.
+// completeNode fills in the missing values of a Node and says whether it changed any. It notes in record which addresses were
+// found.
 func completeNode(node *api.Node, s *settings, m machine, record *datastore.AgentRecord) (changed bool, err error) {
 	bgp := api.NodeBGPSpec{}
 	if node.Spec.BGP != nil {
@@ -150,19 +151,19 @@ type registrar struct {
 	settings *settings
 	etcd     *etcdAddresses
 	missing  chan struct{} // the Node object was deleted
-	changed  chan struct{} // something of the host
+	changed  chan struct{} // facts about the host have changed
 	news     chan datastore.AgentRecord
-	record   *datastore.AgentRecord // as it should be; nil before that is known
-	failing  string                 // what was last logged about the record
+	record   *datastore.AgentRecord // the wanted one; nil before the first pass
+	failing  string                 // the last logged error of the record
 	identity datastore.AgentIdentity
-	written  bool // the record, since the start
+	written  bool // this agent has written the record
 	twin     atomic.Pointer[twin]
 }
 
 func newRegistrar(log *logrus.Entry, s *settings, etcd *etcdAddresses) *registrar {
 	identity, err := identify()
 	if err != nil {
-		log.WithError(err).Warn("another felix under this node's name would not be noticed")
+		log.WithError(err).Warn("felix cannot identify this machine, so it would not notice another felix under the same node name")
 	}
 	return &registrar{
 		log: log, settings: s, etcd: etcd, identity: identity,
@@ -170,7 +171,7 @@ func newRegistrar(log *logrus.Entry, s *settings, etcd *etcdAddresses) *registra
 	}
 }
 
-// once tries a single time, and not for long.
+// once tries one time, for at most connectionPatience.
 func (r *registrar) once(ctx context.Context, store *datastore.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, connectionPatience)
 	defer cancel()
@@ -185,23 +186,23 @@ func (r *registrar) try(ctx context.Context, store *datastore.Store) error {
 	return register(ctx, store, r.settings, m)
 }
 
-// look has the Node looked at again, because something of the host changed.
+// look has run check the Node again, because facts about the host have changed.
 func (r *registrar) look() {
 	select {
 	case r.changed <- struct{}{}:
-	default: // it is about to be
+	default: // run is about to do so
 	}
 }
 
-// again has the node registered once more.
+// again has run register the node again.
 func (r *registrar) again() {
 	select {
 	case r.missing <- struct{}{}:
-	default: // it is about to be
+	default: // run is about to do so
 	}
 }
 
-// run registers the node now, and whenever its object is gone, until ctx ends. It tries again after a failure.
+// run registers the node now, and again whenever its Node has gone, until ctx ends. It tries again after a failure.
 func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 	r.register(ctx, store)
 	tick, recordTick := time.NewTicker(lookAgain), time.NewTicker(recordInterval)
@@ -210,7 +211,7 @@ func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 	for {
 		select {
 		case <-r.missing:
-			r.log.Warnf("Node %s was deleted while felix runs on it: it is registered again; stop felix here to remove the node for good",
+			r.log.Warnf("Node %s was deleted while felix runs here, so felix creates it again; to remove the node for good, stop felix first",
 				r.settings.nodeName)
 			r.register(ctx, store)
 		case record := <-r.news:
@@ -228,7 +229,7 @@ func (r *registrar) run(ctx context.Context, store *datastore.Store) {
 	}
 }
 
-// lookAgain is the time between two looks at what is registered.
+// lookAgain is the time between two checks of the Node.
 const lookAgain = time.Minute
 
 // register tries until the node is registered or ctx ends.
@@ -240,7 +241,7 @@ func (r *registrar) register(ctx context.Context, store *datastore.Store) {
 			return
 		}
 		if now := text(err); now != failing {
-			r.log.WithError(err).Warn("node is not registered as it should be; trying again")
+			r.log.WithError(err).Warn("the Node cannot be completed; felix tries again")
 			failing = now
 		}
 		if errors.Is(err, datastore.ErrLocked) {
@@ -254,5 +255,5 @@ func (r *registrar) register(ctx context.Context, store *datastore.Store) {
 	}
 }
 
-// lockedAgain is short, because whoever unlocks the datastore waits for the node.
+// lockedAgain is short, because the operator who unlocks the datastore waits for the node.
 const lockedAgain = 2 * time.Second

@@ -18,7 +18,7 @@ import (
 	"github.com/margay-project/margay/datastore/ipam"
 )
 
-// reservation is an address that IPAM knows, or should know, as held by an endpoint of this node.
+// reservation says that an endpoint of this node has an address, in IPAM or by its own spec.
 type reservation struct {
 	addr     netip.Addr
 	endpoint api.Key
@@ -31,27 +31,27 @@ func (r reservation) handle() string {
 	return handlePrefix + r.endpoint.Namespace + "." + r.endpoint.Name + "." + r.addr.String()
 }
 
-// reservations keeps IPAM informed of the addresses that operators wrote into local endpoints. It works behind the
-// loop: nothing that is enforced waits for it.
+// reservations records in IPAM the addresses that operators wrote into local endpoints. It runs beside the loop: enforcement never
+// waits for it.
 type reservations struct {
 	log  *logrus.Entry
 	node string
 	news chan books
 }
 
-// books are the addresses that should be reserved, and what the datastore's blocks say.
+// books compares the addresses of endpoints with the blocks of the datastore.
 type books struct {
-	wanted   map[reservation]bool // by endpoints of this node
-	recorded map[reservation]bool // under handles of this node's endpoints
-	settled  map[reservation]bool // of those wanted: taken, by whomever, in a block that has an owner
-	shared   map[netip.Addr]bool  // of the recorded ones that are not wanted: something else may have the address
+	wanted   map[reservation]bool // endpoints of this node have these addresses
+	recorded map[reservation]bool // the blocks have these under handles of this node's endpoints
+	reserved map[reservation]bool // wanted addresses that are allocated, under any handle, in a block that has an owner
+	shared   map[netip.Addr]bool  // recorded addresses that are not wanted, but that another endpoint may have
 }
 
 func newReservations(log *logrus.Entry, node string) *reservations {
 	return &reservations{log: log, node: node, news: make(chan books, 1)}
 }
 
-// set replaces the books; only the newest matter.
+// set replaces the books. Those that run has not taken yet are dropped.
 func (r *reservations) set(b books) {
 	select {
 	case <-r.news:
@@ -85,7 +85,7 @@ func (r *reservations) run(ctx context.Context, store *datastore.Store) {
 			retry.Reset(askAgain)
 		}
 		if err != nil && err.Error() != failing {
-			r.log.WithError(err).Warn("IPAM does not know all addresses of this node's endpoints; trying again")
+			r.log.WithError(err).Warn("some addresses of this node's endpoints cannot be recorded in IPAM; felix tries again")
 		}
 		failing = text(err)
 	}
@@ -93,17 +93,17 @@ func (r *reservations) run(ctx context.Context, store *datastore.Store) {
 
 const (
 	reserveAgain = 5 * time.Second // after a failure
-	askAgain     = time.Minute     // whether another endpoint still has an address that was kept for it
+	askAgain     = time.Minute     // between checks whether another endpoint still has an address that is kept for it
 )
 
-// bookkeeper makes the blocks say what the endpoints have. An address that an endpoint has is never free in between: it
-// goes from one holder to the next in one commit.
+// bookkeeper brings the blocks in line with the endpoints. An address that an endpoint has is never free in between: it goes from
+// one holder to the next in one transaction.
 type bookkeeper struct {
 	store *datastore.Store
 	node  string
 	books
-	kept    map[reservation]time.Time // for another endpoint, when that was last asked
-	foreign map[reservation]bool      // taken under the handle of another allocator, which answers for it
+	kept    map[reservation]time.Time // kept for another endpoint, and when that was last checked
+	foreign map[reservation]bool      // allocated under the handle of another allocator, which releases it
 	now     func() time.Time
 }
 
@@ -115,7 +115,7 @@ func newBookkeeper(store *datastore.Store, node string) *bookkeeper {
 func (w *bookkeeper) pass(ctx context.Context) (failure error) {
 	note := func(err error) { failure = cmp.Or(failure, err) }
 	maps.DeleteFunc(w.kept, func(is reservation, _ time.Time) bool { return !w.recorded[is] || w.wanted[is] })
-	maps.DeleteFunc(w.foreign, func(is reservation, _ bool) bool { return !w.settled[is] })
+	maps.DeleteFunc(w.foreign, func(is reservation, _ bool) bool { return !w.reserved[is] })
 	for is := range w.recorded {
 		if !w.wanted[is] {
 			note(w.leave(ctx, is))
@@ -123,7 +123,7 @@ func (w *bookkeeper) pass(ctx context.Context) (failure error) {
 	}
 	for should := range w.wanted {
 		switch {
-		case !w.settled[should]:
+		case !w.reserved[should]:
 			note(ipam.Reserve(ctx, w.store.KV(), w.node, should.addr, should.handle(), w.attributes(should)))
 		case !w.recorded[should] && !w.foreign[should]:
 			note(w.inherit(ctx, should))
@@ -136,8 +136,8 @@ func (w *bookkeeper) attributes(r reservation) map[string]string {
 	return map[string]string{"node": w.node, "namespace": r.endpoint.Namespace, "pod": r.endpoint.Name}
 }
 
-// leave gives up an address that this node holds for an endpoint that it does not have any more: to another endpoint of
-// this node that has it, or to nobody if no endpoint has it. An endpoint that is only invalid, or in no pool, keeps it.
+// leave gives up an address that is recorded for an endpoint that is not on this node any more. Another endpoint of this node that
+// has the address gets it. If no endpoint has it, it becomes free. An endpoint that is only invalid, or in no pool, keeps it.
 func (w *bookkeeper) leave(ctx context.Context, is reservation) error {
 	for other := range w.wanted {
 		if other.addr == is.addr {
@@ -153,19 +153,19 @@ func (w *bookkeeper) leave(ctx context.Context, is reservation) error {
 			return nil
 		}
 		if used, err := w.isUsed(ctx, is.addr); used || err != nil {
-			w.kept[is] = w.now() // the agent of that endpoint's node takes it over
+			w.kept[is] = w.now() // the agent of that endpoint's node takes the address over
 			return err
 		}
 	}
 	return ipam.Release(ctx, w.store.KV(), is.handle())
 }
 
-// inherit takes an address over for an endpoint of this node from an endpoint that had it before. The former one may have
-// been renamed, or have moved, or its node may be dead.
+// inherit takes over an address for an endpoint of this node from an endpoint that had it before. The former one may have been
+// renamed, or have moved, or its node may be dead.
 func (w *bookkeeper) inherit(ctx context.Context, should reservation) error {
 	holder, taken, err := ipam.Lookup(ctx, w.store.KV(), should.addr)
 	if err != nil || !taken {
-		return err // if it is free now, the block's news come too
+		return err // if it is free now, a change of its block follows
 	}
 	if !strings.HasPrefix(holder.Handle, handlePrefix) {
 		w.foreign[should] = true
@@ -174,21 +174,21 @@ func (w *bookkeeper) inherit(ctx context.Context, should reservation) error {
 	former := api.Key{Kind: should.endpoint.Kind, Namespace: holder.Attributes["namespace"], Name: holder.Attributes["pod"]}
 	if former != should.endpoint {
 		if has, err := w.has(ctx, former, should.addr); has || err != nil {
-			return err // both have it: the first holder keeps it until it goes
+			return err // both have it: the former holder keeps it until it goes
 		}
 	}
 	_, err = ipam.Transfer(ctx, w.store.KV(), should.addr, holder.Handle, should.handle(), w.attributes(should))
 	return err
 }
 
-// has says whether the stored endpoint has an address. One that cannot be read may have it.
+// has says whether the stored endpoint has an address. If the endpoint cannot be read, has returns an error.
 func (w *bookkeeper) has(ctx context.Context, endpoint api.Key, addr netip.Addr) (bool, error) {
 	stored, err := w.store.Get(ctx, endpoint)
 	switch {
 	case isError[datastore.NotFoundError](err):
 		return false, nil
 	case err != nil:
-		return false, fmt.Errorf("find out whether %v still has %v: %w", endpoint, addr, err)
+		return false, fmt.Errorf("check whether %v still has %v: %w", endpoint, addr, err)
 	}
 	ep, ok := stored.(*api.WorkloadEndpoint)
 	return ok && hasAddress(ep, addr), nil
@@ -213,7 +213,7 @@ func (w *bookkeeper) isUsed(ctx context.Context, addr netip.Addr) (used bool, er
 	return used, err
 }
 
-// wantedReservations are the addresses of the node's workloads that lie in a pool.
+// wantedReservations returns the addresses of the node's workloads that lie in a pool.
 func wantedReservations(state *calc.State) map[reservation]bool {
 	want := map[reservation]bool{}
 	for id, ep := range state.Endpoints {

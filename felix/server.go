@@ -15,7 +15,7 @@ import (
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 )
 
-// server answers the agent API. Each answer is made on the agent's own goroutine, so it sees one consistent state.
+// server answers the agent API. The goroutine of the loop makes each answer, so the answer shows one consistent state.
 type server struct {
 	agentv1.UnimplementedAgentServer
 	questions chan<- func(*agent)
@@ -34,20 +34,20 @@ func (s *server) Dump(ctx context.Context, request *agentv1.DumpRequest) (*agent
 	return response, err
 }
 
-// CheckSystem asks the kernel, and nothing of the agent's state.
+// CheckSystem tests the kernel. It needs none of the agent's state.
 func (s *server) CheckSystem(context.Context, *agentv1.CheckSystemRequest) (*agentv1.CheckSystemResponse, error) {
 	return &agentv1.CheckSystemResponse{Requirements: requirements(s.settings.pinDir)}, nil
 }
 
 func (s *server) Diagnose(ctx context.Context, _ *agentv1.DiagnoseRequest) (*agentv1.DiagnoseResponse, error) {
-	response := &agentv1.DiagnoseResponse{Files: processFiles()} // also when the loop does not answer
+	response := &agentv1.DiagnoseResponse{Files: processFiles()} // sent even if the loop does not answer
 	var files []*agentv1.File
 	err := s.ask(ctx, func(a *agent) (err error) { files, err = a.diagnose(); return err })
 	response.Files = append(response.Files, files...)
 	return response, err
 }
 
-// ask runs a question on the agent's goroutine and waits for its end.
+// ask runs a question on the loop's goroutine and waits for its end.
 func (s *server) ask(ctx context.Context, question func(*agent) error) error {
 	answered := make(chan error, 1)
 	select {
@@ -63,8 +63,8 @@ func (s *server) ask(ctx context.Context, question func(*agent) error) error {
 	}
 }
 
-// listenPrivately makes a unix socket that only this user can open. A socket left by a dead process is replaced; one
-// that answers belongs to a felix of another network namespace, since there is one for each (see dataplane.New).
+// listenPrivately makes a unix socket that only this user can open. It replaces the socket of a process that has ended. A socket
+// that answers belongs to a felix of another network namespace: dataplane.New admits one felix to each.
 func listenPrivately(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err

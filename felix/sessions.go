@@ -23,9 +23,8 @@ const (
 	protocolICMPv6 = 58
 )
 
-// etcdAddresses knows where etcd is, so that no policy of this host can cut felix off from it. Endpoints that are names, or
-// are named by the SRV records of a domain, are looked up from time to time; an address that was found stays, because a
-// session may still use it.
+// etcdAddresses knows the addresses of etcd, so no policy of this host can cut felix off from it. Names of endpoints, and the SRV
+// records of a domain, are looked up every minute. An address that was found stays, because a session may still use it.
 type etcdAddresses struct {
 	log    *logrus.Entry
 	names  []endpoint
@@ -53,16 +52,16 @@ func newEtcdAddresses(log *logrus.Entry, c etcd.Config) *etcdAddresses {
 		log: log, domain: c.DiscoverySRV, discover: etcd.Discover,
 		news: make(chan struct{}, 1), known: map[netip.AddrPort]struct{}{},
 	}
-	e.names = e.take(c.Endpoints)
+	e.names = e.noteLiteral(c.Endpoints)
 	return e
 }
 
-// take keeps what endpoints say of addresses, and returns those that are names.
-func (e *etcdAddresses) take(endpoints []string) (names []endpoint) {
+// noteLiteral keeps the endpoints that are addresses, and returns those that are names.
+func (e *etcdAddresses) noteLiteral(endpoints []string) (names []endpoint) {
 	for _, text := range endpoints {
 		at, ok := parseEndpoint(text)
 		if !ok {
-			continue // a unix socket is not policy's
+			continue // no policy concerns a unix socket
 		}
 		if addr, err := netip.ParseAddr(at.host); err == nil {
 			e.add([]netip.Addr{addr}, at.port)
@@ -90,7 +89,7 @@ func parseEndpoint(text string) (at endpoint, ok bool) {
 	return endpoint{host, uint16(n)}, err == nil
 }
 
-// run looks the names up until ctx ends.
+// run looks up the names until ctx ends.
 func (e *etcdAddresses) run(ctx context.Context) {
 	if len(e.names) == 0 && e.domain == "" {
 		return
@@ -112,7 +111,7 @@ func (e *etcdAddresses) lookUp(ctx context.Context) {
 	if e.domain != "" {
 		endpoints, err := e.discover(ctx, e.domain)
 		e.note(ctx, err)
-		names = e.take(endpoints)
+		names = e.noteLiteral(endpoints)
 	}
 	for _, name := range names {
 		found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name.host)
@@ -123,7 +122,7 @@ func (e *etcdAddresses) lookUp(ctx context.Context) {
 
 func (e *etcdAddresses) note(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil {
-		e.log.WithError(err).Debug("an etcd endpoint cannot be looked up; the addresses that it had stay open")
+		e.log.WithError(err).Debug("the name of an etcd endpoint cannot be looked up; its former addresses stay open")
 	}
 }
 
@@ -143,7 +142,7 @@ func (e *etcdAddresses) add(found []netip.Addr, port uint16) {
 	}
 }
 
-// addresses are those of etcd, in order.
+// addresses returns the addresses of etcd, sorted.
 func (e *etcdAddresses) addresses() (list []netip.Addr) {
 	for _, s := range e.sessions() {
 		list = append(list, s.Remote)
@@ -151,7 +150,7 @@ func (e *etcdAddresses) addresses() (list []netip.Addr) {
 	return slices.Compact(list)
 }
 
-// sessions are felix's own connections to etcd, by exact address and port, in order.
+// sessions returns felix's own connections to etcd, by exact address and port, sorted.
 func (e *etcdAddresses) sessions() (list []calc.Session) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -16,10 +16,10 @@ import (
 	"github.com/margay-project/margay/datastore/etcd"
 )
 
-// settings are what felix must know before it can read the datastore; everything else is in FelixConfiguration.
+// settings has everything that felix must know before it can read the datastore. Other settings are in FelixConfiguration.
 type settings struct {
 	nodeName       string
-	hostNamed      bool // the node's name is the host's
+	hostNamed      bool // nodeName was taken from the host's name
 	datastore      etcd.Config
 	embeddedDir    string
 	embeddedListen string
@@ -41,7 +41,7 @@ type settings struct {
 // environmentPrefix begins the name of every variable that felix reads: FELIX_NODENAME is --node-name.
 const environmentPrefix = "FELIX_"
 
-// parseSettings reads flags, and the environment for those that are not given.
+// parseSettings reads flags, and from the environment the settings whose flag is not given.
 func parseSettings(args, environ []string) (*settings, error) {
 	s := &settings{}
 	flags := s.flags()
@@ -107,8 +107,8 @@ func (s *settings) flags() *pflag.FlagSet {
 	return flags
 }
 
-// readEnvironment fills flags that were not given. A variable that names no flag is a parameter of FelixConfiguration.
-// Where to find etcd may also be said by the variables that margayctl reads.
+// readEnvironment sets the flags that were not given. A variable with the prefix that names no flag is a parameter of
+// FelixConfiguration. The variables by which margayctl finds etcd count too.
 func (s *settings) readEnvironment(flags *pflag.FlagSet, environ []string) error {
 	environment := map[string]string{}
 	for _, entry := range environ {
@@ -148,12 +148,12 @@ func (s *settings) readEnvironment(flags *pflag.FlagSet, environ []string) error
 	return nil
 }
 
-// isAction says that a flag is something to do, which the environment must not ask for.
+// isAction says that a flag is an action. The environment must not ask for one.
 func isAction(flag string) bool {
 	return slices.Contains([]string{"version", "check", "uninstall", "etcd-only"}, flag)
 }
 
-// otherVariables are further variables that a flag can be set by.
+// otherVariables returns further variables that set a flag.
 func otherVariables(flag string) []string {
 	switch flag {
 	case "node-name":
@@ -170,7 +170,7 @@ func otherVariables(flag string) []string {
 
 func (s *settings) check() error {
 	if s.showVersion || s.checkOnly || s.uninstall {
-		return nil // none of them asks the datastore
+		return nil // none of them needs the datastore
 	}
 	errs := []error{s.checkNodeName(), s.checkDatastore()}
 	errs = append(errs, s.ipv4.parse("--ip", true), s.ipv6.parse("--ip6", false))
@@ -180,7 +180,7 @@ func (s *settings) check() error {
 	return errors.Join(errs...)
 }
 
-// checkNodeName refuses a name that no Node can have, and a host's name that every machine may have.
+// checkNodeName refuses a name that no Node can have, and a host's name that many machines have.
 func (s *settings) checkNodeName() error {
 	what := fmt.Sprintf("--node-name %q", s.nodeName)
 	if s.hostNamed {
@@ -199,7 +199,7 @@ func (s *settings) checkNodeName() error {
 
 const variablesCount = "ETCD_ENDPOINTS and ETCD_DISCOVERY_SRV in the environment count as their flags"
 
-// checkDatastore finds what could never work, so that it is not tried forever.
+// checkDatastore finds settings with which no attempt to reach etcd could ever succeed.
 func (s *settings) checkDatastore() error {
 	d := s.datastore
 	switch {
@@ -236,7 +236,7 @@ func (s *settings) checkDatastore() error {
 	return nil
 }
 
-// readable says why a file that is named cannot be read.
+// readable returns the error of opening a file. An empty path is no error.
 func readable(path string) error {
 	if path == "" {
 		return nil

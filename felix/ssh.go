@@ -27,7 +27,7 @@ type listener struct {
 	inode uint32
 }
 
-// sshServers are the ports on which SSH servers of this machine listen for others, by program.
+// sshServers returns the addresses and ports on which SSH servers of this machine listen for other machines, and the program.
 func sshServers() (map[netip.AddrPort]string, error) {
 	all, err := listeners()
 	if err != nil {
@@ -45,7 +45,7 @@ func sshServers() (map[netip.AddrPort]string, error) {
 	}
 	names, err := filepath.Glob("/proc/[0-9]*/comm")
 	for _, file := range names {
-		comm, _ := os.ReadFile(file) // a process that has ended is none
+		comm, _ := os.ReadFile(file) // the process may have ended
 		program := strings.TrimSpace(string(comm))
 		if program != "sshd" && program != "dropbear" && program != "systemd" {
 			continue
@@ -62,7 +62,7 @@ func sshServers() (map[netip.AddrPort]string, error) {
 	return found, err
 }
 
-// listeners asks the kernel for the TCP sockets that listen, of this network namespace (linux/inet_diag.h).
+// listeners asks the kernel for the listening TCP sockets of this network namespace (linux/inet_diag.h).
 func listeners() (list []listener, err error) {
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		request := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
@@ -90,7 +90,7 @@ func listeners() (list []listener, err error) {
 	return list, nil
 }
 
-// sshProblems tell of SSH servers of this machine that nobody can reach any more, because host endpoints close their ports.
+// sshProblems reports SSH servers of this machine that nobody can reach, because host endpoints close their ports.
 func (a *agent) sshProblems(interfaces []dataplane.Interface) (list []*agentv1.Problem) {
 	ways := slices.DeleteFunc(slices.Clone(interfaces), func(i dataplane.Interface) bool { return a.facts.Uplinks[i.Name] == "" })
 	if !slices.ContainsFunc(ways, func(i dataplane.Interface) bool { return i.Endpoint.Kind == api.KindHostEndpoint }) {
@@ -98,13 +98,13 @@ func (a *agent) sshProblems(interfaces []dataplane.Interface) (list []*agentv1.P
 	}
 	servers, err := sshServers()
 	if err != nil {
-		a.log.WithError(err).Debug("SSH servers are not found")
+		a.log.WithError(err).Debug("SSH servers cannot be listed")
 	}
 	for at, program := range servers {
 		if closed := closedFor(a.driver.State(), ways, at); closed != (calc.EndpointID{}) {
 			list = append(list, &agentv1.Problem{
 				Object: api.Key{Kind: closed.Kind, Name: closed.Name}.String(),
-				Text: fmt.Sprintf("port %d, on which %s listens on this machine, is open to nobody: no failsafe port and no rule lets a connection in; "+
+				Text: fmt.Sprintf("nobody can connect to port %d, on which %s listens on this machine: no failsafe port and no rule allows it; "+
 					"add the port to failsafeInboundHostPorts, or allow it in a policy", at.Port(), program),
 			})
 		}
@@ -112,7 +112,7 @@ func (a *agent) sshProblems(interfaces []dataplane.Interface) (list []*agentv1.P
 	return list
 }
 
-// closedFor is the host endpoint that closes a port on all of these interfaces; zero when somebody reaches it.
+// closedFor returns a host endpoint that closes a port, if the port is closed on all of these interfaces; otherwise zero.
 func closedFor(s *calc.State, ways []dataplane.Interface, at netip.AddrPort) (closed calc.EndpointID) {
 	for _, way := range ways {
 		for _, to := range addressesOf(way.Index) {
@@ -131,7 +131,7 @@ func closedFor(s *calc.State, ways []dataplane.Interface, at netip.AddrPort) (cl
 	return closed
 }
 
-// addressesOf are the addresses of an interface by which others may reach it.
+// addressesOf returns the addresses of an interface by which other machines may reach it.
 func addressesOf(index int) (list []netip.Addr) {
 	link, err := net.InterfaceByIndex(index)
 	if err != nil {

@@ -58,7 +58,7 @@ spec: {node: host1, interfaceName: eth0}
 ---
 `)
 	f := l.startSynced()
-	f.awaitProblem("HostEndpoint(host1-eth0)", "port 2222, on which sshd listens on this machine, is open to nobody", "failsafeInboundHostPorts")
+	f.awaitProblem("HostEndpoint(host1-eth0)", "nobody can connect to port 2222, on which sshd listens on this machine", "failsafeInboundHostPorts")
 	told := func(s *agentv1.StatusResponse) error {
 		for _, p := range s.Problems {
 			if strings.Contains(p.Text, "2222") {

@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/dataplane"
 )
 
-// status says whether the node does what the datastore asks, and what is in the way.
+// status says whether the node enforces the datastore, and lists the problems.
 func (a *agent) status() *agentv1.StatusResponse {
 	kernel := a.driver.Status()
 	connected, endpoints, unreached := a.connection.state()
@@ -73,25 +73,25 @@ func (a *agent) statusOfPeers() (peers []*agentv1.Peer) {
 			peer.Since = p.Since.UnixNano()
 		}
 		if peer.State == "established" {
-			peer.Error = "" // what went wrong before is over
+			peer.Error = "" // the last error is over
 		}
 		peers = append(peers, peer)
 	}
 	return peers
 }
 
-// problems are what the calculation, the datastore and the kernel have to say, each once, in order.
+// problems returns the problems of the calculation, the datastore, the kernel and BGP, each once, sorted.
 func (a *agent) problems(kernel []string, interfaces []dataplane.Interface) (list []*agentv1.Problem) {
 	invalid := maps.Clone(a.invalid)
 	for p := range a.state.Problems {
 		list = append(list, &agentv1.Problem{Object: p.Object.String(), Text: p.Text})
 		if why := invalid[p.Object]; why != "" && strings.Contains(p.Text, why) {
-			delete(invalid, p.Object) // there never was a valid version, and the calculation says what holds instead
+			delete(invalid, p.Object) // there never was a valid version, and the problem of the calculation explains that
 		}
 	}
 	for key, why := range invalid {
 		list = append(list, &agentv1.Problem{
-			Object: key.String(), Text: "the stored object is not in force, the last valid version of it is: " + why,
+			Object: key.String(), Text: "the stored object is not valid, so its last valid version is in force: " + why,
 		})
 	}
 	for _, line := range kernel {
@@ -107,10 +107,10 @@ func (a *agent) problems(kernel []string, interfaces []dataplane.Interface) (lis
 	return list
 }
 
-// idleGrace is how long an endpoint may wait for its interface before that is a problem: machines start, and links come late.
+// idleGrace is the time that an endpoint may wait for its interface before that is a problem: machines start, and links come late.
 const idleGrace = time.Minute
 
-// idleProblems are about endpoints that govern no interface.
+// idleProblems reports endpoints that govern no interface.
 func idleProblems(interfaces []dataplane.Interface) (list []*agentv1.Problem) {
 	for _, i := range interfaces {
 		if i.Idle < idleGrace {
@@ -126,7 +126,7 @@ func idleProblems(interfaces []dataplane.Interface) (list []*agentv1.Problem) {
 	return list
 }
 
-// nodeProblems are about how others know this node: its name and its addresses.
+// nodeProblems reports faults of the node's name and addresses.
 func (a *agent) nodeProblems() (list []*agentv1.Problem) {
 	bgp := &a.state.BGP
 	say := func(format string, about ...any) {
@@ -136,21 +136,21 @@ func (a *agent) nodeProblems() (list []*agentv1.Problem) {
 	}
 	for _, address := range []netip.Prefix{bgp.V4, bgp.V6} {
 		if address.IsValid() && !slices.Contains(a.facts.Addresses, address.Addr()) {
-			say("no interface of this machine has the node's address %v, so other nodes do not reach it: give it to an interface, "+
-				"or correct spec.bgp of the Node; felix fills in an address that is left out there", address.Addr())
+			say("no interface of this machine has the node's address %v, so other nodes cannot reach it: give it to an interface, "+
+				"or correct spec.bgp of the Node; felix fills in an address that is missing there", address.Addr())
 		}
 	}
 	if twin := a.registrar.twinProblem(time.Now()); twin != "" {
 		say("%s", twin)
 	}
 	if len(bgp.Peers) > 0 && !bgp.V4.IsValid() && !bgp.V6.IsValid() {
-		say("the node has no address, so it announces no routes: no default route and no way to etcd shows one yet; " +
+		say("the node has no address, so it announces no routes: felix found none by the default route or the way to etcd; " +
 			"give felix --ip or --ip-autodetection-method, or write it into spec.bgp of the Node")
 	}
 	return list
 }
 
-// configuration is every setting of FelixConfiguration that was set, and where it was: in the environment, or in which
+// configuration returns every setting of FelixConfiguration that has a value, and its source: the environment, or the name of the
 // FelixConfiguration.
 func (a *agent) configuration() map[string]string {
 	shown := map[string]string{}
@@ -167,7 +167,7 @@ func endpointName(id calc.EndpointID) string {
 	return id.Namespace + "/" + id.Name
 }
 
-// text is an error in one line; what several parts say alike is said once.
+// text returns an error in one line, with equal parts only once.
 func text(err error) string {
 	if err == nil {
 		return ""

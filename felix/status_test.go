@@ -29,7 +29,7 @@ func TestEachProblemIsShownOnceAndInOrder(t *testing.T) {
 	want := []*agentv1.Problem{
 		{Object: "BGP", Text: "port 179"},
 		{Object: "GlobalNetworkPolicy(half)", Text: "rule 0: something"},
-		{Object: "GlobalNetworkPolicy(half)", Text: "the stored object is not in force, the last valid version of it is: not YAML"},
+		{Object: "GlobalNetworkPolicy(half)", Text: "the stored object is not valid, so its last valid version is in force: not YAML"},
 		{Object: "GlobalNetworkPolicy(never)", Text: "invalid: not JSON; until it is corrected it denies"},
 		{Object: "HostEndpoint(typo)", Text: "it governs no interface, so its policies are in force nowhere: waiting for interface etho0; correct spec.interfaceName or spec.expectedIPs, or delete it"},
 		{Object: "dataplane", Text: "no gate"},

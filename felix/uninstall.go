@@ -24,7 +24,7 @@ func uninstall(log *logrus.Entry, s *settings) error {
 	return nil
 }
 
-// removeSocket removes the socket of a felix that has ended. One that answers belongs to a felix of another network namespace.
+// removeSocket removes the socket of a felix that has ended. A socket that answers belongs to a felix of another network namespace.
 func removeSocket(path string) error {
 	if conn, err := net.Dial("unix", path); err == nil {
 		return conn.Close()
