@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Fold applies a Delta to the State. The zero State is where the first Delta applies.
+// Fold applies a Delta to the State. The first Delta of a Graph applies to the zero State.
 func (s *State) Fold(d Delta) {
 	fold(&s.Tiers, d.Tiers, d.TiersGone)
 	fold(&s.Policies, d.Policies, d.PoliciesGone)
@@ -64,7 +64,7 @@ func asSet(problems []Problem) map[Problem]struct{} {
 	return set
 }
 
-// Clone is a copy that later Folds into s do not change.
+// Clone returns a copy that later Folds into s do not change.
 func (s *State) Clone() *State {
 	c := *s
 	c.Tiers, c.Policies, c.Endpoints = maps.Clone(s.Tiers), maps.Clone(s.Policies), maps.Clone(s.Endpoints)
@@ -73,10 +73,11 @@ func (s *State) Clone() *State {
 	for id, members := range c.Sets {
 		c.Sets[id] = maps.Clone(members)
 	}
-	return &c // what BGP, Config and the values hold is shared: nobody changes it
+	return &c // BGP, Config and the values in the maps are shared: nobody changes them
 }
 
-// Diff is the Delta that makes b of a. A nil a is the zero State.
+// Diff returns the Delta that makes b of a. With a nil a it is all of b as a change, also its zero values: the first Delta that a new
+// receiver gets. The Delta shares values with b.
 func Diff(a, b *State) (d Delta) {
 	whole := a == nil
 	if whole {
@@ -140,7 +141,7 @@ func diffSets(a, b map[SetID]Members) (changed map[SetID]SetDelta, gone []SetID)
 	return changed, gone
 }
 
-// missing are the members that another set does not have.
+// missing returns the members that another set does not have.
 func missing(members, from Members) (left []netip.Prefix) {
 	for p := range members {
 		if _, there := from[p]; !there {
@@ -150,7 +151,7 @@ func missing(members, from Members) (left []netip.Prefix) {
 	return left
 }
 
-// Empty says that nothing changed.
+// Empty reports whether the Delta changes nothing.
 func (d Delta) Empty() bool {
 	return len(d.Tiers)+len(d.TiersGone)+len(d.Policies)+len(d.PoliciesGone)+len(d.Sets)+len(d.SetsGone)+
 		len(d.Endpoints)+len(d.EndpointsGone)+len(d.Routes)+len(d.RoutesGone)+len(d.Pools)+len(d.PoolsGone)+

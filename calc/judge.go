@@ -9,15 +9,15 @@ import (
 
 // Judge says what the policies of an endpoint do with a packet, at one stage and in one direction.
 //
-// It is the definition: it loops over tiers, policies, rules and set members and is written to be compared with
-// the reference text, not to be fast.
+// It is the definition of a verdict: it loops over tiers, policies, rules and set members, and is written to be compared with Calico's
+// reference, not to be fast. The classifier and the kernel's program are tested against it.
 //
 //   - Normal: the tiers, then the endpoint's profiles, then the end of profiles denies.
-//   - Forward: the tiers with what happens at their ends; undecided when none applies.
-//   - PreDNAT, Untracked: explicit rules only; undecided when none matches.
+//   - Forward: the tiers with their defaults; undecided if no policy applies.
+//   - PreDNAT, Untracked: only rules, no defaults of tiers; undecided if no rule matches.
 //
-// Of a closed endpoint everything is denied by no rule, but for what a host endpoint's failsafes let through; its
-// explicit stages stay undecided. An unknown endpoint has nothing that could allow.
+// At a closed endpoint everything is denied, and no rule is named for it. Only a host endpoint's failsafes still allow; its stages PreDNAT
+// and Untracked stay undecided. At an unknown endpoint everything is denied.
 func Judge(s *State, ep EndpointID, stage Stage, dir Direction, p Packet) Verdict {
 	e, known := s.Endpoints[ep]
 	if !known {
@@ -94,7 +94,7 @@ func (j *judgement) decide(a api.Action, by RuleID) Verdict {
 	return j.verdict
 }
 
-// firstMatch is the first rule of a policy that matches and does something else than logging.
+// firstMatch finds the first rule of a policy that matches, without those that only log.
 func (j *judgement) firstMatch(id PolicyID, tier string) (api.Action, RuleID) {
 	policy := j.state.Policies[id]
 	rules := policy.Ingress

@@ -7,28 +7,29 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// State is what one node must do. It is a plain value; whoever receives it must not change it.
+// State is everything that one node must enforce, route and announce. It is a plain value. Its receiver may keep it, and must not change
+// it; Fold changes a State of the receiver's own.
 type State struct {
-	Tiers     map[string]Tier     // those with an active policy
-	Policies  map[PolicyID]Policy // those that select a local endpoint, the profiles of local endpoints, failsafes
-	Sets      map[SetID]Members   // those that an active policy names
-	Endpoints map[EndpointID]Endpoint
-	Routes    map[netip.Prefix]Route
-	Pools     map[netip.Prefix]Pool
+	Tiers     map[string]Tier         // by name; those with an active policy
+	Policies  map[PolicyID]Policy     // the active ones: those that select an endpoint of this node, its endpoints' profiles, failsafes
+	Sets      map[SetID]Members       // those that an active policy names; one without members is there, too
+	Endpoints map[EndpointID]Endpoint // of this node, without those that are refused
+	Routes    map[netip.Prefix]Route  // by destination
+	Pools     map[netip.Prefix]Pool   // of the whole fleet, by CIDR
 	BGP       BGP
 	Config    Config
-	Problems  map[Problem]struct{} // what was accepted but cannot be done as written
-	Ready     bool                 // false: the datastore asks agents to leave everything as it is
+	Problems  map[Problem]struct{} // objects that are stored but not in force as written
+	Ready     bool                 // false: the datastore asks agents to leave everything as it is (ClusterInformation)
 }
 
-// Delta is what changed between two States: each map holds the new values, each slice the keys that are gone.
-// The zero Delta changes nothing.
+// Delta is the difference between two States: each map holds the values that are new or different, each Gone slice the keys that are
+// no longer there. Fold applies it, Diff makes it from two States. The zero Delta changes nothing.
 type Delta struct {
 	Tiers         map[string]Tier
 	TiersGone     []string
 	Policies      map[PolicyID]Policy
 	PoliciesGone  []PolicyID
-	Sets          map[SetID]SetDelta // a set that was not there before starts empty
+	Sets          map[SetID]SetDelta // a set that was not there before had no members
 	SetsGone      []SetID
 	Endpoints     map[EndpointID]Endpoint
 	EndpointsGone []EndpointID
@@ -36,22 +37,22 @@ type Delta struct {
 	RoutesGone    []netip.Prefix
 	Pools         map[netip.Prefix]Pool
 	PoolsGone     []netip.Prefix
-	BGP           *BGP // whole, when anything in it changed
-	Config        *Config
+	BGP           *BGP    // nil: nothing in it changed; else all of it
+	Config        *Config // nil: nothing in it changed; else all of it
 	Problems      []Problem
 	ProblemsGone  []Problem
-	Ready         *bool
+	Ready         *bool // nil: it did not change
 }
 
-// SetDelta lists the members that join and leave a set.
+// SetDelta lists the members that a set gains and loses. No prefix is in both.
 type SetDelta struct {
 	Added, Removed []netip.Prefix
 }
 
-// Members are the addresses and networks of a set. An IPv4 prefix is IPv4 here, never mapped; none has host bits.
+// Members are the addresses and networks of a set. An IPv4 prefix is never written as mapped IPv6, and no prefix has host bits.
 type Members map[netip.Prefix]struct{}
 
-// PolicyID names a list of rules: a policy, a profile, or one that calc makes itself (KindFailsafe).
+// PolicyID names a list of rules: a GlobalNetworkPolicy, a NetworkPolicy, a Profile, or one that calc makes itself (KindFailsafe).
 type PolicyID struct {
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`
@@ -65,10 +66,11 @@ const (
 	KindEnd      = "EndOfProfile" // RuleID only: no profile decided
 )
 
-// SetID is a set's canonical selector; for a named port, with the name and what it stands for.
+// SetID is the canonical text of a set's selector; for a named port also its name, and the protocol and port that it stands for. Two rules
+// with the same selector share a set.
 type SetID string
 
-// EndpointID names an endpoint.
+// EndpointID names an endpoint by its object's key.
 type EndpointID struct {
 	Kind      string `json:"kind"` // WorkloadEndpoint or HostEndpoint
 	Namespace string `json:"namespace,omitempty"`
@@ -87,52 +89,52 @@ func (d Direction) String() string {
 	return [...]string{"ingress", "egress"}[d]
 }
 
-// MaxContinuations is how often a packet may be passed on or logged at one stage: the search in the kernel is bounded. An
-// endpoint whose policies might do it more often is closed.
+// MaxContinuations is how often the rules of one stage and direction may pass on or log a packet; the search in the kernel is bounded
+// (MAX_CONTINUATIONS in bpf/layout.h, see docs/decisions/0013-pass-limit.md). An endpoint whose policies may do it more often is closed.
 const MaxContinuations = 32
 
-// MaxSlots is how many rules the classifier has room for, each of their combinations of port names counted. An endpoint whose
-// policies alone have more is closed.
+// MaxSlots is how many rules the classifier has room for, where a rule with named ports counts once for each combination of them. An
+// endpoint whose policies alone have more is closed.
 const MaxSlots = 131072
 
-// Stage of judgement. Workloads have only Normal.
+// Stage says which of an endpoint's policies judge a packet. Workload endpoints have only Normal.
 type Stage uint8
 
 const (
-	Normal Stage = iota
-	Forward
-	PreDNAT
-	Untracked
-	Stages
+	Normal    Stage = iota // traffic of the endpoint itself
+	Forward                // traffic that the host forwards through a host endpoint's interface
+	PreDNAT                // on the way in, before the destination is translated
+	Untracked              // before connections are looked up, and without tracking them
+	Stages                 // how many there are
 )
 
 func (s Stage) String() string {
 	return [...]string{"normal", "forward", "preDNAT", "untracked"}[s]
 }
 
-// RuleID names one rule: it is what a verdict reports. Index is -1 for the default of a tier and the end of profiles.
+// RuleID names one rule. Verdicts, counters and events report it.
 type RuleID struct {
 	Policy    PolicyID
 	Tier      string // empty for profiles and failsafes
 	Direction Direction
-	Index     int
+	Index     int // in the manifest, from 0; -1 for the default of a tier and the end of profiles
 }
 
-// Tier is a tier's place in the order and what happens at its end.
+// Tier is a tier's position in the order of evaluation, and what happens to a packet at its end.
 type Tier struct {
 	Name    string     `json:"name"`
 	Order   Order      `json:"order"`
 	Missing bool       `json:"missing,omitempty"` // policies name it but it does not exist: it comes last and denies
-	Default api.Action `json:"defaultAction"`
+	Default api.Action `json:"defaultAction"`     // Deny or Pass
 }
 
-// Order is a tier's or policy's order; unset is after every number.
+// Order is the order of a tier or policy. An unset one comes after every number.
 type Order struct {
 	Value float64
 	Set   bool
 }
 
-// Policy is an active policy's or profile's rules, parsed.
+// Policy is an active policy or profile with its rules.
 type Policy struct {
 	ID      PolicyID `json:"id"`
 	Tier    string   `json:"tier,omitempty"` // empty for profiles and failsafes
@@ -141,14 +143,14 @@ type Policy struct {
 	Egress  []Rule   `json:"egress,omitempty"`
 }
 
-// Rule is one rule with all its criteria resolved: they are ANDed, and one that is not given matches everything.
+// Rule is one rule with all its criteria resolved. A packet must meet all of them; a criterion that is not given is met by every packet.
 //
-// Never says that the rule cannot match at all (a criterion that is not enforced yet, in an Allow; no family left);
-// it keeps its place so that indexes stay those of the manifest.
+// Never says that the rule matches no packet: a criterion of an Allow or Pass is not enforced yet, or it is about no family. The rule is
+// there nevertheless, so that indexes are those of the manifest.
 type Rule struct {
 	Action      api.Action `json:"action"`
 	Never       bool       `json:"never,omitempty"`
-	V4, V6      bool       `json:"-"`                     // the families the rule is about; at least one unless Never
+	V4, V6      bool       `json:"-"`                     // the families that the rule is about; at least one unless Never
 	Protocol    uint8      `json:"protocol,omitempty"`    // 0: any
 	NotProtocol uint8      `json:"notProtocol,omitempty"` // 0: none
 	ICMP        *ICMP      `json:"icmp,omitempty"`
@@ -163,7 +165,7 @@ type ICMP struct {
 	Code int16 `json:"code"`
 }
 
-// Match is one side of a rule.
+// Match is the criteria of one side of a rule, source or destination.
 type Match struct {
 	Nets     []netip.Prefix `json:"nets,omitempty"`     // one of them contains the address; empty: any address
 	NotNets  []netip.Prefix `json:"notNets,omitempty"`  // none of them contains it
@@ -172,8 +174,8 @@ type Match struct {
 	Ports    []PortRange    `json:"ports,omitempty"`    // one of them contains the port (protocols with ports only); empty: any
 	NotPorts []PortRange    `json:"notPorts,omitempty"` // none of them contains it; packets without ports pass
 
-	// Names of ports are one criterion with Ports, or NotPorts: one of both must be the port's, or none of either; nil: none
-	// are given.
+	// Named ports. Names and Ports are one criterion: the packet's port must be in one of the two. So are NotNames and NotPorts: it must be
+	// in neither. nil: none are given.
 	Names    *PortNames `json:"portNames,omitempty"`
 	NotNames *PortNames `json:"notPortNames,omitempty"`
 }
@@ -181,17 +183,17 @@ type Match struct {
 // PortRange is inclusive at both ends.
 type PortRange struct{ First, Last uint16 }
 
-// Endpoint is a local endpoint and the policies that judge its traffic.
+// Endpoint is an endpoint of this node, and the policies that judge its traffic.
 type Endpoint struct {
 	ID        EndpointID   `json:"id"`
-	Interface string       `json:"interface,omitempty"` // workload: its interface, empty when it is another's; host: a name, * or empty (then ExpectedIPs tell)
+	Interface string       `json:"interface,omitempty"` // workload: its interface, empty if another endpoint has it; host: a name, * for all, or empty (then Addresses decide)
 	Addresses []netip.Addr `json:"addresses,omitempty"` // workload: its own; host: expectedIPs
 	MAC       string       `json:"mac,omitempty"`       // lower-case, empty when not given
 	Profiles  []string     `json:"profiles,omitempty"`  // in the endpoint's order
-	Closed    string       `json:"closed,omitempty"`    // not empty: why everything is dropped, but for a host endpoint's failsafes
+	Closed    string       `json:"closed,omitempty"`    // not empty: everything but a host endpoint's failsafes is dropped, for this reason
 
-	// For each stage and direction the policies by tier, in order; nil when no policy of the stage applies.
-	// At the normal stage profiles follow, then the end denies.
+	// For each stage and direction the policies by tier, in the order of evaluation; nil if no policy of the stage applies. At the stage
+	// Normal the profiles follow, and then the end denies.
 	Policies [Stages][2][]TierPolicies `json:"-"`
 }
 
@@ -201,22 +203,22 @@ type TierPolicies struct {
 	Policies []PolicyID `json:"policies"`
 }
 
-// RouteKind says why a route is there.
+// RouteKind says what a route is for.
 type RouteKind uint8
 
 const (
 	LocalWorkload RouteKind = iota // an address behind a local interface
-	BlockHole                      // the node's own block: what no workload holds goes nowhere
+	BlockHole                      // a block of this node: packets to its addresses that no workload has are dropped
 )
 
-// Route is a route of this node's kernel.
+// Route is a route that this node's kernel must have. Its destination is its key in State.Routes.
 type Route struct {
 	Kind      RouteKind `json:"kind"`
 	Interface string    `json:"interface,omitempty"` // LocalWorkload
 }
 
-// Pool is an address pool. One that is disabled gives out no addresses and is not announced; those that it gave out
-// before stay, so it still counts for NAT.
+// Pool is an address pool. A disabled one gives out no addresses and is not announced. Addresses that it gave out before stay, so it
+// still counts for NAT.
 type Pool struct {
 	CIDR        netip.Prefix `json:"cidr"`
 	BlockSize   int          `json:"blockSize"`
@@ -226,13 +228,13 @@ type Pool struct {
 	Disabled    bool         `json:"disabled,omitempty"`
 }
 
-// BGP is what this node's speaker must be and say.
+// BGP is how this node's BGP speaker must be configured, and what it announces.
 type BGP struct {
 	AS         uint32
 	RouterID   netip.Addr
 	ListenPort uint16
-	V4, V6     netip.Prefix    // the node's addresses; invalid when it has none
-	Peers      map[string]Peer // by name: kind of peer and address
+	V4, V6     netip.Prefix    // the node's addresses with their networks; invalid if it has none
+	Peers      map[string]Peer // by name: Global_ or Node_, and the address
 	Paths      map[netip.Prefix]Path
 }
 
@@ -249,34 +251,34 @@ type Peer struct {
 	TTLSecurity uint8         `json:"ttlSecurity,omitempty"` // 0: off
 }
 
-// Path is one announced prefix.
+// Path is a prefix that the node announces. The prefix is its key in BGP.Paths.
 type Path struct {
-	Communities []string `json:"communities,omitempty"`
-	Reason      string   `json:"reason"` // block, borrowed
+	Communities []string `json:"communities,omitempty"` // as text, for example 64512:7
+	Reason      string   `json:"reason"`                // block or borrowed (docs/glossary.md)
 }
 
-// Config is what the environment and FelixConfiguration ask of the dataplane. Fields that it leaves
-// unset have their defaults; Raw holds every field that was set, by its name in the manifest, for display.
+// Config is the configuration of this node: the environment and the FelixConfigurations, merged. Fields that are not set have their
+// defaults.
 type Config struct {
-	Raw                 map[string]string
-	Sources             map[string]string // of the fields of Raw: a FelixConfiguration's name, or environment
+	Raw                 map[string]string // every field that is set, by its name in the manifest, for display
+	Sources             map[string]string // where each field of Raw is from: a FelixConfiguration's name, or environment
 	InterfacePrefixes   []string          // default cali
 	ToHost              bool              // defaultEndpointToHostAction is Accept or Return
 	AllowVXLAN          bool
 	AllowIPIP           bool
-	FlowTableSize       int    // bpfMapSizeConntrack, default 512000
+	FlowTableSize       int    // connections; bpfMapSizeConntrack, default 512000
 	LogLevel            string // bpfLogLevel: off, info, debug
 	ScreenLevel         string // logSeverityScreen, in lower case; empty when it is not set
 	Timeouts            Timeouts
-	DeviceRouteProtocol int
+	DeviceRouteProtocol int // marks felix's routes in the kernel (rtm_protocol)
 }
 
-// Timeouts of tracked connections without traffic.
+// Timeouts says after how long without packets a tracked connection ends.
 type Timeouts struct {
 	TCPSynSent, TCPEstablished, TCPFinsSeen, TCPResetSeen, UDP, Generic, ICMP time.Duration
 }
 
-// Problem is something that was accepted but is not in force as written. It names what to do.
+// Problem says why a stored object is not in force as written, what that means, and what to do.
 type Problem struct {
 	Object api.Key `json:"-"`
 	Text   string  `json:"text"`

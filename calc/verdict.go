@@ -8,20 +8,20 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Packet is what a rule can see of the first packet of a flow. Addresses are IPv4 or IPv6, never mapped.
+// Packet is the fields of a connection's first packet that rules can match. Addresses are IPv4 or IPv6, never mapped.
 type Packet struct {
 	Source, Destination netip.Addr
 	Protocol            uint8
-	SourcePort          uint16 // TCP, UDP, SCTP and UDPLite
+	SourcePort          uint16 // of protocols with ports: TCP, UDP, SCTP and UDPLite
 	DestinationPort     uint16
 	ICMPType, ICMPCode  uint8 // ICMP and ICMPv6
 }
 
-// Verdict says what became of a packet at one stage and which rule decided it.
+// Verdict says what happens to a packet at one stage, and which rule decided it.
 type Verdict struct {
-	Action api.Action // Allow or Deny; empty when the stage decided nothing
-	Rule   RuleID     // the rule that decided; zero when none did
-	Passed []RuleID   // what sent the packet on before that: rules with Pass, ends of tiers with default action Pass
+	Action api.Action // Allow or Deny; empty if the stage decided nothing
+	Rule   RuleID     // the rule that decided; zero if none did
+	Passed []RuleID   // the rules with Pass and the ends of tiers with default action Pass that passed the packet on before that, in order
 }
 
 // String is the rule as people read it: TIER/POLICY/INDEX, end of tier TIER, profile NAME/INDEX, end of profiles.
