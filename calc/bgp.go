@@ -19,14 +19,14 @@ const (
 	defaultRestartTime = 120 * time.Second
 )
 
-// bgpReader reads what this node's speaker must be from its objects; paths are in routes.go.
+// bgpReader reads how this node's BGP speaker must be configured. routes.go makes its paths.
 type bgpReader struct {
 	node     string
 	objects  objects
 	def, own api.BGPConfigurationSpec // the configuration named default, and the node's
 	bgp      BGP
 	problems []Problem
-	nodes    map[identity]string // made when it is first needed
+	nodes    map[identity]string // names of nodes; made when it is first needed
 }
 
 func readBGP(node string, o objects) *bgpReader {
@@ -43,7 +43,7 @@ func readBGP(node string, o objects) *bgpReader {
 	return r
 }
 
-// sessions are those with the peers, which may call or be called.
+// sessions are the agent's own with its peers. Either end may open one.
 func (r *bgpReader) sessions() (all []Session) {
 	for _, name := range slices.Sorted(maps.Keys(r.bgp.Peers)) {
 		p := r.bgp.Peers[name]
@@ -58,7 +58,7 @@ func (r *bgpReader) note(about api.Key, format string, args ...any) {
 	r.problems = append(r.problems, Problem{Object: about, Text: fmt.Sprintf(format, args...)})
 }
 
-// speaker reads what the node itself is.
+// speaker reads the node's own settings.
 func (r *bgpReader) speaker() {
 	r.bgp = BGP{AS: r.globalAS(), ListenPort: r.listenPort(r.node), Peers: map[string]Peer{}, Paths: map[netip.Prefix]Path{}}
 	about := api.Key{Kind: api.KindNode, Name: r.node}
@@ -77,7 +77,7 @@ func (r *bgpReader) speaker() {
 	r.bgp.RouterID = routerID(r.node, r.bgp.V4)
 }
 
-// shared notes other nodes with an address of this one.
+// shared notes the other nodes that have an address of this one.
 func (r *bgpReader) shared(about api.Key) {
 	others := map[netip.Addr][]string{}
 	for key, u := range r.objects[api.KindNode] {
@@ -109,7 +109,7 @@ func (r *bgpReader) nodeAddress(about api.Key, field, text string) netip.Prefix 
 	return p
 }
 
-// routerID is the node's IPv4 address, or a number that looks like one: from the node's name, never multicast.
+// routerID is the node's IPv4 address, or a number made from a hash of its name. It must be a unicast address (RFC 4271, section 6.2).
 func routerID(node string, v4 netip.Prefix) netip.Addr {
 	if v4.IsValid() {
 		return v4.Addr()
@@ -129,7 +129,7 @@ func (r *bgpReader) globalAS() uint32 {
 	return defaultAS
 }
 
-// listenPort of a node.
+// listenPort is the port on which a node's speaker listens.
 func (r *bgpReader) listenPort(node string) uint16 {
 	if c := named[api.BGPConfiguration](r.objects, api.KindBGPConfiguration, "node."+node); c != nil && c.Spec.ListenPort != 0 {
 		return c.Spec.ListenPort
@@ -140,8 +140,7 @@ func (r *bgpReader) listenPort(node string) uint16 {
 	return defaultBGPPort
 }
 
-// peers reads the BGPPeers that are for this node. Global ones come first: they win over the node's own for the same
-// address and port, and so does the first by name among equals.
+// peers reads the BGPPeers of this node. For the same address and port a global one wins over the node's own, and then the first by name.
 func (r *bgpReader) peers() {
 	peers, keys := valid[api.BGPPeer](r.objects, api.KindBGPPeer)
 	taken := map[netip.AddrPort]string{}
@@ -166,7 +165,7 @@ func (r *bgpReader) peers() {
 	}
 }
 
-// selected says whether a BGPPeer is for this node.
+// selected reports whether a BGPPeer is for this node.
 func (r *bgpReader) selected(key api.Key, spec api.BGPPeerSpec) bool {
 	if spec.Node != "" {
 		return spec.Node == r.node
@@ -198,7 +197,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 		return Peer{}, false
 	}
 	if at.Addr() == r.bgp.V4.Addr() || at.Addr() == r.bgp.V6.Addr() {
-		return Peer{}, false // the node itself
+		return Peer{}, false // a global BGPPeer may name the node itself
 	}
 	p := Peer{
 		Object: key.Name, Address: at.Addr(), Port: at.Port(), AS: uint32(spec.ASNumber), RestartTime: defaultRestartTime,
@@ -228,8 +227,8 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	return p, true
 }
 
-// unsupportedPeer names the field that makes a peer something else than was asked for, were it left out, and what to do.
-// Without its password or its filters a session would accept and announce more than it may.
+// unsupportedPeer names a field that is not supported and must not be ignored, and what to do. Without its password or its filters, for
+// example, a session would accept and announce more than it may.
 func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
 	switch {
 	case spec.PeerSelector != "":
@@ -246,7 +245,7 @@ func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
 	return "", ""
 }
 
-// partly notes what a session does without.
+// partly notes the fields that are not supported and that a session can do without.
 func (r *bgpReader) partly(key api.Key, spec api.BGPPeerSpec) {
 	if spec.NextHopMode != nil && *spec.NextHopMode != "Auto" {
 		r.note(key, "nextHopMode %s is not supported yet: next hops are those of Auto", *spec.NextHopMode)
@@ -270,7 +269,7 @@ func parsePeerIP(text string) (netip.AddrPort, error) {
 	return netip.AddrPort{}, fmt.Errorf("peerIP %q is no address: write it like 10.0.0.1, 10.0.0.1:1179 or [fd00::1]:1179", text)
 }
 
-// portOf is where a peer listens that is given without port: a node may have its own.
+// portOf is the port of a peer that is given without one. If the peer is a node of the datastore it is the node's listenPort.
 func (r *bgpReader) portOf(p Peer) uint16 {
 	if r.nodes == nil {
 		r.nodes = r.nodesByAddress()
@@ -281,7 +280,7 @@ func (r *bgpReader) portOf(p Peer) uint16 {
 	return defaultBGPPort
 }
 
-// identity is how a peer recognises a node.
+// identity is how a node is recognised as a peer.
 type identity struct {
 	address netip.Addr
 	as      uint32
@@ -313,7 +312,7 @@ func (r *bgpReader) nodesByAddress() map[identity]string {
 	return found
 }
 
-// peerName is the peer's kind and address, as the dialect names sessions: Global_10_0_0_1, Node_fd00__1_port_1179.
+// peerName is the name of a session, as Calico forms it: Global_10_0_0_1, Node_fd00__1_port_1179.
 func peerName(global bool, p Peer, spec api.BGPPeerSpec) string {
 	kind := "Node_"
 	if global {
@@ -326,7 +325,7 @@ func peerName(global bool, p Peer, spec api.BGPPeerSpec) string {
 	return name
 }
 
-// unsupported notes what the configuration asks for and nobody does yet.
+// unsupported notes the settings of BGPConfiguration that are not supported yet.
 func (r *bgpReader) unsupported() {
 	about := api.Key{Kind: api.KindBGPConfiguration, Name: "default"}
 	if r.def.NodeToNodeMeshEnabled == nil || *r.def.NodeToNodeMeshEnabled {
@@ -349,7 +348,7 @@ func (r *bgpReader) unsupported() {
 	}
 }
 
-// otherNodes says whether another node speaks BGP.
+// otherNodes reports whether another node speaks BGP.
 func (r *bgpReader) otherNodes() bool {
 	for key, u := range r.objects[api.KindNode] {
 		n, ok := u.Object.(*api.Node)
@@ -360,7 +359,7 @@ func (r *bgpReader) otherNodes() bool {
 	return false
 }
 
-// communities are what prefixAdvertisements attach to a path: values as they are written, names by what they stand for.
+// communities are those that prefixAdvertisements attach to a path: values as they are written, names replaced by their values.
 func (r *bgpReader) communities(of netip.Prefix) (values []string) {
 	config := r.def
 	if len(r.own.PrefixAdvertisements) > 0 {

@@ -7,10 +7,10 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Compute is what a node must do, given what its datastore holds: the updates in order, of which the last of each object
-// counts.
+// Compute returns the State of a node, given the updates of its datastore in order. Of several updates of one object the last counts.
 //
-// It is the specification: it loops over everything and remembers nothing. Graph keeps the same result up to date.
+// It is the specification: it loops over everything and remembers nothing. Graph keeps the same result up to date. Both call the same
+// readers.
 func Compute(node string, facts Facts, updates []api.Update) *State {
 	c := &computation{node: node, facts: facts, objects: objects{}, state: newState()}
 	for _, u := range updates {
@@ -97,7 +97,7 @@ func (c *computation) profile(name string) *policy {
 	return missingProfile(name)
 }
 
-// labelled is an entity with its labels and those of its profiles.
+// labelled is an entity with its own labels and those of its profiles.
 type labelled struct {
 	entity
 	labels labels
@@ -120,7 +120,7 @@ func (c *computation) readEntities() {
 	}
 }
 
-// endpoints finds this node's endpoints and the policies that select them.
+// endpoints reads this node's endpoints, and finds the policies that select them.
 func (c *computation) endpoints() {
 	guard, claims := newGuard(c.facts, c.bgp.bgp), newClaims()
 	var local []Endpoint
@@ -150,7 +150,7 @@ func (c *computation) endpoints() {
 	}
 }
 
-// selecting lists the policies that select labels, in order.
+// selecting lists the policies that select an endpoint with these labels, in the order of evaluation.
 func (c *computation) selecting(l labels) (selecting []*policy) {
 	for _, p := range c.policies {
 		if p.selector.Matches(l) {
@@ -160,7 +160,7 @@ func (c *computation) selecting(l labels) (selecting []*policy) {
 	return selecting
 }
 
-// activate puts into the state what its endpoints name: policies, their tiers, profiles, and the sets of all of these.
+// activate puts the policies and profiles of the endpoints into the state, with their tiers and sets.
 func (c *computation) activate() {
 	read := map[PolicyID]*policy{}
 	for _, p := range c.policies {
@@ -200,7 +200,7 @@ func (c *computation) activatePolicy(p *policy) {
 	}
 }
 
-// policiesOf is every policy in an endpoint's lists, perhaps more than once.
+// policiesOf yields every policy in an endpoint's lists; one may come more than once.
 func policiesOf(e Endpoint) func(yield func(PolicyID) bool) {
 	return func(yield func(PolicyID) bool) {
 		for _, stage := range e.Policies {
@@ -217,7 +217,7 @@ func policiesOf(e Endpoint) func(yield func(PolicyID) bool) {
 	}
 }
 
-// members are the addresses of everything that belongs to a set.
+// members returns the addresses of all entities that belong to a set.
 func (c *computation) members(s setSource) Members {
 	m := Members{}
 	for _, t := range c.entities {
@@ -230,7 +230,7 @@ func (c *computation) members(s setSource) Members {
 	return m
 }
 
-// routes are those of the node's blocks and of its workloads.
+// routes makes the routes and paths of the node's blocks and of its workloads.
 func (c *computation) routes() {
 	c.state.Routes, c.bgp.bgp.Paths = c.space.blockRoutes(), c.space.blockPaths()
 	for _, e := range c.state.Endpoints {

@@ -12,19 +12,18 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// deviceRouteProtocol marks our routes in the kernel unless FelixConfiguration says otherwise. It is a number of our own:
-// 80 is Calico's, and the dialect's default of 3 is what boot scripts use; the routes of neither are ours to remove.
+// deviceRouteProtocol marks felix's routes in the kernel, unless FelixConfiguration says otherwise. It is a number that nobody else uses, so
+// that felix never removes another program's routes: Calico uses 80, and boot scripts use 3, the default of Calico's API.
 const deviceRouteProtocol = 86
 
-// configuration is everything that FelixConfiguration decides.
+// configuration is all that the FelixConfigurations and the environment decide.
 type configuration struct {
 	Config
 	inbound, outbound []failsafePort
 	problems          []Problem
 }
 
-// readConfig merges what the environment and the FelixConfigurations say that hold for a node, field by field, and reads
-// the result.
+// readConfig merges the environment and the FelixConfigurations that hold for a node, field by field, and reads the result.
 func readConfig(node string, parameters map[string]string, o objects) configuration {
 	m := mergeConfig(node, parameters, o)
 	problems := m.problems
@@ -38,7 +37,7 @@ func readConfig(node string, parameters map[string]string, o objects) configurat
 	return c
 }
 
-// source is how people call where a setting comes from.
+// source names the origin of a setting for people.
 func source(from api.Key) string {
 	if from.Kind == api.KindFelixConfiguration {
 		return from.Name
@@ -46,7 +45,7 @@ func source(from api.Key) string {
 	return "environment"
 }
 
-// readSpec reads the fields that mean something to this agent. note hears of each that is not in force as written.
+// readSpec reads the fields that this agent uses. It calls note for each that is not in force as written.
 func readSpec(spec api.FelixConfigurationSpec, note func(field, format string, args ...any)) (c configuration) {
 	c.Config = Config{
 		Raw:                 rawFields(spec),
@@ -106,15 +105,15 @@ func (c *configuration) readWords(spec api.FelixConfigurationSpec, note func(fie
 	c.ToHost = toHost != "drop"
 }
 
-// mergedConfig is one configuration made of several, and where each field comes from, by its name in manifests.
+// mergedConfig is one configuration made of several.
 type mergedConfig struct {
 	spec     api.FelixConfigurationSpec
-	from     map[string]api.Key
+	from     map[string]api.Key // the origin of each field that is set, by its name in manifests
 	problems []Problem
 }
 
-// mergeConfig lays parameters over the node's own FelixConfiguration, that over the one that selects it, and that over
-// default.
+// mergeConfig merges the layers of a node's configuration. From the weakest to the strongest: the FelixConfiguration default, the one
+// whose nodeSelector selects the node, the node's own, and the parameters.
 func mergeConfig(node string, parameters map[string]string, o objects) mergedConfig {
 	m := mergedConfig{from: map[string]api.Key{}}
 	object := func(name string) {
@@ -135,7 +134,7 @@ func mergeConfig(node string, parameters map[string]string, o objects) mergedCon
 	return m
 }
 
-// lay puts the fields of a spec over those that are there: all that are set, and those that count although they are zero.
+// lay overrides fields by those of a stronger layer: by all that are set, and by the zero values of those in also.
 func (m *mergedConfig) lay(spec api.FelixConfigurationSpec, also map[int]bool, from func(field string) api.Key) {
 	result, layer := reflect.ValueOf(&m.spec).Elem(), reflect.ValueOf(spec)
 	for i := range layer.NumField() {
@@ -147,7 +146,7 @@ func (m *mergedConfig) lay(spec api.FelixConfigurationSpec, also map[int]bool, f
 	}
 }
 
-// selectingConfig is the FelixConfiguration whose nodeSelector selects the node: of several the oldest.
+// selectingConfig finds the FelixConfiguration whose nodeSelector selects the node; of several the oldest.
 func selectingConfig(node string, o objects) (oldest *api.FelixConfiguration, key api.Key, problems []Problem) {
 	var nodeLabels map[string]string
 	if n := named[api.Node](o, api.KindNode, node); n != nil {
@@ -185,7 +184,7 @@ func prefixes(text string) (all []string) {
 	return all
 }
 
-// rawFields are the fields that are set, as JSON has them, text without quotes.
+// rawFields are the fields that are set, as JSON, texts without quotes.
 func rawFields(spec api.FelixConfigurationSpec) map[string]string {
 	fields := map[string]json.RawMessage{}
 	text, err := json.Marshal(spec)
@@ -193,12 +192,12 @@ func rawFields(spec api.FelixConfigurationSpec) map[string]string {
 		err = json.Unmarshal(text, &fields)
 	}
 	if err != nil {
-		return map[string]string{} // only what is for display is lost
+		return map[string]string{} // they are for display only
 	}
 	raw := map[string]string{}
 	for name, value := range fields {
 		if string(value) == `""` {
-			continue // stored, but not set
+			continue // an empty text counts as not set
 		}
 		var plain string
 		if json.Unmarshal(value, &plain) != nil {
@@ -209,7 +208,7 @@ func rawFields(spec api.FelixConfigurationSpec) map[string]string {
 	return raw
 }
 
-// readTimeouts reads the connection tracker's timeouts; Auto and what cannot be read are the defaults.
+// readTimeouts reads the timeouts of tracked connections. Auto, and an invalid one, mean the default.
 func readTimeouts(texts *map[string]string, note func(field, format string, args ...any)) Timeouts {
 	t := Timeouts{
 		TCPSynSent:     20 * time.Second,

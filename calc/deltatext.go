@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Text is the change for people and for tests that compare text: the lines of State.Text, sorted as there, behind a + where
-// something is new or has changed and a - where it is gone. A policy, an endpoint, BGP and the configuration are there whole
-// when anything in them changed; of a set there are the members that join and leave.
+// Text is the Delta for people, and for tests that compare text: lines of State.Text in the same order, with a + in front of values that are
+// new or different, and a - in front of those that are gone. If anything in a policy, an endpoint, BGP or the configuration changed, all of
+// it is printed. Of a set only the members that it gains and loses are.
 func (d Delta) Text() string {
 	var t text
 	if d.Ready != nil {
@@ -66,7 +66,7 @@ func (d Delta) Text() string {
 	return t.String()
 }
 
-// change writes lines behind a sign.
+// change writes lines with a sign in front of each.
 func (t *text) change(sign string, write func(*text)) {
 	var lines text
 	write(&lines)
@@ -98,7 +98,7 @@ func (d Delta) sortedTiers() []Tier {
 	return slices.SortedFunc(maps.Values(d.Tiers), Tier.Compare)
 }
 
-// sortedPolicies are sorted by tier and ID, because the order of tiers that did not change is not here.
+// sortedPolicies sorts by the name of the tier, because a Delta lacks the orders of tiers that did not change.
 func (d Delta) sortedPolicies() []Policy {
 	return slices.SortedFunc(maps.Values(d.Policies), func(p, q Policy) int {
 		return cmp.Or(strings.Compare(p.Tier, q.Tier), p.Order.Compare(q.Order), p.ID.Compare(q.ID))

@@ -1,26 +1,47 @@
 // Package calc turns the datastore's objects into what one node must enforce, route and announce.
 //
-// It is a function kept up to date: objects in, State out, no I/O, no clock, no goroutine, no lock. Compute is the
-// specification, written to be read; Graph is the same function made incremental, and tests hold that folding the
-// Deltas of any history gives what Compute gives for its last state. Judge (judge.go) is the one definition of a
-// packet's verdict; the classifier and the kernel's program are compared with it.
+// It is a function that is kept up to date: objects in, State out. It does no I/O and has no clock, no goroutine and no lock. Compute is
+// the specification: it loops over all objects and remembers nothing. Graph is the same function made incremental. Judge (judge.go) is
+// the definition of a packet's verdict; the classifier and the kernel's program are compared with it.
 //
-// Start at state.go: the values that calc hands out. Then compute.go, which calls one reading after the other, each a
-// function from objects to values in a file of its own: policy.go and rule.go, tier.go, endpoint.go and labels.go,
-// ports.go (names of ports), bound.go, failsafe.go, config.go, routes.go, bgp.go.
+// Start at state.go: the values that calc hands out. Then read compute.go: it calls one reader after the other. A reader is a function
+// from objects to values, in a file of its own: tier.go, policy.go, resolve.go and rule.go, profile.go, entity.go and labels.go (what selectors
+// see), ports.go (named ports), endpoint.go, failsafe.go, config.go and parameters.go, routes.go, bgp.go. order.go is the order of
+// evaluation, and bound.go compares an endpoint's policies with the classifier's bounds.
 //
-//	         objects                      Graph.Update
-//	profiles   endpoints, sets   policies
-//	    \        /        \       /       labels.go, index.go, postings.go: which selectors match what; selection.go: the policies of each
-//	  entities.go,      locals.go: groups of endpoints with the same policies
-//	  members.go: sets       |
-//	            \        /
-//	      active.go: policies, tiers and sets that are in use
-//	                |
-//	              Delta                   Graph.Flush
+// # How Graph follows a change
 //
-// A datastore has more of everything than a node needs, so what Graph keeps is packed until it is needed: entity.go,
-// profile.go, keptpolicy.go, packedpolicy.go, packedrules.go.
+//	          objects                          Graph.Update
+//	             |
+//	profiles   entities   policies             profile.go, entities.go, keptpolicy.go
+//	    \        /   \        /                index.go, labels.go, postings.go: which selectors match which entities
+//	  members.go:    selection.go, group.go:
+//	  sets            endpoints with the same policies
+//	      \             /                      locals.go
+//	  active.go: the policies, tiers and sets that are active
+//	             |
+//	           Delta                           Graph.Flush
 //
-// A Problem tells of each request of an object that the node cannot fulfil. Such a request never widens what is allowed.
+// An entity is an endpoint of any node or a network set: an object that selectors match. Pending is all that the rest of a Flush must look at
+// again. A policy is active while an endpoint of this node is judged by it. A datastore has many more objects than a node needs, so Graph
+// keeps them packed until they are active: entity.go, profile.go, keptpolicy.go, packedpolicy.go, packedrules.go.
+//
+// # What tests hold
+//
+// Any history of updates: the Deltas of Graph add up to what Compute returns for the last objects (history_test.go, scenario_test.go).
+//
+// Compute and Graph call the same readers, so comparing the two cannot show a fault of a reader. Other tests hold the readers:
+//
+//   - the verdicts of thousands of packets are those that the reference implementation gave (oracle_test.go, with the corpus of calctest), and
+//     policies select what the reference selects (selectors_test.go): policies, rules, profiles, labels, tiers, host endpoints;
+//   - the States of some datastores are as a person wrote them down (state_test.go and testdata/states): all readers, and the only test of
+//     most of bgp.go and routes.go;
+//   - parameters_test.go: FelixConfiguration and the environment; failsafe_test.go; ports_test.go; bound_test.go;
+//   - emptymatch_test.go and foreignwriter_test.go: rules as other programs write them;
+//   - packedrules_test.go: rules are the same after packing; fuzz_test.go: no object makes a reader panic.
+//
+// # Problems
+//
+// A Problem says that a stored object is not in force as written, and what to do. A request that cannot be fulfilled never widens what is
+// allowed.
 package calc

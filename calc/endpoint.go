@@ -11,7 +11,8 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// localEndpoint reads an endpoint of this node, without policies. One that is broken, as far as it can be read, is closed.
+// localEndpoint reads an endpoint, without policies. An invalid one is closed, as far as it can be told which interface it is about. ok is
+// false if it is not this node's, is gone, or has no interface.
 func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok bool) {
 	e.ID = EndpointID{Kind: u.Key.Kind, Namespace: u.Key.Namespace, Name: u.Key.Name}
 	switch o := u.Object.(type) {
@@ -27,7 +28,7 @@ func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok
 		problems = e.readHost(o.Spec)
 	default:
 		switch {
-		case u.Broken == "": // it is gone
+		case u.Broken == "": // it was deleted
 		case namedFor(node, u.Key):
 			problems = []string{invalid(u.Broken, "its interface has no endpoint, so nothing passes")}
 		case u.Key.Kind == api.KindHostEndpoint:
@@ -43,8 +44,7 @@ func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok
 	return e, problems, ok
 }
 
-// namedFor tells from its name whether a workload endpoint that cannot be read is of a node: the name begins with the
-// node's, dashes doubled.
+// namedFor tells from its name whether an invalid workload endpoint is a node's: the name begins with the node's name, dashes doubled.
 func namedFor(node string, key api.Key) bool {
 	return key.Kind == api.KindWorkloadEndpoint && strings.HasPrefix(key.Name, strings.ReplaceAll(node, "-", "--")+"-")
 }
@@ -99,7 +99,7 @@ func (e *Endpoint) readHost(spec api.HostEndpointSpec) (problems []string) {
 	return problems
 }
 
-// close closes the endpoint; no policy of a closed endpoint is active.
+// close closes the endpoint for a reason, unless it is closed already. A closed endpoint makes no policy active.
 func (e *Endpoint) close(why string) {
 	if e.Closed == "" {
 		e.Closed = why
@@ -111,12 +111,12 @@ func (e *Endpoint) close(why string) {
 	}
 }
 
-// compareEndpoints orders by name, then namespace: of two endpoints that claim the same, the first has it.
+// compareEndpoints orders by name, then namespace. Of two endpoints that claim the same, the first one has it.
 func compareEndpoints(a, b EndpointID) int {
 	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Kind, b.Kind))
 }
 
-// claimant is a workload endpoint that claims an interface and addresses. Valid ones come before broken ones.
+// claimant is a workload endpoint that claims an interface and addresses. Valid ones come before invalid ones.
 type claimant struct {
 	id      EndpointID
 	invalid bool
@@ -129,7 +129,7 @@ func (c claimant) before(d claimant) bool {
 	return compareEndpoints(c.id, d.id) < 0
 }
 
-// claims are the interfaces and addresses that this node's workload endpoints claim.
+// claims says which of this node's workload endpoints claim an interface or an address.
 type claims struct {
 	interfaces map[string][]claimant
 	addresses  map[netip.Addr][]claimant
@@ -163,8 +163,8 @@ func drop[K comparable, V any](m map[K][]V, key K, gone func(V) bool) {
 	}
 }
 
-// settle closes a workload endpoint whose interface or address belongs to one that comes before it. It then has no
-// interface left, because what happens on it is the other's.
+// resolve closes a workload endpoint if another one comes before it in claiming its interface or one of its addresses. In the first case
+// e loses its interface, because the other endpoint judges what happens there.
 func (c claims) resolve(e *Endpoint) (problems []string) {
 	me := claimant{id: e.ID, invalid: e.Closed != ""}
 	for _, a := range e.Addresses {
@@ -183,7 +183,7 @@ func (c claims) resolve(e *Endpoint) (problems []string) {
 	return problems
 }
 
-// first finds who comes before me among claimants, and first of all.
+// first finds the first of some claimants. It reports false if that is me.
 func first(claimants []claimant, me claimant) (name string, found bool) {
 	best := me
 	for _, c := range claimants {
@@ -194,10 +194,11 @@ func first(claimants []claimant, me claimant) (name string, found bool) {
 	return best.id.Namespace + "/" + best.id.Name, best != me
 }
 
-// guard refuses workload endpoints that would cut the host off.
+// guard refuses workload endpoints that would cut the host off: at such an endpoint's interface or address its policies would judge the
+// host's own traffic.
 type guard struct {
-	interfaces map[string]string // why no workload can have it
-	addresses  map[netip.Addr]string
+	interfaces map[string]string     // by name: why no workload gets it, in words that follow the name
+	addresses  map[netip.Addr]string // whose the address is, in words that follow "is"
 }
 
 func newGuard(facts Facts, bgp BGP) guard {
@@ -209,7 +210,7 @@ func newGuard(facts Facts, bgp BGP) guard {
 		g.addresses[s.Remote.Unmap()] = "that of etcd"
 	}
 	for _, own := range []netip.Addr{bgp.V4.Addr(), bgp.V6.Addr()} {
-		g.addresses[own] = "the node's own" // also while no interface has it
+		g.addresses[own] = "the node's own" // also while no interface has this address
 	}
 	for _, a := range facts.Addresses {
 		g.addresses[a.Unmap().WithZone("")] = "the host's own"
@@ -218,7 +219,7 @@ func newGuard(facts Facts, bgp BGP) guard {
 	return g
 }
 
-// refuses says why a workload endpoint must not be in force; empty if it may.
+// refuses says why a workload endpoint must not be in force; empty: it may.
 func (g guard) refuses(e Endpoint) string {
 	if why, yes := g.interfaces[e.Interface]; yes {
 		return fmt.Sprintf("interface %s %s, so the endpoint is refused: give the workload's interface", e.Interface, why)
@@ -234,9 +235,9 @@ func (g guard) refuses(e Endpoint) string {
 	return ""
 }
 
-// HostEndpointFor says which of a node's host endpoints governs an interface that has these addresses: one that names the
-// interface, or names none and expects one of its addresses; else one that is for every interface. Of several the
-// first by name governs, where those that are closed for being invalid stand back.
+// HostEndpointFor returns which of a node's host endpoints governs an interface with some addresses: one that names the interface, or names
+// none and expects one of the addresses; else one for every interface (*). Of several the first by name governs, valid ones before
+// closed ones.
 func HostEndpointFor(iface string, addrs []netip.Addr, heps map[EndpointID]Endpoint) (EndpointID, bool) {
 	var best Endpoint
 	rank := func(e Endpoint) int {

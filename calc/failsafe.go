@@ -9,12 +9,12 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Failsafes stand at the front of a host endpoint's lists, so that no policy can cut the host off. First come the
-// agent's own sessions, by exact address and port, which cannot be configured away; then the failsafe ports.
+// Failsafes are rules at the front of a host endpoint's lists, so that no policy can cut the host off. First come the agent's own
+// sessions, by exact address and port, which no setting removes; then the failsafe ports.
 //
-// The early stages, pre-DNAT and untracked, they only skip: Pass there leaves the stage undecided, for what is forwarded
-// has no failsafes, and what looks like a reply may be none. The untracked stage knows no connections, so it also skips
-// the replies of both: they are judged where their connection is known.
+// At the stage Normal they allow. At the early stages, PreDNAT and Untracked, they only skip the policies: their Pass leaves the stage
+// undecided, because forwarded packets have no failsafes, and because a packet that looks like a reply may be none. The stage Untracked
+// knows no connections, so it skips the replies of both kinds, too: the stage Normal judges them, where their connection is known.
 var (
 	failsafeSessions       = PolicyID{Kind: KindFailsafe, Name: "sessions"}
 	failsafePorts          = PolicyID{Kind: KindFailsafe, Name: "ports"}
@@ -24,8 +24,8 @@ var (
 	failsafePortReplies    = PolicyID{Kind: KindFailsafe, Name: "port-replies"}
 )
 
-// withFailsafes puts the failsafes into the lists of a host endpoint: always at the normal stage, where the end denies,
-// and at the others only where a policy might deny. Forwarded traffic has none.
+// withFailsafes puts the failsafes into the lists of a host endpoint: always at the stage Normal, where the end denies, and at the early
+// stages only if a policy there might deny. Forwarded traffic has none.
 func withFailsafes(lists *[Stages][2][]TierPolicies) {
 	front := []TierPolicies{{Policies: []PolicyID{failsafeSessions, failsafePorts}}}
 	for dir := range lists[Normal] {
@@ -44,7 +44,7 @@ func withFailsafes(lists *[Stages][2][]TierPolicies) {
 	}
 }
 
-// failsafePolicies are the rules of the failsafes.
+// failsafePolicies makes the rules of the six failsafe lists.
 func failsafePolicies(sessions []Session, inbound, outbound []failsafePort) map[PolicyID]Policy {
 	own, ownReplies := Policy{ID: failsafeSessions}, Policy{}
 	for _, s := range sessions {
@@ -72,7 +72,7 @@ func failsafePolicies(sessions []Session, inbound, outbound []failsafePort) map[
 	return all
 }
 
-// passing is a failsafe list for an early stage, which it leaves undecided.
+// passing turns a failsafe list into one for an early stage: its rules pass.
 func passing(id PolicyID, like Policy) Policy {
 	p := Policy{ID: id, Ingress: slices.Clone(like.Ingress), Egress: slices.Clone(like.Egress)}
 	for _, rules := range [...][]Rule{p.Ingress, p.Egress} {
@@ -83,7 +83,7 @@ func passing(id PolicyID, like Policy) Policy {
 	return p
 }
 
-// failsafePort is a port that stays open; remote limits who may use it, unless it is the zero prefix.
+// failsafePort is a port that stays open. remote limits the other end's addresses, unless it is the zero prefix.
 type failsafePort struct {
 	protocol uint8
 	port     uint16
@@ -108,7 +108,7 @@ func (f failsafePort) outReply() Rule {
 
 func (f failsafePort) ports() []PortRange { return []PortRange{{First: f.port, Last: f.port}} }
 
-// far is the remote side.
+// far is the criteria of the remote side.
 func (f failsafePort) far(ports []PortRange) Match {
 	m := Match{Ports: ports}
 	if f.remote.IsValid() {
@@ -128,7 +128,7 @@ func (f failsafePort) rule(source, destination Match) Rule {
 	return r
 }
 
-// readFailsafes reads a list of failsafe ports; one that was never set has the default.
+// readFailsafes reads a list of failsafe ports. nil: it is not set, and the default holds.
 func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort,
 	note func(field, format string, args ...any)) (ports []failsafePort) {
 	if list == nil {
@@ -154,7 +154,7 @@ func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort
 	return ports
 }
 
-// protocolNamed reads a protocol's name in any case, or its number as text. Where none is given it is TCP.
+// protocolNamed reads a protocol's name in any case, or its number as text. Empty means TCP.
 func protocolNamed(text string) (uint8, bool) {
 	if text = strings.TrimSpace(text); text == "" {
 		return protocolTCP, true
@@ -165,8 +165,8 @@ func protocolNamed(text string) (uint8, bool) {
 	return api.Protocol{Name: text}.Value()
 }
 
-// The defaults have DHCP of both versions of IP. That of IPv6 stays on the link, and its answer belongs to no connection:
-// the question went to a group.
+// The defaults include DHCP for IPv4 and IPv6. DHCPv6 needs both ports (RFC 8415, section 7.2): the client asks a multicast group, so a
+// server's answer belongs to no tracked connection. It stays on the link.
 func defaultInbound() []failsafePort {
 	ports := append([]failsafePort{{protocol: protocolTCP, port: 22}, {protocol: protocolUDP, port: 68}}, infrastructure()...)
 	return append(ports, failsafePort{protocol: protocolUDP, port: 546, remote: linkLocal})
@@ -182,7 +182,8 @@ var (
 	allDHCP   = netip.MustParsePrefix("ff02::1:2/128") // every server and relay of the link
 )
 
-// infrastructure is BGP, etcd and what else a cluster's own machines speak to each other.
+// infrastructure are the ports that the machines of a cluster need among themselves: BGP, etcd, Typha, the Kubernetes API. They are
+// Calico's defaults.
 func infrastructure() (ports []failsafePort) {
 	for _, port := range []uint16{179, 2379, 2380, 5473, 6443, 6666, 6667} {
 		ports = append(ports, failsafePort{protocol: protocolTCP, port: port})

@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// JSON of a State and of a Delta, for scripts: lists in the order of Text, and names that do not change.
+// The JSON of a State and of a Delta is for scripts: lists are in the order of Text, and names never change.
 
 // MarshalJSON writes the maps of the State as sorted lists.
 func (s *State) MarshalJSON() ([]byte, error) {
@@ -37,7 +37,7 @@ func (s *State) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// MarshalJSON writes what changed as sorted lists, in the forms of State's; what did not change is left out.
+// MarshalJSON writes the changes as sorted lists, in the forms of State's JSON. Kinds without a change are left out.
 func (d Delta) MarshalJSON() ([]byte, error) {
 	type set struct {
 		Selector SetID          `json:"selector"`
@@ -96,7 +96,7 @@ func poolsJSON(pools map[netip.Prefix]Pool) []Pool {
 	return out
 }
 
-// MarshalJSON adds the lists as policies.STAGE.DIRECTION, those that there are.
+// MarshalJSON adds the lists of policies as policies.STAGE.DIRECTION, unless they are empty.
 func (e Endpoint) MarshalJSON() ([]byte, error) {
 	type plain Endpoint
 	policies := map[string]map[string][]TierPolicies{}
@@ -118,7 +118,7 @@ func (e Endpoint) MarshalJSON() ([]byte, error) {
 	}{plain(e), policies})
 }
 
-// MarshalJSON adds the family, when the rule is about one only, and the rule as a sentence.
+// MarshalJSON adds the family, if the rule is about one only, and the rule as a sentence.
 func (r Rule) MarshalJSON() ([]byte, error) {
 	type plain Rule
 	family := 0
@@ -176,7 +176,7 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"object": p.Object.String(), "text": p.Text})
 }
 
-// MarshalJSON is the number, or null when there is none.
+// MarshalJSON writes the number, or null if the order is unset.
 func (o Order) MarshalJSON() ([]byte, error) {
 	if !o.Set {
 		return []byte("null"), nil
@@ -188,7 +188,7 @@ func (k RouteKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 
 func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// MarshalJSON is a number, or LOW:HIGH as in manifests.
+// MarshalJSON writes a number, or LOW:HIGH as in manifests.
 func (p PortRange) MarshalJSON() ([]byte, error) {
 	if p.First == p.Last {
 		return json.Marshal(p.First)
@@ -196,7 +196,7 @@ func (p PortRange) MarshalJSON() ([]byte, error) {
 	return json.Marshal(p.String())
 }
 
-// MarshalJSON names the rule in parts and as people read it.
+// MarshalJSON writes the rule's name in parts and as text.
 func (r RuleID) MarshalJSON() ([]byte, error) {
 	if r == (RuleID{}) {
 		return []byte("null"), nil

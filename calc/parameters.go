@@ -11,22 +11,22 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Parameters are settings of FelixConfiguration as text, in the form that the environment has always had: names without
-// regard to case, lists joined by commas, durations in seconds, failsafe ports as tcp:22 or tcp:10.0.0.0/8:22, and
-// "none" for nothing. They are the top layer of the configuration.
+// Parameters are settings of FelixConfiguration as text, in the form of Calico's environment variables (FELIX_...): names in any case,
+// lists joined by commas, durations in seconds, failsafe ports as tcp:22 or tcp:10.0.0.0/8:22, and "none" for an empty value. They are
+// the strongest layer of the configuration.
 
-// layer is a FelixConfigurationSpec of which only some fields count, whatever their values are.
+// layer is a FelixConfigurationSpec of which only some fields count. These count even if they are zero.
 type layer struct {
 	spec api.FelixConfigurationSpec
 	set  map[int]bool // by the field's number in the struct
 }
 
-// parameterKey is what problems of a parameter are shown at.
+// parameterKey is the object of a parameter's problems: its environment variable.
 func parameterKey(name string) api.Key {
 	return api.Key{Kind: "Environment", Name: "FELIX_" + strings.ToUpper(name)}
 }
 
-// CheckParameters says what is wrong with parameters, by name: those are left out, and the datastore's values hold.
+// CheckParameters returns why parameters are invalid, by the name of their environment variable. For these the datastore's values hold.
 func CheckParameters(parameters map[string]string) map[string]string {
 	_, problems := readParameters(parameters)
 	wrong := map[string]string{}
@@ -41,7 +41,7 @@ func readParameters(parameters map[string]string) (l layer, problems []Problem) 
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {
 		text := strings.TrimSpace(parameters[name])
 		if text == "" {
-			continue // as if it were not there: an empty line of a unit file must not open or close anything
+			continue // as if it were not set: an empty line of a unit file must not open or close anything
 		}
 		if why := l.read(name, text); why != "" {
 			problems = append(problems, Problem{Object: parameterKey(name), Text: why})
@@ -50,7 +50,7 @@ func readParameters(parameters map[string]string) (l layer, problems []Problem) 
 	return l, problems
 }
 
-// read takes one parameter in; the result is why it could not.
+// read reads one parameter into the layer. It returns why it could not; empty: it could.
 func (l *layer) read(name, text string) (why string) {
 	field, unit, known := parameterField(name)
 	if !known {
@@ -68,7 +68,7 @@ func (l *layer) read(name, text string) (why string) {
 	reflect.ValueOf(&alone).Elem().FieldByIndex(field.Index).Set(value)
 	var complaints []string
 	readSpec(alone, func(of, format string, args ...any) {
-		if of != "bpfEnabled" { // which is readable, but has no effect
+		if of != "bpfEnabled" { // it is valid, but has no effect
 			complaints = append(complaints, fmt.Sprintf(format, args...))
 		}
 	})
@@ -80,7 +80,7 @@ func (l *layer) read(name, text string) (why string) {
 	return ""
 }
 
-// rawNames are the parameters whose name is not the field's, in lower case.
+// rawNames maps the parameters that are not called like their field to it. They are Calico's names, in lower case.
 func rawNames() map[string]string {
 	return map[string]string{
 		"bpfconntrackcleanupmode": "bpfConntrackMode", "endpointreportingdelaysecs": "endpointReportingDelay",
@@ -93,7 +93,7 @@ func rawNames() map[string]string {
 	}
 }
 
-// parameterField finds the field that a parameter sets, and the unit of a duration without one.
+// parameterField finds the field that a parameter sets, and the unit of a duration that is given as a plain number.
 func parameterField(name string) (field reflect.StructField, unit time.Duration, known bool) {
 	name, unit = strings.ToLower(name), time.Second
 	if strings.HasSuffix(name, "millis") {

@@ -41,7 +41,7 @@ func parameterValue(of reflect.Type, text string, unit time.Duration) (reflect.V
 	return v, err
 }
 
-// parseParameter reads a text as a value of the same type as another.
+// parseParameter reads a text as a value of the type of like.
 func parseParameter(like any, text string, unit time.Duration) (any, error) {
 	switch like.(type) {
 	case nil, string:
@@ -133,7 +133,7 @@ func parseSwitch(text string) (bool, error) {
 	return false, errors.New("want true or false")
 }
 
-// parseSeconds reads a number of units, or a duration like 90s.
+// parseSeconds reads a plain number, counted in units, or a duration such as 90s.
 func parseSeconds(text string, unit time.Duration) (api.Duration, error) {
 	if n, err := strconv.ParseFloat(text, 64); err == nil {
 		return api.Duration{Duration: time.Duration(n * float64(unit))}, nil

@@ -8,10 +8,10 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// space is the address space as this node sees it: the pools, and the blocks that it owns.
+// space is the address pools, and the blocks of this node.
 type space struct {
 	pools    map[netip.Prefix]Pool
-	blocks   []netip.Prefix // in order; each inside a pool without encapsulation
+	blocks   []netip.Prefix // in the order of their objects; each lies in a pool without encapsulation
 	problems []Problem
 }
 
@@ -44,7 +44,7 @@ func readSpace(node string, o objects) space {
 	return s
 }
 
-// enclosing finds the smallest other network in a map that contains one; two that overlap are one within the other.
+// enclosing finds the smallest network in a map that contains another one. Of two networks that overlap, one contains the other.
 func enclosing[V any](p netip.Prefix, all map[netip.Prefix]V) (around netip.Prefix, found bool) {
 	for bits := p.Bits() - 1; bits >= 0 && !found; bits-- {
 		around = netip.PrefixFrom(p.Addr(), bits).Masked()
@@ -79,7 +79,7 @@ func readPool(spec api.IPPoolSpec) (Pool, error) {
 	return p, nil
 }
 
-// ownBlocks are the blocks that say that they are this node's, when an affinity confirms it.
+// ownBlocks finds the blocks of this node: the block says so, and an affinity confirms it.
 func (s *space) ownBlocks(node string, o objects) {
 	blocks, keys := valid[api.IPAMBlock](o, api.KindIPAMBlock)
 	for i, b := range blocks {
@@ -117,14 +117,15 @@ func (s *space) poolOf(p netip.Prefix) (best Pool, found bool) {
 	return best, found
 }
 
-// exports says whether what lies in a pool is announced.
+// exports reports whether a prefix lies in a pool that is announced.
 func (s *space) exports(p netip.Prefix) bool {
 	pool, within := s.poolOf(p)
 	return within && !pool.Disabled && !pool.NoExport && pool.Encap == ""
 }
 
-// blockRoutes keep what no workload holds from leaving the node on a default route. They stay while the node owns the
-// block, announced or not. A block of one address has none: it would hide the workload.
+// blockRoutes are the black holes of the node's blocks: packets to an address that no workload has must not leave the node by its default
+// route. They are there while the node owns the block, announced or not. A block of one address has none: it would replace the
+// workload's route.
 func (s *space) blockRoutes() map[netip.Prefix]Route {
 	routes := map[netip.Prefix]Route{}
 	for _, b := range s.blocks {
@@ -146,8 +147,8 @@ func (s *space) blockPaths() map[netip.Prefix]Path {
 	return paths
 }
 
-// borrowed says whether an address of a local workload is announced by itself: when it lies in a pool that is
-// announced, and in none of the node's own blocks.
+// borrowed reports whether an address of a workload of this node is announced by itself: it lies in a pool that is announced, and in no
+// block of the node.
 func (s *space) borrowed(a netip.Addr) bool {
 	inside := func(b netip.Prefix) bool { return b.Contains(a) }
 	return s.exports(host(a)) && !slices.ContainsFunc(s.blocks, inside)
@@ -159,7 +160,7 @@ func ready(o objects) bool {
 	return info == nil || !info.Locked()
 }
 
-// rebuildRoutes makes all routes and paths anew, after the address space has changed.
+// rebuildRoutes makes all routes and paths again, after the address space changed.
 func (g *Graph) rebuildRoutes() {
 	routes, paths := g.space.blockRoutes(), map[netip.Prefix]Path{}
 	for prefix, path := range g.space.blockPaths() {
@@ -173,7 +174,7 @@ func (g *Graph) rebuildRoutes() {
 	g.paths.replace(paths)
 }
 
-// route makes the routes and paths to a workload endpoint.
+// route makes the routes and paths to a workload endpoint, and hands them to the two functions.
 func (g *Graph) route(e Endpoint, route func(netip.Prefix, Route), path func(netip.Prefix, Path)) {
 	if e.ID.Kind != api.KindWorkloadEndpoint || e.Closed != "" {
 		return
@@ -186,7 +187,7 @@ func (g *Graph) route(e Endpoint, route func(netip.Prefix, Route), path func(net
 	}
 }
 
-// unroute takes back the routes and paths to an endpoint.
+// unroute removes the routes and paths to an endpoint.
 func (g *Graph) unroute(e Endpoint) {
 	if e.ID.Kind == api.KindWorkloadEndpoint && e.Closed == "" {
 		for _, a := range e.Addresses {

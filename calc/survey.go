@@ -6,18 +6,18 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Survey answers what the objects of a datastore come to for the endpoints of every node, before any node acts on them. It
-// knows what it is given: a question about the policies of an endpoint needs every policy and the endpoint's profiles, one about
-// the members of a selector everything that has labels. It loops over all of that, as Compute does.
+// Survey answers questions about the effect of a datastore's objects on the endpoints of every node, before any node acts on them. It
+// knows only the objects that it is given: a question about the policies of an endpoint needs every policy, tier and the endpoint's
+// profiles; one about the members of a selector needs every endpoint, network set and profile. Like Compute it loops over all objects.
 type Survey struct {
 	c        *computation
 	policies map[PolicyID]*policy
-	lists    map[api.Key][2][]TierPolicies // at the stage Normal, by endpoint
-	sums     map[PolicyID]*[2]api.Sum
-	matched  map[string][]api.Key // by selector
+	lists    map[api.Key][2][]TierPolicies // answers of policiesOf, by endpoint
+	sums     map[PolicyID]*[2]api.Sum      // answers of sum
+	matched  map[string][]api.Key          // answers of unaddressed, by selector
 }
 
-// NewSurvey reads objects; of several updates of one object the last counts.
+// NewSurvey reads the objects. Of several updates of one object the last counts.
 func NewSurvey(updates []api.Update) *Survey {
 	c := &computation{objects: objects{}, state: newState()}
 	for _, u := range updates {
@@ -32,7 +32,8 @@ func NewSurvey(updates []api.Update) *Survey {
 	return s
 }
 
-// Unjudged are the directions in which no policy selects an endpoint, for its own traffic. Without a profile it is closed there.
+// Unjudged returns the directions in which no policy selects an endpoint, for its own traffic. Without a profile everything is denied
+// there.
 func (s *Survey) Unjudged(endpoint api.Key) (dirs []Direction) {
 	if _, known := s.c.entities[endpoint]; !known {
 		return nil
@@ -45,7 +46,7 @@ func (s *Survey) Unjudged(endpoint api.Key) (dirs []Direction) {
 	return dirs
 }
 
-// policiesOf are the policies that select an endpoint, at the stage Normal by direction and tier.
+// policiesOf returns the policies that select an endpoint, at the stage Normal, by direction and tier.
 func (s *Survey) policiesOf(endpoint api.Key) [2][]TierPolicies {
 	tiers, known := s.lists[endpoint]
 	if !known {
@@ -55,8 +56,8 @@ func (s *Survey) policiesOf(endpoint api.Key) [2][]TierPolicies {
 	return tiers
 }
 
-// CutOff are the endpoints that a policy selects and that are denied all else in a direction because of it: the policy's
-// tier ends with a denial, and no other policy of the tier lets anything through, or denies it on purpose. selected is how many
+// CutOff returns the endpoints that a policy cuts off in a direction: it selects them, so all that its rules do not decide is denied at the
+// end of its tier, and no other policy of the tier allows anything, or has a rule that denies on purpose. selected is how many
 // endpoints the policy selects in all.
 func (s *Survey) CutOff(policy api.Key, dir Direction) (cut []api.Key, selected int) {
 	p := s.policies[PolicyID{Kind: policy.Kind, Namespace: policy.Namespace, Name: policy.Name}]
@@ -76,7 +77,7 @@ func (s *Survey) CutOff(policy api.Key, dir Direction) (cut []api.Key, selected 
 	return cut, selected
 }
 
-// endsIn says that traffic which p does not decide ends with the denial of p's tier, and would not without p.
+// endsIn reports whether traffic that p does not decide is denied at the end of p's tier, and would not be without p.
 func (s *Survey) endsIn(p *policy, tiers []TierPolicies, dir Direction) bool {
 	if _, decided := s.decidedBefore(p, tiers, dir); decided {
 		return false
@@ -92,7 +93,7 @@ func (s *Survey) endsIn(p *policy, tiers []TierPolicies, dir Direction) bool {
 	return false
 }
 
-// decidedBefore says that nothing comes to p, and which policy or end of a tier decides all that comes.
+// decidedBefore reports whether no traffic reaches p, and which policy or end of a tier decides it all.
 func (s *Survey) decidedBefore(p *policy, tiers []TierPolicies, dir Direction) (by PolicyID, decided bool) {
 	for _, tier := range tiers {
 		own, passes := tier.Tier == p.Tier, false // by a rule
@@ -116,8 +117,8 @@ func (s *Survey) decidedBefore(p *policy, tiers []TierPolicies, dir Direction) (
 	return PolicyID{}, false
 }
 
-// Unreached says that none of the endpoints that a policy selects ever asks it in a direction, and for one of them what decides
-// before: a policy, or the end of a tier (by's kind is Tier then).
+// Unreached reports whether a policy decides nothing in a direction, at any endpoint that it selects, because all traffic is decided
+// before. For the first of these endpoints by says what decides: a policy, or the end of a tier (its kind is Tier then).
 func (s *Survey) Unreached(policy api.Key, dir Direction) (by, endpoint api.Key, unreached bool) {
 	p := s.policies[PolicyID{Kind: policy.Kind, Namespace: policy.Namespace, Name: policy.Name}]
 	if p == nil || !p.stages[Normal][dir] {
@@ -138,8 +139,8 @@ func (s *Survey) Unreached(policy api.Key, dir Direction) (by, endpoint api.Key,
 	return by, endpoint, unreached
 }
 
-// MayBeUnreached says that a policy before this one decides all in a direction, or is in an earlier tier that ends with a denial.
-// It needs no endpoints.
+// MayBeUnreached reports whether a policy before this one decides all traffic in a direction, or is in an earlier tier that ends with a
+// denial. It needs no endpoints.
 func (s *Survey) MayBeUnreached(policy api.Key, dir Direction) bool {
 	p := s.policies[PolicyID{Kind: policy.Kind, Namespace: policy.Namespace, Name: policy.Name}]
 	for _, q := range s.c.policies { // in order
@@ -182,15 +183,15 @@ func (s *Survey) sum(id PolicyID) *[2]api.Sum {
 	return s.sums[id]
 }
 
-// Unaddressed is a side of a rule whose selector matches entities, and none of them has an address.
+// Unaddressed is a side of a rule whose selector matches entities of which none has an address.
 type Unaddressed struct {
 	Direction Direction
 	Rule      int
-	Side      string // source or destination
-	Matches   []api.Key
+	Side      string    // source or destination
+	Matches   []api.Key // the entities
 }
 
-// Unaddressed finds them in an object with rules. Such a rule matches no packet.
+// Unaddressed finds such sides in the rules of an object. Such a rule matches no packet.
 func (s *Survey) Unaddressed(key api.Key) (found []Unaddressed) {
 	for dir, rules := range rulesOf(s.c.objects[key.Kind][key].Object) {
 		for i, r := range rules {

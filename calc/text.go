@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Text is the state for people and for tests that compare text: one line for each fact, sorted within its kind.
+// Text is the State for people, and for tests that compare text: one line for each fact, sorted within its kind.
 func (s *State) Text() string {
 	var t text
 	if !s.Ready {
@@ -46,7 +46,7 @@ func (s *State) Text() string {
 
 type text struct{ strings.Builder }
 
-// line writes the words that are not empty.
+// line writes a line of the words that are not empty.
 func (t *text) line(words ...string) {
 	t.WriteString(strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "))
 	t.WriteByte('\n')
@@ -115,12 +115,12 @@ func (t *text) config(c Config) {
 	}
 }
 
-// SortedTiers are the tiers in the order of evaluation.
+// SortedTiers returns the tiers in the order of evaluation.
 func (s *State) SortedTiers() []Tier {
 	return slices.SortedFunc(maps.Values(s.Tiers), Tier.Compare)
 }
 
-// SortedPolicies are failsafes, then policies in the order of evaluation, then profiles by name.
+// SortedPolicies returns the failsafes, then the policies in the order of evaluation, then the profiles by name.
 func (s *State) SortedPolicies() []Policy {
 	rank := func(p Policy) int { return slices.Index([]string{KindFailsafe, "", api.KindProfile}, p.class()) }
 	return slices.SortedFunc(maps.Values(s.Policies), func(p, q Policy) int {
@@ -135,14 +135,14 @@ func (p Policy) class() string {
 	return ""
 }
 
-// SortedEndpoints are the endpoints by kind, namespace and name.
+// SortedEndpoints returns the endpoints by kind, namespace and name.
 func (s *State) SortedEndpoints() []Endpoint {
 	return slices.SortedFunc(maps.Values(s.Endpoints), func(a, b Endpoint) int {
 		return strings.Compare(a.ID.String(), b.ID.String())
 	})
 }
 
-// SortedProblems are the problems by object and text.
+// SortedProblems returns the problems by object and text.
 func (s *State) SortedProblems() []Problem {
 	return sortedProblems(slices.Collect(maps.Keys(s.Problems)))
 }
@@ -153,7 +153,7 @@ func sortedProblems(problems []Problem) []Problem {
 	})
 }
 
-// Sorted are the members by address, and from short prefixes to long ones.
+// Sorted returns the members by address, and short prefixes before long ones.
 func (m Members) Sorted() []netip.Prefix { return sortedPrefixes(m) }
 
 func sortedPrefixes[V any](m map[netip.Prefix]V) []netip.Prefix {
@@ -164,7 +164,7 @@ func comparePrefixes(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 }
 
-// Name is the policy as people name it: TIER/POLICY, profile NAME or failsafe NAME.
+// Name is the policy's name for people: TIER/POLICY, profile NAME or failsafe NAME.
 func (p Policy) Name() string {
 	name := RuleID{Policy: p.ID, Tier: p.Tier}.String()
 	return strings.TrimSuffix(name, "/0")
@@ -243,7 +243,7 @@ func (m Match) String() string {
 	return strings.Join(words, " and ")
 }
 
-// portText is ranges and names, and behind each name what it stands for: 80, http (tcp 8080, tcp 8081).
+// portText is ranges and names, and behind each name the ports that it stands for: 80, http (tcp 8080, tcp 8081).
 func portText(ranges []PortRange, names *PortNames) string {
 	var words []string
 	for _, r := range ranges {
