@@ -7,7 +7,7 @@ import (
 )
 
 // A field that equality forgets is a change that nobody hears of.
-func TestEqualityLooksAtEveryField(t *testing.T) {
+func TestEqualityComparesEveryField(t *testing.T) {
 	everyField(t, Policy.equal)
 	everyField(t, pointed((*Rule).equal))
 	everyField(t, pointed((*Match).equal))

@@ -74,7 +74,7 @@ func TestObjectsOfExtremeSizeAreInForce(t *testing.T) {
 }
 
 // One net of many is exchanged: what is said of it is this.
-func TestAChangeOfALargeNetworkSetSaysOnlyTheDifference(t *testing.T) {
+func TestAChangeOfALargeNetworkSetIsOnlyTheDifference(t *testing.T) {
 	t.Parallel()
 	set := func(last string) api.Update {
 		nets := []string{last}

@@ -18,7 +18,7 @@ var seed = flag.Uint64("seed", 0, "seed of the random histories; 0: a new one ea
 
 // A history is any sequence of updates: duplicates, deletions of what is not there, re-creations, in batches of any size.
 // Whatever it is, the deltas add up to what Compute makes of its end, and a flush without updates changes nothing.
-func TestDeltasAddUpToWhatComputeMakes(t *testing.T) {
+func TestDeltasAddUpToTheStateOfCompute(t *testing.T) {
 	t.Parallel()
 	first := *seed
 	if first == 0 {

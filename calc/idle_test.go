@@ -10,7 +10,7 @@ import (
 )
 
 // Every policy of the datastore is either in force here or idle, whatever happened before.
-func TestPoliciesAreInForceOrIdle(t *testing.T) {
+func TestPoliciesAreActiveOrIdle(t *testing.T) {
 	t.Parallel()
 	first := *seed
 	if first == 0 {

@@ -8,7 +8,7 @@ import (
 
 // Labels of a workload endpoint that the dialect knows count where the field of the same meaning is empty: older versions of
 // Calico wrote the service account as a label only. Labels of namespaces and service accounts come from profiles alone.
-func TestWhichLabelsOfAWorkloadCount(t *testing.T) {
+func TestFieldsOverrideTheLabelsOfAWorkload(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name        string

@@ -22,7 +22,7 @@ func everyFieldSet(t *testing.T, of any, but ...string) {
 	}
 }
 
-func TestPackedRulesKeepWhatMattersHere(t *testing.T) {
+func TestPackedRulesKeepEveryCriterion(t *testing.T) {
 	t.Parallel()
 	n := 300
 	side := api.EntityRule{

@@ -71,7 +71,7 @@ func TestAFelixConfigurationThatSelectsNoNodeChangesNothing(t *testing.T) {
 	}
 }
 
-func TestParametersHaveTheRawFormsOfTheDialect(t *testing.T) {
+func TestParametersAreReadInCalicosForms(t *testing.T) {
 	s := configOf(t, map[string]string{
 		"bpfmapsizeconntrack": "0x400", "ipinipenabled": "no", "endpointreportingdelaysecs": "2.5", "routerefreshinterval": "1m",
 		"iptableslockprobeintervalmillis": "50", "bpfconntracktimeouts": "TCPEstablished=2h, UDPTimeout=9s", "natportrange": "100:200",
@@ -101,7 +101,7 @@ func TestParametersHaveTheRawFormsOfTheDialect(t *testing.T) {
 }
 
 // An unreadable value must not hide the readable ones.
-func TestAParameterThatCannotBeReadIsShownAndTheDatastoreHolds(t *testing.T) {
+func TestAnInvalidParameterIsAProblemAndTheDatastoreHolds(t *testing.T) {
 	for parameter, c := range map[string]struct{ value, says string }{
 		"bpfloglevel":               {"loud", "not one of off, info, debug"},
 		"bpfmapsizeconntrack":       {"many", "want a number"},

@@ -11,7 +11,7 @@ import (
 )
 
 // The result of a scenario depends neither on the order of its objects, nor on the state before.
-func TestScenariosComeToTheSameHoweverTheyArrive(t *testing.T) {
+func TestAScenarioEndsTheSameInAnyOrderOfUpdates(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/states/*.yaml")
 	if err != nil || len(files) == 0 {

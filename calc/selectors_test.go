@@ -69,7 +69,7 @@ func labelSets() (all []selector.Map) {
 	return all
 }
 
-func TestAPolicySelectsWhatTheReferenceSelects(t *testing.T) {
+func TestAPolicySelectsAsTheReferenceDoes(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))

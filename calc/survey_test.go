@@ -11,7 +11,7 @@ import (
 )
 
 // Whatever the objects are: an endpoint that a survey calls closed or cut off is so by the definition of a verdict.
-func TestASurveySaysWhatVerdictsCome(t *testing.T) {
+func TestASurveyAgreesWithVerdicts(t *testing.T) {
 	t.Parallel()
 	first := *seed
 	if first == 0 {
