@@ -1,7 +1,7 @@
 package api
 
-// The methods in this file are names that go-templates written for calicoctl use. There the metadata is a field ObjectMeta,
-// and an interface with a method for each of its fields.
+// The methods in this file are for go-templates that were written for calicoctl. Calico's types have a field ObjectMeta, and a
+// method for each field of the metadata.
 
 func (m *Metadata) ObjectMeta() *Metadata    { return m }
 func (m *Metadata) GetObjectMeta() *Metadata { return m }

@@ -1,84 +1,90 @@
 package api
 
-// BGPConfiguration named default holds for every node, node.NAME for one.
+// BGPConfiguration holds settings of BGP. The object named default is for every node, node.NAME for the node NAME only.
 type BGPConfiguration struct {
 	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     BGPConfigurationSpec `json:"spec"`
 }
 
+// BGPConfigurationSpec holds the settings of a BGPConfiguration.
 type BGPConfigurationSpec struct {
-	LogSeverityScreen              string                `json:"logSeverityScreen,omitempty"`              // kept for Calico's agents, no effect here
-	NodeToNodeMeshEnabled          *bool                 `json:"nodeToNodeMeshEnabled,omitempty"`          // true unless set; default only
-	ASNumber                       *ASNumber             `json:"asNumber,omitempty"`                       // of nodes that name none, else 64512; default only
-	ServiceLoadBalancerIPs         []CIDRBlock           `json:"serviceLoadBalancerIPs,omitempty"`         // for Kubernetes, no effect here; default only
-	ServiceExternalIPs             []CIDRBlock           `json:"serviceExternalIPs,omitempty"`             // for Kubernetes, no effect here; default only
-	ServiceClusterIPs              []CIDRBlock           `json:"serviceClusterIPs,omitempty"`              // for Kubernetes, no effect here; default only
-	ServiceLoadBalancerAggregation string                `json:"serviceLoadBalancerAggregation,omitempty"` // for Kubernetes, no effect here
-	Communities                    []Community           `json:"communities,omitempty"`                    // names for communities; needs prefixAdvertisements
-	PrefixAdvertisements           []PrefixAdvertisement `json:"prefixAdvertisements,omitempty"`           // communities for announced prefixes
-	ListenPort                     uint16                `json:"listenPort,omitempty"`                     // 179 unless set
-	NodeMeshPassword               *BGPPassword          `json:"nodeMeshPassword,omitempty"`               // needs the mesh; default only
-	NodeMeshMaxRestartTime         *Duration             `json:"nodeMeshMaxRestartTime,omitempty"`         // how long peers of the mesh keep routes over a restart: 120s unless set; default only
-	BindMode                       *string               `json:"bindMode,omitempty"`                       // listen on every address, or on the node's
-	IgnoredInterfaces              []string              `json:"ignoredInterfaces,omitempty"`              // names in which * stands for any text; no effect here
-	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty"`       // the address that workloads peer with
-	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty"`       // the address that workloads peer with
-	ProgramClusterRoutes           *string               `json:"programClusterRoutes,omitempty"`           // which routes of pools BGP brings into the kernel: EnabledNoEncapOnly unless set
-	IPv4NormalRoutePriority        *int                  `json:"ipv4NormalRoutePriority,omitempty"`        // the metric of routes in the kernel: 1024 unless set
-	IPv6NormalRoutePriority        *int                  `json:"ipv6NormalRoutePriority,omitempty"`        // the metric of routes in the kernel: 1024 unless set
+	LogSeverityScreen              string                `json:"logSeverityScreen,omitempty"`              // kept for Calico's agents; has no effect in Margay
+	NodeToNodeMeshEnabled          *bool                 `json:"nodeToNodeMeshEnabled,omitempty"`          // whether every node speaks BGP with every other: true unless set; only in the object named default
+	ASNumber                       *ASNumber             `json:"asNumber,omitempty"`                       // AS number of nodes without one of their own: 64512 unless set; only in the object named default
+	ServiceLoadBalancerIPs         []CIDRBlock           `json:"serviceLoadBalancerIPs,omitempty"`         // for Kubernetes; has no effect in Margay; only in the object named default
+	ServiceExternalIPs             []CIDRBlock           `json:"serviceExternalIPs,omitempty"`             // for Kubernetes; has no effect in Margay; only in the object named default
+	ServiceClusterIPs              []CIDRBlock           `json:"serviceClusterIPs,omitempty"`              // for Kubernetes; has no effect in Margay; only in the object named default
+	ServiceLoadBalancerAggregation string                `json:"serviceLoadBalancerAggregation,omitempty"` // for Kubernetes; has no effect in Margay
+	Communities                    []Community           `json:"communities,omitempty"`                    // names for communities, at most 500; needs prefixAdvertisements
+	PrefixAdvertisements           []PrefixAdvertisement `json:"prefixAdvertisements,omitempty"`           // communities for announced prefixes, at most 500
+	ListenPort                     uint16                `json:"listenPort,omitempty"`                     // TCP port that nodes accept BGP on: 179 unless set
+	NodeMeshPassword               *BGPPassword          `json:"nodeMeshPassword,omitempty"`               // password of the sessions of the mesh; needs the mesh; only in the object named default
+	NodeMeshMaxRestartTime         *Duration             `json:"nodeMeshMaxRestartTime,omitempty"`         // how long peers of the mesh keep a restarting node's routes (graceful restart): 120s unless set; only in the object named default
+	BindMode                       *string               `json:"bindMode,omitempty"`                       // None: nodes accept BGP on every address; NodeIP: only on the address of the Node
+	IgnoredInterfaces              []string              `json:"ignoredInterfaces,omitempty"`              // names of interfaces, in which * stands for any text; has no effect in Margay
+	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty"`       // IPv4 address of the node for workloads that peer with it
+	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty"`       // IPv6 address of the node for workloads that peer with it
+	ProgramClusterRoutes           *string               `json:"programClusterRoutes,omitempty"`           // which routes to pools BGP writes into the kernel: EnabledNoEncapOnly unless set
+	IPv4NormalRoutePriority        *int                  `json:"ipv4NormalRoutePriority,omitempty"`        // metric of IPv4 routes in the kernel: 1024 unless set
+	IPv6NormalRoutePriority        *int                  `json:"ipv6NormalRoutePriority,omitempty"`        // metric of IPv6 routes in the kernel: 1024 unless set
 }
 
+// CIDRBlock is one range of addresses of Kubernetes services.
 type CIDRBlock struct {
 	CIDR string `json:"cidr,omitempty"` // a network
 }
 
+// Community gives a BGP community a name.
 type Community struct {
-	Name  string `json:"name,omitempty"`  // for prefixAdvertisements
-	Value string `json:"value,omitempty"` // AA:NN with 16 bits each, or AA:NN:MM with 32
+	Name  string `json:"name,omitempty"`  // name by which prefixAdvertisements refer to the community
+	Value string `json:"value,omitempty"` // the community: AA:NN with 16 bits each, or AA:NN:MM with 32 bits each (large community, RFC 8092)
 }
 
+// PrefixAdvertisement adds communities to announced prefixes.
 type PrefixAdvertisement struct {
-	CIDR        string   `json:"cidr,omitempty"`        // prefixes within get the communities
-	Communities []string `json:"communities,omitempty"` // values, or names from communities
+	CIDR        string   `json:"cidr,omitempty"`        // announced prefixes within this network get the communities
+	Communities []string `json:"communities,omitempty"` // 1 to 50 communities: values, or names from spec.communities
 }
 
-// BGPPassword refers to a secret that is never in the datastore.
+// BGPPassword refers to a password. The password itself is never in the datastore.
 type BGPPassword struct {
-	SecretKeyRef *SecretKey `json:"secretKeyRef,omitempty"` // of a Kubernetes secret
+	SecretKeyRef *SecretKey `json:"secretKeyRef,omitempty"` // the value of a Kubernetes Secret that is the password
 }
 
 // SecretKey names one value of a Kubernetes Secret.
 type SecretKey struct {
-	Name     string `json:"name,omitempty"`     // of the secret
-	Key      string `json:"key"`                // of the value in it
-	Optional *bool  `json:"optional,omitempty"` // whether it may be missing
+	Name     string `json:"name,omitempty"`     // name of the Secret
+	Key      string `json:"key"`                // name of the value in the Secret
+	Optional *bool  `json:"optional,omitempty"` // whether the Secret or the value may be missing
 }
 
-// BGPPeer is a router that nodes speak BGP with.
+// BGPPeer is a router, or a group of nodes or workloads, that nodes speak BGP with.
 type BGPPeer struct {
 	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     BGPPeerSpec `json:"spec"`
 }
 
+// BGPPeerSpec says which nodes speak with the peer (node or nodeSelector), who the peer is (exactly one of peerIP, peerSelector
+// and localWorkloadSelector), and how the session is set up.
 type BGPPeerSpec struct {
-	Node                     string       `json:"node,omitempty"`                // the node that speaks with the peer; excludes nodeSelector; without both every node does
-	NodeSelector             string       `json:"nodeSelector,omitempty"`        // the nodes that speak with the peer
-	PeerIP                   string       `json:"peerIP,omitempty"`              // IP, V4:PORT or [V6]:PORT
-	PeerSelector             string       `json:"peerSelector,omitempty"`        // nodes to be peers of, in place of peerIP
-	ASNumber                 ASNumber     `json:"asNumber,omitempty"`            // of the peer
-	LocalASNumber            *ASNumber    `json:"localASNumber,omitempty"`       // the node's own, in this session
-	KeepOriginalNextHop      bool         `json:"keepOriginalNextHop,omitempty"` // deprecated: nextHopMode Keep
-	NextHopMode              *string      `json:"nextHopMode,omitempty"`         // whose address is the next hop of routes that are passed on
-	Password                 *BGPPassword `json:"password,omitempty"`
-	SourceAddress            string       `json:"sourceAddress,omitempty"`            // UseNodeIP unless set; None: the kernel chooses
-	MaxRestartTime           *Duration    `json:"maxRestartTime,omitempty"`           // how long the peer keeps routes over a restart: 120s unless set
-	KeepaliveTime            *Duration    `json:"keepaliveTime,omitempty"`            // between keepalives; the hold time is three times as long, at least 90s
-	NumAllowedLocalASNumbers *int32       `json:"numAllowedLocalASNumbers,omitempty"` // how often our own AS may be in a path
+	Node                     string       `json:"node,omitempty"`                     // the only node that speaks with the peer; excludes nodeSelector; without both, every node does
+	NodeSelector             string       `json:"nodeSelector,omitempty"`             // selects the nodes that speak with the peer
+	PeerIP                   string       `json:"peerIP,omitempty"`                   // address of the peer: IP, V4:PORT or [V6]:PORT; the port is 179 unless given
+	PeerSelector             string       `json:"peerSelector,omitempty"`             // selects nodes to peer with, instead of peerIP
+	ASNumber                 ASNumber     `json:"asNumber,omitempty"`                 // AS number of the peer
+	LocalASNumber            *ASNumber    `json:"localASNumber,omitempty"`            // the node's own AS number in this session
+	KeepOriginalNextHop      bool         `json:"keepOriginalNextHop,omitempty"`      // deprecated; the same as nextHopMode Keep
+	NextHopMode              *string      `json:"nextHopMode,omitempty"`              // next hop of routes that the node passes on: Auto, Self (the node) or Keep (unchanged)
+	Password                 *BGPPassword `json:"password,omitempty"`                 // password of the session (TCP MD5, RFC 2385)
+	SourceAddress            string       `json:"sourceAddress,omitempty"`            // UseNodeIP: connect from the address of the Node; None: the kernel chooses; UseNodeIP unless set
+	MaxRestartTime           *Duration    `json:"maxRestartTime,omitempty"`           // how long the peer keeps a restarting node's routes (graceful restart): 120s unless set
+	KeepaliveTime            *Duration    `json:"keepaliveTime,omitempty"`            // time between keepalives; the hold time is three times as long, at least 90s
+	NumAllowedLocalASNumbers *int32       `json:"numAllowedLocalASNumbers,omitempty"` // how often the node's own AS number may occur in the path of a route from the peer
 	TTLSecurity              *uint8       `json:"ttlSecurity,omitempty"`              // how many hops away the peer may be (RFC 5082); 0: any number
-	ReachableBy              string       `json:"reachableBy,omitempty"`              // gateway to the peer; needs peerIP, of its family
-	Filters                  []string     `json:"filters,omitempty"`                  // BGPFilters, in order
-	LocalWorkloadSelector    string       `json:"localWorkloadSelector,omitempty"`    // workloads of the node to peer with, in place of peerIP
-	ReversePeering           *string      `json:"reversePeering,omitempty"`           // Auto: nodes that are peers peer back; Auto unless set
+	ReachableBy              string       `json:"reachableBy,omitempty"`              // address of the gateway to the peer, of the same family; needs peerIP
+	Filters                  []string     `json:"filters,omitempty"`                  // names of BGPFilters, in order of evaluation
+	LocalWorkloadSelector    string       `json:"localWorkloadSelector,omitempty"`    // selects workloads of the node to peer with, instead of peerIP
+	ReversePeering           *string      `json:"reversePeering,omitempty"`           // Auto: nodes that peerSelector selects peer back; Manual: they do not; Auto unless set
 }

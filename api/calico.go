@@ -8,24 +8,24 @@ import (
 	"strings"
 )
 
-// Relaxation is something that is valid here and that Calico refuses or does not understand.
+// Relaxation is a value that Margay accepts and that Calico refuses or does not understand.
 type Relaxation struct {
-	What   string // as docs/compatibility.md names it
-	Effect string // on the agents of Calico, where such an object is in their datastore
+	What   string // description, as in docs/compatibility.md
+	Effect string // effect of such an object on Calico's agents or tools, as a sentence
 	find   func(o Object) []string
 }
 
-// Found says what of an object needs the relaxation; each text begins with the field's path.
+// Found describes the values of an object that need the relaxation. Each text begins with the path of the field.
 func (r Relaxation) Found(o Object) []string { return r.find(o) }
 
 const (
 	policyMissing = "Calico's agents treat a policy or profile with such a rule as if it did not exist, so its Deny rules are gone there"
 	objectRefused = "calicoctl refuses to write the object"
-	ruleClosed    = "Calico's agents take the rule for one that matches nothing"
+	ruleClosed    = "Calico's agents treat the rule as one that matches nothing"
 )
 
-// Relaxations are all of them, as far as an object shows them. How a text may be written besides (documents of comments alone,
-// UTF-16, merge keys) is gone when it is an object.
+// Relaxations returns all relaxations that can be seen in an object. Those of the text (documents with only comments, UTF-16,
+// merge keys) cannot be seen any more once it is decoded.
 func Relaxations() []Relaxation {
 	return []Relaxation{
 		{"numeric ports without a protocol", policyMissing, inRules(portsWithoutProtocol)},
@@ -38,7 +38,7 @@ func Relaxations() []Relaxation {
 	}
 }
 
-// inRules looks at each rule of an object.
+// inRules turns a function that checks one rule into one that checks all rules of an object.
 func inRules(find func(r *Rule, found func(path, text string, args ...any))) func(Object) []string {
 	return func(o Object) (all []string) {
 		for i, list := range ruleLists(o) {
@@ -65,7 +65,7 @@ func portsWithoutProtocol(r *Rule, found func(path, text string, args ...any)) {
 		}{{"ports", side.Ports}, {"notPorts", side.NotPorts}} {
 			for _, p := range list.ports {
 				if p.Name == "" {
-					found(sideNames[i]+"."+list.name, "the number %v needs a protocol there", p)
+					found(sideNames[i]+"."+list.name, "Calico accepts the number %v only with a protocol", p)
 					break
 				}
 			}
@@ -83,7 +83,7 @@ func bothFamilies(r *Rule, found func(path, text string, args ...any)) {
 			}
 			v4, v6 = v4 || n.Addr().Is4(), v6 || n.Addr().Is6()
 			if v4 && v6 {
-				found(sideNames[i], "networks of IPv4 and IPv6 stand in one rule: make two of it")
+				found(sideNames[i], "one rule has networks of IPv4 and of IPv6: make two rules")
 				return
 			}
 		}
@@ -108,12 +108,12 @@ func bareAddresses(r *Rule, found func(path, text string, args ...any)) {
 func domainsAsked(r *Rule, found func(path, text string, args ...any)) {
 	for i, side := range r.sides() {
 		for _, field := range side.ownFields() {
-			found(sideNames[i]+"."+field, "is no field there")
+			found(sideNames[i]+"."+field, "is not a field in Calico")
 		}
 	}
 }
 
-// protocolCase finds names of protocols in rules and in endpoints' ports.
+// protocolCase finds names of protocols in rules and in ports of endpoints that Calico writes in other case.
 func protocolCase(o Object) (all []string) {
 	look := func(path string, p *Protocol) {
 		if p == nil || p.Name == "" {
@@ -121,7 +121,7 @@ func protocolCase(o Object) (all []string) {
 		}
 		for _, name := range []string{"TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite"} {
 			if strings.EqualFold(p.Name, name) && p.Name != name {
-				all = append(all, fmt.Sprintf("%s: %s is written %s there", path, p.Name, name))
+				all = append(all, fmt.Sprintf("%s: Calico knows %s only as %s", path, p.Name, name))
 			}
 		}
 	}
@@ -145,7 +145,7 @@ func protocolCase(o Object) (all []string) {
 	return all
 }
 
-// fractions finds durations that are stored with a fraction.
+// fractions finds durations whose stored form has a fraction, such as 1.5s.
 func fractions(o Object) (all []string) {
 	f, ok := o.(*FelixConfiguration)
 	if !ok {

@@ -73,10 +73,10 @@ func TestRelaxationsStandInTheDocumentation(t *testing.T) {
 func TestRelaxationsOfProfilesAndEndpoints(t *testing.T) {
 	t.Parallel()
 	for manifest, want := range map[string]string{
-		"kind: Profile\nspec: {ingress: [{action: Deny, destination: {ports: [80]}}]}":           "spec.ingress[0].destination.ports: the number 80 needs a protocol",
-		"kind: Profile\nspec: {egress: [{action: Deny, source: {notPorts: [http, '1:9']}}]}":     "spec.egress[0].source.notPorts: the number 1:9 needs a protocol",
+		"kind: Profile\nspec: {ingress: [{action: Deny, destination: {ports: [80]}}]}":           "spec.ingress[0].destination.ports: Calico accepts the number 80 only with a protocol",
+		"kind: Profile\nspec: {egress: [{action: Deny, source: {notPorts: [http, '1:9']}}]}":     "spec.egress[0].source.notPorts: Calico accepts the number 1:9 only with a protocol",
 		"kind: GlobalNetworkPolicy\nspec: {ingress: [{action: Allow, source: {nets: ['::1']}}]}": "spec.ingress[0].source.nets: ::1 needs its length: ::1/128",
-		"kind: GlobalNetworkPolicy\nspec: {ingress: [{action: Allow, notProtocol: icmpV6}]}":     "spec.ingress[0].notProtocol: icmpV6 is written ICMPv6",
+		"kind: GlobalNetworkPolicy\nspec: {ingress: [{action: Allow, notProtocol: icmpV6}]}":     "spec.ingress[0].notProtocol: Calico knows icmpV6 only as ICMPv6",
 		"kind: FelixConfiguration\nspec: {reportingInterval: 1.5s}":                              "spec.reportingInterval: 1.5s has a fraction",
 		"kind: FelixConfiguration\nspec: {reportingInterval: 90s}":                               "",
 		"kind: GlobalNetworkPolicy\nspec: {ingress: [{action: Allow, source: {ports: [http]}}]}": "",

@@ -2,7 +2,7 @@ package api
 
 import "fmt"
 
-// CalicoNodeStatus asks for the state of one node's agent, which the agent writes into its status.
+// CalicoNodeStatus asks the agent of one node to write its state into the object's status. felix does not fill in the status yet.
 type CalicoNodeStatus struct {
 	TypeMeta
 	Metadata `json:"metadata"`
@@ -10,68 +10,76 @@ type CalicoNodeStatus struct {
 	Status   CalicoNodeStatusStatus `json:"status"`
 }
 
+// CalicoNodeStatusSpec says which node reports what, and how often.
 type CalicoNodeStatusSpec struct {
-	Node                string   `json:"node,omitempty"`                // whose agent is asked
-	Classes             []string `json:"classes,omitempty"`             // Agent, BGP, Routes
-	UpdatePeriodSeconds *uint32  `json:"updatePeriodSeconds,omitempty"` // 0: the status is not refreshed
+	Node                string   `json:"node,omitempty"`                // name of the node
+	Classes             []string `json:"classes,omitempty"`             // parts of the status to fill in, at least one: Agent, BGP, Routes
+	UpdatePeriodSeconds *uint32  `json:"updatePeriodSeconds,omitempty"` // seconds between two updates of the status, at most 86400; 0: the status is written once
 }
 
-// CalicoNodeStatusStatus is stored in full also when nothing has been reported.
+// CalicoNodeStatusStatus is the reported state. It is stored with all its fields, even before the first report.
 type CalicoNodeStatusStatus struct {
-	LastUpdated Time             `json:"lastUpdated"` // null: never
-	Agent       NodeAgentStatus  `json:"agent"`       // when the class Agent is asked for
-	BGP         NodeBGPStatus    `json:"bgp"`         // when the class BGP is asked for
-	Routes      NodeRoutesStatus `json:"routes"`      // when the class Routes is asked for
+	LastUpdated Time             `json:"lastUpdated"` // time of the last report; null if there was none
+	Agent       NodeAgentStatus  `json:"agent"`       // filled in for the class Agent
+	BGP         NodeBGPStatus    `json:"bgp"`         // filled in for the class BGP
+	Routes      NodeRoutesStatus `json:"routes"`      // filled in for the class Routes
 }
 
+// NodeAgentStatus is the state of the node's BGP speakers. Calico runs one for each family.
 type NodeAgentStatus struct {
-	BIRDV4 BGPDaemonStatus `json:"birdV4"` // of the BGP speaker, for IPv4
-	BIRDV6 BGPDaemonStatus `json:"birdV6"` // of the BGP speaker, for IPv6
+	BIRDV4 BGPDaemonStatus `json:"birdV4"` // state of the BGP speaker for IPv4
+	BIRDV6 BGPDaemonStatus `json:"birdV6"` // state of the BGP speaker for IPv6
 }
 
+// BGPDaemonStatus is the state of one BGP speaker.
 type BGPDaemonStatus struct {
 	State                   string `json:"state,omitempty"`                   // Ready, NotReady
-	Version                 string `json:"version,omitempty"`                 // of the BGP speaker
-	RouterID                string `json:"routerID,omitempty"`                // of the BGP speaker
-	LastBootTime            string `json:"lastBootTime,omitempty"`            // when it started
-	LastReconfigurationTime string `json:"lastReconfigurationTime,omitempty"` // when it last read its configuration
+	Version                 string `json:"version,omitempty"`                 // version of the BGP speaker
+	RouterID                string `json:"routerID,omitempty"`                // router ID of the BGP speaker
+	LastBootTime            string `json:"lastBootTime,omitempty"`            // time at which it started
+	LastReconfigurationTime string `json:"lastReconfigurationTime,omitempty"` // time at which it last read its configuration
 }
 
+// NodeBGPStatus lists the BGP sessions of a node.
 type NodeBGPStatus struct {
-	NumberEstablishedV4    int              `json:"numberEstablishedV4"`    // sessions
-	NumberNotEstablishedV4 int              `json:"numberNotEstablishedV4"` // sessions
-	NumberEstablishedV6    int              `json:"numberEstablishedV6"`    // sessions
-	NumberNotEstablishedV6 int              `json:"numberNotEstablishedV6"` // sessions
-	PeersV4                []NodePeerStatus `json:"peersV4,omitempty"`      // sessions
-	PeersV6                []NodePeerStatus `json:"peersV6,omitempty"`      // sessions
+	NumberEstablishedV4    int              `json:"numberEstablishedV4"`    // number of established IPv4 sessions
+	NumberNotEstablishedV4 int              `json:"numberNotEstablishedV4"` // number of other IPv4 sessions
+	NumberEstablishedV6    int              `json:"numberEstablishedV6"`    // number of established IPv6 sessions
+	NumberNotEstablishedV6 int              `json:"numberNotEstablishedV6"` // number of other IPv6 sessions
+	PeersV4                []NodePeerStatus `json:"peersV4,omitempty"`      // the IPv4 sessions
+	PeersV6                []NodePeerStatus `json:"peersV6,omitempty"`      // the IPv6 sessions
 }
 
+// NodePeerStatus is the state of one BGP session.
 type NodePeerStatus struct {
 	PeerIP string `json:"peerIP,omitempty"` // the peer's address
-	Type   string `json:"type,omitempty"`   // NodeMesh, NodePeer, GlobalPeer
+	Type   string `json:"type,omitempty"`   // origin of the session: NodeMesh, NodePeer (a BGPPeer for this node) or GlobalPeer (a BGPPeer for every node)
 	State  string `json:"state,omitempty"`  // Idle, Connect, Active, OpenSent, OpenConfirm, Established, Close
-	Since  string `json:"since,omitempty"`  // when it entered the state
+	Since  string `json:"since,omitempty"`  // time at which it entered the state
 }
 
+// NodeRoutesStatus lists the routes of a node.
 type NodeRoutesStatus struct {
-	RoutesV4 []NodeRoute `json:"routesV4,omitempty"` // of the node
-	RoutesV6 []NodeRoute `json:"routesV6,omitempty"` // of the node
+	RoutesV4 []NodeRoute `json:"routesV4,omitempty"` // IPv4 routes
+	RoutesV6 []NodeRoute `json:"routesV6,omitempty"` // IPv6 routes
 }
 
+// NodeRoute is one route of a node.
 type NodeRoute struct {
-	Type        string           `json:"type,omitempty"`        // FIB, RIB
+	Type        string           `json:"type,omitempty"`        // FIB (in the kernel) or RIB (known to the BGP speaker only)
 	Destination string           `json:"destination,omitempty"` // a network
 	Gateway     string           `json:"gateway,omitempty"`     // the next hop
-	Interface   string           `json:"interface,omitempty"`   // where packets leave
-	LearnedFrom *NodeRouteOrigin `json:"learnedFrom,omitempty"` // who told of it
+	Interface   string           `json:"interface,omitempty"`   // interface by which packets leave
+	LearnedFrom *NodeRouteOrigin `json:"learnedFrom,omitempty"` // origin of the route
 }
 
+// NodeRouteOrigin says where a route was learned.
 type NodeRouteOrigin struct {
 	SourceType string `json:"sourceType,omitempty"` // Kernel, Static, Direct, NodeMesh, BGPPeer
-	PeerIP     string `json:"peerIP,omitempty"`     // for a peer, its address
+	PeerIP     string `json:"peerIP,omitempty"`     // address of the peer, if the route was learned from one
 }
 
-// calicoNodeStatus leaves the status alone: it is the agent's.
+// calicoNodeStatus does not check the status: the agent writes it.
 func (c *checker) calicoNodeStatus(n *CalicoNodeStatus) {
 	c.name(n.Name, 127)
 	c.nodeName("spec.node", n.Spec.Node)

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Decode reads the objects that people write: YAML or JSON, several documents separated by ---, lists such as TierList, or
-// a list at the top. Every field must be known; every mistake is reported, with its document, line and path. Case of
-// field names does not matter. The objects are as written: Default and Validate come next.
+// Decode parses manifests: YAML or JSON, several documents separated by ---, lists such as TierList, or a list at the top. Every
+// field must be known, in upper or lower case. The error names every mistake, up to maxProblems, with its document, line and
+// path. The objects are as written: the caller calls Default and Validate next.
 func Decode(data []byte) ([]Object, error) {
 	var in input
 	number := 0
@@ -29,7 +29,7 @@ func Decode(data []byte) ([]Object, error) {
 		}
 	}
 	if len(in.problems) > maxProblems {
-		in.problems = append(in.problems[:maxProblems:maxProblems], errors.New("there is more: mend these first"))
+		in.problems = append(in.problems[:maxProblems:maxProblems], errors.New("there are more errors: correct these first"))
 	}
 	if len(in.problems) > 0 {
 		return nil, errors.Join(in.problems...)
@@ -37,8 +37,8 @@ func Decode(data []byte) ([]Object, error) {
 	return in.objects, nil
 }
 
-// CheckText says what keeps a text from being read as YAML or JSON in full, such as a tag in place of text. It is for input
-// that is not an object, and so does not go through Decode.
+// CheckText returns an error if a text cannot be parsed as YAML or JSON without loss, for example because of a YAML tag. It is for
+// input that does not go through Decode because it is not an object, such as a patch.
 func CheckText(data []byte) error {
 	for _, c := range split(utf8Text(data)) {
 		if _, err := c.documents(); err != nil {
@@ -48,13 +48,13 @@ func CheckText(data []byte) error {
 	return nil
 }
 
-// maxProblems is how many mistakes are worth telling at once: a generated file has the same one everywhere.
+// maxProblems is the largest number of mistakes that are reported at once: a generated file may have the same one everywhere.
 const maxProblems = 50
 
-// input is what has been read so far.
+// input collects the objects and mistakes found so far.
 type input struct {
 	objects  []Object
-	from     map[Key]string // where each object was
+	from     map[Key]string // the document that each object was in
 	problems []error
 }
 
@@ -65,8 +65,8 @@ func (in *input) problem(where string, line int, format string, args ...any) {
 	in.problems = append(in.problems, fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...)))
 }
 
-// document reads an object, a list kind with items, or a plain list. Lists may hold lists: the output of one command can be
-// an item of the next one's input.
+// document decodes an object, a list kind with items, or a plain list. Lists may hold lists, because users combine the outputs
+// of several commands.
 func (in *input) document(where string, doc value) {
 	switch doc.kind {
 	case listValue:
@@ -103,7 +103,7 @@ func (in *input) items(where string, items []value) {
 	}
 }
 
-// misspelledType says that apiVersion or kind is written in other case. Calico does not recognise them then.
+// misspelledType returns an error text if apiVersion or kind is written in other case, which Calico does not recognise.
 func misspelledType(doc value) string {
 	for _, want := range []string{"apiVersion", "kind"} {
 		for _, f := range doc.fields {
@@ -142,7 +142,7 @@ func (in *input) object(where string, doc value) {
 func (in *input) add(where string, line int, o Object) {
 	key := KeyOf(o)
 	if before, twice := in.from[key]; twice && key.Name != "" {
-		in.problem(where, line, "%s was given before, in %s: remove one", key, before)
+		in.problem(where, line, "%s is given twice, first in %s: remove one", key, before)
 		return
 	}
 	if in.from == nil {
@@ -152,7 +152,7 @@ func (in *input) add(where string, line int, o Object) {
 	in.objects = append(in.objects, o)
 }
 
-// newFor is an empty object of the kind that a document names, or what is wrong with the name.
+// newFor returns an empty object of the kind that a document names, or an error text.
 func newFor(doc value) (Object, string) {
 	kind, version := doc.field("kind").text, doc.field("apiVersion").text
 	for _, name := range []string{"kind", "apiVersion"} {
@@ -174,7 +174,7 @@ func newFor(doc value) (Object, string) {
 	case known && k.Name != kind:
 		return nil, fmt.Sprintf("unknown kind %q, did you mean %s?", kind, k.Name)
 	case isForeign:
-		return nil, fmt.Sprintf("kind %s is not supported yet", foreign.Name)
+		return nil, fmt.Sprintf("kind %s is not supported: remove the object, or use calicoctl for it", foreign.Name)
 	case !known:
 		if near := nearest(kind, names); near != "" {
 			return nil, fmt.Sprintf("unknown kind %q, did you mean %s?", kind, near)

@@ -8,17 +8,18 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// DefaultDeny is the denial at the end of a tier, which holds for every endpoint that one of its policies selects, where the
-// policy does not look as if that were meant.
+// DefaultDeny describes a policy that probably denies more than its writer expects: a packet that a policy of a tier judges and
+// that no rule of the tier matches is denied at the end of the tier.
 type DefaultDeny struct {
 	Tier       string
 	Directions []PolicyType
-	who        string // is denied
-	partly     bool   // a rule allows some of it
+	who        string // the endpoints that are cut off, for a sentence
+	partly     bool   // a rule allows part of the traffic
 }
 
-// DefaultDenyOf says in which directions a policy cuts off what it selects, as far as the policy alone can tell. A policy that
-// does so without a rule, or by a last rule that denies the rest, means it, unless it selects everything.
+// DefaultDenyOf says in which directions a policy cuts off the endpoints that it selects, as far as the policy alone can tell. A
+// policy without rules, or whose last rule denies the rest, is meant to deny and is left out, unless it selects everything.
+// endOfTier is the default action of its tier; empty if the caller does not know it.
 func DefaultDenyOf(o Object, endOfTier Action) (d DefaultDeny, found bool) {
 	s, staged, ok := PolicyOf(o)
 	if !ok || staged != "" || s.DoNotTrack || s.PreDNAT {
@@ -53,7 +54,8 @@ func DefaultDenyOf(o Object, endOfTier Action) (d DefaultDeny, found bool) {
 	return d, len(d.Directions) > 0
 }
 
-// Warning says what is cut off, of whom, and what to do; empty stands for what the policy says of whom.
+// Warning returns a sentence that says which endpoints are cut off, in which directions, and what to do. who names the endpoints;
+// if it is empty, the policy's selector describes them.
 func (d DefaultDeny) Warning(who string) string {
 	var cut []string
 	for _, t := range d.Directions {
@@ -67,11 +69,11 @@ func (d DefaultDeny) Warning(who string) string {
 		what, join = "its rules allow only part of their %s", " and "
 	}
 	return fmt.Sprintf("the policy makes %s default-deny: "+what+", and the rest is denied at the end of tier %s "+
-		"(failsafe ports of hosts excepted). Put a policy before it that allows what must go on, add such rules, or use a tier "+
+		"(failsafe ports of hosts excepted). Put a policy before it that allows the traffic that must pass, add such rules, or use a tier "+
 		"with defaultAction Pass", who, strings.Join(cut, join), d.Tier)
 }
 
-// judges are the directions in which a policy judges.
+// judges returns the directions that a policy judges.
 func (s *GlobalNetworkPolicySpec) judges() []PolicyType {
 	if len(s.Types) > 0 {
 		return s.Types
@@ -91,15 +93,15 @@ func (s *GlobalNetworkPolicySpec) selectsEverything() bool {
 	return err == nil && parsed.IsAll() && s.NamespaceSelector == "" && s.ServiceAccountSelector == ""
 }
 
-// Sum counts the rules of one direction by their effect.
+// Sum summarizes the rules of one direction.
 type Sum struct {
 	Rules  int
-	Opens  bool   // one of them allows, or passes on to the next tier
-	Passes bool   // one of them passes on
-	Rest   Action // what a rule without criteria does with all that no rule before it decided: Allow, Deny or Pass; else empty
+	Opens  bool   // a rule allows, or passes to the next tier
+	Passes bool   // a rule passes to the next tier
+	Rest   Action // action of the first rule without criteria, which decides every packet that reaches it: Allow, Deny or Pass; empty if there is none
 }
 
-// SumUp sums up rules.
+// SumUp summarizes the rules of one direction.
 func SumUp(rules []Rule) Sum {
 	sum := Sum{Rules: len(rules)}
 	for i := range rules {
@@ -112,10 +114,10 @@ func SumUp(rules []Rule) Sum {
 	return sum
 }
 
-// OnPurpose says that the rules are written to deny: there are none, or the last one denies the rest.
+// OnPurpose says whether the rules are meant to deny: there are none, or the last one denies the rest.
 func (s Sum) OnPurpose() bool { return s.Rules == 0 || s.Rest == Deny }
 
-// decidesAll says that no rule after this one is ever reached.
+// decidesAll says whether the rule decides every packet, so that no rule after it is reached.
 func (r *Rule) decidesAll() bool {
 	return slices.Contains([]Action{Allow, Deny, Pass}, r.Action) && r.matchesEverything()
 }

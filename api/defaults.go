@@ -2,21 +2,22 @@ package api
 
 import "strings"
 
-// The tiers that are always there.
+// The built-in tiers, which exist in every datastore.
 const (
 	DefaultTier      = "default"
 	KubeAdminTier    = "kube-admin"
 	KubeBaselineTier = "kube-baseline"
 )
 
-// Labels that say what an object belongs to.
+// Labels that Default sets: the tier of a policy, the namespace and orchestrator of a workload endpoint.
 const (
 	TierLabel         = "projectcalico.org/tier"
 	NamespaceLabel    = "projectcalico.org/namespace"
 	OrchestratorLabel = "projectcalico.org/orchestrator"
 )
 
-// Default fills in what a manifest leaves out, as it is stored. Doing it again changes nothing.
+// Default fills in the defaults of fields that a manifest leaves out. The object is stored with them. Calling it again changes
+// nothing.
 func Default(o Object) {
 	if _, readOnly := o.(*ClaimedBlock); readOnly {
 		return
@@ -74,7 +75,7 @@ func setLabel(m *Metadata, name, value string) {
 	m.Labels[name] = value
 }
 
-// builtinTier is the order and the default action of a tier; for the built-in ones no other is valid.
+// builtinTier returns the default order and default action of a tier. A built-in tier may not have others.
 func builtinTier(name string) (order float64, action Action) {
 	switch name {
 	case KubeAdminTier:
@@ -95,7 +96,7 @@ func (p *GlobalNetworkPolicy) setDefaults() {
 	policyDefaults(&p.Metadata, &p.Spec.Tier, &p.Spec.Types, p.Spec)
 }
 
-// impliedTypes are the directions that a policy judges when it does not say: a policy without rules denies ingress.
+// impliedTypes returns the directions that a policy without types judges: those that have rules, or Ingress if none has.
 func (s *GlobalNetworkPolicySpec) impliedTypes() []PolicyType {
 	switch {
 	case len(s.Egress) == 0:
@@ -108,7 +109,7 @@ func (s *GlobalNetworkPolicySpec) impliedTypes() []PolicyType {
 
 func (w *WorkloadEndpoint) setDefaults() {
 	if w.Name == "" {
-		w.Name, _ = WorkloadEndpointName(w.Spec) // Validate says what is missing
+		w.Name, _ = WorkloadEndpointName(w.Spec) // Validate reports the missing field
 	}
 	setLabel(&w.Metadata, NamespaceLabel, w.Namespace)
 	if w.Spec.Orchestrator != "" {

@@ -14,18 +14,17 @@ import (
 )
 
 const (
-	maxDocument = 10 << 20 // bytes of one document
-	maxAliases  = 10 << 20 // bytes that the aliases of one document stand for
-	maxNesting  = 100
+	maxDocument = 10 << 20 // bytes; largest document
+	maxAliases  = 10 << 20 // bytes; largest total size of the expanded aliases of one document
+	maxNesting  = 100      // lists and fields inside of each other
 )
 
-// value is a node of a document, YAML or JSON. Its text is kept as written, so that a version 1.10 where text is wanted
-// does not become 1.1.
+// value is a node of a YAML or JSON document. Its text is kept as written, so that a label's value 1.10 does not become 1.1.
 type value struct {
 	kind   valueKind
-	text   string // of scalars
-	plain  bool   // a scalar without quotes
-	number string // of numbers, as JSON writes them
+	text   string // of a scalar, as written
+	plain  bool   // the scalar has no quotes
+	number string // of a number, as JSON writes it
 	fields []member
 	items  []value
 	line   int
@@ -47,13 +46,13 @@ const (
 	fieldsValue  valueKind = "fields"
 )
 
-// chunk is the text of one document, or of several when only the parser can tell.
+// chunk is a part of the input: one document, or several that only the parser can tell apart.
 type chunk struct {
 	text []byte
-	line int // of its first line, from 0
+	line int // number of its first line in the input, from 0
 }
 
-// split cuts a stream where lines begin with --- as YAML does, so that one broken document does not hide the next.
+// split cuts the input where a line begins with ---, as YAML does, so that a document with an error does not hide the next one.
 func split(data []byte) []chunk {
 	var chunks []chunk
 	start, startLine, line, content := 0, 0, 0, false
@@ -83,7 +82,7 @@ func isMarker(line []byte, marker string) bool {
 	return bytes.HasPrefix(line, []byte(marker)) && (len(line) == 3 || strings.IndexByte(" \t\r\n", line[3]) >= 0)
 }
 
-// documents reads the documents of a chunk; empty ones are left out.
+// documents parses the documents of a chunk, and leaves out empty ones.
 func (c chunk) documents() (docs []value, err error) {
 	if len(c.text) > maxDocument {
 		return nil, fmt.Errorf("larger than %d MB: split it into several documents with ---", maxDocument>>20)
@@ -95,8 +94,8 @@ func (c chunk) documents() (docs []value, err error) {
 		return docs, nil
 	}
 	defer func() {
-		if broken := recover(); broken != nil { // the YAML parser is not ours
-			docs, err = nil, fmt.Errorf("not readable as YAML or JSON: %v", broken)
+		if panicked := recover(); panicked != nil { // the YAML library panics on some input
+			docs, err = nil, fmt.Errorf("not readable as YAML or JSON: %v", panicked)
 		}
 	}()
 	decoder := yaml.NewDecoder(bytes.NewReader(c.text))
@@ -118,7 +117,7 @@ func (c chunk) documents() (docs []value, err error) {
 	}
 }
 
-// syntaxError moves the line that the parser names to where it is in the whole input.
+// syntaxError rewords an error of the parser, and turns its line in the chunk into the line in the whole input.
 func (c chunk) syntaxError(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ") + c.markHint()
 	if rest, ok := strings.CutPrefix(text, "line "); ok {
@@ -131,7 +130,7 @@ func (c chunk) syntaxError(err error) error {
 	return fmt.Errorf("not valid YAML: %s", text)
 }
 
-// markHint names the first line of broken YAML in which a value begins with !. The parser's own words do not lead there.
+// markHint returns a hint about the first line in which a value begins with !. The parser's error does not mention this cause.
 func (c chunk) markHint() string {
 	number := c.line
 	for line := range bytes.Lines(c.text) {
@@ -143,8 +142,8 @@ func (c chunk) markHint() string {
 	return ""
 }
 
-// json reads a chunk that is JSON by itself, which YAML parsers do not read in full: one value, or several in a row, as jq
-// prints them.
+// json parses a chunk that is JSON: one value, or several in a row, as jq prints them. YAML parsers do not accept all of JSON. It
+// returns false if the chunk is not JSON.
 func (c chunk) json() ([]value, bool) {
 	if isMarker(c.text, "---") {
 		c.text = c.text[3:]
@@ -161,17 +160,17 @@ func (c chunk) json() ([]value, bool) {
 			return docs, true
 		}
 		if err != nil {
-			return nil, false // YAML's reader says what is wrong, if anything is
+			return nil, false // the YAML parser reports the error, if it is one for YAML too
 		}
 		docs = append(docs, doc)
 	}
 }
 
-// jsonReader reads values from the tokens of a decoder, and counts lines as it goes.
+// jsonReader builds values from the tokens of a decoder, and counts lines.
 type jsonReader struct {
 	chunk   chunk
 	decoder *json.Decoder
-	at      int // how far lines have been counted
+	at      int // offset up to which lines are counted
 	line    int
 }
 
@@ -236,7 +235,7 @@ func (r *jsonReader) nested(v value, open json.Delim, depth int) (value, error) 
 	return v, noEnd(err)
 }
 
-// noEnd tells the end of the text inside of a value from that after one.
+// noEnd turns an end of the text inside of a value into an error of its own: after a value it is no error.
 func noEnd(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -246,11 +245,11 @@ func noEnd(err error) error {
 
 var errNesting = fmt.Errorf("nested more than %d deep", maxNesting)
 
-// yamlReader turns YAML nodes into values. Aliases are filled in, up to a budget: a few lines of YAML can stand for
+// yamlReader turns YAML nodes into values. It expands aliases up to a budget, because a few lines of YAML can expand to
 // gigabytes.
 type yamlReader struct {
-	budget    int
-	aliases   int // that are being filled in
+	budget    int // bytes left for expanded aliases
+	aliases   int // depth of the aliases being expanded
 	firstLine int
 	marks     marks
 }
@@ -320,7 +319,7 @@ func (r *yamlReader) mapping(n *yaml.Node, depth, line int) (value, error) {
 	return withMerged(v, merged), nil
 }
 
-// mergedFields are those of <<: *alias, or of a list of aliases, of which the first wins.
+// mergedFields returns the fields of <<: *alias, or of a list of aliases, in which the first alias has priority.
 func mergedFields(v value) []member {
 	fields := v.fields
 	for _, item := range v.items {
@@ -329,7 +328,7 @@ func mergedFields(v value) []member {
 	return fields
 }
 
-// withMerged adds the fields that are not there already.
+// withMerged adds merged fields to v, except those that v has already.
 func withMerged(v value, merged []member) value {
 	if len(merged) == 0 {
 		return v
@@ -363,7 +362,7 @@ func scalar(n *yaml.Node, line int) (value, error) {
 		}
 		text, err := json.Marshal(number)
 		if err != nil {
-			return value{}, fmt.Errorf("line %d: %s is not a number that can be stored: want a finite one", line, n.Value)
+			return value{}, fmt.Errorf("line %d: %s is not a number that can be stored: want a finite number", line, n.Value)
 		}
 		v.number = string(text)
 	default:
@@ -375,19 +374,19 @@ func scalar(n *yaml.Node, line int) (value, error) {
 	return v, nil
 }
 
-// isPlainTag says that a tag is one that YAML defines, such as !!binary, and no expression that began with !.
+// isPlainTag says whether a tag is one that YAML defines, such as !!binary. Any other is probably a selector that begins with !.
 func isPlainTag(tag string) bool {
 	name, ok := strings.CutPrefix(tag, "!!")
 	return ok && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz") == ""
 }
 
-// lostMark is the error of text that begins with ! and has no quotes: YAML takes the beginning away, as a tag, so that
-// !has(x) would become nothing, which selects everything, and ! has(x) would become its opposite.
+// lostMark returns the error for text that begins with ! and has no quotes. YAML removes the beginning, as a tag: !has(x) would
+// become empty text, which selects everything, and ! has(x) would become has(x).
 func lostMark(line int, tag string) error {
 	return fmt.Errorf("line %d: %s begins with !, which YAML reads as a tag: put the whole text in quotes, as in \"!has(role)\"", line, tag)
 }
 
-// marks finds values in the text of a chunk that begin with a ! that the YAML parser drops without a trace.
+// marks finds values that begin with ! and a blank: the YAML parser drops the ! without a trace. lines is the text of the chunk.
 type marks struct{ lines [][]rune }
 
 var (
@@ -398,7 +397,7 @@ var (
 
 func marksIn(text []byte) marks {
 	if !droppedMark.Match(text) {
-		return marks{} // which is nearly always so
+		return marks{} // the usual case
 	}
 	var m marks
 	for line := range bytes.Lines(text) {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Duration is written as Go writes durations: 90s, 1m30s, 1.5s.
+// Duration is a period of time. Manifests write it as Go does: 90s, 1m30s, 1.5s.
 type Duration struct{ time.Duration }
 
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }

@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// utf8Text is a text without its byte order mark. A text whose mark says UTF-16, as some editors and shells write it, becomes
-// UTF-8.
+// utf8Text removes the byte order mark of a text. It converts a text with the mark of UTF-16, which some editors and shells write,
+// to UTF-8.
 func utf8Text(data []byte) []byte {
 	orders := []struct {
 		mark  string
@@ -29,7 +29,8 @@ func utf8Text(data []byte) []byte {
 	return bytes.TrimPrefix(data, []byte("\ufeff"))
 }
 
-// notText says which byte of a chunk cannot be in a manifest, before a parser replaces it or stumbles over it.
+// notText returns an error that names the first byte that is not valid in a manifest. A parser would replace it, or report an
+// error without its position.
 func (c chunk) notText() error {
 	at := 0
 	if !utf8.Valid(c.text) {
@@ -49,7 +50,7 @@ func (c chunk) notText() error {
 	return nil
 }
 
-// lineOf is the line of the whole input, from 1, in which a byte of the chunk is.
+// lineOf returns the line in the whole input, from 1, of a byte of the chunk.
 func (c chunk) lineOf(at int) int {
 	return c.line + 1 + bytes.Count(c.text[:at], []byte("\n"))
 }

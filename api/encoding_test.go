@@ -84,7 +84,7 @@ func TestTheSameMistakeEverywhereIsToldSoManyTimes(t *testing.T) {
 	for _, text := range []string{rules, documents} {
 		_, err := Decode([]byte(text))
 		lines := strings.Split(fmt.Sprint(err), "\n")
-		if len(lines) != maxProblems+1 || lines[maxProblems] != "there is more: mend these first" {
+		if len(lines) != maxProblems+1 || lines[maxProblems] != "there are more errors: correct these first" {
 			t.Errorf("%d lines, the last: %s", len(lines), lines[len(lines)-1])
 		}
 	}

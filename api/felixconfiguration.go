@@ -1,33 +1,33 @@
 package api
 
-// FelixConfiguration holds the settings of the agent: named default for every node, node.NAME for one node, any other name
-// for the nodes that its selector selects.
+// FelixConfiguration holds settings of the agent. The object named default is for every node, node.NAME for the node NAME only,
+// and an object of any other name for the nodes that its nodeSelector selects.
 type FelixConfiguration struct {
 	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     FelixConfigurationSpec `json:"spec"`
 }
 
-// FelixConfigurationSpec has every field that exists in stored objects, also those that mean nothing to this agent, so that
-// reading, changing and writing an object loses none. A field that is present but empty differs from one that is absent.
+// FelixConfigurationSpec has every field that exists in stored objects, also those that have no effect in Margay, so that
+// no field is lost when an object is read, changed and written. A field that is present but empty differs from an absent one.
 //
-// Fields without a comment: kept for Calico's agents, no effect here.
+// Fields without a comment: kept for Calico's agents; has no effect in Margay.
 type FelixConfigurationSpec struct {
-	AllowIPIPPacketsFromWorkloads            *bool                   `json:"allowIPIPPacketsFromWorkloads,omitempty"`  // workloads may send tunnels of this kind: false unless set
-	AllowVXLANPacketsFromWorkloads           *bool                   `json:"allowVXLANPacketsFromWorkloads,omitempty"` // workloads may send tunnels of this kind: false unless set
+	AllowIPIPPacketsFromWorkloads            *bool                   `json:"allowIPIPPacketsFromWorkloads,omitempty"`  // whether workloads may send IPIP packets: false unless set
+	AllowVXLANPacketsFromWorkloads           *bool                   `json:"allowVXLANPacketsFromWorkloads,omitempty"` // whether workloads may send VXLAN packets: false unless set
 	AWSSrcDstCheck                           *string                 `json:"awsSrcDstCheck,omitempty"`
 	BPFAttachType                            *string                 `json:"bpfAttachType,omitempty"`
 	BPFConnectTimeLoadBalancing              *string                 `json:"bpfConnectTimeLoadBalancing,omitempty"`
 	BPFConnectTimeLoadBalancingEnabled       *bool                   `json:"bpfConnectTimeLoadBalancingEnabled,omitempty"`
 	BPFConntrackLogLevel                     string                  `json:"bpfConntrackLogLevel,omitempty"`
 	BPFConntrackMode                         *string                 `json:"bpfConntrackMode,omitempty"`
-	BPFConntrackTimeouts                     *map[string]string      `json:"bpfConntrackTimeouts,omitempty"` // how long a connection without traffic is remembered: TCPSynSent 20s, TCPEstablished 1h, TCPFinsSeen 30s, TCPResetSeen 40s, UDPTimeout 60s, GenericTimeout 10m, ICMPTimeout 5s unless set
+	BPFConntrackTimeouts                     *map[string]string      `json:"bpfConntrackTimeouts,omitempty"` // how long a connection without traffic is kept, as a duration or Auto: TCPSynSent 20s, TCPEstablished 1h, TCPFinsSeen 30s, TCPResetSeen 40s, UDPTimeout 60s, GenericTimeout 10m, ICMPTimeout 5s unless set
 	BPFCTLBLogFilter                         string                  `json:"bpfCTLBLogFilter,omitempty"`
 	BPFDataIfacePattern                      string                  `json:"bpfDataIfacePattern,omitempty"`
 	BPFDisableGROForIfaces                   string                  `json:"bpfDisableGROForIfaces,omitempty"`
 	BPFDisableUnprivileged                   *bool                   `json:"bpfDisableUnprivileged,omitempty"`
 	BPFDSROptoutCIDRs                        *[]string               `json:"bpfDSROptoutCIDRs,omitempty"`
-	BPFEnabled                               *bool                   `json:"bpfEnabled,omitempty"` // no other dataplane exists: false is shown and has no effect
+	BPFEnabled                               *bool                   `json:"bpfEnabled,omitempty"` // false has no effect but a warning: policy is always enforced with eBPF
 	BPFEnforceRPF                            string                  `json:"bpfEnforceRPF,omitempty"`
 	BPFExcludeCIDRsFromNAT                   *[]string               `json:"bpfExcludeCIDRsFromNAT,omitempty"`
 	BPFExportBufferSizeMB                    *int                    `json:"bpfExportBufferSizeMB,omitempty"`
@@ -44,10 +44,10 @@ type FelixConfigurationSpec struct {
 	BPFKubeProxyMinSyncPeriod                *Duration               `json:"bpfKubeProxyMinSyncPeriod,omitempty"`
 	BPFL3IfacePattern                        string                  `json:"bpfL3IfacePattern,omitempty"`
 	BPFLogFilters                            *map[string]string      `json:"bpfLogFilters,omitempty"`
-	BPFLogLevel                              string                  `json:"bpfLogLevel"` // Info: dropped packets are logged; Debug: new connections as well; Off unless set
+	BPFLogLevel                              string                  `json:"bpfLogLevel"` // Off: nothing is logged; Info: dropped packets; Debug: new connections too; Off unless set
 	BPFMaglevMaxEndpointsPerService          *int                    `json:"bpfMaglevMaxEndpointsPerService,omitempty"`
 	BPFMaglevMaxServices                     *int                    `json:"bpfMaglevMaxServices,omitempty"`
-	BPFMapSizeConntrack                      *int                    `json:"bpfMapSizeConntrack,omitempty"` // proven connections that are tracked: 512000 unless set; an eighth of it, at least 4096, for those yet to be proven, twice
+	BPFMapSizeConntrack                      *int                    `json:"bpfMapSizeConntrack,omitempty"` // most proven connections that are tracked: 512000 unless set; each of the two tables for unproven connections holds an eighth of it, at least 4096
 	BPFMapSizeConntrackCleanupQueue          *int                    `json:"bpfMapSizeConntrackCleanupQueue,omitempty"`
 	BPFMapSizeConntrackScaling               string                  `json:"bpfMapSizeConntrackScaling,omitempty"`
 	BPFMapSizeIfState                        *int                    `json:"bpfMapSizeIfState,omitempty"`
@@ -73,8 +73,8 @@ type FelixConfigurationSpec struct {
 	DebugSimulateCalcGraphHangAfter          *Duration               `json:"debugSimulateCalcGraphHangAfter,omitempty"`
 	DebugSimulateDataplaneApplyDelay         *Duration               `json:"debugSimulateDataplaneApplyDelay,omitempty"`
 	DebugSimulateDataplaneHangAfter          *Duration               `json:"debugSimulateDataplaneHangAfter,omitempty"`
-	DefaultEndpointToHostAction              string                  `json:"defaultEndpointToHostAction,omitempty"` // whether a workload may reach its own host, once its egress policy allows: Drop unless set
-	DeviceRouteProtocol                      *int                    `json:"deviceRouteProtocol,omitempty"`         // the protocol number of the agent's routes: 86 unless set; up to 4 means 86
+	DefaultEndpointToHostAction              string                  `json:"defaultEndpointToHostAction,omitempty"` // what happens to packets from a workload to its own host that its egress policy allows: Drop, Accept or Return; Drop unless set
+	DeviceRouteProtocol                      *int                    `json:"deviceRouteProtocol,omitempty"`         // protocol number of the agent's routes in the kernel: 86 unless set; 0 to 4 mean 86
 	DeviceRouteSourceAddress                 string                  `json:"deviceRouteSourceAddress,omitempty"`
 	DeviceRouteSourceAddressIPv6             string                  `json:"deviceRouteSourceAddressIPv6,omitempty"`
 	DisableConntrackInvalidCheck             *bool                   `json:"disableConntrackInvalidCheck,omitempty"`
@@ -82,8 +82,8 @@ type FelixConfigurationSpec struct {
 	EndpointReportingEnabled                 *bool                   `json:"endpointReportingEnabled,omitempty"`
 	EndpointStatusPathPrefix                 string                  `json:"endpointStatusPathPrefix,omitempty"`
 	ExternalNodesList                        *[]string               `json:"externalNodesList,omitempty"`
-	FailsafeInboundHostPorts                 *[]ProtoPort            `json:"failsafeInboundHostPorts,omitempty"`  // ports that no policy of a host endpoint closes; an empty list: none
-	FailsafeOutboundHostPorts                *[]ProtoPort            `json:"failsafeOutboundHostPorts,omitempty"` // ports that no policy of a host endpoint closes; an empty list: none
+	FailsafeInboundHostPorts                 *[]ProtoPort            `json:"failsafeInboundHostPorts,omitempty"`  // ports of the host that no policy of a host endpoint closes; an empty list: none
+	FailsafeOutboundHostPorts                *[]ProtoPort            `json:"failsafeOutboundHostPorts,omitempty"` // ports of other hosts that no policy of a host endpoint closes; an empty list: none
 	FeatureDetectOverride                    string                  `json:"featureDetectOverride,omitempty"`
 	FeatureGates                             string                  `json:"featureGates,omitempty"`
 	FloatingIPs                              *string                 `json:"floatingIPs,omitempty"`
@@ -101,7 +101,7 @@ type FelixConfigurationSpec struct {
 	HealthPort                               *int                    `json:"healthPort,omitempty"`
 	HealthTimeoutOverrides                   []HealthTimeoutOverride `json:"healthTimeoutOverrides,omitempty"`
 	InterfaceExclude                         string                  `json:"interfaceExclude,omitempty"`
-	InterfacePrefix                          string                  `json:"interfacePrefix,omitempty"` // how names of workloads' interfaces begin, with commas between: cali unless set
+	InterfacePrefix                          string                  `json:"interfacePrefix,omitempty"` // prefixes of the names of workload interfaces, separated by commas: cali unless set
 	InterfaceRefreshInterval                 *Duration               `json:"interfaceRefreshInterval,omitempty"`
 	IPForwarding                             string                  `json:"ipForwarding,omitempty"`
 	IPIPEnabled                              *bool                   `json:"ipipEnabled,omitempty"`
@@ -133,7 +133,7 @@ type FelixConfigurationSpec struct {
 	LogFilePath                              string                  `json:"logFilePath,omitempty"`
 	LogPrefix                                string                  `json:"logPrefix,omitempty"`
 	LogSeverityFile                          string                  `json:"logSeverityFile,omitempty"`
-	LogSeverityScreen                        string                  `json:"logSeverityScreen,omitempty"` // the agent's own log: Info unless set
+	LogSeverityScreen                        string                  `json:"logSeverityScreen,omitempty"` // lowest severity in the agent's own log: Info unless set
 	LogSeveritySys                           string                  `json:"logSeveritySys,omitempty"`
 	MaxIpsetSize                             *int                    `json:"maxIpsetSize,omitempty"`
 	MetadataAddr                             string                  `json:"metadataAddr,omitempty"`
@@ -151,7 +151,7 @@ type FelixConfigurationSpec struct {
 	NFTablesMarkMask                         *int64                  `json:"nftablesMarkMask,omitempty"`
 	NFTablesMode                             *string                 `json:"nftablesMode,omitempty"`
 	NFTablesRefreshInterval                  *Duration               `json:"nftablesRefreshInterval,omitempty"`
-	NodeSelector                             string                  `json:"nodeSelector,omitempty"` // nodes that the object is for; neither with the name default nor node.NAME
+	NodeSelector                             string                  `json:"nodeSelector,omitempty"` // selects the nodes that the object is for; not allowed in the objects default and node.NAME
 	OpenstackRegion                          string                  `json:"openstackRegion,omitempty"`
 	PolicySyncPathPrefix                     string                  `json:"policySyncPathPrefix,omitempty"`
 	ProgramClusterRoutes                     *string                 `json:"programClusterRoutes,omitempty"`
@@ -203,19 +203,21 @@ type FelixConfigurationSpec struct {
 	XDPRefreshInterval                       *Duration               `json:"xdpRefreshInterval,omitempty"`
 }
 
-// ProtoPort is a failsafe port; Net, if given, limits it to remote addresses within.
+// ProtoPort is a failsafe port. If Net is given, only remote addresses inside of it may use the port.
 type ProtoPort struct {
-	Protocol string `json:"protocol,omitempty"` // tcp or udp, in any case; tcp if it is left out
-	Port     uint16 `json:"port"`               // a number
-	Net      string `json:"net,omitempty"`      // remote addresses, a CIDR; every one when it is left out
+	Protocol string `json:"protocol,omitempty"` // tcp or udp, in upper or lower case: tcp unless set
+	Port     uint16 `json:"port"`               // port number
+	Net      string `json:"net,omitempty"`      // CIDR of remote addresses: every address unless set
 }
 
+// HealthTimeoutOverride sets the time after which a part of Calico's agent counts as unhealthy. It has no effect in Margay.
 type HealthTimeoutOverride struct {
 	Name    string   `json:"name"` // a part of Calico's agent
 	Timeout Duration `json:"timeout"`
 }
 
+// RouteTableRange is a range of routing tables of the kernel, both ends included. It has no effect in Margay.
 type RouteTableRange struct {
-	Min int `json:"min"` // a number of a table
-	Max int `json:"max"` // a number of a table
+	Min int `json:"min"` // number of the first table
+	Max int `json:"max"` // number of the last table
 }

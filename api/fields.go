@@ -7,14 +7,15 @@ import (
 	"sync"
 )
 
-// field is a field of an object as JSON names it.
+// field is a field of an object under its name in JSON.
 type field struct {
 	name  string
 	typ   reflect.Type
 	index []int
 }
 
-// fieldsOf lists the fields of a struct as JSON sees them. The list is shared.
+// fieldsOf lists the fields of a struct under their names in JSON, those of embedded structs included. Callers share the list and
+// must not change it.
 func fieldsOf(t reflect.Type) []field {
 	if fields, ok := fieldsOfKinds()[t]; ok {
 		return fields
@@ -22,8 +23,8 @@ func fieldsOf(t reflect.Type) []field {
 	return listFields(t)
 }
 
-// fieldsOfKinds are the fields of all structs that objects are made of. They never change once listed; every value of a
-// manifest asks for them.
+// fieldsOfKinds holds the fields of all structs in objects. It is built once, because every value of a manifest needs it, and never
+// changes.
 var fieldsOfKinds = sync.OnceValue(func() map[reflect.Type][]field {
 	listed := map[reflect.Type][]field{}
 	var visit func(t reflect.Type)
@@ -66,7 +67,7 @@ func listFields(t reflect.Type) []field {
 	return fields
 }
 
-// fieldOf finds a field by its name; the case of letters does not matter.
+// fieldOf finds a field by its name, in upper or lower case.
 func fieldOf(t reflect.Type, name string) (field, bool) {
 	for _, f := range fieldsOf(t) {
 		if strings.EqualFold(f.name, name) {
@@ -76,14 +77,14 @@ func fieldOf(t reflect.Type, name string) (field, bool) {
 	return field{}, false
 }
 
-// isLeaf says that values of a type read themselves from JSON, or take anything.
+// isLeaf says whether a type decodes its own JSON, or accepts any value.
 func isLeaf(t reflect.Type) bool {
 	reader := reflect.TypeFor[json.Unmarshaler]()
 	return t.Implements(reader) || reflect.PointerTo(t).Implements(reader) || t.Kind() == reflect.Interface
 }
 
-// nearest is the name that somebody most likely meant, or nothing. One letter in three may be wrong. In a word of three
-// letters, one other letter makes another word (pod, pol): there, letters may only be missing or swapped.
+// nearest returns the name with the most similar spelling; empty if none is similar. One letter in three may be wrong. In a word of
+// up to three letters, letters may only be missing or swapped: with another letter it is another word (pod, pol).
 func nearest(written string, names []string) string {
 	written = strings.ToLower(written)
 	best, found := max(1, (len(written)+1)/3)+1, ""
@@ -99,7 +100,8 @@ func nearest(written string, names []string) string {
 	return found
 }
 
-// distance is how many letters must be changed, added, left out or swapped with the next to make a of b.
+// distance is the number of letters to change, add, remove or swap with the next one to turn b into a (optimal string alignment).
+// Texts longer than 64 bytes are not compared.
 func distance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64

@@ -1,19 +1,20 @@
 package api
 
-// IPAMConfiguration named default says how addresses are given to nodes. IPAM itself reads a key of its own in
-// the datastore; nothing copies one to the other.
+// IPAMConfiguration holds settings of address allocation. There is one, named default. Allocators on etcd do not read it: they
+// read a key of their own, which margayctl ipam configure writes.
 type IPAMConfiguration struct {
 	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     IPAMConfigurationSpec `json:"spec"`
 }
 
+// IPAMConfigurationSpec holds the settings of an IPAMConfiguration.
 type IPAMConfigurationSpec struct {
 	StrictAffinity               bool    `json:"strictAffinity"`                         // a node takes addresses from its own blocks only
-	MaxBlocksPerHost             *int32  `json:"maxBlocksPerHost,omitempty"`             // 0: any number; else needs strictAffinity
-	AutoAllocateBlocks           bool    `json:"autoAllocateBlocks"`                     // false: nodes claim no blocks
-	KubeVirtVMAddressPersistence *string `json:"kubeVirtVMAddressPersistence,omitempty"` // Enabled, Disabled
-	IPCooldownSeconds            *int32  `json:"ipCooldownSeconds,omitempty"`            // how long a released address rests
+	MaxBlocksPerHost             *int32  `json:"maxBlocksPerHost,omitempty"`             // most blocks that a node may claim, up to 1000000; 0: the allocator's default; other values need strictAffinity
+	AutoAllocateBlocks           bool    `json:"autoAllocateBlocks"`                     // whether nodes claim blocks by themselves
+	KubeVirtVMAddressPersistence *string `json:"kubeVirtVMAddressPersistence,omitempty"` // whether a virtual machine of KubeVirt keeps its address when it stops or moves: Enabled, Disabled
+	IPCooldownSeconds            *int32  `json:"ipCooldownSeconds,omitempty"`            // seconds until a released address may be allocated again: 0 to 1200
 }
 
 func (i *IPAMConfiguration) setDefaults() {
@@ -31,7 +32,7 @@ func (c *checker) ipamConfiguration(i *IPAMConfiguration) {
 	c.optionalOneOf("spec.kubeVirtVMAddressPersistence", i.Spec.KubeVirtVMAddressPersistence, "Enabled", "Disabled")
 }
 
-// onlyDefault is for kinds of which there is one object.
+// onlyDefault checks the name of a kind that has only one object.
 func (c *checker) onlyDefault(name string) {
 	if name != "default" {
 		c.add("metadata.name", name, "want default: there is no other")

@@ -2,15 +2,16 @@ package api
 
 import "strings"
 
-// IPReservation keeps addresses of pools from being given to workloads.
+// IPReservation keeps addresses of pools from being allocated.
 type IPReservation struct {
 	TypeMeta
 	Metadata `json:"metadata"`
 	Spec     IPReservationSpec `json:"spec"`
 }
 
+// IPReservationSpec lists the reserved addresses.
 type IPReservationSpec struct {
-	ReservedCIDRs []string `json:"reservedCIDRs,omitempty"` // CIDRs or addresses
+	ReservedCIDRs []string `json:"reservedCIDRs,omitempty"` // CIDRs that are never allocated
 }
 
 func (c *checker) ipReservation(r *IPReservation) {

@@ -6,13 +6,13 @@ import (
 	"sync"
 )
 
-// Kind is a kind of object as users and the datastore name it.
+// Kind describes a kind of object: its names on the command line and in the datastore.
 type Kind struct {
-	Name       string   // GlobalNetworkPolicy
-	Plural     string   // globalnetworkpolicies: the segment of the datastore's keys, and a name that users may type
+	Name       string   // as objects write it, for example GlobalNetworkPolicy
+	Plural     string   // the segment of the datastore's keys, for example globalnetworkpolicies; users may type it too
 	Aliases    []string // further names that users may type, in lower case
 	Namespaced bool
-	ReadOnly   bool          // users may look but not write
+	ReadOnly   bool          // users may read the objects, and only tools write them
 	New        func() Object // an empty object with its kind and version filled in
 }
 
@@ -74,7 +74,7 @@ func Kinds() []Kind {
 	}
 }
 
-// internalKinds are objects that no user names; IPAM keeps them outside of the tree of the others.
+// internalKinds are kinds that no user names. IPAM keeps their objects under keys outside of the tree of other objects.
 func internalKinds() []Kind {
 	return []Kind{kind[BlockAffinity](""), kind[IPAMBlock]("")}
 }
@@ -94,13 +94,14 @@ func kind[T any, P interface {
 func readOnly(k Kind) Kind   { k.ReadOnly = true; return k }
 func namespaced(k Kind) Kind { k.Namespaced = true; return k }
 
-// KindOf finds the kind that a user means: its name, plural or an alias, in any case.
+// KindOf finds a kind by its name, plural or an alias, in upper or lower case.
 func KindOf(name string) (Kind, bool) {
 	k, ok := kindsByWord()[strings.ToLower(name)]
 	return k, ok
 }
 
-// kindsByWord has the kinds by all words that mean them, in lower case. It never changes once made; every object asks for it.
+// kindsByWord holds the kinds by name, plural and alias, in lower case. It is built once, because every object needs it, and
+// never changes.
 var kindsByWord = sync.OnceValue(func() map[string]Kind {
 	words := map[string]Kind{}
 	for _, k := range Kinds() {
@@ -125,7 +126,7 @@ func (k Kind) answersTo(lower string) bool {
 	return false
 }
 
-// New is an empty object of a kind, named exactly as objects name it, internal kinds included.
+// New returns an empty object of a kind. kind is the exact name, as objects write it; internal kinds are included.
 func New(kind string) (Object, bool) {
 	k, ok := kindsByName()[kind]
 	if !ok {
@@ -134,7 +135,8 @@ func New(kind string) (Object, bool) {
 	return k.New(), true
 }
 
-// kindsByName has the stored form of a BlockAffinity, not the one that users see. It never changes once made; objects are made too often to make it each time.
+// kindsByName holds the kinds by their exact name, BlockAffinity in its stored form. It is built once, because objects are
+// created often, and never changes.
 var kindsByName = sync.OnceValue(func() map[string]Kind {
 	named := map[string]Kind{}
 	for _, k := range append(Kinds(), internalKinds()...) {
@@ -143,14 +145,14 @@ var kindsByName = sync.OnceValue(func() map[string]Kind {
 	return named
 })
 
-// ForeignKinds exist in the dialect but not here yet, so that errors can say "not supported yet" instead of "unknown".
+// ForeignKinds returns kinds that Calico has and Margay does not support. Errors call them "not supported" instead of "unknown".
 func ForeignKinds() []Kind {
 	return []Kind{
 		{Name: "LiveMigration", Plural: "livemigrations", Namespaced: true},
 	}
 }
 
-// ForeignKindOf finds a kind that exists in the dialect but not here yet.
+// ForeignKindOf finds a kind that Calico has and Margay does not support.
 func ForeignKindOf(name string) (Kind, bool) {
 	name = strings.ToLower(name)
 	for _, k := range ForeignKinds() {
@@ -161,5 +163,5 @@ func ForeignKindOf(name string) (Kind, bool) {
 	return Kind{}, false
 }
 
-// typeName is the name of an object's Go type, which is that of its kind.
+// typeName returns the name of an object's Go type. It is the name of the kind, except for ClaimedBlock.
 func typeName(o Object) string { return reflect.TypeOf(o).Elem().Name() }

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// KubeControllersConfiguration named default is for the controllers of a Kubernetes cluster. It is kept and means nothing here.
+// KubeControllersConfiguration configures Calico's controllers in a Kubernetes cluster. There is one, named default. Margay keeps
+// it; it has no effect in Margay.
 type KubeControllersConfiguration struct {
 	TypeMeta
 	Metadata `json:"metadata"`
@@ -14,16 +15,17 @@ type KubeControllersConfiguration struct {
 	Status   KubeControllersConfigurationStatus `json:"status"`
 }
 
+// KubeControllersConfigurationSpec holds the settings of Calico's controllers.
 type KubeControllersConfigurationSpec struct {
-	LogSeverityScreen      string          `json:"logSeverityScreen,omitempty"`
+	LogSeverityScreen      string          `json:"logSeverityScreen,omitempty"`      // lowest severity that is logged
 	HealthChecks           string          `json:"healthChecks,omitempty"`           // Enabled, Disabled
-	EtcdV3CompactionPeriod *Duration       `json:"etcdV3CompactionPeriod,omitempty"` // 0: never
-	PrometheusMetricsPort  *int            `json:"prometheusMetricsPort,omitempty"`  // 0: none
+	EtcdV3CompactionPeriod *Duration       `json:"etcdV3CompactionPeriod,omitempty"` // time between two compactions of etcd; 0: never
+	PrometheusMetricsPort  *int            `json:"prometheusMetricsPort,omitempty"`  // port for metrics; 0: none
 	Controllers            KubeControllers `json:"controllers"`
 	DebugProfilePort       *int32          `json:"debugProfilePort,omitempty"`
 }
 
-// KubeControllers configures each controller; one that is left out does not run.
+// KubeControllers holds the settings of each controller. A controller that is left out does not run.
 type KubeControllers struct {
 	Node             *KubeNodeController         `json:"node,omitempty"`
 	Policy           *KubeReconciler             `json:"policy,omitempty"`
@@ -31,14 +33,16 @@ type KubeControllers struct {
 	ServiceAccount   *KubeReconciler             `json:"serviceAccount,omitempty"`
 	Namespace        *KubeReconciler             `json:"namespace,omitempty"`
 	LoadBalancer     *KubeLoadBalancerController `json:"loadBalancer,omitempty"`
-	PolicyMigration  *KubePolicyMigration        `json:"policyMigration,omitempty"` // as early versions call migration
+	PolicyMigration  *KubePolicyMigration        `json:"policyMigration,omitempty"` // the name of migration in early versions
 	Migration        *KubeMigration              `json:"migration,omitempty"`
 }
 
+// KubeReconciler holds the settings of a controller that compares Kubernetes with the datastore periodically.
 type KubeReconciler struct {
 	ReconcilerPeriod *Duration `json:"reconcilerPeriod,omitempty"`
 }
 
+// KubeNodeController holds the settings of the controller that follows the nodes of Kubernetes.
 type KubeNodeController struct {
 	ReconcilerPeriod *Duration         `json:"reconcilerPeriod,omitempty"`
 	SyncLabels       string            `json:"syncLabels,omitempty"` // Enabled, Disabled
@@ -46,12 +50,14 @@ type KubeNodeController struct {
 	LeakGracePeriod  *Duration         `json:"leakGracePeriod,omitempty"`
 }
 
+// KubeHostEndpoint says which host endpoints the node controller creates.
 type KubeHostEndpoint struct {
 	AutoCreate                string                     `json:"autoCreate,omitempty"`                // Enabled, Disabled
 	CreateDefaultHostEndpoint string                     `json:"createDefaultHostEndpoint,omitempty"` // Enabled, Disabled
 	Templates                 []KubeHostEndpointTemplate `json:"templates,omitempty"`
 }
 
+// KubeHostEndpointTemplate describes host endpoints that the node controller creates for the nodes it selects.
 type KubeHostEndpointTemplate struct {
 	GenerateName     string            `json:"generateName,omitempty"`
 	InterfaceCIDRs   []string          `json:"interfaceCIDRs,omitempty"`
@@ -61,18 +67,22 @@ type KubeHostEndpointTemplate struct {
 	NodeSelector     string            `json:"nodeSelector,omitempty"`
 }
 
+// KubeLoadBalancerController says which Kubernetes services get addresses.
 type KubeLoadBalancerController struct {
 	AssignIPs string `json:"assignIPs,omitempty"` // AllServices, RequestedServicesOnly
 }
 
+// KubePolicyMigration switches the migration of policy names, under its name in early versions.
 type KubePolicyMigration struct {
 	Enabled string `json:"enabled,omitempty"` // Enabled, Disabled
 }
 
+// KubeMigration switches the migration of policy names.
 type KubeMigration struct {
 	PolicyNameMigrator string `json:"policyNameMigrator,omitempty"` // Enabled, Disabled
 }
 
+// KubeControllersConfigurationStatus is written by the controllers: the settings that they use.
 type KubeControllersConfigurationStatus struct {
 	RunningConfig   *KubeControllersConfigurationSpec `json:"runningConfig,omitempty"`
 	EnvironmentVars map[string]string                 `json:"environmentVars,omitempty"`

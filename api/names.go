@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// WorkloadEndpointName is the name that an endpoint must have: its node, orchestrator, workload and interface, joined by
-// dashes; a dash within one of them is doubled.
+// WorkloadEndpointName returns the name that a workload endpoint must have: its node, orchestrator, workload and endpoint, joined
+// by dashes. A dash inside of one of them is doubled. The error names a missing or invalid part.
 func WorkloadEndpointName(spec WorkloadEndpointSpec) (string, error) {
 	parts := []struct{ field, text string }{{"node", spec.Node}, {"orchestrator", spec.Orchestrator}}
 	switch spec.Orchestrator {
@@ -33,7 +33,7 @@ func WorkloadEndpointName(spec WorkloadEndpointSpec) (string, error) {
 	return strings.Join(name, "-"), nil
 }
 
-// isLabel says that text is a DNS label: a-z, 0-9 and dashes inside.
+// isLabel says whether text is a DNS label: a-z, 0-9 and dashes inside.
 func isLabel(text string) bool {
 	if text == "" || text[0] == '-' || text[len(text)-1] == '-' {
 		return false
@@ -46,7 +46,7 @@ func isLabel(text string) bool {
 	return true
 }
 
-// isName says that text is labels joined by dots, up to a number of them.
+// isName says whether text is a DNS name: at most so many labels joined by dots, at most 253 characters.
 func isName(text string, labels int) bool {
 	parts := strings.Split(text, ".")
 	for _, p := range parts {
@@ -61,7 +61,7 @@ func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-// isWord says that text is letters, digits and some marks, of which none is first or last.
+// isWord says whether text is letters, digits and these marks, at most longest bytes, with no mark at either end.
 func isWord(text, marks string, longest int) bool {
 	if text == "" || len(text) > longest || !isAlphanumeric(text[0]) || !isAlphanumeric(text[len(text)-1]) {
 		return false
@@ -69,7 +69,7 @@ func isWord(text, marks string, longest int) bool {
 	return hasOnly(text, marks)
 }
 
-// hasOnly says that text is letters, digits and these marks.
+// hasOnly says whether text has only letters, digits and these marks.
 func hasOnly(text, marks string) bool {
 	for _, c := range []byte(text) {
 		if !isAlphanumeric(c) && strings.IndexByte(marks, c) < 0 {
@@ -79,7 +79,7 @@ func hasOnly(text, marks string) bool {
 	return true
 }
 
-// isQualified says that text is a label's key: a name of at most 63 characters, perhaps after a DNS name and a slash.
+// isQualified says whether text is the key of a label: a name of at most 63 characters, with or without DOMAIN/ before it.
 func isQualified(key string) bool {
 	domain, name, ok := strings.Cut(key, "/")
 	if !ok {
@@ -94,7 +94,7 @@ func isInterface(name string) bool {
 	return name != "" && len(name) <= 15 && hasOnly(name, "_.-")
 }
 
-// isPortName says that text may name a port: what Kubernetes allows for one.
+// isPortName says whether text may name a port. The rules are those of Kubernetes (IANA service names, RFC 6335).
 func isPortName(text string) bool {
 	return len(text) <= 15 && isLabel(text) && !strings.Contains(text, "--") &&
 		strings.IndexFunc(text, func(r rune) bool { return 'a' <= r && r <= 'z' }) >= 0

@@ -1,4 +1,4 @@
 package api
 
-// Nearest is the name that somebody most likely meant who wrote another one, or nothing.
+// Nearest returns the name with the most similar spelling; empty if none is similar.
 func Nearest(written string, names []string) string { return nearest(written, names) }

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// ParseNet reads a network as manifests write it: a CIDR, whose host bits are dropped, or an address, which is a network
-// of one.
+// ParseNet parses a network as manifests write it: a CIDR, whose host bits are dropped, or an address, which becomes a network
+// of one address.
 func ParseNet(text string) (netip.Prefix, error) {
 	if !strings.Contains(text, "/") {
 		a, err := ParseAddr(text)
@@ -24,7 +24,7 @@ func ParseNet(text string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// ParseAddr reads an address without a zone. An IPv4 address in IPv6 notation is the IPv4 address.
+// ParseAddr parses an address without a zone. An IPv4-mapped IPv6 address (::ffff:192.0.2.1) becomes the IPv4 address.
 func ParseAddr(text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil || a.Zone() != "" {
@@ -33,8 +33,8 @@ func ParseAddr(text string) (netip.Addr, error) {
 	return a.Unmap(), nil
 }
 
-// ParseAddrNet reads an address that may say how long the prefix of its network is, as in 192.0.2.1/24. Without one the
-// network is the address alone.
+// ParseAddrNet parses an address with or without the prefix length of its network, for example 192.0.2.1/24. It keeps the host
+// bits. Without a prefix length, the network is the address alone.
 func ParseAddrNet(text string) (netip.Prefix, error) {
 	if a, err := ParseAddr(text); err == nil {
 		return netip.PrefixFrom(a, a.BitLen()), nil
@@ -46,8 +46,8 @@ func ParseAddrNet(text string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// parseCIDR reads ADDRESS/LENGTH and keeps the host bits. A network of IPv4 addresses in IPv6 notation is the IPv4 network;
-// a length may begin with zeros. Others who write the datastore read both so.
+// parseCIDR parses ADDRESS/LENGTH and keeps the host bits. A network of IPv4-mapped IPv6 addresses becomes the IPv4 network, and
+// a length may begin with zeros: Calico's tools, which share the datastore, accept both.
 func parseCIDR(text string) (netip.Prefix, error) {
 	address, length, _ := strings.Cut(text, "/")
 	a, err := netip.ParseAddr(address)
@@ -64,13 +64,13 @@ func parseCIDR(text string) (netip.Prefix, error) {
 	return netip.PrefixFrom(a, int(bits)), nil
 }
 
-// hasHostBits says that a CIDR names an address within its network, not the network.
+// hasHostBits says whether a CIDR has address bits set outside of its prefix.
 func hasHostBits(text string) bool {
 	p, err := parseCIDR(text)
 	return err == nil && p != p.Masked()
 }
 
-// HasPorts says that packets of the protocol have ports that rules may name.
+// HasPorts says whether rules may match ports of the protocol: TCP, UDP and SCTP.
 func (p Protocol) HasPorts() bool {
 	switch n, _ := p.Value(); n {
 	case 6, 17, 132:

@@ -9,15 +9,15 @@ import (
 )
 
 // Calico's tools and agents share the datastore. They drop the fields that they do not know, and a rule without one of its
-// criteria matches more. So the stored form of a rule that allows or passes by such a field is sealed: its selector is ANDed
-// with a condition that no label set meets. Whoever drops the field keeps the seal, and the rule then matches nothing. Decoding
-// takes the seal off only where the field is still there. A Deny or Log matches more without the criterion, which is the closed
-// side for them, so they have no seal: it would keep them from matching at all. See docs/decisions/0008-sealed-rules.md.
+// criteria matches more packets. So the stored form of an Allow or Pass rule with such a field is sealed: its selector is ANDed
+// with a condition that no labels meet. A program that drops the field keeps the seal, and the rule then matches nothing. Decoding
+// removes a seal only if its field is still there. Deny and Log rules are not sealed: without the criterion they match more
+// packets, which is safe, and with a seal they would match none. See docs/decisions/0008-sealed-rules.md.
 
-// sealLabel begins the name of the label that a seal asks for. The rest is the field's name.
+// sealLabel is the beginning of the label in a seal. The name of the field follows.
 const sealLabel = "margay/"
 
-// ownFields names the criteria of a side that are set and that Calico does not know.
+// ownFields names the criteria of a side that are set and that Calico does not know. Only these need a seal.
 func (e *EntityRule) ownFields() (names []string) {
 	if len(e.Domains) > 0 {
 		names = append(names, "domains")
@@ -25,18 +25,18 @@ func (e *EntityRule) ownFields() (names []string) {
 	return names
 }
 
-// needsSeal says that a rule with this action matches less for each criterion that is dropped from it, if it is sealed.
+// needsSeal says whether a rule with this action is sealed: all but Deny and Log.
 func (a Action) needsSeal() bool {
 	return !strings.EqualFold(string(a), string(Deny)) && !strings.EqualFold(string(a), string(Log))
 }
 
-// seal is a condition that nothing meets. The label says what for.
+// seal returns a condition that no labels meet. Its label names the field that it protects.
 func seal(field string) string {
 	has := "has(" + sealLabel + field + ")"
 	return has + " && !" + has
 }
 
-// sealed is a selector with the seal of a field. Blank text stays behind it as it is: it has a meaning, and no term for "&&".
+// sealed adds the seal of a field to a selector. Blank text has no term to join with "&&", so it follows the seal as it is.
 func sealed(text, field string) string {
 	if strings.TrimSpace(text) == "" {
 		return seal(field) + text
@@ -46,7 +46,7 @@ func sealed(text, field string) string {
 
 var sealStart = regexp.MustCompile(`^has\(` + sealLabel + `([A-Za-z0-9_./-]+)\) && !has\(` + sealLabel + `([A-Za-z0-9_./-]+)\)`)
 
-// cutSeal takes the outermost seal off a selector; false if it has none.
+// cutSeal removes the outermost seal of a selector, and returns the field that it protects. ok is false if there is no seal.
 func cutSeal(text string) (field, rest string, ok bool) {
 	m := sealStart.FindStringSubmatch(text)
 	if m == nil || m[1] != m[2] {
@@ -59,12 +59,12 @@ func cutSeal(text string) (field, rest string, ok bool) {
 	inner, opened := strings.CutPrefix(rest, " && (")
 	inner, closed := strings.CutSuffix(inner, ")")
 	if !opened || !closed || !balanced(inner) {
-		return "", text, false // it goes on otherwise
+		return "", text, false // not written by sealed
 	}
 	return m[1], inner, true
 }
 
-// balanced says that every parenthesis of a selector has its other one, so that it can stand within another pair.
+// balanced says whether the parentheses of a selector match, so that it was one term inside of another pair.
 func balanced(text string) bool {
 	open, quote := 0, rune(0)
 	for _, c := range text {
@@ -86,8 +86,8 @@ func balanced(text string) bool {
 	return open == 0 && quote == 0
 }
 
-// DroppedFields are fields that the side of a rule once had and that a program dropped which does not know them. The seal of
-// each is still there; open is the selector without these seals.
+// DroppedFields names the fields that a program without knowledge of them has dropped from the side of a rule: the seal of each is
+// still there. open is the selector without these seals.
 func (e *EntityRule) DroppedFields() (names []string, open string) {
 	open = e.Selector
 	for {
@@ -102,7 +102,7 @@ func (e *EntityRule) DroppedFields() (names []string, open string) {
 	}
 }
 
-// ruleLists are the lists of rules that an object has.
+// ruleLists returns pointers to the lists of rules of an object: ingress, egress; none for kinds without rules.
 func ruleLists(o Object) []*[]Rule {
 	switch o := o.(type) {
 	case *GlobalNetworkPolicy:
@@ -121,7 +121,7 @@ func ruleLists(o Object) []*[]Rule {
 
 func (r *Rule) sides() [2]*EntityRule { return [2]*EntityRule{&r.Source, &r.Destination} }
 
-// sealRules seals the rules of an object. Lists that change are copied first: the object may share them.
+// sealRules adds the seals to the rules of an object. It copies a list before it changes it, because objects may share lists.
 func sealRules(o Object) {
 	for _, list := range ruleLists(o) {
 		if !slices.ContainsFunc(*list, func(r Rule) bool { return r.hasOwnFields() }) {
@@ -149,7 +149,7 @@ func (r *Rule) seal() {
 	}
 }
 
-// unsealRules takes off the seals of the fields that are there, and notes in the metadata when one was missing.
+// unsealRules removes the seals of fields that are present, and sets Unsealed in the metadata if one was missing.
 func unsealRules(o Object) {
 	for _, list := range ruleLists(o) {
 		for i := range *list {
@@ -160,7 +160,7 @@ func unsealRules(o Object) {
 	}
 }
 
-// unseal says whether each field that asks for a seal had one.
+// unseal removes the seals of fields that are present. It says whether each such field had its seal.
 func (r *Rule) unseal() (complete bool) {
 	complete = true
 	for _, side := range r.sides() {
@@ -179,8 +179,8 @@ func (r *Rule) unseal() (complete bool) {
 	return complete
 }
 
-// ForCalico is a copy of an object as any Calico can read it: without the fields of rules that it does not know, and with
-// the seals of these, also of those that this version does not know.
+// ForCalico returns a copy of an object that every version of Calico can read: without the fields of rules that Calico or this
+// version does not know, and with a seal for each of them.
 func ForCalico(o Object) Object {
 	copied := shallow(o)
 	for _, list := range ruleLists(copied) {
@@ -210,7 +210,7 @@ func (r *Rule) dropForCalico() {
 	}
 }
 
-// asLabel is the name of a field as far as it may stand in a label.
+// asLabel turns the name of a field into a part of a label: characters that a label may not have become _.
 func asLabel(field string) string {
 	return strings.Map(func(c rune) rune {
 		if strings.ContainsRune("._/-", c) || c < 128 && (unicode.IsLetter(c) || unicode.IsDigit(c)) {

@@ -13,11 +13,11 @@ import (
 	jsonpatch "github.com/evanphx/json-patch/v5"
 )
 
-// Encode is the form in which the datastore keeps an object: compact JSON with the kind and version filled in, without
-// what the datastore itself knows (resource version, self link), and with the fields that DecodeStored did not know. Rules
-// with criteria that Calico does not know are sealed (see seal.go).
+// Encode returns the stored form of an object: compact JSON with kind and version filled in, without resourceVersion and selfLink,
+// which the datastore knows, and with the fields that DecodeStored did not know. Rules with criteria that Calico does not know
+// are sealed (see seal.go).
 func Encode(o Object) ([]byte, error) {
-	stored := shallow(o) // so that the caller's object stays as it is
+	stored := shallow(o) // the caller's object must not change
 	stored.Meta().ResourceVersion, stored.Meta().SelfLink = "", ""
 	*stored.Type() = TypeMeta{Kind: typeName(o), APIVersion: APIVersion}
 	if outsideTree(o) {
@@ -31,7 +31,7 @@ func Encode(o Object) ([]byte, error) {
 	return putBack(text, o.Meta().Rest), nil
 }
 
-// outsideTree says that an object's stored form has neither kind nor metadata.
+// outsideTree says whether an object has a key outside of the tree of other objects. Its stored form has neither kind nor metadata.
 func outsideTree(o Object) bool {
 	switch o.(type) {
 	case *IPAMBlock, *BlockAffinity:
@@ -40,7 +40,7 @@ func outsideTree(o Object) bool {
 	return false
 }
 
-// wayOut tells the operator how to replace or delete a value that cannot be read. Values of allocators have no manifest.
+// wayOut tells the operator how to repair a stored value that is unreadable. Values of IPAM have no manifest.
 func wayOut(o Object) string {
 	if outsideTree(o) {
 		return "repair or delete the key"
@@ -48,7 +48,7 @@ func wayOut(o Object) string {
 	return "write the object again with margayctl replace, or delete the key"
 }
 
-// putBack adds the fields that this version does not know. One whose place is gone is gone with it.
+// putBack adds the fields that this version does not know to the JSON of an object. A field whose parent was removed is dropped.
 func putBack(text []byte, rest []RestField) []byte {
 	for _, f := range rest {
 		path, err := json.Marshal(f.Path)
@@ -73,7 +73,7 @@ func (r Rule) MarshalJSON() ([]byte, error) {
 	return putBack(text, r.Rest), err
 }
 
-// IsZero says that a side has no field: it is not written then. Empty matches are written as they were given.
+// IsZero says whether a side has no field, and is left out of the JSON. Empty matches that were given are written.
 func (e EntityRule) IsZero() bool {
 	return !e.restricts() && e.Services == nil && e.ServiceAccounts == nil && len(e.Rest) == 0
 }
@@ -85,11 +85,11 @@ func (e EntityRule) MarshalJSON() ([]byte, error) {
 	return putBack(text, e.Rest), err
 }
 
-// DecodeStored reads an object from the datastore. Fields that this version does not know are tolerated and kept; in a
-// rule they are named in Unknown, because a rule without one of its criteria would match more.
+// DecodeStored decodes a stored object. It keeps the fields that this version does not know. In a rule it names them in Unknown,
+// because a rule without one of its criteria would match more packets.
 //
-// Seals of rules are taken off (see seal.go). With an error, the object is what could be read, or nil: it may only be used to
-// close, never to open.
+// It removes the seals of rules (see seal.go). With an error, the object holds the fields that could be read, or is nil. Such an
+// object may only deny packets, never allow any.
 func DecodeStored(kind string, text []byte) (Object, error) {
 	o, err := decodeStored(kind, text)
 	if o != nil {
@@ -101,10 +101,10 @@ func DecodeStored(kind string, text []byte) (Object, error) {
 func decodeStored(kind string, text []byte) (Object, error) {
 	o, ok := New(kind)
 	if !ok {
-		return nil, fmt.Errorf("decode %s: this version does not know the kind; upgrade the agent or delete the object", kind)
+		return nil, fmt.Errorf("decode %s: this version does not know the kind: upgrade the agent or delete the object", kind)
 	}
 	if len(text) == 0 && outsideTree(o) {
-		text = []byte("{}") // very old stores have affinities without a value
+		text = []byte("{}") // affinities in very old datastores have no value
 	}
 	if text = bytes.TrimSpace(text); len(text) == 0 || text[0] != '{' {
 		return nil, fmt.Errorf("decode stored %s: not a JSON object; %s", kind, wayOut(o))
@@ -115,7 +115,7 @@ func decodeStored(kind string, text []byte) (Object, error) {
 		setType(o, kind)
 		return o, nil
 	}
-	o, _ = New(kind) // an unknown field or an error: now with a closer look
+	o, _ = New(kind) // an unknown field or an error: decode again, and tolerate unknown fields
 	err := json.Unmarshal(text, o)
 	if err == nil {
 		setType(o, kind)
@@ -135,7 +135,7 @@ func decodeStored(kind string, text []byte) (Object, error) {
 
 func setType(o Object, kind string) { *o.Type() = TypeMeta{Kind: kind, APIVersion: APIVersion} }
 
-// salvage reads each field by itself, so that one bad value does not hide what stands behind it.
+// salvage decodes each field by itself, so that an invalid value does not hide the fields after it.
 func salvage(object reflect.Value, text json.RawMessage) {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(text, &fields) != nil {
@@ -156,19 +156,19 @@ func salvage(object reflect.Value, text json.RawMessage) {
 	}
 }
 
-// keepUnknown remembers the fields of the text that the object has no place for.
+// keepUnknown notes the fields of the text that the object does not have.
 func keepUnknown(o Object, text json.RawMessage) {
 	unknownFields{rest: &o.Meta().Rest}.collect(reflect.ValueOf(o).Elem(), text, "")
 }
 
-// unknownFields walks an object and notes what is unknown with the innermost part that can hold it: a side of a rule, a
-// rule, or the object. So they move with the rule when rules are inserted or removed.
+// unknownFields walks an object and notes unknown fields in the innermost part that can hold them: a side of a rule, a rule, or the
+// object. So they stay with their rule when other rules are inserted or removed.
 type unknownFields struct {
-	rest  *[]RestField
-	names *[]string // nil for the object
+	rest  *[]RestField // of the part that holds the notes
+	names *[]string    // of the part that holds the notes; nil for the object
 }
 
-// collect compares a value with the text that it was read from; path is that from the part that holds the notes.
+// collect compares a value with the text that it was decoded from. path is relative to the part that holds the notes.
 func (u unknownFields) collect(v reflect.Value, text json.RawMessage, path string) {
 	if isLeaf(v.Type()) {
 		return

@@ -12,9 +12,9 @@ import (
 
 func objectType(o Object) reflect.Type { return reflect.TypeOf(o).Elem() }
 
-// writer turns the value of a document into JSON for a type, and notes everything that does not fit.
+// writer turns a value of a document into JSON that fits a type, and collects the mistakes.
 type writer struct {
-	where    string
+	where    string // document, kind and name, for errors
 	json     []byte
 	problems []error
 }
@@ -34,7 +34,7 @@ func (w *writer) problem(v value, path, format string, args ...any) {
 }
 
 func (w *writer) text(s string) {
-	quoted, _ := json.Marshal(s) // text always can be
+	quoted, _ := json.Marshal(s) // cannot fail for text
 	w.json = append(w.json, quoted...)
 }
 
@@ -97,7 +97,7 @@ func (w *writer) fields(v value, t reflect.Type, path string) {
 		}
 		seen[name] = true
 		if m.value.kind == nullValue && t.Kind() == reflect.Struct {
-			continue // as if it were not there
+			continue // null in a struct is the same as a missing field
 		}
 		if written {
 			w.json = append(w.json, ',')
@@ -117,7 +117,7 @@ func joinPath(path, name string) string {
 	return path + "." + name
 }
 
-// leaf writes the value as it is and lets the type judge it.
+// leaf writes a value for a type that decodes its own JSON, and reports an error if the type refuses it.
 func (w *writer) leaf(v value, t reflect.Type, path string) {
 	start := len(w.json)
 	w.natural(v)
@@ -151,7 +151,7 @@ func leafReason(v value, t reflect.Type, err error) string {
 	return "want " + want + ", not " + v.shown()
 }
 
-// natural writes a value as JSON by its own kind.
+// natural writes a value as the JSON of its own kind, whatever type is wanted.
 func (w *writer) natural(v value) {
 	switch v.kind {
 	case nullValue:
@@ -192,7 +192,7 @@ func (w *writer) scalar(v value, t reflect.Type, path string) {
 			w.problem(v, path, "want text, not %s", v.shown())
 			return
 		}
-		w.text(v.text) // 12 and true are text where text is wanted
+		w.text(v.text) // for text, the unquoted values 12 and true are text too
 	case reflect.Bool:
 		truth, ok := v.boolean()
 		if !ok {
@@ -208,7 +208,7 @@ func (w *writer) scalar(v value, t reflect.Type, path string) {
 func (w *writer) number(v value, t reflect.Type, path string) {
 	number := v.number
 	if f, err := strconv.ParseFloat(number, 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
-		number = strconv.FormatFloat(f, 'f', -1, 64) // 5.0 and 1e3 are whole
+		number = strconv.FormatFloat(f, 'f', -1, 64) // 5.0 and 1e3 are whole numbers
 	}
 	if v.kind != numberValue || json.Unmarshal([]byte(number), reflect.New(t).Interface()) != nil {
 		w.problem(v, path, "want %s, not %s", rangeOf(t), v.shown())
@@ -229,7 +229,7 @@ func rangeOf(t reflect.Type) string {
 	return "a whole number"
 }
 
-// boolean reads true and false, and the words that YAML once had for them when they are not in quotes.
+// boolean parses true and false, and without quotes also the words of YAML 1.1: yes, no, on, off, y, n.
 func (v value) boolean() (truth, ok bool) {
 	if v.kind == booleanValue {
 		return v.text == "true", true
@@ -245,7 +245,7 @@ func (v value) boolean() (truth, ok bool) {
 	return false, false
 }
 
-// shown is a value in an error.
+// shown formats a value for an error.
 func (v value) shown() string {
 	switch v.kind {
 	case textValue:
@@ -260,7 +260,7 @@ func (v value) shown() string {
 	return string(v.kind)
 }
 
-// suggestion is the tail of an error about an unknown field: what was probably meant, or what there is.
+// suggestion returns the end of an error about an unknown field: the field that was probably meant, or all valid fields.
 func suggestion(t reflect.Type, path, written string) string {
 	var names, deeper []string
 	for _, f := range fieldsOf(t) {

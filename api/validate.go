@@ -14,16 +14,16 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// FieldError is a field with a value that is not valid.
+// FieldError is an invalid value of a field.
 type FieldError struct {
-	Path   string
-	Value  string
-	Reason string // what is wrong, and what is valid
+	Path   string // of the field in a manifest, for example spec.ports[0].name
+	Value  string // at most 200 bytes of it
+	Reason string // why it is invalid, and which values are valid
 }
 
 func (e FieldError) Error() string { return fmt.Sprintf("%s = '%s' (%s)", e.Path, e.Value, e.Reason) }
 
-// Errors are all the fields of one object that are not valid.
+// Errors holds all invalid values of one object. Its text is calicoctl's.
 type Errors []FieldError
 
 func (e Errors) Error() string {
@@ -37,8 +37,8 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Validate says what is wrong with an object, as Errors. It is for objects that are about to be stored, after Default, and
-// for objects that were stored by others.
+// Validate checks an object. Its error is of type Errors. It is for objects that are about to be stored, after Default, and for
+// objects that other programs have stored.
 func Validate(o Object) error {
 	var c checker
 	switch o := o.(type) {
@@ -57,8 +57,8 @@ func Validate(o Object) error {
 		c.stagedKubernetes(o)
 	case *Profile:
 		c.name(o.Name, 127)
-		c.rules("spec.ingress", o.Spec.Ingress, place{})
-		c.rules("spec.egress", o.Spec.Egress, place{})
+		c.rules("spec.ingress", o.Spec.Ingress, rulePlace{})
+		c.rules("spec.egress", o.Spec.Egress, rulePlace{})
 		c.labels("spec.labelsToApply", o.Spec.LabelsToApply)
 	case *GlobalNetworkSet:
 		c.networkSet(&o.Metadata, o.Spec)
@@ -100,10 +100,10 @@ func Validate(o Object) error {
 	return c.errors
 }
 
-// checker collects what is wrong with one object.
+// checker collects the invalid values of one object.
 type checker struct{ errors Errors }
 
-// add notes a value that is not valid. A value that is no plain one is shown as JSON.
+// add notes an invalid value. The error shows a struct, list or map as JSON.
 func (c *checker) add(path string, value any, reason string, args ...any) {
 	shown := shownValue(value)
 	if len(shown) > 200 {
@@ -135,16 +135,16 @@ func (c *checker) metadata(o Object) {
 	switch {
 	case !kind.Namespaced && m.Namespace != "":
 		c.add("metadata.namespace", m.Namespace, "%s has no namespace: remove it", kind.Name)
-	case kind.Name == KindWorkloadEndpoint && !isWord(m.Namespace, "-_.", 63): // it becomes the value of a label
+	case kind.Name == KindWorkloadEndpoint && !isWord(m.Namespace, "-_.", 63): // Default copies it into a label
 		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' inside, at most 63 characters")
-	case kind.Namespaced && m.Namespace != "" && !isWord(m.Namespace, "-_.", 253): // stores hold what no cluster would name so
+	case kind.Namespaced && m.Namespace != "" && !isWord(m.Namespace, "-_.", 253): // datastores hold names that Kubernetes would refuse
 		c.add("metadata.namespace", m.Namespace, "want letters, digits, '-', '_' and '.' inside, at most 253 characters")
 	}
 	c.labels("metadata.labels", m.Labels)
 	c.annotations("metadata.annotations", m.Annotations)
 }
 
-// name checks metadata.name for at most so many labels between dots.
+// name checks metadata.name: at most so many labels, joined by dots.
 func (c *checker) name(name string, labels int) {
 	if isName(name, labels) {
 		return
@@ -183,7 +183,7 @@ func (c *checker) annotations(path string, annotations map[string]string) {
 	}
 }
 
-// selector checks a selector.
+// selector checks a selector: its syntax, and its length of at most 1024 characters.
 func (c *checker) selector(path, text string) {
 	if n := utf8.RuneCountInString(text); n > 1024 {
 		c.add(path, text, "%d characters: want at most 1024", n)
@@ -199,15 +199,14 @@ func (c *checker) longSelector(path, text string) {
 	}
 }
 
-// noGlobal checks that a selector does not ask for what has no namespace. The text counts, also that of values: so do the
-// others who read the datastore.
+// noGlobal checks that a selector does not use global(). It searches the text, values included, because Calico does the same.
 func (c *checker) noGlobal(path, text string) {
 	if strings.Contains(text, "global(") {
 		c.add(path, text, "global() is only for the namespaceSelector of a rule")
 	}
 }
 
-// globalAlone checks that global(), if it occurs, is the whole selector.
+// globalAlone checks that a selector with global() has nothing else.
 func (c *checker) globalAlone(path, text string) {
 	rest, found := strings.CutPrefix(strings.Trim(text, " \t"), "global(")
 	if strings.Contains(text, "global(") && !(found && strings.Trim(rest, " \t") == ")") {
@@ -215,7 +214,7 @@ func (c *checker) globalAlone(path, text string) {
 	}
 }
 
-// oneOf checks a word; an empty one is left out.
+// oneOf checks that a value is one of some words, or empty.
 func (c *checker) oneOf(path, value string, words ...string) {
 	for _, w := range words {
 		if value == w {
@@ -233,7 +232,7 @@ func (c *checker) between(path string, value, low, high int64) {
 	}
 }
 
-// unique checks that a list has no value twice.
+// unique checks that no value occurs twice in a list.
 func unique[T comparable](c *checker, path string, values []T) {
 	seen := map[T]bool{}
 	for i, v := range values {
@@ -246,7 +245,7 @@ func unique[T comparable](c *checker, path string, values []T) {
 
 func at(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
-// inOrder walks a map by its keys, so that errors come in the same order each time.
+// inOrder iterates over a map in the order of its keys, so that errors have the same order each time.
 func inOrder[T any](m map[string]T) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
 		for _, key := range slices.Sorted(maps.Keys(m)) {

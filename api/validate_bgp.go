@@ -49,14 +49,14 @@ func (c *checker) bgpConfiguration(b *BGPConfiguration) {
 	}
 }
 
-// optionalOneOf checks a word that may be left out, but not be empty.
+// optionalOneOf checks that a value is one of some words, or missing. It must not be empty.
 func (c *checker) optionalOneOf(path string, value *string, words ...string) {
 	if value != nil && !slices.Contains(words, *value) {
 		c.add(path, *value, "want one of %s", strings.Join(words, ", "))
 	}
 }
 
-// oneOfAnyCase checks a word whose case does not matter; an empty one is left out.
+// oneOfAnyCase checks that a value is one of some words, in upper or lower case, or empty.
 func (c *checker) oneOfAnyCase(path, value string, words ...string) {
 	for _, w := range words {
 		if strings.EqualFold(value, w) {
@@ -164,7 +164,7 @@ func (c *checker) bgpPeer(p *BGPPeer) {
 	}
 }
 
-// whoToPeerWith checks the three ways to name the other side.
+// whoToPeerWith checks the three fields that name the peer: only one of them may be set.
 func (c *checker) whoToPeerWith(s *BGPPeerSpec) {
 	address, ok := PeerAddress(s.PeerIP)
 	if s.PeerIP != "" && !ok {
@@ -198,7 +198,8 @@ func (c *checker) whoToPeerWith(s *BGPPeerSpec) {
 	}
 }
 
-// PeerAddress reads the address of a peer: an address, V4:PORT or [ADDRESS]:PORT. Without a port it is 0.
+// PeerAddress parses the address of a peer: an address, V4:PORT or [ADDRESS]:PORT. The port is 0 if it is left out. It returns false
+// for text that is not valid.
 func PeerAddress(text string) (netip.AddrPort, bool) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return netip.AddrPortFrom(a, 0), isPeer(a)
@@ -215,5 +216,5 @@ func PeerAddress(text string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a, uint16(n)), true
 }
 
-// isPeer: a session needs an address of one family and without a zone.
+// isPeer says whether an address can be a peer: without a zone, and not an IPv4-mapped IPv6 address.
 func isPeer(a netip.Addr) bool { return a.Zone() == "" && !a.Is4In6() }

@@ -46,7 +46,7 @@ func (c *checker) filterRule(path string, r *BGPFilterRule, family int) {
 	c.filterOperations(path+".operations", r)
 }
 
-// filterNetwork checks what a rule says of a route's network.
+// filterNetwork checks the fields of a rule that match a route's network.
 func (c *checker) filterNetwork(path string, r *BGPFilterRule, family int) {
 	c.oneOf(path+".matchOperator", r.MatchOperator, "Equal", "NotEqual", "In", "NotIn")
 	switch {
@@ -131,7 +131,7 @@ func (c *checker) community(path, text string) {
 	}
 }
 
-// isInterfacePattern says that text is the name of an interface in which * may stand for any text.
+// isInterfacePattern says whether text is the name of an interface, in which * may stand for any text.
 func isInterfacePattern(text string) bool {
 	return text != "" && len(text) <= 15 && hasOnly(text, "_.*-")
 }

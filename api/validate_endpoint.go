@@ -100,7 +100,7 @@ func (c *checker) workloadEndpoint(w *WorkloadEndpoint) {
 	}
 }
 
-// hostNetworks checks networks that must be of one address each.
+// hostNetworks checks networks that must contain a single address each.
 func (c *checker) hostNetworks(path string, texts []string) []netip.Prefix {
 	var networks []netip.Prefix
 	for i, text := range texts {
@@ -156,7 +156,7 @@ func (c *checker) workloadPorts(ports []WorkloadPort) {
 	}
 }
 
-// hostIP may be a network, although one address is what it is for.
+// hostIP checks a host address of a port. A network is accepted too, as in Calico.
 func (c *checker) hostIP(path, text string) {
 	if p, ok := c.net(path, text, 0); ok && hasHostBits(text) {
 		c.add(path, text, "address bits outside of the prefix are set: did you mean %s?", p)

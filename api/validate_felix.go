@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// words are the values that a setting may have.
+// words lists the values that a setting may have, separated by blanks.
 type words struct {
 	field   string
 	anyCase bool
@@ -62,7 +62,7 @@ func felixWords() []words {
 	}
 }
 
-// span is the least and the greatest value that a setting may have.
+// span is the range of a setting, both ends included.
 type span struct {
 	field     string
 	low, high int64
@@ -92,7 +92,7 @@ func felixSpans() []span {
 	}
 }
 
-// felixPatterns are the settings whose values match an expression.
+// felixPatterns returns the regular expressions that some settings must match.
 func felixPatterns() map[string]string {
 	return map[string]string{
 		"featureDetectOverride":              `^(\w+=(true|false|),)*(\w+=(true|false|))?$`,
@@ -128,7 +128,7 @@ func (c *checker) felixConfiguration(f *FelixConfiguration) {
 	c.felixTimeouts(s.BPFConntrackTimeouts)
 }
 
-// felixTexts checks words, numbers and expressions; a setting that is left out has no value.
+// felixTexts checks the settings with words, ranges and regular expressions. A setting that is left out is valid.
 func (c *checker) felixTexts(values map[string]reflect.Value) {
 	for _, w := range felixWords() {
 		path, allowed := "spec."+w.field, strings.Fields(w.values)
@@ -171,12 +171,12 @@ func (c *checker) felixNodeSelector(f *FelixConfiguration) {
 	}
 }
 
-// appliesByName says that a node finds the object by its name, not by its nodeSelector.
+// appliesByName says whether nodes use the object because of its name. Otherwise its nodeSelector decides.
 func (f *FelixConfiguration) appliesByName() bool {
 	return f.Name == "default" || strings.HasPrefix(f.Name, "node.")
 }
 
-// felixDuration checks a period of time; of some of them nothing is asked.
+// felixDuration checks that a duration is not negative and has whole milliseconds. Calico does not check the settings named here.
 func (c *checker) felixDuration(field string, d Duration) {
 	switch field {
 	case "dataplaneWatchdogTimeout", "localSubnetL2ReachabilityRefreshInterval", "nftablesRefreshInterval":
@@ -212,7 +212,7 @@ func (c *checker) felixAddresses(s *FelixConfigurationSpec) {
 	}
 }
 
-// felixNames checks names of interfaces, of components and of the region.
+// felixNames checks the names of interfaces, of components and of the region.
 func (c *checker) felixNames(s *FelixConfigurationSpec) {
 	if filters := s.BPFLogFilters; filters != nil {
 		for _, name := range sortedKeys(*filters) {
@@ -245,7 +245,8 @@ func (c *checker) felixInterfaces(s *FelixConfigurationSpec) {
 	}
 }
 
-// felixPorts leaves the failsafe ports to the agent: stored ones may be of any form, and it reports those it cannot use.
+// felixPorts checks ports. It does not check failsafe ports: stored ones may have any form, and the agent reports those that it
+// cannot use.
 func (c *checker) felixPorts(s *FelixConfigurationSpec) {
 	for path, port := range inOrder(map[string]*Port{"spec.bpfPSNATPorts": s.BPFPSNATPorts, "spec.natPortRange": s.NATPortRange}) {
 		if port != nil {

@@ -49,7 +49,7 @@ func (c *checker) poolCIDR(s *IPPoolSpec) {
 			c.add("spec.ipipMode", s.IPIPMode, "want Never: IPIP is for IPv4 pools only, vxlanMode for both")
 		}
 	}
-	if s.BlockSize == 0 { // the default, which may not fit
+	if s.BlockSize == 0 { // not set: the default is not checked against the pool
 		return
 	}
 	c.between("spec.blockSize", int64(s.BlockSize), low, high)

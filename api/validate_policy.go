@@ -53,11 +53,11 @@ func (c *checker) policySpec(s *GlobalNetworkPolicySpec, namespaced bool) {
 	}
 	unique(c, "spec.performanceHints", s.PerformanceHints)
 	c.stage(s)
-	c.rules("spec.ingress", s.Ingress, place{Ingress, namespaced})
-	c.rules("spec.egress", s.Egress, place{Egress, namespaced})
+	c.rules("spec.ingress", s.Ingress, rulePlace{Ingress, namespaced})
+	c.rules("spec.egress", s.Egress, rulePlace{Egress, namespaced})
 }
 
-// stage checks the flags that move a policy to another place of the packet's path.
+// stage checks preDNAT and doNotTrack, which make a policy judge packets at another stage.
 func (c *checker) stage(s *GlobalNetworkPolicySpec) {
 	if s.PreDNAT && s.DoNotTrack {
 		c.add("spec.preDNAT", true, "a policy cannot be both preDNAT and doNotTrack: remove one")
@@ -74,7 +74,7 @@ func (c *checker) networkSet(m *Metadata, spec NetworkSetSpec) {
 	c.name(m.Name, 127)
 	for i, n := range spec.Nets {
 		if n == "" {
-			continue // means nothing, and stored sets have it
+			continue // has no effect, and occurs in stored sets
 		}
 		if _, err := ParseNet(n); err != nil {
 			c.add(at("spec.nets", i), n, "want a CIDR or an address")
@@ -85,16 +85,16 @@ func (c *checker) networkSet(m *Metadata, spec NetworkSetSpec) {
 	}
 }
 
-// place is where a rule stands. In a profile it has no direction, and less is asked of it: old stores hold profiles of any
-// kind, whose rules match nothing where they mean nothing.
-type place struct {
+// rulePlace says where a rule is. In a profile direction is empty, and fewer checks are made: old datastores hold profiles with
+// invalid rules, which match nothing.
+type rulePlace struct {
 	direction  PolicyType
 	namespaced bool
 }
 
-func (p place) inProfile() bool { return p.direction == "" }
+func (p rulePlace) inProfile() bool { return p.direction == "" }
 
-func (c *checker) rules(path string, rules []Rule, where place) {
+func (c *checker) rules(path string, rules []Rule, where rulePlace) {
 	if len(rules) > 1024 && !where.inProfile() {
 		c.add(path, fmt.Sprintf("%d rules", len(rules)), "want at most 1024: spread them over several policies")
 	}
@@ -120,7 +120,7 @@ type ruleChecker struct {
 	*checker
 	*Rule
 	path  string
-	where place
+	where rulePlace
 }
 
 func (r ruleChecker) action() {
@@ -185,7 +185,7 @@ func (r ruleChecker) icmpFields(name string, f *ICMPFields) {
 	}
 }
 
-// httpPlace checks that a rule may ask for HTTP at all.
+// httpPlace checks that a rule with these action, direction and protocol may have http.
 func (r ruleChecker) httpPlace() {
 	h, path := r.HTTP, r.path+".http"
 	if h == nil {
@@ -228,7 +228,8 @@ func (r ruleChecker) sides() {
 	r.side(r.path+".destination", &r.Destination, egress, egress)
 }
 
-// side checks one side. Services and domains make sense for the far side only.
+// side checks one side of a rule. far: it is the side that is not the endpoint, the only one that may have services. domains: it
+// may have domains.
 func (r ruleChecker) side(path string, e *EntityRule, far, domains bool) {
 	r.nets(path+".nets", e.Nets, false)
 	r.nets(path+".notNets", e.NotNets, true)
@@ -281,7 +282,7 @@ func (r ruleChecker) nets(path string, nets []string, negated bool) {
 	}
 }
 
-// ports: without a protocol they mean every protocol that has ports.
+// ports checks ports. Without a protocol, a rule with ports matches every protocol that has ports.
 func (r ruleChecker) ports(path string, ports []Port) {
 	if len(ports) > 50 && !r.where.inProfile() {
 		r.add(path, fmt.Sprintf("%d ports", len(ports)), "want at most 50: use ranges, or several rules")
@@ -341,7 +342,7 @@ func (r ruleChecker) domains(path string, domains []string, allowed bool) {
 	}
 }
 
-// address checks an address of a family, 4 or 6, or of either.
+// address checks an address. family is 4, 6, or 0 for both.
 func (c *checker) address(path, text string, family int) {
 	a, err := ParseAddr(text)
 	switch {
@@ -352,7 +353,7 @@ func (c *checker) address(path, text string, family int) {
 	}
 }
 
-// net checks a CIDR or an address of a family, 4 or 6, or of either.
+// net checks a CIDR or an address. family is 4, 6, or 0 for both.
 func (c *checker) net(path, text string, family int) (netip.Prefix, bool) {
 	p, err := ParseNet(text)
 	switch {
@@ -366,7 +367,7 @@ func (c *checker) net(path, text string, family int) (netip.Prefix, bool) {
 	return p, true
 }
 
-// network checks a CIDR that names a network: no bare address, no bits outside of the prefix.
+// network checks a CIDR. It accepts neither an address without a prefix length nor address bits outside of the prefix.
 func (c *checker) network(path, text string) (netip.Prefix, bool) {
 	p, err := ParseNet(text)
 	switch {

@@ -5,14 +5,15 @@ import (
 	"strings"
 )
 
-// networkPolicy checks a policy of a namespace; path is where its fields are.
+// networkPolicy checks a policy of a namespace.
 func (c *checker) networkPolicy(name string, spec NetworkPolicySpec) {
 	wide := spec.wide()
 	c.namespacedPolicyName(name)
 	c.policySpec(&wide, true)
 }
 
-// namespacedPolicyName: policies that were made from those of Kubernetes have a prefix and any name behind it.
+// namespacedPolicyName checks the name of a policy. Policies that were made from Kubernetes policies have a prefix, and any number of
+// dots after it.
 func (c *checker) namespacedPolicyName(name string) {
 	for _, prefix := range []string{"knp.default.", "ossg.default."} {
 		if strings.HasPrefix(name, prefix) {

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// Protocol is an IP protocol, by number or by name as it was written.
+// Protocol is an IP protocol, as a number or as a name. It keeps the form in which it was written.
 type Protocol struct {
-	Number uint8  // when Name is empty
-	Name   string // TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite, in any case
+	Number uint8  // 1 to 255; used if Name is empty
+	Name   string // TCP, UDP, ICMP, ICMPv6, SCTP or UDPLite, in upper or lower case
 }
 
 var protocolNumbers = map[string]uint8{"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "sctp": 132, "udplite": 136}
 
-// Value is the protocol's number; false when the name is not known.
+// Value returns the protocol's number. It returns false if the name is not known, or the number is 0.
 func (p Protocol) Value() (uint8, bool) {
 	if p.Name == "" {
 		return p.Number, p.Number != 0
@@ -54,22 +54,22 @@ func parseProtocol(text string) Protocol {
 	return Protocol{Name: text}
 }
 
-// DSCP is how a packet asks to be served, by number or by the name of a class such as EF or AF11.
+// DSCP is a Differentiated Services code point (RFC 2474), as a number or as the name of a class such as EF or AF11.
 type DSCP struct {
-	Number uint8 // when Name is empty
+	Number uint8 // used if Name is empty
 	Name   string
 }
 
-// ParseDSCP reads a number or a name. Whether there is such a class is not known here.
+// ParseDSCP parses a number or a name. It does not check whether a class of this name exists.
 func ParseDSCP(text string) DSCP { return DSCP(parseProtocol(text)) }
 
 func (d DSCP) String() string                   { return Protocol(d).String() }
 func (d DSCP) MarshalJSON() ([]byte, error)     { return Protocol(d).MarshalJSON() }
 func (d *DSCP) UnmarshalJSON(text []byte) error { return (*Protocol)(d).UnmarshalJSON(text) }
 
-// Port is a port, a range of ports, or the name of an endpoint's port.
+// Port is a port, a range of ports with both ends included, or the name of a port of an endpoint.
 type Port struct {
-	First, Last uint16 // equal for a single port; both 0 when Name is given
+	First, Last uint16 // equal for a single port; both 0 if Name is given
 	Name        string
 }
 
@@ -105,7 +105,7 @@ func (p *Port) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// ParsePort reads a port as manifests write it: 80, 8000:8010 or a name.
+// ParsePort parses a port as manifests write it: 80, 8000:8010 or a name.
 func ParsePort(text string) (Port, error) {
 	low, high, isRange := strings.Cut(text, ":")
 	first, err := strconv.ParseUint(low, 10, 16)
@@ -125,7 +125,8 @@ func ParsePort(text string) (Port, error) {
 	return Port{First: uint16(first), Last: uint16(last)}, nil
 }
 
-// ASNumber is a BGP autonomous system, written as a number, as text, or as HIGH.LOW.
+// ASNumber is the number of a BGP autonomous system: 0 to 4294967295. Manifests write it as a number, as text, or as HIGH.LOW with
+// 16 bits each (RFC 5396).
 type ASNumber uint32
 
 func (a *ASNumber) UnmarshalJSON(text []byte) error {

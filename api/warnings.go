@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Warnings says what is valid about an object but may not be what its writer expects: traffic that it cuts off without
-// saying so, criteria that are stored and not enforced yet, rules that mean something else than they seem to. endOfTier is the
-// default action of a policy's tier where the caller knows it; empty stands for what a tier has that nobody changed.
+// Warnings returns warnings about values of an object that are valid but may surprise its writer: traffic that it cuts off without
+// saying so, criteria that are stored and not enforced yet, rules with another effect than they seem to have. endOfTier is the
+// default action of the policy's tier; empty if the caller does not know it, which means the default for that tier.
 func Warnings(o Object, endOfTier Action) []string {
 	if denial, ok := DefaultDenyOf(o, endOfTier); ok {
 		return append([]string{denial.Warning("")}, OwnWarnings(o)...)
@@ -15,7 +15,7 @@ func Warnings(o Object, endOfTier Action) []string {
 	return OwnWarnings(o)
 }
 
-// OwnWarnings are those that hold whatever else there is.
+// OwnWarnings returns the warnings that do not depend on other objects.
 func OwnWarnings(o Object) []string {
 	switch o := o.(type) {
 	case *GlobalNetworkPolicy, *NetworkPolicy, *StagedGlobalNetworkPolicy, *StagedNetworkPolicy:
@@ -31,7 +31,7 @@ func OwnWarnings(o Object) []string {
 	case *CalicoNodeStatus:
 		return []string{"the object is stored; the agent does not fill in its status yet"}
 	case *KubeControllersConfiguration:
-		return []string{"the object is stored and has no effect: there is no Kubernetes here"}
+		return []string{"the object is stored and has no effect, because Margay does not use Kubernetes"}
 	case *IPPool:
 		return o.encapsulationWarnings()
 	case *FelixConfiguration:
@@ -48,7 +48,7 @@ func (s *GlobalNetworkPolicySpec) warnings() []string {
 		rules []Rule
 	}{{"ingress", Ingress, s.Ingress}, {"egress", Egress, s.Egress}} {
 		if len(d.rules) > 0 && len(s.Types) > 0 && !slices.Contains(s.Types, d.typ) {
-			warnings = append(warnings, fmt.Sprintf("the rules of spec.%s judge nothing: spec.types does not name %s. Add it there, or remove "+
+			warnings = append(warnings, fmt.Sprintf("the rules of spec.%s have no effect: spec.types does not name %s. Add it there, or remove "+
 				"the rules", d.name, d.typ))
 		}
 	}
@@ -60,9 +60,9 @@ func ruleWarnings(path string, rules []Rule) []string {
 	for i := range rules {
 		r, at := &rules[i], at(path, i)
 		for _, name := range r.NotEnforced() {
-			effect := "the rule never matches until it is"
+			effect := "until it is, the rule never matches"
 			if r.Action == Deny {
-				effect = "the rule denies as if it were not there"
+				effect = "the rule denies as if the field were not there"
 			}
 			warnings = append(warnings, fmt.Sprintf("%s.%s is stored, not enforced yet: %s", at, name, effect))
 		}
@@ -81,7 +81,7 @@ func ruleWarnings(path string, rules []Rule) []string {
 	return append(warnings, unreachedWarnings(path, rules)...)
 }
 
-// droppedWarnings says which fields of a rule were dropped by a program that does not know them.
+// droppedWarnings warns of fields that a program without knowledge of them has dropped from a rule.
 func (r *Rule) droppedWarnings(at string) (warnings []string) {
 	for i, side := range r.sides() {
 		dropped, _ := side.DroppedFields()
@@ -98,8 +98,8 @@ func (r *Rule) droppedWarnings(at string) (warnings []string) {
 	return warnings
 }
 
-// NotEnforced names the criteria of a rule that are stored but not enforced yet: an Allow with one of them never matches, a
-// Deny matches without them.
+// NotEnforced names the criteria of a rule that are stored but not enforced yet. An Allow with one of them never matches. A Deny
+// matches as if they were not there.
 func (r *Rule) NotEnforced() []string {
 	var names []string
 	if r.HTTP.Restricts() {
@@ -123,7 +123,7 @@ func (r *Rule) NotEnforced() []string {
 	return names
 }
 
-// allowsDNS says that one of the rules lets queries to some resolver pass.
+// allowsDNS says whether one of the rules allows queries to a resolver (UDP port 53).
 func allowsDNS(rules []Rule) bool {
 	for i := range rules {
 		r := &rules[i]
@@ -174,7 +174,7 @@ func (f *FelixConfiguration) warnings() (warnings []string) {
 			"spec.nodeSelector. Add one, for example all()")
 	}
 	if b := f.Spec.BPFEnabled; b != nil && !*b {
-		warnings = append(warnings, "spec.bpfEnabled is false: policy is enforced with eBPF all the same, there is no other way here")
+		warnings = append(warnings, "spec.bpfEnabled is false: it has no effect, because Margay always enforces policy with eBPF")
 	}
 	return warnings
 }

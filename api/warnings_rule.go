@@ -2,13 +2,13 @@ package api
 
 import "fmt"
 
-// emptyWarnings tell of criteria that are there and empty. A program that fills them in from a list that happens to be empty
-// means that nothing matches; in this dialect everything does.
+// emptyWarnings warns of criteria that are present and empty. A program that copies an empty list into a criterion expects that
+// nothing matches; in fact everything does.
 func (r *Rule) emptyWarnings(at string) (warnings []string) {
 	for i, side := range r.sides() {
 		where := at + "." + [2]string{"source", "destination"}[i]
 		for _, empty := range side.emptyCriteria() {
-			warnings = append(warnings, fmt.Sprintf("%s.%s is empty, which restricts nothing: %s. Say what shall match, or leave the field out",
+			warnings = append(warnings, fmt.Sprintf("%s.%s is empty, which restricts nothing: %s. Give values that must match, or leave the field out",
 				where, empty.field, empty.effect))
 		}
 	}
@@ -38,7 +38,7 @@ func (e *EntityRule) emptyCriteria() (empty []emptyCriterion) {
 	return empty
 }
 
-// unreachedWarnings tell of rules after one that decides all.
+// unreachedWarnings warns of rules after a rule that decides every packet.
 func unreachedWarnings(path string, rules []Rule) []string {
 	for i := range rules {
 		if !rules[i].decidesAll() || i == len(rules)-1 {
@@ -53,11 +53,11 @@ func unreachedWarnings(path string, rules []Rule) []string {
 	return nil
 }
 
-// passWarnings tell of rules of a profile that pass: no tier comes after profiles.
+// passWarnings warns of Pass rules in a profile: no tier comes after profiles.
 func passWarnings(path string, rules []Rule) (warnings []string) {
 	for i := range rules {
 		if rules[i].Action == Pass {
-			warnings = append(warnings, at(path, i)+".action Pass denies in a profile, because no tier comes after profiles: say Allow or Deny")
+			warnings = append(warnings, at(path, i)+".action Pass denies in a profile, because no tier comes after profiles: use Allow or Deny")
 		}
 	}
 	return warnings

@@ -35,7 +35,7 @@ func TestTheTrapsOfTheSeedManifestsAreSaid(t *testing.T) {
 		}
 	}
 	got = warningsOf(t, seed(t, "allow-dns-only.yaml"))
-	want := "spec.egress[0].destination.domains is stored, not enforced yet: the rule never matches until it is\n" +
+	want := "spec.egress[0].destination.domains is stored, not enforced yet: until it is, the rule never matches\n" +
 		"spec.egress[0].destination.domains is out of reach: no rule before it allows DNS to a resolver (UDP port 53), " +
 		"so the names are never learned. Put a rule that allows it first"
 	if got != want {
@@ -56,8 +56,8 @@ func TestWarnings(t *testing.T) {
 		"ingress: [{action: Deny}]":                                                                                       "every workload and host endpoint default-deny",
 		"tier: kube-admin\n  ingress: [{action: Deny, protocol: TCP}]":                                                    "",
 		"doNotTrack: true\n  applyOnForward: true\n  ingress: [{action: Deny, protocol: TCP}]":                            "",
-		"selector: has(a)\n  ingress: [{action: Allow, http: {methods: [GET]}}]":                                          "spec.ingress[0].http is stored, not enforced yet: the rule never matches",
-		"selector: has(a)\n  egress: [{action: Deny, destination: {services: {name: a, namespace: b}}}, {action: Allow}]": "spec.egress[0].destination.services is stored, not enforced yet: the rule denies as if it were not there",
+		"selector: has(a)\n  ingress: [{action: Allow, http: {methods: [GET]}}]":                                          "spec.ingress[0].http is stored, not enforced yet: until it is, the rule never matches",
+		"selector: has(a)\n  egress: [{action: Deny, destination: {services: {name: a, namespace: b}}}, {action: Allow}]": "spec.egress[0].destination.services is stored, not enforced yet: the rule denies as if the field were not there",
 	} {
 		got := warningsOf(t, head+"spec:\n  "+spec+"\n")
 		if want == "" && got != "" || !strings.Contains(got, want) {
@@ -71,7 +71,7 @@ func TestWarningsOfRulesThatMeanSomethingElse(t *testing.T) {
 	t.Parallel()
 	const others = "selector: has(a)\n  order: 10\n  types: [Ingress, Egress]\n  egress: [{action: Allow}]\n  ingress: "
 	for rules, want := range map[string]string{
-		"[{action: Allow, source: {nets: []}}]":                                                      "spec.ingress[0].source.nets is empty, which restricts nothing: the rule matches every address. Say what",
+		"[{action: Allow, source: {nets: []}}]":                                                      "spec.ingress[0].source.nets is empty, which restricts nothing: the rule matches every address. Give values",
 		"[{action: Allow, source: {nets: [], selector: has(b)}}]":                                    "spec.ingress[0].source.nets is empty, which restricts nothing: the rule matches as if it were not there.",
 		"[{action: Allow, protocol: TCP, destination: {ports: []}}]":                                 "spec.ingress[0].destination.ports is empty, which restricts nothing: the rule matches every port.",
 		"[{action: Deny, protocol: TCP, destination: {ports: [], notPorts: [22]}}, {action: Allow}]": "the rule matches every port but those of notPorts.",
@@ -95,8 +95,8 @@ func TestWarningsOfRulesThatMeanSomethingElse(t *testing.T) {
 func TestWarningsOfRulesThatJudgeNothing(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]string{
-		"types: [Ingress]\n  ingress: [{action: Allow}]\n  egress: [{action: Deny}]": "the rules of spec.egress judge nothing: spec.types does not name Egress.",
-		"types: [Egress]\n  ingress: [{action: Allow}]\n  egress: [{action: Allow}]": "the rules of spec.ingress judge nothing: spec.types does not name Ingress.",
+		"types: [Ingress]\n  ingress: [{action: Allow}]\n  egress: [{action: Deny}]": "the rules of spec.egress have no effect: spec.types does not name Egress.",
+		"types: [Egress]\n  ingress: [{action: Allow}]\n  egress: [{action: Allow}]": "the rules of spec.ingress have no effect: spec.types does not name Ingress.",
 		"ingress: [{action: Allow}]\n  egress: [{action: Allow}]":                    "",
 		"types: [Egress, Ingress]\n  ingress: [{action: Allow}]":                     "every workload and host endpoint default-deny: none of its rules allows egress",
 	} {
@@ -141,12 +141,12 @@ func TestWarningsOfOtherKinds(t *testing.T) {
 	t.Parallel()
 	for manifest, want := range map[string]string{
 		"kind: IPPool\nspec: {cidr: 10.0.0.0/16, ipipMode: Always}":                              "tunnels are not built yet",
-		"kind: FelixConfiguration\nspec: {bpfEnabled: false}":                                    "enforced with eBPF all the same",
+		"kind: FelixConfiguration\nspec: {bpfEnabled: false}":                                    "always enforces policy with eBPF",
 		"kind: FelixConfiguration\nmetadata: {name: rack-1}\nspec: {}":                           "no node uses the object",
 		"kind: FelixConfiguration\nmetadata: {name: rack-1}\nspec: {nodeSelector: rack == 'r1'}": "",
 		"kind: FelixConfiguration\nmetadata: {name: node.node-a}\nspec: {}":                      "",
 		"kind: Profile\nspec: {ingress: [{action: Permit}]}":                                     "spec.ingress[0].action Permit is not known",
-		"kind: KubeControllersConfiguration\nspec: {}":                                           "there is no Kubernetes",
+		"kind: KubeControllersConfiguration\nspec: {}":                                           "Margay does not use Kubernetes",
 		"kind: Profile\nspec: {ingress: [{action: Pass}]}":                                       "spec.ingress[0].action Pass denies in a profile",
 		"kind: Profile\nspec: {ingress: [{action: Allow, source: {nets: []}}]}":                  "spec.ingress[0].source.nets is empty",
 		"kind: Profile\nspec: {ingress: [{action: Allow}], egress: [{action: Deny}]}":            "",

@@ -13,7 +13,7 @@ type node interface {
 
 type (
 	all    struct{}
-	global struct{} // true as such; what it means is a matter of rewriting
+	global struct{} // matches everything, unless Rewrite replaces it
 	has    struct{ label string }
 	not    struct{ of node }
 
@@ -22,13 +22,13 @@ type (
 		op    comparison
 		value string
 	}
-	// member is label in {values}, or not in; values are sorted and unique.
+	// member is "label in {values}", or "not in" if out is set. Values are sorted and unique.
 	member struct {
 		label  string
 		out    bool
 		values []string
 	}
-	// group is two or more parts, joined by && or ||.
+	// group is two or more parts joined by && or ||.
 	group struct {
 		op    junction
 		parts []node
@@ -166,7 +166,7 @@ func (n group) write(b *strings.Builder) {
 	b.WriteByte(')')
 }
 
-// writeValue quotes a value. The language has no escapes: no text can hold both kinds of quotes.
+// writeValue quotes a value. The language has no escapes, so a value never has both kinds of quotes.
 func writeValue(b *strings.Builder, value string) {
 	quote := byte('"')
 	if strings.Contains(value, `"`) {
@@ -189,7 +189,7 @@ func usesGlobal(n node) bool {
 	return false
 }
 
-// depth is how many groups lie within each other at most.
+// depth is the largest number of groups inside of each other.
 func depth(n node) int {
 	switch n := n.(type) {
 	case not:

@@ -7,11 +7,11 @@ import (
 )
 
 const (
-	maxDepth = 256 // parentheses within parentheses
-	maxLabel = 512 // characters of a label's name
+	maxDepth = 256 // parentheses inside of each other
+	maxLabel = 512 // bytes of the name of a label
 )
 
-// Error says where a selector's text is wrong.
+// Error is a syntax error in the text of a selector.
 type Error struct {
 	Text   string
 	Column int    // in characters, from 1
@@ -26,7 +26,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("selector %q is wrong at column %d: want %s", shown, e.Column, e.Want)
 }
 
-// Parse reads a selector. Empty text is all().
+// Parse parses a selector. Empty text is all(). The error is an *Error.
 func Parse(text string) (*Selector, error) {
 	p := parser{text: text}
 	p.blanks()
@@ -48,11 +48,11 @@ func Parse(text string) (*Selector, error) {
 
 const tooDeep = "at most 256 parentheses within each other"
 
-// parser descends through the grammar. Each of its methods leaves the position after the blanks that follow what it read;
-// after the first error, which it remembers, what they return means nothing.
+// parser is a recursive descent parser. Each of its methods leaves the position after the blanks that follow the text it has read.
+// It remembers the first error; results after an error have no meaning.
 type parser struct {
 	text string
-	at   int
+	at   int // byte offset of the position
 	open int // parentheses around the position
 	err  *Error
 }
@@ -72,7 +72,7 @@ func (p *parser) blanks() {
 	}
 }
 
-// symbol skips punctuation if it is next.
+// symbol skips s, and the blanks after it, if it comes next.
 func (p *parser) symbol(s string) bool {
 	if p.err != nil || !strings.HasPrefix(p.rest(), s) {
 		return false
@@ -96,7 +96,7 @@ func (p *parser) group(op junction, part func() node) node {
 	return group{op, parts}
 }
 
-// unary drops !! before anything, but keeps !(!x), as other readers of the language do; it shows in the canonical text.
+// unary drops !! before a term but keeps !(!x), as Calico does: the canonical text must be the same.
 func (p *parser) unary() node {
 	negated := false
 	for p.symbol("!") {
@@ -146,7 +146,7 @@ func (p *parser) parentheses() node {
 	return n
 }
 
-// label reads a name and leaves the position right behind it; it is empty if there is none.
+// label reads the name of a label, and leaves the position right after it, before any blanks. It is empty if no name comes next.
 func (p *parser) label() string {
 	start := p.at
 	for p.at < len(p.text) && isLabel(p.text[p.at]) {
@@ -209,7 +209,7 @@ func (p *parser) condition(name string) node {
 	return p.fail(`an operator: ==, !=, in, not in, contains, starts with or ends with`)
 }
 
-// words skips an operator if all of its words are next, separated by blanks.
+// words skips an operator, and the blanks after it, if all of its words come next, separated by blanks.
 func (p *parser) words(words ...string) bool {
 	start := p.at
 	for i, w := range words {

@@ -5,20 +5,20 @@ import (
 	"slices"
 )
 
-// Restriction is a label that must be there for a selector to match.
+// Restriction is a label that an object must have for a selector to match it.
 type Restriction struct {
 	Label  string
-	Values []string // unless nil, its value must be one of these; sorted
+	Values []string // the values that the label may have, sorted; nil: any value
 }
 
-// Restrictions are conditions that labels must meet for the selector to match, sorted; meeting them is not enough. An
-// index uses them to find the few selectors that a thing's labels can match, and the few things that a selector can match.
-// Never says that the selector was seen to match nothing whatever; false promises nothing.
+// Restrictions returns conditions that are necessary, but not sufficient, for the selector to match, sorted by label. An index uses
+// them to find the few selectors that can match an object, and the few objects that a selector can match. never is true if the
+// selector certainly matches no labels; it may match none although never is false.
 func (s *Selector) Restrictions() (needs []Restriction, never bool) {
 	return restrictions(s.root, false)
 }
 
-// restrictions of n, or of its negation.
+// restrictions returns the restrictions of n, or of its negation.
 func restrictions(n node, negated bool) (needs []Restriction, never bool) {
 	switch n := n.(type) {
 	case all, global:
@@ -107,7 +107,7 @@ func somePart(parts []node, negated bool) (needs []Restriction, never bool) {
 	return needs, never
 }
 
-// either is what holds when one of two conditions holds.
+// either returns the restrictions that hold if those of a or those of b hold: labels of both, with the values of both.
 func either(a, b []Restriction) (needs []Restriction) {
 	for _, ra := range a {
 		at, found := search(b, ra.Label)

@@ -1,20 +1,21 @@
 package selector
 
-// Labels is what a selector looks at.
+// Labels are the labels of one object.
 type Labels interface {
-	// Get returns the value of a label, and whether the label is there.
+	// Get returns the value of a label, and whether the object has the label.
 	Get(name string) (string, bool)
 }
 
-// Map is Labels from a plain map.
+// Map holds labels in a map.
 type Map map[string]string
 
+// Get returns the value of a label, and whether the map has it.
 func (m Map) Get(name string) (string, bool) {
 	value, ok := m[name]
 	return value, ok
 }
 
-// Selector is a parsed selector. It never changes, so it may be shared.
+// Selector is a parsed selector. It never changes, so goroutines may share it.
 type Selector struct {
 	root node
 	text string
@@ -33,10 +34,10 @@ func In(label string, values ...string) *Selector {
 	return newSelector(newMember(label, false, values))
 }
 
-// Has matches when the label is there.
+// Has matches labels that include this one, with any value.
 func Has(label string) *Selector { return newSelector(has{label}) }
 
-// And matches what all of the selectors match; without any, everything.
+// And matches if all of the selectors match; without selectors it matches everything.
 func And(selectors ...*Selector) *Selector {
 	var parts []node
 	for _, s := range selectors {
@@ -61,39 +62,39 @@ func And(selectors ...*Selector) *Selector {
 	return newSelector(group{and, parts})
 }
 
-// Not matches what s does not.
+// Not matches if s does not.
 func Not(s *Selector) *Selector { return newSelector(negate(s.root)) }
 
 // Matches says whether the labels meet the selector.
 func (s *Selector) Matches(l Labels) bool { return s.root.matches(l) }
 
-// String is the canonical text: selectors with the same text match the same labels. Parse reads it as the same selector,
-// but for doubled negations, which it drops.
+// String returns the canonical text: selectors with the same text match the same labels. Parse turns the text into the same
+// selector, except that it drops doubled negations.
 func (s *Selector) String() string { return s.text }
 
-// IsAll says that the selector is all(), or empty text.
+// IsAll says whether the selector is all() or empty text.
 func (s *Selector) IsAll() bool {
 	_, ok := s.root.(all)
 	return ok
 }
 
-// UsesGlobal says whether global() occurs in the selector. It only means something in a namespace selector.
+// UsesGlobal says whether global() occurs in the selector. It has a meaning only in a namespace selector.
 func (s *Selector) UsesGlobal() bool { return usesGlobal(s.root) }
 
-// IsGlobal says that the whole selector is global().
+// IsGlobal says whether the selector is global() and nothing else.
 func (s *Selector) IsGlobal() bool {
 	_, ok := s.root.(global)
 	return ok
 }
 
-// Rewriting says how a selector over the labels of one thing becomes a selector over the labels of another.
+// Rewriting turns a selector over labels of namespaces or service accounts into one over labels of endpoints.
 type Rewriting struct {
-	Prefix string    // stands before every label
-	All    *Selector // instead of all(), unless nil; not prefixed
-	Global *Selector // instead of global(), unless nil; not prefixed
+	Prefix string    // added in front of every label
+	All    *Selector // replaces all(), unless nil; gets no prefix
+	Global *Selector // replaces global(), unless nil; gets no prefix
 }
 
-// Rewrite is s after the rewriting.
+// Rewrite returns s after the rewriting. s does not change.
 func (s *Selector) Rewrite(r Rewriting) *Selector { return newSelector(r.apply(s.root)) }
 
 func (r Rewriting) apply(n node) node {

@@ -6,8 +6,8 @@ import (
 	"io"
 )
 
-// PrintRequirements writes a line for each requirement, and returns an error that says how many are not met. It is what felix
-// --check and margayctl node checksystem print.
+// PrintRequirements writes a line for each requirement, and returns an error that says how many are not met. felix --check and
+// margayctl node checksystem use it. A requirement whose Missing is empty is met.
 func PrintRequirements(w io.Writer, list []*Requirement) error {
 	unmet := 0
 	for _, r := range list {
