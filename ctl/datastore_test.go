@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/margay-project/margay/datastore/etcd/embed"
+	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 	"github.com/margay-project/margay/internal/skip"
-	"github.com/sirupsen/logrus"
 )
 
 // invoke runs the command with an environment and without a socket of an embedded etcd, unless one is given.
@@ -27,27 +26,10 @@ func invoke(t *testing.T, env map[string]string, embedded string, args ...string
 	return code, out.String(), errs.String()
 }
 
-// shortDir is a directory whose path leaves room for the name of a socket.
-func shortDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "ctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
 func embeddedEtcd(t testing.TB) (socket string) {
 	t.Helper()
-	dir := shortDir(t)
-	logger := logrus.New()
-	logger.SetOutput(io.Discard)
-	e, err := embed.Start(t.Context(), embed.Config{Dir: dir, Log: logrus.NewEntry(logger)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
+	dir := lab.ShortDir(t)
+	etcdlab.StartServer(t, dir)
 	return filepath.Join(dir, "etcd.sock")
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // testStopper ends a fake agent with its test.
@@ -97,7 +98,7 @@ func unpacked(t *testing.T, path string) map[string]string {
 
 func TestDiagnosticsHaveEverythingButSecrets(t *testing.T) {
 	t.Parallel()
-	root, socket := t.TempDir(), filepath.Join(shortDir(t), "felix.sock")
+	root, socket := t.TempDir(), filepath.Join(lab.ShortDir(t), "felix.sock")
 	for _, path := range hostFiles() {
 		written(t, root, path, "content of "+path+"\n")
 	}

@@ -1,54 +1,25 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/internal/lab"
 )
 
-// growing is a buffer that is read while it is written.
-type growing struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (g *growing) Write(p []byte) (int, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.text.Write(p)
-}
-
-func (g *growing) String() string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.text.String()
-}
-
-func (g *growing) waitFor(t *testing.T, text string) {
-	t.Helper()
-	for deadline := time.Now().Add(3 * time.Minute); !strings.Contains(g.String(), text); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%q does not appear in:\n%s", text, g.String())
-		}
-	}
-}
-
 // watching runs a get --watch until the test ends it by the function returned, which gives the exit code.
-func watching(t *testing.T, w *world, args ...string) (out *growing, end func() int) {
+func watching(t *testing.T, w *world, args ...string) (out *lab.Output, end func() int) {
 	return watchingWith(t, io.Discard, w, args...)
 }
 
-func watchingWith(t *testing.T, stderr io.Writer, w *world, args ...string) (out *growing, end func() int) {
+func watchingWith(t *testing.T, stderr io.Writer, w *world, args ...string) (out *lab.Output, end func() int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	out = new(growing)
+	out = new(lab.Output)
 	s := newSession(strings.NewReader(""), out, stderr, func(string) string { return "" })
 	s.open = func(context.Context, *session) (store, func(), error) { return w.store, func() {}, nil }
 	code := make(chan int, 1)
@@ -63,7 +34,7 @@ func TestWatchPrintsWhatExistsAndThenEachChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, end := watching(t, w, "get", "tier", "-w", "-l", "!has(hidden)")
-	out.waitFor(t, "kube-baseline")
+	out.AwaitText(t, "kube-baseline")
 	order := 5.0
 	tier, err := w.store.Create(ctx, &api.Tier{
 		TypeMeta: api.TypeMeta{Kind: "Tier"}, Metadata: api.Metadata{Name: "a"}, Spec: api.TierSpec{Order: &order},
@@ -71,18 +42,18 @@ func TestWatchPrintsWhatExistsAndThenEachChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out.waitFor(t, "ADDED      a")
+	out.AwaitText(t, "ADDED      a")
 	order = 6
 	tier.(*api.Tier).Spec.Order = &order
 	if tier, err = w.store.Update(ctx, tier); err != nil {
 		t.Fatal(err)
 	}
-	out.waitFor(t, "MODIFIED   a")
+	out.AwaitText(t, "MODIFIED   a")
 	tier.Meta().Labels = map[string]string{"hidden": "yes"}
 	if _, err = w.store.Update(ctx, tier); err != nil {
 		t.Fatal(err)
 	}
-	out.waitFor(t, "DELETED    a")
+	out.AwaitText(t, "DELETED    a")
 	if code := end(); code != 0 {
 		t.Errorf("an interrupted watch has exit code %d", code)
 	}
@@ -106,7 +77,7 @@ func TestWatchPrintsJSONLines(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, end := watching(t, w, "get", "tier", "default", "-w", "-o", "json")
-	out.waitFor(t, "\n")
+	out.AwaitText(t, "\n")
 	if code := end(); code != 0 || !strings.HasPrefix(out.String(), `{"type":"ADDED","object":{"kind":"Tier",`) ||
 		strings.Contains(out.String(), "kube-admin") {
 		t.Errorf("exit code %d after %s", code, out)
@@ -115,7 +86,7 @@ func TestWatchPrintsJSONLines(t *testing.T) {
 
 func TestAWatchOfAnEmptyNamespaceSaysWhereObjectsAre(t *testing.T) {
 	t.Parallel()
-	w, ctx, stderr := newWorld(), context.Background(), new(growing)
+	w, ctx, stderr := newWorld(), context.Background(), new(lab.Output)
 	for _, namespace := range []string{"d", "b", "a", "c"} {
 		o := &api.NetworkSet{TypeMeta: api.TypeMeta{Kind: "NetworkSet"}, Metadata: api.Metadata{Name: "set", Namespace: namespace}}
 		if _, err := w.store.Create(ctx, o); err != nil {
@@ -123,6 +94,6 @@ func TestAWatchOfAnEmptyNamespaceSaysWhereObjectsAre(t *testing.T) {
 		}
 	}
 	_, end := watchingWith(t, stderr, w, "get", "networkset", "--watch")
-	stderr.waitFor(t, "namespace default has no NetworkSet; there are some in a, b, c and others: use -n NAMESPACE, or -A for all namespaces\n")
+	stderr.AwaitText(t, "namespace default has no NetworkSet; there are some in a, b, c and others: use -n NAMESPACE, or -A for all namespaces\n")
 	end()
 }

@@ -100,7 +100,7 @@ func (e *exercise) watched() *etcdlab.Member {
 func newExercise(t *testing.T, o etcdlab.Options) *exercise {
 	t.Helper()
 	t.Parallel()
-	e := &exercise{T: t, Cluster: etcdlab.Start(t, o)}
+	e := &exercise{T: t, Cluster: etcdlab.StartCluster(t, o)}
 	e.begin()
 	return e
 }
@@ -136,7 +136,7 @@ func (e *exercise) dial(endpoints []string, from etcdlab.Port, options ...grpc.D
 	e.Helper()
 	c := e.config
 	c.Endpoints, c.DialTimeout = endpoints, time.Minute // members may still find each other
-	store, err := etcd.DialOver(testContext(e), c, etcd.Transport{Dial: from.Dial, Options: options})
+	store, err := etcd.DialOver(testContext(e), c, etcd.Transport{Dial: from.DialContext, Options: options})
 	if err != nil {
 		e.Fatal(err)
 	}

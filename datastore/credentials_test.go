@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
@@ -24,7 +25,7 @@ func TestTheCertificatesOfAClusterAreReplaced(t *testing.T) {
 	f.Issue(t, before)
 	o := f.Options()
 	o.Admin.Username, o.Admin.Password = "root", "secret"
-	e := &exercise{T: t, Cluster: etcdlab.Start(t, o)}
+	e := &exercise{T: t, Cluster: etcdlab.StartCluster(t, o)}
 	etcdlab.EnableAuth(t, e.Members[0].Client(t), "secret")
 	log, lines := test.NewNullLogger()
 	e.config = etcd.Config{CAFile: f.Path("ca"), CertFile: f.Path("client"), KeyFile: f.Path("client-key")}
@@ -90,12 +91,12 @@ func TestTokensOfAClusterExpire(t *testing.T) {
 	onEveryVersion(t, func(t *testing.T, o etcdlab.Options) {
 		t.Parallel()
 		o.Arguments, o.Admin = []string{"--auth-token-ttl=1"}, clientv3.Config{Username: "root", Password: "secret"}
-		e := &exercise{T: t, Cluster: etcdlab.Start(t, o), config: etcd.Config{Username: "root", Password: "secret"}}
+		e := &exercise{T: t, Cluster: etcdlab.StartCluster(t, o), config: etcd.Config{Username: "root", Password: "secret"}}
 		etcdlab.EnableAuth(t, e.Members[0].Client(t), "secret")
 		e.begin()
 		for range 2 {
 			resume := e.writers.pause()
-			time.Sleep(3 * time.Second)
+			lab.LetPass(3 * time.Second) // tokens that nobody uses live for one
 			resume()
 			e.settle("the tokens have expired")
 			e.watched().Restart(t) // the next stream needs a token too

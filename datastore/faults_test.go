@@ -22,6 +22,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/etcd"
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
@@ -54,7 +55,7 @@ func TestMembersOfTheClusterDie(t *testing.T) {
 func TestAllMembersOfTheClusterDie(t *testing.T) {
 	e := newExercise(t, etcdlab.Options{})
 	e.Kill()
-	time.Sleep(2 * time.Second)
+	lab.LetPass(2 * time.Second) // writers and watch go on asking
 	e.StartAll(t)
 	e.settle("all are back")
 	e.finish(1)
@@ -117,7 +118,7 @@ func TestAMemberHangs(t *testing.T) {
 // An object that was created, and deleted again, must not come back when a member goes on that was asked to create it first.
 func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 	t.Parallel()
-	cluster := etcdlab.Start(t, etcdlab.Options{})
+	cluster := etcdlab.StartCluster(t, etcdlab.Options{})
 	e := &exercise{T: t, Cluster: cluster}
 	client, hung := e.connect(), cluster.Follower(t)
 	create := func(i int) error {
@@ -153,7 +154,7 @@ func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 	}
 	hung.Thaw(t)
 	hung.Await(t)
-	time.Sleep(time.Second) // what it was asked before is done by then, or never
+	lab.LetPass(time.Second) // the deleted objects must not come back
 	for i := 20; i < len(errs); i++ {
 		page, err := other.Range(testContext(t), kv.Single(policies+fmt.Sprint("p", i)), 0, 1)
 		if err != nil {
@@ -174,7 +175,7 @@ func TestAMemberIsSlow(t *testing.T) {
 	for range 5 {
 		m := e.watched()
 		m.Freeze(t)
-		time.Sleep(300 * time.Millisecond)
+		lab.LetPass(300 * time.Millisecond) // less than the others would miss it after
 		m.Thaw(t)
 		e.settle("a member was slow")
 	}
@@ -279,7 +280,7 @@ func TestTheClusterIsRestoredFromABackup(t *testing.T) {
 	for name, ahead := range map[string]int{"behind": 1, "ahead": 40} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := &exercise{T: t, Cluster: etcdlab.Start(t, etcdlab.Options{})}
+			e := &exercise{T: t, Cluster: etcdlab.StartCluster(t, etcdlab.Options{})}
 			store := e.connect()
 			for i := range 10 {
 				raw(t, store, policies+fmt.Sprint("kept", i), string(entry("", "all()", 0).Value))
@@ -326,7 +327,7 @@ func TestACommitWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 			}
 			return status.Error(codes.Unavailable, "the connection broke")
 		})}}
-	lossy, err := etcd.DialOver(testContext(t), etcd.Config{Endpoints: []string{startEtcd(t, shortDir(t)).Endpoint()}}, way)
+	lossy, err := etcd.DialOver(testContext(t), etcd.Config{Endpoints: []string{etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint()}}, way)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,17 +3,16 @@ package datastore
 import (
 	"context"
 	"io"
-	"os"
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/etcd"
-	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/kv/kvtest"
-	"github.com/sirupsen/logrus"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
+	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // testContext ends with the test, and shortly before the test process is out of time: a busy machine must not fail a test.
@@ -34,26 +33,6 @@ func quiet() *logrus.Entry {
 	return logrus.NewEntry(log)
 }
 
-// shortDir is a directory whose path leaves room for the name of a socket.
-func shortDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("", "margay")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
-func startEtcd(t testing.TB, dir string) *embed.Server {
-	t.Helper()
-	server, err := embed.Start(testContext(t), embed.Config{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	return server
-}
-
 func dial(t testing.TB, endpoint string) *etcd.Client {
 	t.Helper()
 	store, err := etcd.Dial(testContext(t), etcd.Config{Endpoints: []string{endpoint}})
@@ -64,17 +43,6 @@ func dial(t testing.TB, endpoint string) *etcd.Client {
 	return store
 }
 
-// admin is a connection for what operators do.
-func admin(t testing.TB, endpoint string) *clientv3.Client {
-	t.Helper()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Close() })
-	return client
-}
-
 // onBoth runs a test against memory and against a real etcd.
 func onBoth(t *testing.T, test func(t *testing.T, store KV)) {
 	t.Run("memory", func(t *testing.T) {
@@ -83,7 +51,7 @@ func onBoth(t *testing.T, test func(t *testing.T, store KV)) {
 	})
 	t.Run("etcd", func(t *testing.T) {
 		t.Parallel()
-		test(t, dial(t, startEtcd(t, shortDir(t)).Endpoint()))
+		test(t, dial(t, etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint()))
 	})
 }
 

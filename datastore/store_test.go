@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // behaviours of the store, each against memory and a real etcd that was initialized.
@@ -377,7 +379,7 @@ func testUnreadable(t *testing.T, ctx context.Context, s *Store) {
 
 func TestLargeObjects(t *testing.T) {
 	t.Parallel()
-	s := New(dial(t, startEtcd(t, shortDir(t)).Endpoint()))
+	s := New(dial(t, etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint()))
 	set := func(name string, nets int) *api.GlobalNetworkSet {
 		o := &api.GlobalNetworkSet{TypeMeta: api.TypeMeta{Kind: "GlobalNetworkSet"}, Metadata: api.Metadata{Name: name}}
 		for i := range nets {

@@ -8,7 +8,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 func tier(name string) *api.Tier {
@@ -155,7 +158,7 @@ func TestTransactionFailsWholeWhenSomethingItSawHasChanged(t *testing.T) {
 func TestTransactionThatIsTooLargeIsRefusedWithItsSize(t *testing.T) {
 	t.Parallel()
 	ctx := testContext(t)
-	s := initialized(t, ctx, dial(t, startEtcd(t, shortDir(t)).Endpoint()))
+	s := initialized(t, ctx, dial(t, etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint()))
 	for _, c := range []struct {
 		objects, bytes int
 		refused        string

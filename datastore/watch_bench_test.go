@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/datastore/kv/kvtest"
+	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // BenchmarkFirstList tells a consumer of 20,000 workload endpoints.
@@ -40,7 +42,7 @@ const pageBatch = 100
 
 // BenchmarkPutToWatch changes a policy and waits until a consumer has been told.
 func BenchmarkPutToWatch(b *testing.B) {
-	server := startEtcd(b, shortDir(b))
+	server := etcdlab.StartServer(b, lab.ShortDir(b))
 	store := dial(b, server.Endpoint())
 	ctx := testContext(b)
 	batches := New(store).Watch(ctx, quiet())

@@ -16,6 +16,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/kv"
 	"github.com/margay-project/margay/datastore/kv/kvtest"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
@@ -245,8 +246,8 @@ func writeAtRandom(t *testing.T, store, watched KV, steps int, faults []func()) 
 
 func TestWatchSurvivesCompactionAndRestartOfEtcd(t *testing.T) {
 	t.Parallel()
-	dir := shortDir(t)
-	server := startEtcd(t, dir)
+	dir := lab.ShortDir(t)
+	server := etcdlab.StartServer(t, dir)
 	store := dial(t, server.Endpoint())
 	ctx, s := testContext(t), New(store)
 	c := consume(t, ctx, s)
@@ -254,14 +255,14 @@ func TestWatchSurvivesCompactionAndRestartOfEtcd(t *testing.T) {
 	c.until("the first policy", func() bool { return len(c.known) == 1 })
 
 	server.Close()
-	server = startEtcd(t, dir)
+	server = etcdlab.StartServer(t, dir)
 	other := dial(t, server.Endpoint())
 	raw(t, other, policies+"b", string(entry("b", "all()", 0).Value))
 	at := raw(t, other, policies+"a", string(entry("a", "has(x)", 0).Value))
 	if _, err := other.Commit(ctx, nil, []Write{{Key: policies + "b", Delete: true}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := admin(t, server.Endpoint()).Compact(ctx, at+1, clientv3.WithCompactPhysical()); err != nil {
+	if _, err := etcdlab.Admin(t, server.Endpoint()).Compact(ctx, at+1, clientv3.WithCompactPhysical()); err != nil {
 		t.Fatal(err)
 	}
 	at = raw(t, other, policies+"c", string(entry("c", "all()", 0).Value))
@@ -273,8 +274,8 @@ func TestWatchSurvivesCompactionAndRestartOfEtcd(t *testing.T) {
 
 func TestWatchIsOneHistoryOfEtcd(t *testing.T) {
 	t.Parallel()
-	server := startEtcd(t, shortDir(t))
-	direct, admin := dial(t, server.Endpoint()), admin(t, server.Endpoint())
+	server := etcdlab.StartServer(t, lab.ShortDir(t))
+	direct, admin := dial(t, server.Endpoint()), etcdlab.Admin(t, server.Endpoint())
 	address, disconnect := etcdlab.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
 	compact := func() {
 		page, err := direct.Range(testContext(t), Span{From: "/", To: "0"}, 0, 1)
@@ -291,7 +292,7 @@ func TestWatchIsOneHistoryOfEtcd(t *testing.T) {
 // TestAWatchThatIsFarBehindMissesNothing begins more revisions ago than etcd sends at once.
 func TestAWatchThatIsFarBehindMissesNothing(t *testing.T) {
 	t.Parallel()
-	store := dial(t, startEtcd(t, shortDir(t)).Endpoint())
+	store := dial(t, etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint())
 	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
 	const count = 2500
@@ -318,7 +319,7 @@ func TestAWatchThatIsFarBehindMissesNothing(t *testing.T) {
 // consumer that falls behind and connections that break: after each batch both are of the same revision.
 func TestWhatWasWrittenTogetherIsToldTogether(t *testing.T) {
 	t.Parallel()
-	server := startEtcd(t, shortDir(t))
+	server := etcdlab.StartServer(t, lab.ShortDir(t))
 	direct := dial(t, server.Endpoint())
 	address, disconnect := etcdlab.Front(t, strings.TrimPrefix(server.Endpoint(), "unix://"), nil)
 	ctx := testContext(t)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/api"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // version is one state of a policy, as a writer made it: its selector tells who did, and when.
@@ -47,7 +48,7 @@ func startWriters(t *testing.T, s *Store) *writers {
 				w.working.RLock()
 				w.note(w.change(ctx, s, random, fmt.Sprintf("w%d == '%d'", i, step)))
 				w.working.RUnlock()
-				time.Sleep(time.Duration(random.IntN(10)) * time.Millisecond)
+				lab.LetPass(time.Duration(random.IntN(10)) * time.Millisecond) // the pace of the changes
 			}
 		})
 	}

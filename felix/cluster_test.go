@@ -18,7 +18,7 @@ import (
 // joinCluster makes a cluster the site's etcd: felix reaches it over the network, the test over sockets.
 func (l *site) joinCluster(c *etcdlab.Cluster) (host etcdlab.Port) {
 	l.Helper()
-	l.host.Must(func() error { host = c.Attach(l, "etcd0"); return nil })
+	host = c.Attach(l.host, "etcd0")
 	var sockets []string
 	for _, m := range c.Members {
 		l.cluster, sockets = append(l.cluster, m.URL), append(sockets, m.Socket)
@@ -32,7 +32,7 @@ func (l *site) joinCluster(c *etcdlab.Cluster) (host etcdlab.Port) {
 
 func TestFelixOutlivesTheFailuresOfItsCluster(t *testing.T) {
 	l := newSite(t)
-	c := etcdlab.Start(t, etcdlab.Options{})
+	c := etcdlab.StartCluster(t, etcdlab.Options{})
 	host := l.joinCluster(c)
 	l.web()
 	f := l.startSynced()

@@ -23,9 +23,9 @@ import (
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/dataplane/gate"
-	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 	"github.com/margay-project/margay/internal/skip"
 )
 
@@ -276,8 +276,7 @@ func TestFelixRefusesToStart(t *testing.T) {
 		f.terminate()
 	})
 	t.Run("with the data of another etcd", func(t *testing.T) {
-		server, err := embed.Start(context.Background(), embed.Config{Dir: l.etcdDir(), Log: quiet()})
-		must(t, err)
+		server := etcdlab.StartServer(t, l.etcdDir())
 		defer server.Close()
 		refused(t, l.command("--embedded-etcd", l.etcdDir()), "another process uses "+l.etcdDir(), "choose another directory")
 	})

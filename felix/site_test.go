@@ -156,9 +156,7 @@ func quiet() *logrus.Entry {
 // startEtcd starts etcd with the data that it had.
 func (l *site) startEtcd() {
 	l.Helper()
-	var err error
-	l.etcd, err = embed.Start(context.Background(), embed.Config{Dir: l.etcdDir(), Log: quiet()})
-	must(l, err)
+	l.etcd = etcdlab.StartServer(l, l.etcdDir())
 	client, err := etcd.Dial(context.Background(), etcd.Config{Endpoints: []string{l.endpoint()}})
 	must(l, err)
 	l.store = datastore.New(client)

@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
@@ -80,7 +81,7 @@ func TestDialHasPatience(t *testing.T) {
 			return nil, ctx.Err()
 		}
 	}}
-	store, err := DialOver(t.Context(), Config{Endpoints: []string{startEtcd(t).Endpoint()}, DialTimeout: 5 * time.Second}, slow)
+	store, err := DialOver(t.Context(), Config{Endpoints: []string{etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint()}, DialTimeout: 5 * time.Second}, slow)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestALargeValueHasTimeOnASlowLine(t *testing.T) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 		return slowLine{conn, bytesPerSecond}, err
 	}}
-	store, err := DialOver(t.Context(), Config{Endpoints: []string{startEtcd(t).Endpoint()}}, line)
+	store, err := DialOver(t.Context(), Config{Endpoints: []string{etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint()}}, line)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func (l slowLine) Write(data []byte) (int, error) {
 
 func TestDialWithAPassword(t *testing.T) {
 	t.Parallel()
-	server := startEtcd(t)
+	server := etcdlab.StartServer(t, lab.ShortDir(t))
 	admin, ctx := dial(t, server.Endpoint()).client, t.Context()
 	for _, step := range []func() error{
 		func() error { _, err := admin.RoleAdd(ctx, "reader"); return err },
@@ -179,7 +180,7 @@ func certificates(caFile, certFile, keyFile string) *tls.Config {
 
 func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	t.Parallel()
-	server, dir := startEtcd(t), t.TempDir()
+	server, dir := etcdlab.StartServer(t, lab.ShortDir(t)), t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	renew := func() {
 		a := etcdlab.NewAuthority(t)

@@ -64,7 +64,7 @@ func TestAClusterIsFoundByItsRecordsAndTrustedInline(t *testing.T) {
 	f, a := etcdlab.Certificates{Dir: t.TempDir()}, etcdlab.NewAuthority(t)
 	a.Write(t, f.Path("ca"))
 	f.Issue(t, a)
-	c := etcdlab.Start(t, f.Options())
+	c := etcdlab.StartCluster(t, f.Options())
 	dns := serveNames(t)
 	const service = "_etcd-client-ssl._tcp.cluster.test"
 	for i, m := range c.Members {
@@ -80,7 +80,7 @@ func TestAClusterIsFoundByItsRecordsAndTrustedInline(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		return c.Client.Dial(ctx, network, net.JoinHostPort(found[0], port))
+		return c.Client.DialContext(ctx, network, net.JoinHostPort(found[0], port))
 	}}
 	config, err := ConfigFromEnvironment(nil, inline(t, f))
 	if err != nil {

@@ -31,7 +31,7 @@ func TestHistoriesBesideAnotherClient(t *testing.T) {
 			defer h.stop()
 			for range 120 {
 				h.act()
-				time.Sleep(time.Duration(h.random.IntN(3000)) * time.Millisecond)
+				time.Sleep(time.Duration(h.random.IntN(3000)) * time.Millisecond) // by the clock of synctest
 			}
 			h.end()
 		})

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -15,10 +14,11 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/etcd"
-	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/ipam"
 	"github.com/margay-project/margay/datastore/kv"
 	"github.com/margay-project/margay/datastore/kv/kvtest"
+	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 const (
@@ -36,16 +36,7 @@ func onBoth(t *testing.T, test func(t *testing.T, ctx context.Context, store kv.
 	}
 	t.Run("memory", func(t *testing.T) { run(t, kvtest.NewMemory()) })
 	t.Run("etcd", func(t *testing.T) {
-		dir, err := os.MkdirTemp("", "margay")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = os.RemoveAll(dir) })
-		server, err := embed.Start(ctx, embed.Config{Dir: dir})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(server.Close)
+		server := etcdlab.StartServer(t, lab.ShortDir(t))
 		store, err := etcd.Dial(ctx, etcd.Config{Endpoints: []string{server.Endpoint()}})
 		if err != nil {
 			t.Fatal(err)

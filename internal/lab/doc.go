@@ -13,7 +13,7 @@
 //
 //		vm := host.Plug("cali1", "10.65.0.2")
 //		vm.Echo(80)
-//		host.Start(exec.Command("felix", "--node-name", "host1", "--etcd-endpoints", etcdlab.Start(t).Endpoint()))
+//		host.Start(exec.Command("felix", "--node-name", "host1", "--etcd-endpoints", endpoint))
 //		lab.Await(t, func() error {
 //			if !client.ReachesAtOnce("tcp", vm.Addresses[0], 80) {
 //				return errors.New("the VM does not answer")

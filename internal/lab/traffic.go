@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -73,6 +74,15 @@ func (h *Host) Dial(network string, to netip.Addr, port int) (c net.Conn, err er
 func (h *Host) DialTimeout(network, address string, patience time.Duration) (c net.Conn, err error) {
 	err = h.Do(func() error {
 		c, err = net.DialTimeout(network, address, patience)
+		return err
+	})
+	return c, err
+}
+
+// DialContext opens a connection from the host, as net.Dialer does.
+func (h *Host) DialContext(ctx context.Context, network, address string) (c net.Conn, err error) {
+	err = h.Do(func() error {
+		c, err = (&net.Dialer{}).DialContext(ctx, network, address)
 		return err
 	})
 	return c, err

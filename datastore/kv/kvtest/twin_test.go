@@ -3,16 +3,17 @@ package kvtest_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/margay-project/margay/datastore/etcd"
-	"github.com/margay-project/margay/datastore/etcd/embed"
 	"github.com/margay-project/margay/datastore/kv"
 	"github.com/margay-project/margay/datastore/kv/kvtest"
+	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
 // TestMemoryIsTheTwinOfEtcd does the same random commits and reads in both and compares every answer.
@@ -21,7 +22,7 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 3))
-	server, memory, ctx := startEtcd(t), kvtest.NewMemory(), t.Context()
+	server, memory, ctx := newEtcd(t), kvtest.NewMemory(), t.Context()
 	keys := []string{"/a", "/a/b", "/a/c", "/b", "/b\xff", "/c"}
 	key := func() string { return keys[random.IntN(len(keys))] }
 	span := func() kv.Span {
@@ -88,19 +89,10 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 	}
 }
 
-// startEtcd is a connection to an etcd that ends with the test. The path of its directory leaves room for the name of a socket.
-func startEtcd(t *testing.T) *etcd.Client {
+// newEtcd is a connection to an etcd that ends with the test.
+func newEtcd(t *testing.T) *etcd.Client {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "margay")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	server, err := embed.Start(t.Context(), embed.Config{Dir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
+	server := etcdlab.StartServer(t, lab.ShortDir(t))
 	client, err := etcd.Dial(t.Context(), etcd.Config{Endpoints: []string{server.Endpoint()}})
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/skip"
 )
 
@@ -40,8 +41,8 @@ const (
 	sharedSpace               = "/dev/shm"
 )
 
-// Start starts a cluster and waits until all of its members are healthy.
-func Start(t testing.TB, o Options) *Cluster {
+// StartCluster starts a cluster and waits until all of its members are healthy.
+func StartCluster(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	if o.Old {
 		if _, err := exec.LookPath("etcd"); err != nil {
@@ -56,7 +57,7 @@ func Start(t testing.TB, o Options) *Cluster {
 	for i := range size {
 		m := &Member{cluster: c, Port: c.network.plug(t, fmt.Sprintf("m%d", i+1), i+1)}
 		m.peer = address(peerSubnet, i+1)
-		c.network.connect(t, m.ns, m.peerCable(), peerCable, m.peer)
+		c.network.connect(m.Host, m.peerCable(), peerCable, m.peer)
 		m.URL, m.dir = o.Scheme+"://"+m.Address+":2379", filepath.Join(c.dir, m.name)
 		m.Socket = "unix://" + filepath.Join(c.dir, m.name+".sock")
 		c.Members = append(c.Members, m)
@@ -118,7 +119,7 @@ func (c *Cluster) Endpoints() (urls []string) {
 // Leader waits until a member leads.
 func (c *Cluster) Leader(t testing.TB) (leader *Member) {
 	t.Helper()
-	poll(t, func() error {
+	lab.Await(t, func() error {
 		for _, m := range c.Members {
 			if m.process != nil && m.isLeader(t) {
 				leader = m
@@ -146,10 +147,10 @@ func (c *Cluster) Follower(t testing.TB) *Member {
 func (c *Cluster) Split(t testing.TB, clients []Port, members ...*Member) {
 	t.Helper()
 	for _, p := range clients {
-		c.network.move(t, p.name, 1)
+		c.network.move(p.name, 1)
 	}
 	for _, m := range members {
-		c.network.move(t, m.name, 1)
+		c.network.move(m.name, 1)
 		c.SplitPeers(t, m)
 	}
 }
@@ -157,18 +158,18 @@ func (c *Cluster) Split(t testing.TB, clients []Port, members ...*Member) {
 // SplitPeers cuts a member off from the others, but not from clients.
 func (c *Cluster) SplitPeers(t testing.TB, off *Member) {
 	t.Helper()
-	c.network.move(t, off.peerCable(), 1)
+	c.network.move(off.peerCable(), 1)
 }
 
 // Heal undoes every split.
 func (c *Cluster) Heal(t testing.TB) {
 	t.Helper()
 	for _, m := range c.Members {
-		c.network.move(t, m.name, 0)
-		c.network.move(t, m.peerCable(), 0)
+		c.network.move(m.name, 0)
+		c.network.move(m.peerCable(), 0)
 	}
 	for _, p := range append(c.guests, c.Client) {
-		c.network.move(t, p.name, 0)
+		c.network.move(p.name, 0)
 	}
 }
 

@@ -1,23 +1,22 @@
 package etcdlab
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netns"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // memberVariable in its environment makes a test binary an etcd server.
@@ -42,10 +41,9 @@ type Member struct {
 
 	cluster *Cluster
 	dir     string
-	peer    string        // address among members
-	output  *bytes.Buffer // what it said; to be read when it has ended
-	process *os.Process   // nil while it does not run
-	ended   chan struct{}
+	peer    string       // address among members
+	output  *lab.Output  // what it said
+	process *lab.Process // nil while it does not run
 	client  *clientv3.Client
 }
 
@@ -53,28 +51,9 @@ type Member struct {
 func (m *Member) Start(t testing.TB, arguments ...string) {
 	t.Helper()
 	cmd := m.command(append(m.arguments(), arguments...))
-	m.output = &bytes.Buffer{}
+	m.output = &lab.Output{}
 	cmd.Stdout, cmd.Stderr = m.output, m.output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started := make(chan error)
-	m.ended = make(chan struct{})
-	go func() {
-		defer close(m.ended)
-		// Never unlocked, and there until the process has ended: it would die with its parent's thread.
-		runtime.LockOSThread()
-		err := netns.Set(m.ns)
-		if err == nil {
-			err = cmd.Start()
-		}
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatalf("start etcd: %v", err)
-	}
-	m.process = cmd.Process
+	m.process = m.Host.Start(cmd)
 }
 
 func (m *Member) command(arguments []string) *exec.Cmd {
@@ -112,8 +91,7 @@ func (m *Member) Kill() {
 	if m.process == nil {
 		return
 	}
-	_ = m.process.Kill()
-	<-m.ended
+	m.process.Kill()
 	m.process = nil
 }
 
@@ -131,7 +109,7 @@ func (m *Member) Thaw(t testing.TB)   { m.signal(t, syscall.SIGCONT) }
 
 func (m *Member) signal(t testing.TB, signal os.Signal) {
 	t.Helper()
-	if err := m.process.Signal(signal); err != nil {
+	if err := m.process.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -147,7 +125,7 @@ func (m *Member) Wipe(t testing.TB) {
 // Replace does what an operator does for a member that lost its data: it is removed, added anew, and started.
 func (m *Member) Replace(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), lab.Patience)
 	defer cancel()
 	others := m.cluster.Leader(t).Client(t)
 	list, err := others.MemberList(ctx)
@@ -162,7 +140,7 @@ func (m *Member) Replace(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	poll(t, func() error { // refused while the others do not know each other well enough
+	lab.Await(t, func() error { // refused while the others do not know each other well enough
 		_, err := others.MemberAdd(ctx, []string{m.peerURL()})
 		return err
 	})
@@ -173,7 +151,7 @@ func (m *Member) Replace(t testing.TB) {
 // Ended says whether the server has ended by itself, and what it said.
 func (m *Member) Ended() (output string, ended bool) {
 	select {
-	case <-m.ended:
+	case <-m.process.Ended():
 		return m.output.String(), true
 	default:
 		return "", false
@@ -188,7 +166,7 @@ func (m *Member) healthy() error {
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{DialContext: m.Dial, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: m.DialContext, DisableKeepAlives: true}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return err
@@ -203,7 +181,7 @@ func (m *Member) healthy() error {
 // Await waits until the server is a healthy member.
 func (m *Member) Await(t testing.TB) {
 	t.Helper()
-	poll(t, func() error {
+	lab.Await(t, func() error {
 		if output, ended := m.Ended(); ended {
 			t.Fatalf("%s ended: %s", m.name, output)
 		}
@@ -216,9 +194,9 @@ func (m *Member) Client(t testing.TB) *clientv3.Client {
 	t.Helper()
 	if m.client == nil {
 		config := m.cluster.options.Admin
-		config.Endpoints, config.Logger, config.DialTimeout = []string{m.URL}, zap.NewNop(), patience
+		config.Endpoints, config.Logger, config.DialTimeout = []string{m.URL}, zap.NewNop(), lab.Patience
 		config.DialOptions = []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return m.Dial(ctx, "tcp", address)
+			return m.DialContext(ctx, "tcp", address)
 		})}
 		var err error
 		if m.client, err = clientv3.New(config); err != nil {
@@ -234,19 +212,4 @@ func (m *Member) isLeader(t testing.TB) bool {
 	defer cancel()
 	status, err := m.Client(t).Status(ctx, m.URL)
 	return err == nil && status.Leader == status.Header.MemberId
-}
-
-// patience is how long a test waits for what must come; nothing takes nearly as long.
-const patience = 3 * time.Minute
-
-// poll waits until a condition holds; the text of the error says what is missing.
-func poll(t testing.TB, condition func() error) {
-	t.Helper()
-	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if err = condition(); err == nil {
-			return
-		}
-	}
-	t.Fatal("waited in vain: ", err)
 }
