@@ -2,22 +2,18 @@ package api
 
 import (
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/margay-project/margay/internal/fixture"
 )
 
 // What Decode, Default and Encode make of manifests is what the other implementation stored for them, but for what only the
 // store adds.
 func TestManifestsBecomeWhatIsStored(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("testdata/manifests.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	objects, err := Decode(text)
+	objects, err := Decode(fixture.CalicoManifests())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,19 +51,8 @@ func TestManifestsBecomeWhatIsStored(t *testing.T) {
 
 func storedByKey(t *testing.T) map[Key]map[string]any {
 	t.Helper()
-	text, err := os.ReadFile("testdata/stored.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var entries []struct {
-		Key   string
-		Value json.RawMessage
-	}
-	if err := json.Unmarshal(text, &entries); err != nil {
-		t.Fatal(err)
-	}
 	stored := map[Key]map[string]any{}
-	for _, e := range entries {
+	for _, e := range fixture.CalicoEtcd() {
 		if !strings.Contains(e.Key, "/resources/v3/") {
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/margay-project/margay/internal/fixture"
 )
 
 func TestAStoredValueThatCannotBeReadSaysTheWayOut(t *testing.T) {
@@ -29,19 +29,8 @@ func TestAStoredValueThatCannotBeReadSaysTheWayOut(t *testing.T) {
 // The values that another implementation wrote read and write back as they are.
 func TestStoredObjectsRoundTrip(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile("testdata/stored.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var entries []struct {
-		Key   string
-		Value json.RawMessage
-	}
-	if err := json.Unmarshal(text, &entries); err != nil {
-		t.Fatal(err)
-	}
 	read := 0
-	for _, e := range entries {
+	for _, e := range fixture.CalicoEtcd() {
 		kind := kindOfKey(e.Key)
 		if kind == "" {
 			continue

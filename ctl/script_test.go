@@ -21,6 +21,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/kv/kvtest"
+	"github.com/margay-project/margay/internal/fixture"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected outputs in testdata; read the diff before committing it")
@@ -198,24 +199,13 @@ func cmdBytes(ts *testscript.TestScript, _ bool, args []string) {
 // loadRecorded writes the recorded keys in the order in which they were written, so that their resource versions are those
 // of the recorded outputs; what else happened in that etcd is made up for by writes to a key of no meaning.
 func (w *world) loadRecorded(directory string) error {
-	text, err := os.ReadFile(filepath.Join(directory, "etcd.json"))
-	if err != nil {
-		return err
-	}
-	var entries []struct {
-		Key   string
-		Value json.RawMessage
-	}
-	if err := json.Unmarshal(text, &entries); err != nil {
-		return err
-	}
 	revisions, last, err := recordedRevisions(directory)
 	if err != nil {
 		return err
 	}
 	byRevision := map[int64]datastore.Write{}
 	var first []datastore.Write // nothing is known of their revisions
-	for _, e := range entries {
+	for _, e := range fixture.CalicoEtcd() {
 		var value bytes.Buffer
 		if err := json.Compact(&value, e.Value); err != nil {
 			return err

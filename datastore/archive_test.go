@@ -73,7 +73,7 @@ const lockedInformation = `{"kind":"ClusterInformation","apiVersion":"projectcal
 // recorded is the fixture datastore, locked.
 func recorded(t *testing.T) *kvtest.Memory {
 	store := kvtest.NewMemory()
-	for _, entry := range fixture(t) {
+	for _, entry := range written(t) {
 		raw(t, store, entry.Key, strings.Replace(string(entry.Value), `"datastoreReady":true`, `"datastoreReady":false`, 1))
 	}
 	return store

@@ -3,7 +3,6 @@ package datastore
 import (
 	"bytes"
 	"encoding/json"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,25 +10,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore/kv/kvtest"
+	"github.com/margay-project/margay/internal/fixture"
 	"sigs.k8s.io/yaml"
 )
 
-// fixture is a datastore that calicoctl wrote: testdata/manifests.yaml as it became keys and values.
-func fixture(t *testing.T) []Entry {
+// written is the datastore that calicoctl wrote.
+func written(t *testing.T) []Entry {
 	t.Helper()
-	text, err := os.ReadFile("testdata/etcd.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var pairs []struct {
-		Key   string          `json:"key"`
-		Value json.RawMessage `json:"value"`
-	}
-	if err := json.Unmarshal(text, &pairs); err != nil {
-		t.Fatal(err)
-	}
 	var entries []Entry
-	for i, pair := range pairs {
+	for i, pair := range fixture.CalicoEtcd() {
 		var compact, escaped bytes.Buffer
 		if err := json.Compact(&compact, pair.Value); err != nil {
 			t.Fatal(err)
@@ -42,7 +31,7 @@ func fixture(t *testing.T) []Entry {
 
 func TestEveryStoredValueIsWrittenBackByteForByte(t *testing.T) {
 	count := 0
-	for _, entry := range fixture(t) {
+	for _, entry := range written(t) {
 		key, known, ok := parseKey(entry.Key)
 		if !ok || !known {
 			continue
@@ -92,7 +81,7 @@ var variable = regexp.MustCompile(`"(uid|creationTimestamp|clusterGUID)":"[^"]*"
 func TestManifestsBecomeTheKeysAndValuesOfCalicoctl(t *testing.T) {
 	want := map[string]string{}
 	store := kvtest.NewMemory()
-	for _, entry := range fixture(t) {
+	for _, entry := range written(t) {
 		if key, known, ok := parseKey(entry.Key); ok && known {
 			want[entry.Key] = variable.ReplaceAllString(ordered(t, key, entry.Value), `"$1":""`)
 		} else {
@@ -127,11 +116,7 @@ func TestManifestsBecomeTheKeysAndValuesOfCalicoctl(t *testing.T) {
 
 func manifests(t *testing.T) (objects []api.Object) {
 	t.Helper()
-	text, err := os.ReadFile("testdata/manifests.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, document := range bytes.Split(text, []byte("\n---\n")) {
+	for _, document := range bytes.Split(fixture.CalicoManifests(), []byte("\n---\n")) {
 		object, err := yaml.YAMLToJSON(document)
 		if err != nil {
 			t.Fatal(err)

@@ -67,7 +67,7 @@ func TestConfigureKeepsWhatItDoesNotKnow(t *testing.T) {
 		if err := ipam.Configure(ctx, store, func(c *ipam.Config) { c.StrictAffinity = true }); err != nil {
 			t.Fatal(err)
 		}
-		// As the real calicoctl left it in ../testdata/etcd.json.
+		// As the real calicoctl left it in internal/fixture/calico-etcd.json.
 		want := `{"auto_allocate_blocks":true,"kubeVirtVMAddressPersistence":"Enabled","strict_affinity":true}`
 		if got := read(t, store, root+"config"); got != want {
 			t.Errorf("stored %s, want %s", got, want)
