@@ -105,10 +105,10 @@ func KeyOf(o Object) Key {
 
 // Update is one change of the datastore, as package calc gets it.
 //
-// A nil Object is a deletion, unless Broken is set. Broken is the reason why the stored object is invalid, if there has never
+// A nil Object is a deletion, unless Invalid is set. Invalid is the reason why the stored object is invalid, if there has never
 // been a valid version of it. Object then holds the parts that could be read, or nil. It may only deny packets, never allow any.
 type Update struct {
-	Key    Key
-	Object Object
-	Broken string
+	Key     Key
+	Object  Object
+	Invalid string
 }

@@ -82,7 +82,7 @@ func (r *bgpReader) shared(about api.Key) {
 	others := map[netip.Addr][]string{}
 	for key, u := range r.objects[api.KindNode] {
 		n, ok := u.Object.(*api.Node)
-		if !ok || u.Broken != "" || n.Spec.BGP == nil || key.Name == r.node {
+		if !ok || u.Invalid != "" || n.Spec.BGP == nil || key.Name == r.node {
 			continue
 		}
 		for _, text := range []string{n.Spec.BGP.IPv4Address, n.Spec.BGP.IPv6Address} {
@@ -291,7 +291,7 @@ func (r *bgpReader) nodesByAddress() map[identity]string {
 	found := map[identity]string{}
 	for key, u := range r.objects[api.KindNode] {
 		n, ok := u.Object.(*api.Node)
-		if !ok || u.Broken != "" || n.Spec.BGP == nil {
+		if !ok || u.Invalid != "" || n.Spec.BGP == nil {
 			continue
 		}
 		as := r.globalAS()
@@ -352,7 +352,7 @@ func (r *bgpReader) unsupported() {
 func (r *bgpReader) otherNodes() bool {
 	for key, u := range r.objects[api.KindNode] {
 		n, ok := u.Object.(*api.Node)
-		if ok && u.Broken == "" && key.Name != r.node && n.Spec.BGP != nil {
+		if ok && u.Invalid == "" && key.Name != r.node && n.Spec.BGP != nil {
 			return true
 		}
 	}

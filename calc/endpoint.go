@@ -28,17 +28,17 @@ func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok
 		problems = e.readHost(o.Spec)
 	default:
 		switch {
-		case u.Broken == "": // it was deleted
+		case u.Invalid == "": // it was deleted
 		case namedFor(node, u.Key):
-			problems = []string{invalid(u.Broken, "its interface has no endpoint, so nothing passes")}
+			problems = []string{invalid(u.Invalid, "its interface has no endpoint, so nothing passes")}
 		case u.Key.Kind == api.KindHostEndpoint:
-			problems = []string{invalid(u.Broken, "it governs no interface")}
+			problems = []string{invalid(u.Invalid, "it governs no interface")}
 		}
 		return e, problems, false
 	}
-	if u.Broken != "" {
-		e.close(u.Broken)
-		problems = []string{invalid(u.Broken, "it is closed")}
+	if u.Invalid != "" {
+		e.close(u.Invalid)
+		problems = []string{invalid(u.Invalid, "it is closed")}
 	}
 	ok = e.ID.Kind == api.KindHostEndpoint || e.Interface != ""
 	return e, problems, ok

@@ -74,7 +74,7 @@ func (c contribution) addressed() bool { return c.eachPort(func(endpointPort) {}
 // readEntity reads an object, and returns also the names of the profiles whose labels it inherits. ok is false for an object that is
 // invalid or gone, and for a workload endpoint without interface or addresses: no selector matches these.
 func readEntity(names *labelNames, u api.Update) (t entity, profiles, problems []string, ok bool) {
-	if u.Broken != "" {
+	if u.Invalid != "" {
 		return "", nil, nil, false
 	}
 	p := &names.packing

@@ -10,24 +10,24 @@ import (
 
 // Whatever an object holds, taking it in and out again does no harm, and Graph and Compute agree on what it means.
 func FuzzObjects(f *testing.F) {
-	for _, file := range []string{"policy", "host", "network", "broken"} {
+	for _, file := range []string{"policy", "host", "network", "invalid"} {
 		for _, u := range readObjects(f, "testdata/states/"+file+".yaml") {
 			if text, err := json.Marshal(u.Object); err == nil && u.Object != nil {
-				f.Add(u.Key.Kind, text, u.Broken)
+				f.Add(u.Key.Kind, text, u.Invalid)
 			}
 		}
 	}
 	base := readObjects(f, "testdata/states/policy.yaml")
 	facts := Facts{Addresses: []netip.Addr{netip.MustParseAddr("10.70.0.1")}}
-	f.Fuzz(func(t *testing.T, kind string, text []byte, broken string) {
+	f.Fuzz(func(t *testing.T, kind string, text []byte, invalid string) {
 		object, known := api.New(kind)
 		if !known {
 			return
 		}
-		if err := json.Unmarshal(text, object); err != nil && broken == "" {
-			broken = err.Error()
+		if err := json.Unmarshal(text, object); err != nil && invalid == "" {
+			invalid = err.Error()
 		}
-		u := api.Update{Key: api.Key{Kind: kind, Name: object.Meta().Name, Namespace: object.Meta().Namespace}, Object: object, Broken: broken}
+		u := api.Update{Key: api.Key{Kind: kind, Name: object.Meta().Name, Namespace: object.Meta().Namespace}, Object: object, Invalid: invalid}
 		if kind == api.KindIPAMBlock || kind == api.KindBlockAffinity {
 			u.Key.Namespace, u.Key.Name = "", "10.65.0.0-26"
 			if kind == api.KindBlockAffinity {

@@ -157,8 +157,8 @@ func (g *Graph) updateObjects(byKind map[string][]api.Update) {
 func (g *Graph) updateBlock(u api.Update) {
 	old := named[api.IPAMBlock](g.objects, api.KindIPAMBlock, u.Key.Name)
 	b, ok := u.Object.(*api.IPAMBlock)
-	if !ok || u.Broken != "" || !ownedBy(g.node, b) {
-		u.Object, u.Broken, b = nil, "", nil
+	if !ok || u.Invalid != "" || !ownedBy(g.node, b) {
+		u.Object, u.Invalid, b = nil, "", nil
 	}
 	g.objects.put(u)
 	if (old == nil) != (b == nil) || old != nil && old.CIDR != b.CIDR {

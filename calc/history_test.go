@@ -159,7 +159,7 @@ func (w world) address() string {
 	return pick(w, "10.65.0.1", "10.65.0.2", "10.65.0.3", "10.65.0.4/32", "10.65.0.5/32", "10.66.0.9", "fd00::1", "fd00::2/128")
 }
 
-// update is a change of any object, also a deletion, a duplicate or something broken.
+// update is a change of any object, also a deletion, a duplicate or an invalid object.
 func (w world) update() api.Update {
 	o := w.object()
 	u := api.Update{Key: api.KeyOf(o), Object: o}
@@ -179,9 +179,9 @@ func (w world) update() api.Update {
 	case 0, 1, 2:
 		u.Object = nil
 	case 3:
-		u.Broken = "something is wrong"
+		u.Invalid = "something is wrong"
 	case 4:
-		u.Object, u.Broken = nil, "nothing can be read"
+		u.Object, u.Invalid = nil, "nothing can be read"
 	}
 	return u
 }

@@ -157,12 +157,12 @@ func TestHostEndpointsGovernInterfaces(t *testing.T) {
 	}
 	add("b-eth0", "eth0", "")
 	add("c-eth0", "eth0", "")
-	add("a-eth0-broken", "eth0", "broken")
+	add("a-eth0-invalid", "eth0", "invalid")
 	add("d-by-address", "", "", "10.0.0.1", "10.0.0.2")
 	add("a-named-elsewhere", "eth9", "", "10.0.0.1")
 	add("z-all", "*", "")
 	add("y-all", "*", "")
-	add("eth2-broken", "eth2", "broken")
+	add("eth2-invalid", "eth2", "invalid")
 	heps[vm] = Endpoint{ID: vm, Interface: "cali1"}
 	for _, c := range []struct {
 		iface, address, want string
@@ -170,7 +170,7 @@ func TestHostEndpointsGovernInterfaces(t *testing.T) {
 		{"eth0", "10.9.9.9", "b-eth0"},
 		{"eth1", "10.0.0.2", "d-by-address"},
 		{"eth1", "10.9.9.9", "y-all"},
-		{"eth2", "10.9.9.9", "eth2-broken"},
+		{"eth2", "10.9.9.9", "eth2-invalid"},
 		{"eth0", "10.0.0.1", "b-eth0"},
 	} {
 		got, found := HostEndpointFor(c.iface, []netip.Addr{netip.MustParseAddr(c.address)}, heps)

@@ -30,7 +30,7 @@ func (k *keptPolicy) pack() {
 func (g *Graph) updatePolicies(updates []api.Update) {
 	for _, u := range updates {
 		var now *policy
-		if u.Object != nil || u.Broken != "" {
+		if u.Object != nil || u.Invalid != "" {
 			now = readPolicy(u)
 			g.problems.set(u.Key, "policy", now.problems...)
 		} else {

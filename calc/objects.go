@@ -15,7 +15,7 @@ type objects map[string]map[api.Key]api.Update
 
 // put keeps an update. A deletion removes the object.
 func (o objects) put(u api.Update) {
-	if u.Object == nil && u.Broken == "" {
+	if u.Object == nil && u.Invalid == "" {
 		delete(o[u.Key.Kind], u.Key)
 		return
 	}
@@ -41,7 +41,7 @@ func compareKeys(a, b api.Key) int {
 // valid lists the valid objects of a kind, in order of their keys. T is the kind's Go type.
 func valid[T any](o objects, kind string) (all []*T, keys []api.Key) {
 	for _, u := range o.of(kind) {
-		if object, ok := any(u.Object).(*T); ok && u.Broken == "" {
+		if object, ok := any(u.Object).(*T); ok && u.Invalid == "" {
 			all, keys = append(all, object), append(keys, u.Key)
 		}
 	}
@@ -51,7 +51,7 @@ func valid[T any](o objects, kind string) (all []*T, keys []api.Key) {
 // named is one valid object, or nil.
 func named[T any](o objects, kind, name string) *T {
 	u := o[kind][api.Key{Kind: kind, Name: name}]
-	if object, ok := any(u.Object).(*T); ok && u.Broken == "" {
+	if object, ok := any(u.Object).(*T); ok && u.Invalid == "" {
 		return object
 	}
 	return nil
@@ -64,13 +64,13 @@ func invalidText(u api.Update) string {
 	case api.KindGlobalNetworkPolicy, api.KindNetworkPolicy, api.KindProfile, api.KindWorkloadEndpoint, api.KindHostEndpoint:
 		return "" // their readers say so
 	}
-	if u.Broken == "" {
+	if u.Invalid == "" {
 		return ""
 	}
 	if foreign, yes := api.ForeignKindOf(u.Key.Kind); yes {
 		return fmt.Sprintf("kind %s is not supported yet, so it is not in force: use another kind, or remove it", foreign.Name)
 	}
-	return invalid(u.Broken, "it is ignored")
+	return invalid(u.Invalid, "it is ignored")
 }
 
 func (id PolicyID) key() api.Key {

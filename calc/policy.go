@@ -40,7 +40,7 @@ func readPolicy(u api.Update) *policy {
 	spec, ok := specOf(u)
 	if !ok {
 		p.selector, _ = p.selects.within(u.Key.Namespace)
-		p.deny(u.Broken, api.GlobalNetworkPolicySpec{ApplyOnForward: true})
+		p.deny(u.Invalid, api.GlobalNetworkPolicySpec{ApplyOnForward: true})
 		return p
 	}
 	if spec.Tier != "" {
@@ -50,11 +50,11 @@ func readPolicy(u api.Update) *policy {
 	p.selects = selectors{spec.Selector, spec.NamespaceSelector, spec.ServiceAccountSelector}
 	selects, err := p.selects.within(u.Key.Namespace)
 	p.selector = selects
-	if err != nil && u.Broken == "" {
-		u.Broken = err.Error()
+	if err != nil && u.Invalid == "" {
+		u.Invalid = err.Error()
 	}
-	if u.Broken != "" {
-		p.deny(u.Broken, spec)
+	if u.Invalid != "" {
+		p.deny(u.Invalid, spec)
 		return p
 	}
 	if u.Object.Meta().Unsealed {
@@ -176,10 +176,10 @@ func readProfile(u api.Update) *policy {
 	case u.Key.Name == defaultAllow:
 		p.Ingress = []Rule{{Action: api.Allow, V4: true, V6: true}}
 		p.Egress = p.Ingress
-	case !ok || profile == nil || u.Broken != "":
+	case !ok || profile == nil || u.Invalid != "":
 		p.denies, p.Ingress, p.Egress = true, denyAll(), denyAll()
-		if u.Broken != "" {
-			p.problems = []string{invalid(u.Broken, "it denies everything")}
+		if u.Invalid != "" {
+			p.problems = []string{invalid(u.Invalid, "it denies everything")}
 		}
 	default:
 		p.rules = [2]packedRules{packRules(profile.Spec.Ingress, ""), packRules(profile.Spec.Egress, "")}

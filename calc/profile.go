@@ -80,7 +80,7 @@ func (g *Graph) updateProfiles(updates []api.Update) {
 		read := readProfile(u)
 		g.problems.set(u.Key, "policy", read.problems...)
 		p := g.entities.profiles.find(u.Key.Name)
-		p.there, p.denies, p.rules, p.read = u.Object != nil || u.Broken != "", read.denies, nil, nil
+		p.there, p.denies, p.rules, p.read = u.Object != nil || u.Invalid != "", read.denies, nil, nil
 		if read.rules != ([2]packedRules{}) {
 			p.rules = &read.rules
 		}

@@ -104,7 +104,7 @@ func ownedBy(node string, b *api.IPAMBlock) bool {
 func confirmed(node, block string, o objects) bool {
 	u := o[api.KindBlockAffinity][api.Key{Kind: api.KindBlockAffinity, Namespace: node, Name: block}]
 	a, ok := u.Object.(*api.BlockAffinity)
-	return ok && u.Broken == "" && a.State == "confirmed" && !a.Deleted
+	return ok && u.Invalid == "" && a.State == "confirmed" && !a.Deleted
 }
 
 // poolOf finds the smallest pool that contains a prefix.

@@ -59,7 +59,7 @@ func scenarioFacts() Facts {
 	}
 }
 
-// readObjects reads objects that may have beside their own fields: broken (why), unreadable (no object at all), key, and
+// readObjects reads objects that may have beside their own fields: invalid (why), noObject (no part of it could be read), key, and
 // gone. A document with step: true is an update of no kind.
 func readObjects(t testing.TB, file string) (updates []api.Update) {
 	t.Helper()
@@ -69,16 +69,16 @@ func readObjects(t testing.TB, file string) (updates []api.Update) {
 	}
 	for _, document := range bytes.Split(text, []byte("\n---\n")) {
 		var about struct {
-			Kind, Broken string
-			Unreadable   bool
-			Gone, Step   bool
-			Key          *struct{ Namespace, Name string }
+			Kind, Invalid string
+			NoObject      bool
+			Gone, Step    bool
+			Key           *struct{ Namespace, Name string }
 		}
 		if err := yaml.Unmarshal(document, &about); err != nil {
 			t.Fatalf("%s: %v", document, err)
 		}
-		u := api.Update{Key: api.Key{Kind: about.Kind}, Broken: about.Broken}
-		if !about.Unreadable && !about.Step {
+		u := api.Update{Key: api.Key{Kind: about.Kind}, Invalid: about.Invalid}
+		if !about.NoObject && !about.Step {
 			object, known := api.New(about.Kind)
 			if !known {
 				t.Fatalf("kind %q", about.Kind)

@@ -5,7 +5,7 @@ import "github.com/margay-project/margay/api"
 // readTier reads a Tier. An invalid one counts as missing.
 func readTier(u api.Update) (Tier, bool) {
 	tier, ok := u.Object.(*api.Tier)
-	if !ok || tier == nil || u.Broken != "" {
+	if !ok || tier == nil || u.Invalid != "" {
 		return Tier{}, false
 	}
 	t := Tier{Name: u.Key.Name, Order: orderOf(tier.Spec.Order), Default: api.Deny}

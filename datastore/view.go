@@ -172,7 +172,7 @@ func (v *view) putUnknown(key api.Key, entry Entry, before *record) []api.Update
 	if before != nil {
 		return nil
 	}
-	return []api.Update{{Key: key, Broken: fmt.Sprintf(foreign, key.Kind)}}
+	return []api.Update{{Key: key, Invalid: fmt.Sprintf(foreign, key.Kind)}}
 }
 
 func (v *view) remove(path string) []api.Update {
@@ -203,7 +203,7 @@ func (v *view) replace(path string, before, now *record, o api.Object) []api.Upd
 		return updates
 	}
 	v.note(now.key, now.broken)
-	return append(updates, api.Update{Key: now.key, Object: o, Broken: now.broken})
+	return append(updates, api.Update{Key: now.key, Object: o, Invalid: now.broken})
 }
 
 // inherit says what an object is after the record that spoke for it went: that of another key, or nothing.
@@ -213,7 +213,7 @@ func (v *view) inherit(key api.Key) api.Update {
 		heir = v.record(aliases[0])
 	}
 	v.note(key, heir.broken)
-	return api.Update{Key: key, Object: heir.object, Broken: heir.broken}
+	return api.Update{Key: key, Object: heir.object, Invalid: heir.broken}
 }
 
 // wins says whether it is this record that speaks for its object.

@@ -32,11 +32,11 @@ func (k told) fold(t testing.TB, updates []api.Update) {
 func describeUpdate(u api.Update) string {
 	switch o := u.Object.(type) {
 	case nil:
-		return u.Broken
+		return u.Invalid
 	case *api.GlobalNetworkPolicy:
-		return fmt.Sprintf("%s %s %s", o.Name, o.Spec.Selector, u.Broken)
+		return fmt.Sprintf("%s %s %s", o.Name, o.Spec.Selector, u.Invalid)
 	default:
-		return fmt.Sprintf("%v %s", api.KeyOf(o), u.Broken)
+		return fmt.Sprintf("%v %s", api.KeyOf(o), u.Invalid)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestInvalidObjectsCloseAndAreNamed(t *testing.T) {
 	v := newView()
 	bad := entry("a", "this is no selector (", 2)
 	updates := v.put(bad)
-	if len(updates) != 1 || updates[0].Broken == "" || updates[0].Object == nil || v.invalid[updates[0].Key] == "" || !v.changed {
+	if len(updates) != 1 || updates[0].Invalid == "" || updates[0].Object == nil || v.invalid[updates[0].Key] == "" || !v.changed {
 		t.Fatalf("never valid: %+v, invalid %v", updates, v.invalid)
 	}
 	v.put(entry("a", "all()", 3))
@@ -122,7 +122,7 @@ func TestInvalidObjectsCloseAndAreNamed(t *testing.T) {
 	if updates := v.remove(half.Key); lines(updates) != "a:" || len(v.invalid) != 0 {
 		t.Errorf("deleted: %+v, invalid %v", updates, v.invalid)
 	}
-	if updates := v.put(half); len(updates) != 1 || updates[0].Broken == "" {
+	if updates := v.put(half); len(updates) != 1 || updates[0].Invalid == "" {
 		t.Errorf("after the deletion there is no valid version: %+v", updates)
 	}
 }

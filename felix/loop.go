@@ -175,13 +175,13 @@ func (a *agent) receive(batch datastore.Batch) {
 }
 
 func (a *agent) isOwnNodeGone(u api.Update) bool {
-	return u.Key == api.Key{Kind: api.KindNode, Name: a.settings.nodeName} && u.Object == nil && u.Broken == "" && a.inSync
+	return u.Key == api.Key{Kind: api.KindNode, Name: a.settings.nodeName} && u.Object == nil && u.Invalid == "" && a.inSync
 }
 
 // isInformationGone says that the datastore is being emptied, or that an empty one has replaced it: no tool deletes only the
 // ClusterInformation.
 func (a *agent) isInformationGone(u api.Update) bool {
-	return u.Key == informationKey && u.Object == nil && u.Broken == "" && a.inSync
+	return u.Key == informationKey && u.Object == nil && u.Invalid == "" && a.inSync
 }
 
 var informationKey = api.Key{Kind: api.KindClusterInformation, Name: "default"}
@@ -203,7 +203,7 @@ func (a *agent) claim(u api.Update) {
 		a.claimed[u.Key] = ep.Spec.InterfaceName
 		return
 	}
-	if name := a.claimed[u.Key]; name != "" && u.Object == nil && u.Broken == "" {
+	if name := a.claimed[u.Key]; name != "" && u.Object == nil && u.Invalid == "" {
 		a.driver.ReleaseUplink(name)
 	}
 	delete(a.claimed, u.Key)
