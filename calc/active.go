@@ -29,7 +29,7 @@ type activity struct {
 
 // activePolicy is an active policy with its resolved rules.
 type activePolicy struct {
-	from *policy // what it was resolved from
+	from *policy // the policy that was resolved
 	resolvedPolicy
 	cost cost
 }

@@ -176,7 +176,7 @@ func (g *Graph) bound(changed map[EndpointID]struct{}) {
 	g.active.boundPending = false
 }
 
-// excessOf is what excessOf finds for an endpoint. Endpoints of a group share the result, as far as their profiles cost nothing.
+// excessOf compares an endpoint's policies with the bounds. Endpoints of a group whose profiles cost nothing share the result.
 func (g *Graph) excessOf(n *local, byGroup map[*group]excess) excess {
 	costOf := func(id PolicyID) cost { return g.active.resolved[id].cost }
 	for _, name := range n.effective.Profiles {

@@ -12,7 +12,8 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// The kernel goes on only so often; an endpoint whose policies ask for more is closed, says so, and opens again.
+// A search in the kernel goes on at most MaxContinuations times. An endpoint whose policies may do it more often is closed with a problem,
+// and opens again.
 func TestTooManyLogsCloseTheEndpoint(t *testing.T) {
 	t.Parallel()
 	endpoint := &api.WorkloadEndpoint{Metadata: api.Metadata{Name: "n1-vm-a-eth0", Namespace: "ns"}, Spec: api.WorkloadEndpointSpec{
@@ -58,8 +59,8 @@ func TestTooManyLogsCloseTheEndpoint(t *testing.T) {
 	}
 }
 
-// The classifier has room for so many rules; an endpoint whose policies have more is closed, says so, and opens again.
-// Others that have a part of these policies are not concerned.
+// The classifier has room for MaxSlots rules. An endpoint whose policies have more is closed with a problem, and opens again. Other
+// endpoints with some of these policies stay open.
 func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
 	t.Parallel()
 	endpoint := func(name string, labels map[string]string) api.Update {
@@ -124,7 +125,7 @@ func TestTooManyRulesCloseTheEndpoint(t *testing.T) {
 	apply([]api.Update{profile(nil)}, append(without[:len(without):len(without)], profile(nil)), false)
 }
 
-// A policy that judges at several stages of a host endpoint needs its rules' slots once. Others fill the tables up.
+// A policy that judges a host endpoint at several stages needs the slots of its rules once.
 func TestRulesOfSeveralStagesCountOnce(t *testing.T) {
 	t.Parallel()
 	rules := make([]api.Rule, 1024)

@@ -11,7 +11,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Each file of objects is cut into steps by documents that say step; beside it is what each step changes, as text and as JSON.
+// Documents with "step: true" cut a file of objects into steps. The file beside it has the Delta of each step, as text and as JSON.
 func TestDeltasAreAsWrittenDown(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/deltas/*.yaml")

@@ -13,7 +13,7 @@ import (
 
 var sameRule = cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{})}
 
-// resolvedRule is a rule of a policy in namespace ns, as it is in force.
+// resolvedRule is a rule of a policy in namespace ns after it was resolved.
 func resolvedRule(r api.Rule) (Rule, []string) {
 	rr := ruleReader{namespace: "ns", numbersOf: func(portUse) []portNumber { return nil },
 		sets: map[SetID]setSource{}, ports: map[string]portUse{}}
@@ -21,8 +21,8 @@ func resolvedRule(r api.Rule) (Rule, []string) {
 	return resolved[0], rr.problems
 }
 
-// A field that is there and empty adds nothing to a rule: no criterion, and no namespace either. Every field of the API's
-// types is tried, so that none that is added later is forgotten.
+// A field that is given but empty adds nothing to a rule: neither a criterion nor a namespace. The test tries every field of the API's
+// types, so it will try later ones as well.
 func TestAnEmptyMatchAddsNothing(t *testing.T) {
 	t.Parallel()
 	tried := 0
@@ -55,7 +55,7 @@ func TestAnEmptyMatchAddsNothing(t *testing.T) {
 	}
 }
 
-// makeEmpty gives a list or match that is there and empty; false where a field has no such value.
+// makeEmpty sets a field to a list or match that is given but empty. It reports false if the field has no such value.
 func makeEmpty(field reflect.Value) bool {
 	switch field.Kind() {
 	case reflect.Slice:
@@ -75,7 +75,7 @@ func makeEmpty(field reflect.Value) bool {
 	return field.Kind() == reflect.String
 }
 
-// Criteria beside an empty match stay.
+// An empty match does not remove the criteria beside it.
 func TestAnEmptyMatchLeavesTheOtherCriteria(t *testing.T) {
 	t.Parallel()
 	for text, without := range map[string]string{
@@ -106,7 +106,7 @@ func TestAnEmptyMatchLeavesTheOtherCriteria(t *testing.T) {
 	}
 }
 
-// One name or a selector makes a match of service accounts, and with it of the policy's namespace.
+// A match of service accounts with a name or a selector is about the policy's namespace.
 func TestAMatchOfServiceAccountsIsWithinTheNamespace(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

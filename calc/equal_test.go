@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A field that equality forgets is a change that nobody hears of.
+// If equality left a field out, a change of that field would never reach the dataplane.
 func TestEqualityComparesEveryField(t *testing.T) {
 	everyField(t, Policy.equal)
 	everyField(t, pointed((*Rule).equal))
@@ -38,7 +38,7 @@ func everyField[T any](t *testing.T, equal func(a, b T) bool) {
 	}
 }
 
-// sample is some value of a type that is not zero.
+// sample is a value of a type that is not its zero value.
 func sample(of reflect.Type) reflect.Value {
 	v := reflect.New(of).Elem()
 	switch {

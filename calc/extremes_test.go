@@ -10,8 +10,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Objects of extreme size are in force as written: the graph says what the specification says, and packets are judged by
-// the last of their parts.
+// Objects of extreme size are in force as written: Graph and Compute agree, and the last part of each object decides about packets.
 func TestObjectsOfExtremeSizeAreInForce(t *testing.T) {
 	t.Parallel()
 	var terms, nets []string
@@ -73,7 +72,7 @@ func TestObjectsOfExtremeSizeAreInForce(t *testing.T) {
 	}
 }
 
-// One net of many is exchanged: what is said of it is this.
+// If one net of many is exchanged, the Delta has one net that leaves and one that joins.
 func TestAChangeOfALargeNetworkSetIsOnlyTheDifference(t *testing.T) {
 	t.Parallel()
 	set := func(last string) api.Update {

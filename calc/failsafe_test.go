@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// earlyState is a host endpoint that accepts nothing of its own and forwards nothing, with a policy at both early stages.
+// earlyState is a host endpoint whose policies deny SCTP at both early stages, and allow nothing at the others.
 func earlyState() *State {
 	nothing := func(name string, spec api.GlobalNetworkPolicySpec) api.Update {
 		spec.Selector, spec.ApplyOnForward = "all()", true
@@ -41,12 +41,12 @@ func TestFailsafesOnlySkipTheEarlyStages(t *testing.T) {
 		{"a failsafe port", Forward, Ingress, protocolTCP, 5000, 22, api.Deny},
 		{"a failsafe port", PreDNAT, Ingress, protocolTCP, 5000, 22, ""},
 		{"a failsafe port", Untracked, Ingress, protocolTCP, 5000, 22, ""},
-		{"what looks like an answer of DNS", Normal, Ingress, protocolUDP, 53, 9999, api.Deny},
-		{"what looks like an answer of DNS", Untracked, Ingress, protocolUDP, 53, 9999, ""},
-		{"what looks like an answer of etcd", Untracked, Ingress, protocolTCP, 2379, 81, ""},
-		{"what looks like an answer of ssh", Untracked, Egress, protocolTCP, 22, 81, ""},
-		{"what policy denies early", PreDNAT, Ingress, protocolSCTP, 22, 22, api.Deny},
-		{"what policy denies untracked", Untracked, Egress, protocolSCTP, 22, 22, api.Deny},
+		{"a packet like an answer of DNS", Normal, Ingress, protocolUDP, 53, 9999, api.Deny},
+		{"a packet like an answer of DNS", Untracked, Ingress, protocolUDP, 53, 9999, ""},
+		{"a packet like an answer of etcd", Untracked, Ingress, protocolTCP, 2379, 81, ""},
+		{"a packet like an answer of ssh", Untracked, Egress, protocolTCP, 22, 81, ""},
+		{"a packet that policy denies early", PreDNAT, Ingress, protocolSCTP, 22, 22, api.Deny},
+		{"a packet that policy denies untracked", Untracked, Egress, protocolSCTP, 22, 22, api.Deny},
 	} {
 		p := Packet{Source: netip.MustParseAddr("192.0.2.9"), Destination: netip.MustParseAddr("192.0.2.2"),
 			Protocol: c.protocol, SourcePort: c.sport, DestinationPort: c.dport}

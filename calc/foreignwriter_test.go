@@ -95,13 +95,13 @@ func foreignCopy(t *testing.T, kind string, stored []byte) []byte {
 	return text
 }
 
-// ownField is a field of rules that Calico's types do not have.
+// ownField is a field of rules that only our types have.
 type ownField struct {
 	path []string // from the rule
 	set  func(*api.Rule)
 }
 
-// ownFields finds them all, so that one that is added later is tried as well.
+// ownFields finds all of them by reflection, also those that will be added later.
 func ownFields(t *testing.T) (found []ownField) {
 	t.Helper()
 	var visit func(of reflect.Type, path []string, index [][]int)
@@ -129,7 +129,7 @@ func ownFields(t *testing.T) (found []ownField) {
 	return found
 }
 
-// descend goes down to a field and makes what is on the way.
+// descend returns a field inside a value, and makes the values that lead to it.
 func descend(v reflect.Value, index [][]int) reflect.Value {
 	for _, i := range index {
 		for v.Kind() == reflect.Pointer || v.Kind() == reflect.Slice {
@@ -150,7 +150,7 @@ func descend(v reflect.Value, index [][]int) reflect.Value {
 	return v
 }
 
-// fill gives a field a value that asks for something.
+// fill gives a field a value that restricts a rule.
 func fill(t *testing.T, v reflect.Value) {
 	t.Helper()
 	switch v.Kind() {
@@ -177,8 +177,8 @@ func fill(t *testing.T, v reflect.Value) {
 	}
 }
 
-// A program that does not know a field of ours drops it when it writes an object, and ignores it when it reads one. Neither
-// may let through what the rule as it was written does not. Each such field is tried, at each action, in each kind.
+// A program that does not know a field of ours drops it when it writes an object, and ignores it when it reads one. Neither may allow a
+// packet that the rule as written does not allow. The test tries each such field with each action in each kind.
 func TestAForeignWriterDoesNotWidenRules(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -215,7 +215,7 @@ func foreignRule(w world, action api.Action) api.Rule {
 	return api.Rule{Action: action, Source: maybe(w, side), Destination: maybe(w, side), Protocol: pick(w, nil, &api.Protocol{Name: "TCP"})}
 }
 
-// foreignObjects are objects of every kind that is in force with a rule among others.
+// foreignObjects are objects of every kind that has rules, with one rule among others.
 func foreignObjects(w world, rule api.Rule) []api.Object {
 	plain := func() []api.Rule {
 		return some(w, api.Rule{Action: api.Deny}, foreignRule(w, api.Allow), foreignRule(w, api.Deny), foreignRule(w, api.Pass))
@@ -232,8 +232,8 @@ func foreignObjects(w world, rule api.Rule) []api.Object {
 	}
 }
 
-// compareForeign compares the verdicts of an object as we store and read it with those of what a foreign writer leaves of it,
-// read by us, and of what a foreign reader makes of it.
+// compareForeign compares the verdicts of an object as we store and read it with those after a foreign program wrote it, and with those of
+// a foreign program that reads it.
 func compareForeign(t *testing.T, what string, w world, o api.Object) {
 	t.Helper()
 	kind := o.Type().Kind
@@ -295,7 +295,7 @@ func foreignState(o api.Object) *State {
 	return Compute("n1", Facts{}, updates)
 }
 
-// A rule that lost a field says so; a Deny among them denies what it denied.
+// A rule that lost a field has a problem. A Deny still denies all that it denied.
 func TestADroppedFieldIsAProblem(t *testing.T) {
 	t.Parallel()
 	policy := &api.GlobalNetworkPolicy{TypeMeta: api.TypeMeta{Kind: api.KindGlobalNetworkPolicy}, Metadata: api.Metadata{Name: "p"},

@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Whatever an object holds, taking it in and out again does no harm, and Graph and Compute agree on what it means.
+// No object makes Graph panic, also when it is added and deleted again, and Graph and Compute agree on its meaning.
 func FuzzObjects(f *testing.F) {
 	for _, file := range []string{"policy", "host", "network", "invalid"} {
 		for _, u := range readObjects(f, "testdata/states/"+file+".yaml") {

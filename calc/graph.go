@@ -12,7 +12,7 @@ import (
 //
 // Update hands over the changes of objects. Flush works them off in the order in which the parts depend on one another: profiles,
 // entities (endpoints and network sets) and their labels, policies, this node's endpoints and their groups, and at the end the
-// policies, tiers and sets that are active. Each part notes as pending what the parts after it must look at. Within Flush all
+// policies, tiers and sets that are active. Each part makes pending all that the parts after it must look at. Within Flush all
 // pending notes are worked off, so after it there are none.
 //
 // A Graph is not safe for concurrent use.
@@ -31,7 +31,7 @@ type Graph struct {
 	local    locals                      // this node's endpoints
 	problems problemBook                 // every part replaces the problems that it found itself
 
-	// What readPending read last.
+	// The results of the last readings; see readPending.
 	config    configuration
 	space     space
 	bgp       *bgpReader
@@ -192,7 +192,7 @@ func (g *Graph) readPending() {
 	}
 }
 
-// readFailsafes makes the rules of the failsafes anew. Those that are active are resolved again by activate.
+// readFailsafes makes the rules of the failsafes again. Those that are active are resolved again by activate.
 func (g *Graph) readFailsafes() {
 	g.failsafes = map[PolicyID]*policy{}
 	sessions := slices.Concat(g.facts.Sessions, g.bgp.sessions())

@@ -48,7 +48,7 @@ func (l *locals) join(n *local, matched []*matcher, active *activity) {
 	}
 }
 
-// leave takes an endpoint out of its group. With its last member the group is removed, and what it made active is so no longer.
+// leave takes an endpoint out of its group. With its last member the group is removed, and no longer makes its policies active.
 func (l *locals) leave(n *local, active *activity) {
 	grp := n.group
 	if grp == nil {

@@ -16,8 +16,8 @@ import (
 
 var seed = flag.Uint64("seed", 0, "seed of the random histories; 0: a new one each time")
 
-// A history is any sequence of updates: duplicates, deletions of what is not there, re-creations, in batches of any size.
-// Whatever it is, the deltas add up to what Compute makes of its end, and a flush without updates changes nothing.
+// A history is any sequence of updates, in batches of any size, also with duplicates, deletions of objects that do not exist, and
+// re-creations. After any history the deltas add up to the State that Compute returns, and a flush without updates changes nothing.
 func TestDeltasAddUpToTheStateOfCompute(t *testing.T) {
 	t.Parallel()
 	first := *seed
@@ -64,7 +64,7 @@ func playHistory(t *testing.T, seed uint64, steps int) (flushes int, ok bool) {
 		}
 		want := Compute("n1", facts, history)
 		if diff := differences(want, folded, flushes%10 == 0); diff != "" {
-			t.Errorf("after %d updates, the last of %v: folded deltas (+) are not what Compute makes (-):\n%s",
+			t.Errorf("after %d updates, the last of %v: the folded deltas (+) differ from Compute (-):\n%s",
 				len(history), history[max(0, len(history)-1)].Key, diff)
 			return flushes, false
 		}
@@ -82,7 +82,7 @@ func playHistory(t *testing.T, seed uint64, steps int) (flushes int, ok bool) {
 	return flushes, true
 }
 
-// differences compares by Diff, which is fast, or by a means that knows nothing of this package.
+// differences compares by Diff, which is fast, or independently of this package.
 func differences(want, got *State, independently bool) string {
 	if !independently && Diff(want, got).Empty() && Diff(got, want).Empty() {
 		return ""
@@ -92,7 +92,7 @@ func differences(want, got *State, independently bool) string {
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }))
 }
 
-// world makes random objects of a small world, so that they meet.
+// world makes random objects with few names, labels and addresses, so that they refer to each other.
 type world struct{ *rand.Rand }
 
 func pick[T any](w world, from ...T) T { return from[w.IntN(len(from))] }

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Every policy of the datastore is either in force here or idle, whatever happened before.
+// Every policy of the datastore is either active or idle, after any history.
 func TestPoliciesAreActiveOrIdle(t *testing.T) {
 	t.Parallel()
 	first := *seed

@@ -13,7 +13,7 @@ var (
 	eth0 = EndpointID{Kind: "HostEndpoint", Name: "eth0"}
 )
 
-// to is a packet from 192.0.2.1 to port 80, or another, of 10.0.0.1.
+// to is a TCP packet from 192.0.2.1 to a port of 10.0.0.1, port 80 by default.
 func to(port uint16) Packet {
 	return Packet{
 		Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("10.0.0.1"),

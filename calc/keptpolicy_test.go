@@ -6,8 +6,8 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// A policy that is patched while it is active is parsed once: it is neither packed nor unpacked. It is packed when it is not
-// active any more, and when it is patched then.
+// A policy that is patched while it is active is parsed once: it is neither packed nor unpacked. It is packed when it is no longer
+// active, and when it is patched then.
 func TestActivePolicyIsNotPacked(t *testing.T) {
 	key := api.Key{Kind: api.KindGlobalNetworkPolicy, Name: "p"}
 	policy := func(action api.Action, tier string) api.Update {

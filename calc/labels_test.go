@@ -6,8 +6,8 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Labels of a workload endpoint that the dialect knows count where the field of the same meaning is empty: older versions of
-// Calico wrote the service account as a label only. Labels of namespaces and service accounts come from profiles alone.
+// A label that has the meaning of a field counts only if the field is empty: older versions of Calico wrote the service account as a label
+// only. Labels of namespaces and service accounts come from profiles only.
 func TestFieldsOverrideTheLabelsOfAWorkload(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

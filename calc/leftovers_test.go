@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Once everything is deleted nothing is left of a history but the numbers of labels' names.
+// After all objects of a history are deleted, a graph keeps nothing but the numbers of labels' names.
 func TestNothingIsLeftWhenEverythingIsDeleted(t *testing.T) {
 	t.Parallel()
 	first := *seed
@@ -42,7 +42,7 @@ func TestNothingIsLeftWhenEverythingIsDeleted(t *testing.T) {
 	}
 }
 
-// leftovers counts what a graph keeps.
+// leftovers counts the entries of all collections of a graph.
 func (g *Graph) leftovers() map[string]int {
 	counts := map[string]int{
 		"tiers": len(g.tiers), "policies": len(g.policies), "entities": len(g.entities.ids), "profiles": len(g.entities.profiles),

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/calc/calctest"
 )
 
-// TestVerdictsAreThoseOfTheReference compares Judge with what was recorded, on the State of Compute and of Graph.
+// TestVerdictsAreThoseOfTheReference compares Judge with the recorded verdicts, on the States of Compute and Graph.
 func TestVerdictsAreThoseOfTheReference(t *testing.T) {
 	for _, corpus := range []string{"policy", "hostpolicy"} {
 		t.Run(corpus, func(t *testing.T) {
@@ -31,7 +31,7 @@ func TestVerdictsAreThoseOfTheReference(t *testing.T) {
 	}
 }
 
-// onPurpose says why our verdict on a packet is another; docs/compatibility.md lists these. Each must really differ.
+// onPurpose says why our verdict on a packet differs from the reference's; empty: it must not. docs/compatibility.md lists the reasons.
 func onPurpose(scenario string, p calctest.Probe) string {
 	const notICMP = "a packet that is no ICMP cannot violate notICMP; the reference compares it with type 0"
 	if p.Protocol != 47 {
@@ -45,7 +45,7 @@ func onPurpose(scenario string, p calctest.Probe) string {
 	return ""
 }
 
-// compare says how many probes differ on purpose.
+// compare compares all probes of a scenario, and returns how many differ on purpose.
 func compare(t *testing.T, s calctest.Scenario) (differ int) {
 	states := map[string]*State{}
 	for _, p := range s.Probes {

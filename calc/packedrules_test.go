@@ -11,7 +11,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// everyFieldSet fails when a field of a struct is not set, so that one that is added to the type is not forgotten here.
+// everyFieldSet fails if a field of a struct is not set, so that a field that is added to the type is not forgotten here.
 func everyFieldSet(t *testing.T, of any, but ...string) {
 	t.Helper()
 	v := reflect.ValueOf(of)

@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// configOf is what the parameters make of a node with some FelixConfigurations.
+// configOf is the configuration of a node with some parameters and FelixConfigurations.
 func configOf(t *testing.T, parameters map[string]string, configs ...*api.FelixConfiguration) *State {
 	t.Helper()
 	var updates []api.Update
@@ -100,7 +100,7 @@ func TestParametersAreReadInCalicosForms(t *testing.T) {
 	}
 }
 
-// An unreadable value must not hide the readable ones.
+// An invalid value must not hide the valid ones.
 func TestAnInvalidParameterIsAProblemAndTheDatastoreHolds(t *testing.T) {
 	for parameter, c := range map[string]struct{ value, says string }{
 		"bpfloglevel":               {"loud", "not one of off, info, debug"},

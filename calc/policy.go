@@ -20,7 +20,7 @@ type policy struct {
 	selector *selector.Selector // selects combined; nil for profiles
 	stages   [Stages][2]bool    // at which stages it judges, by direction
 	rules    [2]packedRules     // as the object has them, by direction
-	denies   bool               // it is invalid, so it denies everything instead of what its rules say
+	denies   bool               // it is invalid, so its rules do not count, and it denies everything
 	labels   map[string]string  // of profiles: labelsToApply
 	problems []string           // of the object as a whole
 }

@@ -29,7 +29,7 @@ func namedPortWorld(endpoints int) (updates []api.Update) {
 	return updates
 }
 
-// The expansion of names is bounded. Beyond the bound nothing is allowed that was not meant, and a problem says so.
+// The number of combinations of named ports is bounded. A rule beyond the bound allows nothing that was not meant, and a problem says so.
 func TestTooManyPortsOfOneNameNeverAllow(t *testing.T) {
 	t.Parallel()
 	g, folded := New("n1", Facts{}), &State{}
@@ -56,7 +56,7 @@ func TestTooManyPortsOfOneNameNeverAllow(t *testing.T) {
 	}
 }
 
-// An endpoint that joins where its port is known is a member more, and no rule changes.
+// An endpoint whose named port has a number that others have already becomes a member of a set, and no rule changes.
 func TestAnEndpointWithAKnownPortChangesNoRule(t *testing.T) {
 	t.Parallel()
 	g := New("n1", Facts{})

@@ -43,7 +43,7 @@ func TestAScenarioEndsTheSameInAnyOrderOfUpdates(t *testing.T) {
 	}
 }
 
-// arrivals are ways in which objects may arrive, as batches with a flush after each.
+// arrivals are orders in which the objects of a scenario arrive, as batches with a flush after each.
 func arrivals(objects []api.Update) map[string][][]api.Update {
 	one := func(all []api.Update) (batches [][]api.Update) { return slices.Collect(slices.Chunk(all, 1)) }
 	reversed := slices.Clone(objects)
@@ -76,7 +76,7 @@ func deletions(objects []api.Update) (gone []api.Update) {
 	return gone
 }
 
-// player is a graph and what its deltas come to.
+// player is a graph and the State that its deltas add up to.
 type player struct {
 	graph  *Graph
 	folded *State
@@ -94,6 +94,6 @@ func (p player) play(batch []api.Update) {
 func (p player) expect(t *testing.T, what, want string) {
 	t.Helper()
 	if diff := cmp.Diff(want, p.folded.Text()); diff != "" {
-		t.Errorf("%s: (+) is not as it should be (-):\n%s", what, diff)
+		t.Errorf("%s: the state (+) is not the expected one (-):\n%s", what, diff)
 	}
 }

@@ -12,8 +12,7 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// composed is what the reference makes of a policy's selectors. It works on text; the labels
-// are role and env: libcalico-go,
+// composed combines a policy's selectors as the reference does, on their texts; the labels are role and env. From libcalico-go,
 // lib/backend/syncersv1/updateprocessors/{global,}networkpolicyprocessor.go.
 func composed(s selectors, namespace string) string {
 	text := s.endpoints
@@ -52,7 +51,7 @@ func canonical(text string) string {
 	return s.String()
 }
 
-// labelSets are labels of every sort: hosts, workloads with and without a service account.
+// labelSets are the labels of hosts, and of workloads with and without a service account.
 func labelSets() (all []selector.Map) {
 	for _, own := range []selector.Map{{}, {"role": "a"}, {"role": "b", "env": "a"}} {
 		for _, dialect := range []selector.Map{
@@ -102,7 +101,7 @@ func TestAPolicySelectsAsTheReferenceDoes(t *testing.T) {
 	}
 }
 
-// With a serviceAccountSelector, all() of a GlobalNetworkPolicy means what has a service account, and so never a host.
+// With a serviceAccountSelector, all() of a GlobalNetworkPolicy selects only endpoints with a service account, so never a host.
 func TestAServiceAccountSelectorLeavesHostsAlone(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// Each file of objects has beside it what node n1 must do, as text, and one of them also as JSON.
+// Beside each file of objects is the State of node n1, as text, and for one of them also as JSON.
 func TestStatesAreAsWrittenDown(t *testing.T) {
 	files, err := filepath.Glob("testdata/states/*.yaml")
 	if err != nil || len(files) == 0 {
@@ -37,7 +37,7 @@ func TestStatesAreAsWrittenDown(t *testing.T) {
 				folded.Fold(g.Flush())
 			}
 			if diff := cmp.Diff(state.Text(), folded.Text()); diff != "" {
-				t.Errorf("one by one the objects come to something else:\n%s", diff)
+				t.Errorf("the objects one by one give another state:\n%s", diff)
 			}
 			if name != "host" {
 				return

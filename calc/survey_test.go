@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Whatever the objects are: an endpoint that a survey calls closed or cut off is so by the definition of a verdict.
+// For any objects: the answers of a survey (closed, cut off, unreached) agree with the verdicts of Judge.
 func TestASurveyAgreesWithVerdicts(t *testing.T) {
 	t.Parallel()
 	first := *seed
@@ -66,7 +66,7 @@ func (w world) checkUnjudged(t *testing.T, s *State, survey *Survey) (closed int
 	return closed
 }
 
-// checkCutOff: of what comes to the policy's tier, only rules of the policy itself let anything through.
+// checkCutOff: of all packets that reach the policy's tier, only rules of the policy itself allow any.
 func (w world) checkCutOff(t *testing.T, s *State, survey *Survey, policy PolicyID) (cut int) {
 	for dir := range 2 {
 		endpoints, _ := survey.CutOff(policy.key(), Direction(dir))
@@ -91,7 +91,7 @@ func (w world) checkCutOff(t *testing.T, s *State, survey *Survey, policy Policy
 	return cut
 }
 
-// checkUnreached: no rule of the policy decides anything, nor passes anything on.
+// checkUnreached: no rule of the policy decides about a packet, or passes one on.
 func (w world) checkUnreached(t *testing.T, s *State, survey *Survey, policy PolicyID) (count int) {
 	for dir := range 2 {
 		if _, _, unreached := survey.Unreached(policy.key(), Direction(dir)); !unreached {

@@ -38,7 +38,7 @@ func (t *table[K, V]) remove(key K) {
 	}
 }
 
-// replace makes the table hold exactly what is in want.
+// replace makes the table hold exactly the entries of want.
 func (t *table[K, V]) replace(want map[K]V) {
 	for key := range t.now {
 		if _, still := want[key]; !still {

@@ -26,7 +26,7 @@ type Scenario struct {
 	Updates []api.Update `json:"-"` // the manifests, and the tiers that every datastore has
 }
 
-// Probe is a packet at one endpoint and what became of it.
+// Probe is a packet at one endpoint, and its verdict.
 type Probe struct {
 	Endpoint, Namespace, Direction, Path, Verdict, DecidedBy string
 	Src, Dst                                                 netip.Addr
