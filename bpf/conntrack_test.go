@@ -4,32 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/vishvananda/netns"
 )
 
 //go:generate go tool bpf2go -tags linux -cc clang-19 -strip llvm-strip-19 -target bpfel -cflags "-O2 -g -Wall -Werror -mcpu=v3 -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" conntrack conntrack.c
-
-// ownNamespace moves the thread of a benchmark to a network namespace of its own; what the kernel tracks there ends
-// with it.
-func ownNamespace(b *testing.B) {
-	b.Helper()
-	runtime.LockOSThread()
-	before, err := netns.Get()
-	must(b, err)
-	ns, err := netns.New()
-	must(b, err)
-	b.Cleanup(func() {
-		must(b, netns.Set(before))
-		must(b, errors.Join(ns.Close(), before.Close()))
-		runtime.UnlockOSThread()
-	})
-}
 
 // makeRoom lets the kernel track n connections in as many hash buckets, until the benchmark is over. Call it in the
 // machine's first network namespace: it is one table for all of them.

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/bpf/layout"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // NoNextHeader is the protocol of a packet of IPv6 that ends with its extension headers.
@@ -18,10 +19,13 @@ const NoNextHeader = 59
 func TracedGeneration(t testing.TB, sizes Sizes) (g *Generation, ifindex uint32) {
 	t.Helper()
 	dir := pinDir(t)
-	enterNamespace(t)
-	ifindex = veth(t, "up")
-	route(t, "up", "0.0.0.0/0")
-	route(t, "up", "::/0")
+	on := lab.Enter(t)
+	on.Forward()
+	on.RemoveAddress("lo", "127.0.0.1/8")
+	on.Down("lo")
+	ifindex = veth(on, "up")
+	on.Route("0.0.0.0/0", "up")
+	on.Route("::/0", "up")
 	r := newRigIn(t, dir, sizes, SharedSizes{Flows: 16, NewFlows: 1024})
 	for i := range r.shared.Settings.Timeout {
 		r.shared.Settings.Timeout[i] = math.MaxUint64

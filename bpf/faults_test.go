@@ -12,10 +12,10 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/bpf/layout"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // fill puts entries until the table is full and says how many it took.
@@ -78,14 +78,15 @@ func TestInterfaceOrSourceThatFoundNoRoomIsClosed(t *testing.T) {
 func TestRuleWithoutCounterStillDecides(t *testing.T) {
 	r := outbound(t)
 	full := fill(t, int(r.shared.maps["rule_hits"].MaxEntries()), func(n int) error {
-		for {
+		var err error
+		lab.Await(t, func() error {
 			// The kernel gets memory of each processor in the background, and answers ENOMEM until it has more.
-			err := r.shared.CreateRule(uint64(5000 + n))
-			if !errors.Is(err, unix.ENOMEM) {
+			if err = r.shared.CreateRule(uint64(5000 + n)); errors.Is(err, unix.ENOMEM) {
 				return err
 			}
-			time.Sleep(time.Millisecond)
-		}
+			return nil
+		})
+		return err
 	})
 	if full == 0 {
 		t.Error("no rule has a counter")
@@ -143,20 +144,16 @@ func TestGenerationsThatTakeTurnsJudgeEveryPacketAlike(t *testing.T) {
 	at, err := r.Attach(r.dir, r.v1)
 	must(t, err)
 	defer at.Detach()
-	home, err := netns.Get()
-	must(t, err)
-	defer home.Close()
 	allowed := Run{Hook: Ingress, Ifindex: r.v1, Packet: udp(alice, bob, 9, 53)}
 	denied := Run{Hook: Egress, Ifindex: r.v1, Inner: 77, Packet: udp(bob, alice, 1, 2)}
 	r.want(r.in(r.v1, allowed.Packet), PassPolicy)
 	before, err := r.shared.ReasonCounts()
 	must(t, err)
 
-	m := &machine{home}
 	var runs sync.WaitGroup
 	for _, g := range []*Generation{r.Generation, other.Generation} {
 		runs.Go(func() {
-			err := m.do(func() (err error) {
+			err := r.on.Do(func() (err error) {
 				for range rounds {
 					err = errors.Join(err, g.repeat(allowed, each), g.repeat(denied, each))
 				}
@@ -286,7 +283,7 @@ func TestCountersThatAreRefusedForMemoryComeLater(t *testing.T) {
 		missing[id] = true
 	}
 	want, refused := len(missing), 0
-	for deadline := time.Now().Add(2 * time.Minute); len(missing) > 0; time.Sleep(10 * time.Millisecond) {
+	lab.Await(t, func() error {
 		for id := range missing {
 			switch err := r.shared.CreateRule(id); {
 			case err == nil:
@@ -297,10 +294,11 @@ func TestCountersThatAreRefusedForMemoryComeLater(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d are still missing", len(missing))
+		if len(missing) > 0 {
+			return fmt.Errorf("%d are still missing", len(missing))
 		}
-	}
+		return nil
+	})
 	t.Logf("refused %d times", refused)
 	if hits, err := r.shared.AllRuleHits(); err != nil || len(hits) != want {
 		t.Errorf("%d counters, want %d; %v", len(hits), want, err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/margay-project/margay/bpf/layout"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // connection reads the one connection that there is.
@@ -157,7 +158,7 @@ func TestExpiredConnectionsCountAsAbsent(t *testing.T) {
 	r.in(r.v1, udp(alice, bob, 9, 53))
 	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), PassFlow)
 	r.in(r.v1, udp(alice, bob, 9, 53))
-	time.Sleep(50 * time.Millisecond)
+	lab.LetPass(50 * time.Millisecond) // longer than the timeout; a packet that asks would renew the connection
 	r.want(r.out(r.v1, udp(bob, alice, 53, 9)), DropPolicy)
 	r.want(r.in(r.v1, udp(alice, bob, 9, 53)), PassPolicy)
 }
@@ -169,7 +170,7 @@ func TestSweepFreesWhatHasExpired(t *testing.T) {
 	for port := range uint16(20) {
 		r.in(r.v1, udp(alice, bob, port, 53))
 	}
-	time.Sleep(50 * time.Millisecond)
+	lab.LetPass(50 * time.Millisecond) // longer than the timeout; one sweep must free all
 	swept, err := r.Sweep()
 	must(t, err)
 	if swept.Removed != 20 || swept.Unproven != 1 {

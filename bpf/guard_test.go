@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/margay-project/margay/bpf/layout"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // allowAll makes a mask that allows everything.
@@ -247,18 +248,18 @@ func TestListenerMessagesToAWorkloadComeFromTheLink(t *testing.T) {
 // TestForwardedListenerMessagesAreJudged sends them through the kernel, so that the hop limit is used up on the way.
 func TestForwardedListenerMessagesAreJudged(t *testing.T) {
 	r := newRouter(t)
-	a := r.behind(t, "v1", alice, alice6).wire(t, "v1")
-	c := r.behind(t, "v2", carol, carol6).wire(t, "v2")
-	b := r.behind(t, "up", bob, bob6).wire(t, "up")
+	a := r.wire(t, "v1", alice, alice6)
+	c := r.wire(t, "v2", carol, carol6)
+	b := r.wire(t, "up", bob, bob6)
 	r.workload(r.v1, 5, r.only(7000), r.allowAll(), alice6)
 	r.workload(r.v2, 6, r.denyAll(), r.allowAll(), carol6)
 	r.attached(t, r.v1, r.v2)
-	for source, from := range map[string]*wire{bob6: b, carol6: c} {
+	for source, from := range map[string]*lab.Wire{bob6: b, carol6: c} {
 		for _, kind := range []uint8{130, 131, 132, 143} {
-			from.send(neighbour(source, alice6, kind, "ff05::2", 2))
+			from.Send(neighbour(source, alice6, kind, "ff05::2", 2))
 		}
-		from.send(newFrame(source, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
-		for _, frame := range a.until("end") {
+		from.Send(newFrame(source, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
+		for _, frame := range a.Until("end") {
 			if protocol(58, 0, 130)(frame) || protocol(58, 0, 131)(frame) || protocol(58, 0, 132)(frame) ||
 				protocol(58, 0, 143)(frame) && bytes.Contains(frame, as16(netip.MustParseAddr(source))) {
 				t.Errorf("from %s: arrived in spite of policy: %x", source, frame)

@@ -2,7 +2,6 @@ package bpf
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -69,8 +68,6 @@ func newRigIn(t testing.TB, dir string, sizes Sizes, flows SharedSizes) *rig {
 }
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
-
-func parseCIDR(text string) (net.IP, *net.IPNet, error) { return net.ParseCIDR(text) }
 
 func must(t testing.TB, err error) {
 	t.Helper()

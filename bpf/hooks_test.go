@@ -9,7 +9,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
-	"github.com/vishvananda/netlink"
 )
 
 // accepting is a program of somebody else that accepts every packet.
@@ -221,8 +220,7 @@ func BenchmarkReadHooks(b *testing.B) {
 	var list []*Attachment
 	for i := range interfaces {
 		name := fmt.Sprintf("d%d", i)
-		must(b, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name + "p"}))
-		a, err := r.Attach(r.dir, uint32(index(b, name)))
+		a, err := r.Attach(r.dir, uint32(r.on.Veth(name, name+"p").Attrs().Index))
 		must(b, err)
 		defer a.Detach()
 		list = append(list, a)

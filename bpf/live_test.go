@@ -6,88 +6,34 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
-	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/bpf/layout"
+	"github.com/margay-project/margay/internal/lab"
 )
 
-// machine is a namespace behind one of the router's interfaces.
-type machine struct {
-	ns netns.NsHandle
-}
-
-// behind moves the far end of an interface of the router to a machine of its own. The near end gets an address, so
-// that the machine has a gateway.
-func (r *router) behind(t *testing.T, name, address4, address6 string) *machine {
+// behind moves the far end of an interface of the router to a host of its own. The near end gets an address, so that the
+// host has a gateway.
+func (r *router) behind(t testing.TB, name, address4, address6 string) *lab.Host {
 	t.Helper()
-	home, err := netns.Get()
-	must(t, err)
-	defer home.Close()
-	ns, err := netns.New()
-	must(t, err)
-	t.Cleanup(func() { ns.Close() })
-	must(t, netns.Set(home))
-	far, err := netlink.LinkByName(name + "p")
-	must(t, err)
-	must(t, netlink.LinkSetNsFd(far, int(ns)))
-	must(t, os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/proxy_arp", []byte("1"), 0o644))
-	must(t, os.WriteFile("/proc/sys/net/ipv4/neigh/"+name+"/proxy_delay", []byte("0"), 0o644))
-	address(t, name, "fe80::1/64")
-	must(t, netns.Set(ns))
-	defer func() { must(t, netns.Set(home)) }()
-	lo, err := netlink.LinkByName("lo")
-	must(t, err)
-	must(t, netlink.LinkSetUp(lo))
-	address(t, name+"p", address4+"/32")
-	address(t, name+"p", address6+"/128")
-	l, err := netlink.LinkByName(name + "p")
-	must(t, err)
-	must(t, netlink.LinkSetUp(l))
-	_, all4, _ := parseCIDR("0.0.0.0/0")
-	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: all4, Scope: netlink.SCOPE_LINK, Src: net.ParseIP(address4)}))
-	_, all6, _ := parseCIDR("::/0")
-	must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: all6, Gw: net.ParseIP("fe80::1")}))
-	return &machine{ns}
+	m := lab.NewHost(t)
+	must(t, netlink.LinkSetNsFd(r.on.Link(name+"p"), int(m.Namespace())))
+	r.on.ProxyARP(name)
+	r.on.Up(name, "fe80::1/64")
+	m.Up(name+"p", address4+"/32", address6+"/128")
+	m.Route("0.0.0.0/0", name+"p")
+	m.DefaultRoute(name+"p", "fe80::1")
+	return m
 }
 
-// do runs something on the machine, on a thread of its own.
-func (m *machine) do(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends here
-		if err := netns.Set(m.ns); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}
-
-func (m *machine) listen(t *testing.T, at string) net.Listener {
+// wire is the wire of a host behind an interface of the router.
+func (r *router) wire(t testing.TB, name, address4, address6 string) *lab.Wire {
 	t.Helper()
-	var l net.Listener
-	must(t, m.do(func() (err error) {
-		l, err = net.Listen("tcp", at)
-		return err
-	}))
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
-func (m *machine) dial(at string, patience time.Duration) (c net.Conn, err error) {
-	err = m.do(func() error {
-		c, err = net.DialTimeout("tcp", at, patience)
-		return err
-	})
-	return c, err
+	return r.behind(t, name, address4, address6).Wire(name+"p", r.on.Link(name).Attrs().HardwareAddr)
 }
 
 // TestRealTraffic sends large segments through attached programs, and then withdraws the permission.
@@ -104,8 +50,8 @@ func TestRealTraffic(t *testing.T) {
 		t.Cleanup(func() { must(t, at.Detach()) })
 	}
 	for _, ends := range [][2]string{{alice, carol}, {alice6, carol6}} {
-		l := c.listen(t, net.JoinHostPort(ends[1], "5000"))
-		conn, err := a.dial(l.Addr().String(), 5*time.Second)
+		l := c.Listen(net.JoinHostPort(ends[1], "5000"))
+		conn, err := a.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
 		must(t, err)
 		far, err := l.Accept()
 		must(t, err)
@@ -120,7 +66,7 @@ func TestRealTraffic(t *testing.T) {
 			}
 		}
 
-		if _, err := c.dial(net.JoinHostPort(ends[0], "5000"), 300*time.Millisecond); err == nil {
+		if _, err := c.DialTimeout("tcp", net.JoinHostPort(ends[0], "5000"), 300*time.Millisecond); err == nil {
 			t.Error("a connection was made that no policy allows")
 		}
 		r.workload(r.v1, 5, deny, deny)
@@ -171,17 +117,15 @@ func TestAWorkloadLearnsOfASmallerMTU(t *testing.T) {
 		must(t, netlink.RouteAdd(&netlink.Route{
 			LinkIndex: int(r.up), Dst: netlink.NewIPNet(net.ParseIP(beyond)), Gw: net.ParseIP(bob6),
 		}))
-		arrivals := &wire{t: t}
-		must(t, b.do(func() error { return smallerLink(arrivals, beyond) }))
-		t.Cleanup(func() { unix.Close(arrivals.fd) })
+		arrivals := smallerLink(t, b, beyond)
 		r.workload(r.v1, 5, r.denyAll(), r.allowAll(), alice, alice6)
 		r.host(r.up, map[int]uint32{layout.StageForwardIn: r.denyAll(), layout.StageForwardOut: r.allowAll()})
 		r.attached(t, r.v1, r.up)
 		var conn net.Conn
-		must(t, a.do(func() (err error) {
+		a.Must(func() (err error) {
 			conn, err = net.Dial("udp", net.JoinHostPort(beyond, "9"))
 			return err
-		}))
+		})
 		t.Cleanup(func() { conn.Close() })
 		offset := func(f []byte) int { // of a fragment, in bytes; -1 if it is none
 			if len(f) < 62 || f[12] != 0x86 || f[20] != 44 {
@@ -196,7 +140,7 @@ func TestAWorkloadLearnsOfASmallerMTU(t *testing.T) {
 				continue // tells of an error of the network
 			}
 			// The last fragment is small enough for any link.
-			whole = slices.ContainsFunc(arrivals.await("a last fragment", last), func(f []byte) bool { return offset(f) == 0 })
+			whole = slices.ContainsFunc(arrivals.Await("a last fragment", last), func(f []byte) bool { return offset(f) == 0 })
 		}
 		if !whole {
 			t.Errorf("connections tracked: %v: of %d datagrams none arrived", tracked, sent)
@@ -204,49 +148,22 @@ func TestAWorkloadLearnsOfASmallerMTU(t *testing.T) {
 	}
 }
 
-// smallerLink gives a machine another link, with a machine behind it, and a route that leads there.
-func smallerLink(w *wire, dest string) error {
-	home, err := netns.Get()
-	if err != nil {
-		return err
-	}
-	defer home.Close()
-	beyond, err := netns.New()
-	if err != nil {
-		return err
-	}
-	defer beyond.Close() // the socket keeps it
-	if w.ifindex, w.far, err = linkUp("nextp", home); err != nil {
-		return err
-	}
-	if w.fd, err = listenToFrames(w.ifindex); err != nil {
-		return err
-	}
-	if err := netns.Set(home); err != nil {
-		return err
-	}
-	next, err := netlink.LinkByName("next")
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		netlink.LinkSetUp(next),
-		os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0o644),
-		netlink.RouteAdd(&netlink.Route{LinkIndex: next.Attrs().Index, Dst: netlink.NewIPNet(net.ParseIP(dest))}),
-		netlink.NeighAdd(&netlink.Neigh{
-			LinkIndex: next.Attrs().Index, IP: net.ParseIP(dest), HardwareAddr: w.far, State: netlink.NUD_PERMANENT,
-		}))
-}
-
-// linkUp makes a link with a small MTU from one namespace to the calling thread's, and takes its end there up.
-func linkUp(name string, from netns.NsHandle) (int, net.HardwareAddr, error) {
-	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "next", PeerMTU: 1300, PeerNamespace: netlink.NsFd(from)}
-	if err := netlink.LinkAdd(veth); err != nil {
-		return 0, nil, err
-	}
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		return 0, nil, err
-	}
-	return l.Attrs().Index, l.Attrs().HardwareAddr, netlink.LinkSetUp(l)
+// smallerLink gives a host another link, with a host behind it, and a route that leads there. It returns the far end's wire.
+func smallerLink(t testing.TB, b *lab.Host, dest string) *lab.Wire {
+	t.Helper()
+	beyond := lab.NewHost(t)
+	lab.Cable(b, "next", beyond, "nextp")
+	beyond.Up("nextp")
+	next := b.Up("next")
+	arrivals := beyond.Wire("nextp", next.Attrs().HardwareAddr)
+	b.Sysctl("ipv6/conf/all/forwarding", "1")
+	b.Must(func() error {
+		return errors.Join(
+			netlink.LinkSetMTU(next, 1300),
+			netlink.RouteAdd(&netlink.Route{LinkIndex: next.Attrs().Index, Dst: netlink.NewIPNet(net.ParseIP(dest))}),
+			netlink.NeighAdd(&netlink.Neigh{
+				LinkIndex: next.Attrs().Index, IP: net.ParseIP(dest), HardwareAddr: arrivals.MAC, State: netlink.NUD_PERMANENT,
+			}))
+	})
+	return arrivals
 }

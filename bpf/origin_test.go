@@ -3,7 +3,6 @@ package bpf
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"net"
 	"os"
 	"slices"
@@ -12,11 +11,11 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/dataplane/gate"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/skip"
 )
 
@@ -35,78 +34,6 @@ func trackConnections(t *testing.T) {
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 	}})
 	must(t, conn.Flush())
-}
-
-// wire is a packet socket on a machine's interface: it sends frames as they are, and sees every frame that arrives.
-type wire struct {
-	t       *testing.T
-	fd      int
-	ifindex int
-	near    net.HardwareAddr // of the router's side: where frames are sent to
-	far     net.HardwareAddr // of the machine's side
-}
-
-func (m *machine) wire(t *testing.T, near string) *wire {
-	t.Helper()
-	l, err := netlink.LinkByName(near)
-	must(t, err)
-	w := &wire{t: t, near: l.Attrs().HardwareAddr}
-	must(t, m.do(func() error {
-		far, err := netlink.LinkByName(near + "p")
-		if err != nil {
-			return err
-		}
-		w.ifindex, w.far = far.Attrs().Index, far.Attrs().HardwareAddr
-		w.fd, err = listenToFrames(w.ifindex)
-		return err
-	}))
-	t.Cleanup(func() { unix.Close(w.fd) })
-	return w
-}
-
-// listenToFrames opens a packet socket on an interface of the calling thread's namespace.
-func listenToFrames(ifindex int) (int, error) {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	all := uint16(unix.ETH_P_ALL)<<8 | uint16(unix.ETH_P_ALL)>>8
-	return fd, errors.Join(
-		unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: ifindex, Protocol: all}),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 10}))
-}
-
-func (w *wire) send(frames ...[]byte) {
-	w.t.Helper()
-	for _, f := range frames {
-		f = slices.Concat(w.near, f[6:])
-		must(w.t, unix.Sendto(w.fd, f, 0, &unix.SockaddrLinklayer{Ifindex: w.ifindex}))
-	}
-}
-
-// until returns the frames that arrive before one that holds the mark.
-func (w *wire) until(mark string) (before [][]byte) {
-	w.t.Helper()
-	return w.await(mark, func(f []byte) bool { return bytes.Contains(f, []byte(mark)) })
-}
-
-// await returns the frames that arrive before one that fits.
-func (w *wire) await(what string, fits func(f []byte) bool) (before [][]byte) {
-	w.t.Helper()
-	buffer := make([]byte, 4096)
-	for {
-		n, from, err := unix.Recvfrom(w.fd, buffer, 0)
-		if err != nil {
-			w.t.Fatalf("waiting for %q: %v", what, err)
-		}
-		if l, ok := from.(*unix.SockaddrLinklayer); ok && l.Pkttype == unix.PACKET_OUTGOING {
-			continue
-		}
-		if fits(buffer[:n]) {
-			return before
-		}
-		before = append(before, bytes.Clone(buffer[:n]))
-	}
 }
 
 // unevenFragments are two fragments of one datagram of which only the first has destination options. Reassembled, they
@@ -179,9 +106,9 @@ func (r *rig) only(port uint32) uint32 {
 
 func TestReassembledPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
 	r := newRouter(t)
-	a := r.behind(t, "v1", alice, alice6).wire(t, "v1")
-	c := r.behind(t, "v2", carol, carol6).wire(t, "v2")
-	b := r.behind(t, "up", bob, bob6).wire(t, "up")
+	a := r.wire(t, "v1", alice, alice6)
+	c := r.wire(t, "v2", carol, carol6)
+	b := r.wire(t, "up", bob, bob6)
 	trackConnections(t)
 	r.workload(r.v1, 5, r.only(7000), r.allowAll(), alice6)
 	r.workload(r.v2, 6, r.denyAll(), r.allowAll(), carol6)
@@ -189,15 +116,15 @@ func TestReassembledPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
 	id := uint32(100)
 	for name, from := range map[string]struct {
 		source string
-		*wire
+		*lab.Wire
 	}{"another workload": {carol6, c}, "outside": {bob6, b}, "outside, in the host's name": {here6, b}} {
 		for _, proto := range []uint8{6, 17} {
 			header := map[uint8][]byte{6: tcpHeader(900, 22, "S", 1, 0), 17: udpHeader(900, 22)}[proto]
 			id++
 			first, second := unevenFragments(from.source, alice6, proto, header, id)
-			from.send(first, second)
-			from.send(newFrame(from.source, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
-			for _, frame := range a.until("end") {
+			from.Send(first, second)
+			from.Send(newFrame(from.source, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
+			for _, frame := range a.Until("end") {
 				if bytes.Contains(frame, []byte("smuggled")) || binary.BigEndian.Uint16(frame[12:]) == 0x86dd && frame[20] == 44 {
 					t.Errorf("protocol %d from %s: arrived in spite of policy: %x", proto, name, frame[:80])
 				}
@@ -206,10 +133,10 @@ func TestReassembledPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
 	}
 	// Policy that allows it lets both fragments through.
 	first, second := unevenFragments(bob6, alice6, 17, udpHeader(900, 7000), 99)
-	b.send(first, second)
-	b.send(newFrame(bob6, alice6, 17, append(append16(nil, 901, 7000, 11, 0), "end"...)).bytes())
+	b.Send(first, second)
+	b.Send(newFrame(bob6, alice6, 17, append(append16(nil, 901, 7000, 11, 0), "end"...)).bytes())
 	fragments := 0
-	for _, frame := range a.until("end") {
+	for _, frame := range a.Until("end") {
 		if binary.BigEndian.Uint16(frame[12:]) == 0x86dd && (frame[20] == 44 || frame[20] == 60) {
 			fragments++
 		}
@@ -221,8 +148,8 @@ func TestReassembledPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
 
 func TestReassembledPacketsThroughAHostEndpointAreForwarded(t *testing.T) {
 	r := newRouter(t)
-	a := r.behind(t, "v1", alice, alice6).wire(t, "v1")
-	b := r.behind(t, "up", bob, bob6).wire(t, "up")
+	a := r.wire(t, "v1", alice, alice6)
+	b := r.wire(t, "up", bob, bob6)
 	trackConnections(t)
 	r.workload(r.v1, 5, r.denyAll(), r.allowAll(), alice6)
 	allow, deny := r.allowAll(), r.denyAll()
@@ -239,9 +166,9 @@ func TestReassembledPacketsThroughAHostEndpointAreForwarded(t *testing.T) {
 		r.host(r.up, map[int]uint32{layout.StageNormalIn: deny, layout.StageNormalOut: c.normal, layout.StageForwardOut: c.forward})
 		r.shared.AdvanceEpoch()
 		first, second := unevenFragments(alice6, bob6, 17, udpHeader(uint16(910+i), 22), uint32(c.identifier))
-		a.send(first, second, end)
+		a.Send(first, second, end)
 		arrived := 0
-		for _, frame := range b.until("end") {
+		for _, frame := range b.Until("end") {
 			if bytes.Contains(frame, []byte("smuggled")) {
 				arrived++
 			}
@@ -261,15 +188,15 @@ const (
 // interface, where nothing is judged, so that no answer passes as part of a connection.
 type sender struct {
 	*router
-	requests *wire // to the host
-	arrivals *wire // from the host
+	requests *lab.Wire // to the host
+	arrivals *lab.Wire // from the host
 }
 
 func newSender(t *testing.T) *sender {
 	r := newRouter(t)
-	s := &sender{router: r, requests: r.behind(t, "up", bob, bob6).wire(t, "up"), arrivals: r.behind(t, "up2", dave, dave6).wire(t, "up2")}
-	route(t, "up2", dave+"/32")
-	route(t, "up2", dave6+"/128")
+	s := &sender{router: r, requests: r.wire(t, "up", bob, bob6), arrivals: r.wire(t, "up2", dave, dave6)}
+	r.on.Route(dave+"/32", "up2")
+	r.on.Route(dave6+"/128", "up2")
 	for _, name := range []string{"all", "up"} {
 		must(t, os.WriteFile("/proc/sys/net/ipv4/conf/"+name+"/rp_filter", []byte("0"), 0o644))
 	}
@@ -287,7 +214,7 @@ func (s *sender) arrives(t *testing.T, do func(), fits func(f []byte) bool) bool
 	_, err = c.Write([]byte("end"))
 	must(t, err)
 	must(t, c.Close())
-	return slices.ContainsFunc(s.arrivals.until("end"), fits)
+	return slices.ContainsFunc(s.arrivals.Until("end"), fits)
 }
 
 // protocol finds frames of a protocol by the byte at an offset from the transport header.
@@ -343,11 +270,11 @@ func TestPacketsOfThisHostProveIt(t *testing.T) {
 		}{
 			{"datagram in fragments", func() { dial("udp", "9", datagram) }, func(f []byte) bool { return bytes.Contains(f, datagram[:64]) }},
 			{"SYN", func() { dial("tcp", "9", nil) }, protocol(6, 13, 2)},
-			{"SYN-ACK", func() { s.requests.send(sealed(tcp(f.peer, f.here, 33, 34, "S", 5, 0))) }, protocol(6, 13, 0x12)},
-			{"RST", func() { s.requests.send(sealed(tcp(f.peer, f.here, 33, 35, "S", 5, 0))) }, protocol(6, 13, 0x14)},
-			{"echo reply", func() { s.requests.send(sealed(echo(f.peer, f.here, false, 4))) }, protocol(f.icmp, 0, f.answer)},
-			{"port unreachable", func() { s.requests.send(sealed(udp(f.peer, f.here, 33, 36))) }, protocol(f.icmp, 0, f.closed)},
-			{"hop limit exceeded", func() { s.requests.send(sealed(expiring.bytes())) }, protocol(f.icmp, 0, f.expired)},
+			{"SYN-ACK", func() { s.requests.Send(sealed(tcp(f.peer, f.here, 33, 34, "S", 5, 0))) }, protocol(6, 13, 0x12)},
+			{"RST", func() { s.requests.Send(sealed(tcp(f.peer, f.here, 33, 35, "S", 5, 0))) }, protocol(6, 13, 0x14)},
+			{"echo reply", func() { s.requests.Send(sealed(echo(f.peer, f.here, false, 4))) }, protocol(f.icmp, 0, f.answer)},
+			{"port unreachable", func() { s.requests.Send(sealed(udp(f.peer, f.here, 33, 36))) }, protocol(f.icmp, 0, f.closed)},
+			{"hop limit exceeded", func() { s.requests.Send(sealed(expiring.bytes())) }, protocol(f.icmp, 0, f.expired)},
 		} {
 			if c.name == "RST" && f.icmp == 58 {
 				continue // it has no socket, see below
@@ -397,7 +324,7 @@ func TestPacketsWithoutASocketProveItByTheMarkOfTheGate(t *testing.T) {
 		must(t, err)
 		defer l.Close()
 		syn := func(port uint16) func() {
-			return func() { s.requests.send(sealed(tcp(f.peer, f.here, 33, port, "S", 5, 0))) }
+			return func() { s.requests.Send(sealed(tcp(f.peer, f.here, 33, port, "S", 5, 0))) }
 		}
 		kinds = append(kinds,
 			kind{"RST to " + f.peer, syn(35), protocol(6, 13, 0x14)},
@@ -412,15 +339,15 @@ func TestPacketsWithoutASocketProveItByTheMarkOfTheGate(t *testing.T) {
 	c, err := net.ListenMulticastUDP("udp4", &net.Interface{Index: int(s.up2), Name: "up2"}, &net.UDPAddr{IP: net.IPv4(239, 1, 2, 3), Port: 39})
 	must(t, err)
 	defer c.Close()
-	s.arrivals.await("a multicast report", protocol(2, 0, 0x22)) // the kernel takes its time
+	s.arrivals.Await("a multicast report", protocol(2, 0, 0x22)) // the kernel takes its time
 }
 
 // TestForwardedPacketsDoNotKeepTheMarkOfThisHost has another rule give forwarded packets the mark, as one that restores
 // the mark of a connection may, while the kernel forgets by which interface they came.
 func TestForwardedPacketsDoNotKeepTheMarkOfThisHost(t *testing.T) {
 	r := newRouter(t)
-	a := r.behind(t, "v1", alice, alice6).wire(t, "v1")
-	b := r.behind(t, "up", bob, bob6).wire(t, "up")
+	a := r.wire(t, "v1", alice, alice6)
+	b := r.wire(t, "up", bob, bob6)
 	trackConnections(t)
 	var g gate.Gate
 	must(t, g.Apply(gate.Rules{Mark: 0x1000000, HostMark: r.shared.Settings.HostMark}))
@@ -438,8 +365,8 @@ func TestForwardedPacketsDoNotKeepTheMarkOfThisHost(t *testing.T) {
 	r.workload(r.v1, 5, r.only(7000), r.allowAll(), alice6)
 	r.attached(t, r.v1)
 	first, second := unevenFragments(bob6, alice6, 17, udpHeader(900, 22), 1)
-	b.send(first, second, newFrame(bob6, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
-	for _, frame := range a.until("end") {
+	b.Send(first, second, newFrame(bob6, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
+	for _, frame := range a.Until("end") {
 		if bytes.Contains(frame, []byte("smuggled")) {
 			t.Errorf("arrived in spite of policy: %x", frame[:80])
 		}
@@ -450,16 +377,11 @@ func TestForwardedPacketsDoNotKeepTheMarkOfThisHost(t *testing.T) {
 // the kernel reassembles and divides them there, too, and leaves them the socket of their sender.
 func TestBridgedPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
 	r := newRouter(t)
-	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}))
-	bridge, err := netlink.LinkByName("br0")
-	must(t, err)
-	must(t, netlink.LinkSetUp(bridge))
-	a := r.behind(t, "v1", alice, alice6).wire(t, "v1")
-	c := r.behind(t, "v2", carol, carol6).wire(t, "v2")
+	bridge := r.on.Bridge("br0")
+	a := r.wire(t, "v1", alice, alice6)
+	c := r.wire(t, "v2", carol, carol6)
 	for _, name := range []string{"v1", "v2"} {
-		port, err := netlink.LinkByName(name)
-		must(t, err)
-		must(t, netlink.LinkSetMaster(port, bridge))
+		r.on.Join(name, bridge)
 	}
 	trackConnections(t)
 	if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-ip6tables", []byte("1"), 0o644); err != nil {
@@ -468,9 +390,9 @@ func TestBridgedPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
 	r.workload(r.v1, 5, r.only(7000), r.allowAll(), alice6)
 	r.attached(t, r.v1)
 	first, second := unevenFragments(carol6, alice6, 17, udpHeader(900, 22), 1)
-	c.near = a.far
-	c.send(first, second, newFrame(carol6, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
-	for _, frame := range a.until("end") {
+	c.To = a.MAC
+	c.Send(first, second, newFrame(carol6, alice6, 17, append(append16(nil, 900, 7000, 11, 0), "end"...)).bytes())
+	for _, frame := range a.Until("end") {
 		if bytes.Contains(frame, []byte("smuggled")) {
 			t.Errorf("arrived in spite of policy: %x", frame[:80])
 		}

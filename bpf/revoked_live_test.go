@@ -14,23 +14,22 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // wireBehind is a wire at the far end of an interface, which the router takes for the place of the addresses.
-func (r *router) wireBehind(t *testing.T, name string, addresses ...string) *wire {
+func (r *router) wireBehind(t *testing.T, name string, addresses ...string) *lab.Wire {
 	t.Helper()
-	home, err := netns.Get()
-	must(t, err)
-	defer home.Close()
-	w := (&machine{home}).wire(t, name)
+	near := r.on.Link(name).Attrs()
+	w := r.on.Wire(name+"p", near.HardwareAddr)
 	for _, a := range addresses {
 		must(t, netlink.NeighSet(&netlink.Neigh{
-			LinkIndex: index(t, name), IP: net.ParseIP(a), HardwareAddr: w.far, State: netlink.NUD_PERMANENT}))
+			LinkIndex: near.Index, IP: net.ParseIP(a), HardwareAddr: w.MAC, State: netlink.NUD_PERMANENT}))
 	}
-	must(t, unix.SetsockoptInt(w.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
-	must(t, unix.SetsockoptTimeval(w.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20_000}))
+	must(t, unix.SetsockoptInt(w.FD, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
+	must(t, unix.SetsockoptTimeval(w.FD, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20_000}))
 	return w
 }
 
@@ -38,7 +37,7 @@ func (r *router) wireBehind(t *testing.T, name string, addresses ...string) *wir
 type stream struct {
 	flowUnderTest
 	number   uint16
-	wires    [2]*wire // of the opener, of the replier
+	wires    [2]*lab.Wire // of the opener, of the replier
 	sent     [2]atomic.Uint64
 	received [2]atomic.Uint64 // the last change that a packet carried which came through, of opener and replier
 }
@@ -49,16 +48,17 @@ func (s *stream) frame(end int, change uint64) []byte {
 	if end == 1 {
 		packet = s.answer(s.opener, s.replier)
 	}
-	return s.wires[end].carry(packet, s.number, end, change)
+	return carry(s.wires[end], packet, s.number, end, change)
 }
 
 const mark = "margay stream"
 
-func (w *wire) carry(packet []byte, number uint16, end int, change uint64) []byte {
+// carry is a packet to the station of a wire that carries the stream's number and a change.
+func carry(w *lab.Wire, packet []byte, number uint16, end int, change uint64) []byte {
 	payload := append16([]byte(mark), number)
 	payload = binary.BigEndian.AppendUint64(append(payload, byte(end)), change)
 	packet = append(packet, payload...)
-	copy(packet, w.near)
+	copy(packet, w.To)
 	if packet[12] == 0x08 { // IPv4
 		binary.BigEndian.PutUint16(packet[16:], uint16(len(packet)-14))
 		binary.BigEndian.PutUint16(packet[24:], 0)
@@ -72,7 +72,7 @@ func (w *wire) carry(packet []byte, number uint16, end int, change uint64) []byt
 // storm is a history with real packets: streams that flow while policies change.
 type storm struct {
 	*history
-	wires   map[int]*wire // of each workload, and -1: of the rest of the world
+	wires   map[int]*lab.Wire // of each workload, and -1: of the rest of the world
 	streams []*stream
 	now     atomic.Uint64 // number of the last change that is complete, for senders
 	still   atomic.Uint64 // the same, until the next one begins
@@ -84,11 +84,11 @@ type storm struct {
 
 func newStorm(t *testing.T) *storm {
 	s := &storm{history: newHistory(t), errs: make(chan error, 100)}
-	s.wires = map[int]*wire{
+	s.wires = map[int]*lab.Wire{
 		0: s.wireBehind(t, "v1", alice, alice6), 1: s.wireBehind(t, "v2", carol, carol6), -1: s.wireBehind(t, "up", bob, bob6)}
 	for i, f := range s.flows {
 		s.streams = append(s.streams, &stream{flowUnderTest: f, number: uint16(i),
-			wires: [2]*wire{s.wires[workloadOf(f.opener)], s.wires[workloadOf(f.replier)]}})
+			wires: [2]*lab.Wire{s.wires[workloadOf(f.opener)], s.wires[workloadOf(f.replier)]}})
 	}
 	s.attached(t, s.v1, s.v2)
 	return s
@@ -135,21 +135,21 @@ func (s *storm) sendAll(end int) {
 	for !s.stop.Load() {
 		for _, f := range s.streams {
 			change := s.now.Load()
-			if _, err := unix.Write(f.wires[end].fd, f.frame(end, change)); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			if _, err := unix.Write(f.wires[end].FD, f.frame(end, change)); err != nil && !errors.Is(err, unix.ENOBUFS) {
 				s.fail(fmt.Errorf("send a packet of %s: %w", f.name, err))
 			}
 			f.sent[end].Store(change)
 		}
-		time.Sleep(100 * time.Microsecond) // leave some of the machine to others
+		lab.LetPass(100 * time.Microsecond) // leave some of the machine to others
 	}
 }
 
 // receiveAll looks at all that comes through to a wire. A packet is one too many if its sender knew a change that denies
 // it, and no later change had begun when it arrived.
-func (s *storm) receiveAll(w *wire) {
+func (s *storm) receiveAll(w *lab.Wire) {
 	buffer := make([]byte, 2048)
 	for !s.stop.Load() {
-		n, err := unix.Read(w.fd, buffer)
+		n, err := unix.Read(w.FD, buffer)
 		if err != nil {
 			if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
 				s.fail(fmt.Errorf("receive packets: %w", err))
@@ -231,8 +231,8 @@ func TestRevokedStreamsOfRealSocketsEnd(t *testing.T) {
 	r.attached(t, r.v1)
 	random := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 	for _, to := range []string{alice, alice6} {
-		l := inside.listen(t, net.JoinHostPort(to, "5000"))
-		client, err := outside.dial(l.Addr().String(), 5*time.Second)
+		l := inside.Listen(net.JoinHostPort(to, "5000"))
+		client, err := outside.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
 		must(t, err)
 		defer client.Close()
 		server, err := l.Accept()

@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netns"
-
 	"github.com/margay-project/margay/bpf/layout"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // talk is a connection of one protocol: what its opener and its replier send, once it is open.
@@ -349,19 +348,15 @@ func TestAnswersFindAConnectionThatMoves(t *testing.T) {
 	const rounds, answers = 200, 20_000
 	r, allow, deny := inbound(t)
 	r.workload(r.v1, 5, allow, deny)
-	home, err := netns.Get()
-	must(t, err)
-	defer home.Close()
-	m := &machine{home}
 	question := Run{Hook: Egress, Ifindex: r.v1, Inner: 77, Packet: udp(bob, alice, 9, 53)}
 	answer := Run{Hook: Ingress, Ifindex: r.v1, Packet: udp(alice, bob, 53, 9)}
 	for range rounds {
 		must(t, r.repeat(question, 1))
 		must(t, r.repeat(answer, 1))
 		done := make(chan error)
-		go func() { done <- m.do(func() error { return r.repeat(answer, answers) }) }()
-		time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond) // until some of them are judged
-		must(t, r.repeat(question, 1))                                // proves the connection
+		go func() { done <- r.on.Do(func() error { return r.repeat(answer, answers) }) }()
+		lab.LetPass(time.Duration(rand.IntN(3000)) * time.Microsecond) // until some of them are judged
+		must(t, r.repeat(question, 1))                                 // proves the connection
 		must(t, <-done)
 		r.forgetAll()
 	}

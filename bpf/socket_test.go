@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/bpf/layout"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // busyHost is a router with a machine behind its uplink and another behind its first workload interface, and policy
 // for connections in one direction only.
 type busyHost struct {
 	*router
-	bob, alice *machine
+	bob, alice *lab.Host
 }
 
 func newBusyHost(t *testing.T) *busyHost {
@@ -49,9 +50,9 @@ func endAt(a net.Addr) netip.AddrPort {
 }
 
 // opened connects the host to a machine that listens.
-func (h *busyHost) opened(t *testing.T, m *machine, there string) *session {
+func (h *busyHost) opened(t *testing.T, m *lab.Host, there string) *session {
 	t.Helper()
-	l := m.listen(t, net.JoinHostPort(there, "0"))
+	l := m.Listen(net.JoinHostPort(there, "0"))
 	conn, err := net.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
 	must(t, err)
 	far, err := l.Accept()
@@ -61,7 +62,7 @@ func (h *busyHost) opened(t *testing.T, m *machine, there string) *session {
 
 // accepted connects a machine to the host, that listens and goes on to listen, at every address of both families, as most
 // servers do.
-func (h *busyHost) accepted(t *testing.T, m *machine, here string) *session {
+func (h *busyHost) accepted(t *testing.T, m *lab.Host, here string) *session {
 	t.Helper()
 	both := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var set error
@@ -77,7 +78,7 @@ func (h *busyHost) accepted(t *testing.T, m *machine, here string) *session {
 }
 
 // acceptedOnce connects a machine to the host, that listens at one address and then no longer.
-func (h *busyHost) acceptedOnce(t *testing.T, m *machine, here string) *session {
+func (h *busyHost) acceptedOnce(t *testing.T, m *lab.Host, here string) *session {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(here, "0"))
 	must(t, err)
@@ -85,10 +86,10 @@ func (h *busyHost) acceptedOnce(t *testing.T, m *machine, here string) *session 
 	return acceptedBy(t, l, m, here)
 }
 
-func acceptedBy(t *testing.T, l net.Listener, m *machine, here string) *session {
+func acceptedBy(t *testing.T, l net.Listener, m *lab.Host, here string) *session {
 	t.Helper()
 	port := l.Addr().(*net.TCPAddr).Port
-	far, err := m.dial(net.JoinHostPort(here, strconv.Itoa(port)), 5*time.Second)
+	far, err := m.DialTimeout("tcp", net.JoinHostPort(here, strconv.Itoa(port)), 5*time.Second)
 	must(t, err)
 	conn, err := l.Accept()
 	must(t, err)
@@ -96,9 +97,9 @@ func acceptedBy(t *testing.T, l net.Listener, m *machine, here string) *session 
 }
 
 // boundAndOpened connects the host to a machine that listens, from a port that the host's process has chosen itself.
-func (h *busyHost) boundAndOpened(t *testing.T, m *machine, here, there string) *session {
+func (h *busyHost) boundAndOpened(t *testing.T, m *lab.Host, here, there string) *session {
 	t.Helper()
-	l := m.listen(t, net.JoinHostPort(there, "0"))
+	l := m.Listen(net.JoinHostPort(there, "0"))
 	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(here), Port: 20_000}}
 	conn, err := d.Dial("tcp", l.Addr().String())
 	must(t, err)
