@@ -2,7 +2,7 @@
 // the fabric's router between them, all in network namespaces of its own, with real packets. Each step prints the
 // command that a user would type and what traffic did; the exit status is 0 only if every verdict was the expected one.
 //
-// Start at steps.go, the story; lab.go builds the hosts, traffic.go sends the packets.
+// Start at steps.go, the story; site.go builds the hosts, traffic.go sends the packets.
 package main
 
 import (
@@ -42,12 +42,23 @@ func run() error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	lab, err := newLab(ctx)
-	if err != nil {
-		return fmt.Errorf("build the lab: %w", err)
-	}
-	defer lab.close()
-	return tell(ctx, lab)
+	return play(ctx)
+}
+
+// play builds the site and tells the story. Everything is removed afterwards.
+func play(ctx context.Context) (err error) {
+	on := &stage{}
+	defer on.close()
+	defer func() {
+		if reason := recover(); reason != nil {
+			failed, ours := reason.(failure)
+			if !ours {
+				panic(reason)
+			}
+			err = errors.New(string(failed))
+		}
+	}()
+	return tell(ctx, newSite(on))
 }
 
 // runInside runs the demo in a mount namespace: what it mounts is gone when it ends, whatever ends it.

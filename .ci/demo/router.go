@@ -37,32 +37,25 @@ protocol bgp host1v6 {
 `
 
 // startRouter starts the fabric's router: BIRD when it is installed, otherwise a second GoBGP speaker.
-func (s *story) startRouter(ctx context.Context) error {
-	bird, err := exec.LookPath("bird")
-	if err != nil {
-		bird, err = exec.LookPath("/usr/sbin/bird") // not on everybody's path
-	}
-	if err != nil {
+func (s *story) startRouter(ctx context.Context) {
+	if _, err := router.FindBIRD(); err != nil {
 		fmt.Println("\n# on the router:  a GoBGP speaker (BIRD is not installed)")
-		return s.startSpeaker(ctx)
+		s.startSpeaker(ctx)
+		return
 	}
 	fmt.Println("\n# on the router:  bird")
-	config := filepath.Join(s.dir, "bird.conf")
-	if err := os.WriteFile(config, []byte(birdConfig), 0o644); err != nil {
-		return err
-	}
-	s.bird, err = s.router.start(ctx, filepath.Join(s.dir, "bird.log"), nil,
-		bird, "-f", "-c", config, "-s", filepath.Join(s.dir, "bird.ctl"), "-P", filepath.Join(s.dir, "bird.pid"))
-	return err
+	router.StartBIRD(s, s.router.Host, s.dir, birdConfig)
 }
 
 // speaker is the argument with which the demo runs itself as the router's BGP speaker: GoBGP opens its sockets on any
 // thread, so it needs a process of its own in the router's namespace.
 const speaker = "speaker"
 
-func (s *story) startSpeaker(ctx context.Context) (err error) {
-	s.bird, err = s.router.start(ctx, filepath.Join(s.dir, "speaker.log"), nil, "/proc/self/exe", speaker)
-	return err
+func (s *story) startSpeaker(ctx context.Context) {
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", speaker)
+	cmd.Stdout = s.logFile(filepath.Join(s.dir, "speaker.log"))
+	cmd.Stderr = cmd.Stdout
+	s.router.Start(cmd)
 }
 
 // runSpeaker learns routes and puts them into the kernel, as BIRD would.

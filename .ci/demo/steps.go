@@ -13,6 +13,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // block and block6 are the blocks of the pools that the VMs' addresses lie in.
@@ -23,7 +24,7 @@ var (
 
 // story runs the steps and keeps the score.
 type story struct {
-	*lab
+	*site
 	ctx             context.Context
 	checks, misses  int
 	latency         time.Duration // median
@@ -31,8 +32,8 @@ type story struct {
 	lostOverRestart int
 }
 
-func tell(ctx context.Context, l *lab) error {
-	s := &story{lab: l, ctx: ctx}
+func tell(ctx context.Context, l *site) error {
+	s := &story{site: l, ctx: ctx}
 	for _, step := range []struct {
 		title string
 		run   func() error
@@ -124,25 +125,17 @@ func (s *story) eventually(limit time.Duration, condition func() bool) bool {
 }
 
 func (s *story) start() error {
-	for _, server := range []struct {
-		host     *host
-		tcp, udp []int
-	}{
-		{s.web, []int{80, 8001, 8005, 9000}, []int{5000}},
-		{s.db, []int{5432}, nil},
-		{s.client, []int{80, 9999}, []int{5353}},
-		{s.host1, []int{22, 8080}, nil},
-	} {
-		if _, err := server.host.serve(server.tcp, server.udp); err != nil {
-			return err
-		}
-	}
+	s.web.Echo(80, 5000, 8001, 8005, 9000)
+	s.db.Echo(5432)
+	s.client.Echo(80, 5353, 9999)
+	s.host1.Echo(22, 8080)
 	fmt.Printf("\n# on host1:  felix --node-name host1 --embedded-etcd %[1]s/etcd --agent-socket %[1]s/felix.sock --pin-dir %[1]s/bpf\n", s.dir)
 	fmt.Printf("# for margayctl:  export %s\n", strings.Join(s.env, " "))
 	if err := s.startFelix(s.ctx); err != nil {
 		return err
 	}
-	return s.startRouter(s.ctx)
+	s.startRouter(s.ctx)
+	return nil
 }
 
 func (s *story) applyFleet() error {
@@ -209,25 +202,22 @@ func (s *story) applyPolicy() error {
 
 // patchPolicy turns the rules of the policy web into Denies while conversations are open.
 func (s *story) patchPolicy() error {
-	conn, err := s.client.dial("tcp", webIP, 80)
+	web := netip.MustParseAddr(webIP)
+	conn, err := s.client.Dial("tcp", web, 80)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	s.check(echo(conn) == nil, "an open TCP connection client -> web:80 works")
-	udp, err := s.client.stream(webIP, 5000, 200*time.Microsecond)
-	if err != nil {
-		return err
-	}
-	time.Sleep(300 * time.Millisecond)
+	s.check(lab.Answered(conn), "an open TCP connection client -> web:80 works")
+	udp := s.client.Stream(web, 5000, 200*time.Microsecond)
 	if _, err := s.command("patch", "globalnetworkpolicy", "web", "--type", "json", "-p",
 		`[{"op": "replace", "path": "/spec/ingress/1/action", "value": "Deny"}, {"op": "replace", "path": "/spec/ingress/2/action", "value": "Deny"}]`); err != nil {
 		return err
 	}
-	time.Sleep(300 * time.Millisecond)
-	_, denied := firstUnanswered(udp.end())
+	denied := s.eventually(5*time.Second, silent(udp))
+	udp.End()
 	s.check(denied, "the open UDP conversation client -> web:5000 is cut")
-	s.check(echo(conn) != nil, "the open TCP connection client -> web:80 is cut")
+	s.check(!lab.AnsweredAtOnce(conn), "the open TCP connection client -> web:80 is cut")
 	s.expect(try{s.client, webIP, "tcp", 80, false, "now a Deny"})
 	if _, err := s.command("apply", "-f", "docs/examples/web.yaml"); err != nil {
 		return err
@@ -267,19 +257,15 @@ func (s *story) measure() error {
 }
 
 func (s *story) measureOnce(store *datastore.Store) (time.Duration, error) {
-	udp, err := s.client.stream(webIP, 5000, 100*time.Microsecond)
-	if err != nil {
-		return 0, err
-	}
-	time.Sleep(50 * time.Millisecond)
+	udp := s.client.Stream(netip.MustParseAddr(webIP), 5000, 100*time.Microsecond)
 	written, err := s.setWeb(store, api.Deny)
 	if err != nil {
 		return 0, err
 	}
-	time.Sleep(100 * time.Millisecond)
-	first, denied := firstUnanswered(udp.end())
+	s.eventually(5*time.Second, silent(udp))
+	first, denied := firstUnanswered(udp.End())
 	if !denied {
-		return 0, errors.New("a written Deny was not in force after 100 ms")
+		return 0, errors.New("a written Deny was not in force after 5 s")
 	}
 	if _, err := s.setWeb(store, api.Allow); err != nil {
 		return 0, err
@@ -289,6 +275,9 @@ func (s *story) measureOnce(store *datastore.Store) (time.Duration, error) {
 	}
 	return first.Sub(written), nil
 }
+
+// silent is the condition that nothing of a stream was answered for a while.
+func silent(s *lab.Stream) func() bool { return func() bool { return s.Unanswered() > 100 } }
 
 // setWeb writes the action of the UDP rule of the policy web and says when it began to.
 func (s *story) setWeb(store *datastore.Store, action api.Action) (began time.Time, err error) {
@@ -351,18 +340,15 @@ func (s *story) settings() error {
 }
 
 func (s *story) restart() error {
-	udp, err := s.client.stream(webIP, 5000, 2*time.Millisecond)
-	if err != nil {
-		return err
-	}
-	conn, err := s.client.dial("tcp", webIP, 80)
+	web := netip.MustParseAddr(webIP)
+	udp := s.client.Stream(web, 5000, 2*time.Millisecond)
+	conn, err := s.client.Dial("tcp", web, 80)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	time.Sleep(200 * time.Millisecond)
 	fmt.Printf("\n# on host1:  kill -9 %d\n", s.felix.Process.Pid)
-	s.killFelix()
+	s.felix.Kill()
 	s.expect(
 		try{s.client, webIP, "tcp", 80, true, "felix is dead, the kernel judges"},
 		try{s.client, webIP, "tcp", 8005, false, "felix is dead, the kernel judges"},
@@ -376,10 +362,10 @@ func (s *story) restart() error {
 		try{s.client, webIP, "tcp", 80, true, ""},
 		try{s.client, webIP, "tcp", 8005, false, ""},
 	)
-	time.Sleep(time.Second)
-	s.check(echo(conn) == nil, "the TCP connection opened before is still open")
-	sent, answered := udp.end()
-	s.lostOverRestart = lost(answered)
+	lab.LetPass(time.Second) // no datagram may be lost
+	s.check(lab.Answered(conn), "the TCP connection opened before is still open")
+	sent := udp.End()
+	s.lostOverRestart = lab.Lost(sent)
 	s.check(s.lostOverRestart == 0, "%d of %d packets lost over kill and restart", s.lostOverRestart, len(sent))
 	s.check(s.eventually(20*time.Second, func() bool {
 		out, _ := s.margayctl("status")
