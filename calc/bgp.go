@@ -70,7 +70,7 @@ func (r *bgpReader) speaker() {
 		r.bgp.V4 = r.nodeAddress(about, "ipv4Address", spec.IPv4Address)
 		r.bgp.V6 = r.nodeAddress(about, "ipv6Address", spec.IPv6Address)
 		if spec.RouteReflectorClusterID != "" {
-			r.note(about, "routeReflectorClusterID is not supported yet, the node reflects no routes: use another reflector")
+			r.note(about, "routeReflectorClusterID is not supported yet, so the node reflects no routes: use another reflector")
 		}
 	}
 	r.shared(about)
@@ -104,7 +104,7 @@ func (r *bgpReader) nodeAddress(about api.Key, field, text string) netip.Prefix 
 	}
 	p, err := api.ParseAddrNet(text)
 	if err != nil {
-		r.note(about, "%s: %v; the node speaks BGP without it", field, err)
+		r.note(about, "%s: %v; until then the node speaks BGP without it", field, err)
 	}
 	return p
 }
@@ -248,13 +248,13 @@ func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
 // partly notes the fields that are not supported and that a session can do without.
 func (r *bgpReader) partly(key api.Key, spec api.BGPPeerSpec) {
 	if spec.NextHopMode != nil && *spec.NextHopMode != "Auto" {
-		r.note(key, "nextHopMode %s is not supported yet: next hops are those of Auto", *spec.NextHopMode)
+		r.note(key, "nextHopMode %s is not supported yet, so next hops are those of Auto: remove it", *spec.NextHopMode)
 	}
 	if spec.KeepOriginalNextHop {
-		r.note(key, "keepOriginalNextHop is not supported yet: next hops are those of nextHopMode Auto")
+		r.note(key, "keepOriginalNextHop is not supported yet, so next hops are those of nextHopMode Auto: remove it")
 	}
 	if n := spec.NumAllowedLocalASNumbers; n != nil && *n > 0 {
-		r.note(key, "numAllowedLocalASNumbers is not supported yet: routes with the node's own AS are not accepted")
+		r.note(key, "numAllowedLocalASNumbers is not supported yet, so routes with the node's own AS are not accepted: remove it")
 	}
 }
 
@@ -342,8 +342,8 @@ func (r *bgpReader) unsupported() {
 		spec api.BGPConfigurationSpec
 	}{{"default", r.def}, {"node." + r.node, r.own}} {
 		if c.spec.BindMode != nil && *c.spec.BindMode == "NodeIP" {
-			r.note(api.Key{Kind: api.KindBGPConfiguration, Name: c.name}, "bindMode NodeIP is not supported yet: "+
-				"the speaker listens on every address, limit it with a HostEndpoint")
+			r.note(api.Key{Kind: api.KindBGPConfiguration, Name: c.name}, "bindMode NodeIP is not supported yet, "+
+				"so the speaker listens on every address: limit it with a HostEndpoint")
 		}
 	}
 }

@@ -60,7 +60,7 @@ func readSpec(spec api.FelixConfigurationSpec, note func(field, format string, a
 	c.readWords(spec, note)
 	c.Timeouts = readTimeouts(spec.BPFConntrackTimeouts, note)
 	if spec.BPFEnabled != nil && !*spec.BPFEnabled {
-		note("bpfEnabled", "bpfEnabled is false, but this agent enforces with eBPF and nothing else, so it is enforced anyway: "+
+		note("bpfEnabled", "bpfEnabled is false, but this agent enforces only with eBPF, so policy is enforced anyway: "+
 			"remove the field. To enforce nothing on a host, stop felix there and run felix --uninstall")
 	}
 	c.inbound = readFailsafes("failsafeInboundHostPorts", spec.FailsafeInboundHostPorts, defaultInbound(), note)
@@ -73,7 +73,7 @@ func (c *configuration) readNumbers(spec api.FelixConfigurationSpec, note func(f
 		if *n > 0 {
 			c.FlowTableSize = *n
 		} else {
-			note("bpfMapSizeConntrack", "bpfMapSizeConntrack %d is no size, the default of %d is used: give a positive number",
+			note("bpfMapSizeConntrack", "bpfMapSizeConntrack %d is not a size, so the default of %d is used: give a positive number",
 				*n, c.FlowTableSize)
 		}
 	}
@@ -93,7 +93,7 @@ func (c *configuration) readWords(spec api.FelixConfigurationSpec, note func(fie
 			return otherwise
 		}
 		if !slices.Contains(allowed, lower) {
-			note(field, "%s %q is not one of %s and is ignored: correct it", field, value, strings.Join(allowed, ", "))
+			note(field, "%s %q is not one of %s, so it is ignored: correct it", field, value, strings.Join(allowed, ", "))
 			return otherwise
 		}
 		return lower
@@ -233,7 +233,7 @@ func readTimeouts(texts *map[string]string, note func(field, format string, args
 		}
 		d, err := time.ParseDuration(text)
 		if err != nil || d <= 0 {
-			note("bpfConntrackTimeouts", "bpfConntrackTimeouts %s %q is no duration, the default of %v is used: write it like 90s", name, text, *field)
+			note("bpfConntrackTimeouts", "bpfConntrackTimeouts %s %q is not a duration, so the default of %v is used: write it like 90s", name, text, *field)
 			continue
 		}
 		*field = d

@@ -72,10 +72,10 @@ func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []strin
 		problems = append(problems, "has no ipNetworks, so it is closed: give its addresses")
 	}
 	if len(spec.AllowSpoofedSourcePrefixes) > 0 {
-		problems = append(problems, "allowSpoofedSourcePrefixes is not supported yet: only its own addresses may send")
+		problems = append(problems, "allowSpoofedSourcePrefixes is not supported yet, so only its own addresses may send: remove it")
 	}
 	if len(spec.IPNATs) > 0 {
-		problems = append(problems, "ipNATs are not supported yet: its external addresses do not reach it")
+		problems = append(problems, "ipNATs are not supported yet, so its external addresses do not reach it: translate them elsewhere")
 	}
 	if spec.QoSControls != nil {
 		problems = append(problems, "qosControls are not enforced yet: limit the rate elsewhere")
@@ -88,7 +88,7 @@ func (e *Endpoint) readHost(spec api.HostEndpointSpec) (problems []string) {
 	for _, text := range spec.ExpectedIPs {
 		a, err := api.ParseAddr(text)
 		if err != nil {
-			problems = append(problems, fmt.Sprintf("expectedIPs: %v; it is ignored", err))
+			problems = append(problems, fmt.Sprintf("expectedIPs: %v; until then this address is ignored", err))
 			continue
 		}
 		e.Addresses = append(e.Addresses, a)

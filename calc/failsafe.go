@@ -137,14 +137,14 @@ func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort
 	for _, entry := range *list {
 		protocol, known := protocolNamed(entry.Protocol)
 		if !known || !HasPorts(protocol) {
-			note(field, "%s: protocol %q has no ports, the entry is ignored: use tcp or udp", field, entry.Protocol)
+			note(field, "%s: protocol %q has no ports, so the entry is ignored: use tcp or udp", field, entry.Protocol)
 			continue
 		}
 		port := failsafePort{protocol: protocol, port: entry.Port}
 		if net := strings.TrimSpace(entry.Net); net != "" {
 			remote, err := api.ParseNet(net)
 			if err != nil {
-				note(field, "%s: %v; the entry is ignored", field, err)
+				note(field, "%s: %v; until then the entry is ignored", field, err)
 				continue
 			}
 			port.remote = remote

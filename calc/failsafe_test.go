@@ -62,7 +62,7 @@ func TestAFailsafePortWithoutAProtocolIsOfTCP(t *testing.T) {
 	t.Parallel()
 	ports := readFailsafes("failsafeInboundHostPorts", &[]api.ProtoPort{{Port: 22}, {Protocol: "Udp", Port: 68}, {Protocol: "icmp", Port: 1}}, nil,
 		func(_, format string, args ...any) {
-			if want := "failsafeInboundHostPorts: protocol \"icmp\" has no ports, the entry is ignored: use tcp or udp"; fmt.Sprintf(format, args...) != want {
+			if want := "failsafeInboundHostPorts: protocol \"icmp\" has no ports, so the entry is ignored: use tcp or udp"; fmt.Sprintf(format, args...) != want {
 				t.Errorf("%s, want %s", fmt.Sprintf(format, args...), want)
 			}
 		})

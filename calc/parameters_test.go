@@ -113,7 +113,7 @@ func TestAnInvalidParameterIsAProblemAndTheDatastoreHolds(t *testing.T) {
 		"natportrange":              {"9:1", "LOW:HIGH"},
 		"bpflogfilters":             {"all", "NAME=VALUE"},
 		"routetableranges":          {"1-x", "FIRST-LAST"},
-		"bpfconntracktimeouts":      {"UDPTimeout=never", "no duration"},
+		"bpfconntracktimeouts":      {"UDPTimeout=never", "is not a duration"},
 		"bpflogleve":                {"Debug", "did you mean FELIX_BPFLOGLEVEL?"},
 		"nodeselector":              {"all()", "no setting has this name"},
 		"zzz":                       {"1", "remove it"},

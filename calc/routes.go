@@ -22,7 +22,7 @@ func readSpace(node string, o objects) space {
 	for i, p := range pools {
 		pool, err := readPool(p.Spec)
 		if err != nil {
-			s.note(keys[i], "%v; the pool is ignored", err)
+			s.note(keys[i], "%v; until then the pool is ignored", err)
 			continue
 		}
 		if _, yes := s.pools[pool.CIDR]; yes {
@@ -31,7 +31,7 @@ func readSpace(node string, o objects) space {
 		}
 		s.pools[pool.CIDR], names[pool.CIDR] = pool, keys[i]
 		if pool.Encap != "" {
-			s.note(keys[i], "%s is not supported yet: its addresses are neither announced nor routed between nodes; "+
+			s.note(keys[i], "%s is not supported yet, so its addresses are neither announced nor routed between nodes: "+
 				"set ipipMode and vxlanMode to Never", pool.Encap)
 		}
 	}
@@ -88,7 +88,7 @@ func (s *space) ownBlocks(node string, o objects) {
 		}
 		cidr, err := api.ParseNet(b.CIDR)
 		if err != nil {
-			s.note(keys[i], "cidr: %v; the block is ignored", err)
+			s.note(keys[i], "cidr: %v; until then the block is ignored", err)
 			continue
 		}
 		if pool, within := s.poolOf(cidr); within && pool.Encap == "" {
