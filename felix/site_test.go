@@ -378,7 +378,7 @@ func (f *felix) awaitEnforced(dev string) {
 	f.Helper()
 	f.await(func(s *agentv1.StatusResponse) error {
 		for _, i := range s.Interfaces {
-			if i.Name == dev && i.State == "enforced" && !strings.HasPrefix(i.Reason, "by the program of") {
+			if i.Name == dev && i.State == "enforced" && !strings.HasPrefix(i.Reason, "the program of the former felix") {
 				return nil
 			}
 		}
