@@ -29,6 +29,7 @@ type bgpReader struct {
 	nodes    map[identity]string // names of nodes; made when it is first needed
 }
 
+// readBGP reads the BGP settings of a node. Paths are not in it: they depend on the node's endpoints.
 func readBGP(node string, o objects) *bgpReader {
 	r := &bgpReader{node: node, objects: o}
 	if c := named[api.BGPConfiguration](o, api.KindBGPConfiguration, "default"); c != nil {
@@ -182,6 +183,7 @@ func (r *bgpReader) selected(key api.Key, spec api.BGPPeerSpec) bool {
 	return n != nil && s.Matches(selector.Map(n.Labels))
 }
 
+// peer reads one BGPPeer. It reports false if there is no session with the peer, and notes why.
 func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	if field, instead := unsupportedPeer(spec); field != "" {
 		r.note(key, "%s is not supported yet, so there is no session with it: %s", field, instead)

@@ -33,6 +33,7 @@ func Compute(node string, facts Facts, updates []api.Update) *State {
 	return c.state
 }
 
+// newState is the State of a node whose datastore is empty, but for the defaults of its configuration.
 func newState() *State {
 	return &State{
 		Tiers:     map[string]Tier{},
@@ -48,6 +49,7 @@ func newState() *State {
 	}
 }
 
+// computation is the work of one Compute, and the objects of a Survey. Each method reads fields that those before it set.
 type computation struct {
 	node    string
 	facts   Facts
@@ -71,6 +73,7 @@ func (c *computation) note(about api.Key, texts ...string) {
 	}
 }
 
+// readPolicies reads tiers, profiles and policies, and sorts the policies in the order of evaluation.
 func (c *computation) readPolicies() {
 	c.tiers, c.profiles = map[string]Tier{}, map[string]*policy{defaultAllow: missingProfile(defaultAllow)}
 	for _, u := range c.objects.of(api.KindTier) {
@@ -103,6 +106,7 @@ type labelled struct {
 	labels labels
 }
 
+// readEntities reads all endpoints and network sets, with the labels that they inherit from profiles.
 func (c *computation) readEntities() {
 	c.entities = map[api.Key]labelled{}
 	names := newLabelNames()
@@ -181,6 +185,7 @@ func (c *computation) activate() {
 	}
 }
 
+// activatePolicy puts a policy or profile into the state, with its tier and its sets.
 func (c *computation) activatePolicy(p *policy) {
 	a := p.resolve(c.numbersOf, nil)
 	c.state.Policies[p.ID] = a.Policy
@@ -250,6 +255,7 @@ func (c *computation) routes() {
 	}
 }
 
+// problems notes the problems that readers returned, and those of invalid objects that are ignored.
 func (c *computation) problems() {
 	for _, list := range [][]Problem{c.config.problems, c.space.problems, c.bgp.problems} {
 		for _, p := range list {

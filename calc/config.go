@@ -68,6 +68,7 @@ func readSpec(spec api.FelixConfigurationSpec, note func(field, format string, a
 	return c
 }
 
+// readNumbers reads the fields with numbers. One that is out of range has its default.
 func (c *configuration) readNumbers(spec api.FelixConfigurationSpec, note func(field, format string, args ...any)) {
 	if n := spec.BPFMapSizeConntrack; n != nil {
 		if *n > 0 {
@@ -86,6 +87,7 @@ func (c *configuration) readNumbers(spec api.FelixConfigurationSpec, note func(f
 	}
 }
 
+// readWords reads the fields that have one of several words, in any case. Another word counts as not set.
 func (c *configuration) readWords(spec api.FelixConfigurationSpec, note func(field, format string, args ...any)) {
 	word := func(field, value, otherwise string, allowed ...string) string {
 		lower := strings.ToLower(value)
@@ -172,6 +174,7 @@ func selectingConfig(node string, o objects) (oldest *api.FelixConfiguration, ke
 
 func is(b *bool) bool { return b != nil && *b }
 
+// prefixes reads a list of interface prefixes. An empty one means the default, cali.
 func prefixes(text string) (all []string) {
 	for p := range strings.SplitSeq(text, ",") {
 		if p = strings.TrimSpace(p); p != "" {

@@ -103,6 +103,7 @@ func Diff(a, b *State) (d Delta) {
 	return d
 }
 
+// diff returns the entries of b that are not in a or differ there, and the keys of a that are not in b.
 func diff[K comparable, V any](a, b map[K]V, equal func(a, b V) bool) (changed map[K]V, gone []K) {
 	for k, v := range b {
 		if old, there := a[k]; there && equal(old, v) {

@@ -49,6 +49,7 @@ func namedFor(node string, key api.Key) bool {
 	return key.Kind == api.KindWorkloadEndpoint && strings.HasPrefix(key.Name, strings.ReplaceAll(node, "-", "--")+"-")
 }
 
+// readWorkload reads the spec of a workload endpoint. An invalid address closes the endpoint, and so does no address at all.
 func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []string) {
 	e.Interface, e.MAC, e.Profiles = spec.InterfaceName, strings.ToLower(spec.MAC), spec.Profiles
 	for _, text := range spec.IPNetworks {
@@ -83,6 +84,7 @@ func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []strin
 	return problems
 }
 
+// readHost reads the spec of a host endpoint. An invalid address is ignored: the others still tell which interface it governs.
 func (e *Endpoint) readHost(spec api.HostEndpointSpec) (problems []string) {
 	e.Interface, e.Profiles = spec.InterfaceName, spec.Profiles
 	for _, text := range spec.ExpectedIPs {
@@ -201,6 +203,7 @@ type guard struct {
 	addresses  map[netip.Addr]string // whose the address is, in words that follow "is"
 }
 
+// newGuard collects the interfaces and addresses that the host itself needs.
 func newGuard(facts Facts, bgp BGP) guard {
 	g := guard{interfaces: map[string]string{"lo": "is the host's own"}, addresses: map[netip.Addr]string{}}
 	for _, p := range bgp.Peers {

@@ -90,6 +90,8 @@ type failsafePort struct {
 	remote   netip.Prefix
 }
 
+// in allows connections from outside to the port of this host, and out those from this host to the port of another. inReply and outReply
+// allow the packets of such connections in the other direction.
 func (f failsafePort) in() Rule {
 	return f.rule(f.far(nil), Match{Ports: f.ports()})
 }

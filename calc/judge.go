@@ -129,6 +129,8 @@ func (r Rule) Matches(p Packet, sets map[SetID]Members) bool {
 		r.Destination.matches(p.Destination, p.DestinationPort, p.Protocol, sets)
 }
 
+// matches reports whether an address and a port meet all criteria of one side. A packet of a
+// protocol without ports is in no list of ports.
 func (m Match) matches(a netip.Addr, port uint16, protocol uint8, sets map[SetID]Members) bool {
 	contains := func(n netip.Prefix) bool { return n.Contains(a) }
 	within := func(r PortRange) bool { return r.First <= port && port <= r.Last }

@@ -159,6 +159,7 @@ func (l labels) Get(name string) (value string, has bool) {
 	return l.get(number)
 }
 
+// get returns the value of the label with a number.
 func (l labels) get(number uint64) (value string, has bool) {
 	find := func(n uint64, v string) bool {
 		if n == number {

@@ -33,6 +33,7 @@ type byValue[T comparable] struct {
 
 func (b *byValue[T]) empty() bool { return len(b.one)+len(b.more) == 0 }
 
+// add adds an item to the list of a hash. The second item makes it a list.
 func (b *byValue[T]) add(hash uint64, v T) {
 	if list := b.more[hash]; list != nil {
 		list.add(v)

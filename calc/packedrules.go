@@ -14,6 +14,7 @@ import (
 // are about traffic among the endpoints that they select.
 type packedRules string
 
+// packRules packs rules. own is the selector of their policy; split and unpackRule reverse it.
 func packRules(rules []api.Rule, own string) packedRules {
 	if len(rules) == 0 {
 		return ""

@@ -36,6 +36,7 @@ func CheckParameters(parameters map[string]string) map[string]string {
 	return wrong
 }
 
+// readParameters reads all parameters into one layer. Those that are invalid are problems, and are not in the layer.
 func readParameters(parameters map[string]string) (l layer, problems []Problem) {
 	l.set = map[int]bool{}
 	for _, name := range slices.Sorted(maps.Keys(parameters)) {

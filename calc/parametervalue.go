@@ -78,6 +78,7 @@ func parseParameter(like any, text string, unit time.Duration) (any, error) {
 	return nil, errors.New("it can be set in FelixConfiguration only")
 }
 
+// list reads texts that are separated by commas. An empty list must be written as none.
 func list[T any](text string, parse func(string) (T, error)) ([]T, error) {
 	all := []T{}
 	for part := range strings.SplitSeq(text, ",") {
@@ -96,6 +97,7 @@ func list[T any](text string, parse func(string) (T, error)) ([]T, error) {
 	return all, nil
 }
 
+// pairs reads NAME=VALUE texts that are separated by commas.
 func pairs(text string) (map[string]string, error) {
 	all := map[string]string{}
 	_, err := list(text, func(entry string) (string, error) {

@@ -100,6 +100,7 @@ type setSource struct {
 	number portNumber // that the name stands for
 }
 
+// id is the name of the set. Equal sources have equal names.
 func (s setSource) id() SetID {
 	if s.name == "" {
 		return SetID(s.of.String())

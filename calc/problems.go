@@ -49,6 +49,7 @@ func (b *problemBook) only(p Problem, there bool) {
 	b.replace(problemSource{p.Object, "missing"}, problems)
 }
 
+// replace replaces the problems of one source. A problem stays as long as any source has it.
 func (b *problemBook) replace(from problemSource, problems []Problem) {
 	for _, p := range problems {
 		if b.count[p]++; b.count[p] == 1 {

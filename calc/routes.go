@@ -15,6 +15,7 @@ type space struct {
 	problems []Problem
 }
 
+// readSpace reads the pools, and the blocks of a node. Of two pools with one CIDR the first by name counts.
 func readSpace(node string, o objects) space {
 	s := space{pools: map[netip.Prefix]Pool{}}
 	names := map[netip.Prefix]api.Key{}
@@ -57,6 +58,7 @@ func (s *space) note(about api.Key, format string, args ...any) {
 	s.problems = append(s.problems, Problem{Object: about, Text: fmt.Sprintf(format, args...)})
 }
 
+// readPool reads one pool. Without a block size, a block has 64 addresses.
 func readPool(spec api.IPPoolSpec) (Pool, error) {
 	cidr, err := api.ParseNet(spec.CIDR)
 	if err != nil {

@@ -25,6 +25,7 @@ func (c *criteria) skip(format string, args ...any) {
 	c.skipped = append(c.skipped, fmt.Sprintf(format, args...))
 }
 
+// rule reads all criteria of a rule. Those in c.skipped afterwards are missing from the result.
 func (c *criteria) rule(r api.Rule) Rule {
 	protocol := c.protocol(r.Protocol)
 	c.only = protocol
@@ -72,6 +73,7 @@ func (c *criteria) protocol(p *api.Protocol) uint8 {
 	return n
 }
 
+// icmp reads a criterion about ICMP. An invalid type or code is skipped.
 func (c *criteria) icmp(i *api.ICMPFields) *ICMP {
 	if !i.Restricts() {
 		return nil
@@ -135,6 +137,7 @@ func familiesOf(nets []netip.Prefix) (v4, v6 bool) {
 	return v4, v6
 }
 
+// match reads one side of a rule. side is its name in problems: source or destination.
 func (c *criteria) match(side string, e api.EntityRule) Match {
 	m := Match{Nets: c.nets(side, e.Nets), NotNets: c.nets(side, e.NotNets)}
 	var ports, notPorts []string
