@@ -9,7 +9,8 @@ import (
 	"github.com/margay-project/margay/datastore/ipam"
 )
 
-// claimedBlock is the claim of a node to a block that an entry holds, named by its node and its network; nil if it holds none.
+// claimedBlock turns the entry of a block affinity into the object that users see. Its name is made of the node and the block's
+// network. It is nil for any other entry, and for an unreadable one.
 func claimedBlock(entry Entry) api.Object {
 	node, cidr, ok := ipam.ParseAffinityKey(entry.Key)
 	if !ok {

@@ -11,9 +11,9 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// CalicoNodes are the nodes on which Calico's agent runs or ran last, in order. Calico's leave their status under
-// /calico/felix/, or nothing but their version in the ClusterInformation; ours record themselves (see AgentRecord), which Calico's
-// do not. A datastore that none of Calico's agents ever used has no such nodes, even before the first agent of ours.
+// CalicoNodes returns the nodes whose last agent was Calico's, sorted. Calico's agents leave a status under /calico/felix/, or only
+// their version in the ClusterInformation. Our agents record themselves (see AgentRecord), and Calico's do not. A datastore that
+// none of Calico's agents ever used has no such nodes, even before our first agent runs.
 func (s *Store) CalicoNodes(ctx context.Context) ([]string, error) {
 	suspects := map[string]bool{}
 	err := s.eachKey(ctx, reportRoot, func(path string) {
@@ -44,7 +44,7 @@ func (s *Store) CalicoNodes(ctx context.Context) ([]string, error) {
 
 const nodeRoot = resourceRoot + "nodes/"
 
-// calicoWrote says whether Calico's agents once made themselves known in the datastore as a whole.
+// calicoWrote says whether Calico's agents once wrote their version into the ClusterInformation.
 func calicoWrote(information *Entry) bool {
 	if information == nil {
 		return false

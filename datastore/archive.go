@@ -9,19 +9,20 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Archive is everything that a datastore holds, as it is stored under each key, kinds and fields that this version does not
-// know included. Reports of running agents about themselves are left out: in another datastore it would be untrue.
+// Archive is the whole content of a datastore: the stored value of each key, including kinds and fields that this version does not
+// know. It leaves out the reports of running agents about themselves, which would be wrong in another datastore.
 type Archive struct {
 	values    map[string][]byte
-	anonymous map[string]bool // objects of a file without uid and time of creation: calicoctl leaves these out
+	anonymous map[string]bool // keys of objects without uid and creationTimestamp, which calicoctl leaves out of its files
 }
 
-// Len is the number of keys.
+// Len returns the number of keys.
 func (a *Archive) Len() int { return len(a.values) }
 
-const reportRoot = rootKey + "felix/" // what agents report
+const reportRoot = rootKey + "felix/" // agents report their state below it
 
-// Export reads everything at one revision. The datastore must be locked.
+// Export reads everything at one revision. The datastore must be locked; the error is ErrUnlocked otherwise. It begins again if etcd
+// compacts the revision meanwhile.
 func (s *Store) Export(ctx context.Context) (*Archive, error) {
 	for range attempts {
 		a := &Archive{values: map[string][]byte{}}
@@ -34,19 +35,19 @@ func (s *Store) Export(ctx context.Context) (*Archive, error) {
 			return nil
 		})
 		switch {
-		case errors.Is(err, ErrCompacted): // while it was being read: once more, from the newest
+		case errors.Is(err, ErrCompacted): // read again, at the newest revision
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("read the datastore: %w", err)
 		case !isLocked(a.values[informationKey]):
-			return nil, fmt.Errorf("%w, and what changes meanwhile would be left behind", ErrUnlocked)
+			return nil, fmt.Errorf("%w, so changes made during the export would be lost", ErrUnlocked)
 		}
 		return a, nil
 	}
 	return nil, fmt.Errorf("read the datastore: %w", ErrCompacted)
 }
 
-// Problems are the objects that no agent takes as they are stored, in order, each with the reason.
+// Problems names the stored objects that no agent can use, each with the reason, sorted by key.
 func (a *Archive) Problems() []string {
 	var lines []string
 	for _, path := range sortedKeys(a.values) {

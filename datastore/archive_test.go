@@ -373,8 +373,8 @@ func TestAnImportOverwritesNothing(t *testing.T) {
 	}{
 		"another object":           {policies + "mine", `{"spec":{}}`, false, "give --merge"},
 		"another object, merged":   {policies + "mine", `{"spec":{}}`, true, ""},
-		"the same object":          {policies + "quarantine", `{"spec":{}}`, false, "other values under keys"},
-		"the same object, merged":  {policies + "quarantine", `{"spec":{}}`, true, "nothing is overwritten"},
+		"the same object":          {policies + "quarantine", `{"spec":{}}`, false, "other values in the datastore"},
+		"the same object, merged":  {policies + "quarantine", `{"spec":{}}`, true, "have other values in the datastore"},
 		"a tier that was changed":  {resourceRoot + "tiers/default", `{"metadata":{"name":"default"},"spec":{"order":5}}`, false, "other values"},
 		"what an agent reports":    {"/calico/felix/v1/host/a/endpoint/e", `{"status":"up"}`, false, ""},
 		"a key outside of Calico":  {"/other/key", "x", false, ""},

@@ -14,25 +14,25 @@ import (
 	"github.com/margay-project/margay/datastore/ipam"
 )
 
-// The file of an archive is that of calicoctl datastore migrate export: documents of the kinds that it exports, the
-// ClusterInformation, and the keys of IPAM, with a line === between them. calicoctl reads the last part without looking at
-// fields that it does not know: there, under "others", is what it leaves out, and every value that the rest of the file would
-// not give back byte for byte. So that holds whatever the datastore has in it.
+// The file of an archive has the format of calicoctl datastore migrate export: documents of the kinds that calicoctl exports, the
+// ClusterInformation, and the keys of IPAM, separated by a line ===. calicoctl ignores unknown fields in the last part. So the last
+// part has a field "others" with the keys that calicoctl leaves out, and with every value that the rest of the file would not
+// restore byte for byte. With it, an import restores exactly the exported datastore.
 
 const partSeparator = "==="
 
-// documentedKinds are those of the first part, in its order: calicoctl creates the objects one after the other, and refuses
-// a peer before its filters and a policy before its tier.
+// documentedKinds are the kinds of the first part, in its order. calicoctl creates the objects one after the other, and refuses a
+// peer before its filters and a policy before its tier.
 var documentedKinds = [...]string{
 	api.KindIPPool, api.KindBGPFilter, api.KindBGPPeer, api.KindTier, api.KindGlobalNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindGlobalNetworkSet, api.KindHostEndpoint,
 	api.KindKubeControllersConfiguration, api.KindNetworkPolicy, api.KindStagedNetworkPolicy, api.KindStagedKubernetesNetworkPolicy, api.KindNetworkSet, api.KindNode,
 	api.KindBGPConfiguration, api.KindFelixConfiguration, api.KindIPReservation,
 }
 
-// kubernetesPolicy begins the names of policies that Kubernetes' own were turned into. calicoctl neither exports nor imports them.
+// kubernetesPolicy is the prefix of policies that were made from Kubernetes policies. calicoctl neither exports nor imports them.
 const kubernetesPolicy = "knp.default."
 
-// keyPart is the last part.
+// keyPart is the last part of the file.
 type keyPart struct {
 	Affinities []pair  `json:"block_affinities,omitempty"`
 	Blocks     []pair  `json:"blocks,omitempty"`
@@ -41,19 +41,19 @@ type keyPart struct {
 	Others     []other `json:"others,omitempty"`
 }
 
-// pair is a key of IPAM.
+// pair is a key of IPAM with its value.
 type pair struct {
 	Key   string
 	Value json.RawMessage
 	TTL   int64
 }
 
-// other is a key of any kind, exactly as it is stored.
+// other is a key of any kind with its exact value.
 type other struct {
 	Key      string `json:"key"`
 	Value    string `json:"value,omitempty"`
-	Base64   []byte `json:"base64,omitempty"`   // instead of a value that is no text
-	Document string `json:"document,omitempty"` // the key of the document that says the same, as far as it can
+	Base64   []byte `json:"base64,omitempty"`   // replaces Value if that is not UTF-8 text
+	Document string `json:"document,omitempty"` // the key of the document for the same object, which may lack details
 }
 
 func (o other) bytes() []byte {
@@ -63,22 +63,22 @@ func (o other) bytes() []byte {
 	return []byte(o.Value)
 }
 
-// archiveWriter sorts an archive's keys into the parts of the file.
+// archiveWriter distributes the keys of an archive over the parts of the file.
 type archiveWriter struct {
 	values   map[string][]byte
 	text     bytes.Buffer
-	made     map[string][]byte // what a reader makes of the file so far, by key
-	document map[string]string // by stored key: the key that a reader gives its document
+	made     map[string][]byte // by key: the value that a reader gets from the file so far
+	document map[string]string // by stored key: the key under which a reader stores the document
 	keys     keyPart
 }
 
-// Write writes the file. The same archive gives the same bytes.
+// Write writes the file. It writes the same bytes for the same archive.
 func (a *Archive) Write(w io.Writer) error {
 	out := archiveWriter{values: a.values, made: map[string][]byte{}, document: map[string]string{}}
 	paths := map[string][]string{}
 	for _, path := range sortedKeys(a.values) {
 		if !utf8.ValidString(path) {
-			return fmt.Errorf("the key %q is no text and cannot be exported: delete it", path)
+			return fmt.Errorf("the key %q is not UTF-8 text and cannot be exported: delete it", path)
 		}
 		key, known, ok := parseKey(path)
 		if !ok || !known {
@@ -107,7 +107,8 @@ func (a *Archive) Write(w io.Writer) error {
 	return err
 }
 
-// writeDocument writes an object as a document, if a reader gets the same object from it, but for fields that nobody knows.
+// writeDocument writes an object as a document, if a reader gets the same object from it, except for fields that this version or
+// Calico does not know.
 func (out *archiveWriter) writeDocument(path string) {
 	key, _, _ := parseKey(path)
 	o, err := decode(key, Entry{Key: path, Value: out.values[path]})
@@ -116,7 +117,7 @@ func (out *archiveWriter) writeDocument(path string) {
 	}
 	at := ResourceKey(api.KeyOf(o))
 	if _, taken := out.made[at]; taken || at != path && out.values[at] != nil {
-		return // stored under two names; the other one counts
+		return // stored under two names: the other one is in force
 	}
 	text, value, ok := documentOf(o)
 	if !ok {
@@ -127,8 +128,8 @@ func (out *archiveWriter) writeDocument(path string) {
 	out.made[at], out.document[path] = value, at
 }
 
-// documentOf is an object as YAML, or as JSON where YAML would not give it back or would be cut in two by other readers; and
-// the value that a reader stores.
+// documentOf returns an object as YAML, and the value that a reader stores for it. It uses JSON if a reader would get another object
+// from the YAML, or if the YAML contains the line that separates the parts.
 func documentOf(o api.Object) (text, value []byte, ok bool) {
 	o, value, err := plain(o)
 	if err != nil {
@@ -155,13 +156,12 @@ func marshalJSON(v any) ([]byte, error) {
 	return append(text, '\n'), err
 }
 
-// plain is an object without what its datastore knows of it and without fields that this version or Calico does not know, and
-// its stored form.
+// plain returns an object without resourceVersion and without fields that this version or Calico does not know, and its stored form.
 func plain(o api.Object) (api.Object, []byte, error) {
 	return known(api.ForCalico(o))
 }
 
-// known is an object without what its datastore knows of it and without fields that this version does not know.
+// known returns an object without resourceVersion and without fields that this version does not know, and its stored form.
 func known(o api.Object) (api.Object, []byte, error) {
 	text, err := json.Marshal(o)
 	if err != nil {
@@ -194,7 +194,8 @@ func (out *archiveWriter) writeInformation() error {
 	return nil
 }
 
-// addKey adds a key to its list in the last part, and to the others unless a reader would get exactly its value already.
+// addKey adds a key of IPAM to its list in the last part. It adds any key to the others, unless a reader gets its exact value from
+// the rest of the file.
 func (out *archiveWriter) addKey(path string) {
 	value := out.values[path]
 	if isIPAM(path) && readByAll(path, value) {
@@ -216,7 +217,7 @@ const (
 	configKey  = ipam.Root + "config"
 )
 
-// isIPAM says whether calicoctl exports a key of IPAM.
+// isIPAM says whether a key is one of those that calicoctl exports as keys of IPAM.
 func isIPAM(path string) bool {
 	_, isBlock := ipam.ParseBlockKey(path)
 	_, _, isAffinity := ipam.ParseAffinityKey(path)
@@ -236,7 +237,7 @@ func (k *keyPart) add(p pair) {
 	}
 }
 
-// pairs are all keys of IPAM.
+// pairs returns all keys of IPAM.
 func (k *keyPart) pairs() []pair {
 	all := slices.Concat(k.Affinities, k.Blocks, k.Handles)
 	if k.Config != nil {
@@ -245,8 +246,8 @@ func (k *keyPart) pairs() []pair {
 	return all
 }
 
-// readByAll says whether every reader of the file can read a value of IPAM: one that cannot be read would cost calicoctl the
-// whole file.
+// readByAll says whether every reader of the file can read a value of IPAM. calicoctl refuses the whole file because of one that it
+// cannot read.
 func readByAll(path string, value []byte) bool {
 	if key, known, ok := parseKey(path); ok && known {
 		_, err := decode(key, Entry{Key: path, Value: value})

@@ -10,11 +10,11 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// ReadArchive reads a file that Archive.Write or calicoctl datastore migrate export wrote.
+// ReadArchive parses a file that Archive.Write or calicoctl datastore migrate export wrote.
 func ReadArchive(text []byte) (*Archive, error) {
 	parts := splitArchive(text)
 	if len(parts) != 3 {
-		return nil, fmt.Errorf("this is no file of datastore migrate export: want three parts with lines %s between them, found %d; export anew", partSeparator, len(parts))
+		return nil, fmt.Errorf("this is not a file of datastore migrate export: want three parts separated by lines %s, found %d: export again", partSeparator, len(parts))
 	}
 	a := &Archive{values: map[string][]byte{}, anonymous: map[string]bool{}}
 	documents, err := a.readDocuments(parts[0].text)
@@ -30,7 +30,7 @@ func ReadArchive(text []byte) (*Archive, error) {
 	return a, nil
 }
 
-// part is a part of the file; line is that of its first line, from 0.
+// part is a part of the file. line is the number of its first line in the file, from 0.
 type part struct {
 	text []byte
 	line int
@@ -50,7 +50,7 @@ func splitArchive(text []byte) []part {
 	return parts
 }
 
-// decode reads the part as one JSON value.
+// decode parses the part as one JSON value. what names the part in errors.
 func (p part) decode(into any, what string) error {
 	err := json.Unmarshal(p.text, into)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
@@ -63,7 +63,7 @@ func (p part) decode(into any, what string) error {
 	return nil
 }
 
-// readDocuments returns what was read, by the key it is stored under.
+// readDocuments parses the first part. It returns the objects by the key under which they are stored.
 func (a *Archive) readDocuments(text []byte) (map[string]api.Object, error) {
 	objects, err := api.Decode(text)
 	if err != nil {
@@ -73,10 +73,10 @@ func (a *Archive) readDocuments(text []byte) (map[string]api.Object, error) {
 	for _, o := range objects {
 		key := api.KeyOf(o)
 		if kind, _ := api.KindOf(key.Kind); kind.ReadOnly {
-			return nil, fmt.Errorf("%v stands among the documents: its kind belongs into another part of the file", key)
+			return nil, fmt.Errorf("%v is among the documents, but its kind belongs to another part of the file: export again", key)
 		}
 		if !storable(key) {
-			return nil, fmt.Errorf("%v cannot be stored: want a name, and a namespace exactly when the kind has one, without slashes", key)
+			return nil, fmt.Errorf("%v cannot be stored: want a name without slashes, and a namespace only for kinds that have namespaces", key)
 		}
 		value, err := encode(o)
 		if err != nil {
@@ -89,7 +89,7 @@ func (a *Archive) readDocuments(text []byte) (map[string]api.Object, error) {
 	return documents, nil
 }
 
-// storable says whether a key of etcd names this object and no other.
+// storable says whether the key of an object gives a key of etcd that no other object has.
 func storable(key api.Key) bool {
 	kind, _ := api.KindOf(key.Kind)
 	return key.Name != "" && !strings.Contains(key.Name+key.Namespace, "/") && kind.Namespaced == (key.Namespace != "")
@@ -119,14 +119,14 @@ func (a *Archive) readKeys(p part, documents map[string]api.Object) error {
 	}
 	for _, pair := range keys.pairs() {
 		if _, twice := a.values[pair.Key]; twice || !isIPAM(pair.Key) {
-			return fmt.Errorf("%s: %s stands there twice, or is no key of IPAM", what, pair.Key)
+			return fmt.Errorf("%s: %s occurs twice, or is not a key of IPAM: export again", what, pair.Key)
 		}
 		a.values[pair.Key] = compact(pair.Value)
 	}
 	seen := map[string]bool{}
 	for _, o := range keys.Others {
 		if !strings.HasPrefix(o.Key, rootKey) || seen[o.Key] {
-			return fmt.Errorf("%s: others: %s stands there twice, or does not begin with %s", what, o.Key, rootKey)
+			return fmt.Errorf("%s: others: %s occurs twice, or does not begin with %s: export again", what, o.Key, rootKey)
 		}
 		seen[o.Key] = true
 		if err := a.readOther(o, documents); err != nil {
@@ -136,14 +136,14 @@ func (a *Archive) readKeys(p part, documents map[string]api.Object) error {
 	return nil
 }
 
-// readOther takes a value as it was stored, in the place of the document that says the same.
+// readOther uses the exact value of a key, instead of the document for the same object.
 func (a *Archive) readOther(o other, documents map[string]api.Object) error {
 	value := o.bytes()
 	switch document, written := documents[o.Document]; {
 	case o.Document == informationKey:
 		return a.readStoredInformation(value)
 	case o.Document != "" && !written:
-		return fmt.Errorf("its document is gone: %w", errEdited)
+		return fmt.Errorf("its document is missing: %w", errEdited)
 	case written:
 		key, _, _ := parseKey(o.Key)
 		stored, err := decode(key, Entry{Key: o.Key, Value: value})
@@ -151,7 +151,7 @@ func (a *Archive) readOther(o other, documents map[string]api.Object) error {
 			return err
 		}
 		if !sameDocument(document, stored) {
-			return fmt.Errorf("the document of %v says something else: %w", api.KeyOf(document), errEdited)
+			return fmt.Errorf("the document of %v has another content: %w", api.KeyOf(document), errEdited)
 		}
 		delete(a.values, o.Document)
 	}
@@ -160,9 +160,9 @@ func (a *Archive) readOther(o other, documents map[string]api.Object) error {
 	return nil
 }
 
-var errEdited = errors.New("the file was changed after the export: import it as it was and change the object then, or take its entry out of others too")
+var errEdited = errors.New("the file was changed after the export: import the unchanged file and change the object then, or remove its entry from others too")
 
-// sameDocument says whether a document is that of a stored object. Earlier versions left fields in it that Calico does not know.
+// sameDocument says whether a document was made from a stored object. Earlier versions kept fields in it that Calico does not know.
 func sameDocument(document, stored api.Object) bool {
 	value, err := encode(document)
 	if err != nil {
@@ -176,17 +176,17 @@ func sameDocument(document, stored api.Object) bool {
 	return false
 }
 
-// readStoredInformation takes a ClusterInformation as it was stored, if it is locked as it must be.
+// readStoredInformation uses the exact value of the ClusterInformation. It refuses one that is not locked.
 func (a *Archive) readStoredInformation(value []byte) error {
 	if !isLocked(value) {
-		return errors.New("it is not locked: export from a locked datastore")
+		return errors.New("the exported datastore was not locked: lock it and export again")
 	}
 	stored, err := decode(informationOf, Entry{Key: informationKey, Value: value})
 	if err != nil {
 		return err
 	}
 	if _, wanted, err := plain(stored); err != nil || !bytes.Equal(a.values[informationKey], wanted) {
-		return fmt.Errorf("the part with ClusterInformation says something else: %w", errEdited)
+		return fmt.Errorf("the part with ClusterInformation has another content: %w", errEdited)
 	}
 	a.values[informationKey] = value
 	return nil

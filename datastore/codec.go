@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	nameAnnotation = "projectcalico.org/metadata" // {"name": …}: a policy's name, whatever its key says
+	nameAnnotation = "projectcalico.org/metadata" // {"name": …}: the name of a policy, which its key may not have
 	tierLabel      = api.TierLabel
 	defaultTier    = api.DefaultTier
 )
 
-// decode reads a stored value as users see it. With an error the object is what could be read, or nil.
-// The key is that of the entry's own segments; the object's name may differ from it (see policyName).
+// decode turns a stored value into the object that users see. key comes from the segments of the entry's key; the object's name may
+// differ from it (see policyName). With an error, the object holds the fields that could be read, or is nil.
 func decode(key api.Key, entry Entry) (api.Object, error) {
 	value := entry.Value
 	if key.Kind == api.KindBlockAffinity && len(value) == 0 {
-		value = []byte("{}") // written by very old versions; such an affinity is not confirmed
+		value = []byte("{}") // very old versions wrote no value; such an affinity is not confirmed
 	}
 	o, err := api.DecodeStored(key.Kind, value)
 	if missing(o) {
@@ -43,7 +43,7 @@ func decode(key api.Key, entry Entry) (api.Object, error) {
 	return o, err
 }
 
-// encode is the stored form of an object.
+// encode returns the stored form of an object. The object does not change.
 func encode(o api.Object) ([]byte, error) {
 	o = shallow(o)
 	meta := o.Meta()
@@ -59,13 +59,13 @@ func encode(o api.Object) ([]byte, error) {
 	return api.Encode(o)
 }
 
-// tierOf is the tier that a policy names; false for what is not a policy.
+// tierOf returns the tier that a policy names; false if o is not a policy in a tier.
 func tierOf(o api.Object) (string, bool) {
 	spec, _, ok := api.PolicyOf(o)
 	return spec.Tier, ok
 }
 
-// inTier says that objects of a kind are policies in a tier.
+// inTier says whether objects of a kind are policies in a tier.
 func inTier(kind string) bool {
 	o, _ := api.New(kind)
 	_, _, ok := api.PolicyOf(o)
@@ -79,8 +79,8 @@ func orDefault(tier string) string {
 	return tier
 }
 
-// policyName is a policy's name: what its annotation says; else, for the default tier, the key's name without the prefix
-// that old versions put there; else the key's.
+// policyName returns the name of a policy. It comes from the annotation. Without one, it is the name in the key; for a policy of the
+// default tier, without the prefix that versions up to v3.29 added.
 func policyName(meta *api.Metadata, tier, keyName string) string {
 	var named struct{ Name string }
 	if text, ok := meta.Annotations[nameAnnotation]; ok && json.Unmarshal([]byte(text), &named) == nil && named.Name != "" {
@@ -92,7 +92,7 @@ func policyName(meta *api.Metadata, tier, keyName string) string {
 	return keyName
 }
 
-// shallow is a copy whose metadata and top-level fields can be changed without changing the original.
+// shallow returns a copy. The caller may change its metadata and top-level fields without changing the original.
 func shallow(o api.Object) api.Object {
 	original := reflect.ValueOf(o).Elem()
 	copied := reflect.New(original.Type())
@@ -111,7 +111,7 @@ func with(m map[string]string, key, value string) map[string]string {
 	return m
 }
 
-// missing says whether there is no object, be it that the interface holds a nil pointer.
+// missing says whether there is no object: the interface, or the pointer in it, is nil.
 func missing(o api.Object) bool {
 	return o == nil || reflect.ValueOf(o).IsNil()
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// deep is a copy that shares nothing with the original that could be changed.
+// deep returns a copy that shares no changeable memory with the original.
 func deep(o api.Object) api.Object {
 	copied := reflect.New(reflect.TypeOf(o).Elem())
 	copyInto(copied.Elem(), reflect.ValueOf(o).Elem())
@@ -26,7 +26,7 @@ func copyInto(to, from reflect.Value) {
 		}
 	case reflect.Struct:
 		if from.Type() == timeType {
-			return // a value, with fields of its own
+			return // Set has copied it; its fields are not exported
 		}
 		for i := range from.NumField() {
 			copyInto(to.Field(i), from.Field(i))

@@ -48,7 +48,7 @@ func TestTheCertificatesOfAClusterAreReplaced(t *testing.T) {
 	e.consumer.until("somebody says that "+f.Path("client-key")+" is damaged", func() bool {
 		return slices.ContainsFunc(lines.AllEntries(), func(entry *logrus.Entry) bool {
 			problem := fmt.Sprint(entry.Data[logrus.ErrorKey])
-			return strings.Contains(entry.Message, "read before are used further") && strings.Contains(problem, f.Path("client-key"))
+			return strings.Contains(entry.Message, "the ones read before stay in use") && strings.Contains(problem, f.Path("client-key"))
 		})
 	})
 	writeFile(t, f.Path("client-key"), whole)

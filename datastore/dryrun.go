@@ -1,5 +1,5 @@
 package datastore
 
-// DryRun is a store over the same objects that keeps what is written to itself: every check is made, each write is seen by
-// those after it, and nobody else sees any. It cannot be watched.
+// DryRun returns a store over the same objects that writes only into memory. It makes every check, and its reads see its earlier
+// writes. It cannot be watched.
 func (s *Store) DryRun() *Store { return New(newOverlay(s.kv)) }

@@ -6,9 +6,9 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Equal says whether storing wanted in the place of current, which was read from the store, would change nothing. What wanted
-// leaves out has its default, and stored fields that this version does not know stay, as in Update. When in doubt they differ;
-// so do an object whose rules are not sealed yet and one that is.
+// Equal says whether storing wanted in place of current, which was read from the store, would change nothing. As in Update, wanted
+// gets its defaults, and stored fields that this version does not know stay. It says false for objects that it cannot compare, and
+// for a current whose rules lack their seals.
 func Equal(current, wanted api.Object) bool {
 	if missing(current) || missing(wanted) || api.KeyOf(current) != api.KeyOf(wanted) || current.Meta().Unsealed {
 		return false

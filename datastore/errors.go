@@ -7,10 +7,10 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// NotFoundError says that an object does not exist. These errors begin with the words of the dialect, which scripts look for.
+// NotFoundError says that an object does not exist. The errors in this file begin with calicoctl's words, which scripts look for.
 type NotFoundError struct {
 	Key    api.Key
-	Wanted string // who needs the object, and where it is named; empty if the object itself was asked for
+	Wanted string // the field and object that refer to the missing object; empty if it was asked for itself
 }
 
 func (e NotFoundError) Error() string {
@@ -18,7 +18,7 @@ func (e NotFoundError) Error() string {
 	if e.Wanted != "" {
 		text += ", named in " + e.Wanted + ": create it first, or correct the name"
 	} else if e.Key.Namespace == "default" {
-		text += ": give its namespace with -n if that is another one than default"
+		text += ": if it is in another namespace than default, give that with -n"
 	}
 	return text
 }
@@ -26,19 +26,19 @@ func (e NotFoundError) Error() string {
 // ExistsError says that an object to be created exists already.
 type ExistsError struct {
 	Key     api.Key
-	Current api.Object // what exists; nil when it cannot be read
+	Current api.Object // the existing object; nil if it is unreadable
 }
 
 func (e ExistsError) Error() string { return "resource already exists: " + e.Key.String() }
 
-// ConflictError says that an object was changed by someone else since it was read.
+// ConflictError says that somebody else changed an object since it was read.
 type ConflictError struct{ Key api.Key }
 
 func (e ConflictError) Error() string { return "update conflict: " + e.Key.String() }
 
 // UnsupportedError says that an operation is never allowed on an object.
 type UnsupportedError struct {
-	Operation string // Create, Update, Delete
+	Operation string // Create, Update, Delete or Write
 	Key       api.Key
 	Reason    string
 }
@@ -51,21 +51,21 @@ func (e UnsupportedError) Error() string {
 	return text
 }
 
-// invalid is the validation error of one field.
+// invalid returns the validation error of one field.
 func invalid(path, value, reason string) error {
 	return api.Errors{{Path: path, Value: value, Reason: reason}}
 }
 
-// UnreadableError says that a stored value is not the JSON of an object of its kind. It can be replaced and deleted.
+// UnreadableError says that a stored value is not the JSON of an object of its kind. Replacing or deleting the object repairs it.
 type UnreadableError struct {
 	Key     api.Key
-	Current api.Object // what can be read; at least its name and resourceVersion
+	Current api.Object // the fields that can be read; at least name and resourceVersion
 	Cause   error
 }
 
 func (e UnreadableError) Error() string {
 	cause, _, _ := strings.Cut(e.Cause.Error(), ";")
-	return fmt.Sprintf("the stored value of %s cannot be read: %s: replace it, or delete it and create it anew", e.Key, cause)
+	return fmt.Sprintf("the stored value of %s cannot be read: %s: replace it, or delete it and create it again", e.Key, cause)
 }
 
 func (e UnreadableError) Unwrap() error { return e.Cause }

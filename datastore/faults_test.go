@@ -143,7 +143,7 @@ func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 	for i := 20; i < len(errs); i++ {
 		if errs[i] != nil {
 			unknown++
-			if want := "whether the change was made is not known"; !strings.Contains(errs[i].Error(), want) {
+			if want := "it is not known whether the change was made"; !strings.Contains(errs[i].Error(), want) {
 				t.Errorf("%v: lacks %q", errs[i], want)
 			}
 			continue

@@ -13,18 +13,18 @@ import (
 // Imported says what an import did.
 type Imported struct {
 	Written int // keys
-	Already int // keys that were there as the archive has them, from an import that was interrupted
+	Already int // keys that had the same value before, for example from an interrupted import
 }
 
-// In one transaction: as many writes as etcd takes, and no more bytes than it takes by default.
+// Limits of one transaction, below those of etcd by default (128 operations, 1.5 MiB).
 const (
 	importWrites = 64
 	importBytes  = 512 << 10
 )
 
-// Import writes an archive into a datastore that holds nothing yet but what a new one has, or also other things with merge:
-// they stay. It looks at everything before it writes anything, and never overwrites. The datastore is locked from the first
-// write on, and stays so. An import that was interrupted is completed by another one of the same archive.
+// Import writes an archive into a new datastore, or with merge into one that holds other objects, which stay. It checks everything
+// before the first write, and never overwrites a value. The first write locks the datastore, and it stays locked. Importing the
+// same archive again completes an interrupted import.
 func (s *Store) Import(ctx context.Context, a *Archive, merge bool) (Imported, error) {
 	plan, err := s.planImport(ctx, a, merge)
 	if err != nil {
@@ -35,10 +35,10 @@ func (s *Store) Import(ctx context.Context, a *Archive, merge bool) (Imported, e
 		n := batchOf(plan.writes)
 		outcome, err := s.commit(ctx, plan.conditions[:n], plan.writes[:n])
 		if err != nil {
-			return done, fmt.Errorf("import: %d of %d keys are written, and the datastore is locked: import the same file again to go on: %w", done.Written, plan.total, err)
+			return done, fmt.Errorf("import: %d of %d keys are written, and the datastore is locked: import the same file again to continue: %w", done.Written, plan.total, err)
 		}
 		if !outcome.Done {
-			return done, fmt.Errorf("import: something else writes to the datastore at the same time, such as an agent: stop it, and import again (%d of %d keys are written)", done.Written, plan.total)
+			return done, fmt.Errorf("import: another program, such as an agent, writes to the datastore at the same time: stop it and import again (%d of %d keys are written)", done.Written, plan.total)
 		}
 		done.Written += n
 		plan.writes, plan.conditions = plan.writes[n:], plan.conditions[n:]
@@ -58,13 +58,13 @@ func batchOf(writes []Write) (n int) {
 	return n
 }
 
-// importPlan is what is to be written, each write with the condition that its key is still as it was seen.
+// importPlan holds the writes of an import, each with the condition that its key has not changed since it was read.
 type importPlan struct {
 	writes     []Write
 	conditions []Condition
-	already    int
-	total      int
-	conflicts  []string
+	already    int      // keys that have the wanted value
+	total      int      // keys of the archive
+	conflicts  []string // keys with another value than in the archive
 	foreign    []string // keys that the archive does not have
 }
 
@@ -86,7 +86,7 @@ func (s *Store) planImport(ctx context.Context, a *Archive, merge bool) (*import
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("look at what the datastore holds: %w", err)
+		return nil, fmt.Errorf("read the datastore: %w", err)
 	}
 	if err := plan.lockFirst(a, existing, merge); err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func (s *Store) planImport(ctx context.Context, a *Archive, merge bool) (*import
 	return plan, s.poolsFit(ctx, plan.writes)
 }
 
-// poolsFit says whether no pool that is to be written overlaps one that stays.
+// poolsFit returns an error if a pool of the archive overlaps a pool of the datastore.
 func (s *Store) poolsFit(ctx context.Context, writes []Write) error {
 	for _, w := range writes {
 		key, _, _ := parseKey(w.Key)
@@ -122,7 +122,8 @@ func (s *Store) poolsFit(ctx context.Context, writes []Write) error {
 	return nil
 }
 
-// lockFirst makes the first write the one that locks the datastore. With merge its own ClusterInformation stays, but for that.
+// lockFirst plans the first write, which locks the datastore. With merge, the ClusterInformation of the datastore stays, except for the
+// lock.
 func (p *importPlan) lockFirst(a *Archive, existing map[string]Entry, merge bool) error {
 	value, entry := a.values[informationKey], existing[informationKey]
 	if entry.Value != nil && merge {
@@ -169,15 +170,15 @@ func (p *importPlan) put(path string, value []byte, revision int64) {
 	p.conditions = append(p.conditions, Condition{Key: path, Revision: revision})
 }
 
-// refusal is why nothing may be written.
+// refusal returns the reason why nothing may be written; nil if there is none.
 func (p *importPlan) refusal(merge bool) error {
 	switch {
 	case len(p.conflicts) > 0:
-		return fmt.Errorf("import: the datastore has other values under keys of the file, and nothing is overwritten: "+
-			"delete them first, or import into an empty datastore, before an agent uses it and writes its Node and its configuration:\n%s", indented(p.conflicts))
+		return fmt.Errorf("import: nothing is written, because these keys of the file have other values in the datastore: "+
+			"delete them first, or import into an empty datastore before an agent writes its Node and configuration there:\n%s", indented(p.conflicts))
 	case len(p.foreign) > 0 && !merge:
-		return fmt.Errorf("import: the datastore holds more than the file: "+
-			"import into an empty one, or give --merge to keep what is there:\n%s", indented(p.foreign))
+		return fmt.Errorf("import: the datastore holds keys that are not in the file: "+
+			"import into an empty datastore, or give --merge to keep them:\n%s", indented(p.foreign))
 	}
 	return nil
 }
@@ -190,7 +191,7 @@ func indented(keys []string) string {
 	return text
 }
 
-// isInitial says whether a key is as EnsureInitialized makes it in a new datastore.
+// isInitial says whether an entry is one that EnsureInitialized creates in a new datastore.
 func isInitial(entry Entry) bool {
 	if entry.Key == informationKey {
 		return true
@@ -209,7 +210,7 @@ func isInitial(entry Entry) bool {
 	return false
 }
 
-// identified is a value with a uid and a time of creation, which documents of calicoctl leave out.
+// identified adds uid and creationTimestamp to a value, which documents of calicoctl lack.
 func identified(path string, value []byte) ([]byte, error) {
 	key, _, _ := parseKey(path)
 	o, err := decode(key, Entry{Key: path, Value: value})
@@ -220,7 +221,7 @@ func identified(path string, value []byte) ([]byte, error) {
 	return encode(o)
 }
 
-// equalButIdentity says whether what is stored is a value that had no uid and no time of creation until it was stored.
+// equalButIdentity says whether a stored value equals value, except for uid and creationTimestamp, which value lacks.
 func equalButIdentity(path string, stored, value []byte) bool {
 	key, _, _ := parseKey(path)
 	o, err := decode(key, Entry{Key: path, Value: stored})

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// EnsureInitialized creates what every datastore has: the cluster's information and the built-in tiers. Objects that exist stay.
+// EnsureInitialized creates the objects that every datastore has: the ClusterInformation and the built-in tiers. Existing objects stay.
 func (s *Store) EnsureInitialized(ctx context.Context) error {
 	ready := true
 	information := &api.ClusterInformation{
@@ -21,7 +21,7 @@ func (s *Store) EnsureInitialized(ctx context.Context) error {
 		},
 	}
 	wanted := append([]api.Object{information}, initialTiers()...)
-	// Looking first costs less than refused writes, and this is called before every write of the command line.
+	// Read first: this costs less than refused writes, and margayctl calls it before every write.
 	var keys []string
 	for _, o := range wanted {
 		keys = append(keys, ResourceKey(api.KeyOf(o)))
@@ -42,7 +42,7 @@ func (s *Store) EnsureInitialized(ctx context.Context) error {
 	return nil
 }
 
-// initialTiers are the tiers of a new datastore.
+// initialTiers returns the built-in tiers.
 func initialTiers() []api.Object {
 	tier := func(name string, order float64, action api.Action) *api.Tier {
 		return &api.Tier{

@@ -8,14 +8,14 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// The keys, exactly as an existing Calico datastore has them.
+// The keys of a Calico datastore.
 const (
 	rootKey         = kv.Root
 	resourceRoot    = "/calico/resources/v3/projectcalico.org/"
-	legacyNameStart = "default." // in front of the names of the default tier's policies until v3.29
+	legacyNameStart = "default." // prefix of the names of policies of the default tier in keys written by Calico up to v3.29
 )
 
-// resourceKinds are the kinds in the tree of resources by their plural, those that this version does not have included.
+// resourceKinds holds the kinds in the tree of resources by plural, including those that this version does not know.
 var resourceKinds = func() map[string]resourceKind {
 	kinds := map[string]resourceKind{}
 	for _, k := range api.ForeignKinds() {
@@ -27,7 +27,7 @@ var resourceKinds = func() map[string]resourceKind {
 	return kinds
 }()
 
-// knownKinds are the kinds in the tree of resources that this version has, by name.
+// knownKinds holds the kinds in the tree of resources that this version knows, by name.
 var knownKinds = func() map[string]api.Kind {
 	kinds := map[string]api.Kind{}
 	for _, k := range api.Kinds() {
@@ -41,8 +41,7 @@ type resourceKind struct {
 	known bool
 }
 
-// ResourceKey is the key in etcd under which an object of a known kind, an IPAM block or a block affinity is stored; empty
-// for other kinds.
+// ResourceKey returns the key in etcd of an object of a known kind, of an IPAM block or of a block affinity; empty for other kinds.
 func ResourceKey(key api.Key) string {
 	if key.Kind == api.KindIPAMBlock || key.Kind == api.KindBlockAffinity {
 		cidr, ok := ipam.ParseBlockName(key.Name)
@@ -61,7 +60,7 @@ func ResourceKey(key api.Key) string {
 	return kindPrefix(kind, key.Namespace) + key.Name
 }
 
-// kindPrefix is what the keys of a kind, or of a kind's objects of one namespace, begin with.
+// kindPrefix returns the prefix of the keys of a kind, or of its objects in one namespace.
 func kindPrefix(kind api.Kind, namespace string) string {
 	if kind.Namespaced && namespace != "" {
 		return resourceRoot + kind.Plural + "/" + namespace + "/"
@@ -69,8 +68,8 @@ func kindPrefix(kind api.Kind, namespace string) string {
 	return resourceRoot + kind.Plural + "/"
 }
 
-// parseKey says what is stored under a key: the object's key by the key's own segments, and whether the kind is one that
-// this version reads. False for keys that hold no object.
+// parseKey returns the key of the object that is stored under a key of etcd, made from the segments of that key. known says whether
+// this version knows the kind. ok is false for keys that hold no object.
 func parseKey(text string) (key api.Key, known, ok bool) {
 	if rest, found := strings.CutPrefix(text, resourceRoot); found {
 		return parseResourceKey(rest)
@@ -109,7 +108,7 @@ func parseResourceKey(rest string) (key api.Key, known, ok bool) {
 	return key, kind.known, true
 }
 
-// unescape undoes what some writers did to a segment.
+// unescape decodes the slashes and percent signs that some writers escape in a segment.
 func unescape(segment string) string {
 	if !strings.Contains(segment, "%") {
 		return segment

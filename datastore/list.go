@@ -11,8 +11,9 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// List reads all objects of a kind, for a namespaced kind those of one namespace unless that is empty, in the order of
-// their keys; values that cannot be read are left out. The text is the resourceVersion of the list.
+// List reads all objects of a kind in the order of their keys, and the resourceVersion of the list. For a namespaced kind it reads
+// one namespace, or all if namespace is empty. It leaves out unreadable values. If etcd compacts the revision of the list before
+// the last page is read, it begins again, up to listAgain times.
 func (s *Store) List(ctx context.Context, kind, namespace string) ([]api.Object, string, error) {
 	for again := 0; ; again++ {
 		var all []api.Object
@@ -27,12 +28,13 @@ func (s *Store) List(ctx context.Context, kind, namespace string) ([]api.Object,
 	}
 }
 
-// listAgain is how often a list begins anew because the history that it reads was compacted before it ended.
+// listAgain is how often a list begins again after a compaction. etcd keeps its history for minutes, and a list takes seconds: a
+// second compaction in a row is rare, and a third means that the server compacts all the time.
 const listAgain = 3
 
-// EachPage hands over what List reads as it arrives, all of it as it was at one revision, so that a long list need not be
-// kept. There is at least one page, be it without objects. ErrCompacted says that the datastore forgot that revision
-// before the last page was read: what was handed over until then is right, and not all.
+// EachPage is List in pages, all read at one revision, so that a long list need not be kept in memory. It calls visit at least once,
+// even without objects. It stops at an error of visit and returns that. After kv.ErrCompacted the pages visited so far are correct,
+// and the rest is missing, because etcd no longer has the revision.
 func (s *Store) EachPage(ctx context.Context, kind, namespace string, visit func(objects []api.Object, version string) error) error {
 	k, ok := api.KindOf(kind)
 	if !ok {
@@ -46,7 +48,7 @@ func (s *Store) EachPage(ctx context.Context, kind, namespace string, visit func
 	var refused error
 	_, err := kv.Each(ctx, s.kv, span, 0, func(page Page) error {
 		if version == "" {
-			version = strconv.FormatInt(page.Revision, 10) // the first page's, as of which the others are too
+			version = strconv.FormatInt(page.Revision, 10) // of the first page; the others are read at the same revision
 		}
 		var objects []api.Object
 		for _, entry := range page.Entries {
@@ -66,7 +68,7 @@ func (s *Store) EachPage(ctx context.Context, kind, namespace string, visit func
 	return err
 }
 
-// listedObject is what an entry holds, or nil when that cannot be read.
+// listedObject returns the object of an entry; nil if it is unreadable.
 func listedObject(entry Entry) api.Object {
 	key, _, ok := parseKey(entry.Key)
 	if !ok {

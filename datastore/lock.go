@@ -15,14 +15,14 @@ const informationKey = resourceRoot + "clusterinformations/default"
 var informationOf = api.Key{Kind: api.KindClusterInformation, Name: "default"}
 
 var (
-	// ErrUnlocked says that agents may follow the datastore, and others write to it, at the moment.
+	// ErrUnlocked says that an operation needs a locked datastore, and it is not locked.
 	ErrUnlocked = errors.New("the datastore is not locked")
 
-	// ErrLocked says that the datastore is under maintenance, so that nobody writes to it unasked.
-	ErrLocked = errors.New("the datastore is locked: margayctl datastore migrate unlock ends this")
+	// ErrLocked says that the datastore is locked for maintenance, so that agents must not write to it.
+	ErrLocked = errors.New("the datastore is locked: margayctl datastore migrate unlock ends the lock")
 )
 
-// lockOf is what a stored ClusterInformation says; nil is none.
+// lockOf says whether a stored ClusterInformation locks the datastore. A nil entry, no ClusterInformation, does not.
 func lockOf(entry *Entry) (locked bool, err error) {
 	if entry == nil {
 		return false, nil
@@ -34,24 +34,24 @@ func lockOf(entry *Entry) (locked bool, err error) {
 	return o.(*api.ClusterInformation).Locked(), nil
 }
 
-// isLocked says whether the stored ClusterInformation, which may be missing or not to be read, tells agents to wait.
+// isLocked says whether the stored value of the ClusterInformation locks the datastore. A missing or unreadable value does not.
 func isLocked(value []byte) bool {
 	locked, err := lockOf(&Entry{Key: informationKey, Value: value})
 	return err == nil && locked
 }
 
-// readLock says whether the datastore is locked, and is the condition that this has not changed.
+// readLock says whether the datastore is locked. A commit under the condition still fails if the lock has changed since.
 func readLock(ctx context.Context, store KV) (locked bool, still Condition, err error) {
 	entry, err := kv.Get(ctx, store, informationKey, 0)
 	if err != nil {
-		return false, Condition{}, fmt.Errorf("look whether the datastore is locked: %w", err)
+		return false, Condition{}, fmt.Errorf("read the lock of the datastore: %w", err)
 	}
 	locked, err = lockOf(entry)
 	return locked, Condition{Key: informationKey, Revision: kv.RevisionOf(entry)}, err
 }
 
-// WhileUnlocked is the same store for one who writes without having been told to, as an agent does: while the datastore is
-// locked its changes are refused with ErrLocked. Each is made under the condition that nobody has locked it meanwhile.
+// WhileUnlocked returns the same store for a program that writes without an order from an operator, such as an agent: while the
+// datastore is locked, its changes fail with ErrLocked. Each change has the condition that the lock has not changed.
 func (s *Store) WhileUnlocked() *Store { return &Store{kv: unlocked{s.kv}, together: s.together} }
 
 type unlocked struct{ KV }

@@ -9,42 +9,43 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// overlay keeps writes in memory, over a KV that is only read. Each key is read once: what was seen of it stays.
+// overlay keeps writes in memory, over a KV that it only reads. It reads each key once and remembers the answer, so that a transaction
+// sees one state of a key. mu guards all fields below it.
 type overlay struct {
 	KV
 
 	mu      sync.Mutex
-	known   map[string]*base  // by key: what the KV below holds
-	written map[string]*Entry // nil: deleted
-	spans   []Condition       // on spans, of all commits
-	bytes   int               // of all writes
+	known   map[string]*base  // by key: the entry of the KV below
+	written map[string]*Entry // by key; nil for a deleted key
+	spans   []Condition       // the conditions on spans of all commits
+	bytes   int               // of keys and values of all writes
 	last    int64             // revision of the last write, or of the KV below
 }
 
-// base is what the KV below an overlay holds under a key.
+// base is the entry of a key in the KV below an overlay.
 type base struct {
-	entry *Entry // nil: nothing
+	entry *Entry // nil: the key does not exist
 	at    int64  // revision of the KV when it was read
 	use   use
 }
 
-// use says what hangs on a key that was read.
+// use says why a key was read. A later use only raises it.
 type use int
 
 const (
-	fetched  use = iota // it was read ahead, nobody asked for it
-	seen                // somebody looked at it
-	required            // a change is right only if it is still so
+	fetched  use = iota // read ahead; nothing depends on it
+	seen                // the transaction has looked at it
+	required            // a change is correct only if the key has not changed
 )
 
 func newOverlay(below KV) *overlay {
 	return &overlay{KV: below, known: map[string]*base{}, written: map[string]*Entry{}}
 }
 
-// Close leaves the KV below open; it belongs to the store that this one was made from.
+// Close does nothing: the KV below belongs to the store that this one was made from.
 func (o *overlay) Close() error { return nil }
 
-// Range implements KV. It shows the writes at any revision.
+// Range implements kv.KV. It shows the writes of the overlay, whatever revision is asked for.
 func (o *overlay) Range(ctx context.Context, span Span, revision int64, limit int) (Page, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -61,7 +62,7 @@ func (o *overlay) Range(ctx context.Context, span Span, revision int64, limit in
 	return page, nil
 }
 
-// Lookup implements KV.
+// Lookup implements kv.KV.
 func (o *overlay) Lookup(ctx context.Context, keys []string) ([]*Entry, int64, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -75,7 +76,7 @@ func (o *overlay) Lookup(ctx context.Context, keys []string) ([]*Entry, int64, e
 	return entries, o.last, nil
 }
 
-// learn reads the keys of which nothing is known yet.
+// learn reads the keys that were not read yet.
 func (o *overlay) learn(ctx context.Context, keys []string) error {
 	var unknown []string
 	for _, key := range keys {
@@ -96,7 +97,7 @@ func (o *overlay) learn(ctx context.Context, keys []string) error {
 	return nil
 }
 
-// current is the entry of a key that is known, and notes what it is used for.
+// current returns the entry of a key that was read before, and raises its use.
 func (o *overlay) current(key string, purpose use) *Entry {
 	below := o.known[key]
 	below.use = max(below.use, purpose)
@@ -127,14 +128,14 @@ func (o *overlay) read(ctx context.Context, span Span, revision int64, limit int
 	case limit > 0 && len(entries) > limit:
 		entries, page.More = entries[:limit], true
 	case page.More && len(entries) == 0:
-		return o.read(ctx, Span{From: end, To: span.To}, revision, limit) // all of the page is deleted
+		return o.read(ctx, Span{From: end, To: span.To}, revision, limit) // every entry of the page is deleted: read the next page
 	}
 	page.Entries = entries
 	return page, nil
 }
 
-// Commit implements KV. A condition on a span holds here: it guards against changes between two reads, and is kept for the
-// commit to the KV below, if there is one.
+// Commit implements kv.KV. It keeps conditions on spans for the commit to the KV below and treats them as met: they guard against
+// changes by other programs, which the overlay does not see.
 func (o *overlay) Commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -157,7 +158,7 @@ func (o *overlay) Commit(ctx context.Context, conditions []Condition, writes []W
 	return outcome, nil
 }
 
-// keysOf are the keys that a commit is about.
+// keysOf returns the keys that a commit compares or writes.
 func keysOf(conditions []Condition, writes []Write) (keys []string) {
 	for _, c := range conditions {
 		if c.Key != "" {
@@ -195,7 +196,7 @@ func (o *overlay) keep(conditions []Condition, writes []Write, current []*Entry)
 	}
 }
 
-// Watch implements KV: nothing can be watched.
+// Watch implements kv.KV. An overlay cannot be watched: the channel is closed.
 func (o *overlay) Watch(context.Context, Span, int64) <-chan Changes {
 	closed := make(chan Changes)
 	close(closed)

@@ -9,18 +9,18 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// policyKinds are the kinds whose keys had the tier's name in them until v3.29.
+// policyKinds are the kinds whose keys had the name of the tier as a prefix in Calico up to v3.29.
 var policyKinds = [...]string{api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindStagedNetworkPolicy, api.KindStagedGlobalNetworkPolicy}
 
-// Renamed is a policy whose key is not what its name asks for.
+// Renamed is a policy whose key has another name than the policy.
 type Renamed struct {
 	Key     api.Key
-	OldName string // in the key
-	Newer   bool   // the policy is stored under its own name as well, which is what counts: the old one is only deleted
+	OldName string // the name in the key
+	Newer   bool   // the policy is also stored under its own name, which is in force: the old key is only deleted
 }
 
-// MigratePolicyNames moves every policy of the default tier whose key has another name than the policy itself to the key of its
-// own name. With dryRun it only says which those are. After an error the objects that it has written stay written, and another run goes on.
+// MigratePolicyNames moves every policy of the default tier whose key has another name than the policy to the key of its own name.
+// With dryRun it only returns them. After an error the policies moved so far stay moved, and another call moves the rest.
 func (s *Store) MigratePolicyNames(ctx context.Context, dryRun bool) ([]Renamed, error) {
 	var done []Renamed
 	var errs []error
@@ -47,7 +47,7 @@ func (s *Store) MigratePolicyNames(ctx context.Context, dryRun bool) ([]Renamed,
 	return done, errors.Join(errs...)
 }
 
-// migratePolicyName moves one policy, if its key is not the one of its name.
+// migratePolicyName moves one policy, if its key has another name.
 func (s *Store) migratePolicyName(ctx context.Context, entry Entry, dryRun bool) (renamed Renamed, moved bool, err error) {
 	key, _, ok := parseKey(entry.Key)
 	if !ok {
@@ -56,7 +56,7 @@ func (s *Store) migratePolicyName(ctx context.Context, entry Entry, dryRun bool)
 	for range attempts {
 		o, err := decode(key, entry)
 		if missing(o) || err != nil {
-			return renamed, false, nil // nobody can tell its name; it is shown as invalid wherever it matters
+			return renamed, false, nil // its name is not known; the watch reports it as unreadable
 		}
 		if tier, _ := tierOf(o); o.Meta().Name == key.Name || orDefault(tier) != defaultTier {
 			return renamed, false, nil
@@ -84,7 +84,7 @@ func (s *Store) migratePolicyName(ctx context.Context, entry Entry, dryRun bool)
 	return renamed, false, fmt.Errorf("rename %v: %w", renamed.Key, errContended)
 }
 
-// rename deletes the old key and, unless there is a newer one, writes the one of the object's own name, in one transaction.
+// rename deletes the old key and writes the new one, in one transaction. If newer, the entry of the new key, exists, it only deletes.
 func (s *Store) rename(ctx context.Context, old Entry, o api.Object, newer *Entry) (Outcome, error) {
 	path := ResourceKey(api.KeyOf(o))
 	writes := []Write{{Key: old.Key, Delete: true}}

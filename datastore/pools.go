@@ -13,7 +13,8 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// poolFits is the condition that a new pool overlaps no other, and that the blocks inside of it have its block size.
+// poolFits returns an error if a new pool overlaps another pool, or if a block inside of it has another block size. The conditions
+// hold if no pool has changed since the check.
 func (s *Store) poolFits(ctx context.Context, pool *api.IPPool) ([]Condition, error) {
 	cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
 	if err != nil {
@@ -50,11 +51,11 @@ func (s *Store) poolFits(ctx context.Context, pool *api.IPPool) ([]Condition, er
 	if err != nil {
 		return nil, err
 	}
-	// A block inside of this pool can only appear once the pool exists, so nothing needs to hold for blocks at the commit.
+	// No condition is needed for blocks: a block of this pool can appear only after the pool exists.
 	return []Condition{{Span: pools, Revision: poolsAt}}, nil
 }
 
-// poolKeepsShape says whether an update leaves alone what the blocks of a pool depend on.
+// poolKeepsShape returns an error if an update changes a field that the blocks of the pool depend on.
 func poolKeepsShape(old, pool *api.IPPool) error {
 	was, errWas := netip.ParsePrefix(old.Spec.CIDR)
 	is, errIs := netip.ParsePrefix(pool.Spec.CIDR)
@@ -71,10 +72,11 @@ func poolKeepsShape(old, pool *api.IPPool) error {
 	return nil
 }
 
-// drainPool disables a pool that is about to be deleted, so that nobody claims a block of it, and releases its blocks.
+// drainPool prepares a pool for deletion: it disables the pool, so that no allocator claims a block of it, waits disableTime, and
+// releases its blocks.
 func (s *Store) drainPool(ctx context.Context, key api.Key, entry *Entry, pool *api.IPPool) (changed bool, err error) {
 	if !pool.Spec.Disabled && s.together {
-		return false, SeveralStepsError{key, "others must see that the pool is disabled before its blocks are taken away: disable it first " +
+		return false, SeveralStepsError{key, "allocators must see that the pool is disabled before its blocks are released: disable it first " +
 			"(margayctl patch ippool " + key.Name + " -p '{\"spec\": {\"disabled\": true}}'), or delete it by itself"}
 	}
 	if !pool.Spec.Disabled {
@@ -93,7 +95,7 @@ func (s *Store) drainPool(ctx context.Context, key api.Key, entry *Entry, pool *
 		}
 		changed = true
 		select {
-		case <-time.After(settleTime):
+		case <-time.After(disableTime):
 		case <-ctx.Done():
 			return changed, ctx.Err()
 		}

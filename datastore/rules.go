@@ -14,8 +14,8 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Rules between objects that hold when one of them changes, kind by kind. A check returns conditions, so that what it saw
-// still holds when the change is committed.
+// Rules between objects, checked when one of them changes. A check returns conditions for the commit: they fail if an object that
+// the check has read changes before the commit.
 
 func (s *Store) beforeCreate(ctx context.Context, o api.Object) ([]Condition, error) {
 	if key := api.KeyOf(o); synthetic(key) != nil {
@@ -37,7 +37,7 @@ func (s *Store) beforeCreate(ctx context.Context, o api.Object) ([]Condition, er
 	return nil, nil
 }
 
-// beforeUpdate checks an update of old, which is nil when the stored value cannot be read.
+// beforeUpdate checks an update of old to o. old is nil if the stored value is unreadable.
 func (s *Store) beforeUpdate(ctx context.Context, old, o api.Object) ([]Condition, error) {
 	if tier, inTier := tierOf(o); inTier {
 		if was, readable := tierOf(old); !readable || orDefault(was) != orDefault(tier) {
@@ -56,15 +56,18 @@ func (s *Store) beforeUpdate(ctx context.Context, old, o api.Object) ([]Conditio
 	return nil, nil
 }
 
-const builtIn = "it is built in"
+const (
+	builtIn  = "it is built in"
+	onlyIPAM = "only IPAM writes block affinities: use margayctl ipam to show and release addresses"
+)
 
-// Deletable refuses what may never be deleted.
+// Deletable returns an error for objects that may never be deleted.
 func Deletable(key api.Key) error {
 	if synthetic(key) != nil {
 		return UnsupportedError{Operation: "Delete", Key: key, Reason: builtIn}
 	}
 	if key.Kind == api.KindBlockAffinity {
-		return UnsupportedError{Operation: "Delete", Key: key, Reason: "it is what IPAM says"}
+		return UnsupportedError{Operation: "Delete", Key: key, Reason: onlyIPAM}
 	}
 	if key.Kind == api.KindTier && (key.Name == defaultTier || key.Name == "kube-admin" || key.Name == "kube-baseline") {
 		return UnsupportedError{Operation: "Delete", Key: key, Reason: builtIn}
@@ -79,8 +82,9 @@ func (s *Store) beforeDelete(ctx context.Context, key api.Key) ([]Condition, err
 	return nil, nil
 }
 
-// settleBeforeDelete undoes what depends on an object that is about to be deleted. It says whether it changed the object.
-func (s *Store) settleBeforeDelete(ctx context.Context, key api.Key, entry *Entry, old api.Object) (changed bool, err error) {
+// clearBeforeDelete deletes or releases everything that depends on an object that is about to be deleted. It says whether it changed
+// the object itself.
+func (s *Store) clearBeforeDelete(ctx context.Context, key api.Key, entry *Entry, old api.Object) (changed bool, err error) {
 	if key.Kind == api.KindNode {
 		return false, s.clearNode(ctx, key.Name)
 	}
@@ -90,7 +94,7 @@ func (s *Store) settleBeforeDelete(ctx context.Context, key api.Key, entry *Entr
 	return false, nil
 }
 
-// tierExists is the condition that the tier of a policy exists and is the same when the change is made.
+// tierExists returns an error if the tier of a policy does not exist. The condition fails if the tier changes before the commit.
 func (s *Store) tierExists(ctx context.Context, name string, policy api.Object) ([]Condition, error) {
 	key := api.Key{Kind: api.KindTier, Name: name}
 	entry, err := s.find(ctx, key)
@@ -103,7 +107,7 @@ func (s *Store) tierExists(ctx context.Context, name string, policy api.Object) 
 	return []Condition{{Key: entry.Key, Revision: entry.Revision}}, nil
 }
 
-// tierEmpty is the condition that no policy of any kind is in a tier.
+// tierEmpty returns an error if a policy of any kind is in a tier. The conditions fail if any policy changes before the commit.
 func (s *Store) tierEmpty(ctx context.Context, tier api.Key) ([]Condition, error) {
 	var conditions []Condition
 	var first api.Key
@@ -137,7 +141,7 @@ func (s *Store) tierEmpty(ctx context.Context, tier api.Key) ([]Condition, error
 	return conditions, nil
 }
 
-// policyTier is the tier in the stored value of a policy of any kind.
+// policyTier returns the tier in the stored value of a policy of any kind; empty if the value is unreadable.
 func policyTier(value []byte) string {
 	var policy struct{ Spec struct{ Tier string } }
 	if json.Unmarshal(value, &policy) != nil {
@@ -146,7 +150,7 @@ func policyTier(value []byte) string {
 	return orDefault(policy.Spec.Tier)
 }
 
-// filtersExist is the condition that the filters of a peer exist and are the same when the change is made.
+// filtersExist returns an error if a filter of a peer does not exist. The conditions fail if a filter changes before the commit.
 func (s *Store) filtersExist(ctx context.Context, peer *api.BGPPeer) ([]Condition, error) {
 	var conditions []Condition
 	for _, name := range peer.Spec.Filters {
@@ -165,7 +169,7 @@ func (s *Store) filtersExist(ctx context.Context, peer *api.BGPPeer) ([]Conditio
 
 const defaultAllow = "projectcalico-default-allow"
 
-// synthetic is an object that always exists and is never stored; nil for all other keys.
+// synthetic returns the object of a key that always exists and is never stored; nil for all other keys.
 func synthetic(key api.Key) api.Object {
 	if key != (api.Key{Kind: api.KindProfile, Name: defaultAllow}) {
 		return nil
@@ -180,8 +184,8 @@ func synthetic(key api.Key) api.Object {
 	}
 }
 
-// clearNode deletes what belongs to a node that is about to be deleted: the workloads there, its own configuration and
-// peers, its host endpoints and its blocks.
+// clearNode deletes the dependents of a node that is about to be deleted: its workload and host endpoints, its own configuration and
+// peers, and its claims on blocks. It releases the addresses.
 func (s *Store) clearNode(ctx context.Context, node string) error {
 	belongs := func(o api.Object) bool {
 		switch o := o.(type) {
@@ -215,7 +219,7 @@ func (s *Store) clearNode(ctx context.Context, node string) error {
 	return nil
 }
 
-// addresses are those of all workload endpoints among the objects.
+// addresses returns the addresses of all workload endpoints among the objects.
 func addresses(objects []api.Object) []netip.Addr {
 	var found []netip.Addr
 	for _, o := range objects {
@@ -233,5 +237,6 @@ func addresses(objects []api.Object) []netip.Addr {
 	return found
 }
 
-// settleTime is how long others get to see that a pool is disabled before its blocks are taken away.
-const settleTime = 500 * time.Millisecond
+// disableTime is the time between disabling a pool and releasing its blocks: allocators that have just read the pool as enabled
+// finish their claim meanwhile. Calico waits as long.
+const disableTime = 500 * time.Millisecond

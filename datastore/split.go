@@ -13,12 +13,13 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// splitAtOnce bounds how many pools one commit makes.
+// splitAtOnce is the largest number of pools in one commit. Each takes a write and a condition, of which etcd allows 128 by default.
 const splitAtOnce = 60
 
-// SplitPool replaces a pool by a number of equal pools that together have its addresses, and returns these. Blocks and
-// addresses stay as they are. Up to sixty pools are made in the one commit that deletes the old pool. With more, the old
-// pool is disabled by the first commit and deleted by the last; a split that was interrupted is ended by the same call.
+// SplitPool replaces a pool by a number of equal pools that together have its addresses, and returns these. Blocks and addresses
+// stay as they are. The datastore must be locked; the error is ErrUnlocked otherwise. Up to splitAtOnce pools are created in the
+// commit that deletes the old pool. With more, the first commit disables the old pool and the last one deletes it; the same call
+// completes an interrupted split.
 func (s *Store) SplitPool(ctx context.Context, name string, parts int) ([]*api.IPPool, error) {
 	locked, still, err := readLock(ctx, s.kv)
 	if err == nil && !locked {
@@ -60,7 +61,7 @@ func (s *Store) SplitPool(ctx context.Context, name string, parts int) ([]*api.I
 	return pools, s.replacePool(ctx, still, entry, old, missing)
 }
 
-// splitCIDR are the equal parts of a pool's addresses, each of whole blocks.
+// splitCIDR divides the network of a pool into equal parts. A part is never smaller than a block.
 func splitCIDR(pool *api.IPPool, parts int) ([]netip.Prefix, error) {
 	cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
 	if err != nil {
@@ -96,16 +97,16 @@ func splitCIDR(pool *api.IPPool, parts int) ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// mostParts bounds into how many pools (as a power of two) one is split: every allocator reads all pools again and again.
+// mostParts is the largest number of parts, as a power of two. Every allocator reads all pools for each allocation.
 const mostParts = 12
 
-// blocksFit says whether every block lies in one of the parts. A block of another size may be there since before its pool.
+// blocksFit returns an error if a block lies in several parts. Blocks larger than the block size may be older than their pool.
 func (s *Store) blocksFit(ctx context.Context, parts []netip.Prefix) error {
 	_, err := kv.Each(ctx, s.kv, kv.Prefix(ipam.BlockRoot), 0, func(page Page) error {
 		for _, entry := range page.Entries {
 			block, ok := ipam.ParseBlockKey(entry.Key)
 			if ok && block.Bits() < parts[0].Bits() && slices.ContainsFunc(parts, block.Overlaps) {
-				return fmt.Errorf("the block %v would be in several of the new pools of /%d: release its addresses first, or split into fewer",
+				return fmt.Errorf("the block %v would be in several of the new pools of /%d: release its addresses first, or split into fewer pools",
 					block, parts[0].Bits())
 			}
 		}
@@ -114,7 +115,7 @@ func (s *Store) blocksFit(ctx context.Context, parts []netip.Prefix) error {
 	return err
 }
 
-// splitPart is the pool of a part.
+// splitPart returns the new pool for part number i.
 func splitPart(old *api.IPPool, i int, cidr netip.Prefix) (*api.IPPool, error) {
 	part := deep(old).(*api.IPPool)
 	part.UID, part.ResourceVersion, part.SelfLink, part.CreationTimestamp = "", "", "", api.Time{}
@@ -131,7 +132,7 @@ func splitPart(old *api.IPPool, i int, cidr netip.Prefix) (*api.IPPool, error) {
 	return o.(*api.IPPool), nil
 }
 
-// missingParts are those that do not exist yet: an earlier split may have been interrupted.
+// missingParts returns the parts that do not exist yet. Others may exist from an interrupted split.
 func (s *Store) missingParts(ctx context.Context, parts []*api.IPPool) ([]*api.IPPool, error) {
 	var missing []*api.IPPool
 	for _, part := range parts {
@@ -144,14 +145,14 @@ func (s *Store) missingParts(ctx context.Context, parts []*api.IPPool) ([]*api.I
 			return nil, err
 		}
 		if is := o.(*api.IPPool).Spec.CIDR; is != part.Spec.CIDR {
-			return nil, fmt.Errorf("IPPool(%s) exists and has the CIDR %s, not %s: if it is left from a split into another number, "+
-				"split into that number, else rename one of the pools", part.Name, is, part.Spec.CIDR)
+			return nil, fmt.Errorf("IPPool(%s) exists and has the CIDR %s, not %s: if an interrupted split into another number created it, "+
+				"split into that number; else rename one of the pools", part.Name, is, part.Spec.CIDR)
 		}
 	}
 	return missing, nil
 }
 
-// replacePool makes the missing parts of a pool and deletes it.
+// replacePool creates the missing parts of a pool and deletes the pool, all under the condition that lock has not changed.
 func (s *Store) replacePool(ctx context.Context, lock Condition, entry *Entry, old *api.IPPool, missing []*api.IPPool) error {
 	revision := entry.Revision
 	for first := true; first || len(missing) > 0; first = false {

@@ -98,7 +98,7 @@ func TestAnInterruptedSplitCannotBeEndedWithAnotherNumber(t *testing.T) {
 	}
 	before := poolsOf(t, s)
 	_, err := s.SplitPool(t.Context(), "v4", 128)
-	if err == nil || !strings.Contains(err.Error(), "exists and has the CIDR 10.0.0.0/24, not 10.0.0.0/23: if it is left from a split into another number") {
+	if err == nil || !strings.Contains(err.Error(), "exists and has the CIDR 10.0.0.0/24, not 10.0.0.0/23: if an interrupted split into another number created it") {
 		t.Errorf("error %v", err)
 	}
 	if diff := cmp.Diff(before, poolsOf(t, s)); diff != "" {

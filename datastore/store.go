@@ -14,28 +14,29 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Store keeps objects in a KV, by the rules of the dialect: defaults and validation, compare-and-swap, and for each kind
-// what must hold between objects (see rules.go).
+// Store keeps objects in a KV, by Calico's rules: defaults and validation, compare-and-swap, and for each kind the rules between
+// objects (see rules.go). Any number of goroutines may use it.
 type Store struct {
 	kv       KV
-	together bool // changes are committed together later, so that nobody can see one of them half done
+	together bool // in a Transaction: all changes are committed later, at once
 }
 
-// New is a store in a KV, which it closes when it is closed.
+// New returns a store in a KV. The store owns the KV: Close closes it.
 func New(kv KV) *Store { return &Store{kv: kv} }
 
-// Close ends the connection.
+// Close closes the KV.
 func (s *Store) Close() error { return s.kv.Close() }
 
-// KV is where the store keeps everything, for what is not an object (see datastore/ipam).
+// KV returns the KV of the store, for keys that hold no objects (see datastore/ipam). The store still owns it.
 func (s *Store) KV() KV { return s.kv }
 
-// attempts bounds how often an operation is tried anew because something else changed meanwhile.
+// attempts is the largest number of tries of an operation whose conditions fail because others write at the same time. Calico tries
+// as often.
 const attempts = 100
 
-var errContended = errors.New("others change the same objects all the time: try again")
+var errContended = errors.New("other programs keep changing the same objects: try again")
 
-// Create stores a new object and returns it as stored. It is refused when the object exists.
+// Create stores a new object and returns it as stored. The error is an ExistsError if the object exists. o is not changed.
 func (s *Store) Create(ctx context.Context, o api.Object) (api.Object, error) {
 	o, err := prepare(o)
 	if err != nil {
@@ -78,8 +79,9 @@ func (s *Store) Create(ctx context.Context, o api.Object) (api.Object, error) {
 	return nil, fmt.Errorf("create %v: %w", key, errContended)
 }
 
-// Update replaces an object that has not changed since the caller read it: o carries the resourceVersion, uid and
-// creationTimestamp that it was read with. Stored fields that this version does not know are kept.
+// Update replaces an object that has not changed since the caller read it, and returns it as stored: o has the resourceVersion, uid
+// and creationTimestamp that were read. The error is a ConflictError if the object has changed. Stored fields that this version
+// does not know are kept. o is not changed.
 func (s *Store) Update(ctx context.Context, o api.Object) (api.Object, error) {
 	o, err := prepare(o)
 	if err != nil {
@@ -99,7 +101,7 @@ func (s *Store) Update(ctx context.Context, o api.Object) (api.Object, error) {
 			return nil, err
 		}
 		if missing(old) {
-			identify(meta) // there is nothing readable that the caller could have taken it from
+			identify(meta) // the stored value is unreadable, so the caller could not read uid and creationTimestamp
 		}
 		if err := carriesIdentity(meta); err != nil {
 			return nil, err
@@ -124,8 +126,8 @@ func (s *Store) Update(ctx context.Context, o api.Object) (api.Object, error) {
 	return nil, fmt.Errorf("update %v: %w", key, errContended)
 }
 
-// Delete removes an object and returns it, or nil if its value could not be read. With a resourceVersion only if it has not
-// changed since then.
+// Delete deletes an object and everything that depends on it, and returns the object; nil if its value is unreadable. With a
+// resourceVersion it deletes only that version, and the error is a ConflictError if the object has changed.
 func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string) (api.Object, error) {
 	var revision int64
 	if resourceVersion != "" {
@@ -146,7 +148,7 @@ func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string)
 		if err != nil {
 			return nil, err
 		}
-		changed, err := s.settleBeforeDelete(ctx, key, entry, old)
+		changed, err := s.clearBeforeDelete(ctx, key, entry, old)
 		var conflict ConflictError
 		switch {
 		case errors.As(err, &conflict) && revision == 0:
@@ -154,7 +156,7 @@ func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string)
 		case err != nil:
 			return nil, err
 		case changed:
-			revision = 0 // it was changed by this deletion itself
+			revision = 0 // this deletion itself has changed it
 			if entry, old, err = s.current(ctx, key, 0); err != nil {
 				return nil, err
 			}
@@ -171,7 +173,7 @@ func (s *Store) Delete(ctx context.Context, key api.Key, resourceVersion string)
 	return nil, fmt.Errorf("delete %v: %w", key, errContended)
 }
 
-// Get reads one object.
+// Get reads one object. The error is a NotFoundError, or an UnreadableError for a value that cannot be decoded.
 func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
 	if o := synthetic(key); o != nil {
 		return o, nil
@@ -195,7 +197,7 @@ func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
 	return nil, UnreadableError{Key: key, Current: o, Cause: err}
 }
 
-// find is the entry of an object: under its own name, or under the name that versions up to v3.29 gave a policy's key.
+// find returns the entry of an object: under its own name, or, for a policy, under the name that Calico up to v3.29 used.
 func (s *Store) find(ctx context.Context, key api.Key) (*Entry, error) {
 	path := ResourceKey(key)
 	if path == "" {
@@ -229,14 +231,14 @@ func (s *Store) findLegacy(ctx context.Context, key api.Key) (*Entry, error) {
 	return entry, nil
 }
 
-// oldName is the key that a policy had until v3.29.
+// oldName returns the key that Calico up to v3.29 used for a policy of the default tier.
 func oldName(key api.Key) api.Key {
 	key.Name = legacyNameStart + key.Name
 	return key
 }
 
-// oldNameUnused is the condition that a policy does not exist under the name that versions up to v3.29 gave its key. There is
-// nearly never anything under such a key, so it is looked at only when that turns out to be wrong.
+// oldNameUnused returns the condition that a policy does not exist under its old name (see oldName). The old key is almost always
+// free: the condition assumes so, and with look, after a commit has failed, the key is read.
 func (s *Store) oldNameUnused(ctx context.Context, key api.Key, look bool) (Condition, error) {
 	old := oldName(key)
 	condition := Condition{Key: ResourceKey(old)}
@@ -255,13 +257,13 @@ func (s *Store) oldNameUnused(ctx context.Context, key api.Key, look bool) (Cond
 		return condition, fmt.Errorf("get %v: %w", old, err)
 	}
 	if entry != nil {
-		condition.Revision = entry.Revision // a policy that has this name by itself
+		condition.Revision = entry.Revision // another policy, whose own name this is
 	}
 	return condition, nil
 }
 
-// current is an object that is about to be changed, if it is still at a revision (0: whatever it is at). The object is
-// nil when it cannot be read.
+// current returns an object that is about to be changed, with its entry. The error is a ConflictError if it is not at the revision; 0
+// accepts any. The object is nil if its value is unreadable.
 func (s *Store) current(ctx context.Context, key api.Key, revision int64) (*Entry, api.Object, error) {
 	entry, err := s.find(ctx, key)
 	if err != nil {
@@ -277,14 +279,14 @@ func (s *Store) current(ctx context.Context, key api.Key, revision int64) (*Entr
 	return entry, o, nil
 }
 
-// put writes an object's value if the key is at a revision; 0 if it does not exist.
+// put writes the value of an object, if its key is at a revision; 0 means that the key does not exist.
 func (s *Store) put(ctx context.Context, key api.Key, revision int64, conditions []Condition, value []byte) (Outcome, error) {
 	path := ResourceKey(key)
 	conditions = append(conditions, Condition{Key: path, Revision: revision})
 	return s.commit(ctx, conditions, []Write{{Key: path, Value: value}})
 }
 
-// overwrite puts a new value in the place of an entry. An entry under a policy's old name moves to the new one.
+// overwrite replaces the value of an entry, if the entry has not changed. An entry under the old name of a policy moves to its own.
 func (s *Store) overwrite(ctx context.Context, key api.Key, entry *Entry, conditions []Condition, value []byte) (Outcome, error) {
 	path := ResourceKey(key)
 	if entry.Key == path {
@@ -294,7 +296,7 @@ func (s *Store) overwrite(ctx context.Context, key api.Key, entry *Entry, condit
 	return s.commit(ctx, conditions, []Write{{Key: path, Value: value}, {Key: entry.Key, Delete: true}})
 }
 
-// commit makes writes of whole objects. One whose answer was lost counts as done when the objects are as it wanted them.
+// commit commits writes of whole objects. A commit whose answer was lost counts as done if the objects are as it wanted them.
 func (s *Store) commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error) {
 	outcome, err := s.kv.Commit(ctx, conditions, writes)
 	if outcome.Echo {
@@ -306,9 +308,8 @@ func (s *Store) commit(ctx context.Context, conditions []Condition, writes []Wri
 	return outcome, err
 }
 
-// encodeOver is the stored form of an object that replaces an entry. A writer that did not read the entry, such as one
-// with a manifest, does not know of the stored fields that this version does not have: they stay. Inside of lists they
-// are the writer's, because an element of a list has no identity.
+// encodeOver returns the stored form of an object that replaces an entry. Stored fields that this version does not know stay, because
+// a writer with a manifest has not read them. Inside of lists they do not stay: an element of a list has no identity.
 func encodeOver(key api.Key, entry *Entry, o api.Object) ([]byte, error) {
 	if old, _ := decode(key, *entry); !missing(old) {
 		o = shallow(o)
@@ -317,7 +318,7 @@ func encodeOver(key api.Key, entry *Entry, o api.Object) ([]byte, error) {
 	return encode(o)
 }
 
-// union is all of a, and those of b that have another path and are in no list.
+// union returns all of a, and the fields of b with other paths that are not inside of a list.
 func union(a, b []api.RestField) []api.RestField {
 	out := slices.Clone(a)
 	for _, field := range b {
@@ -329,14 +330,14 @@ func union(a, b []api.RestField) []api.RestField {
 	return out
 }
 
-// inList says whether a path leads through an element of a list.
+// inList says whether a path goes through an element of a list.
 func inList(path string) bool {
 	return slices.ContainsFunc(strings.Split(path, "/"), func(segment string) bool {
 		return segment != "" && strings.Trim(segment, "0123456789") == ""
 	})
 }
 
-// prepare is a copy of an object as it may be stored: with defaults, and valid.
+// prepare returns a copy of an object with defaults. The error says why it may not be stored.
 func prepare(o api.Object) (api.Object, error) {
 	o = deep(o)
 	kind, ok := api.KindOf(o.Type().Kind)
@@ -347,7 +348,7 @@ func prepare(o api.Object) (api.Object, error) {
 	meta := o.Meta()
 	meta.Unsealed = false
 	if kind.Name == api.KindBlockAffinity {
-		return nil, UnsupportedError{Operation: "Write", Key: api.KeyOf(o), Reason: "it is what IPAM says"}
+		return nil, UnsupportedError{Operation: "Write", Key: api.KeyOf(o), Reason: onlyIPAM}
 	}
 	api.Default(o)
 	switch {
@@ -362,7 +363,7 @@ func prepare(o api.Object) (api.Object, error) {
 	return o, nil
 }
 
-// identify gives an object what identifies it, unless it has that.
+// identify sets uid and creationTimestamp of an object, unless they are set.
 func identify(meta *api.Metadata) {
 	if meta.UID == "" {
 		meta.UID = uuid.NewString()
@@ -372,7 +373,7 @@ func identify(meta *api.Metadata) {
 	}
 }
 
-// carriesIdentity says whether an update carries what identifies the object that was read.
+// carriesIdentity returns an error if an update lacks the uid or creationTimestamp of the object that was read.
 func carriesIdentity(meta *api.Metadata) error {
 	if meta.UID == "" {
 		return invalid("metadata.uid", "", "uid is required for an update")

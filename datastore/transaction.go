@@ -14,20 +14,20 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Transaction is a store that keeps its changes back until all of them are made in one revision. They see each other, so
-// that a policy may follow its tier.
+// Transaction is a store that keeps its changes in memory until Commit makes all of them in one revision. Its reads see its own
+// changes, so that a policy can be created after its tier.
 type Transaction struct {
 	*Store
 	changes *overlay
 }
 
-// Begin is a transaction in which nothing was changed yet.
+// Begin returns an empty transaction.
 func (s *Store) Begin() *Transaction {
 	changes := newOverlay(s.kv)
 	return &Transaction{Store: &Store{kv: changes, together: true}, changes: changes}
 }
 
-// Prefetch reads in few requests what creating, changing or deleting the objects will ask for one by one.
+// Prefetch reads, in few requests, the keys that creating, changing or deleting the objects needs.
 func (t *Transaction) Prefetch(ctx context.Context, objects []api.Object) error {
 	wanted := map[string]bool{}
 	for _, o := range objects {
@@ -50,13 +50,13 @@ func (t *Transaction) Prefetch(ctx context.Context, objects []api.Object) error 
 	return t.changes.learn(ctx, slices.Sorted(maps.Keys(wanted)))
 }
 
-// Size is how much a commit asks of the server.
+// Size is the size of a commit. etcd limits each of the three numbers.
 type Size struct {
 	Writes, Conditions int
-	Bytes              int // of keys and values
+	Bytes              int // of keys and values, without the overhead of the protocol
 }
 
-// Bytes is how many bytes were written so far.
+// Bytes returns the number of bytes of all keys and values written so far.
 func (t *Transaction) Bytes() int {
 	t.changes.mu.Lock()
 	defer t.changes.mu.Unlock()
@@ -74,8 +74,8 @@ func sizeOf(conditions []Condition, writes []Write) Size {
 	return size
 }
 
-// Commit makes all changes, or none. A ConflictError names something that changed since the transaction saw it, a
-// TooLargeError says that the server takes no transaction of this size.
+// Commit makes all changes, or none. A ConflictError names an object that has changed since the transaction read it. A TooLargeError
+// says that the server does not accept a transaction of this size. Refused tells whether an error means that nothing was changed.
 func (t *Transaction) Commit(ctx context.Context) error {
 	conditions, writes := t.commit()
 	if len(writes) == 0 {
@@ -91,7 +91,7 @@ func (t *Transaction) Commit(ctx context.Context) error {
 	return nil
 }
 
-// Check asks the server whether it would take the commit: it sends all of it with a condition that never holds, so that
+// Check asks the server whether it would accept the commit. It sends the whole commit with a condition that never holds, so that
 // nothing changes.
 func (t *Transaction) Check(ctx context.Context) error {
 	conditions, writes := t.commit()
@@ -100,7 +100,7 @@ func (t *Transaction) Check(ctx context.Context) error {
 	}
 	size := sizeOf(conditions, writes)
 	for i, c := range conditions {
-		if c.Key == writes[0].Key { // there is one for every write
+		if c.Key == writes[0].Key { // every write has a condition for its key
 			conditions[i].Revision = math.MaxInt64
 		}
 	}
@@ -108,12 +108,13 @@ func (t *Transaction) Check(ctx context.Context) error {
 	return explainSize(size, err)
 }
 
-// commit is the transaction for the server. Keys that were only read become conditions too, as long as it has room.
+// commit returns the transaction for the server. Keys that were only read become conditions too, as long as the transaction has
+// room.
 func (t *Transaction) commit() ([]Condition, []Write) {
 	o := t.changes
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	var conditions, lookedAt []Condition
+	var conditions, onlyRead []Condition
 	unused := map[string][]string{}
 	for _, key := range slices.Sorted(maps.Keys(o.known)) {
 		below := o.known[key]
@@ -126,7 +127,7 @@ func (t *Transaction) commit() ([]Condition, []Write) {
 		case below.use == required:
 			conditions = append(conditions, condition)
 		case below.use == seen:
-			lookedAt = append(lookedAt, condition)
+			onlyRead = append(onlyRead, condition)
 		}
 	}
 	conditions = append(conditions, earliest(o.spans)...)
@@ -134,21 +135,21 @@ func (t *Transaction) commit() ([]Condition, []Write) {
 		conditions = append(conditions, o.noneOf(unused[start]))
 	}
 	room := max(0, kv.MostKeys-len(conditions))
-	conditions = append(conditions, lookedAt[:min(room, len(lookedAt))]...)
+	conditions = append(conditions, onlyRead[:min(room, len(onlyRead))]...)
 	var writes []Write
 	for _, key := range slices.Sorted(maps.Keys(o.written)) {
 		entry := o.written[key]
 		switch {
 		case entry != nil:
 			writes = append(writes, Write{Key: key, Value: entry.Value})
-		case o.known[key].entry != nil: // else it came and went in this transaction
+		case o.known[key].entry != nil: // otherwise this transaction has created and deleted it
 			writes = append(writes, Write{Key: key, Delete: true})
 		}
 	}
 	return conditions, writes
 }
 
-// oldNames says whether a key is one that a policy had until v3.29, and what all such keys of its kind begin with.
+// oldNames says whether a key is one that Calico up to v3.29 used for a policy, and returns the prefix of all such keys of its kind.
 func oldNames(path string) (start string, ok bool) {
 	key, _, ok := parseKey(path)
 	if !ok || !inTier(key.Kind) || !strings.HasPrefix(key.Name, legacyNameStart) {
@@ -157,8 +158,8 @@ func oldNames(path string) (start string, ok bool) {
 	return strings.TrimSuffix(path, strings.TrimPrefix(key.Name, legacyNameStart)), true
 }
 
-// noneOf is one condition for many keys, in order, under which there is nothing: every new policy has such a one, and there
-// may only be as many as in a small transaction. It also fails when somebody writes a key between them.
+// noneOf returns one condition for many keys, in order, that do not exist. Every new policy needs one for its old name, and a
+// transaction has room for only 128 conditions. It also fails if somebody writes a key that lies between them.
 func (o *overlay) noneOf(keys []string) Condition {
 	if len(keys) == 1 {
 		return Condition{Key: keys[0]}
@@ -170,7 +171,7 @@ func (o *overlay) noneOf(keys []string) Condition {
 	return condition
 }
 
-// earliest leaves one condition for each span: that nothing changed since the first time.
+// earliest merges conditions on the same span into one: that nothing has changed since the earliest revision.
 func earliest(spans []Condition) (out []Condition) {
 	for _, c := range spans {
 		i := slices.IndexFunc(out, func(other Condition) bool { return other.Span == c.Span })
@@ -183,7 +184,7 @@ func earliest(spans []Condition) (out []Condition) {
 	return out
 }
 
-// conflict names what changed since the transaction saw it.
+// conflict returns the ConflictError for the first key that has changed since the transaction read it.
 func (t *Transaction) conflict(ctx context.Context, conditions []Condition) error {
 	var keys []string
 	var revisions []int64
@@ -216,7 +217,7 @@ func (t *Transaction) conflict(ctx context.Context, conditions []Condition) erro
 			}
 		}
 	}
-	return errContended // it changed, and changed back by being deleted
+	return errContended // a key was created, and deleted again
 }
 
 func changed(path string) error {
@@ -227,15 +228,15 @@ func changed(path string) error {
 	return ConflictError{Key: key}
 }
 
-// TooLargeError says that the server takes no transaction of this size.
+// TooLargeError says that the server does not accept a transaction of this size.
 type TooLargeError struct {
 	Size  Size
 	Cause error
 }
 
 func (e TooLargeError) Error() string {
-	return fmt.Sprintf("one transaction of %d writes, %d conditions and %d bytes is more than etcd takes: "+
-		"its members allow 128 of each and 1572864 bytes, unless they were started with more (--max-txn-ops, --max-request-bytes)",
+	return fmt.Sprintf("one transaction of %d writes, %d conditions and %d bytes is more than etcd accepts: "+
+		"its members allow 128 of each and 1572864 bytes by default (--max-txn-ops, --max-request-bytes)",
 		e.Size.Writes, e.Size.Conditions, e.Size.Bytes)
 }
 
@@ -248,12 +249,12 @@ func explainSize(size Size, err error) error {
 	return err
 }
 
-// Refused says that the server did not make a commit and said so; after other errors it may have been made.
+// Refused says whether an error means that the server did not make a commit. After other errors it may have been made.
 func Refused(err error) bool {
 	return errors.As(err, new(TooLargeError)) || errors.As(err, new(ConflictError)) || errors.Is(err, errContended) || etcd.Denied(err)
 }
 
-// SeveralStepsError says that a deletion cannot be part of a transaction, because others must see it half done.
+// SeveralStepsError says that a deletion cannot be part of a transaction, because it needs several steps that others must see.
 type SeveralStepsError struct {
 	Key    api.Key
 	Reason string

@@ -8,46 +8,46 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// view is what the consumer of a watch has been told: it turns entries, as they are listed or change, into the updates that
-// carry the consumer along. It does no I/O.
+// view is the state that the consumer of a watch knows. It turns listed and changed entries into the updates that bring the consumer
+// to the new state. It does no I/O.
 //
-// Two keys of etcd may hold the same policy, because old versions named its key otherwise. The key that has the object's
-// own name wins; of the others the first.
+// Two keys of etcd may hold the same policy, because Calico up to v3.29 named keys otherwise. The key that has the object's own name
+// wins; of the others, called aliases, the first.
 type view struct {
-	records map[string]followed
-	aliases map[api.Key][]string // keys of etcd that do not have their object's name, in order
-	invalid map[api.Key]string   // why the newest stored value of an object is not in force
-	changed bool                 // invalid changed since it was last handed out
-	round   int32                // of the listing that is under way
+	records map[string]followed  // by key of etcd
+	aliases map[api.Key][]string // keys of etcd with another name than their object, sorted
+	invalid map[api.Key]string   // reason why the newest stored value of an object is not in force
+	changed bool                 // invalid has changed since deliver read it; set by note, reset by deliver
+	round   int32                // number of the current listing; incremented by begin
 }
 
-// record is what is known about one key of etcd.
+// record is the state of one key of etcd.
 type record struct {
 	key      api.Key
 	revision int64
-	round    int32      // the listing that saw it last
-	valid    bool       // there is, or was, a valid version, which is in force
-	broken   string     // else what is wrong
-	problem  string     // what is wrong with the newest value, which is not in force then
-	alias    bool       // the object's name is not the key's
-	object   api.Object // of an alias: its newest valid version, or what can be read
+	round    int32      // the last listing that had the key
+	valid    bool       // a valid version is in force: the newest one, or an older one
+	broken   string     // otherwise the reason why the value is invalid
+	problem  string     // reason why the newest value is invalid and not in force; empty if it is valid
+	alias    bool       // the object has another name than the key
+	object   api.Object // only for an alias: the newest valid version, or the fields that can be read
 }
 
-// followed is a record as the view keeps it: there are as many as objects, and for nearly all of them the rest follows from
-// the key.
+// followed is a record in its stored form. It is small, because there is one for each object: a valid object with the name of its key
+// needs only these fields.
 type followed struct {
 	revision int64
 	round    int32
-	odd      *record // nil for a valid object with its key's own name
+	other    *record // nil for a valid object with the name of its key
 }
 
-// record is what is known about a key; nil if nothing is.
+// record returns the state of a key; nil if the key is not known.
 func (v *view) record(path string) *record {
 	f, ok := v.records[path]
 	if !ok {
 		return nil
 	}
-	r := f.odd
+	r := f.other
 	if r == nil {
 		key, _, _ := parseKey(path)
 		r = &record{key: key, valid: true}
@@ -59,7 +59,7 @@ func (v *view) record(path string) *record {
 func (v *view) keep(path string, r *record) {
 	f := followed{revision: r.revision, round: r.round}
 	if !r.valid || r.problem != "" || r.alias {
-		f.odd = r
+		f.other = r
 	}
 	v.records[path] = f
 }
@@ -70,8 +70,8 @@ func newView() *view {
 	return &view{records: map[string]followed{}, aliases: map[api.Key][]string{}, invalid: map[api.Key]string{}}
 }
 
-// begin starts a listing: what is not listed until sweep does not exist any more. With forget the revisions that are known
-// mean nothing, because the store is another one.
+// begin starts a listing: a key that is not listed until sweep no longer exists. With forget, the known revisions are reset, because
+// they are of another store.
 func (v *view) begin(forget bool) {
 	v.round++
 	if forget {
@@ -82,7 +82,7 @@ func (v *view) begin(forget bool) {
 	}
 }
 
-// listed takes an entry of the listing, and says whether it differs from what is known.
+// listed handles an entry of the listing. changed is false if the entry is known with this revision.
 func (v *view) listed(entry Entry) (updates []api.Update, changed bool) {
 	if f, ok := v.records[entry.Key]; ok {
 		f.round = v.round
@@ -94,7 +94,7 @@ func (v *view) listed(entry Entry) (updates []api.Update, changed bool) {
 	return v.put(entry), true
 }
 
-// sweep ends the listing: what it has not seen is deleted.
+// sweep ends the listing: keys that were not listed are deleted.
 func (v *view) sweep() []api.Update {
 	var gone []string
 	for path, f := range v.records {
@@ -110,7 +110,7 @@ func (v *view) sweep() []api.Update {
 	return updates
 }
 
-// event takes one change.
+// event handles one change.
 func (v *view) event(e Event) []api.Update {
 	if e.Delete {
 		return v.remove(e.Key)
@@ -118,7 +118,7 @@ func (v *view) event(e Event) []api.Update {
 	return v.put(e.Entry)
 }
 
-// put takes an entry that is new or has changed.
+// put handles an entry that is new or has changed.
 func (v *view) put(entry Entry) []api.Update {
 	key, known, ok := parseKey(entry.Key)
 	if !ok {
@@ -152,11 +152,11 @@ func (v *view) put(entry Entry) []api.Update {
 
 // faulty says whether the newest value of a key is invalid.
 func (v *view) faulty(path string) bool {
-	odd := v.records[path].odd
-	return odd != nil && odd.problem != ""
+	r := v.records[path].other
+	return r != nil && r.problem != ""
 }
 
-// restore takes an older version of an invalid entry, which is then in force; false if that one is not valid either.
+// restore puts an older version of an invalid entry into force. It returns false if that version is invalid too.
 func (v *view) restore(older, newest Entry) ([]api.Update, bool) {
 	key, _, _ := parseKey(older.Key)
 	if _, problem := read(key, older); problem != "" {
@@ -166,7 +166,7 @@ func (v *view) restore(older, newest Entry) ([]api.Update, bool) {
 	return append(updates, v.put(newest)...), true
 }
 
-// putUnknown takes an entry of a kind that this version does not have. Whoever needs to know is told once.
+// putUnknown handles an entry of a kind that this version does not know. The consumer gets one update for it, with Broken set.
 func (v *view) putUnknown(key api.Key, entry Entry, before *record) []api.Update {
 	v.keep(entry.Key, &record{key: key, revision: entry.Revision, round: v.round, broken: foreign})
 	if before != nil {
@@ -183,7 +183,7 @@ func (v *view) remove(path string) []api.Update {
 	return v.replace(path, before, nil, nil)
 }
 
-// replace puts one record in the place of another, nil standing for none, and says what that means for their objects.
+// replace replaces a record by another one and returns the updates of their objects. nil means no record.
 func (v *view) replace(path string, before, now *record, o api.Object) []api.Update {
 	var updates []api.Update
 	if before != nil && (now == nil || now.key != before.key) {
@@ -206,7 +206,7 @@ func (v *view) replace(path string, before, now *record, o api.Object) []api.Upd
 	return append(updates, api.Update{Key: now.key, Object: o, Invalid: now.broken})
 }
 
-// inherit says what an object is after the record that spoke for it went: that of another key, or nothing.
+// inherit returns the update of an object whose winning record is gone: the object of the next alias, or a deletion.
 func (v *view) inherit(key api.Key) api.Update {
 	heir := &record{}
 	if aliases := v.aliases[key]; len(aliases) > 0 {
@@ -216,7 +216,7 @@ func (v *view) inherit(key api.Key) api.Update {
 	return api.Update{Key: key, Object: heir.object, Invalid: heir.broken}
 }
 
-// wins says whether it is this record that speaks for its object.
+// wins says whether this record decides the state of its object: its key has the name of the object, or it is the first alias.
 func (v *view) wins(path string, r *record) bool {
 	if !r.alias {
 		return true
@@ -227,7 +227,7 @@ func (v *view) wins(path string, r *record) bool {
 	return v.aliases[r.key][0] == path
 }
 
-// index remembers or forgets the record of a key whose object has another name.
+// index adds or removes the key of an alias. It ignores other records.
 func (v *view) index(r *record, path string, add bool) {
 	if !r.alias {
 		return
@@ -244,7 +244,7 @@ func (v *view) index(r *record, path string, add bool) {
 	}
 }
 
-// note remembers why the newest value of an object is not in force; an empty text says that it is.
+// note stores the reason why the newest value of an object is not in force. An empty text means that it is in force.
 func (v *view) note(key api.Key, problem string) {
 	if v.invalid[key] == problem {
 		return
@@ -257,7 +257,7 @@ func (v *view) note(key api.Key, problem string) {
 	v.invalid[key] = problem
 }
 
-// read decodes and checks a stored value. With a problem the object is what could be read, or nil.
+// read decodes and validates a stored value. With a problem, the object holds the fields that could be read, or is nil.
 func read(key api.Key, entry Entry) (api.Object, string) {
 	o, err := decode(key, entry)
 	if err == nil {

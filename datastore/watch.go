@@ -18,24 +18,24 @@ import (
 // Batch is a piece of the history of the datastore. Updates are in order, and all changes of one revision are in one batch.
 type Batch struct {
 	Updates  []api.Update
-	InSync   bool  // every object that existed has been delivered; stays true from then on
-	Stale    bool  // from a snapshot, while the datastore does not answer
-	Revision int64 // the datastore is known up to this revision
+	InSync   bool  // every object that existed when the watch began has been delivered; stays true from then on
+	Stale    bool  // from a snapshot file, while the datastore does not answer
+	Revision int64 // the consumer knows the datastore up to this revision
 
-	// Invalid says, by object, why the newest stored value is not in force. It is the whole picture, given when it has
-	// changed and nil otherwise.
+	// Invalid holds, by object, the reason why the newest stored value is not in force. It holds all such objects if one of them
+	// has changed, and is nil otherwise.
 	Invalid map[api.Key]string
 }
 
-// watched is where everything is that a watch delivers; a watch of one span keeps the order of changes in all of it.
+// watched is the span of all keys that a watch delivers. A single span keeps all changes in order.
 var watched = Span{From: ipam.Root, To: kv.Prefix(resourceRoot).To}
 
-// listedSpans are the parts of watched that hold objects; what is between them can be large.
+// listedSpans are the parts of watched that hold objects. The keys between them can be many.
 var listedSpans = []Span{kv.Prefix(ipam.AffinityRoot), kv.Prefix(ipam.BlockRoot), kv.Prefix(resourceRoot)}
 
-// Watch delivers every object and then every change, until the context ends, which closes the channel. Whatever happens to
-// the connection or to the history that the datastore keeps, the consumer sees one history without gaps or repetitions.
-// The batches belong to it, except that objects may be shared and must not be changed.
+// Watch delivers every object and then every change, until the context ends, which closes the channel. The consumer sees one history
+// without gaps or repetitions, also when the connection is lost or etcd compacts its history. The consumer owns the batches, but it
+// must not change the objects, which may be shared. It must keep receiving until the channel is closed.
 func (s *Store) Watch(ctx context.Context, log *logrus.Entry) <-chan Batch {
 	w := &watcher{kv: s.kv, log: log, view: newView(), out: make(chan Batch)}
 	go func() {
@@ -45,6 +45,7 @@ func (s *Store) Watch(ctx context.Context, log *logrus.Entry) <-chan Batch {
 	return w.out
 }
 
+// watcher runs one watch. Only its goroutine uses it.
 type watcher struct {
 	kv   KV
 	log  *logrus.Entry
@@ -52,28 +53,28 @@ type watcher struct {
 	out  chan Batch
 
 	inSync   bool
-	whole    bool         // the last listing was read to its end
-	replaced bool         // the store is not the one that was listed
-	applied  int64        // everything up to here has been turned into updates
-	revision int64        // the consumer knows everything up to here
-	store    uint64       // the store that this is a revision of
-	pending  []api.Update // of a listing that broke off: the view knows them, the consumer does not
-	newest   Event        // the last change that is known, without its value
-	witness  Event        // the same when it was last made sure that the store is still the same
-	reported string       // what was last logged
+	complete bool         // the last listing was read to its end
+	replaced bool         // the store is not the one that was listed; set by check, reset by list
+	applied  int64        // the view has all changes up to this revision
+	revision int64        // the consumer knows all changes up to this revision
+	store    uint64       // identity of the store that revision belongs to
+	pending  []api.Update // updates that the view has made and the consumer has not received
+	newest   Event        // the newest known change, without its value
+	witness  Event        // newest as of the last check that found the same store
+	reported string       // the error that was logged last; reset when the store answers
 }
 
-// How long to wait before listing again: the first time and at most. Each wait is drawn at random up to the limit, so that
-// many nodes do not ask at the same moment.
+// The limit of the wait before the next listing: the first time, and at most. It doubles each time. A wait is a random time between
+// half of the limit and the limit, so that many nodes do not ask at the same moment.
 const (
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 10 * time.Second
 )
 
-// checkInterval is how often the store is asked whether it is still there and still the same one.
+// checkInterval is the time between two checks that the store still answers and is still the same one.
 const checkInterval = 10 * time.Second
 
-// errReplaced says that another store, or an older state of the same one, has taken the place of the one that was listed.
+// errReplaced says that another store, or an older state of the same store, answers now.
 var errReplaced = errors.New("the datastore was replaced or restored")
 
 func (w *watcher) run(ctx context.Context) {
@@ -100,10 +101,10 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// prepare makes following possible. The state of the consumer leads on to later changes, unless the history is gone or is
-// that of another store: a lost connection, or an election, does not make every node read everything.
+// prepare brings the consumer to a state from which follow can continue. A lost connection or an election needs only a check. It lists
+// everything again only if etcd has compacted the history, or the store is another one.
 func (w *watcher) prepare(ctx context.Context, last error) error {
-	if w.whole && !errors.Is(last, ErrCompacted) && !errors.Is(last, errReplaced) {
+	if w.complete && !errors.Is(last, ErrCompacted) && !errors.Is(last, errReplaced) {
 		return w.check(ctx)
 	}
 	return w.list(ctx)
@@ -112,7 +113,7 @@ func (w *watcher) prepare(ctx context.Context, last error) error {
 func (w *watcher) report(err error, wait time.Duration) {
 	entry := w.log.WithError(err).WithField("retry", wait.Round(time.Millisecond))
 	if err.Error() == w.reported {
-		entry.Debug("as before")
+		entry.Debug("the same error again")
 		return
 	}
 	w.reported = err.Error()
@@ -120,22 +121,22 @@ func (w *watcher) report(err error, wait time.Duration) {
 	case errors.Is(err, ErrCompacted):
 		entry.Info("the datastore compacted its history: reading all objects again")
 	case errors.Is(err, errReplaced):
-		entry.Warn("comparing all objects")
+		entry.Warn("the datastore is another one or older than before: comparing all objects")
 	case w.inSync:
-		entry.Warn("lost the datastore: everything stays as it is until it answers again")
+		entry.Warn("lost the datastore: the policy in force stays until it answers again")
 	default:
 		entry.Warn("the datastore does not answer yet")
 	}
 }
 
-// list reads everything at one revision and delivers the difference to what the consumer knows: page by page the first
-// time, and as one batch later, because a difference may hold changes that belong together.
+// list reads everything at one revision and delivers the difference to the state of the consumer. The first time it delivers each
+// page. Later it delivers one batch, because changes in the difference may belong together.
 func (w *watcher) list(ctx context.Context) error {
 	first, err := w.kv.Range(ctx, kv.Single(watched.From), 0, 1)
 	if err != nil {
 		return err
 	}
-	w.whole = false
+	w.complete = false
 	w.view.begin(w.replaced || w.differs(first))
 	w.replaced, w.newest = false, Event{}
 	for _, span := range listedSpans {
@@ -154,12 +155,12 @@ func (w *watcher) list(ctx context.Context) error {
 		}
 	}
 	w.pending = append(w.pending, w.view.sweep()...)
-	w.applied, w.revision, w.store, w.inSync, w.whole = first.Revision, first.Revision, first.Store, true, true
+	w.applied, w.revision, w.store, w.inSync, w.complete = first.Revision, first.Revision, first.Store, true, true
 	w.witness, w.reported = w.newest, ""
 	return w.deliver(ctx)
 }
 
-// differs says whether an answer cannot be from the store that the consumer knows.
+// differs says whether an answer comes from another store than the consumer knows, or from an older state of it.
 func (w *watcher) differs(page Page) bool {
 	return w.revision > 0 && (page.Store != w.store || page.Revision < w.revision)
 }
@@ -171,8 +172,8 @@ func (w *watcher) remember(change Event) {
 	}
 }
 
-// compare takes a listed entry. Where its value is invalid, the last valid version is looked for in the history that the
-// datastore still has: it was in force on every node that saw it, and so it is on one that comes later.
+// compare handles a listed entry. If its value is invalid, it looks for the last valid version in the history that etcd still has.
+// That version is in force on the nodes that have seen it, so it must be on a node that starts later.
 func (w *watcher) compare(ctx context.Context, entry Entry) []api.Update {
 	updates, changed := w.view.listed(entry)
 	if !changed || !w.view.faulty(entry.Key) {
@@ -192,7 +193,7 @@ func (w *watcher) compare(ctx context.Context, entry Entry) []api.Update {
 	return updates
 }
 
-// lookBack is how many versions of an invalid object are looked at.
+// lookBack is the largest number of older versions of an invalid object that are read.
 const lookBack = 20
 
 // follow delivers changes until the watch ends.
@@ -211,11 +212,11 @@ func (w *watcher) follow(ctx context.Context) error {
 			if c.Err != nil {
 				return c.Err
 			}
-			if err := w.take(ctx, c); err != nil {
+			if err := w.handle(ctx, c); err != nil {
 				return err
 			}
 		case <-check.C:
-			// Without an answer the watch may still work; when it does not, it ends.
+			// Without an answer the watch may still work. If it does not, it ends by itself.
 			if err := w.check(ctx); errors.Is(err, errReplaced) {
 				return err
 			} else if err != nil {
@@ -225,10 +226,10 @@ func (w *watcher) follow(ctx context.Context) error {
 	}
 }
 
-func (w *watcher) take(ctx context.Context, c Changes) error {
+func (w *watcher) handle(ctx context.Context, c Changes) error {
 	for _, event := range c.Events {
 		if event.Revision <= w.applied {
-			continue // a connection that was made anew may repeat what is known
+			continue // a new connection may repeat known changes
 		}
 		w.pending = append(w.pending, w.view.event(event)...)
 		w.remember(event)
@@ -240,8 +241,8 @@ func (w *watcher) take(ctx context.Context, c Changes) error {
 	return w.deliver(ctx)
 }
 
-// check notices a store that is not the one that was listed: a watch of a store that was restored from a backup would wait
-// for revisions that come much later, with different contents, or take them for what follows.
+// check returns errReplaced if the store is not the one that was listed. Without it, a watch of a store that was restored from a
+// backup would wait for its next revision, which then has other contents than the consumer expects.
 func (w *watcher) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkInterval)
 	defer cancel()
@@ -252,7 +253,7 @@ func (w *watcher) check(ctx context.Context) error {
 	}
 	same := !w.differs(page)
 	if same && w.witness.Key != "" && !w.witnessed(page) {
-		// It changed since. Did it have the revision that is known? A history that is gone tells nothing.
+		// The key has changed since. Read it at the known revision; if that is compacted, assume the same store.
 		page, err = w.kv.Range(ctx, kv.Single(key), w.witness.Revision, 1)
 		if err != nil && !errors.Is(err, ErrCompacted) {
 			return err
@@ -267,7 +268,7 @@ func (w *watcher) check(ctx context.Context) error {
 	return nil
 }
 
-// witnessed says whether the key of the last change that is known is as that change left it.
+// witnessed says whether the key of the witness is as that change left it.
 func (w *watcher) witnessed(page Page) bool {
 	if len(page.Entries) == 0 {
 		return w.witness.Delete
@@ -275,7 +276,7 @@ func (w *watcher) witnessed(page Page) bool {
 	return !w.witness.Delete && page.Entries[0].Revision == w.witness.Revision
 }
 
-// deliver hands what is pending to the consumer and waits until it is taken.
+// deliver sends the pending updates to the consumer, and waits until it has received them.
 func (w *watcher) deliver(ctx context.Context) error {
 	batch := Batch{Updates: w.pending, InSync: w.inSync, Revision: w.revision}
 	if w.view.changed {

@@ -26,34 +26,35 @@ import (
 
 // Config says how to reach etcd.
 type Config struct {
-	Endpoints                 []string // http://HOST:PORT, https://HOST:PORT or unix:///PATH
-	DiscoverySRV              string   // the domain whose SRV records name the endpoints, instead of these
-	Username, Password        string   // both or neither
-	KeyFile, CertFile, CAFile string   // PEM; read anew for each connection, so that they can be replaced at any time
-	KeyPEM, CertPEM, CAPEM    string   // the same inline
-	DialTimeout               time.Duration
-	Log                       *logrus.Entry // of what is wrong while everything goes on; nil for none
+	Endpoints                 []string      // http://HOST:PORT, https://HOST:PORT or unix:///PATH
+	DiscoverySRV              string        // the domain whose SRV records name the endpoints; used if Endpoints is empty
+	Username, Password        string        // both or neither
+	KeyFile, CertFile, CAFile string        // PEM files; read for each connection, so they can be replaced at any time
+	KeyPEM, CertPEM, CAPEM    string        // the same as text
+	DialTimeout               time.Duration // of Dial; 0: 10s
+	Log                       *logrus.Entry // for problems that do not end the connection; nil for no log
 }
 
-// Transport is the way to etcd and to the name servers.
+// Transport opens connections to etcd and asks the name servers.
 type Transport struct {
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	DNS     Resolver
-	Options []grpc.DialOption // of each connection, after those that it has anyway
+	Options []grpc.DialOption // further options of each connection
 }
 
 const (
 	defaultDialTimeout = 10 * time.Second
-	// A member that is cut off or hangs is noticed after the sum of these two. Servers allow no shorter interval for long.
+	// The client notices a member that is cut off or hangs after the sum of these two. A server closes a connection with a shorter
+	// interval.
 	keepaliveInterval = 10 * time.Second
 	keepaliveTimeout  = 5 * time.Second
-	// A connection may take so long to come about; meanwhile the other members answer.
+	// The time to open a connection. Meanwhile the other members answer.
 	connectTimeout = 5 * time.Second
-	// How long to wait before a member that refused a connection is tried again, the first time and at most.
+	// The wait before a member that refused a connection is tried again: the first time, and at most.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 10 * time.Second
 
-	// How long a request may take in all, and before another member is asked the same.
+	// timeout is the time for a request in all, patience the time before another member gets the same request.
 	readTimeout   = 30 * time.Second
 	readPatience  = 2 * time.Second
 	writeTimeout  = 15 * time.Second
@@ -63,20 +64,20 @@ const (
 	slowestWrite = 256 << 10
 )
 
-// Client is a kv.KV in an etcd cluster.
+// Client is a kv.KV in an etcd cluster. The caller closes it.
 type Client struct {
 	client  *clientv3.Client
 	config  Config
 	trouble *trouble
-	close   func() // what runs beside it
+	close   func() // ends the goroutine of followRecords
 }
 
-// Dial connects to etcd and checks that it answers. Its errors are one line that says what to do.
+// Dial connects to etcd and checks that it answers. An error is one line that says what to do.
 func Dial(ctx context.Context, c Config) (*Client, error) {
 	return DialOver(ctx, c, Transport{Dial: (&net.Dialer{}).DialContext, DNS: net.DefaultResolver})
 }
 
-// DialOver is Dial by another way than this machine's: from another network namespace, or with other name servers.
+// DialOver is Dial with another Transport, for example from another network namespace or with other name servers.
 func DialOver(ctx context.Context, c Config, way Transport) (*Client, error) {
 	if c.DialTimeout == 0 {
 		c.DialTimeout = defaultDialTimeout
@@ -100,7 +101,7 @@ func DialOver(ctx context.Context, c Config, way Transport) (*Client, error) {
 		DialKeepAliveTimeout: keepaliveTimeout,
 		MaxCallSendMsgSize:   kv.MostBytes,
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(client.trouble.dial), grpc.WithChainStreamInterceptor(openOnce), grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, // else two minutes
+			Backoff:           backoff.Config{BaseDelay: firstRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: lastRetry}, // the default is two minutes
 			MinConnectTimeout: connectTimeout,
 		})},
 		Logger: zap.NewNop(),
@@ -121,7 +122,7 @@ func DialOver(ctx context.Context, c Config, way Transport) (*Client, error) {
 		return nil, client.explain(err)
 	}
 	client.client = connection
-	// Whoever may not read this key may still have those of one kind: that is an answer too.
+	// A refusal is an answer too: a user without access to this key may have access to keys of some kinds.
 	if _, err := client.Range(ctx, kv.Single(kv.Root), 0, 1); err != nil && !Denied(err) {
 		_ = connection.Close() // the first error is the one that matters
 		return nil, err
@@ -132,7 +133,7 @@ func DialOver(ctx context.Context, c Config, way Transport) (*Client, error) {
 	return client, nil
 }
 
-// check finds what cannot work before anything is tried.
+// check returns an error for settings that cannot work.
 func (c Config) check() error {
 	if len(c.Endpoints) == 0 {
 		return errors.New("no etcd endpoint is configured: set ETCD_ENDPOINTS, or etcdEndpoints in the configuration file")
@@ -223,14 +224,14 @@ func (c *Client) Commit(ctx context.Context, conditions []kv.Condition, writes [
 	var response *clientv3.TxnResponse
 	commit := func(ctx context.Context) (err error) {
 		attempts++
-		// Either branch tells what was there before.
+		// Both branches return the entries before the commit.
 		response, err = c.client.Txn(ctx).If(compares...).Then(puts...).Else(reads...).Commit()
 		return err
 	}
 	if err := repeatable(conditions, writes)(ctx, writeTimeout+extra, writePatience+extra, commit); err != nil {
 		explained := c.explain(err)
 		if isTimeout(err) {
-			explained = advice{explained.Error() + "; whether the change was made is not known: look before you repeat it", err}
+			explained = advice{explained.Error() + "; it is not known whether the change was made: check before you repeat it", err}
 		}
 		return kv.Outcome{}, explained
 	}
@@ -242,9 +243,9 @@ func (c *Client) Commit(ctx context.Context, conditions []kv.Condition, writes [
 	return outcome, nil
 }
 
-// repeatable is how to ask for a commit that gets no answer. One that changes what it asks for makes its own conditions false
-// for ever, because revisions only grow: it cannot take place twice. One that only creates can, when somebody deletes
-// what it created before the first attempt comes through after all.
+// repeatable chooses how to repeat a commit that gets no answer. A commit that changes a key with a condition on its revision cannot
+// take effect twice: it makes its own condition false for ever, because revisions only grow. A commit that only creates keys could,
+// if somebody deletes them before a late first attempt takes effect.
 func repeatable(conditions []kv.Condition, writes []kv.Write) func(context.Context, time.Duration, time.Duration, func(context.Context) error) error {
 	ask := once
 	for _, w := range writes {
@@ -261,7 +262,7 @@ func repeatable(conditions []kv.Condition, writes []kv.Write) func(context.Conte
 	return ask
 }
 
-// holds says whether entries are what writes would make of them.
+// holds says whether the entries have the values that the writes wanted.
 func holds(current []*kv.Entry, writes []kv.Write) bool {
 	for i, w := range writes {
 		if w.Delete != (current[i] == nil) || !w.Delete && !bytes.Equal(current[i].Value, w.Value) {
@@ -271,7 +272,7 @@ func holds(current []*kv.Entry, writes []kv.Write) bool {
 	return true
 }
 
-// before is what a key held before an operation of a commit.
+// before returns the entry of a key before an operation of a commit.
 func before(answer *etcdserverpb.ResponseOp) *kv.Entry {
 	var pair *mvccpb.KeyValue
 	switch answer := answer.Response.(type) {
@@ -315,11 +316,11 @@ func (c *Client) Watch(ctx context.Context, span kv.Span, from int64) <-chan kv.
 	return out
 }
 
-// watchStream, in the context of a watch, is whether its stream has been opened.
+// watchStream is the key of a flag in the context of a watch: whether its stream was opened.
 type watchStream struct{}
 
-// openOnce has a watch end with its stream. The client would go on over another connection as if nothing had been, but the
-// cluster may be another one by then: whoever watches is to look first.
+// openOnce ends a watch when its stream ends. By itself, the client of etcd would continue over another connection. But another cluster
+// may answer there, so the watcher must check first.
 func openOnce(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	opened, isWatch := ctx.Value(watchStream{}).(*atomic.Bool)
 	if isWatch && opened.Load() {
@@ -341,7 +342,7 @@ func (c *Client) changes(response clientv3.WatchResponse) kv.Changes {
 	}
 	changes := kv.Changes{Revision: response.Header.Revision}
 	if len(response.Events) > 0 {
-		// To one that is catching up the header tells how far the store is, not how far the events go.
+		// While a watch catches up, the header has the newest revision of the store, not that of the events.
 		changes.Revision = response.Events[len(response.Events)-1].Kv.ModRevision
 	}
 	for _, event := range response.Events {
@@ -357,7 +358,7 @@ func (c *Client) Close() error {
 	return c.client.Close()
 }
 
-// Endpoints are where the members are that answer, or should.
+// Endpoints returns the URLs of the members.
 func (c *Client) Endpoints() []string {
 	if c.client == nil {
 		return c.config.Endpoints
@@ -365,7 +366,7 @@ func (c *Client) Endpoints() []string {
 	return c.client.Endpoints()
 }
 
-// explain is one line that says what was tried, what went wrong and what to do.
+// explain turns an error into one line that says what was tried, what went wrong and what to do.
 func (c *Client) explain(err error) error {
 	if errors.Is(err, rpctypes.ErrCompacted) {
 		return kv.ErrCompacted
@@ -383,9 +384,9 @@ func (c *Client) explain(err error) error {
 	case isAny(err, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrUserNotFound, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthNotEnabled):
 		return advice{fmt.Sprintf("%s refused user %q (%s): check ETCD_USERNAME and ETCD_PASSWORD", where, user, rpctypes.ErrorDesc(err)), err}
 	case Denied(err):
-		return advice{fmt.Sprintf("%s gives user %q no access to the keys under %s: grant a role that may read and write them", where, user, kv.Root), err}
+		return advice{fmt.Sprintf("%s denies user %q access to the keys under %s: grant the user a role that may read and write them", where, user, kv.Root), err}
 	case TooLarge(err):
-		return advice{where + " takes no object as large as this one: split it, or raise the server's --max-request-bytes", err}
+		return advice{where + " does not accept an object of this size: split it, or raise the server's --max-request-bytes", err}
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return advice{where + " is full: compact and defragment it, then clear its alarm with etcdctl alarm disarm", err}
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
@@ -406,7 +407,7 @@ func isAny(err error, targets ...error) bool {
 	return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
 }
 
-// TooLarge says that a request has more bytes than the server, or the client, allows.
+// TooLarge says whether a request has more bytes than the server or the client allows.
 func TooLarge(err error) bool {
 	if errors.Is(err, rpctypes.ErrRequestTooLarge) {
 		return true
@@ -418,13 +419,13 @@ func TooLarge(err error) bool {
 	return ok && refusal.GRPCStatus().Code() == codes.ResourceExhausted && strings.Contains(refusal.Error(), "larger than max")
 }
 
-// TooMany says that a commit has more keys or conditions than the server allows.
+// TooMany says whether a commit has more writes or conditions than the server allows.
 func TooMany(err error) bool { return errors.Is(err, rpctypes.ErrTooManyOps) }
 
-// Denied says that the user may not do what was asked.
+// Denied says whether the user lacks the permission for a request.
 func Denied(err error) bool { return errors.Is(err, rpctypes.ErrPermissionDenied) }
 
-// Unreachable says that a request got no answer, as gRPC says it: whether it took effect is not known.
+// Unreachable says whether a request got no answer. It is then not known whether it took effect.
 func Unreachable(err error) bool {
 	said, ok := errors.AsType[rpctypes.EtcdError](err)
 	return isTimeout(err) || status.Code(err) == codes.Unavailable || ok && said.Code() == codes.Unavailable
@@ -434,7 +435,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded
 }
 
-// advice is an error that reads as a line for an operator and keeps what caused it.
+// advice is an error with a line for operators, which wraps its cause.
 type advice struct {
 	line  string
 	cause error

@@ -11,17 +11,16 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// trouble remembers why the last attempt to connect did not work, because a request that waits for a connection tells only
-// that it waited.
+// trouble remembers why the last attempt to connect failed. The error of a request that waits for a connection does not say it.
 type trouble struct {
-	secure bool // a connection works only after its handshake
+	secure bool // with TLS, an attempt has succeeded only after the handshake
 	dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 	mu   sync.Mutex
 	last error
 }
 
-// note remembers the outcome of an attempt; nil forgets what was.
+// note stores the outcome of an attempt. nil, a success, clears it.
 func (t *trouble) note(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,14 +49,14 @@ func (t *trouble) dial(ctx context.Context, address string) (net.Conn, error) {
 	return conn, err
 }
 
-// patiently asks again while there is no answer, each time with more patience: the members take turns, and one that hangs
-// must not hold up what another would answer. One without a leader, which cannot answer either, says so at once.
+// patiently repeats a request while there is no answer, each time with twice the patience. The members take turns, so that one that
+// hangs does not delay a request that another would answer. A member without a leader refuses at once.
 func patiently(ctx context.Context, timeout, patience time.Duration, ask func(context.Context) error) error {
 	return repeatedly(ctx, timeout, patience, true, ask)
 }
 
-// unlessLate is for what may be asked again where the connection broke, but not where the answer did not come in time: a
-// member that hangs still has the question, and may act on it whenever it goes on.
+// unlessLate repeats a request after a broken connection, but not after a timeout: a member that hangs still has the request, and may
+// carry it out later.
 func unlessLate(ctx context.Context, timeout, patience time.Duration, ask func(context.Context) error) error {
 	return repeatedly(ctx, timeout, patience, false, ask)
 }
@@ -87,12 +86,12 @@ func repeatedly(ctx context.Context, timeout, patience time.Duration, evenLate b
 	}
 }
 
-// once is for what must not be asked again.
+// once never repeats a request.
 func once(ctx context.Context, timeout, _ time.Duration, ask func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), timeout)
 	defer cancel()
 	return ask(ctx)
 }
 
-// pause is how long to wait, on the average, before the next member is asked after one that refused.
+// pause is the average wait between a refusal and the request to the next member.
 const pause = 100 * time.Millisecond

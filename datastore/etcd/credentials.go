@@ -20,8 +20,8 @@ func (c Config) secure() bool {
 	return c.CAFile+c.CertFile+c.CAPEM+c.CertPEM != "" || strings.HasPrefix(strings.Join(c.Endpoints, " "), "https://")
 }
 
-// fileCredentials does TLS with what the files hold at the moment of each handshake, so that certificates can be replaced
-// while the process runs. While the files are half written, those of the last handshake are used.
+// fileCredentials reads the certificates from the files at each handshake, so that they can be replaced while the process runs. While
+// the files are unreadable, for example half written, it uses the certificates of the last handshake. mu guards last.
 type fileCredentials struct {
 	config  Config
 	trouble *trouble
@@ -45,9 +45,9 @@ func (f *fileCredentials) ClientHandshake(ctx context.Context, authority string,
 	secured, info, err := credentials.NewTLS(current).ClientHandshake(ctx, authority, conn)
 	switch {
 	case err != nil && unread != nil:
-		err = fmt.Errorf("%w; newer certificates cannot be used: %w", err, unread)
+		err = fmt.Errorf("%w; the newer certificates cannot be read: %w", err, unread)
 	case unread != nil && f.config.Log != nil:
-		f.config.Log.WithError(unread).Warn("the certificates for etcd that were read before are used further")
+		f.config.Log.WithError(unread).Warn("the certificates for etcd cannot be read: the ones read before stay in use")
 	}
 	if err != nil {
 		f.trouble.note(err)
@@ -58,7 +58,7 @@ func (f *fileCredentials) ClientHandshake(ctx context.Context, authority string,
 
 // alertedConn notes an alert that the server sends after the handshake. With TLS 1.3 a refused client certificate comes
 // that way (RFC 8446 §4.4.2.4), because the client has ended its handshake before the server reads the certificate. So
-// the trouble of the attempt before is forgotten with the first bytes of the server, and not with the handshake.
+// the trouble of the previous attempt is cleared by the first bytes of the server, and not by the handshake.
 type alertedConn struct {
 	net.Conn
 	trouble *trouble
@@ -82,7 +82,7 @@ func isAlert(err error) bool {
 	return ok && operation.Op == "remote error"
 }
 
-// load is what the files hold, or what they held before and why that is used further.
+// load returns the certificates in the files. With an error, it returns the ones read before, and the reason.
 func (f *fileCredentials) load() (*tls.Config, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -109,7 +109,7 @@ func (c Config) loadTLS() (*tls.Config, error) {
 	if len(authority) > 0 {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(authority) {
-			return nil, fmt.Errorf("the certificate authority of etcd (ETCD_CA_CERT_FILE): %s holds no PEM certificate", cmp.Or(c.CAFile, "the configuration"))
+			return nil, fmt.Errorf("the certificate authority of etcd (ETCD_CA_CERT_FILE): %s has no PEM certificate", cmp.Or(c.CAFile, "the configuration"))
 		}
 	}
 	certificate, err := orFile(c.CertPEM, c.CertFile)
@@ -123,15 +123,15 @@ func (c Config) loadTLS() (*tls.Config, error) {
 	if len(certificate) > 0 {
 		pair, err := tls.X509KeyPair(certificate, key)
 		if err != nil {
-			return nil, fmt.Errorf("the client certificate for etcd (ETCD_CERT_FILE, ETCD_KEY_FILE): %s and %s do not belong together or are no PEM: %w",
-				cmp.Or(c.CertFile, "what the configuration holds"), cmp.Or(c.KeyFile, "its key"), err)
+			return nil, fmt.Errorf("the client certificate for etcd (ETCD_CERT_FILE, ETCD_KEY_FILE): %s and %s are not a pair, or not PEM: %w",
+				cmp.Or(c.CertFile, "the certificate in the configuration"), cmp.Or(c.KeyFile, "its key"), err)
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
 	return config, nil
 }
 
-// orFile is the inline text, or else what the file holds, if there is one.
+// orFile returns the inline text, or else the content of the file; nothing if both are empty.
 func orFile(inline, file string) ([]byte, error) {
 	if inline != "" || file == "" {
 		return []byte(inline), nil

@@ -66,7 +66,7 @@ func TestDialSaysWhatToDo(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("nothing"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, Config{Endpoints: []string{nobody}, CAFile: empty}, "holds no PEM certificate")
+	refused(t, Config{Endpoints: []string{nobody}, CAFile: empty}, "has no PEM certificate")
 	refused(t, Config{Endpoints: []string{nobody}, CertFile: empty, KeyFile: empty}, "ETCD_CERT_FILE", "ETCD_KEY_FILE")
 }
 
@@ -150,7 +150,7 @@ func TestDialWithAPassword(t *testing.T) {
 		t.Errorf("what the user may read: %v", err)
 	}
 	_, err = stranger.Range(ctx, kv.Single(kv.Root), 0, 1)
-	if err == nil || !strings.Contains(err.Error(), `gives user "stranger" no access`) || !strings.Contains(err.Error(), "grant") {
+	if err == nil || !strings.Contains(err.Error(), `denies user "stranger" access`) || !strings.Contains(err.Error(), "grant") {
 		t.Errorf("what the user may not read: %v", err)
 	}
 	store, err := Dial(ctx, Config{Endpoints: endpoints, Username: "root", Password: "secret"})
@@ -202,7 +202,7 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 	stranger.Write(t, path("other-ca"))
 	stranger.Issue(t, path("other"), path("other-key"))
 	refused(t, Config{Endpoints: []string{address}, CAFile: path("other-ca")}, "x509: certificate signed by unknown authority", "ETCD_CA_CERT_FILE")
-	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("other"), KeyFile: path("client-key")}, "do not belong together")
+	refused(t, Config{Endpoints: []string{address}, CAFile: path("ca"), CertFile: path("other"), KeyFile: path("client-key")}, "are not a pair")
 
 	// With TLS 1.3 the server refuses a certificate only after the client's handshake has succeeded.
 	stranger.Issue(t, path("other"), path("other-key"))

@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// Resolver is net.Resolver, as far as it is needed.
+// Resolver is the part of net.Resolver that discovery needs.
 type Resolver interface {
 	LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 }
 
-// Discover finds the endpoints that SRV records of a domain name.
+// Discover returns the endpoints that the SRV records of a domain name.
 func Discover(ctx context.Context, domain string) ([]string, error) {
 	return discover(ctx, net.DefaultResolver, domain)
 }
 
-// discover finds the endpoints of the etcd of a domain, as etcd's own clients do. Where servers with TLS are announced, the
-// others are left out: nobody who can change one record should get to read what is sent.
+// discover returns the endpoints of the etcd of a domain, as etcd's own clients do. If records name servers with TLS, it leaves out the
+// others: somebody who can add a record must not be able to read the traffic.
 func discover(ctx context.Context, dns Resolver, domain string) ([]string, error) {
 	var absent []string
 	for _, way := range []struct{ service, scheme string }{{"etcd-client-ssl", "https"}, {"etcd-client", "http"}} {
@@ -38,19 +38,19 @@ func discover(ctx context.Context, dns Resolver, domain string) ([]string, error
 		case len(endpoints) > 0:
 			return endpoints, nil
 		case err != nil && !(errors.As(err, &unknown) && unknown.IsNotFound):
-			// Whether there are servers with TLS is not known now, so those without do not count.
+			// There may be servers with TLS, so servers without TLS must not be used.
 			return nil, fmt.Errorf("look up the etcd of domain %s: %w: check ETCD_DISCOVERY_SRV and the name servers", domain, err)
 		}
 		absent = append(absent, "_"+way.service+"._tcp."+domain)
 	}
-	return nil, fmt.Errorf("no etcd is announced: there is no SRV record %s: check ETCD_DISCOVERY_SRV, or set ETCD_ENDPOINTS instead",
+	return nil, fmt.Errorf("no etcd found: there is no SRV record %s: check ETCD_DISCOVERY_SRV, or set ETCD_ENDPOINTS instead",
 		strings.Join(absent, " or "))
 }
 
-// discoverAgain is how often it is looked whether members have come or gone.
+// discoverAgain is the time between two lookups of the SRV records.
 const discoverAgain = time.Minute
 
-// followRecords keeps the endpoints those of the SRV records, until the connection is closed.
+// followRecords updates the endpoints from the SRV records, in a goroutine that Close ends.
 func (c *Client) followRecords(dns Resolver) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -72,7 +72,7 @@ func (c *Client) followRecords(dns Resolver) {
 	}
 }
 
-// discoverAgain takes other endpoints if there are any. A connection that is secure stays so.
+// discoverAgain replaces the endpoints if the SRV records have changed. A connection with TLS never becomes one without.
 func (c *Client) discoverAgain(ctx context.Context, dns Resolver) {
 	found, err := discover(ctx, dns, c.config.DiscoverySRV)
 	if err == nil && !strings.HasPrefix(found[0], "https://") && c.config.secure() {
@@ -80,7 +80,7 @@ func (c *Client) discoverAgain(ctx context.Context, dns Resolver) {
 	}
 	if err != nil {
 		if log := c.config.Log; log != nil && ctx.Err() == nil {
-			log.WithError(err).Warn("the etcd servers that are known are used further")
+			log.WithError(err).Warn("the known etcd servers stay in use")
 		}
 		return
 	}

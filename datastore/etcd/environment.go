@@ -15,8 +15,8 @@ import (
 // DefaultConfigFile is read when no other file is named.
 const DefaultConfigFile = "/etc/calico/calicoctl.cfg"
 
-// ConfigFromEnvironment says how to reach etcd: as the file says, or, if it is the default one and does not exist, as the
-// environment does. An empty name stands for the default file.
+// ConfigFromEnvironment reads the settings from a configuration file of calicoctl. If file is the default one and does not exist, it
+// reads them from the environment. An empty name is the default file.
 func ConfigFromEnvironment(getenv func(string) string, file string) (Config, error) {
 	if file == "" {
 		file = DefaultConfigFile
@@ -37,12 +37,12 @@ func ConfigFromEnvironment(getenv func(string) string, file string) (Config, err
 			EtcdCACertFile:   lookup(getenv, "ETCD_CA_CERT_FILE"),
 		}.config()
 	case errors.Is(err, fs.ErrNotExist):
-		return Config{}, fmt.Errorf("Error reading config file: %s", file) //nolint:staticcheck // the dialect's text
+		return Config{}, fmt.Errorf("Error reading config file: %s", file) //nolint:staticcheck // calicoctl's text
 	}
 	return Config{}, fmt.Errorf("read the configuration file: %w", err)
 }
 
-// lookup reads a variable; the one with the prefix wins.
+// lookup reads a variable. CALICO_NAME has priority over NAME.
 func lookup(getenv func(string) string, name string) string {
 	if value := getenv("CALICO_" + name); value != "" {
 		return value

@@ -11,17 +11,16 @@ import (
 	"google.golang.org/grpc"
 )
 
-// session is a user who has logged in, and does so again when the token that this gave is not accepted any more: it expires
-// when it is not used for some minutes, and a member forgets all of them when it restarts. The client of etcd could do the
-// same, but it shows the old token when it asks for a new one, which servers before 3.5 refuse for ever; and it logs in for
-// each watch, which keeps a cluster busy after an election.
+// session logs a user in, and again when the token is no longer valid: a token expires when it is not used for some minutes, and a
+// member forgets all tokens when it restarts. The client of etcd could do the same. But it sends the old token with the request for
+// a new one, which servers before 3.5 always refuse, and it logs in for each watch, which keeps a cluster busy after an election.
 type session struct {
 	user, password string
-	turn           chan struct{} // holds one element while somebody logs in
+	turn           chan struct{} // has one element while a goroutine logs in
 
 	mu       sync.Mutex
 	loggedIn bool
-	token    string // empty when the cluster has no users
+	token    string // empty if the cluster has no users
 }
 
 func newSession(user, password string) *session {
@@ -40,7 +39,7 @@ func (s *session) GetRequestMetadata(_ context.Context, uri ...string) (map[stri
 // RequireTransportSecurity implements credentials.PerRPCCredentials. The password itself is no safer without TLS.
 func (s *session) RequireTransportSecurity() bool { return false }
 
-// options make a connection one of this user.
+// options returns the options of a connection of this user.
 func (s *session) options() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithPerRPCCredentials(s), grpc.WithChainUnaryInterceptor(s.call), grpc.WithChainStreamInterceptor(s.open),
@@ -66,7 +65,8 @@ func (s *session) call(ctx context.Context, method string, request, reply any, c
 	return invoke(ctx, method, request, reply, conn, options...)
 }
 
-// logIn is the token that is valid, as far as is known. Whoever needs one waits while another gets it.
+// logIn returns the token of the user, and logs in if there is none. Only one goroutine logs in at a time; the others wait for its
+// token.
 func (s *session) logIn(ctx context.Context, conn *grpc.ClientConn) (string, error) {
 	if token, ok := s.known(); ok {
 		return token, nil
@@ -96,7 +96,7 @@ func (s *session) known() (token string, ok bool) {
 	return s.token, s.loggedIn
 }
 
-// logOut forgets a token, unless there is another one already.
+// logOut forgets a token, unless it was replaced already.
 func (s *session) logOut(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,12 +105,12 @@ func (s *session) logOut(token string) {
 	}
 }
 
-// isLoggedOut says that a request had a token that is not valid, or none where one is needed: it was not made.
+// isLoggedOut says whether a request was refused because its token was missing or not valid. Such a request has no effect.
 func isLoggedOut(err error) bool {
 	return err != nil && isAny(rpctypes.Error(err), rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision, rpctypes.ErrUserEmpty)
 }
 
-// open has a stream notice that its token is not valid.
+// open opens a stream that logs the user out if its token is refused.
 func (s *session) open(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
 	shown, err := s.logIn(ctx, conn)
 	if err != nil {
@@ -129,8 +129,8 @@ type userStream struct {
 	refused func()
 }
 
-// RecvMsg implements grpc.ClientStream. A watch that is refused may be so because of the token, which servers do not tell
-// from a lack of permission.
+// RecvMsg implements grpc.ClientStream. Servers refuse a watch in the same way because of its token and because of a missing
+// permission, so both log out.
 func (s *userStream) RecvMsg(message any) error {
 	err := s.ClientStream.RecvMsg(message)
 	response, _ := message.(*pb.WatchResponse)

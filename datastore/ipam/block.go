@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// newBlock is a block that a node claims, with every address free.
+// newBlock returns a block that a node owns, with every address free.
 func newBlock(cidr netip.Prefix, node string, now time.Time) *api.IPAMBlock {
 	owner := ownerOf(node)
 	size := 1 << (cidr.Addr().BitLen() - cidr.Bits())
@@ -43,7 +43,7 @@ func own(b *api.IPAMBlock, node string, now time.Time) {
 
 func ownerOf(node string) string { return "host:" + node }
 
-// ordinal is the place of an address in a block.
+// ordinal returns the distance of an address from the first address of a block.
 func ordinal(cidr netip.Prefix, addr netip.Addr) int {
 	if addr.Is4() {
 		base, at := cidr.Addr().As4(), addr.As4()
@@ -53,9 +53,9 @@ func ordinal(cidr netip.Prefix, addr netip.Addr) int {
 	return int(new(big.Int).Sub(new(big.Int).SetBytes(at[:]), new(big.Int).SetBytes(base[:])).Int64())
 }
 
-// handleOf is who holds an ordinal: the handle, whether there is a holder, and whether it is one that gave the address
-// back a short while ago.
-func handleOf(b *api.IPAMBlock, at int) (handle string, taken, cooling bool) {
+// handleOf returns the handle that holds an ordinal. allocated is false for a free one. cooling says that the address was released and
+// may not be allocated again yet; the handle is then empty.
+func handleOf(b *api.IPAMBlock, at int) (handle string, allocated, cooling bool) {
 	index := b.Allocations[at]
 	if index == nil {
 		return "", false, false
@@ -70,15 +70,15 @@ func handleOf(b *api.IPAMBlock, at int) (handle string, taken, cooling bool) {
 	return handle, true, attribute.ReleasedAt != nil
 }
 
-// trimHandle cuts what some writers left behind a handle.
+// trimHandle cuts a handle at the first carriage return: some writers of Calico left a part of a Windows line there.
 func trimHandle(handle string) string {
 	handle, _, _ = strings.Cut(handle, "\r")
 	return handle
 }
 
-// assign gives an ordinal to a handle. Equal attributes are shared.
+// assign allocates an ordinal to a handle. Ordinals with equal attributes share one.
 func assign(b *api.IPAMBlock, at int, handle string, secondary map[string]string) {
-	mend(b)
+	repair(b)
 	index := slices.IndexFunc(b.Attributes, func(a api.IPAMAttribute) bool {
 		return a.HandleID != nil && *a.HandleID == handle && a.ReleasedAt == nil && len(a.AlternateOwnerAttrs) == 0 &&
 			maps.Equal(a.Secondary, secondary)
@@ -92,22 +92,22 @@ func assign(b *api.IPAMBlock, at int, handle string, secondary map[string]string
 	number(b, at)
 }
 
-// number notes at which of the block's numbers an ordinal went to its holder.
+// number stores the block's sequence number with an ordinal, at its allocation or release.
 func number(b *api.IPAMBlock, at int) {
-	if b.SequenceNumberForAllocation == nil { // in blocks of very old writers
+	if b.SequenceNumberForAllocation == nil { // blocks of very old versions have none
 		b.SequenceNumberForAllocation = map[string]uint64{}
 	}
 	b.SequenceNumberForAllocation[strconv.Itoa(at)] = b.SequenceNumber
 }
 
-// numberOf is the block's number at which an ordinal went to its holder; 0 when its writer did not note it.
+// numberOf returns the block's sequence number at the allocation of an ordinal; 0 if the allocator did not store it.
 func numberOf(b *api.IPAMBlock, at int) uint64 {
 	return b.SequenceNumberForAllocation[strconv.Itoa(at)]
 }
 
-// release takes an ordinal from its holder. It stays taken, by nobody, until settle finds that it cooled down.
+// release takes an ordinal from its holder. It stays allocated, to no handle, until finish finds that it has cooled down.
 func release(b *api.IPAMBlock, at int, now time.Time) {
-	mend(b)
+	repair(b)
 	released := now.UTC().Truncate(time.Second)
 	index := slices.IndexFunc(b.Attributes, func(a api.IPAMAttribute) bool {
 		return a.ReleasedAt != nil && a.ReleasedAt.Equal(released) && a.HandleID == nil && len(a.Secondary) == 0
@@ -122,14 +122,15 @@ func release(b *api.IPAMBlock, at int, now time.Time) {
 
 func free(b *api.IPAMBlock, at int) {
 	b.Allocations[at] = nil
-	if !slices.Contains(b.Unallocated, at) { // in a damaged block it may be there: twice would mean to give it away twice
+	if !slices.Contains(b.Unallocated, at) { // a damaged block may have it already; twice in the list, it would be allocated twice
 		b.Unallocated = append(b.Unallocated, at)
 	}
 	delete(b.SequenceNumberForAllocation, strconv.Itoa(at))
 }
 
-// settle ends every change of a block: what has cooled down is freed, attributes of nobody go, and the block's number grows.
-func settle(b *api.IPAMBlock, cooldown time.Duration, now time.Time) {
+// finish must be called after every change of a block. It frees ordinals that have cooled down, drops unused attributes, and
+// increments the sequence number.
+func finish(b *api.IPAMBlock, cooldown time.Duration, now time.Time) {
 	for at, index := range b.Allocations {
 		if index == nil || *index < 0 || *index >= len(b.Attributes) {
 			continue
@@ -142,7 +143,7 @@ func settle(b *api.IPAMBlock, cooldown time.Duration, now time.Time) {
 	b.SequenceNumber++
 }
 
-// compact drops unused attributes, and with them their fields that this version does not know; those of the others move along.
+// compact drops unused attributes, with their unknown fields. The unknown fields of the other attributes move with them.
 func compact(b *api.IPAMBlock) {
 	moved := make([]int, len(b.Attributes))
 	for i := range moved {
@@ -169,7 +170,8 @@ func compact(b *api.IPAMBlock) {
 	b.Rest = moveUnknown(b.Rest, moved)
 }
 
-// moveUnknown is where fields that this version does not know are after attributes moved; -1 means that one is gone.
+// moveUnknown returns the unknown fields after attributes have moved. moved holds the new index of each attribute, or -1 for a dropped
+// one.
 func moveUnknown(rest []api.RestField, moved []int) []api.RestField {
 	var kept []api.RestField
 	for _, field := range rest {
@@ -186,28 +188,29 @@ func moveUnknown(rest []api.RestField, moved []int) []api.RestField {
 	return kept
 }
 
-// mend gives ordinals whose attribute does not exist one of nobody. Else the next attribute that is added would be theirs.
-func mend(b *api.IPAMBlock) {
-	nobodys := len(b.Attributes)
+// repair gives ordinals whose attribute does not exist an empty attribute. Otherwise the next attribute that is added would become
+// theirs.
+func repair(b *api.IPAMBlock) {
+	noOwner := len(b.Attributes)
 	for at, index := range b.Allocations {
-		if index == nil || *index >= 0 && *index < nobodys {
+		if index == nil || *index >= 0 && *index < noOwner {
 			continue
 		}
-		if len(b.Attributes) == nobodys {
+		if len(b.Attributes) == noOwner {
 			b.Attributes = append(b.Attributes, api.IPAMAttribute{})
 		}
-		b.Allocations[at] = &nobodys
+		b.Allocations[at] = &noOwner
 	}
 }
 
-// windowsHandle holds the addresses that a Windows node needs for itself in each of its blocks.
+// windowsHandle is the handle of the addresses that a Windows node reserves for itself in each of its blocks.
 const windowsHandle = "windows-reserved-ipam-handle"
 
-// empty says whether nobody holds an address of the block, and none is cooling down: a block that is deleted forgets that.
+// empty says whether no address of the block is held or cooling down. Deleting a block with a cooling address would end the cooldown.
 func empty(b *api.IPAMBlock, cooldown time.Duration, now time.Time) bool {
 	for at, index := range b.Allocations {
-		switch handle, taken, cooling := handleOf(b, at); {
-		case !taken || strings.EqualFold(handle, windowsHandle):
+		switch handle, allocated, cooling := handleOf(b, at); {
+		case !allocated || strings.EqualFold(handle, windowsHandle):
 		case !cooling || now.Before(b.Attributes[*index].ReleasedAt.Add(cooldown)):
 			return false
 		}

@@ -37,7 +37,7 @@ func (l *ledger) release(at int, now time.Time) {
 	l.Holder[at], l.At[at], l.released[at] = "cooling", l.Number, now.Truncate(time.Second)
 }
 
-func (l *ledger) settle(cooldown time.Duration, now time.Time) {
+func (l *ledger) finish(cooldown time.Duration, now time.Time) {
 	for _, at := range slices.Sorted(maps.Keys(l.released)) {
 		if now.Sub(l.released[at]) >= cooldown {
 			l.Holder[at] = ""
@@ -57,10 +57,10 @@ func ledgerOf(t *testing.T, b *api.IPAMBlock, now time.Time) *ledger {
 	}
 	l := &ledger{Queue: b.Unallocated, Number: b.SequenceNumber, At: map[int]uint64{}}
 	for at := range b.Allocations {
-		switch handle, taken, cooling := handleOf(b, at); {
+		switch handle, allocated, cooling := handleOf(b, at); {
 		case cooling:
 			l.Holder[at] = "cooling"
-		case taken:
+		case allocated:
 			l.Holder[at] = handle
 		}
 	}
@@ -99,8 +99,8 @@ func TestABlockIsWhatTheLedgerSays(t *testing.T) {
 					want.release(at, now)
 				}
 			}
-			settle(b, cooldown, now)
-			want.settle(cooldown, now)
+			finish(b, cooldown, now)
+			want.finish(cooldown, now)
 			b = throughTheStore(t, b)
 			got := ledgerOf(t, b, now)
 			got.released = want.released
@@ -154,7 +154,7 @@ func TestUnknownFieldsStayWithTheirAttribute(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	release(b, 1, now)
 	assign(b, 3, "d", nil)
-	settle(b, 0, now)
+	finish(b, 0, now)
 	want := `{"cidr":"10.0.0.0/30","affinity":"host:n","allocations":[0,null,1,2],"unallocated":[1],"attributes":[` +
 		`{"handle_id":"a","newer":"a"},{"handle_id":"c","newer":{"of":"c"}},{"handle_id":"d"}],` +
 		`"sequenceNumber":8,"sequenceNumberForAllocation":{"0":1,"2":3,"3":7},"deleted":false,"beside":1}`
@@ -182,11 +182,11 @@ func TestADamagedBlockIsNotDamagedFurther(t *testing.T) {
 	b := decodeBlock(t, `{"cidr":"10.0.0.0/30","affinity":"host:n","allocations":[0,1,-1,null],"unallocated":[3,0],"attributes":[{"handle_id":"a"}],"sequenceNumber":7}`)
 	now := time.Unix(1_800_000_000, 0)
 	assign(b, 3, "b", nil)
-	settle(b, time.Hour, now)
+	finish(b, time.Hour, now)
 	holders := func() (all []string) {
 		for at := range b.Allocations {
-			handle, taken, cooling := handleOf(b, at)
-			all = append(all, fmt.Sprint(handle, " ", taken, " ", cooling))
+			handle, allocated, cooling := handleOf(b, at)
+			all = append(all, fmt.Sprint(handle, " ", allocated, " ", cooling))
 		}
 		return all
 	}
@@ -194,7 +194,7 @@ func TestADamagedBlockIsNotDamagedFurther(t *testing.T) {
 		t.Error(diff)
 	}
 	release(b, 0, now)
-	settle(b, 0, now)
+	finish(b, 0, now)
 	if diff := cmp.Diff([]string{" false false", " true false", " true false", "b true false"}, holders()); diff != "" {
 		t.Error(diff)
 	}

@@ -13,44 +13,44 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// books are everything that says whose an address is, as of one revision of the datastore.
+// books holds all records about addresses, read at one revision of the datastore.
 type books struct {
 	revision int64
 	cluster  Cluster
-	blocks   []*heldBlock // in the order of their keys
+	blocks   []*heldBlock // sorted by key
 	claims   []bookedClaim
-	handles  []*handleState // in the order of their names
+	handles  []*handleState // sorted by name
 	pools    []bookedPool
 	reserved []netip.Prefix
 	nodes    map[string]bool
-	tunnels  []Use // addresses that nodes have for their tunnels
-	workload []Use // addresses that workload endpoints have
+	tunnels  []Use // tunnel addresses of nodes
+	workload []Use // addresses of workload endpoints
 
-	unreadable []string       // what is stored and cannot be read, in sentences
-	closed     []netip.Prefix // blocks that cannot be read: nobody knows who is in them
-	illegible  []string       // handles that cannot be read
-	blind      []string       // nodes and workload endpoints that cannot be read: nobody knows what they have
+	unreadable []string       // a sentence for each unreadable or invalid value
+	closed     []netip.Prefix // unreadable blocks: the holders of their addresses are not known
+	badHandles []string       // names of unreadable handles
+	blind      []string       // unreadable nodes and workload endpoints: their addresses are not known
 }
 
-// Cluster is what the datastore says of itself.
+// Cluster holds the fields of the ClusterInformation that reports need.
 type Cluster struct {
 	GUID     string
 	Type     string
-	Revision string // of this information
+	Revision string // resourceVersion of the ClusterInformation, which every change of the lock changes
 	Locked   bool
 }
 
-// Use is an address that something has, whether or not IPAM knows.
+// Use is an address that a node or workload endpoint has, whether or not IPAM knows it. Owner names that object.
 type Use struct {
 	Addr  netip.Addr
 	Owner string
 }
 
-// bookedClaim is a node's or a virtual owner's claim on a block.
+// bookedClaim is the claim of a node or a virtual owner on a block.
 type bookedClaim struct {
-	owner string // as blocks spell it: host:NODE, virtual:OWNER
+	owner string // as in blocks: host:NODE or virtual:OWNER
 	cidr  netip.Prefix
-	state string
+	state string // pending, confirmed or pendingDeletion
 }
 
 type bookedPool struct {
@@ -67,7 +67,7 @@ const (
 	clusterKey      = resources + "clusterinformations/default"
 )
 
-// readBooks reads everything at one revision. A datastore that forgets the revision meanwhile is read anew.
+// readBooks reads all records at one revision. It begins again if etcd compacts the revision meanwhile.
 func readBooks(ctx context.Context, store kv.KV) (*books, error) {
 	for range attempts {
 		b := &books{nodes: map[string]bool{}}
@@ -76,32 +76,32 @@ func readBooks(ctx context.Context, store kv.KV) (*books, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read what IPAM keeps: %w", err)
+			return nil, fmt.Errorf("read IPAM's records: %w", err)
 		}
 		return b, nil
 	}
-	return nil, fmt.Errorf("read what IPAM keeps: the datastore forgets faster than it can be read: %w", kv.ErrCompacted)
+	return nil, fmt.Errorf("read IPAM's records: etcd compacts its history faster than it can be read: %w", kv.ErrCompacted)
 }
 
 func (b *books) read(ctx context.Context, store kv.KV) error {
 	for _, part := range []struct {
 		span kv.Span
-		take func(kv.Entry)
+		read func(kv.Entry)
 	}{
-		{kv.Single(clusterKey), b.takeCluster},
-		{kv.Single(configKey), b.takeConfig},
-		{kv.Prefix(BlockRoot), b.takeBlock},
-		{kv.Prefix(AffinityRoot), b.takeClaim},
-		{kv.Prefix(virtualRoot), b.takeClaim},
-		{kv.Prefix(handleRoot), b.takeHandle},
-		{kv.Prefix(poolRoot), b.takePool},
-		{kv.Prefix(reservationRoot), b.takeReservation},
-		{kv.Prefix(nodeRoot), b.takeNode},
-		{kv.Prefix(workloadRoot), b.takeWorkload},
+		{kv.Single(clusterKey), b.readCluster},
+		{kv.Single(configKey), b.readConfig},
+		{kv.Prefix(BlockRoot), b.readBlock},
+		{kv.Prefix(AffinityRoot), b.readClaim},
+		{kv.Prefix(virtualRoot), b.readClaim},
+		{kv.Prefix(handleRoot), b.readHandle},
+		{kv.Prefix(poolRoot), b.readPool},
+		{kv.Prefix(reservationRoot), b.readReservation},
+		{kv.Prefix(nodeRoot), b.readNode},
+		{kv.Prefix(workloadRoot), b.readWorkload},
 	} {
 		revision, err := kv.Each(ctx, store, part.span, b.revision, func(page kv.Page) error {
 			for _, entry := range page.Entries {
-				part.take(entry)
+				part.read(entry)
 			}
 			return nil
 		})
@@ -118,7 +118,7 @@ func (b *books) cannotRead(entry kv.Entry, err error) {
 	b.unreadable = append(b.unreadable, fmt.Sprintf("%s: %v", entry.Key, err))
 }
 
-func (b *books) takeCluster(entry kv.Entry) {
+func (b *books) readCluster(entry kv.Entry) {
 	o, err := api.DecodeStored(api.KindClusterInformation, entry.Value)
 	if err != nil {
 		b.cannotRead(entry, err)
@@ -131,7 +131,7 @@ func (b *books) takeCluster(entry kv.Entry) {
 	}
 }
 
-func (b *books) takeConfig(entry kv.Entry) {
+func (b *books) readConfig(entry kv.Entry) {
 	var stored storedConfig
 	if err := json.Unmarshal(entry.Value, &stored); err != nil {
 		b.cannotRead(entry, err)
@@ -140,7 +140,7 @@ func (b *books) takeConfig(entry kv.Entry) {
 	}
 }
 
-func (b *books) takeBlock(entry kv.Entry) {
+func (b *books) readBlock(entry kv.Entry) {
 	block, err := readBlock(entry)
 	if err == nil {
 		b.blocks = append(b.blocks, block)
@@ -152,11 +152,11 @@ func (b *books) takeBlock(entry kv.Entry) {
 	}
 }
 
-func (b *books) takeClaim(entry kv.Entry) {
+func (b *books) readClaim(entry kv.Entry) {
 	owner, cidr, ok := parseClaimKey(entry.Key)
 	if !ok {
 		if !strings.Contains(strings.TrimPrefix(entry.Key, AffinityRoot), "/") {
-			return // a node's marker
+			return // the marker of a node, which is no claim
 		}
 		b.cannotRead(entry, errors.New("not the key of a block affinity"))
 		return
@@ -169,17 +169,17 @@ func (b *books) takeClaim(entry kv.Entry) {
 	b.claims = append(b.claims, bookedClaim{owner: owner, cidr: cidr, state: o.(*api.BlockAffinity).State})
 }
 
-func (b *books) takeHandle(entry kv.Entry) {
+func (b *books) readHandle(entry kv.Entry) {
 	h := &handleState{}
 	if err := h.decode(entry); err != nil {
 		b.cannotRead(entry, err)
-		b.illegible = append(b.illegible, h.id())
+		b.badHandles = append(b.badHandles, h.id())
 		return
 	}
 	b.handles = append(b.handles, h)
 }
 
-func (b *books) takePool(entry kv.Entry) {
+func (b *books) readPool(entry kv.Entry) {
 	o, err := api.DecodeStored(api.KindIPPool, entry.Value)
 	if err == nil {
 		var cidr netip.Prefix
@@ -191,14 +191,14 @@ func (b *books) takePool(entry kv.Entry) {
 	b.cannotRead(entry, err)
 }
 
-func (b *books) takeReservation(entry kv.Entry) {
+func (b *books) readReservation(entry kv.Entry) {
 	if !json.Valid(entry.Value) {
-		b.cannotRead(entry, errors.New("not JSON, so that it reserves nothing"))
+		b.cannotRead(entry, errors.New("not JSON, so it reserves nothing"))
 	}
 	b.reserved = append(b.reserved, reservedBy(entry.Value)...)
 }
 
-func (b *books) takeNode(entry kv.Entry) {
+func (b *books) readNode(entry kv.Entry) {
 	name := strings.TrimPrefix(entry.Key, nodeRoot)
 	b.nodes[name] = true
 	o, err := api.DecodeStored(api.KindNode, entry.Value)
@@ -222,7 +222,7 @@ func tunnelAddresses(spec *api.NodeSpec) []string {
 	return all
 }
 
-func (b *books) takeWorkload(entry kv.Entry) {
+func (b *books) readWorkload(entry kv.Entry) {
 	name := "Workload(" + strings.TrimPrefix(entry.Key, workloadRoot) + ")"
 	o, err := api.DecodeStored(api.KindWorkloadEndpoint, entry.Value)
 	if err == nil {
@@ -234,7 +234,7 @@ func (b *books) takeWorkload(entry kv.Entry) {
 	}
 }
 
-// appendUses adds addresses as objects spell them: with or without a prefix length, or empty for none.
+// appendUses adds addresses from the fields of an object. They may have a prefix length; an empty text is no address.
 func appendUses(uses []Use, owner string, texts []string) ([]Use, error) {
 	for _, text := range texts {
 		if text == "" {

@@ -14,22 +14,22 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Check is what IPAM says about every address, compared with what has it, at one revision of the datastore.
+// Check compares IPAM's records with the nodes and workload endpoints that have the addresses, at one revision of the datastore.
 type Check struct {
 	Revision    int64
 	Cluster     Cluster
-	Blocks      []CheckedBlock // in the order of their keys
-	Pools       []netip.Prefix // those that are not disabled, in the order of their names
-	Tunnels     []Use          // addresses that nodes have for their tunnels
-	Workloads   []Use          // addresses that workload endpoints have
+	Blocks      []CheckedBlock // sorted by key
+	Pools       []netip.Prefix // the enabled pools, sorted by name
+	Tunnels     []Use          // tunnel addresses of nodes
+	Workloads   []Use          // addresses of workload endpoints
 	Allocations map[netip.Addr][]*Allocation
 
-	NotAllocated   []Use    // in a pool that is not disabled, and no block says so
-	OutsidePools   []Use    // in no such pool, and no block says so
-	LeakedHandles  []Handle // that no block names
-	GoodHandles    int
-	MissingHandles []string     // that blocks name and that do not exist
-	Reserved       []netip.Addr // that are allocated although an IPReservation keeps them from allocators
+	NotAllocated   []Use        // addresses in use, in an enabled pool, without an allocation
+	OutsidePools   []Use        // addresses in use, in no enabled pool, without an allocation
+	LeakedHandles  []Handle     // handles that no block names
+	GoodHandles    int          // number of the other handles
+	MissingHandles []string     // handles that blocks name and that do not exist
+	Reserved       []netip.Addr // allocated addresses that an IPReservation covers
 
 	Damage
 }
@@ -41,41 +41,41 @@ type CheckedBlock struct {
 	Allocations []*Allocation
 }
 
-// Handle is a handle, and the revision at which it was last written.
+// Handle names a handle and the revision of its last write.
 type Handle struct {
 	ID       string
 	Revision int64
 }
 
-// Allocation is an address that a block gives to somebody.
+// Allocation is an address that is allocated in a block.
 type Allocation struct {
 	Addr      netip.Addr
 	Block     netip.Prefix
-	Attribute *api.IPAMAttribute // nil when the block has none for it
-	Handle    string             // empty for none
-	Sequence  uint64             // the block's number when it was allocated
-	Node      string             // where it is used, or else the block's node
-	Borrowed  bool               // it is used on another node than the block's
+	Attribute *api.IPAMAttribute // nil if the block has none for the address
+	Handle    string             // empty if it has none
+	Sequence  uint64             // the block's sequence number at the allocation
+	Node      string             // node that uses the address, or else the node of the block
+	Borrowed  bool               // another node than that of the block uses it
 	Standing  Standing
-	Owners    []string // what has it
+	Owners    []string // nodes and workload endpoints that have the address
 }
 
-// Standing says how an allocation compares with what has its address.
+// Standing says whether an allocated address is in use.
 type Standing int
 
 const (
-	Leaked         Standing = iota // nothing has it
-	InUse                          // something has it
-	CoolingDown                    // it was given back a short while ago
-	UnknownType                    // of a kind that this version does not know: it must be assumed to be in use
-	Elsewhere                      // for something that only Kubernetes knows: it must be assumed to be in use
-	WindowsReserve                 // kept from everybody on a Windows node
+	Leaked         Standing = iota // no node or workload endpoint has it
+	InUse                          // a node or workload endpoint has it
+	CoolingDown                    // released, and not to be allocated again yet
+	UnknownType                    // for an owner of a kind that this version does not know: it counts as in use
+	Elsewhere                      // for an owner that only Kubernetes knows: it counts as in use
+	WindowsReserve                 // reserved by a Windows node
 )
 
-// Held says that somebody has the address or must be assumed to have it.
+// Held says whether the address is in use, or counts as in use.
 func (s Standing) Held() bool { return s != Leaked && s != CoolingDown }
 
-// Of is an attribute that the allocator wrote; empty for none.
+// Of returns an attribute that the allocator stored; empty if there is none.
 func (a *Allocation) Of(name string) string {
 	if a.Attribute == nil {
 		return ""
@@ -83,7 +83,7 @@ func (a *Allocation) Of(name string) string {
 	return a.Attribute.Secondary[name]
 }
 
-// RunCheck compares what IPAM says with the nodes and workload endpoints, and its parts with each other. It changes nothing.
+// RunCheck compares IPAM's records with the nodes and workload endpoints, and with each other. It changes nothing.
 func RunCheck(ctx context.Context, store kv.KV, now time.Time) (*Check, error) {
 	b, err := readBooks(ctx, store)
 	if err != nil {
@@ -154,7 +154,7 @@ func allocationAt(b *heldBlock, at int, addr netip.Addr) *Allocation {
 	return a
 }
 
-// match finds what has each allocated address, and returns what has any address.
+// match sets the standing of each allocation. It returns the users of each address that is in use.
 func (c *Check) match() map[netip.Addr][]string {
 	users := map[netip.Addr][]string{}
 	for _, use := range slices.Concat(c.Tunnels, c.Workloads) {
@@ -168,7 +168,7 @@ func (c *Check) match() map[netip.Addr][]string {
 	return users
 }
 
-// judge compares an allocation with what has its address.
+// judge sets the standing of an allocation. users are the nodes and workload endpoints that have its address.
 func (a *Allocation) judge(users []string) {
 	a.Owners = users
 	kind := a.Of("type")
@@ -190,19 +190,19 @@ func (a *Allocation) judge(users []string) {
 	}
 }
 
-// tunnelTypes are what allocators write as type of an address of a node's tunnel.
+// tunnelTypes returns the values of the attribute type of tunnel addresses.
 func tunnelTypes() []string {
 	return []string{"ipipTunnelAddress", "vxlanTunnelAddress", "vxlanV6TunnelAddress", "wireguardTunnelAddress", "wireguardV6TunnelAddress"}
 }
 
-// ofKubernetes says that only Kubernetes knows whether an address is in use: that of a load balancer, or that of a virtual
-// machine of KubeVirt, which keeps it while it is stopped and has no endpoint.
+// ofKubernetes says whether only Kubernetes knows if an address is in use: an address of a load balancer, or of a virtual machine of
+// KubeVirt, which keeps it while it is stopped and has no endpoint.
 func ofKubernetes(a *Allocation) bool {
 	return a.Of("type") == "LoadBalancer" || a.Of("service") != "" || strings.HasPrefix(a.Handle, "lb-") ||
 		strings.Contains(a.Handle, ".vmi.") || strings.HasPrefix(a.Handle, "vmi.")
 }
 
-// compareUses finds addresses that are in use and not allocated. An address in a block that cannot be read is not judged.
+// compareUses finds addresses that are in use and not allocated. It leaves out addresses in unreadable blocks.
 func (c *Check) compareUses(b *books, users map[netip.Addr][]string) {
 	for _, addr := range slices.SortedFunc(maps.Keys(users), netip.Addr.Compare) {
 		if _, allocated := c.Allocations[addr]; allocated || anyContains(b.closed, addr) {
@@ -219,7 +219,7 @@ func (c *Check) compareUses(b *books, users map[netip.Addr][]string) {
 	}
 }
 
-// compareHandles finds handles that no block names, and those that only blocks name.
+// compareHandles finds handles that no block names, and names of handles in blocks without a handle.
 func (c *Check) compareHandles(b *books) {
 	named := map[string]bool{}
 	for _, allocations := range c.Allocations {
@@ -235,18 +235,18 @@ func (c *Check) compareHandles(b *books) {
 			c.GoodHandles++
 			delete(named, id)
 		case b.closedTo(h):
-			c.GoodHandles++ // nobody knows
+			c.GoodHandles++ // an unreadable block may name it
 		default:
 			c.LeakedHandles = append(c.LeakedHandles, Handle{ID: id, Revision: h.revision})
 		}
 	}
-	for _, id := range b.illegible {
-		delete(named, id) // it exists, such as it is
+	for _, id := range b.badHandles {
+		delete(named, id) // the handle exists, although it is unreadable
 	}
 	c.MissingHandles = slices.Sorted(maps.Keys(named))
 }
 
-// closedTo says that a handle counts addresses in a block that cannot be read.
+// closedTo says whether a handle counts addresses in an unreadable block.
 func (b *books) closedTo(h *handleState) bool {
 	for text := range h.Block {
 		if cidr, err := netip.ParsePrefix(text); err == nil && slices.Contains(b.closed, cidr) {
@@ -260,8 +260,7 @@ func anyContains(all []netip.Prefix, addr netip.Addr) bool {
 	return slices.ContainsFunc(all, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// Leaks are the addresses that nothing has, in order. In an address that is allocated twice, neither is one while the other
-// is held.
+// Leaks returns the leaked addresses, sorted. An address with several allocations is leaked only if all of them are.
 func (c *Check) Leaks() []netip.Addr {
 	var leaks []netip.Addr
 	for _, addr := range slices.SortedFunc(maps.Keys(c.Allocations), netip.Addr.Compare) {
@@ -272,7 +271,7 @@ func (c *Check) Leaks() []netip.Addr {
 	return leaks
 }
 
-// ByNode is how many addresses are allocated for each node, most first.
+// ByNode returns the number of allocated addresses of each node, the largest first.
 func (c *Check) ByNode() []NodeCount {
 	counts := map[string]int{}
 	for _, allocations := range c.Allocations {
@@ -290,17 +289,17 @@ func (c *Check) ByNode() []NodeCount {
 	return all
 }
 
-// NodeCount is how many addresses are allocated for a node.
+// NodeCount is the number of allocated addresses of a node.
 type NodeCount struct {
 	Node        string
 	Allocations int
 }
 
-// Blind says why leaks cannot be told from addresses in use; nil when they can.
+// Blind returns an error if leaks cannot be distinguished from addresses in use, because a node or workload endpoint is unreadable.
 func (c *Check) Blind() error {
 	if len(c.Unseen) == 0 {
 		return nil
 	}
-	return fmt.Errorf("which addresses are leaked is not known: what %s has cannot be read: replace or delete it, and check again",
+	return fmt.Errorf("it is not known which addresses are leaked, because these objects are unreadable: %s: replace or delete them, and check again",
 		strings.Join(c.Unseen, ", "))
 }

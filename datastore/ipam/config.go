@@ -9,17 +9,17 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Config is the global configuration that allocators obey. It is not the IPAMConfiguration object: in an etcd datastore
-// nobody copies one into the other.
+// Config holds the settings of address allocation, for all nodes. It is not the IPAMConfiguration object: on etcd no program copies
+// one to the other.
 type Config struct {
-	StrictAffinity             bool
-	AutoAllocateBlocks         bool
-	MaxBlocksPerHost           int
-	KubeVirtAddressPersistence string // Enabled, Disabled, or unset
-	CooldownSeconds            int
+	StrictAffinity             bool   // a node takes addresses from its own blocks only
+	AutoAllocateBlocks         bool   // nodes claim blocks by themselves
+	MaxBlocksPerHost           int    // 0: the allocator's default
+	KubeVirtAddressPersistence string // Enabled, Disabled, or empty
+	CooldownSeconds            int    // time until a released address may be allocated again
 }
 
-// storedConfig is Config as stored: what is zero is left out.
+// storedConfig is the stored form of Config: zero values are left out.
 type storedConfig struct {
 	StrictAffinity             bool   `json:"strict_affinity,omitempty"`
 	AutoAllocateBlocks         bool   `json:"auto_allocate_blocks,omitempty"`
@@ -28,7 +28,7 @@ type storedConfig struct {
 	CooldownSeconds            int    `json:"ipCooldownSeconds,omitempty"`
 }
 
-// ReadConfig reads the configuration; what an allocator assumes when there is none.
+// ReadConfig reads the settings. If none are stored, it returns the defaults of allocators.
 func ReadConfig(ctx context.Context, store kv.KV) (Config, error) {
 	c, _, _, err := readConfig(ctx, store)
 	return c, err
@@ -53,7 +53,7 @@ func readConfig(ctx context.Context, store kv.KV) (Config, map[string]json.RawMe
 	return Config(stored), fields, entry.Revision, nil
 }
 
-// check says why allocators would not obey a configuration. The texts are part of the dialect.
+// check returns an error for settings that allocators refuse. The texts are calicoctl's.
 func (c Config) check() error {
 	switch {
 	case !c.StrictAffinity && !c.AutoAllocateBlocks:
@@ -64,8 +64,8 @@ func (c Config) check() error {
 	return nil
 }
 
-// Configure changes the configuration, if the change makes one that allocators obey. Fields that this version does not know
-// stay. Where there is no configuration yet, one is written in full, as calicoctl does.
+// Configure changes the settings, unless allocators would refuse the result. Stored fields that this version does not know stay. If no
+// settings are stored, it writes all of them, as calicoctl does.
 func Configure(ctx context.Context, store kv.KV, change func(*Config)) error {
 	for range attempts {
 		config, fields, revision, err := readConfig(ctx, store)

@@ -11,15 +11,15 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// Damage is where the parts of IPAM contradict each other. Each line is a sentence.
+// Damage holds the contradictions between IPAM's records. Each line is a sentence.
 type Damage struct {
 	InvalidBlocks []string
-	Twice         []string // addresses that two blocks or two owners have
-	NoPool        []string // allocated addresses that are in no pool
-	Counts        []string // handles that count otherwise than the blocks
-	Affinities    []string
-	Unreadable    []string // what is stored and cannot be read, or is not obeyed
-	Unseen        []string // nodes and workload endpoints among them: nobody knows what addresses they have
+	Twice         []string // addresses with two blocks or two owners
+	NoPool        []string // allocated addresses in no pool
+	Counts        []string // handles whose counts differ from the blocks
+	Affinities    []string // claims that do not fit the blocks and nodes
+	Unreadable    []string // values that are unreadable or invalid
+	Unseen        []string // unreadable nodes and workload endpoints, whose addresses are not known
 }
 
 func (b *books) damage(c *Check, users map[netip.Addr][]string, now time.Time) Damage {
@@ -49,15 +49,15 @@ func (b *books) invalidBlocks(now time.Time) []string {
 	return lines
 }
 
-// nested are the blocks that lie in others, with the smallest of these.
+// nested returns the blocks that lie inside of others, each with the smallest block around it.
 func (b *books) nested() map[netip.Prefix]netip.Prefix {
 	var all []netip.Prefix
 	for _, block := range b.blocks {
 		all = append(all, block.cidr)
 	}
-	slices.SortFunc(all, netip.Prefix.Compare) // a network comes before those in it
+	slices.SortFunc(all, netip.Prefix.Compare) // a network comes before the networks inside of it
 	around := map[netip.Prefix]netip.Prefix{}
-	var outer []netip.Prefix // each lies in the one before
+	var outer []netip.Prefix // the networks around the current one; each lies inside of the one before
 	for _, cidr := range all {
 		for len(outer) > 0 && !outer[len(outer)-1].Overlaps(cidr) {
 			outer = outer[:len(outer)-1]
@@ -70,7 +70,7 @@ func (b *books) nested() map[netip.Prefix]netip.Prefix {
 	return around
 }
 
-// faultsOf is what is wrong with a block by itself.
+// faultsOf returns the faults of a block by itself.
 func faultsOf(b *heldBlock, now time.Time) []string {
 	var faults []string
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
@@ -102,7 +102,7 @@ func faultsOf(b *heldBlock, now time.Time) []string {
 	return append(faults, freeFaults(b.IPAMBlock, taken)...)
 }
 
-// freeFaults is what is wrong with a block's list of free ordinals.
+// freeFaults returns the faults of a block's list of free ordinals.
 func freeFaults(b *api.IPAMBlock, taken map[int]bool) []string {
 	var faults []string
 	free := map[int]bool{}
@@ -155,7 +155,7 @@ func (b *books) outsideEveryPool(c *Check) []string {
 	return lines
 }
 
-// wrongCounts compares handles that blocks name with these blocks. Handles that no block names are leaked altogether.
+// wrongCounts compares the counts of handles with the blocks that name them. Handles that no block names are in LeakedHandles.
 func (b *books) wrongCounts(c *Check) []string {
 	held := map[string]map[string]int{} // by handle and block
 	for _, allocations := range c.Allocations {
@@ -179,14 +179,14 @@ func (b *books) wrongCounts(c *Check) []string {
 		maps.Copy(both, h.Block)
 		for _, block := range slices.Sorted(maps.Keys(both)) {
 			if has[block] != h.Block[block] {
-				lines = append(lines, fmt.Sprintf("%s counts %d in the block %s, which gives it %d", h.id(), h.Block[block], block, has[block]))
+				lines = append(lines, fmt.Sprintf("%s counts %d addresses in the block %s, which has %d for it", h.id(), h.Block[block], block, has[block]))
 			}
 		}
 	}
 	return lines
 }
 
-// wrongClaims compares claims with blocks and nodes. A claim that is not confirmed may belong to a claim in progress.
+// wrongClaims compares claims with blocks and nodes. A claim that is not confirmed may still be in progress.
 func (b *books) wrongClaims() []string {
 	owners := map[netip.Prefix]string{}
 	for _, block := range b.blocks {

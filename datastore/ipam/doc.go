@@ -1,9 +1,11 @@
-// Package ipam keeps account of which address is whose: in blocks of the pools, which nodes claim, with a handle for each
-// owner. Its keys and values are those of an existing Calico datastore, and other allocators work on them at the same time.
+// Package ipam keeps the records of addresses (IP address management): nodes claim blocks of the pools, a block says who holds each
+// of its addresses, and a handle counts the addresses of one holder. Keys and values are those of a Calico datastore, and other
+// allocators change them at the same time.
 //
-// Addresses are not chosen here yet: an operator writes an endpoint's address, and Reserve makes sure that no allocator
-// gives it to anybody else. Start at reserve.go; block.go is the arithmetic of one block, without I/O.
+// The package does not choose addresses yet: an operator writes the address of an endpoint, and Reserve records it, so that no
+// allocator gives it to another holder. Start at reserve.go; block.go has the arithmetic of one block, without I/O.
 //
-// Calico writes in several steps (handle, then block; pending affinity, block, confirmed affinity). Here they are one
-// commit. Whoever watches sees the same end, and nothing is left half done.
+// Calico writes in several steps (handle, then block; pending affinity, block, confirmed affinity). Here these writes are one
+// commit: the result is the same, and nothing is left half done. A commit fails if another allocator has changed one of its keys;
+// each operation then reads again and repeats, up to attempts times.
 package ipam

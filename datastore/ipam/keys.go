@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Where everything is.
+// Prefixes and keys of the records.
 const (
 	Root         = "/calico/ipam/v2/"
 	BlockRoot    = Root + "assignment/"
@@ -16,28 +16,28 @@ const (
 	configKey   = Root + "config"
 )
 
-// BlockName is how keys spell a block's CIDR: 10.0.0.0-26.
+// BlockName returns the CIDR of a block as keys spell it: 10.0.0.0-26.
 func BlockName(cidr netip.Prefix) string {
 	return strings.ReplaceAll(cidr.Masked().String(), "/", "-")
 }
 
-// ParseBlockName reads a block's CIDR as keys spell it.
+// ParseBlockName parses the CIDR of a block as keys spell it.
 func ParseBlockName(name string) (netip.Prefix, bool) {
 	cidr, err := netip.ParsePrefix(strings.ReplaceAll(name, "-", "/"))
 	return cidr, err == nil && cidr == cidr.Masked()
 }
 
-// BlockKey is the key of a block.
+// BlockKey returns the key of a block.
 func BlockKey(cidr netip.Prefix) string {
 	return BlockRoot + family(cidr.Addr()) + "/block/" + BlockName(cidr)
 }
 
-// AffinityKey is the key of a node's claim on a block.
+// AffinityKey returns the key of a node's claim on a block.
 func AffinityKey(node string, cidr netip.Prefix) string {
 	return AffinityRoot + node + "/" + family(cidr.Addr()) + "/block/" + BlockName(cidr)
 }
 
-// ParseBlockKey is the CIDR of the block that a key is of.
+// ParseBlockKey returns the CIDR of the block with this key; false if it is not the key of a block.
 func ParseBlockKey(key string) (netip.Prefix, bool) {
 	rest, ok := strings.CutPrefix(key, BlockRoot)
 	if !ok {
@@ -51,7 +51,7 @@ func ParseBlockKey(key string) (netip.Prefix, bool) {
 	return cidr, ok && part[0] == family(cidr.Addr())
 }
 
-// ParseAffinityKey is the node and the CIDR of the claim that a key is of.
+// ParseAffinityKey returns the node and the CIDR of the claim with this key; false if it is not the key of a claim.
 func ParseAffinityKey(key string) (node string, cidr netip.Prefix, ok bool) {
 	rest, ok := strings.CutPrefix(key, AffinityRoot)
 	if !ok {
@@ -65,7 +65,7 @@ func ParseAffinityKey(key string) (node string, cidr netip.Prefix, ok bool) {
 	return part[0], cidr, ok && part[1] == family(cidr.Addr())
 }
 
-// parseClaimKey is the owner of a claim, as blocks spell it, and the CIDR of the claimed block.
+// parseClaimKey returns the owner of a claim, as in blocks, and the CIDR of the claimed block. It accepts claims of virtual owners too.
 func parseClaimKey(key string) (owner string, cidr netip.Prefix, ok bool) {
 	if rest, virtual := strings.CutPrefix(key, virtualRoot); virtual {
 		owner, cidr, ok = ParseAffinityKey(AffinityRoot + rest) // they differ only in the root

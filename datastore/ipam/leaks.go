@@ -12,26 +12,27 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Leak is an allocation that was found to be leaked: the address, and what tells this allocation from a later one.
+// Leak is a leaked allocation. Handle and Sequence distinguish it from a later allocation of the same address.
 type Leak struct {
 	Addr     netip.Addr
 	Handle   string
 	Sequence uint64
 }
 
-// Freed is what became of leaks that were to be released.
+// Freed says what happened to leaks.
 type Freed struct {
 	Released []netip.Addr
-	Gone     []netip.Addr // nobody holds them any more
-	Kept     []netip.Addr // somebody holds them who did not when they were found, or something has them now
+	Gone     []netip.Addr // they are not allocated any more
+	Kept     []netip.Addr // they have a new holder, or are in use now
 }
 
-// perCommit bounds how many addresses of a block are released at once: each may have a handle, which is written too.
+// perCommit is the largest number of addresses that one commit releases. Each may have a handle of its own, which takes a write and a
+// condition.
 const perCommit = 60
 
-// ReleaseLeaks gives back leaks that are still what they were when they were found. The check is a new one: what it knows
-// to be in use stays. All leaks of a block are released at once, up to sixty. With an error, those that Freed does not name are
-// as they were.
+// ReleaseLeaks releases leaks of an earlier check that are still the same allocations. c is a new check: addresses that are in use
+// according to it stay. Leaks of one block are released in one commit, up to perCommit. With an error, the leaks that Freed does
+// not name are unchanged.
 func (c *Check) ReleaseLeaks(ctx context.Context, store kv.KV, leaks []Leak) (Freed, error) {
 	var freed Freed
 	if err := c.Blind(); err != nil {
@@ -61,19 +62,19 @@ func (c *Check) ReleaseLeaks(ctx context.Context, store kv.KV, leaks []Leak) (Fr
 			}
 			failures = errors.Join(failures, fmt.Errorf("release leaked addresses of block %v: %w", block, err))
 			if !errors.As(err, new(damagedError)) {
-				return freed, failures // the datastore, which the other blocks need as well
+				return freed, failures // an error of the datastore, which would fail for the other blocks too
 			}
 		}
 	}
 	return freed, failures
 }
 
-// is says whether an allocation of the leak's address is the one that leaked.
+// is says whether an allocation of the leak's address is the leaked one.
 func (l Leak) is(handle string, sequence uint64) bool {
 	return l.Handle == handle && l.Sequence == sequence
 }
 
-// release gives back leaks of one block in one commit.
+// release releases leaks of one block in one commit.
 func (f *Freed) release(ctx context.Context, store kv.KV, cidr netip.Prefix, leaks []Leak) error {
 	for range attempts {
 		freed, done, err := tryReleaseLeaks(ctx, store, cidr, leaks)
@@ -113,8 +114,8 @@ func tryReleaseLeaks(ctx context.Context, store kv.KV, cidr netip.Prefix, leaks 
 	given := map[string]int{} // by handle
 	for _, leak := range leaks {
 		at := ordinal(cidr, leak.Addr)
-		switch handle, taken, cooling := handleOf(block.IPAMBlock, at); {
-		case !taken || cooling:
+		switch handle, allocated, cooling := handleOf(block.IPAMBlock, at); {
+		case !allocated || cooling:
 			freed.Gone = append(freed.Gone, leak.Addr)
 		case !leak.is(handle, numberOf(block.IPAMBlock, at)):
 			freed.Kept = append(freed.Kept, leak.Addr)
@@ -127,13 +128,13 @@ func tryReleaseLeaks(ctx context.Context, store kv.KV, cidr netip.Prefix, leaks 
 	if len(freed.Released) == 0 {
 		return freed, true, nil
 	}
-	settle(block.IPAMBlock, config.cooldown(), now)
+	finish(block.IPAMBlock, config.cooldown(), now)
 	done, err = commitReleased(ctx, store, block, given)
 	return freed, done, err
 }
 
-// commitReleased stores a block of which handles gave back addresses, and the handles. A block without an owner is deleted
-// with its last address: nobody else would.
+// commitReleased stores a block after a release, and the handles. given holds the number of released addresses by handle. It deletes a
+// block without an owner when its last address is free: no other program would.
 func commitReleased(ctx context.Context, store kv.KV, block *heldBlock, given map[string]int) (bool, error) {
 	var parts []stored
 	for _, id := range slices.Sorted(maps.Keys(given)) {
@@ -153,8 +154,8 @@ func commitReleased(ctx context.Context, store kv.KV, block *heldBlock, given ma
 	return commit(ctx, store, append(parts, block)...)
 }
 
-// ReleaseHandle deletes a handle that was found to be leaked, if it has not changed and no block names it now; else it
-// answers false.
+// ReleaseHandle deletes a leaked handle of an earlier check, if it has not changed and no block names it now. It returns false
+// otherwise.
 func (c *Check) ReleaseHandle(ctx context.Context, store kv.KV, handle Handle) (bool, error) {
 	if !slices.Contains(c.LeakedHandles, handle) {
 		return false, nil

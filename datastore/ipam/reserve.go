@@ -14,12 +14,11 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// ErrNoPool says that an address is in no pool, so that no allocator could ever give it to anybody.
+// ErrNoPool says that an address is in no pool, so no allocator can allocate it and there is nothing to record.
 var ErrNoPool = errors.New("no IPPool holds the address")
 
-// Reserve makes sure that an address which an operator gave to something is accounted for, so that no allocator gives it
-// away a second time. It claims the address's block for the node if nobody owns it, and leaves alone an address that is
-// taken, whoever holds it.
+// Reserve records an address that an operator gave to a workload, so that no allocator allocates it a second time. It claims the
+// address's block for the node if the block has no owner. It does not change an address that is allocated, to any handle.
 func Reserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, handle string, attributes map[string]string) error {
 	addr = addr.Unmap()
 	for range attempts {
@@ -34,7 +33,7 @@ func Reserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, han
 	return fmt.Errorf("reserve %v for %s: %w", addr, handle, errContended)
 }
 
-// tryReserve makes one step; false says that there is another to make.
+// tryReserve makes one step. It returns false if another step is needed.
 func tryReserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, handle string, attributes map[string]string) (bool, error) {
 	pool, err := poolOf(ctx, store, addr)
 	if err != nil {
@@ -56,7 +55,7 @@ func tryReserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, 
 		case pool.Spec.Disabled:
 			return false, fmt.Errorf("IPPool %s is disabled: enable it, or use an address of another pool", pool.Name)
 		case !config.AutoAllocateBlocks:
-			return false, fmt.Errorf("no block holds the address and the IPAM configuration forbids to claim one: set auto_allocate_blocks, or claim it by hand")
+			return false, fmt.Errorf("no block holds the address, and the IPAM configuration forbids nodes to claim one: set auto_allocate_blocks, or use an address of an existing block")
 		}
 		cidr, err := addr.Prefix(pool.Spec.BlockSize)
 		if err != nil {
@@ -68,7 +67,7 @@ func tryReserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, 
 		return false, adopt(ctx, store, node, block)
 	}
 	at := ordinal(block.cidr, addr)
-	if _, taken, cooling := handleOf(block.IPAMBlock, at); taken && !cooling {
+	if _, allocated, cooling := handleOf(block.IPAMBlock, at); allocated && !cooling {
 		return true, nil
 	}
 	if owner := block.Affinity; config.StrictAffinity && (owner == nil || *owner != ownerOf(node)) {
@@ -78,7 +77,7 @@ func tryReserve(ctx context.Context, store kv.KV, node string, addr netip.Addr, 
 	return assignIn(ctx, store, block, at, handle, attributes, config)
 }
 
-// isBlockOf says whether an allocator would make this block in the pool.
+// isBlockOf says whether an allocator would create this block for the pool.
 func isBlockOf(pool *api.IPPool, block netip.Prefix) bool {
 	cidr, err := netip.ParsePrefix(pool.Spec.CIDR)
 	return err == nil && cidr.Contains(block.Addr()) && block.Bits() == pool.Spec.BlockSize
@@ -98,12 +97,12 @@ func assignIn(ctx context.Context, store kv.KV, block *heldBlock, at int, id str
 	}
 	now := time.Now()
 	assign(block.IPAMBlock, at, id, attributes)
-	settle(block.IPAMBlock, config.cooldown(), now)
+	finish(block.IPAMBlock, config.cooldown(), now)
 	handle.add(block.cidr, 1)
 	return commit(ctx, store, handle, block)
 }
 
-// claim makes a block that is the node's, if nobody is faster.
+// claim creates a block that the node owns, unless another allocator is faster.
 func claim(ctx context.Context, store kv.KV, node string, cidr netip.Prefix) error {
 	key := AffinityKey(node, cidr)
 	affinity, err := kv.Get(ctx, store, key, 0)
@@ -114,8 +113,8 @@ func claim(ctx context.Context, store kv.KV, node string, cidr netip.Prefix) err
 	return ignoreDone(commit(ctx, store, &affinityState{State: "confirmed", key: key, revision: kv.RevisionOf(affinity)}, block))
 }
 
-// adopt makes the node the owner of a block that has none, if nobody is faster. Such a block is left when its pool was
-// deleted while its addresses were in use.
+// adopt makes the node the owner of a block without an owner, unless another allocator is faster. Such a block remains after its pool
+// was deleted while its addresses were in use.
 func adopt(ctx context.Context, store kv.KV, node string, block *heldBlock) error {
 	key := AffinityKey(node, block.cidr)
 	affinity, err := kv.Get(ctx, store, key, 0)
@@ -147,7 +146,7 @@ type stored interface {
 	write() (kv.Condition, kv.Write, error)
 }
 
-// commit stores all parts at once; false says that one of them was changed by others.
+// commit writes all parts in one commit. It returns false if one of them has changed since it was read.
 func commit(ctx context.Context, store kv.KV, parts ...stored) (bool, error) {
 	var conditions []kv.Condition
 	var writes []kv.Write
@@ -162,10 +161,10 @@ func commit(ctx context.Context, store kv.KV, parts ...stored) (bool, error) {
 	return outcome.Done, err
 }
 
-// Release gives back every address that a handle holds. It is no error if it holds none.
+// Release releases every address that a handle holds. It is no error if it holds none.
 //
-// A handle may count more than blocks give it, while another client is between the two writes of a change or when it died
-// there. A count that is too high stays: the other client may be about to take it off itself.
+// The count of a handle may be higher than the number of its addresses in blocks: another client may be between the two writes of a
+// change, or may have died there. Release leaves such a count: the other client may be about to correct it.
 func Release(ctx context.Context, store kv.KV, handle string) error {
 	for range attempts {
 		done, err := releaseHeld(ctx, store, handle)
@@ -179,7 +178,7 @@ func Release(ctx context.Context, store kv.KV, handle string) error {
 	return fmt.Errorf("release %s: %w", handle, errContended)
 }
 
-// releaseHeld makes a step for each block that a handle counts; true says that it found nothing to do.
+// releaseHeld makes one step for each block that a handle counts. It returns true if there was nothing to do.
 func releaseHeld(ctx context.Context, store kv.KV, id string) (done bool, err error) {
 	held, err := readHandle(ctx, store, id)
 	if err != nil || held.revision == 0 {
@@ -203,7 +202,8 @@ func releaseHeld(ctx context.Context, store kv.KV, id string) (done bool, err er
 	return done, nil
 }
 
-// releaseIn gives back what a handle holds in a block, if nobody changes either meanwhile; true says that it holds nothing.
+// releaseIn releases the addresses of a handle in a block, unless one of the two changes meanwhile. It returns true if the handle
+// holds nothing there.
 func releaseIn(ctx context.Context, store kv.KV, cidr netip.Prefix, id string) (nothing bool, err error) {
 	config, err := readSettings(ctx, store)
 	if err != nil {
@@ -219,7 +219,7 @@ func releaseIn(ctx context.Context, store kv.KV, cidr netip.Prefix, id string) (
 	}
 	now, n := time.Now(), 0
 	for at := range block.Allocations {
-		if holder, taken, cooling := handleOf(block.IPAMBlock, at); taken && !cooling && holder == trimHandle(id) {
+		if holder, allocated, cooling := handleOf(block.IPAMBlock, at); allocated && !cooling && holder == trimHandle(id) {
 			release(block.IPAMBlock, at, now)
 			n++
 		}
@@ -227,6 +227,6 @@ func releaseIn(ctx context.Context, store kv.KV, cidr netip.Prefix, id string) (
 	if n == 0 {
 		return true, nil
 	}
-	settle(block.IPAMBlock, config.cooldown(), now)
+	finish(block.IPAMBlock, config.cooldown(), now)
 	return false, ignoreDone(commitReleased(ctx, store, block, map[string]int{id: n}))
 }

@@ -12,37 +12,37 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Usage is how much of a pool or a block is in use. IPv6 pools have more addresses than any integer counts.
+// Usage counts the addresses of a pool or a block. The counts are floats, because IPv6 pools have more addresses than an integer holds.
 type Usage struct {
 	CIDR     netip.Prefix
-	Total    float64
-	InUse    float64
-	Reserved float64 // free, and kept from allocators by an IPReservation
+	Total    float64 // all addresses
+	InUse    float64 // allocated addresses, including those that cool down
+	Reserved float64 // free addresses that an IPReservation covers
 	Owner    string  // of a block: host:NODE, virtual:OWNER, or empty
 	Blocks   []Usage // of a pool
 }
 
-// Free is what an allocator can still give away.
+// Free returns the number of addresses that can still be allocated.
 func (u Usage) Free() float64 { return u.Total - u.InUse - u.Reserved }
 
-// Assignment is an address that somebody holds.
+// Assignment is an address with its holder.
 type Assignment struct {
 	Addr       netip.Addr
 	Handle     string
 	Attributes map[string]string
-	Alternate  map[string]string // those of the machine that it moves to, while it moves
+	Alternate  map[string]string // attributes of the machine that it moves to, while it moves
 	Block      netip.Prefix
 	Owner      string // of the block
 }
 
-// Borrowed says that the address is used on another node than the one that its block belongs to.
+// Borrowed says whether another node than the one that claimed the block uses the address.
 func (a Assignment) Borrowed() bool {
 	node, ok := a.Attributes["node"]
 	return ok && a.Owner != ownerOf(node)
 }
 
-// Usages is how much of each pool is in use, in the order of the pools' names, with the pool's blocks. Blocks whose pool is
-// gone are those of a last one without a CIDR, if there are any.
+// Usages returns the usage of each pool and of its blocks, sorted by the names of the pools. Blocks without a pool are collected in a
+// last Usage that has no CIDR.
 func Usages(ctx context.Context, store kv.KV) ([]Usage, error) {
 	reserved, err := reservations(ctx, store)
 	if err != nil {
@@ -85,7 +85,7 @@ func usageOf(b *heldBlock, reserved []netip.Prefix) Usage {
 	}
 	addr := b.cidr.Addr()
 	for at := range b.Allocations {
-		if _, taken, _ := handleOf(b.IPAMBlock, at); taken {
+		if _, allocated, _ := handleOf(b.IPAMBlock, at); allocated {
 			u.InUse++
 		} else if slices.ContainsFunc(reserved, func(p netip.Prefix) bool { return p.Contains(addr) }) {
 			u.Reserved++
@@ -95,7 +95,7 @@ func usageOf(b *heldBlock, reserved []netip.Prefix) Usage {
 	return u
 }
 
-// Assignments is every address that somebody holds, in the order of the blocks' keys.
+// Assignments visits every address that is held, sorted by block. It stops at an error of visit and returns that.
 func Assignments(ctx context.Context, store kv.KV, visit func(Assignment) error) error {
 	return eachBlock(ctx, store, func(b *heldBlock) error {
 		addr := b.cidr.Addr()
@@ -111,7 +111,7 @@ func Assignments(ctx context.Context, store kv.KV, visit func(Assignment) error)
 	})
 }
 
-// Lookup is who holds an address; false when nobody does.
+// Lookup returns the holder of an address; false if nobody holds it.
 func Lookup(ctx context.Context, store kv.KV, addr netip.Addr) (Assignment, bool, error) {
 	addr = addr.Unmap()
 	block, err := blockHolding(ctx, store, addr)
@@ -122,8 +122,8 @@ func Lookup(ctx context.Context, store kv.KV, addr netip.Addr) (Assignment, bool
 	return a, ok, nil
 }
 
-// blockHolding is the block that holds an address, whatever its size and whether or not its pool still exists; nil if there
-// is none.
+// blockHolding returns the block that contains an address; nil if there is none. It finds blocks of any size, and blocks whose pool no
+// longer exists.
 func blockHolding(ctx context.Context, store kv.KV, addr netip.Addr) (*heldBlock, error) {
 	const sizes = 13 // a block has from 1 to 4096 addresses
 	for i := range sizes {
@@ -143,8 +143,8 @@ func blockHolding(ctx context.Context, store kv.KV, addr netip.Addr) (*heldBlock
 }
 
 func assignmentAt(b *heldBlock, at int, addr netip.Addr) (Assignment, bool) {
-	handle, taken, cooling := handleOf(b.IPAMBlock, at)
-	if !taken || cooling {
+	handle, allocated, cooling := handleOf(b.IPAMBlock, at)
+	if !allocated || cooling {
 		return Assignment{}, false
 	}
 	a := Assignment{Addr: addr, Handle: handle, Block: b.cidr}
@@ -173,7 +173,7 @@ func eachBlock(ctx context.Context, store kv.KV, visit func(*heldBlock) error) e
 	return err
 }
 
-// eachStored visits the objects below a key that can be read.
+// eachStored visits the objects below a key. It leaves out unreadable ones.
 func eachStored(ctx context.Context, store kv.KV, root, kind string, visit func(name string, o api.Object) error) error {
 	_, err := kv.Each(ctx, store, kv.Prefix(root), 0, func(page kv.Page) error {
 		for _, entry := range page.Entries {
@@ -188,7 +188,7 @@ func eachStored(ctx context.Context, store kv.KV, root, kind string, visit func(
 	return err
 }
 
-// reservations are the networks of every IPReservation; what cannot be read reserves nothing, as for every allocator.
+// reservations returns the networks of all IPReservations. An unreadable one reserves nothing, as in other allocators.
 func reservations(ctx context.Context, store kv.KV) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	_, err := kv.Each(ctx, store, kv.Prefix(reservationRoot), 0, func(page kv.Page) error {
@@ -219,7 +219,7 @@ func reservedBy(reservation []byte) []netip.Prefix {
 	return all
 }
 
-// withoutNested leaves out networks that lie in others, so that no address is counted twice.
+// withoutNested leaves out networks inside of others, so that no address is counted twice.
 func withoutNested(all []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(all, func(a, b netip.Prefix) int { return a.Bits() - b.Bits() })
 	var kept []netip.Prefix
@@ -231,7 +231,7 @@ func withoutNested(all []netip.Prefix) []netip.Prefix {
 	return kept
 }
 
-// coveredBy is how many addresses of a network lie in networks that do not overlap each other.
+// coveredBy returns the number of addresses of a network that lie in others. The others must not overlap each other.
 func coveredBy(cidr netip.Prefix, others []netip.Prefix) float64 {
 	n := 0.0
 	for _, other := range others {

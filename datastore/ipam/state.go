@@ -13,12 +13,12 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// attempts bounds how often a change is tried anew because another allocator was faster.
+// attempts is the largest number of tries of a change whose commit fails because another allocator was faster. Calico tries as often.
 const attempts = 100
 
-var errContended = errors.New("others change the same addresses all the time: try again")
+var errContended = errors.New("other programs keep changing the same addresses: try again")
 
-// settings are the global settings, as stored.
+// settings are the fields of Config that the allocation of addresses needs, as stored.
 type settings struct {
 	StrictAffinity     bool `json:"strict_affinity"`
 	AutoAllocateBlocks bool `json:"auto_allocate_blocks"`
@@ -33,14 +33,14 @@ func readSettings(ctx context.Context, store kv.KV) (settings, error) {
 	if err != nil || entry == nil {
 		return s, err
 	}
-	s.AutoAllocateBlocks = false // in a stored value, leaving it out means no
+	s.AutoAllocateBlocks = false // a stored value without the field means false
 	if err := json.Unmarshal(entry.Value, &s); err != nil {
 		return s, fmt.Errorf("read %s: %w", configKey, err)
 	}
 	return s, nil
 }
 
-// poolOf is the pool that holds an address; nil if there is none.
+// poolOf returns the pool that contains an address; nil if there is none.
 func poolOf(ctx context.Context, store kv.KV, addr netip.Addr) (*api.IPPool, error) {
 	var found *api.IPPool
 	_, err := kv.Each(ctx, store, kv.Prefix(poolRoot), 0, func(page kv.Page) error {
@@ -66,19 +66,19 @@ func poolOf(ctx context.Context, store kv.KV, addr netip.Addr) (*api.IPPool, err
 	return found, err
 }
 
-// damagedError says that a stored value cannot be read, which concerns no other.
+// damagedError says that one stored value is unreadable. Other values may be fine.
 type damagedError struct{ error }
 
 func (e damagedError) Unwrap() error { return e.error }
 
-// heldBlock is a block with what a commit needs to know about it.
+// heldBlock is a block with its stored entry, for a commit.
 type heldBlock struct {
 	*api.IPAMBlock
 	cidr  netip.Prefix
 	entry kv.Entry
 }
 
-// blockOf is the block that holds an address; nil if there is none. The pool's block size says where to look first.
+// blockOf returns the block that contains an address; nil if there is none. size is the block size of the pool, which most blocks have.
 func blockOf(ctx context.Context, store kv.KV, addr netip.Addr, size int) (*heldBlock, error) {
 	cidr, err := addr.Prefix(size)
 	if err != nil {
@@ -91,7 +91,7 @@ func blockOf(ctx context.Context, store kv.KV, addr netip.Addr, size int) (*held
 	if entry != nil {
 		return readBlock(*entry)
 	}
-	// The pool may have been made anew with another size while blocks of the old one are still held.
+	// The pool may have been deleted and created with another block size, while blocks of the old size are still in use.
 	var found *heldBlock
 	_, err = kv.Each(ctx, store, kv.Prefix(BlockRoot+family(addr)+"/"), 0, func(page kv.Page) error {
 		for _, entry := range page.Entries {
@@ -123,18 +123,18 @@ func readBlock(entry kv.Entry) (*heldBlock, error) {
 	}
 	b := &heldBlock{IPAMBlock: o.(*api.IPAMBlock), cidr: cidr, entry: entry}
 	if size := 1 << (cidr.Addr().BitLen() - cidr.Bits()); len(b.Allocations) != size {
-		return nil, damagedError{fmt.Errorf("block %v has %d places instead of %d: repair or delete %s", cidr, len(b.Allocations), size, entry.Key)}
+		return nil, damagedError{fmt.Errorf("block %v has %d allocations instead of %d: repair or delete %s", cidr, len(b.Allocations), size, entry.Key)}
 	}
 	return b, nil
 }
 
-// write is the commit's part that stores the block.
+// write returns the part of a commit that stores the block.
 func (b *heldBlock) write() (kv.Condition, kv.Write, error) {
 	value, err := api.Encode(b.IPAMBlock)
 	return kv.Condition{Key: b.entry.Key, Revision: b.entry.Revision}, kv.Write{Key: b.entry.Key, Value: value}, err
 }
 
-// handleState is how many addresses of which block a handle holds.
+// handleState holds the number of addresses of a handle, by block.
 type handleState struct {
 	Block   map[string]int `json:"block"`
 	Deleted bool           `json:"deleted"`
@@ -151,7 +151,7 @@ func (h *handleState) decode(entry kv.Entry) error {
 	return nil
 }
 
-// id is the handle's name.
+// id returns the name of the handle.
 func (h *handleState) id() string { return strings.TrimPrefix(h.key, handleRoot) }
 
 func readHandle(ctx context.Context, store kv.KV, id string) (*handleState, error) {
@@ -171,7 +171,7 @@ func readHandle(ctx context.Context, store kv.KV, id string) (*handleState, erro
 	return h, nil
 }
 
-// add counts addresses of a block, or takes them off when n is negative.
+// add adds n, which may be negative, to the count of a block.
 func (h *handleState) add(cidr netip.Prefix, n int) {
 	h.Block[cidr.String()] += n
 	if h.Block[cidr.String()] <= 0 {
@@ -179,7 +179,7 @@ func (h *handleState) add(cidr netip.Prefix, n int) {
 	}
 }
 
-// write is the commit's part that stores the handle, or deletes it when it holds nothing any more.
+// write returns the part of a commit that stores the handle, or deletes it if it holds no address.
 func (h *handleState) write() (kv.Condition, kv.Write, error) {
 	condition := kv.Condition{Key: h.key, Revision: h.revision}
 	if len(h.Block) == 0 {

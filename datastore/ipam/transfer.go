@@ -9,21 +9,21 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Transfer gives an address from one handle to another in one commit, so that no allocator can give it away in between. It
-// is false, and changes nothing, if the first handle does not hold the address. The handles may be the same: then only the
-// attributes change.
+// Transfer moves an address from one handle to another in one commit, so that no allocator can allocate it in between. It returns
+// false, and changes nothing, if the first handle does not hold the address. If both handles are the same, only the attributes
+// change.
 func Transfer(ctx context.Context, store kv.KV, addr netip.Addr, from, to string, attributes map[string]string) (bool, error) {
 	addr = addr.Unmap()
 	for range attempts {
 		held, done, err := tryTransfer(ctx, store, addr, from, to, attributes)
 		if err != nil {
-			return false, fmt.Errorf("give %v from %s to %s: %w", addr, from, to, err)
+			return false, fmt.Errorf("move %v from %s to %s: %w", addr, from, to, err)
 		}
 		if done {
 			return held, nil
 		}
 	}
-	return false, fmt.Errorf("give %v from %s to %s: %w", addr, from, to, errContended)
+	return false, fmt.Errorf("move %v from %s to %s: %w", addr, from, to, errContended)
 }
 
 func tryTransfer(ctx context.Context, store kv.KV, addr netip.Addr, from, to string, attributes map[string]string) (held, done bool, err error) {
@@ -36,11 +36,11 @@ func tryTransfer(ctx context.Context, store kv.KV, addr netip.Addr, from, to str
 		return false, true, err
 	}
 	at := ordinal(block.cidr, addr)
-	if holder, taken, cooling := handleOf(block.IPAMBlock, at); !taken || cooling || holder != from {
+	if holder, allocated, cooling := handleOf(block.IPAMBlock, at); !allocated || cooling || holder != from {
 		return false, true, nil
 	}
 	assign(block.IPAMBlock, at, to, attributes)
-	settle(block.IPAMBlock, config.cooldown(), time.Now())
+	finish(block.IPAMBlock, config.cooldown(), time.Now())
 	parts := []stored{block}
 	if from != to {
 		for id, n := range map[string]int{from: -1, to: 1} {

@@ -10,14 +10,14 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// ReleasePool takes every block inside of a pool from its owner: empty blocks are deleted, others stay without an owner.
+// ReleasePool releases the claims on all blocks of a pool. Empty blocks are deleted, others stay without an owner.
 func ReleasePool(ctx context.Context, store kv.KV, pool netip.Prefix) error {
 	return releaseAffinities(ctx, store, []string{AffinityRoot, virtualRoot}, func(_ string, cidr netip.Prefix) bool {
 		return pool.Overlaps(cidr)
 	})
 }
 
-// ReleaseNode takes every block from a node, after it gave back the addresses of its tunnels and those named.
+// ReleaseNode releases the tunnel addresses of a node, the addresses in addrs, and the claims of the node on blocks.
 func ReleaseNode(ctx context.Context, store kv.KV, node string, addrs []netip.Addr) error {
 	for _, tunnel := range []string{"ipip", "vxlan", "vxlan-v6", "wireguard", "wireguard-v6"} {
 		if err := Release(ctx, store, tunnel+"-tunnel-addr-"+node); err != nil {
@@ -39,7 +39,7 @@ func ReleaseNode(ctx context.Context, store kv.KV, node string, addrs []netip.Ad
 	return err
 }
 
-// ReleaseAddress gives back one address, whoever holds it. It is no error if nobody does.
+// ReleaseAddress releases one address, for any holder. It is no error if nobody holds it.
 func ReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) error {
 	addr = addr.Unmap()
 	for range attempts {
@@ -64,16 +64,16 @@ func tryReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) (bool,
 		return block == nil, err
 	}
 	at, now := ordinal(block.cidr, addr), time.Now()
-	id, taken, cooling := handleOf(block.IPAMBlock, at)
-	if !taken || cooling {
+	id, allocated, cooling := handleOf(block.IPAMBlock, at)
+	if !allocated || cooling {
 		return true, nil
 	}
 	release(block.IPAMBlock, at, now)
-	settle(block.IPAMBlock, config.cooldown(), now)
+	finish(block.IPAMBlock, config.cooldown(), now)
 	return commitReleased(ctx, store, block, map[string]int{id: 1})
 }
 
-// releaseAffinities takes blocks from the owners that they belong to.
+// releaseAffinities releases the claims below roots for which which returns true.
 func releaseAffinities(ctx context.Context, store kv.KV, roots []string, which func(owner string, cidr netip.Prefix) bool) error {
 	for _, root := range roots {
 		var keys []string
@@ -129,7 +129,7 @@ func tryReleaseAffinity(ctx context.Context, store kv.KV, key, owner string, cid
 		case err != nil:
 			return false, err
 		case block.Affinity == nil || *block.Affinity != owner:
-			// Somebody else's: only the claim goes.
+			// The block has another owner: delete only the claim.
 		case empty(block.IPAMBlock, config.cooldown(), time.Now()):
 			parts = append(parts, deletion{entry.Key, entry.Revision})
 		default:

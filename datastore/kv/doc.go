@@ -1,3 +1,3 @@
-// Package kv says what is asked of etcd, and nothing else: entries, revisions, commits and watches. What is stored is the
-// business of package datastore and of datastore/ipam, which share it.
+// Package kv is the interface to etcd: entries, revisions, commits and watches. It knows nothing about the stored values. Packages
+// datastore and datastore/ipam share it; package datastore/etcd implements it.
 package kv

@@ -5,53 +5,55 @@ import (
 	"errors"
 )
 
-// KV is what is asked of etcd: a flat, versioned map of keys to values with one counter of revisions for all keys.
+// KV is an etcd: a flat, versioned map of keys to values with one counter of revisions for all keys. Any number of goroutines may use
+// it.
 type KV interface {
-	// Range reads up to limit entries of the span in key order, as they were at a revision; 0 asks for the newest.
-	// ErrCompacted says that the revision is no longer kept.
+	// Range reads up to limit entries of the span in key order, as they were at a revision; 0 is the newest revision. The error is
+	// ErrCompacted if the store no longer has the revision.
 	Range(ctx context.Context, span Span, revision int64, limit int) (Page, error)
 
-	// Lookup reads single keys (at most MostKeys) as they are at one moment, and says at which revision; nil for a key that
-	// does not exist.
+	// Lookup reads single keys, at most MostKeys, at one revision, and returns this revision. The entry of a key that does not
+	// exist is nil.
 	Lookup(ctx context.Context, keys []string) ([]*Entry, int64, error)
 
-	// Commit makes all writes (to at most MostKeys keys, under as many conditions, unless the server allows more) in one
-	// revision if every condition holds, and none of them otherwise.
+	// Commit makes all writes in one revision if every condition holds, and none of them otherwise. Unless the server allows more,
+	// at most MostKeys writes and MostKeys conditions are accepted. After an error the commit may have been made.
 	Commit(ctx context.Context, conditions []Condition, writes []Write) (Outcome, error)
 
-	// Watch reports every change of the span from a revision on, in order, and never a part of a revision. The channel is
-	// closed after an element with Err, and when the context ends.
+	// Watch reports every change of the span from a revision on, in order. An element never has only a part of a revision. The
+	// channel is closed after an element with Err, and when the context ends.
 	Watch(ctx context.Context, span Span, from int64) <-chan Changes
 
+	// Close ends the connection and every watch.
 	Close() error
 }
 
-// ErrCompacted says that the history that was asked for is no longer kept.
+// ErrCompacted says that the store no longer has the history that was asked for.
 var ErrCompacted = errors.New("the required revision has been compacted")
 
-// MostKeys is how many operations a request to etcd may have, unless the server was told otherwise.
+// MostKeys is the largest number of operations in a request, by default (etcd --max-txn-ops).
 const MostKeys = 128
 
-// MostBytes is how large a request may be. The embedded server takes that much: a long list of networks needs more than
-// etcd's usual 1.5 MiB. Another server may have been told otherwise.
+// MostBytes is the largest request of the client and of the embedded server, in bytes: a long list of networks needs more than
+// etcd's default of 1.5 MiB. Other servers may accept less (etcd --max-request-bytes).
 const MostBytes = 8 << 20
 
-// Root is how every key of a datastore begins, in a Calico datastore as in ours.
+// Root is the prefix of every key of a datastore, in Calico and in Margay.
 const Root = "/calico/"
 
 // Span is the keys from From up to but not including To.
 type Span struct{ From, To string }
 
-// Prefix is the span of all keys that begin with a text.
+// Prefix returns the span of all keys that begin with a text.
 func Prefix(text string) Span { return Span{From: text, To: afterPrefix(text)} }
 
-// Single is the span of one key.
+// Single returns the span of one key.
 func Single(key string) Span { return Span{From: key, To: key + "\x00"} }
 
 // Holds says whether a key is in the span.
 func (s Span) Holds(key string) bool { return s.From <= key && key < s.To }
 
-// afterPrefix is the first key after all those that begin with a text.
+// afterPrefix returns the first key after all keys that begin with a text.
 func afterPrefix(text string) string {
 	end := []byte(text)
 	for i := len(end) - 1; i >= 0; i-- {
@@ -66,12 +68,12 @@ func afterPrefix(text string) string {
 // Entry is a key with its value.
 type Entry struct {
 	Key      string
-	Value    []byte // not to be changed
+	Value    []byte // must not be changed
 	Revision int64  // of the last write of this key
-	Created  int64  // revision at which the key came into being
+	Created  int64  // revision at which the key was created
 }
 
-// RevisionOf is the revision of an entry in a Condition; 0 for nil, a key that does not exist.
+// RevisionOf returns the revision of an entry for a Condition: 0 for nil, a key that does not exist.
 func RevisionOf(entry *Entry) int64 {
 	if entry == nil {
 		return 0
@@ -82,53 +84,52 @@ func RevisionOf(entry *Entry) int64 {
 // Page is a part of a span.
 type Page struct {
 	Entries  []Entry
-	More     bool   // entries follow after the last one
-	Revision int64  // of the whole store when it answered
-	Store    uint64 // identity of the store: another one may stand behind the same address after a disaster
+	More     bool   // the span has more entries after the last one
+	Revision int64  // revision of the whole store at the time of the answer
+	Store    uint64 // identity of the store: after a disaster, another store may have the same address
 }
 
-// Condition must hold for a commit to take place: the last write of the key was at Revision (0: the key does not exist);
-// or, when Span is set, no key in it was written after Revision.
+// Condition must hold for a commit: the last write of Key was at Revision; 0 means that the key does not exist. With an empty Key, no
+// key of Span was written after Revision; a deletion does not count.
 type Condition struct {
 	Key      string
 	Span     Span
 	Revision int64
 }
 
-// Write puts a value, or deletes the key when Delete is set.
+// Write puts a value, or deletes the key if Delete is set.
 type Write struct {
 	Key    string
 	Value  []byte
 	Delete bool
 }
 
-// Outcome of a commit. Current holds what the written keys held before, in the order of the writes, nil for a key that did
-// not exist.
+// Outcome is the result of a commit. Current holds the entries of the written keys before the commit, in the order of the writes; nil
+// for a key that did not exist.
 type Outcome struct {
 	Done     bool
 	Revision int64
 	Current  []*Entry
 
-	// Echo, with Done false, says that an attempt got no answer, the commit was made once more and refused, and the keys
-	// are now as it would have made them: by that attempt, or by somebody who wanted the same.
+	// Echo is set only if Done is false. The first attempt got no answer, a second one was refused, and the keys now have the
+	// values that the commit wanted: from the first attempt, or from another program that wrote the same.
 	Echo bool
 }
 
-// Changes are the changes of one or more whole revisions. One without Events tells only that nothing was missed up to
-// Revision.
+// Changes are all changes of one or more revisions. Without Events, there was no change of the span up to Revision.
 type Changes struct {
 	Events   []Event
 	Revision int64
 	Err      error
 }
 
-// Event is one change: a put, or a deletion when Delete is set, which then has no value.
+// Event is one change: a put, or, if Delete is set, a deletion, which has no value.
 type Event struct {
 	Entry
 	Delete bool
 }
 
-// Get reads one key; nil when it does not exist.
+// Get reads one key at a revision; 0 is the newest. The entry is nil if the key does not exist.
 func Get(ctx context.Context, kv KV, key string, revision int64) (*Entry, error) {
 	page, err := kv.Range(ctx, Single(key), revision, 1)
 	if err != nil || len(page.Entries) == 0 {
@@ -137,10 +138,11 @@ func Get(ctx context.Context, kv KV, key string, revision int64) (*Entry, error)
 	return &page.Entries[0], nil
 }
 
-// PageSize is how many entries one request reads. Larger pages hold up other users of the server.
+// PageSize is the largest number of entries that one request of Each reads. Larger pages delay other users of the server.
 const PageSize = 1000
 
-// Each reads a whole span in pages at one revision and returns that revision; 0 begins at the newest.
+// Each reads a whole span in pages, all at one revision, and returns this revision; 0 is the newest. It calls visit at least once, and
+// stops at an error of visit and returns that.
 func Each(ctx context.Context, kv KV, span Span, revision int64, visit func(Page) error) (int64, error) {
 	for {
 		page, err := kv.Range(ctx, span, revision, PageSize)

@@ -1,7 +1,7 @@
 // Package embed runs an etcd server inside of this process, for one machine or for a small cluster without an etcd of its
 // own. felix runs it in a child process; tests run it beside themselves. Clients connect to it with package etcd.
 //
-// It stands apart from package etcd because the server is large: a program that only connects must not link it.
+// It is not part of package etcd, because the server is large: a program that only connects must not link it.
 //
 // It guarantees:
 //

@@ -24,40 +24,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Config says where an etcd inside of this process keeps its data and who may reach it.
+// Config holds the settings of an etcd inside of this process.
 type Config struct {
-	Dir       string // made with mode 0700; it must be on a disk that survives
-	ListenTCP string // HOST:PORT at which other machines may reach it too, without a password; empty for none
+	Dir       string // directory of the data, created with mode 0700; it must survive a reboot
+	ListenTCP string // HOST:PORT for other machines, which need no password; empty: only the unix socket
 	Log       *logrus.Entry
 	// Fatal receives the reason when the running server cannot go on, for example because its disk is full. The process
 	// must end then: the server keeps its locks and cannot be closed. Without a channel the server panics.
 	Fatal chan<- string
 }
 
-// Server is an etcd inside of this process, for one machine or for one that serves others.
+// Server is an etcd inside of this process. The caller closes it.
 type Server struct {
 	server *etcdserver.Etcd
 	dir    string
-	lock   *os.File
+	lock   *os.File // holds a flock while the server runs
 	once   sync.Once
 
-	closing atomic.Bool
-	serving atomic.Bool
+	closing atomic.Bool // set by Close
+	serving atomic.Bool // set when the start has succeeded
 }
 
 const (
 	socketName = "etcd.sock"
 	peerName   = "peer.sock"
-	quota      = 4 << 30 // bytes of data; etcd refuses writes beyond
-	// History that is kept for those that lost the connection; older than that they list everything again.
+	quota      = 4 << 30 // bytes of data; etcd refuses writes above
+	// The time for which history is kept. A watcher that was disconnected longer has to list everything again.
 	keepHistory  = "1h"
 	startTimeout = 30 * time.Second
-	// The longest path of a unix socket, by the kernel's layout.
+	// The longest path of a unix socket in bytes (sun_path in linux/un.h).
 	longestSocket = 107
 )
 
-// Start starts etcd in a directory, or continues what is there. It listens on a unix socket that only the user of
-// this process can open.
+// Start starts etcd with the data in the directory, or empty. It listens on a unix socket that only the user of this process can open.
+// It returns when the server is ready. ctx ends only the start, not the server.
 func Start(ctx context.Context, c Config) (*Server, error) {
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
@@ -84,13 +84,13 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
-// prepareDirectory makes the directory private and takes it for this process.
+// prepareDirectory creates the directory, makes it private, and locks it for this process.
 func prepareDirectory(dir string) (*os.File, error) {
 	if path := filepath.Join(dir, socketName); len(path) > longestSocket {
 		return nil, fmt.Errorf("embedded etcd: the path of its socket %s is longer than %d characters: choose a shorter directory", path, longestSocket)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("embedded etcd: make its directory: %w", err)
+		return nil, fmt.Errorf("embedded etcd: create its directory: %w", err)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("embedded etcd: make its directory private: %w", err)
@@ -120,10 +120,10 @@ func (s *Server) config(c Config) (*etcdserver.Config, error) {
 	config.EnableGRPCGateway = false
 	config.ZapLoggerBuilder = etcdserver.NewZapLoggerBuilder(s.logger(c))
 	socket := url.URL{Scheme: "unix", Path: filepath.Join(dir, socketName)}
-	// For peers etcd takes the host of the URL as the socket's path; without one it would open a socket for everybody.
+	// For peers, etcd uses the host of the URL as the path of the socket. Without a host it would open a socket for every user.
 	peer := url.URL{Scheme: "unix", Host: filepath.Join(dir, peerName)}
 	config.ListenClientUrls = []url.URL{socket}
-	// A single member talks to no peer; the server insists on a listener, so it gets one that nobody else can open.
+	// A single member has no peers, but the server needs a listener: it gets one that no other user can open.
 	config.ListenPeerUrls = []url.URL{peer}
 	config.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "localhost:2380"}}
 	config.AdvertiseClientUrls = []url.URL{socket}
@@ -139,9 +139,9 @@ func (s *Server) config(c Config) (*etcdserver.Config, error) {
 
 func startServer(ctx context.Context, config *etcdserver.Config) (server *etcdserver.Etcd, err error) {
 	defer func() {
-		if problem := recover(); problem != nil { // how etcd says that its data is damaged
+		if problem := recover(); problem != nil { // etcd panics if its data is damaged
 			if _, own := problem.(runtime.Error); own {
-				problem = "etcd cannot continue from it" // it also fails to clean up after itself
+				problem = "etcd cannot continue from it" // a runtime error comes from its cleanup and does not name the cause
 			}
 			server, err = nil, damaged(problem)
 		}
@@ -167,7 +167,7 @@ func startServer(ctx context.Context, config *etcdserver.Config) (server *etcdse
 	return nil, err
 }
 
-// checkDatabase opens the database for a moment, because etcd opens it where its panic cannot be caught.
+// checkDatabase opens and closes the database. etcd opens it in a goroutine whose panic cannot be recovered.
 func checkDatabase(path string) error {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -193,24 +193,24 @@ func explainStart(c Config, err error) error {
 	return fmt.Errorf("embedded etcd in %s: %w", c.Dir, err)
 }
 
-// Endpoint is the address to dial.
+// Endpoint returns the URL of the server for clients on this machine.
 func (s *Server) Endpoint() string { return Endpoint(s.dir) }
 
-// Endpoint is the address of the embedded etcd that keeps its data in an absolute directory.
+// Endpoint returns the URL of the embedded etcd with its data in dir, an absolute path.
 func Endpoint(dir string) string { return "unix://" + filepath.Join(dir, socketName) }
 
-// Close stops the server and leaves its data for the next start.
+// Close stops the server. Its data stays for the next start.
 func (s *Server) Close() {
 	s.once.Do(func() {
 		s.closing.Store(true)
 		if s.server != nil {
 			s.server.Close()
 		}
-		_ = s.lock.Close() // which also gives up the lock
+		_ = s.lock.Close() // which releases the lock
 	})
 }
 
-// report logs why the server stopped, if it was not by Close, which closes the channel.
+// report logs the reason if the server stops by itself. Close ends it by closing the channel.
 func (s *Server) report(log *logrus.Entry, stopped <-chan error) {
 	for err := range stopped {
 		if err != nil && log != nil && !s.closing.Load() {
@@ -219,7 +219,7 @@ func (s *Server) report(log *logrus.Entry, stopped <-chan error) {
 	}
 }
 
-// logger passes on the errors that etcd logs, except those that come of its being closed. The rest is its own business.
+// logger passes on the errors that etcd logs, except those caused by Close. It drops less severe messages.
 func (s *Server) logger(c Config) *zap.Logger {
 	core := zapcore.NewNopCore()
 	if c.Log != nil {
@@ -230,8 +230,8 @@ func (s *Server) logger(c Config) *zap.Logger {
 	return zap.New(core, zap.WithFatalHook(hook), zap.WithPanicHook(hook))
 }
 
-// fatalHook runs where etcd would end the process. While etcd starts it panics, which the start turns into an error.
-// Later it reports the reason and stops the goroutine.
+// fatalHook runs when etcd would end the process. During the start it panics, and startServer turns the panic into an error. Later it
+// sends the reason to fatal and blocks the goroutine for ever.
 type fatalHook struct {
 	serving *atomic.Bool
 	fatal   chan<- string
@@ -250,9 +250,9 @@ func (h fatalHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) 
 	}
 	select {
 	case h.fatal <- why:
-	default: // the first reason is the one that matters
+	default: // only the first reason matters
 	}
-	select {} // the process ends; to go on here would write to a database in an unknown state
+	select {} // the process must end; to continue would write to a database in an unknown state
 }
 
 type lineWriter struct {

@@ -93,7 +93,7 @@ func TestEmbeddedEtcdSaysWhatIsInTheWay(t *testing.T) {
 		{Config{Dir: shortDir(t), ListenTCP: port}, port + " is in use by another process"},
 		{Config{Dir: shortDir(t), ListenTCP: "2379"}, `listen address "2379": want HOST:PORT`},
 		{Config{Dir: filepath.Join(shortDir(t), strings.Repeat("x", 100))}, "choose a shorter directory"},
-		{Config{Dir: "/dev/null/etcd"}, "make its directory"},
+		{Config{Dir: "/dev/null/etcd"}, "create its directory"},
 	} {
 		_, err := Start(t.Context(), c.config)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {

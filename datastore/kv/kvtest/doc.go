@@ -1,6 +1,6 @@
-// Package kvtest has a kv.KV in memory, for tests. It answers as etcd does: a test does the same random requests in both and
-// compares every answer.
+// Package kvtest has a kv.KV in memory, for tests. It answers like etcd: a test sends the same random requests to both and compares
+// every answer.
 //
-// It can do what is hard to bring about in etcd: Interrupt breaks the watches, Compact forgets the history, and Offline makes
-// every request fail.
+// It can cause conditions that are hard to cause in etcd: Interrupt breaks the watches, Compact deletes the history, and Offline
+// makes every request fail.
 package kvtest

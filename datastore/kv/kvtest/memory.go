@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Memory is a kv.KV without a server: it keeps all revisions until it is told to compact them.
+// Memory is a kv.KV in memory. It keeps all revisions until Compact. mu guards all fields.
 type Memory struct {
 	mu        sync.Mutex
 	revision  int64
@@ -19,14 +19,14 @@ type Memory struct {
 	versions  map[string][]kv.Event // of each key, oldest first
 	history   []kv.Event            // of all keys, oldest first, from the compacted revision on
 	changed   chan struct{}         // closed at the next change
-	broken    chan struct{}         // closed to break every watch
-	offline   error                 // what every request answers, while set
+	broken    chan struct{}         // closed to end every watch with an error
+	offline   error                 // the error of every request; nil while the store is online
 	closed    bool
 }
 
 var errInterrupted = errors.New("the watch was interrupted")
 
-// NewMemory is an empty store at revision 1, as a new etcd is.
+// NewMemory returns an empty store at revision 1, as a new etcd.
 func NewMemory() *Memory {
 	return &Memory{revision: 1, versions: map[string][]kv.Event{}, changed: make(chan struct{}), broken: make(chan struct{})}
 }
@@ -78,7 +78,7 @@ func (m *Memory) Lookup(ctx context.Context, keys []string) ([]*kv.Entry, int64,
 	return entries, m.revision, nil
 }
 
-// at is a key's entry as of a revision.
+// at returns the entry of a key at a revision; false if the key did not exist.
 func (m *Memory) at(key string, revision int64) (kv.Entry, bool) {
 	versions := m.versions[key]
 	after := sort.Search(len(versions), func(i int) bool { return versions[i].Revision > revision })
@@ -112,7 +112,7 @@ func (m *Memory) Commit(ctx context.Context, conditions []kv.Condition, writes [
 	next := m.revision + 1
 	for i, w := range writes {
 		if w.Delete && outcome.Current[i] == nil {
-			continue // nothing changes, so nothing gets a revision
+			continue // nothing changes, so there is no new revision
 		}
 		m.write(w, outcome.Current[i], next)
 	}
@@ -194,7 +194,7 @@ func (m *Memory) Watch(ctx context.Context, span kv.Span, from int64) <-chan kv.
 	return out
 }
 
-// since is what happened in the span from a revision on, and what to wait for before asking again.
+// since returns the changes of the span from a revision on, and a channel that is closed at the next change.
 func (m *Memory) since(ctx context.Context, span kv.Span, from int64) (kv.Changes, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -224,7 +224,7 @@ func (m *Memory) answers(ctx context.Context) error {
 	return m.offline
 }
 
-// Compact forgets the history before the newest revision.
+// Compact deletes the history before the newest revision.
 func (m *Memory) Compact() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -246,7 +246,7 @@ func (m *Memory) Compact() {
 	m.keys = kept
 }
 
-// Interrupt breaks every watch, as a lost connection does.
+// Interrupt ends every watch with an error, as a lost connection does.
 func (m *Memory) Interrupt() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -254,7 +254,7 @@ func (m *Memory) Interrupt() {
 	m.broken = make(chan struct{})
 }
 
-// Offline makes every request answer with an error until it is called with nil, and breaks every watch.
+// Offline makes every request fail with err, and ends every watch. Offline(nil) ends this.
 func (m *Memory) Offline(err error) {
 	m.mu.Lock()
 	m.offline = err
