@@ -87,7 +87,7 @@ func (g *Graph) activate() {
 	a.pendingTiers = emptied(a.pendingTiers)
 }
 
-// withOtherPorts are the active policies whose rules use names of ports that now stand for other numbers. It makes them pending.
+// withOtherPorts are the active policies whose rules use a named port that now stands for other numbers. It makes them pending.
 func (g *Graph) withOtherPorts() map[PolicyID]struct{} {
 	policies := map[PolicyID]struct{}{}
 	for p := range g.entities.pendingPorts {
@@ -158,7 +158,7 @@ func (g *Graph) deactivate(id PolicyID) {
 	}
 }
 
-// countReferences makes a policy refer to its tier, its sets and its names of ports, instead of those that it had before. Sets that it
+// countReferences makes a policy refer to its tier, its sets and its named ports, instead of those that it had before. Sets that it
 // had before and still has are not visited: a long policy has many, and a change of one rule concerns few.
 func (g *Graph) countReferences(now, old resolvedPolicy) {
 	g.active.referTier(now.Tier, 1)

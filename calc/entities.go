@@ -235,7 +235,7 @@ func (t *entities) usePort(u portUse, id PolicyID, by int) {
 	}
 }
 
-// flushSets works off the pending sets and names of ports: it removes those that no active policy uses, and returns how the other sets
+// flushSets works off the pending sets and named ports: it removes those that no active policy uses, and returns how the other sets
 // changed.
 func (t *entities) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 	for _, s := range t.pending {

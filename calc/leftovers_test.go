@@ -46,7 +46,7 @@ func TestNothingIsLeftWhenEverythingIsDeleted(t *testing.T) {
 func (g *Graph) leftovers() map[string]int {
 	counts := map[string]int{
 		"tiers": len(g.tiers), "policies": len(g.policies), "entities": len(g.entities.ids), "profiles": len(g.entities.profiles),
-		"lists of profiles": len(g.entities.profileLists), "sets": len(g.entities.sets), "names of ports": len(g.entities.ports),
+		"lists of profiles": len(g.entities.profileLists), "sets": len(g.entities.sets), "named ports": len(g.entities.ports),
 		"local endpoints": len(g.local.endpoints) + len(g.local.byEntity), "selections": len(g.local.selections), "groups": len(g.local.groups),
 		"claims": len(g.local.claims.interfaces) + len(g.local.claims.addresses), "selections without policies": len(g.local.emptySelections),
 		"pending endpoints and groups": len(g.local.pending) + len(g.local.pendingGroups), "references": len(g.active.refs),

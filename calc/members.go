@@ -6,7 +6,7 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// members are the sets that active policies name, and the names of ports that they use, with their members.
+// members are the sets that active policies name, and the named ports that they use, with their members.
 type members struct {
 	sets         map[SetID]*setNode     // that a policy names; set by use, reset by flushSets
 	ports        map[string]*portNode   // by portUse.String; set by portNode, reset by flushSets

@@ -13,7 +13,7 @@ import (
 // protocol and port that the name stands for on some endpoint, there is a set of the addresses where it does, and the rule lists these sets.
 // The rule changes only when the name gets a port that it had on no endpoint, or loses one; all else is a change of members.
 
-// PortNames are the names of ports in one list of a rule. Ports are those that they now stand for on some endpoint; there may be none.
+// PortNames are the named ports in one list of a rule. Ports are the numbers that they now stand for on some endpoint; there may be none.
 type PortNames struct {
 	Names []string    `json:"names"`
 	Ports []NamedPort `json:"ports,omitempty"`
@@ -140,7 +140,7 @@ func appendPort(named []endpointPort, name string, protocol api.Protocol, port u
 	return append(named, p)
 }
 
-// addPorts adds the labels for the names of ports.
+// addPorts adds a label for each named port.
 func (p *packing) addPorts(ports []endpointPort) {
 	for i, port := range ports {
 		again := slices.ContainsFunc(ports[:i], func(q endpointPort) bool { return q.name == port.name })

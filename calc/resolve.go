@@ -11,7 +11,7 @@ import (
 type resolvedPolicy struct {
 	Policy
 	sets     map[SetID]setSource // that its rules name
-	ports    map[string]portUse  // names of ports that its rules use, by their text
+	ports    map[string]portUse  // named ports that its rules use, by their text
 	problems []string            // of its rules
 }
 
@@ -31,7 +31,7 @@ func (p *policy) resolve(numbersOf func(portUse) []portNumber, before *activePol
 	return a
 }
 
-// ruleReader resolves the rules of one policy or profile, and collects the sets and the names of ports that they use.
+// ruleReader resolves the rules of one policy or profile, and collects the sets and the named ports that they use.
 //
 // A criterion that cannot be enforced never widens access: a rule with Allow or Pass that has one never matches, any other rule
 // matches without it, and a problem says so.
@@ -86,7 +86,7 @@ func alike(a, b []string) (front, end int) {
 }
 
 // reuse takes a rule as it was resolved the last time, with its sets. It reports false if the rule depends on more than its text: on
-// names of ports.
+// named ports.
 func (rr *ruleReader) reuse(r *Rule) bool {
 	if r.Never || r.Source.Names != nil || r.Source.NotNames != nil || r.Destination.Names != nil || r.Destination.NotNames != nil {
 		return false

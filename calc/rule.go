@@ -16,7 +16,7 @@ type criteria struct {
 	numbersOf func(portUse) []portNumber // which ports a name stands for
 	only      uint8                      // the rule's protocol; 0: any
 	sets      []setSource                // that the rule names
-	ports     []portUse                  // names of ports that it uses
+	ports     []portUse                  // named ports that it uses
 	skipped   []string                   // criteria that cannot be enforced, each with what to do
 }
 
@@ -226,7 +226,7 @@ func (c *criteria) named(names []string, of *selector.Selector) *PortNames {
 	return named
 }
 
-// forgetNames takes the names of ports out of a rule that has too many combinations, and the sets that only they need.
+// forgetNames takes the named ports out of a rule that has too many combinations, and the sets that only they need.
 func (c *criteria) forgetNames(r *Rule) {
 	for _, m := range []*Match{&r.Source, &r.Destination} {
 		if m.Names != nil {
