@@ -74,7 +74,7 @@ func (c *configuration) readNumbers(spec api.FelixConfigurationSpec, note func(f
 		if *n > 0 {
 			c.FlowTableSize = *n
 		} else {
-			note("bpfMapSizeConntrack", "bpfMapSizeConntrack %d is not a size, so the default of %d is used: give a positive number",
+			note("bpfMapSizeConntrack", "bpfMapSizeConntrack %d is not a size, so it is ignored: give a positive number, the default is %d",
 				*n, c.FlowTableSize)
 		}
 	}
@@ -236,7 +236,7 @@ func readTimeouts(texts *map[string]string, note func(field, format string, args
 		}
 		d, err := time.ParseDuration(text)
 		if err != nil || d <= 0 {
-			note("bpfConntrackTimeouts", "bpfConntrackTimeouts %s %q is not a duration, so the default of %v is used: write it like 90s", name, text, *field)
+			note("bpfConntrackTimeouts", "bpfConntrackTimeouts %s %q is not a duration, so it is ignored: write it like 90s, the default is %v", name, text, *field)
 			continue
 		}
 		*field = d
