@@ -55,7 +55,7 @@ func TestRelaxationsAreWhatCalicoRefuses(t *testing.T) {
 	t.Logf("%d manifests need a relaxation, %d do not", refused, plain)
 }
 
-func TestRelaxationsStandInTheDocumentation(t *testing.T) {
+func TestRelaxationsAreDocumented(t *testing.T) {
 	t.Parallel()
 	for _, page := range []string{"../docs/compatibility.md", "../docs/migration.md"} {
 		text, err := os.ReadFile(page)

@@ -11,7 +11,7 @@ import (
 
 const head = "apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata:\n  name: a\n"
 
-func TestMistakesAreNamedWithWhatWasMeant(t *testing.T) {
+func TestMistakesAreNamedWithASuggestion(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		head + "spec:\n  ingres: []\n":                                                  `document 1, GlobalNetworkPolicy a, line 6: unknown field spec.ingres, did you mean spec.ingress?`,
@@ -152,7 +152,7 @@ func TestTextStaysAsWritten(t *testing.T) {
 	}
 }
 
-func TestOutgrownDocumentsAreRefused(t *testing.T) {
+func TestDocumentsThatAreTooLargeAreRefused(t *testing.T) {
 	t.Parallel()
 	var laughs strings.Builder
 	laughs.WriteString("a0: &a0 [" + strings.Repeat("x,", 1000) + "]\n")

@@ -16,7 +16,7 @@ func inUTF16(order binary.AppendByteOrder, text string) []byte {
 	return data
 }
 
-func TestTextOfOtherSystemsIsRead(t *testing.T) {
+func TestTextInOtherEncodingsIsRead(t *testing.T) {
 	t.Parallel()
 	text := "apiVersion: projectcalico.org/v3\r\nkind: Tier\r\nmetadata: {name: a, annotations: {x: é漢😀}}\r\n---\r\n" +
 		"apiVersion: projectcalico.org/v3\r\nkind: Tier\r\nmetadata: {name: b}\r\n"
@@ -33,7 +33,7 @@ func TestTextOfOtherSystemsIsRead(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotTextIsNamedByItsLine(t *testing.T) {
+func TestBytesThatAreNotTextAreNamedWithTheirLine(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		head + "spec:\n  selector: x == 'caf\xe9'\n":        `document 1: line 6: byte 0xe9 is not UTF-8: save the file as UTF-8 text`,
@@ -77,7 +77,7 @@ func TestJSONObjectsMayFollowEachOther(t *testing.T) {
 	}
 }
 
-func TestTheSameMistakeEverywhereIsToldSoManyTimes(t *testing.T) {
+func TestARepeatedMistakeIsReportedALimitedNumberOfTimes(t *testing.T) {
 	t.Parallel()
 	rules := head + "spec:\n  ingress:\n" + strings.Repeat("  - {actoin: Allow}\n", 1000)
 	documents := strings.Repeat("kind: Teir\n---\n", 1000)

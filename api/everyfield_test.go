@@ -366,7 +366,7 @@ func TestWaysToWriteAValue(t *testing.T) {
 }
 
 // An empty field is left out or kept as others do it.
-func TestWhatIsEmpty(t *testing.T) {
+func TestEmptyFieldsAreLeftOutOrKept(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ kind, written, want string }{
 		{"GlobalNetworkPolicy", `{"order":0,"ingress":[],"types":[],"selector":"","doNotTrack":false}`, `{"order":0}`},
@@ -402,7 +402,7 @@ func TestWhatIsEmpty(t *testing.T) {
 
 // A manifest that says nothing is stored with the fields that calicoctl stores then, so that a datastore does not tell which
 // of the two wrote it.
-func TestWhatIsLeftOutIsStoredAsOthersStoreIt(t *testing.T) {
+func TestDefaultsAreStoredAsCalicoctlStoresThem(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[string]string{
 		"FelixConfiguration": `"spec":{"nftablesMode":"Auto","nftablesFlowTableOffload":"Disabled","bpfLogLevel":"",` +
@@ -436,7 +436,7 @@ func TestWhatIsLeftOutIsStoredAsOthersStoreIt(t *testing.T) {
 	}
 }
 
-func TestWhatKubeControllersHaveIsKept(t *testing.T) {
+func TestKubeControllersConfigurationIsKept(t *testing.T) {
 	t.Parallel()
 	spec := `{"controllers":{"migration":{"policyNameMigrator":"Disabled"},"node":{"hostEndpoint":{"templates":[` +
 		`{"annotations":{"note":"kept"},"generateName":"vm","interfacePattern":"eth.*","labels":{"a":"b"}}]},"leakGracePeriod":"5m0s"}},` +

@@ -36,7 +36,7 @@ func TestNoNameMeansTwoKinds(t *testing.T) {
 	}
 }
 
-func TestNewObjectsSayWhatTheyAre(t *testing.T) {
+func TestNewObjectsHaveTheirKindAndVersion(t *testing.T) {
 	t.Parallel()
 	for _, k := range append(Kinds(), internalKinds()...) {
 		o, ok := New(k.Name)

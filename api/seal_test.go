@@ -45,7 +45,7 @@ func storedSelector(t *testing.T, text []byte) string {
 }
 
 // A seal matches nothing, whatever the selector behind it, and comes off to leave the selector as it was written.
-func TestASealMatchesNothingAndComesOff(t *testing.T) {
+func TestASealMatchesNothingAndIsRemoved(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestPoliciesOfEveryKindSayWhatTheySayInTheSameWords(t *testing.T) {
+func TestPoliciesOfEveryKindHaveTheSameSpec(t *testing.T) {
 	t.Parallel()
 	order := 5.0
 	rules := []Rule{{Action: Deny}}
@@ -59,7 +59,7 @@ func TestDefaultsOfPoliciesOfEveryKind(t *testing.T) {
 	}
 }
 
-func TestAStagedDeletionSaysNothingButItsTier(t *testing.T) {
+func TestAStagedDeletionHasNoFieldButItsTier(t *testing.T) {
 	t.Parallel()
 	gone := &StagedGlobalNetworkPolicy{Spec: StagedGlobalNetworkPolicySpec{StagedAction: StagedDelete}}
 	gone.Name, gone.Spec.Tier, gone.Spec.Types = "p", "net", []PolicyType{Ingress}

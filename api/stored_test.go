@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/internal/fixture"
 )
 
-func TestAStoredValueThatCannotBeReadSaysTheWayOut(t *testing.T) {
+func TestAnUnreadableValueSaysHowToRepairIt(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[string]string{
 		"Tier":      "decode stored Tier: not a JSON object; write the object again with margayctl replace, or delete the key",

@@ -6,7 +6,7 @@ import (
 )
 
 // Each manifest is wrong in one place, which the error names.
-func TestKindsThatConfigureNameTheWrongField(t *testing.T) {
+func TestConfigurationKindsNameTheInvalidField(t *testing.T) {
 	t.Parallel()
 	for manifest, want := range map[string]string{
 		"kind: BGPFilter\nspec: {importV4: [{action: Accept, cidr: 10.0.0.1/8, matchOperator: In}]}":                          "spec.importV4[0].cidr = '10.0.0.1/8' (address bits outside of the prefix are set: did you mean 10.0.0.0/8?)",

@@ -34,7 +34,7 @@ func TestEveryFailingFieldIsReported(t *testing.T) {
 	}
 }
 
-func TestWhatIsAcceptedBeyondTheDialect(t *testing.T) {
+func TestManifestsBeyondCalicosRulesAreAccepted(t *testing.T) {
 	t.Parallel()
 	for _, rule := range []string{
 		"{action: Allow, destination: {ports: [9999, '8000:8010', web]}}",

@@ -25,7 +25,7 @@ func seed(t *testing.T, name string) string {
 	return string(text)
 }
 
-func TestTheTrapsOfTheSeedManifestsAreSaid(t *testing.T) {
+func TestSeedManifestsGiveTheirWarnings(t *testing.T) {
 	t.Parallel()
 	got := warningsOf(t, seed(t, "block-crypto-mining.yaml"))
 	for _, want := range []string{"makes every workload and host endpoint default-deny",

@@ -195,7 +195,7 @@ func TestThisHostCanBeDiagnosed(t *testing.T) {
 	}
 }
 
-func TestSecretsAreTakenOut(t *testing.T) {
+func TestSecretsAreRemoved(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		`{"password": "a b", "passwordSecret": {"name": "x"}}`:           `{"password": (removed), "passwordSecret": {"name": "x"}}`,

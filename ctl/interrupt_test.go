@@ -73,7 +73,7 @@ func TestInterruptFinishesWhatWasBegunAndSaysHowFarItIs(t *testing.T) {
 	}
 }
 
-func TestCommitOfUnknownFateIsAnErrorOfItsObjectsAndTheRestGoesOn(t *testing.T) {
+func TestACommitWithoutAnswerFailsOnlyItsObjects(t *testing.T) {
 	t.Parallel()
 	run, written := runFailing(t, 8, func(commit int, _ func()) error {
 		if commit == 2 {
@@ -144,7 +144,7 @@ func TestInterruptedTransactionWritesNothing(t *testing.T) {
 }
 
 // An interrupt before anything was begun, such as while the datastore does not answer, is called by its name.
-func TestAnInterruptWhileReadingSaysThatItIsOne(t *testing.T) {
+func TestAnInterruptWhileReadingIsReportedAsOne(t *testing.T) {
 	t.Parallel()
 	ctx, interrupt := context.WithCancel(t.Context())
 	interrupt()

@@ -13,7 +13,7 @@ type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
 
-func TestACommandWhoseOutputIsLostFails(t *testing.T) {
+func TestACommandThatCannotWriteItsOutputFails(t *testing.T) {
 	t.Parallel()
 	for _, args := range []string{"version --client", "schema gnp", "validate -f ../docs/examples/tiers.yaml", "--help"} {
 		var stderr bytes.Buffer

@@ -57,7 +57,7 @@ func getMeddled(w *world, meddle func(), args ...string) (code int, stdout, stde
 	return code, out.String(), errs.String()
 }
 
-func TestALongListIsThatOfOneMoment(t *testing.T) {
+func TestALongListIsReadAtOneRevision(t *testing.T) {
 	t.Parallel()
 	w, listed := newWorld(), names(0, 2*kv.PageSize+1)
 	putSets(t, w, listed...)
@@ -77,7 +77,7 @@ func TestALongListIsThatOfOneMoment(t *testing.T) {
 	}
 }
 
-func TestAListThatBreaksOffSaysSo(t *testing.T) {
+func TestAnInterruptedListSaysThatItIsNotComplete(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		meddle func(*world)

@@ -27,7 +27,7 @@ func watchingWith(t *testing.T, stderr io.Writer, w *world, args ...string) (out
 	return out, func() int { cancel(); return <-code }
 }
 
-func TestWatchPrintsWhatExistsAndThenEachChange(t *testing.T) {
+func TestWatchPrintsExistingObjectsAndThenEachChange(t *testing.T) {
 	t.Parallel()
 	w, ctx := newWorld(), context.Background()
 	if err := w.store.EnsureInitialized(ctx); err != nil {

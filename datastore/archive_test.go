@@ -227,7 +227,7 @@ var oddValues = map[string]string{
 	"/calico/resources/v3/projectcalico.org/stagednetworkpolicies/default/default.s": `{"kind":"StagedNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"default.s","namespace":"default","uid":"u"},"spec":{"tier":"default","stagedAction":"Set"}}`,
 }
 
-func TestWhateverADatastoreHoldsSurvivesExportAndImport(t *testing.T) {
+func TestAnyDatastoreSurvivesExportAndImport(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -307,7 +307,7 @@ func (c *compacting) Range(ctx context.Context, span Span, revision int64, limit
 	return c.Memory.Range(ctx, span, revision, limit)
 }
 
-func TestAnExportIsOfOneRevision(t *testing.T) {
+func TestAnExportIsReadAtOneRevision(t *testing.T) {
 	t.Parallel()
 	source := recorded(t)
 	for i := range 2 * kv.PageSize {
@@ -401,7 +401,7 @@ func TestAnImportOverwritesNothing(t *testing.T) {
 	}
 }
 
-func TestANewDatastoreIsEmptyEnough(t *testing.T) {
+func TestANewDatastoreAcceptsAnImport(t *testing.T) {
 	t.Parallel()
 	source := recorded(t)
 	onBoth(t, func(t *testing.T, target KV) {

@@ -60,7 +60,7 @@ func TestDryRunSeesItsOwnWritesAndNobodyElseDoes(t *testing.T) {
 	}
 }
 
-func TestEqualIsWhatAnUpdateWouldNotChange(t *testing.T) {
+func TestEqualMeansThatAnUpdateChangesNothing(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	store := datastore.New(kvtest.NewMemory())

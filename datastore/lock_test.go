@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-func TestWhoeverWritesWhileUnlockedIsRefusedByALock(t *testing.T) {
+func TestWritesOfAgentsAreRefusedWhileLocked(t *testing.T) {
 	t.Parallel()
 	memory := kvtest.NewMemory()
 	operator := New(memory)
@@ -45,7 +45,7 @@ func TestALockThatIsSetJustBeforeAWriteRefusesIt(t *testing.T) {
 	}
 }
 
-func TestNothingIsWrittenUnaskedWhileNobodyCanTellWhetherTheDatastoreIsLocked(t *testing.T) {
+func TestAgentsDoNotWriteWhileTheLockIsUnreadable(t *testing.T) {
 	t.Parallel()
 	memory := kvtest.NewMemory()
 	if _, err := memory.Commit(t.Context(), nil, []Write{{Key: informationKey, Value: []byte("{")}}); err != nil {

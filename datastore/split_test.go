@@ -58,7 +58,7 @@ func poolsOf(t *testing.T, s *Store) map[string]string {
 	return all
 }
 
-func TestASplitThatWasInterruptedIsEndedByTheNext(t *testing.T) {
+func TestAnInterruptedSplitIsCompletedByTheNextOne(t *testing.T) {
 	t.Parallel()
 	const parts, commits = 256, 5
 	want := map[string]string{"other": "172.16.0.0/16 false"}
@@ -87,7 +87,7 @@ func TestASplitThatWasInterruptedIsEndedByTheNext(t *testing.T) {
 	}
 }
 
-func TestAnInterruptedSplitCannotBeEndedWithAnotherNumber(t *testing.T) {
+func TestAnInterruptedSplitCannotBeCompletedWithAnotherNumber(t *testing.T) {
 	t.Parallel()
 	kv := kvtest.NewMemory()
 	s := New(kv)

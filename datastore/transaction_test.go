@@ -89,7 +89,7 @@ func names(t *testing.T, ctx context.Context, s *Store) (out []string) {
 	return out
 }
 
-func TestTransactionFailsWholeWhenSomethingItSawHasChanged(t *testing.T) {
+func TestATransactionFailsIfAKeyThatItReadHasChanged(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, kv KV) {
 		ctx := testContext(t)

@@ -107,7 +107,7 @@ func listed(t *testing.T, s *Store) told {
 	return c.known
 }
 
-func TestWatchTellsEverythingAndThenEveryChange(t *testing.T) {
+func TestWatchDeliversEverythingAndThenEveryChange(t *testing.T) {
 	onBoth(t, func(t *testing.T, store KV) {
 		ctx, s := testContext(t), New(store)
 		raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))
@@ -315,9 +315,9 @@ func TestAWatchThatIsFarBehindMissesNothing(t *testing.T) {
 	}
 }
 
-// TestWhatWasWrittenTogetherIsToldTogether watches two objects that are only ever written in one transaction, through a
+// TestChangesOfOneTransactionArriveInOneBatch watches two objects that are only ever written in one transaction, through a
 // consumer that falls behind and connections that break: after each batch both are of the same revision.
-func TestWhatWasWrittenTogetherIsToldTogether(t *testing.T) {
+func TestChangesOfOneTransactionArriveInOneBatch(t *testing.T) {
 	t.Parallel()
 	server := etcdlab.StartServer(t, lab.ShortDir(t))
 	direct := dial(t, server.Endpoint())
@@ -375,7 +375,7 @@ func TestTheWatchEndsWithItsContext(t *testing.T) {
 	})
 }
 
-func TestAStoreThatWasReplacedIsComparedWhole(t *testing.T) {
+func TestAReplacedStoreIsComparedCompletely(t *testing.T) {
 	ctx := testContext(t)
 	first, second := kvtest.NewMemory(), kvtest.NewMemory()
 	for range 5 {
@@ -409,7 +409,7 @@ func TestAStoreThatWasReplacedIsComparedWhole(t *testing.T) {
 type swapped struct{ KV }
 
 // A store that was restored and has gone on has revisions that are known, for other contents.
-func TestAStoreThatWasRestoredAndWentOnIsComparedWhole(t *testing.T) {
+func TestARestoredStoreWithNewWritesIsComparedCompletely(t *testing.T) {
 	ctx := testContext(t)
 	for name, c := range map[string]struct {
 		compacted, noticed bool
@@ -468,7 +468,7 @@ func (c *counting) Range(ctx context.Context, span Span, revision int64, limit i
 	return c.KV.Range(ctx, span, revision, limit)
 }
 
-func TestAListIsBegunAnewWhenItsHistoryIsCompacted(t *testing.T) {
+func TestAListBeginsAgainAfterACompaction(t *testing.T) {
 	t.Parallel()
 	store := kvtest.NewMemory()
 	for i := range 2 * kv.PageSize {
@@ -512,7 +512,7 @@ func (c *forgetful) Range(ctx context.Context, span Span, revision int64, limit 
 	return page, err
 }
 
-func TestAListThatBreaksOffLosesNothing(t *testing.T) {
+func TestAnInterruptedListingLosesNothing(t *testing.T) {
 	ctx := testContext(t)
 	store := kvtest.NewMemory()
 	raw(t, store, policies+"a", string(entry("a", "all()", 0).Value))

@@ -74,8 +74,8 @@ func ledgerOf(t *testing.T, b *api.IPAMBlock, now time.Time) *ledger {
 	return l
 }
 
-// TestABlockIsWhatTheLedgerSays changes a block at random, through its stored form, and compares it with the ledger each time.
-func TestABlockIsWhatTheLedgerSays(t *testing.T) {
+// TestABlockAgreesWithItsLedger changes a block at random, through its stored form, and compares it with the ledger each time.
+func TestABlockAgreesWithItsLedger(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -57,7 +57,7 @@ func leaksOf(c *ipam.Check) (leaks []ipam.Leak) {
 	return leaks
 }
 
-func TestACheckSeesOneMoment(t *testing.T) {
+func TestACheckReadsOneRevision(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, store kv.KV) {
 		reserve(t, store, "10.0.0.1", "vm.1")
 		want := runCheck(t, store)
@@ -71,7 +71,7 @@ func TestACheckSeesOneMoment(t *testing.T) {
 	})
 }
 
-func TestACheckBeginsAnewWhenItsMomentIsForgotten(t *testing.T) {
+func TestACheckBeginsAgainAfterACompaction(t *testing.T) {
 	t.Parallel()
 	memory := kvtest.NewMemory()
 	put(t, memory, pools+"v4", `{"metadata":{"name":"v4"},"spec":{"cidr":"10.0.0.0/16","blockSize":30}}`)
@@ -102,7 +102,7 @@ func (u unreliable) Commit(ctx context.Context, conditions []kv.Condition, write
 	return u.KV.Commit(ctx, conditions, writes)
 }
 
-func TestAnInterruptedReleaseTellsWhatIsReleased(t *testing.T) {
+func TestAnInterruptedReleaseSaysWhichAddressesAreReleased(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, store kv.KV) {
 		for _, text := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.5", "10.0.0.9"} {
 			reserve(t, store, text, "vm."+text)

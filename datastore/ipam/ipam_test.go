@@ -136,7 +136,7 @@ func TestReserveInTheBlockOfAnotherNode(t *testing.T) {
 	})
 }
 
-func TestReserveSaysWhyNot(t *testing.T) {
+func TestReserveSaysWhyItFails(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, store kv.KV) {
 		if err := ipam.Reserve(ctx, store, "n1", addr("192.0.2.1"), "h", nil); !errors.Is(err, ipam.ErrNoPool) {
 			t.Errorf("no pool: %v", err)
@@ -159,7 +159,7 @@ func TestReserveSaysWhyNot(t *testing.T) {
 	})
 }
 
-func TestReleaseGivesBackEverything(t *testing.T) {
+func TestReleaseReleasesEveryAddress(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, store kv.KV) {
 		for _, address := range []string{"10.0.0.4", "10.0.0.6", "10.0.0.9"} {
 			if err := ipam.Reserve(ctx, store, "n1", addr(address), "vm.a", nil); err != nil {

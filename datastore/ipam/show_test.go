@@ -59,7 +59,7 @@ func TestLookupTellsWhoHoldsAnAddress(t *testing.T) {
 	})
 }
 
-func TestConfigureKeepsWhatItDoesNotKnow(t *testing.T) {
+func TestConfigureKeepsUnknownFields(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, store kv.KV) {
 		if c, err := ipam.ReadConfig(ctx, store); err != nil || c != (ipam.Config{AutoAllocateBlocks: true, KubeVirtAddressPersistence: "Enabled"}) {
 			t.Errorf("without a configuration: %+v, %v", c, err)
@@ -82,7 +82,7 @@ func TestConfigureKeepsWhatItDoesNotKnow(t *testing.T) {
 	})
 }
 
-func TestAnAddressOfAPoolThatIsGoneIsFoundAndReleased(t *testing.T) {
+func TestAnAddressOfADeletedPoolIsFoundAndReleased(t *testing.T) {
 	onBoth(t, func(t *testing.T, ctx context.Context, store kv.KV) {
 		if err := ipam.Reserve(ctx, store, "n1", addr("10.0.0.5"), "vm.a", nil); err != nil {
 			t.Fatal(err)

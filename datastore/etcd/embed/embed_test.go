@@ -75,7 +75,7 @@ func TestEmbeddedEtcdKeepsItsData(t *testing.T) {
 	}
 }
 
-func TestEmbeddedEtcdSaysWhatIsInTheWay(t *testing.T) {
+func TestEmbeddedEtcdExplainsWhyItCannotStart(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)
 	server := startEtcd(t, dir)
