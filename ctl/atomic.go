@@ -26,26 +26,26 @@ const (
 func (w *worker) atomically(ctx context.Context, objects []api.Object) {
 	given := metadataOf(objects)
 	pruner := w.pruner()
-	var fates, prunedFates []fate
-	var victims []api.Object
+	var results, pruneResults []result
+	var toPrune []api.Object
 	sent, asked := false, false
 	err := w.retry(ctx, false, func() (err error) {
 		restore(objects, given)
 		tx := w.st.Begin()
-		if fates, err = w.stage(ctx, tx, objects); err != nil || failed(fates) {
+		if results, err = w.stage(ctx, tx, objects); err != nil || failed(results) {
 			return err
 		}
 		if w.prune.on {
-			if victims, err = w.victims(ctx, tx, objects); err != nil {
+			if toPrune, err = w.toPrune(ctx, tx, objects); err != nil {
 				return err
 			}
 			if !asked {
 				asked = true
-				if err := w.confirmLoss(ctx, victims); err != nil {
+				if err := w.confirmLoss(ctx, toPrune); err != nil {
 					return fmt.Errorf("prune: %w", err)
 				}
 			}
-			if prunedFates, err = pruner.stage(ctx, tx, victims); err != nil || failed(prunedFates) {
+			if pruneResults, err = pruner.stage(ctx, tx, toPrune); err != nil || failed(pruneResults) {
 				return err
 			}
 		}
@@ -55,25 +55,25 @@ func (w *worker) atomically(ctx context.Context, objects []api.Object) {
 		sent = true
 		return tx.Commit(context.WithoutCancel(ctx))
 	})
-	w.out, pruner.out = newOutcome(objects), newOutcome(victims)
-	if err != nil || failed(fates) || failed(prunedFates) {
-		w.fail(ctx, append(fates, prunedFates...), err)
+	w.out, pruner.out = newOutcome(objects), newOutcome(toPrune)
+	if err != nil || failed(results) || failed(pruneResults) {
+		w.fail(ctx, append(results, pruneResults...), err)
 		if sent && err != nil && !datastore.Refused(err) {
 			w.hint = hintUnknown
 		}
 		return
 	}
-	for i, r := range fates {
+	for i, r := range results {
 		w.count(objects[i], r)
 	}
-	for i, r := range prunedFates {
-		pruner.count(victims[i], r)
+	for i, r := range pruneResults {
+		pruner.count(toPrune[i], r)
 	}
 	w.pruned = pruner.out
 }
 
 // stage does the job to all objects inside of a transaction, and commits nothing.
-func (w *worker) stage(ctx context.Context, tx *datastore.Transaction, objects []api.Object) ([]fate, error) {
+func (w *worker) stage(ctx context.Context, tx *datastore.Transaction, objects []api.Object) ([]result, error) {
 	if err := w.readAhead(ctx, tx, objects); err != nil {
 		return nil, err
 	}
@@ -82,23 +82,23 @@ func (w *worker) stage(ctx context.Context, tx *datastore.Transaction, objects [
 	}
 	progress := w.progressOf(len(objects))
 	defer progress.clear()
-	var fates []fate
+	var results []result
 	for _, o := range objects {
-		fates = append(fates, w.one(ctx, tx, o))
+		results = append(results, w.one(ctx, tx, o))
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		progress.step(o.Type().Kind)
 	}
-	return fates, nil
+	return results, nil
 }
 
 // fail records the outcome of a transaction that was not committed: err, an interruption, or else the errors of single objects.
-func (w *worker) fail(ctx context.Context, fates []fate, err error) {
+func (w *worker) fail(ctx context.Context, results []result, err error) {
 	w.hint = hintNothing
 	switch {
 	case err == nil:
-		for _, r := range fates {
+		for _, r := range results {
 			if r.err != nil {
 				w.out.errs = append(w.out.errs, r.err)
 			}
@@ -113,8 +113,8 @@ func (w *worker) fail(ctx context.Context, fates []fate, err error) {
 	}
 }
 
-func failed(fates []fate) bool {
-	for _, r := range fates {
+func failed(results []result) bool {
+	for _, r := range results {
 		if r.err != nil {
 			return true
 		}

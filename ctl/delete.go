@@ -50,7 +50,7 @@ At a terminal margayctl then asks whether to go on; in a script it goes on.
 	return cmd
 }
 
-func (s *session) objectsToDelete(in input, at place, args []string) ([]api.Object, error) {
+func (s *session) objectsToDelete(in input, at scope, args []string) ([]api.Object, error) {
 	if len(in.files) > 0 {
 		if len(args) > 0 {
 			return nil, errors.New("give either KIND and NAME or -f FILE, not both")

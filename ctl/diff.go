@@ -92,18 +92,18 @@ func (s *session) diff(ctx context.Context, f writing) (different bool, err erro
 
 // diffPruned prints what apply would prune.
 func (w *worker) diffPruned(ctx context.Context, objects []api.Object) (different bool, err error) {
-	victims, err := w.victims(ctx, w.st, objects)
+	toPrune, err := w.toPrune(ctx, w.st, objects)
 	if err != nil {
 		return false, err
 	}
-	for _, o := range victims {
+	for _, o := range toPrune {
 		before, err := comparable(ctx, w.st, o)
 		if err != nil {
 			return false, err
 		}
 		fmt.Fprint(w.stdout, unified(api.KeyOf(o), before, "pruned", nil))
 	}
-	return len(victims) > 0, nil
+	return len(toPrune) > 0, nil
 }
 
 // difference applies an object to st, which is a dry run, and returns the unified diff of the stored object before and after.

@@ -16,7 +16,7 @@ import (
 )
 
 func newEdit(s *session) *cobra.Command {
-	var at place
+	var at scope
 	cmd := &cobra.Command{
 		Use:   "edit KIND NAME",
 		Short: "Change one object in an editor",
@@ -40,8 +40,8 @@ the object meanwhile, nothing is written: the edited text stays in a file, which
 	return cmd
 }
 
-func (s *session) edit(ctx context.Context, o api.Object, at place) error {
-	if err := at.settle(o); err != nil {
+func (s *session) edit(ctx context.Context, o api.Object, at scope) error {
+	if err := at.resolve(o); err != nil {
 		return err
 	}
 	if err := notWritable("edit", o); err != nil {

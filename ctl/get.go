@@ -29,7 +29,7 @@ until the command is interrupted; with yaml and json, each change is one {type, 
 
 func newGet(s *session) *cobra.Command {
 	var in input
-	var at place
+	var at scope
 	var output string
 	var export, watch bool
 	cmd := &cobra.Command{
@@ -94,7 +94,7 @@ func kindList() string {
 	return strings.Join(lines, "\n")
 }
 
-func (s *session) objectsToGet(in input, at place, args []string) ([]api.Object, error) {
+func (s *session) objectsToGet(in input, at scope, args []string) ([]api.Object, error) {
 	switch {
 	case len(in.files) > 0 && len(args) > 0:
 		return nil, errors.New("give either KIND and NAME or -f FILE, not both")
@@ -128,7 +128,7 @@ func pluralKinds() []string {
 }
 
 // get prints the objects that it finds, then returns an error about those that it did not find.
-func (s *session) get(ctx context.Context, wanted []api.Object, at place, f print.Format, chosen chooser, export bool) error {
+func (s *session) get(ctx context.Context, wanted []api.Object, at scope, f print.Format, chosen chooser, export bool) error {
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {
 		return err
@@ -207,14 +207,14 @@ func eachPage(ctx context.Context, st store, key api.Key, visit func(objects []a
 }
 
 // keyToGet returns the key of an object to get. Its name is empty if all objects of the kind are wanted.
-func keyToGet(o api.Object, at place) (api.Key, error) {
-	err := at.settle(o)
+func keyToGet(o api.Object, at scope) (api.Key, error) {
+	err := at.resolve(o)
 	nameWorkloadEndpoint(o)
 	return api.KeyOf(o), err
 }
 
 // read gets one object, or lists all objects of the kind if o has no name.
-func read(ctx context.Context, st store, o api.Object, at place) (print.Result, error) {
+func read(ctx context.Context, st store, o api.Object, at scope) (print.Result, error) {
 	key, err := keyToGet(o, at)
 	if err != nil {
 		return print.Result{}, err

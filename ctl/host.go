@@ -26,7 +26,7 @@ func thisHost() host { return host{files: "/", run: runCommand} }
 
 const (
 	commandTimeout = 20 * time.Second
-	mostOfOneFile  = 32 << 20 // bytes; of a longer file only the end is kept
+	maxFileBytes   = 32 << 20 // bytes; of a longer file only the end is kept
 )
 
 func runCommand(ctx context.Context, command []string) ([]byte, error) {
@@ -125,7 +125,7 @@ func (h host) addLogs(d *diagnosis, directory string) {
 	}
 }
 
-// readEnd reads a file, or only the end of a file longer than mostOfOneFile. Files of /proc report no size; of those it reads
+// readEnd reads a file, or only the end of a file longer than maxFileBytes. Files of /proc report no size; of those it reads
 // the beginning.
 func readEnd(path string) ([]byte, error) {
 	file, err := os.Open(path)
@@ -133,13 +133,13 @@ func readEnd(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err == nil && info.Size() > mostOfOneFile {
-		if _, err := file.Seek(-mostOfOneFile, io.SeekEnd); err != nil {
+	if info, err := file.Stat(); err == nil && info.Size() > maxFileBytes {
+		if _, err := file.Seek(-maxFileBytes, io.SeekEnd); err != nil {
 			return nil, err
 		}
 	}
-	content, err := io.ReadAll(io.LimitReader(file, mostOfOneFile))
+	content, err := io.ReadAll(io.LimitReader(file, maxFileBytes))
 	return content, err
 }
 
-func lastOf(out []byte) []byte { return out[max(0, len(out)-mostOfOneFile):] }
+func lastOf(out []byte) []byte { return out[max(0, len(out)-maxFileBytes):] }

@@ -59,5 +59,5 @@ func gunzip(data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.ReadAll(io.LimitReader(reader, mostOfOneFile))
+	return io.ReadAll(io.LimitReader(reader, maxFileBytes))
 }

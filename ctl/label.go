@@ -19,7 +19,7 @@ type labelChange struct {
 }
 
 func newLabel(s *session) *cobra.Command {
-	var at place
+	var at scope
 	var change labelChange
 	cmd := &cobra.Command{
 		Use:   "label KIND NAME {KEY=VALUE | KEY --remove}",
@@ -48,8 +48,8 @@ func newLabel(s *session) *cobra.Command {
 	return cmd
 }
 
-func (s *session) label(ctx context.Context, kind string, o api.Object, at place, change labelChange) error {
-	if err := at.settle(o); err != nil {
+func (s *session) label(ctx context.Context, kind string, o api.Object, at scope, change labelChange) error {
+	if err := at.resolve(o); err != nil {
 		return err
 	}
 	if err := notWritable("label", o); err != nil {

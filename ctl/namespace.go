@@ -9,43 +9,43 @@ import (
 	"github.com/margay-project/margay/ctl/hints"
 )
 
-// place is where -n and -A look for namespaced objects.
-type place struct {
+// scope holds the flags -n and -A: the namespaces in which namespaced objects are looked for.
+type scope struct {
 	namespace string
 	all       bool
 }
 
-// settle gives an object the namespace that it and the flags agree on. With all, a namespaced object has none.
-func (p place) settle(o api.Object) error {
+// resolve sets the namespace of an object from the object and the flags, which must agree. With -A it is empty.
+func (s scope) resolve(o api.Object) error {
 	kind, _ := api.KindOf(o.Type().Kind)
 	meta := o.Meta()
 	if !kind.Namespaced {
 		switch {
 		case meta.Namespace != "":
 			return fmt.Errorf("namespace should not be specified for a non-namespaced resource. %s is not a namespaced resource", kind.Name)
-		case p.all || p.namespace != "":
+		case s.all || s.namespace != "":
 			return fmt.Errorf("%s is not namespaced", kind.Name)
 		}
 		return nil
 	}
 	switch {
-	case p.all && p.namespace != "":
+	case s.all && s.namespace != "":
 		return errors.New("cannot use both --namespace and --all-namespaces flags at the same time")
-	case p.all:
+	case s.all:
 		meta.Namespace = ""
-	case meta.Namespace == "" && p.namespace == "":
+	case meta.Namespace == "" && s.namespace == "":
 		meta.Namespace = "default"
 	case meta.Namespace == "":
-		meta.Namespace = p.namespace
-	case p.namespace != "" && meta.Namespace != p.namespace:
-		return fmt.Errorf("resource namespace does not match client namespace. %s != %s", meta.Namespace, p.namespace)
+		meta.Namespace = s.namespace
+	case s.namespace != "" && meta.Namespace != s.namespace:
+		return fmt.Errorf("resource namespace does not match client namespace. %s != %s", meta.Namespace, s.namespace)
 	}
 	return nil
 }
 
 // named returns an empty object of a kind for each name. Without names, it returns one object without a name, which stands
 // for the list of the kind.
-func (p place) named(kindName string, names []string) ([]api.Object, error) {
+func (s scope) named(kindName string, names []string) ([]api.Object, error) {
 	kind, ok := api.KindOf(kindName)
 	if !ok {
 		return nil, unknownKind(kindName)

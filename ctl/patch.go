@@ -23,7 +23,7 @@ import (
 var patchTypes = [...]string{"strategic", "merge", "json"}
 
 func newPatch(s *session) *cobra.Command {
-	var at place
+	var at scope
 	var text, kind string
 	cmd := &cobra.Command{
 		Use:   "patch KIND NAME -p PATCH",
@@ -136,8 +136,8 @@ func parseOperations(raw []byte) (patcher, error) {
 	}, nil
 }
 
-func (s *session) patch(ctx context.Context, o api.Object, at place, p patcher) error {
-	if err := at.settle(o); err != nil {
+func (s *session) patch(ctx context.Context, o api.Object, at scope, p patcher) error {
+	if err := at.resolve(o); err != nil {
 		return fmt.Errorf("hit error: %w", err)
 	}
 	if err := notWritable("patch", o); err != nil {

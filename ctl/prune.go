@@ -73,8 +73,8 @@ func (p pruning) hint() string {
 	return ""
 }
 
-// victims returns the stored objects to prune, in an order in which they can be deleted.
-func (w *worker) victims(ctx context.Context, st store, objects []api.Object) ([]api.Object, error) {
+// toPrune returns the stored objects to prune, in an order in which they can be deleted.
+func (w *worker) toPrune(ctx context.Context, st store, objects []api.Object) ([]api.Object, error) {
 	choice, err := w.chooser()
 	if err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (w *worker) victims(ctx context.Context, st store, objects []api.Object) ([
 		given[api.KeyOf(o)] = true
 		scopes[api.Key{Kind: o.Type().Kind, Namespace: o.Meta().Namespace}] = true
 	}
-	var victims []api.Object
+	var toPrune []api.Object
 	for scope := range scopes {
 		stored, _, err := st.List(ctx, scope.Kind, scope.Namespace)
 		if err != nil {
@@ -93,13 +93,13 @@ func (w *worker) victims(ctx context.Context, st store, objects []api.Object) ([
 		}
 		for _, o := range choice.choose(stored) {
 			if !given[api.KeyOf(o)] && prunable(o) {
-				victims = append(victims, o)
+				toPrune = append(toPrune, o)
 			}
 		}
 	}
-	slices.SortFunc(victims, func(a, b api.Object) int { return cmp.Compare(api.KeyOf(a).String(), api.KeyOf(b).String()) })
-	baseLast(victims)
-	return victims, nil
+	slices.SortFunc(toPrune, func(a, b api.Object) int { return cmp.Compare(api.KeyOf(a).String(), api.KeyOf(b).String()) })
+	baseLast(toPrune)
+	return toPrune, nil
 }
 
 // prunable says whether an object may be pruned: people write it, and the cluster works without it.
@@ -133,15 +133,15 @@ func (w *worker) pruneAfter(ctx context.Context, objects []api.Object) error {
 	if !w.prune.on || w.out.interrupted || len(w.out.errs) > 0 {
 		return nil
 	}
-	victims, err := w.victims(ctx, w.st, objects)
+	toPrune, err := w.toPrune(ctx, w.st, objects)
 	if err != nil {
 		return fmt.Errorf("prune: %w", err)
 	}
-	if err := w.confirmLoss(ctx, victims); err != nil {
+	if err := w.confirmLoss(ctx, toPrune); err != nil {
 		return fmt.Errorf("prune: %w", err)
 	}
 	pruner := w.pruner()
-	pruner.run(ctx, victims)
+	pruner.run(ctx, toPrune)
 	w.pruned = pruner.out
 	return nil
 }

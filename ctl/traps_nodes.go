@@ -107,26 +107,26 @@ func profilesOf(o api.Object) []string {
 
 // doubles warns of several host endpoints for one interface. Only the first by name governs it.
 func (v *view) doubles(ctx context.Context) {
-	type place struct{ node, interfaceName string }
-	placeOf := func(o api.Object) (p place, ok bool) {
+	type hostInterface struct{ node, interfaceName string }
+	interfaceOf := func(o api.Object) (p hostInterface, ok bool) {
 		h, ok := o.(*api.HostEndpoint)
 		if !ok || h.Spec.InterfaceName == "" {
 			return p, false
 		}
-		return place{h.Spec.Node, h.Spec.InterfaceName}, true
+		return hostInterface{h.Spec.Node, h.Spec.InterfaceName}, true
 	}
-	hosts := v.which(func(o api.Object) bool { _, ok := placeOf(o); return ok })
+	hosts := v.which(func(o api.Object) bool { _, ok := interfaceOf(o); return ok })
 	if len(hosts) == 0 || !v.read(ctx, api.KindHostEndpoint) {
 		return
 	}
-	names := map[place][]string{}
+	names := map[hostInterface][]string{}
 	for _, u := range v.updates() {
-		if p, ok := placeOf(u.Object); ok {
+		if p, ok := interfaceOf(u.Object); ok {
 			names[p] = append(names[p], u.Key.Name)
 		}
 	}
 	for _, o := range hosts {
-		p, _ := placeOf(o)
+		p, _ := interfaceOf(o)
 		all := slices.Sorted(slices.Values(names[p]))
 		switch {
 		case len(all) < 2:

@@ -70,7 +70,7 @@ func calicoRefuses(o api.Object) error {
 // validate checks an object, and prints warnings about values that are probably mistakes. ends holds the default actions of
 // the tiers in the same input.
 func (s *session) validate(o api.Object, ends map[string]api.Action) error {
-	if err := (place{}).settle(o); err != nil {
+	if err := (scope{}).resolve(o); err != nil {
 		return err
 	}
 	nameWorkloadEndpoint(o)

@@ -12,10 +12,10 @@ import (
 )
 
 // watch prints the objects that get would print, then every change of them, until it is interrupted.
-func (s *session) watch(ctx context.Context, wanted []api.Object, at place, f print.Format, chosen chooser) error {
+func (s *session) watch(ctx context.Context, wanted []api.Object, at scope, f print.Format, chosen chooser) error {
 	keys := map[api.Key]bool{}
 	for _, o := range wanted {
-		if err := at.settle(o); err != nil {
+		if err := at.resolve(o); err != nil {
 			return err
 		}
 		keys[api.KeyOf(o)] = true

@@ -24,8 +24,8 @@ type job struct {
 	writes bool      // it stores objects: initialise the datastore, and warn of unusual values
 }
 
-// fate is the result of the job on one object.
-type fate struct {
+// result is the result of the job on one object.
+type result struct {
 	done     string
 	warnings []string
 	err      error
@@ -41,7 +41,7 @@ const (
 type worker struct {
 	*session
 	st       store
-	at       place
+	at       scope
 	job      job
 	dry      bool
 	prune    pruning
@@ -109,7 +109,7 @@ func (w *worker) batch(ctx context.Context, objects []api.Object) (done, alone i
 	if err := w.readAhead(ctx, tx, objects); err != nil {
 		return w.giveUp(ctx, objects, err)
 	}
-	var fates []fate
+	var results []result
 	for _, o := range objects {
 		r := w.one(ctx, tx, o)
 		if ctx.Err() != nil {
@@ -118,33 +118,33 @@ func (w *worker) batch(ctx context.Context, objects []api.Object) (done, alone i
 		if errors.As(r.err, new(datastore.SeveralStepsError)) {
 			break
 		}
-		fates = append(fates, r)
+		results = append(results, r)
 		if tx.Bytes() > batchBytes {
 			break
 		}
 	}
-	restore(objects[len(fates):], given[len(fates):])
-	if len(fates) == 0 {
+	restore(objects[len(results):], given[len(results):])
+	if len(results) == 0 {
 		return 0, 1
 	}
 	err := tx.Commit(context.WithoutCancel(ctx))
 	if datastore.Refused(err) {
 		restore(objects, given)
-		return 0, len(fates)
+		return 0, len(results)
 	}
-	for i, r := range fates {
+	for i, r := range results {
 		if err != nil && r.err == nil {
 			r.err = w.unknown(objects[i], err)
 		}
 		w.count(objects[i], r)
 	}
-	return len(fates), 0
+	return len(results), 0
 }
 
 // readAhead reads the stored objects that the job needs, in few requests.
 func (w *worker) readAhead(ctx context.Context, tx *datastore.Transaction, objects []api.Object) error {
 	for _, o := range objects {
-		_ = w.at.settle(o) // one reports the error
+		_ = w.at.resolve(o) // one reports the error
 		nameWorkloadEndpoint(o)
 	}
 	return tx.Prefetch(ctx, objects)
@@ -159,7 +159,7 @@ func (w *worker) giveUp(ctx context.Context, objects []api.Object, err error) (d
 		return 0, len(objects) // the user may be allowed to write some of them
 	}
 	for _, o := range objects {
-		w.count(o, fate{err: w.unknown(o, err)})
+		w.count(o, result{err: w.unknown(o, err)})
 	}
 	return len(objects), 0
 }
@@ -185,8 +185,8 @@ func restore(objects []api.Object, given []api.Metadata) {
 }
 
 // one does the job to an object in a store.
-func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
-	if r.err = w.at.settle(o); r.err != nil {
+func (w *worker) one(ctx context.Context, st store, o api.Object) (r result) {
+	if r.err = w.at.resolve(o); r.err != nil {
 		return r
 	}
 	if r.err = notWritable(w.job.verb.name, o); r.err != nil {
@@ -205,7 +205,7 @@ func (w *worker) one(ctx context.Context, st store, o api.Object) (r fate) {
 }
 
 // count adds the result of an object to the outcome, and prints the lines about it.
-func (w *worker) count(o api.Object, r fate) {
+func (w *worker) count(o api.Object, r result) {
 	defer w.progress.step(o.Type().Kind)
 	if r.err != nil {
 		w.out.errs = append(w.out.errs, r.err)

@@ -25,7 +25,7 @@ const (
 // writing holds the flags of a verb that writes.
 type writing struct {
 	in     input
-	at     place
+	at     scope
 	dryRun string
 	atomic bool
 	prune  pruning
@@ -38,7 +38,7 @@ func (f *writing) addFlags(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.atomic, "atomic", false, "all objects in one transaction: all are written, or none")
 }
 
-func addNamespaceFlag(cmd *cobra.Command, at *place) {
+func addNamespaceFlag(cmd *cobra.Command, at *scope) {
 	cmd.Flags().StringVarP(&at.namespace, "namespace", "n", "", "namespace of the objects; without it, the namespace in the manifest, or else default")
 }
 

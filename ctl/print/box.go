@@ -22,10 +22,10 @@ func Box(w io.Writer, headings []string, rows [][]string) {
 	for _, width := range widths {
 		frame += strings.Repeat("-", width+2) + "+"
 	}
-	line := func(row []string, place func(text string, gap int) string) {
+	line := func(row []string, align func(text string, gap int) string) {
 		fmt.Fprint(w, "|")
 		for i, text := range row {
-			fmt.Fprintf(w, " %s |", place(text, widths[i]-utf8.RuneCountInString(text)))
+			fmt.Fprintf(w, " %s |", align(text, widths[i]-utf8.RuneCountInString(text)))
 		}
 		fmt.Fprintln(w)
 	}

@@ -160,7 +160,7 @@ func (f templateFormat) Print(w io.Writer, results []Result, asNumber func() str
 }
 
 func (f templateFormat) Pages(w io.Writer, kind string, asNumber func() string) (Pages, error) {
-	return &wholePages{Result{Kind: kind, List: true}, func(r Result) error { return f.Print(w, []Result{r}, asNumber) }}, nil
+	return &collectedPages{Result{Kind: kind, List: true}, func(r Result) error { return f.Print(w, []Result{r}, asNumber) }}, nil
 }
 
 // texts formats the elements of a list or map of any type.

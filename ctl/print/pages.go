@@ -89,9 +89,9 @@ func newDocumentPages(w io.Writer, kind string, syntax listSyntax) Pages {
 	return &documentPages{out: bufio.NewWriterSize(w, 1<<15), kind: kind, syntax: syntax}
 }
 
-// together is the number of items that are encoded at once: the YAML encoder is slow to start, and the first of 32 items need
+// itemsPerChunk is the number of items that are encoded at once: the YAML encoder is slow to start, and the first of 32 items need
 // not wait long for the last.
-const together = 32
+const itemsPerChunk = 32
 
 func (p *documentPages) Page(objects []api.Object, version string) error {
 	if p.tail == nil {
@@ -103,7 +103,7 @@ func (p *documentPages) Page(objects []api.Object, version string) error {
 		p.out.Write(head)
 		p.tail = tail
 	}
-	for some := range slices.Chunk(objects, together) {
+	for some := range slices.Chunk(objects, itemsPerChunk) {
 		text, err := p.syntax.items(some)
 		if err != nil {
 			return err
@@ -129,15 +129,15 @@ func (p *documentPages) End() error {
 	return p.out.Flush()
 }
 
-// wholePages keeps a list until it is complete, for formats that may use any part of it.
-type wholePages struct {
+// collectedPages keeps a list until it is complete, for formats that may use any part of it.
+type collectedPages struct {
 	result Result
 	print  func(Result) error
 }
 
-func (p *wholePages) Page(objects []api.Object, version string) error {
+func (p *collectedPages) Page(objects []api.Object, version string) error {
 	p.result.Objects, p.result.Revision = append(p.result.Objects, objects...), version
 	return nil
 }
 
-func (p *wholePages) End() error { return p.print(p.result) }
+func (p *collectedPages) End() error { return p.print(p.result) }
