@@ -58,8 +58,8 @@ var inputOutput = []string{"io/fs", "net", "net/http", "os", "os/exec", "syscall
 
 // mayNotLink is what a package must not depend on, directly or through others: the paths of packages, each with all below.
 var mayNotLink = map[string][]string{
-	"ctl":                  {"go.etcd.io/etcd/server", module + "datastore/etcd/embed", module + "datastore/kv/kvtest", module + "internal"}, // a server is 4 MB
-	"felix":                {module + "datastore/kv/kvtest", module + "internal"},
+	"ctl":                  {"go.etcd.io/etcd/server", module + "datastore/etcd/embed", module + "datastore/kv/kvtest", module + "internal", packets}, // a server is 4 MB
+	"felix":                {module + "datastore/kv/kvtest", module + "internal", packets},
 	"datastore":            {"go.etcd.io/etcd/server", module + "datastore/etcd/embed"},
 	"datastore/etcd":       {"go.etcd.io/etcd/server", module + "datastore/etcd/embed", module + "api"},
 	"datastore/etcd/embed": {module + "api"},
@@ -67,6 +67,9 @@ var mayNotLink = map[string][]string{
 	"dataplane/classifier": kernel,
 	"bpf/layout":           kernel,
 }
+
+// packets builds packets, for tests only.
+const packets = "github.com/google/gopacket"
 
 type goPackage struct {
 	ImportPath   string

@@ -16,6 +16,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/packet"
 	"github.com/margay-project/margay/internal/skip"
 )
 
@@ -44,7 +45,7 @@ func unevenFragments(source, dest string, proto uint8, header []byte, id uint32)
 	if proto == 17 {
 		binary.BigEndian.PutUint16(payload[4:], uint16(len(payload)))
 	}
-	payload = sealed(newFrame(source, dest, proto, payload).bytes())[54:]
+	payload = packet.Sealed(newFrame(source, dest, proto, payload).bytes())[54:]
 	fragment := func(next uint8, offset, more uint16) []byte {
 		return binary.BigEndian.AppendUint32(append16([]byte{next, 0}, offset<<3|more), id)
 	}
@@ -55,38 +56,6 @@ func unevenFragments(source, dest string, proto uint8, header []byte, id uint32)
 	f = newFrame(source, dest, proto, payload[72:])
 	f.first, f.headers = 44, fragment(proto, 9, 0)
 	return first, f.bytes()
-}
-
-// sealed writes the checksums of a frame without tags, options and extension headers: the kernel looks at those of
-// packets that it keeps.
-func sealed(frame []byte) []byte {
-	ip, header, addresses, proto := frame[14:], 40, 8, frame[20]
-	if ip[0]>>4 == 4 {
-		header, addresses, proto = 20, 12, ip[9]
-		binary.BigEndian.PutUint16(ip[10:], checksum(0, ip[:20]))
-	}
-	l4 := ip[header:]
-	field := l4[map[uint8]int{1: 2, 6: 16, 17: 6, 58: 2}[proto]:]
-	binary.BigEndian.PutUint16(field, 0)
-	if proto == 1 {
-		binary.BigEndian.PutUint16(field, checksum(0, l4))
-	} else {
-		binary.BigEndian.PutUint16(field, checksum(uint32(proto)+uint32(len(l4)), ip[addresses:header], l4))
-	}
-	return frame
-}
-
-// checksum is that of RFC 1071, over parts of which all but the last have an even length.
-func checksum(sum uint32, parts ...[]byte) uint16 {
-	for _, part := range parts {
-		for i, b := range part {
-			sum += uint32(b) << (8 * (1 - i%2))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return ^uint16(sum)
 }
 
 // attached attaches the generation to interfaces for as long as the test runs.
@@ -270,11 +239,11 @@ func TestPacketsOfThisHostProveIt(t *testing.T) {
 		}{
 			{"datagram in fragments", func() { dial("udp", "9", datagram) }, func(f []byte) bool { return bytes.Contains(f, datagram[:64]) }},
 			{"SYN", func() { dial("tcp", "9", nil) }, protocol(6, 13, 2)},
-			{"SYN-ACK", func() { s.requests.Send(sealed(tcp(f.peer, f.here, 33, 34, "S", 5, 0))) }, protocol(6, 13, 0x12)},
-			{"RST", func() { s.requests.Send(sealed(tcp(f.peer, f.here, 33, 35, "S", 5, 0))) }, protocol(6, 13, 0x14)},
-			{"echo reply", func() { s.requests.Send(sealed(echo(f.peer, f.here, false, 4))) }, protocol(f.icmp, 0, f.answer)},
-			{"port unreachable", func() { s.requests.Send(sealed(udp(f.peer, f.here, 33, 36))) }, protocol(f.icmp, 0, f.closed)},
-			{"hop limit exceeded", func() { s.requests.Send(sealed(expiring.bytes())) }, protocol(f.icmp, 0, f.expired)},
+			{"SYN-ACK", func() { s.requests.Send(packet.Sealed(tcp(f.peer, f.here, 33, 34, "S", 5, 0))) }, protocol(6, 13, 0x12)},
+			{"RST", func() { s.requests.Send(packet.Sealed(tcp(f.peer, f.here, 33, 35, "S", 5, 0))) }, protocol(6, 13, 0x14)},
+			{"echo reply", func() { s.requests.Send(packet.Sealed(echo(f.peer, f.here, false, 4))) }, protocol(f.icmp, 0, f.answer)},
+			{"port unreachable", func() { s.requests.Send(packet.Sealed(udp(f.peer, f.here, 33, 36))) }, protocol(f.icmp, 0, f.closed)},
+			{"hop limit exceeded", func() { s.requests.Send(packet.Sealed(expiring.bytes())) }, protocol(f.icmp, 0, f.expired)},
 		} {
 			if c.name == "RST" && f.icmp == 58 {
 				continue // it has no socket, see below
@@ -324,7 +293,7 @@ func TestPacketsWithoutASocketProveItByTheMarkOfTheGate(t *testing.T) {
 		must(t, err)
 		defer l.Close()
 		syn := func(port uint16) func() {
-			return func() { s.requests.Send(sealed(tcp(f.peer, f.here, 33, port, "S", 5, 0))) }
+			return func() { s.requests.Send(packet.Sealed(tcp(f.peer, f.here, 33, port, "S", 5, 0))) }
 		}
 		kinds = append(kinds,
 			kind{"RST to " + f.peer, syn(35), protocol(6, 13, 0x14)},

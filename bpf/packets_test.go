@@ -2,8 +2,15 @@ package bpf
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/margay-project/margay/internal/lab/packet"
 )
 
 // frame is a packet in the making: tests change its parts before they take its bytes.
@@ -15,7 +22,7 @@ type frame struct {
 	mac        [6]byte // of the sender
 	tags       []uint16
 	hops       uint8
-	options    []byte // IPv4, a multiple of 4
+	options    []byte // IPv4, a multiple of 4, all of one byte each
 	headers    []byte // IPv6 extension headers; first says which comes first
 	first      uint8
 	id         uint32 // of a fragment
@@ -27,45 +34,48 @@ type frame struct {
 func newFrame(source, dest string, proto uint8, payload []byte) *frame {
 	return &frame{
 		source: netip.MustParseAddr(source), dest: netip.MustParseAddr(dest), proto: proto, payload: payload,
-		mac: [6]byte{2, 0, 0, 0, 0, 1}, hops: 64, id: 7,
+		mac: senderMAC, hops: 64, id: 7,
 	}
 }
 
+var senderMAC, receiverMAC = [6]byte{2, 0, 0, 0, 0, 1}, [6]byte{2, 0, 0, 0, 0, 2}
+
 func (f *frame) bytes() []byte {
-	kind, network := uint16(0x0800), f.ipv4()
-	if !f.source.Is4() {
-		kind, network = 0x86dd, f.ipv6()
+	if f.source.Is4() {
+		return slices.Concat(ethernet(f.mac, uint16(layers.EthernetTypeIPv4), f.tags...), f.ipv4())
 	}
-	return slices.Concat(ethernet(f.mac, kind, f.tags...), network, f.payload)
+	return slices.Concat(ethernet(f.mac, uint16(layers.EthernetTypeIPv6), f.tags...), f.ipv6())
 }
 
 func ethernet(mac [6]byte, kind uint16, tags ...uint16) []byte {
-	b := append([]byte{2, 0, 0, 0, 0, 2}, mac[:]...)
-	for _, tag := range tags {
-		b = append16(b, 0x8100, tag)
+	header := &layers.Ethernet{SrcMAC: mac[:], DstMAC: receiverMAC[:], EthernetType: layers.EthernetType(kind)}
+	parts := []gopacket.SerializableLayer{header}
+	for i := range tags {
+		tag := &layers.Dot1Q{VLANIdentifier: tags[i], Type: layers.EthernetTypeDot1Q}
+		if i == len(tags)-1 {
+			tag.Type = header.EthernetType
+		}
+		parts = append(parts, tag)
 	}
-	return append16(b, kind)
-}
-
-func append16(b []byte, values ...uint16) []byte {
-	for _, v := range values {
-		b = binary.BigEndian.AppendUint16(b, v)
+	if len(tags) > 0 {
+		header.EthernetType = layers.EthernetTypeDot1Q
 	}
-	return b
+	return packet.Bytes(parts...)
 }
 
 func (f *frame) ipv4() []byte {
-	header := 20 + len(f.options)
-	b := []byte{0x40 | byte(header/4), 0}
-	offset := f.offset
-	if f.more {
-		offset |= 0x2000
+	header := &layers.IPv4{
+		Version: 4, IHL: uint8(5 + len(f.options)/4), Length: uint16(20 + len(f.options) + len(f.payload) + f.totalDelta),
+		Id: uint16(f.id), FragOffset: f.offset, TTL: f.hops, Protocol: layers.IPProtocol(f.proto),
+		SrcIP: f.source.AsSlice(), DstIP: f.dest.AsSlice(),
 	}
-	b = append16(b, uint16(header+len(f.payload)+f.totalDelta), uint16(f.id), offset)
-	b = append(b, f.hops, f.proto, 0, 0)
-	b = append(b, f.source.AsSlice()...)
-	b = append(b, f.dest.AsSlice()...)
-	return append(b, f.options...)
+	if f.more {
+		header.Flags = layers.IPv4MoreFragments
+	}
+	for _, option := range f.options {
+		header.Options = append(header.Options, layers.IPv4Option{OptionType: option})
+	}
+	return packet.Bytes(header, gopacket.Payload(f.payload))
 }
 
 func (f *frame) ipv6() []byte {
@@ -73,18 +83,25 @@ func (f *frame) ipv6() []byte {
 	if f.headers != nil {
 		first = f.first
 	}
-	b := []byte{0x60, 0, 0, 0}
-	b = append16(b, uint16(len(f.headers)+len(f.payload)+f.totalDelta))
-	b = append(b, first, f.hops)
-	b = append(b, as16(f.source)...)
-	b = append(b, as16(f.dest)...)
-	return append(b, f.headers...)
+	header := &layers.IPv6{
+		Version: 6, Length: uint16(len(f.headers) + len(f.payload) + f.totalDelta), NextHeader: layers.IPProtocol(first), HopLimit: f.hops,
+		SrcIP: as16(f.source), DstIP: as16(f.dest),
+	}
+	return packet.Bytes(header, gopacket.Payload(f.headers), gopacket.Payload(f.payload))
 }
 
 func as16(a netip.Addr) []byte { b := a.As16(); return b[:] }
 
+// append16 appends numbers in network order.
+func append16(b []byte, values ...uint16) []byte {
+	for _, v := range values {
+		b = binary.BigEndian.AppendUint16(b, v)
+	}
+	return b
+}
+
 func udpHeader(sport, dport uint16) []byte {
-	return append(append16(nil, sport, dport, 13, 0), "hello"...)
+	return packet.Bytes(&layers.UDP{SrcPort: layers.UDPPort(sport), DstPort: layers.UDPPort(dport), Length: 13}, gopacket.Payload("hello"))
 }
 
 // udp makes a datagram.
@@ -94,15 +111,11 @@ func udp(source, dest string, sport, dport uint16) []byte {
 
 // tcpHeader makes a segment; flags are letters of F, S, R, A.
 func tcpHeader(sport, dport uint16, flags string, seq, ack uint32) []byte {
-	var bits byte
-	for _, f := range flags {
-		bits |= map[rune]byte{'F': 1, 'S': 2, 'R': 4, 'A': 16}[f]
-	}
-	b := append16(nil, sport, dport)
-	b = binary.BigEndian.AppendUint32(b, seq)
-	b = binary.BigEndian.AppendUint32(b, ack)
-	b = append(b, 5<<4, bits)
-	return append16(b, 1000, 0, 0)
+	return packet.Bytes(&layers.TCP{
+		SrcPort: layers.TCPPort(sport), DstPort: layers.TCPPort(dport), Seq: seq, Ack: ack, DataOffset: 5, Window: 1000,
+		FIN: strings.Contains(flags, "F"), SYN: strings.Contains(flags, "S"),
+		RST: strings.Contains(flags, "R"), ACK: strings.Contains(flags, "A"),
+	})
 }
 
 func tcp(source, dest string, sport, dport uint16, flags string, seq, ack uint32) []byte {
@@ -111,49 +124,52 @@ func tcp(source, dest string, sport, dport uint16, flags string, seq, ack uint32
 
 func icmpProto(addr string) uint8 {
 	if netip.MustParseAddr(addr).Is4() {
-		return 1
+		return protoICMP
 	}
-	return 58
+	return protoICMPv6
 }
 
+// icmpHeader is that of a message of either version that has an identifier and a sequence number, as an echo request.
 func icmpHeader(kind, code uint8, id uint16) []byte {
-	return append16([]byte{kind, code, 0, 0}, id, 1)
+	return packet.Bytes(&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(kind, code), Id: id, Seq: 1})
 }
 
 // echo makes a ping or the answer to one.
 func echo(source, dest string, answer bool, id uint16) []byte {
-	kind := map[bool]uint8{false: 8, true: 0}[answer]
+	kind := map[bool]uint8{false: layers.ICMPv4TypeEchoRequest, true: layers.ICMPv4TypeEchoReply}[answer]
 	proto := icmpProto(source)
-	if proto == 58 {
-		kind = map[bool]uint8{false: 128, true: 129}[answer]
+	if proto == protoICMPv6 {
+		kind = map[bool]uint8{false: layers.ICMPv6TypeEchoRequest, true: layers.ICMPv6TypeEchoReply}[answer]
 	}
 	return newFrame(source, dest, proto, icmpHeader(kind, 0, id)).bytes()
 }
 
 // unreachable makes the error that quotes a packet made by this file.
 func unreachable(source, dest string, quoted []byte) []byte {
-	kind := uint8(3)
+	kind := uint8(layers.ICMPv4TypeDestinationUnreachable)
 	proto := icmpProto(source)
-	if proto == 58 {
-		kind = 1
+	if proto == protoICMPv6 {
+		kind = layers.ICMPv6TypeDestinationUnreachable
 	}
 	return newFrame(source, dest, proto, append(icmpHeader(kind, 1, 0), quoted[14:]...)).bytes()
 }
 
 // arp makes a request of the sender for the target.
 func arp(sender, target string) []byte {
-	b := ethernet([6]byte{2, 0, 0, 0, 0, 1}, 0x0806)
-	b = append16(b, 1, 0x0800, 0x0604, 1)
-	b = append(b, 2, 0, 0, 0, 0, 1)
-	b = append(b, netip.MustParseAddr(sender).AsSlice()...)
-	b = append(b, 0, 0, 0, 0, 0, 0)
-	return append(b, netip.MustParseAddr(target).AsSlice()...)
+	request := packet.Bytes(&layers.ARP{
+		AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
+		Operation: layers.ARPRequest, SourceHwAddress: senderMAC[:], SourceProtAddress: netip.MustParseAddr(sender).AsSlice(),
+		DstHwAddress: make(net.HardwareAddr, 6), DstProtAddress: netip.MustParseAddr(target).AsSlice(),
+	})
+	return append(ethernet(senderMAC, uint16(layers.EthernetTypeARP)), request...)
 }
 
 // neighbour makes a message of neighbour discovery about a target.
 func neighbour(source, dest string, kind uint8, target string, hops uint8) []byte {
-	payload := append([]byte{kind, 0, 0, 0, 0, 0, 0, 0}, netip.MustParseAddr(target).AsSlice()...)
-	f := newFrame(source, dest, 58, payload)
+	payload := packet.Bytes(
+		&layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(kind, 0)},
+		&layers.ICMPv6NeighborSolicitation{TargetAddress: netip.MustParseAddr(target).AsSlice()})
+	f := newFrame(source, dest, protoICMPv6, payload)
 	f.hops = hops
 	return f.bytes()
 }

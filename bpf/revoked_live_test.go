@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/packet"
 )
 
 // wireBehind is a wire at the far end of an interface, which the router takes for the place of the addresses.
@@ -54,19 +55,12 @@ func (s *stream) frame(end int, change uint64) []byte {
 const mark = "margay stream"
 
 // carry is a packet to the station of a wire that carries the stream's number and a change.
-func carry(w *lab.Wire, packet []byte, number uint16, end int, change uint64) []byte {
+func carry(w *lab.Wire, frame []byte, number uint16, end int, change uint64) []byte {
 	payload := append16([]byte(mark), number)
 	payload = binary.BigEndian.AppendUint64(append(payload, byte(end)), change)
-	packet = append(packet, payload...)
-	copy(packet, w.To)
-	if packet[12] == 0x08 { // IPv4
-		binary.BigEndian.PutUint16(packet[16:], uint16(len(packet)-14))
-		binary.BigEndian.PutUint16(packet[24:], 0)
-		binary.BigEndian.PutUint16(packet[24:], checksum(0, packet[14:34]))
-	} else {
-		binary.BigEndian.PutUint16(packet[18:], uint16(len(packet)-54))
-	}
-	return packet
+	frame = packet.Fitted(append(frame, payload...))
+	copy(frame, w.To)
+	return frame
 }
 
 // storm is a history with real packets: streams that flow while policies change.

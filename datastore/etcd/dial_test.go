@@ -115,7 +115,7 @@ type slowLine struct {
 }
 
 func (l slowLine) Write(data []byte) (int, error) {
-	time.Sleep(time.Second * time.Duration(len(data)) / time.Duration(l.bytesPerSecond))
+	lab.LetPass(time.Second * time.Duration(len(data)) / time.Duration(l.bytesPerSecond))
 	return l.Conn.Write(data)
 }
 

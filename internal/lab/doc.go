@@ -31,7 +31,8 @@
 //   - Wire: a packet socket, which sends frames as they are and sees every frame that arrives.
 //   - Await: waits for a condition; LetPass is for what has none.
 //
-// Package router has routers that speak BGP, package etcdlab servers and clusters of etcd, package packet builds packets.
+// Package router has routers that speak BGP, package etcdlab servers and clusters of etcd, package packet builds
+// packets.
 //
 // Methods fail the test of their host; only Do, Dial and Run return an error, because tests expect some. All are for tests:
 // no program of ours links this package.
