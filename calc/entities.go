@@ -151,7 +151,7 @@ func (g *Graph) removeEntity(id entityID, print fingerprint) {
 	t.free = append(t.free, id)
 }
 
-// move takes an entity out of the sets whose selectors stopped to match it, and puts it into those that started to. In the sets where
+// move takes an entity out of the sets whose selectors no longer match it, and puts it into those whose selectors now do. In the sets where
 // it stays it exchanges its contribution.
 func (t *entities) move(id entityID, before contribution, started, stopped []*matcher) {
 	now := t.list[id].contribution()
