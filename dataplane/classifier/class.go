@@ -4,38 +4,9 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+
+	"github.com/margay-project/margay/bpf/layout"
 )
-
-// atom is the smallest thing that one point of a dimension can be in: the members of a set that came together, a rule's
-// list of nets, or the points of a rule's protocols and ports.
-type atom struct {
-	id      uint32
-	views   []*view  // that have it, by id
-	classes []*class // that contain it
-	spent   bool     // it goes with the last of its classes
-}
-
-// view is what a condition asks about: a set, a list or some points. It is one atom, but for a set that changed together
-// with masks: then old conditions and new ones see the members of their time, and what is in one of two views only is
-// an atom of its own. Whatever is in one of the atoms is in the view.
-type view struct {
-	id    uint32
-	atoms []*atom
-	conds []*condition // that have it among their in or out
-
-	// It shows one of these.
-	set  *set
-	line intervals
-}
-
-// condition is what one dimension of a rule asks for: to be in all of in and in none of out. Rules share them.
-type condition struct {
-	key     string
-	in, out []*view
-	rules   int        // that have it, the retired ones included
-	slots   [2]slotSet // of those rules, by side
-	todo    [2]slotSet // those of slots that the classes do not have yet
-}
 
 // class is a set of atoms that some points have in common, and the vectors that say so.
 type class struct {
@@ -77,42 +48,11 @@ func newClasses(vs *vectors, sides int) classes {
 	}
 }
 
-func (cs *classes) newID() uint32 {
-	cs.nextID++
-	return cs.nextID
-}
-
-// newView returns a view of a new atom.
-func (cs *classes) newView() *view {
-	one := &struct { // there is one for each list of nets, so it should be one piece of memory
-		view  view
-		atom  atom
-		atoms [1]*atom
-		views [1]*view
-	}{}
-	one.atoms[0], one.views[0] = &one.atom, &one.view
-	one.atom.id, one.view.id = cs.newID(), cs.newID()
-	one.view.atoms, one.atom.views = one.atoms[:], one.views[:]
-	return &one.view
-}
-
 // classKey is valid until the next call, also of conditionKey.
 func (cs *classes) classKey(atoms []*atom) []byte {
 	cs.scratch = cs.scratch[:0]
 	for _, a := range atoms {
 		cs.scratch = binary.LittleEndian.AppendUint32(cs.scratch, a.id)
-	}
-	return cs.scratch
-}
-
-func (cs *classes) conditionKey(in, out []*view) []byte {
-	cs.scratch = cs.scratch[:0]
-	for _, v := range in {
-		cs.scratch = binary.LittleEndian.AppendUint32(cs.scratch, v.id)
-	}
-	cs.scratch = append(cs.scratch, 0, 0, 0, 0) // no view has id 0
-	for _, v := range out {
-		cs.scratch = binary.LittleEndian.AppendUint32(cs.scratch, v.id)
 	}
 	return cs.scratch
 }
@@ -248,54 +188,12 @@ func (cs *classes) forget(c *class) {
 	cs.drop(c)
 }
 
-// vanish takes an atom that is spent out of its views. While some class has it, its views have to know.
-func (a *atom) vanish() {
-	if !a.spent || len(a.classes) > 0 {
-		return
-	}
-	for _, v := range a.views {
-		v.atoms = slices.DeleteFunc(v.atoms, func(x *atom) bool { return x == a })
-	}
-	a.views = nil
-}
-
 func (cs *classes) drop(c *class) {
 	for side := range cs.sides {
 		if c.vectors[side] != 0 {
 			cs.vectors.free(c.vectors[side])
 		}
 	}
-}
-
-// condition returns the condition for some views, with one more rule that has it.
-func (cs *classes) condition(in, out []*view) *condition {
-	key := cs.conditionKey(in, out)
-	c, found := cs.conds[string(key)]
-	if !found {
-		c = &condition{key: string(key), in: in, out: out}
-		cs.conds[c.key] = c
-		for _, v := range slices.Concat(in, out) {
-			v.conds = append(v.conds, c)
-		}
-	}
-	c.rules++
-	return c
-}
-
-// releaseCondition takes back a rule. It returns the views that no condition needs any more.
-func (cs *classes) releaseCondition(c *condition) (unused []*view) {
-	c.rules--
-	if c.rules > 0 {
-		return nil
-	}
-	delete(cs.conds, c.key)
-	for _, v := range slices.Concat(c.in, c.out) {
-		v.conds = slices.DeleteFunc(v.conds, func(x *condition) bool { return x == c })
-		if len(v.conds) == 0 {
-			unused = append(unused, v)
-		}
-	}
-	return unused
 }
 
 // addSlot notes a new slot of a condition; flush brings it into the classes that are there already.
@@ -361,13 +259,6 @@ func (cs *classes) affected(c *condition, f func(*class, half) error) error {
 	return nil
 }
 
-func (v *view) classes() (n int) {
-	for _, a := range v.atoms {
-		n += len(a.classes)
-	}
-	return n
-}
-
 // removeSlots takes slots that no mask has out of a condition and the classes.
 func (cs *classes) removeSlots(c *condition, side int, gone slotSet, epoch uint64) {
 	c.slots[side].remove(gone)
@@ -378,27 +269,24 @@ func (cs *classes) removeSlots(c *condition, side int, gone slotSet, epoch uint6
 	})
 }
 
-// union merges two ordered lists of atoms into the buffer.
-func union(buffer, a, b []*atom) []*atom {
-	for len(a) > 0 && len(b) > 0 {
-		switch {
-		case a[0].id < b[0].id:
-			buffer, a = append(buffer, a[0]), a[1:]
-		case a[0].id > b[0].id:
-			buffer, b = append(buffer, b[0]), b[1:]
-		default:
-			buffer, a, b = append(buffer, a[0]), a[1:], b[1:]
-		}
-	}
-	return append(append(buffer, a...), b...)
+// side is a dimension's classes and which of their vectors it is.
+type side struct {
+	classes *classes
+	at      int
 }
 
-// without removes an atom from an ordered list, in place.
-func without(atoms []*atom, x *atom) []*atom {
-	if i, found := slices.BinarySearchFunc(atoms, x, byID); found {
-		return slices.Delete(atoms, i, i+1)
+func (c *Classifier) side(dim int) side {
+	switch dim {
+	case layout.DimSource:
+		return side{&c.addresses.classes, 0}
+	case layout.DimDest:
+		return side{&c.addresses.classes, 1}
+	case layout.DimService:
+		return side{&c.services.classes, 0}
 	}
-	return atoms
+	return side{&c.sourcePorts.classes, 0}
 }
 
-func byID(x, y *atom) int { return cmp.Compare(x.id, y.id) }
+func (c *Classifier) dimensions() []*classes {
+	return []*classes{&c.addresses.classes, &c.services.classes, &c.sourcePorts.classes}
+}

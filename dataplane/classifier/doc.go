@@ -37,8 +37,13 @@
 // and tried again by the next Apply. Tables have Sizes; what does not fit is left out in the same way, with an ErrFull,
 // and everything else goes on.
 //
-// Start at classifier.go (the steps) and merge.go, then order.go (slots), condition.go (rules to conditions), class.go
-// (atoms, views, conditions, classes), set.go and mix.go (what joins and leaves sets), address.go and line.go (the two
-// kinds of dimensions), vector.go (the bits), mask.go and endpoint.go (what is committed), lookup.go (the program's
-// search, in Go).
+// Start at classifier.go (the steps) and commit.go, then
+//
+//	merge.go, list.go, rules.go, profile.go   objects to lists of rules
+//	order.go, window.go, slot.go              lists to slots
+//	condition.go, interval.go, point.go, variant.go   rules to conditions
+//	atom.go, class.go, set.go, mix.go         conditions to classes, and changes of sets
+//	address.go, line.go                       the two kinds of dimensions
+//	vector.go, mask.go, ruleset.go, endpoint.go   the bits, and which of them judge an endpoint
+//	lookup.go                                 the program's search, in Go
 package classifier

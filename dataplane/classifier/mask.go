@@ -1,24 +1,8 @@
 package classifier
 
 import (
-	"fmt"
-
 	"github.com/margay-project/margay/bpf/layout"
-	"github.com/margay-project/margay/calc"
 )
-
-// maxContinuations is how often the program goes on after a Pass or a Log, as the calculation knows it.
-const maxContinuations = calc.MaxContinuations
-
-// spec is the lists that judge an endpoint at one stage; endpoints with the same share it and its mask.
-type spec struct {
-	key       string
-	lists     []*list
-	mask      *mask // of the lists as they last were; nil: there never was one
-	endpoints map[*endpoint]struct{}
-	trouble   string // why endpoints with it are closed
-	checked   bool   // trouble is up to date
-}
 
 // mask is an immutable vector of the slots that apply.
 type mask struct {
@@ -183,31 +167,4 @@ func (m *masks) union(block uint32) []uint64 {
 		}
 	}
 	return out
-}
-
-// problem says why lists, in order, must not judge an endpoint.
-func problem(lists []*list) string {
-	var search calc.Continuations
-	for i, l := range lists {
-		if l.refused != "" {
-			return l.refused
-		}
-		if i > 0 && !lists[i-1].place.sameTier(l.place) {
-			search.EndTier()
-		}
-		if i > 0 && lists[i-1].place.compare(l.place) > 0 {
-			return fmt.Sprintf("its policies are not in the order of the node: %q before %q",
-				lists[i-1].place.name, l.place.name)
-		}
-		if l.place.group == failsafes { // after whose Pass nothing follows
-			search.AddPolicy(l.logs, 0)
-		} else {
-			search.AddPolicy(l.logs, l.depth)
-		}
-	}
-	if n := search.Most(); n > maxContinuations {
-		return fmt.Sprintf("a packet may pass or be logged %d times on its way through its policies, more than %d: "+
-			"use fewer rules with the actions Log and Pass", n, maxContinuations)
-	}
-	return ""
 }

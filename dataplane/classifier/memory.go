@@ -29,20 +29,6 @@ func (m *Memory) store() {
 	}
 }
 
-// Sizes are the capacities of one generation's tables.
-type Sizes struct {
-	Blocks  int // of slots
-	Vectors int
-	Chunks  int
-	Hosts   int
-	Nets    int
-}
-
-// Limits are the largest Sizes. At these a change that does not fit is refused for the objects that need it.
-func Limits() Sizes {
-	return Sizes{Blocks: layout.MaxBlocks, Vectors: 1 << 18, Chunks: 1 << 20, Hosts: 1 << 22, Nets: 1 << 20}
-}
-
 // NewMemory returns ordinary memory, for tests and for a dry run.
 func NewMemory(s Sizes) *Memory {
 	return &Memory{
@@ -81,19 +67,4 @@ func (m *Memory) check() error {
 		return fmt.Errorf("memory of the classifier: %s", strings.Join(wrong, ", "))
 	}
 	return nil
-}
-
-// ErrFull says that a table has no room for the change. The running tables are correct as they are and keep what they
-// have. Build the next generation with the Sizes that SizesFor gives; if that reports ErrFull at its first Apply, the
-// state is beyond the limits: what does not fit stays closed until there is less of it.
-type ErrFull struct {
-	What string // slots, vectors, chunks, hosts, nets or classes
-	Size int
-}
-
-func (e *ErrFull) Error() string {
-	if e.What == "classes" {
-		return "too many nets, sets or port ranges overlap each other: use fewer, or let them be disjoint"
-	}
-	return fmt.Sprintf("%s: all %d are in use: build the next generation with larger tables", e.What, e.Size)
 }

@@ -62,21 +62,6 @@ func (c *Classifier) resolveDirty() {
 	}
 }
 
-func (c *Classifier) newList(p place) *list {
-	c.serial++
-	l := &list{place: p, serial: c.serial, specs: map[*spec]struct{}{}, whole: true}
-	c.order.insert(l)
-	return l
-}
-
-// disturb has the endpoints of a list resolved again.
-func (c *Classifier) disturb(l *list) {
-	for s := range l.specs {
-		s.checked = false
-		maps.Copy(c.dirty, s.endpoints)
-	}
-}
-
 func (c *Classifier) tierNamed(name string) *tier {
 	t := c.tiers[name]
 	if t == nil {
@@ -130,13 +115,6 @@ func (c *Classifier) inTier(name string) bool {
 		}
 	}
 	return false
-}
-
-func (c *Classifier) moveList(l *list, to place) {
-	if l.place != to {
-		c.order.move(l, to)
-		c.disturb(l)
-	}
 }
 
 func (c *Classifier) setPolicy(n calc.Policy) {

@@ -70,10 +70,6 @@ func (c *Classifier) liveSets() map[*set]bool {
 	return live
 }
 
-func (it *item) aboutAddresses() [2]*condition {
-	return [...]*condition{it.conds[layout.DimSource], it.conds[layout.DimDest]}
-}
-
 // changeSets has members join and leave. In place if no packet can tell; else through other views and so other slots,
 // which take effect with the masks.
 func (c *Classifier) changeSets(changes []setChange) {
@@ -111,13 +107,6 @@ func (c *Classifier) relink(l *list) {
 		c.order.changed[l] = struct{}{}
 	}
 }
-
-// former says whether a condition for addresses is about a set as it was.
-func (c *condition) former() bool {
-	return c != nil && (slices.ContainsFunc(c.in, (*view).former) || slices.ContainsFunc(c.out, (*view).former))
-}
-
-func (v *view) former() bool { return v.set.view != v }
 
 // mixes says whether, if the members of sets changed address by address, some packet could be judged by neither the
 // state before nor the one after.

@@ -2,7 +2,6 @@ package classifier
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/margay-project/margay/api"
@@ -81,16 +80,6 @@ func (c *Classifier) setRules(l *list, rules []wanted) {
 	}
 }
 
-func (it *item) same(w wanted) bool {
-	if it.action != actionOf(w.does) {
-		return false
-	}
-	if it.rule == nil || w.rule == nil {
-		return it.rule == w.rule
-	}
-	return sameRule(it.rule, w.rule)
-}
-
 func actionOf(a api.Action) uint8 {
 	switch a {
 	case api.Allow:
@@ -114,28 +103,6 @@ func (c *Classifier) compile(l *list, w wanted) (*item, error) {
 	}
 	c.own(it)
 	return it, nil
-}
-
-// condition gives an item the conditions of its rule. It reports whether the rule can match anything.
-func (c *Classifier) condition(it *item) bool {
-	r, v := it.rule, it.variant
-	if r == nil {
-		return true
-	}
-	if r.Never || !r.V4 && !r.V6 {
-		return false
-	}
-	if v == nil {
-		v = &variant{services: servicesOf(r), ports: sourcePortsOf(r)}
-	}
-	if len(v.services) == 0 || len(v.ports) == 0 {
-		return false
-	}
-	it.conds[layout.DimSource] = c.addresses.match(&r.Source, v.source, familyOf(r))
-	it.conds[layout.DimDest] = c.addresses.match(&r.Destination, v.dest, anyFamily)
-	it.conds[layout.DimService] = c.services.match(v.services)
-	it.conds[layout.DimSourcePort] = c.sourcePorts.match(v.ports)
-	return true
 }
 
 // own counts an item among those that have its name. Its conditions are counted already.
@@ -163,52 +130,6 @@ func (c *Classifier) copied(it *item) {
 			cond.rules++
 		}
 	}
-}
-
-// match is the condition that one side of a rule has for addresses, with that of a variant, or nil.
-func (a *addresses) match(m *calc.Match, n named, f family) *condition {
-	var in, out []*view
-	add := func(to *[]*view, x *view) {
-		if !slices.Contains(*to, x) {
-			*to = append(*to, x)
-		}
-	}
-	if len(m.Nets) > 0 {
-		add(&in, a.list(m.Nets))
-	}
-	if m.Set != "" {
-		add(&in, a.set(m.Set))
-	}
-	if len(m.NotNets) > 0 {
-		add(&out, a.list(m.NotNets))
-	}
-	if m.NotSet != "" {
-		add(&out, a.set(m.NotSet))
-	}
-	if n.in != "" {
-		add(&in, a.set(n.in))
-	}
-	for _, id := range n.out {
-		add(&out, a.set(id))
-	}
-	switch f {
-	case onlyV4:
-		add(&in, a.list([]netip.Prefix{allV4}))
-	case onlyV6:
-		add(&out, a.list([]netip.Prefix{allV4}))
-	}
-	if len(in)+len(out) == 0 {
-		return nil
-	}
-	return a.condition(in, out)
-}
-
-// match is the condition for some points of a line, or nil for all of them.
-func (l *line) match(s intervals) *condition {
-	if len(s) == 1 && s[0] == (interval{0, l.points - 1}) {
-		return nil
-	}
-	return l.condition([]*view{l.viewOf(s)}, nil)
 }
 
 // policyRules are what the list of a policy in one direction should have.
@@ -246,35 +167,17 @@ func tierEnd(t calc.Tier, dir calc.Direction) []wanted {
 	return []wanted{{id: calc.RuleID{Policy: id, Tier: t.Name, Direction: dir, Index: -1}, does: api.Deny}}
 }
 
-// profileRules are what the list of some profiles should have. There is nothing to pass to, so Pass denies.
-func profileRules(ps []*calc.Policy, dir calc.Direction) []wanted {
-	var out []wanted
-	for _, p := range ps {
-		for _, w := range policyRules(p, dir) {
-			if w.does == api.Pass {
-				w.does = api.Deny
-			}
-			out = append(out, w)
-		}
+// sameRule says whether two rules match the same packets and do the same, but for the names of their ports, which their
+// variants tell.
+func sameRule(a, b *calc.Rule) bool {
+	icmp := func(x, y *calc.ICMP) bool { return x == y || x != nil && y != nil && *x == *y }
+	match := func(x, y *calc.Match) bool {
+		return x.Set == y.Set && x.NotSet == y.NotSet &&
+			slices.Equal(x.Nets, y.Nets) && slices.Equal(x.NotNets, y.NotNets) &&
+			slices.Equal(x.Ports, y.Ports) && slices.Equal(x.NotPorts, y.NotPorts)
 	}
-	id := calc.PolicyID{Kind: calc.KindEnd}
-	return append(out, wanted{id: calc.RuleID{Policy: id, Direction: dir, Index: -1}, does: api.Deny})
-}
-
-// side is a dimension's classes and which of their vectors it is.
-type side struct {
-	classes *classes
-	at      int
-}
-
-func (c *Classifier) side(dim int) side {
-	switch dim {
-	case layout.DimSource:
-		return side{&c.addresses.classes, 0}
-	case layout.DimDest:
-		return side{&c.addresses.classes, 1}
-	case layout.DimService:
-		return side{&c.services.classes, 0}
-	}
-	return side{&c.sourcePorts.classes, 0}
+	return a.Action == b.Action && a.Never == b.Never && a.V4 == b.V4 && a.V6 == b.V6 &&
+		a.Protocol == b.Protocol && a.NotProtocol == b.NotProtocol &&
+		icmp(a.ICMP, b.ICMP) && icmp(a.NotICMP, b.NotICMP) &&
+		match(&a.Source, &b.Source) && match(&a.Destination, &b.Destination)
 }

@@ -50,23 +50,6 @@ func (s Sizes) Larger(err error) (larger Sizes, is bool) {
 	return larger, larger != s
 }
 
-// fulls are the tables that an error says are full.
-func fulls(err error) []*ErrFull {
-	switch e := err.(type) {
-	case *ErrFull:
-		return []*ErrFull{e}
-	case interface{ Unwrap() error }:
-		return fulls(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		var out []*ErrFull
-		for _, one := range e.Unwrap() {
-			out = append(out, fulls(one)...)
-		}
-		return out
-	}
-	return nil
-}
-
 // guess is right for rules that differ in one net and one port each.
 func guess(s *calc.State) Sizes {
 	rules, members := 0, 0
@@ -122,4 +105,18 @@ func (c *Classifier) Use() (slots int, rest Sizes) {
 		Hosts:   c.addresses.hosts.used,
 		Nets:    c.addresses.nets.used,
 	}
+}
+
+// Sizes are the capacities of one generation's tables.
+type Sizes struct {
+	Blocks  int // of slots
+	Vectors int
+	Chunks  int
+	Hosts   int
+	Nets    int
+}
+
+// Limits are the largest Sizes. At these a change that does not fit is refused for the objects that need it.
+func Limits() Sizes {
+	return Sizes{Blocks: layout.MaxBlocks, Vectors: 1 << 18, Chunks: 1 << 20, Hosts: 1 << 22, Nets: 1 << 20}
 }

@@ -1,0 +1,234 @@
+package classifier
+
+import (
+	"fmt"
+	"math/bits"
+)
+
+// arrange finds slots for the items without. When there is no room, what needs the most of it stays out until the
+// next settle, so that the rest goes on; then it has to start over.
+func (o *order) arrange(f *faults) (done bool) {
+	sequence := make([]*item, 0, o.items)
+	for _, l := range o.lists {
+		for _, it := range l.items {
+			if !l.out || it.slot != 0 { // what has a slot keeps its place among the others
+				sequence = append(sequence, it)
+			}
+		}
+	}
+	o.items = len(sequence)
+	for i := 0; i < len(sequence); {
+		if sequence[i].slot != 0 {
+			i++
+			continue
+		}
+		j := i + 1
+		for j < len(sequence) && sequence[j].slot == 0 {
+			j++
+		}
+		w := window{order: o, sequence: sequence, first: i, end: j}
+		if !w.open() {
+			l := largest(sequence[i:j])
+			l.out = true
+			full := &ErrFull{What: "slots", Size: int(o.total)}
+			f.add(fmt.Errorf("%s, %d rules: %w", l.place.name, len(l.items), full))
+			return false
+		}
+		w.assign()
+		i = w.end
+	}
+	return true
+}
+
+// largest is the list with the most of some items without slots.
+func largest(items []*item) *list {
+	counts := map[*list]int{}
+	most := items[0].list
+	for _, it := range items {
+		if counts[it.list]++; counts[it.list] > counts[most] {
+			most = it.list
+		}
+	}
+	return most
+}
+
+// window is the items from first up to end and the room between their neighbours.
+type window struct {
+	*order
+	sequence   []*item
+	first, end int
+	from, to   uint32 // the slots that they may have, without to
+	free       int
+}
+
+// open widens the window until its items have room. Those that have a slot in it will get another one.
+// It reports whether there is room at all.
+func (w *window) open() bool {
+	w.measure()
+	if w.free < w.end-w.first && !w.sideways() && !w.around() {
+		return false
+	}
+	for _, it := range w.sequence[w.first:w.end] {
+		w.unplace(it)
+	}
+	return true
+}
+
+// sideways widens the window to the nearest gap, on one side.
+func (w *window) sideways() bool {
+	const far = 4 * run
+	need := w.end - w.first
+	left, right := w.free, w.free // slots that are free in a window that is wider on that side
+	leftmost, rightmost := w.first, w.end
+	for more := 1; more <= far; more++ {
+		enough := need + more + more/4
+		if leftmost > 0 && w.sequence[leftmost-1].slot != 0 {
+			leftmost--
+			left += w.countFree(w.above(leftmost), w.sequence[leftmost].slot)
+			if left >= enough && (leftmost == 0 || w.sequence[leftmost-1].slot != 0) {
+				w.first = leftmost
+				w.measure()
+				return true
+			}
+		}
+		if rightmost < len(w.sequence) && w.sequence[rightmost].slot != 0 {
+			rightmost++
+			right += w.countFree(w.sequence[rightmost-1].slot, w.below(rightmost))
+			if right >= enough && (rightmost == len(w.sequence) || w.sequence[rightmost].slot != 0) {
+				w.end = rightmost
+				w.measure()
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// around widens the window on both sides.
+func (w *window) around() bool {
+	for step := 1; w.free < w.end-w.first+(w.end-w.first)/4; step *= 2 {
+		if w.first == 0 && w.end == len(w.sequence) {
+			return w.free >= w.end-w.first
+		}
+		w.first = max(w.first-step, 0)
+		w.end = min(w.end+step, len(w.sequence))
+		for w.first > 0 && w.sequence[w.first-1].slot == 0 {
+			w.first--
+		}
+		for w.end < len(w.sequence) && w.sequence[w.end].slot == 0 {
+			w.end++
+		}
+		w.measure()
+	}
+	return true
+}
+
+// above is the first slot behind the item before i, below the slot of the item i; an item without a slot has no room.
+func (w *window) above(i int) uint32 {
+	switch {
+	case i == 0:
+		return 0
+	case w.sequence[i-1].slot == 0:
+		return w.sequence[i].slot
+	}
+	return w.sequence[i-1].slot + 1
+}
+
+func (w *window) below(i int) uint32 {
+	switch {
+	case i == len(w.sequence):
+		return w.total
+	case w.sequence[i].slot == 0:
+		return w.sequence[i-1].slot
+	}
+	return w.sequence[i].slot
+}
+
+func (w *window) measure() {
+	w.from, w.to = 0, w.total
+	if w.first > 0 {
+		w.from = w.sequence[w.first-1].slot + 1
+	}
+	if w.end < len(w.sequence) {
+		w.to = w.sequence[w.end].slot
+	}
+	w.free = w.countFree(w.from, w.to)
+}
+
+// countFree counts the free slots from one up to, but without, another.
+func (o *order) countFree(from, to uint32) int {
+	free := 0
+	for at := from; at < to; {
+		stop := min(to, (at/64+1)*64)
+		mask := ^uint64(0) << (at % 64)
+		if stop%64 != 0 {
+			mask &= 1<<(stop%64) - 1
+		}
+		free += bits.OnesCount64(^o.taken[at/64] & mask)
+		at = stop
+	}
+	return free
+}
+
+// run is the length of the longest stretch of a list without a gap: then a change copies few rules to find one.
+const run = 16
+
+// assign spreads the items: runs without gaps, and between them gaps in proportion, so that successors fit there.
+func (w *window) assign() {
+	items := w.sequence[w.first:w.end]
+	runs := cutRuns(items)
+	weight := 0
+	for _, r := range runs {
+		weight += r + 1
+	}
+	lead := 0
+	if w.first > 0 && (items[0].list != w.sequence[w.first-1].list || w.inside()) {
+		lead = runs[0] + 1
+	}
+	weight += lead
+	spare, passed, skipped := w.free-len(items), lead, 0
+	slot := w.from
+	for _, r := range runs {
+		for ; skipped < spare*passed/weight; skipped++ {
+			slot = w.nextFree(slot) + 1
+		}
+		for range r {
+			slot = w.nextFree(slot)
+			items[0].slot = slot
+			w.take(slot)
+			w.changed[items[0].list] = struct{}{}
+			items = items[1:]
+			slot++
+		}
+		passed += r + 1
+	}
+}
+
+// inside says whether the window begins and ends within one list.
+func (w *window) inside() bool {
+	return w.first > 0 && w.end < len(w.sequence) && w.sequence[w.first-1].list == w.sequence[w.end].list
+}
+
+func cutRuns(items []*item) (runs []int) {
+	n := 0
+	for i, it := range items {
+		if n++; n == run || i+1 == len(items) || items[i+1].list != it.list {
+			runs = append(runs, n)
+			n = 0
+		}
+	}
+	return runs
+}
+
+// nextFree is the first free slot that is not below another.
+func (o *order) nextFree(slot uint32) uint32 {
+	for at := slot / 64; ; at++ {
+		free := ^o.taken[at]
+		if at == slot/64 {
+			free &= ^uint64(0) << (slot % 64)
+		}
+		if free != 0 {
+			return at*64 + uint32(bits.TrailingZeros64(free))
+		}
+	}
+}
