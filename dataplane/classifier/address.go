@@ -16,14 +16,14 @@ var allV4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
 // entry is an address or prefix that is a member of something.
 type entry struct {
-	own    []*atom // of which it is a member itself, by id
-	class  *class  // those and what contains it; nil: it needs no entry
-	put    *class  // as the tables have it; nil: not there
-	pass   uint32  // in which it was last computed
-	queued bool
+	own     []*atom // of which it is a member itself, by id
+	class   *class  // those and what contains it; nil: it needs no entry
+	written *class  // as the tables have it; nil: not there
+	pass    uint32  // in which it was last computed
+	queued  bool
 }
 
-type queued struct {
+type queuedEntry struct {
 	prefix netip.Prefix
 	entry  *entry
 }
@@ -35,7 +35,7 @@ type addresses struct {
 	classes
 	tables Tables
 	index  bart.Table[*entry]
-	queue  []queued // to be computed, or not written yet
+	queue  []queuedEntry // to be computed, or not written yet
 	sets   map[calc.SetID]*set
 	lists  map[string]*set // of nets that rules name
 	pass   uint32
@@ -97,13 +97,13 @@ func (a *addresses) leave(p netip.Prefix, x *atom) {
 func (a *addresses) touch(p netip.Prefix, e *entry) {
 	if !e.queued {
 		e.queued = true
-		a.queue = append(a.queue, queued{p, e})
+		a.queue = append(a.queue, queuedEntry{p, e})
 	}
 }
 
-// settle computes the classes of what was touched, fills the new ones and moves addresses to them. What fails stays
+// update computes the classes of what was touched, fills the new ones and moves addresses to them. What fails stays
 // queued; a.failed names the atoms whose members are then not all in the tables.
-func (a *addresses) settle(epoch uint64) error {
+func (a *addresses) update(epoch uint64) error {
 	if len(a.queue) == 0 {
 		a.failed = nil
 		return nil
@@ -119,8 +119,8 @@ func (a *addresses) prepare(epoch uint64) *writing {
 	queue := a.queue
 	a.queue = nil
 	a.pass++
-	w := &writing{addresses: a, epoch: epoch, puts: make([]queued, 0, len(queue))}
-	slices.SortFunc(queue, func(x, y queued) int { return cmp.Compare(x.prefix.Bits(), y.prefix.Bits()) })
+	w := &writing{addresses: a, epoch: epoch, puts: make([]queuedEntry, 0, len(queue))}
+	slices.SortFunc(queue, func(x, y queuedEntry) int { return cmp.Compare(x.prefix.Bits(), y.prefix.Bits()) })
 	for _, q := range queue {
 		q.entry.queued = false
 	}
@@ -133,7 +133,7 @@ func (a *addresses) prepare(epoch uint64) *writing {
 			w.walk(q.prefix)
 		}
 	}
-	for _, p := range w.needless {
+	for _, p := range w.neverWritten {
 		a.index.Delete(p)
 	}
 	return w
@@ -154,13 +154,13 @@ func (a *addresses) wanted(p netip.Prefix, e *entry) bool { return len(e.own) > 
 // writing is one pass over the entries that change.
 type writing struct {
 	*addresses
-	epoch       uint64
-	puts        []queued
-	deletes     []queued
-	needless    []netip.Prefix // entries that the tables never had
-	faults      faults
-	failed      bart.Lite // mapped: without the entry of allV4 no shorter IPv6 prefix may be written
-	failedAtoms []*atom
+	epoch        uint64
+	puts         []queuedEntry
+	deletes      []queuedEntry
+	neverWritten []netip.Prefix // entries that the tables never had
+	faults       errorList
+	failed       bart.Lite // mapped: without the entry of allV4 no shorter IPv6 prefix may be written
+	failedAtoms  []*atom
 }
 
 // walk computes a net and everything inside it.
@@ -174,7 +174,7 @@ func (w *writing) walk(net netip.Prefix) {
 		for len(above) > 1 && !above[len(above)-1].prefix.Contains(p.Addr()) {
 			above = above[:len(above)-1]
 		}
-		atoms := w.compute(queued{p, e}, above[len(above)-1].atoms)
+		atoms := w.compute(queuedEntry{p, e}, above[len(above)-1].atoms)
 		if w.wanted(p, e) && !p.IsSingleIP() {
 			above = append(above, level{p, atoms})
 		}
@@ -182,14 +182,14 @@ func (w *writing) walk(net netip.Prefix) {
 }
 
 // compute gives an entry its class. It returns the atoms that the class should have.
-func (w *writing) compute(q queued, inherited []*atom) []*atom {
+func (w *writing) compute(q queuedEntry, inherited []*atom) []*atom {
 	e := q.entry
 	e.pass = w.pass
 	if !w.wanted(q.prefix, e) {
 		w.release(e.class, w.epoch)
 		e.class = nil
-		if e.put == nil {
-			w.needless = append(w.needless, q.prefix)
+		if e.written == nil {
+			w.neverWritten = append(w.neverWritten, q.prefix)
 			return nil
 		}
 		w.deletes = append(w.deletes, q)
@@ -206,20 +206,20 @@ func (w *writing) compute(q queued, inherited []*atom) []*atom {
 		w.release(e.class, w.epoch)
 		e.class = c
 	}
-	if e.class != e.put {
+	if e.class != e.written {
 		w.puts = append(w.puts, q)
 	}
 	return e.class.atoms
 }
 
 // fail leaves an entry as it is in the tables, to be tried again.
-func (w *writing) fail(q queued, atoms []*atom, err error) {
+func (w *writing) fail(q queuedEntry, atoms []*atom, err error) {
 	w.faults.add(err)
 	w.failed.Insert(mapped(q.prefix))
 	w.touch(q.prefix, q.entry)
 	var have []*atom
-	if q.entry.put != nil {
-		have = q.entry.put.atoms
+	if q.entry.written != nil {
+		have = q.entry.written.atoms
 	}
 	for _, a := range atoms {
 		if !slices.Contains(have, a) {
@@ -237,8 +237,8 @@ func (w *writing) fail(q queued, atoms []*atom, err error) {
 // what is inside, then what is around it; to delete, first what is around, because what is inside falls back to it.
 // An entry around or inside one that failed waits with it.
 func (w *writing) write() {
-	slices.SortStableFunc(w.puts, func(x, y queued) int { return cmp.Compare(y.length(), x.length()) })
-	slices.SortStableFunc(w.deletes, func(x, y queued) int { return cmp.Compare(x.length(), y.length()) })
+	slices.SortStableFunc(w.puts, func(x, y queuedEntry) int { return cmp.Compare(y.length(), x.length()) })
+	slices.SortStableFunc(w.deletes, func(x, y queuedEntry) int { return cmp.Compare(x.length(), y.length()) })
 	for _, q := range w.puts {
 		if !q.prefix.IsSingleIP() && w.failed.OverlapsPrefix(mapped(q.prefix)) {
 			w.fail(q, q.entry.class.atoms, nil)
@@ -256,36 +256,36 @@ func (w *writing) write() {
 }
 
 // length orders the two families by their place in the mapped address space, hosts after every net.
-func (q queued) length() int {
+func (q queuedEntry) length() int {
 	if q.prefix.Addr().Is4() {
 		return q.prefix.Bits() + 96
 	}
 	return q.prefix.Bits()
 }
 
-func (w *writing) put(q queued) error {
+func (w *writing) put(q queuedEntry) error {
 	e, c := q.entry, q.entry.class
 	table, write := &w.nets, func() error { return w.tables.PutNet(q.prefix, c.vectors[0], c.vectors[1]) }
 	if q.prefix.IsSingleIP() {
 		table, write = &w.hosts, func() error { return w.tables.PutHost(q.prefix.Addr(), c.vectors[0], c.vectors[1]) }
 	}
-	if e.put == nil && table.used >= table.limit {
+	if e.written == nil && table.used >= table.limit {
 		return fmt.Errorf("%v: %w", q.prefix, &ErrFull{What: table.what, Size: table.limit})
 	}
 	if err := write(); err != nil {
 		return fmt.Errorf("put %v: %w", q.prefix, err)
 	}
-	if e.put == nil {
+	if e.written == nil {
 		table.used++
 	}
-	w.release(e.put, w.epoch)
-	e.put = c
+	w.release(e.written, w.epoch)
+	e.written = c
 	c.refs++
-	c.shown = true
+	c.published = true
 	return nil
 }
 
-func (w *writing) erase(q queued) error {
+func (w *writing) erase(q queuedEntry) error {
 	table, err := &w.nets, error(nil)
 	if q.prefix.IsSingleIP() {
 		table, err = &w.hosts, w.tables.DeleteHost(q.prefix.Addr())
@@ -296,8 +296,8 @@ func (w *writing) erase(q queued) error {
 		return fmt.Errorf("delete %v: %w", q.prefix, err)
 	}
 	table.used--
-	w.release(q.entry.put, w.epoch)
-	q.entry.put = nil
+	w.release(q.entry.written, w.epoch)
+	q.entry.written = nil
 	w.index.Delete(q.prefix)
 	return nil
 }

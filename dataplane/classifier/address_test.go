@@ -80,9 +80,9 @@ func moved(t *testing.T, n *node, from, to map[calc.SetID]calc.Members) {
 		}
 		a.change(a.known(id), d)
 	}
-	if err := a.settle(0); err != nil { // what failed waits, and with it what is around it
+	if err := a.update(0); err != nil { // what failed waits, and with it what is around it
 		n.fail = func() bool { return false }
-		if err := a.settle(0); err != nil {
+		if err := a.update(0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -11,7 +11,7 @@ type atom struct {
 	id      uint32
 	views   []*view  // that have it, by id
 	classes []*class // that contain it
-	spent   bool     // it goes with the last of its classes
+	retired bool     // it goes with the last of its classes
 }
 
 // view is what a condition asks about: a set, a list or some points. It is one atom, but for a set that changed together
@@ -46,9 +46,9 @@ func (cs *classes) newID() uint32 {
 	return cs.nextID
 }
 
-// vanish takes an atom that is spent out of its views. While some class has it, its views have to know.
-func (a *atom) vanish() {
-	if !a.spent || len(a.classes) > 0 {
+// dropIfUnused takes an atom that is spent out of its views. While some class has it, its views have to know.
+func (a *atom) dropIfUnused() {
+	if !a.retired || len(a.classes) > 0 {
 		return
 	}
 	for _, v := range a.views {

@@ -43,36 +43,36 @@ func (s *slotSet) remove(t slotSet) {
 
 // numbers hands out small numbers; a bit is set while its number is taken.
 type numbers struct {
-	what  string
-	taken []uint64
-	limit uint32
-	used  uint32
-	hint  uint32 // no free number in the words below
+	what      string
+	allocated []uint64
+	limit     uint32
+	count     uint32
+	hint      uint32 // no free number in the words below
 }
 
 // newNumbers hands out the numbers from 1 to limit-1: number 0 means none in every table.
 func newNumbers(what string, limit int) numbers {
-	n := numbers{what: what, taken: make([]uint64, (limit+63)/64), limit: uint32(limit)}
+	n := numbers{what: what, allocated: make([]uint64, (limit+63)/64), limit: uint32(limit)}
 	if limit > 0 {
-		n.taken[0], n.used = 1, 1
+		n.allocated[0], n.count = 1, 1
 	}
 	return n
 }
 
-// take leaves so many numbers for others.
-func (n *numbers) take(others uint32) (uint32, error) {
-	if n.used+others >= n.limit {
+// allocate leaves so many numbers for others.
+func (n *numbers) allocate(others uint32) (uint32, error) {
+	if n.count+others >= n.limit {
 		return 0, &ErrFull{What: n.what, Size: int(n.limit)}
 	}
-	for w := n.hint; int(w) < len(n.taken); w++ {
-		if free := ^n.taken[w]; free != 0 {
+	for w := n.hint; int(w) < len(n.allocated); w++ {
+		if free := ^n.allocated[w]; free != 0 {
 			i := w*64 + uint32(bits.TrailingZeros64(free))
 			if i >= n.limit {
 				break
 			}
 			n.hint = w
-			n.taken[w] |= 1 << (i % 64)
-			n.used++
+			n.allocated[w] |= 1 << (i % 64)
+			n.count++
 			return i, nil
 		}
 	}
@@ -80,7 +80,7 @@ func (n *numbers) take(others uint32) (uint32, error) {
 }
 
 func (n *numbers) release(i uint32) {
-	n.taken[i/64] &^= 1 << (i % 64)
-	n.used--
+	n.allocated[i/64] &^= 1 << (i % 64)
+	n.count--
 	n.hint = min(n.hint, i/64)
 }

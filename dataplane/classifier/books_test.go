@@ -13,16 +13,16 @@ import (
 // books are how many of each thing a classifier keeps and has handed out.
 func (c *Classifier) books() map[string]int {
 	b := map[string]int{
-		"policies": len(c.policies), "tiers": len(c.tiers), "lists of profiles": len(c.profiles), "specs": len(c.specs),
-		"names": len(c.names), "endpoints": len(c.endpoints), "lists": len(c.order.lists), "masks": len(c.masks.all),
-		"blocks of masks": len(c.masks.chunks), "vectors": int(c.vectors.numbers.used), "chunks": int(c.vectors.chunks.used),
+		"policies": len(c.policies), "tiers": len(c.tiers), "lists of profiles": len(c.profiles), "rulesets": len(c.rulesets),
+		"names": len(c.ruleNames), "endpoints": len(c.endpoints), "lists": len(c.order.lists), "masks": len(c.masks.all),
+		"blocks of masks": len(c.masks.chunks), "vectors": int(c.vectors.numbers.count), "chunks": int(c.vectors.chunks.count),
 		"hosts": c.addresses.hosts.used, "nets": c.addresses.nets.used, "entries": c.addresses.index.Size(),
 		"lists of nets": len(c.addresses.lists), "points of services": len(c.services.views),
-		"points of source ports": len(c.sourcePorts.views), "troubled": len(c.troubled),
-		"left": len(c.order.retired) + len(c.vectors.waste) + len(c.addresses.queue) + len(c.addresses.failed) + len(c.leaving) +
-			len(c.dirty) + len(c.stale) + len(c.order.changed) + len(c.proposed),
+		"points of source ports": len(c.sourcePorts.views), "closed": len(c.closed),
+		"left": len(c.order.retired) + len(c.vectors.retiredChunks) + len(c.addresses.queue) + len(c.addresses.failed) + len(c.leaving) +
+			len(c.pendingEndpoints) + len(c.pendingRulesets) + len(c.order.pending) + len(c.proposed),
 	}
-	for _, w := range c.order.taken {
+	for _, w := range c.order.occupied {
 		b["slots"] += bits.OnesCount64(w)
 	}
 	for _, e := range c.endpoints {
@@ -31,7 +31,7 @@ func (c *Classifier) books() map[string]int {
 	for _, s := range c.addresses.sets {
 		if s.view != nil {
 			b["sets in use"]++
-			b["views"] += 1 + len(s.older)
+			b["views"] += 1 + len(s.former)
 			b["atoms"] += len(s.view.atoms) + len(s.parts)
 		}
 		b["members"] += len(s.members)
@@ -39,7 +39,7 @@ func (c *Classifier) books() map[string]int {
 	for i, cs := range c.dimensions() {
 		what := fmt.Sprintf(" of dimension %d", i)
 		b["classes"+what], b["conditions"+what], b["atoms of classes"+what] = len(cs.byKey), len(cs.conds), cs.size
-		b["left"] += len(cs.idle) + len(cs.todo)
+		b["left"] += len(cs.idle) + len(cs.withNewSlots)
 	}
 	return b
 }

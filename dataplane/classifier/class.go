@@ -10,28 +10,28 @@ import (
 
 // class is a set of atoms that some points have in common, and the vectors that say so.
 type class struct {
-	key     string
-	atoms   []*atom   // by id
-	at      []int32   // place in the classes of each atom
-	vectors [2]uint32 // by side
-	refs    int
-	idle    uint64 // the epoch in which refs became 0
-	shown   bool   // some point has had it
+	key       string
+	atoms     []*atom   // by id
+	atomIndex []int32   // place in the classes of each atom
+	vectors   [2]uint32 // by side
+	refs      int
+	idle      uint64 // the epoch in which refs became 0
+	published bool   // some point has had it
 }
 
 // classes are those of one dimension, or of two that share their points: source and destination are the two sides
 // of one table of addresses.
 type classes struct {
-	vectors *vectors
-	sides   int
-	byKey   map[string]*class
-	conds   map[string]*condition
-	todo    []*condition // with todo
-	idle    []*class     // with no refs, or again with some
-	nextID  uint32
-	size    int // atoms of all classes
-	scratch []byte
-	empty   *class // vector 0 for what is in no atom
+	vectors      *vectors
+	sides        int
+	byKey        map[string]*class
+	conds        map[string]*condition
+	withNewSlots []*condition // with todo
+	idle         []*class     // with no refs, or again with some
+	nextID       uint32
+	size         int // atoms of all classes
+	scratch      []byte
+	empty        *class // vector 0 for what is in no atom
 }
 
 // maxClassAtoms bounds the memory of a dimension's classes (16 bytes for each atom in each class): thousands of nets or
@@ -73,7 +73,7 @@ func (cs *classes) get(atoms []*atom) (*class, error) {
 	}
 	c := &class{key: string(key), atoms: slices.Clone(atoms), refs: 1}
 	for side := range cs.sides {
-		v, err := cs.vectors.take()
+		v, err := cs.vectors.allocate()
 		if err == nil {
 			c.vectors[side] = v
 			err = cs.fill(c, side)
@@ -85,9 +85,9 @@ func (cs *classes) get(atoms []*atom) (*class, error) {
 	}
 	cs.byKey[c.key] = c
 	cs.size += len(atoms)
-	c.at = make([]int32, len(atoms))
+	c.atomIndex = make([]int32, len(atoms))
 	for i, a := range c.atoms {
-		c.at[i] = int32(len(a.classes))
+		c.atomIndex[i] = int32(len(a.classes))
 		a.classes = append(a.classes, c)
 	}
 	return c, nil
@@ -150,7 +150,7 @@ func (cs *classes) release(c *class, epoch uint64) {
 // abandon takes back a reference of a change that failed. A class that was made for it is freed at once, so that a
 // smaller change finds room.
 func (cs *classes) abandon(c *class, epoch uint64) {
-	if c.refs == 1 && !c.shown && c != cs.empty {
+	if c.refs == 1 && !c.published && c != cs.empty {
 		cs.forget(c)
 		c.refs = 0
 		return
@@ -162,7 +162,7 @@ func (cs *classes) abandon(c *class, epoch uint64) {
 func (cs *classes) reuse(epoch uint64) {
 	cs.idle = slices.DeleteFunc(cs.idle, func(c *class) bool {
 		switch {
-		case c.refs > 0 || c.at == nil: // in use again, or freed already
+		case c.refs > 0 || c.atomIndex == nil: // in use again, or freed already
 			return true
 		case c.idle > epoch:
 			return false
@@ -177,14 +177,14 @@ func (cs *classes) forget(c *class) {
 	cs.size -= len(c.atoms)
 	for i, a := range c.atoms {
 		last := a.classes[len(a.classes)-1]
-		a.classes[c.at[i]] = last
+		a.classes[c.atomIndex[i]] = last
 		j, _ := last.index(a)
-		last.at[j] = c.at[i]
+		last.atomIndex[j] = c.atomIndex[i]
 		a.classes[len(a.classes)-1] = nil // or classes and atoms that are gone keep each other, in a chain without end
 		a.classes = a.classes[:len(a.classes)-1]
-		a.vanish()
+		a.dropIfUnused()
 	}
-	c.at = nil
+	c.atomIndex = nil
 	cs.drop(c)
 }
 
@@ -198,28 +198,28 @@ func (cs *classes) drop(c *class) {
 
 // addSlot notes a new slot of a condition; flush brings it into the classes that are there already.
 func (cs *classes) addSlot(c *condition, side int, slot uint32) {
-	if len(c.todo[0])+len(c.todo[1]) == 0 {
-		cs.todo = append(cs.todo, c)
+	if len(c.newSlots[0])+len(c.newSlots[1]) == 0 {
+		cs.withNewSlots = append(cs.withNewSlots, c)
 	}
 	c.slots[side].add(slot)
-	c.todo[side].add(slot)
+	c.newSlots[side].add(slot)
 }
 
-// flush brings the new slots into the classes. Slots that it could not bring in stay for the next time.
-func (cs *classes) flush() (failed []*condition, err error) {
-	for _, c := range cs.todo {
-		if e := cs.push(c); e != nil {
+// addNewSlots brings the new slots into the classes. Slots that it could not bring in stay for the next time.
+func (cs *classes) addNewSlots() (failed []*condition, err error) {
+	for _, c := range cs.withNewSlots {
+		if e := cs.addNewSlotsOf(c); e != nil {
 			err = cmp.Or(err, e)
 			failed = append(failed, c)
 		}
 	}
-	cs.todo = failed
+	cs.withNewSlots = failed
 	return failed, err
 }
 
-func (cs *classes) push(c *condition) error {
+func (cs *classes) addNewSlotsOf(c *condition) error {
 	for side := range cs.sides {
-		todo := c.todo[side]
+		todo := c.newSlots[side]
 		if len(todo) == 0 {
 			continue
 		}
@@ -227,7 +227,7 @@ func (cs *classes) push(c *condition) error {
 		if err != nil {
 			return err
 		}
-		c.todo[side] = nil
+		c.newSlots[side] = nil
 	}
 	return nil
 }
@@ -262,7 +262,7 @@ func (cs *classes) affected(c *condition, f func(*class, half) error) error {
 // removeSlots takes slots that no mask has out of a condition and the classes.
 func (cs *classes) removeSlots(c *condition, side int, gone slotSet, epoch uint64) {
 	c.slots[side].remove(gone)
-	c.todo[side].remove(gone)
+	c.newSlots[side].remove(gone)
 	_ = cs.affected(c, func(k *class, h half) error { // f returns nil
 		cs.vectors.andNot(k.vectors[side], h, gone, epoch)
 		return nil

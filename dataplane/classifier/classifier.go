@@ -26,20 +26,20 @@ type Classifier struct {
 	profiles  map[string]*profileList
 	endpoints map[calc.EndpointID]*endpoint
 	leaving   map[calc.EndpointID]*endpoint // gone, but perhaps their interfaces still have masks
-	specs     map[string]*spec
-	names     map[uint64]*name
+	rulesets  map[string]*ruleset
+	ruleNames map[uint64]*ruleName
 
-	dirty    map[*endpoint]struct{} // may need other masks
-	troubled map[*endpoint]struct{} // closed because of something that may change
-	stale    map[*spec]struct{}     // need another mask
-	failed   failures
-	proposed []*endpoint // by the last Apply, not swept yet
-	epoch    uint64
-	serial   uint32
-	scratch  []byte
-	lists    []*list
-	lately   [layout.Stages]*endpoint // resolved in this Apply: the next may have the same
-	freed    []*item
+	pendingEndpoints map[*endpoint]struct{} // may need other masks
+	closed           map[*endpoint]struct{} // closed because of something that may change
+	pendingRulesets  map[*ruleset]struct{}  // need another mask
+	failed           failures
+	proposed         []*endpoint // by the last Apply, not swept yet
+	epoch            uint64
+	serial           uint32
+	scratch          []byte
+	lists            []*list
+	lastResolved     [layout.Stages]*endpoint // resolved in this Apply: the next may have the same
+	freed            []*item
 }
 
 // New returns a classifier for empty tables.
@@ -48,25 +48,25 @@ func New(mem *Memory, s Sizes, t Tables) (*Classifier, error) {
 		return nil, err
 	}
 	c := &Classifier{
-		mem:       mem,
-		vectors:   newVectors(mem),
-		hash:      calc.RuleID.Hash,
-		policies:  map[calc.PolicyID]*policy{},
-		tiers:     map[string]*tier{},
-		profiles:  map[string]*profileList{},
-		endpoints: map[calc.EndpointID]*endpoint{},
-		leaving:   map[calc.EndpointID]*endpoint{},
-		specs:     map[string]*spec{},
-		names:     map[uint64]*name{},
-		dirty:     map[*endpoint]struct{}{},
-		troubled:  map[*endpoint]struct{}{},
-		stale:     map[*spec]struct{}{},
+		mem:              mem,
+		vectors:          newVectors(mem),
+		hash:             calc.RuleID.Hash,
+		policies:         map[calc.PolicyID]*policy{},
+		tiers:            map[string]*tier{},
+		profiles:         map[string]*profileList{},
+		endpoints:        map[calc.EndpointID]*endpoint{},
+		leaving:          map[calc.EndpointID]*endpoint{},
+		rulesets:         map[string]*ruleset{},
+		ruleNames:        map[uint64]*ruleName{},
+		pendingEndpoints: map[*endpoint]struct{}{},
+		closed:           map[*endpoint]struct{}{},
+		pendingRulesets:  map[*ruleset]struct{}{},
 	}
 	c.addresses = newAddresses(&c.vectors, t, s)
 	c.services = newLine("services", &c.vectors, mem.Services, layout.Services)
 	c.sourcePorts = newLine("source ports", &c.vectors, mem.SourcePorts, layout.SourcePorts)
 	c.order = newOrder(mem.Blocks, &c.epoch)
-	c.order.onMove = c.copied
+	c.order.onCopy = c.countCopy
 	c.masks = newMasks(&c.vectors)
 	return c, nil
 }
@@ -85,11 +85,11 @@ func (c *Classifier) Apply(d *calc.Delta) (Commit, error) {
 	}
 	members := c.setChanges(d.Sets)
 	gone := c.merge(d)
-	c.resolveDirty()
+	c.resolvePending()
 	c.changeSets(append(members, c.goneSets(d.SetsGone)...))
 	c.dropTiers()
 	err := c.program()
-	err = errors.Join(err, c.rebuildStale())
+	err = errors.Join(err, c.rebuildPending())
 	commit := c.propose(err)
 	commit.Gone = gone
 	return commit, err
@@ -104,22 +104,22 @@ func (c *Classifier) program() error {
 			errs = append(errs, err)
 		}
 	}
-	fail(c.order.settle())
+	fail(c.order.assignSlots())
 	c.fillSlots()
 	for _, cs := range c.dimensions() {
-		conds, err := cs.flush()
+		conds, err := cs.addNewSlots()
 		fail(err)
 		c.failed.addConditions(conds)
 	}
 	for _, l := range []*line{c.services, c.sourcePorts} {
-		if err := l.settle(c.epoch); err != nil {
+		if err := l.update(c.epoch); err != nil {
 			fail(err)
 			for _, v := range l.join {
 				c.failed.addAtoms(v.atoms)
 			}
 		}
 	}
-	fail(c.addresses.settle(c.epoch))
+	fail(c.addresses.update(c.epoch))
 	c.failed.addAtoms(c.addresses.failed)
 	return errors.Join(errs...)
 }
@@ -129,7 +129,7 @@ func (c *Classifier) program() error {
 func (c *Classifier) Reuse(epoch uint64) error {
 	c.masks.reuse(epoch)
 	c.reuseSlots(epoch)
-	err := errors.Join(c.services.settle(c.epoch), c.sourcePorts.settle(c.epoch), c.addresses.settle(c.epoch))
+	err := errors.Join(c.services.update(c.epoch), c.sourcePorts.update(c.epoch), c.addresses.update(c.epoch))
 	for _, cs := range c.dimensions() {
 		cs.reuse(epoch)
 	}
@@ -139,7 +139,7 @@ func (c *Classifier) Reuse(epoch uint64) error {
 
 // Rule names the rule that a slot's number stands for.
 func (c *Classifier) Rule(hash uint64) (calc.RuleID, bool) {
-	n := c.names[hash]
+	n := c.ruleNames[hash]
 	if n == nil {
 		return calc.RuleID{}, false
 	}

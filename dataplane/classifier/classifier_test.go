@@ -228,8 +228,8 @@ func TestNothingIsLeftOfAHistory(t *testing.T) {
 		if diff := cmp.Diff(Sizes{Blocks: 1, Vectors: 1, Chunks: 1, Nets: 1}, use); diff != "" {
 			t.Fatal(diff)
 		}
-		if len(n.names)+len(n.specs)+len(n.profiles)+len(n.order.retired)+len(n.Classifier.addresses.lists) > 0 {
-			t.Fatalf("left: names %v specs %v profiles %v retired %v", n.names, n.specs, n.profiles, n.order.retired)
+		if len(n.ruleNames)+len(n.rulesets)+len(n.profiles)+len(n.order.retired)+len(n.Classifier.addresses.lists) > 0 {
+			t.Fatalf("left: names %v rulesets %v profiles %v retired %v", n.ruleNames, n.rulesets, n.profiles, n.order.retired)
 		}
 		if n.mem.Wild[0] != (layout.Wild{}) {
 			t.Fatal("wild bits are left")

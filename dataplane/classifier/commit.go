@@ -25,23 +25,23 @@ type Commit struct {
 // propose lists the endpoints whose masks have to be written.
 func (c *Classifier) propose(failure error) Commit {
 	commit := Commit{Endpoints: map[calc.EndpointID]Masks{}, Held: map[calc.EndpointID]string{}}
-	for e := range c.dirty {
-		want, whole := c.masking(e)
+	for e := range c.pendingEndpoints {
+		want, whole := c.wantedMasks(e)
 		switch {
 		case whole:
-			delete(c.dirty, e)
+			delete(c.pendingEndpoints, e)
 		case e.committed != nil:
 			commit.Held[e.ID] = why(failure)
 			continue
 		default:
-			want = &masking{closed: "its policy is not complete in the tables: " + why(failure)}
+			want = &maskSet{closed: "its policy is not complete in the tables: " + why(failure)}
 		}
 		if e.committed != nil && *e.committed == *want && len(e.uncertain) == 0 {
 			continue
 		}
-		e.proposed = c.hold(want)
+		e.proposed = c.retain(want)
 		c.proposed = append(c.proposed, e)
-		commit.Endpoints[e.ID] = want.commit()
+		commit.Endpoints[e.ID] = want.export()
 	}
 	return commit
 }
@@ -62,19 +62,19 @@ func (c *Classifier) Sweep(failed ...calc.EndpointID) (epoch uint64) {
 	}
 	for _, e := range c.proposed {
 		if bad[e.ID] {
-			c.doubt(e, e.proposed)
-			c.dirty[e] = struct{}{}
+			c.noteUncertain(e, e.proposed)
+			c.pendingEndpoints[e] = struct{}{}
 		} else {
-			c.letGo(e.committed)
-			c.letGo(e.uncertain...)
+			c.releaseMasks(e.committed)
+			c.releaseMasks(e.uncertain...)
 			e.committed, e.uncertain = e.proposed, nil
 		}
 		e.proposed = nil
 	}
 	for id, e := range c.leaving {
 		if !bad[id] {
-			c.letGo(e.committed)
-			c.letGo(e.uncertain...)
+			c.releaseMasks(e.committed)
+			c.releaseMasks(e.uncertain...)
 			delete(c.leaving, id)
 		}
 	}
@@ -83,10 +83,10 @@ func (c *Classifier) Sweep(failed ...calc.EndpointID) (epoch uint64) {
 	return c.epoch - 1
 }
 
-// doubt notes masks that perhaps some interface of an endpoint has. A write that fails for hours is noted once.
-func (c *Classifier) doubt(e *endpoint, m *masking) {
-	if slices.ContainsFunc(e.uncertain, func(u *masking) bool { return *u == *m }) {
-		c.letGo(m)
+// noteUncertain notes masks that perhaps some interface of an endpoint has. A write that fails for hours is noted once.
+func (c *Classifier) noteUncertain(e *endpoint, m *maskSet) {
+	if slices.ContainsFunc(e.uncertain, func(u *maskSet) bool { return *u == *m }) {
+		c.releaseMasks(m)
 		return
 	}
 	e.uncertain = append(e.uncertain, m)
@@ -98,29 +98,29 @@ func (c *Classifier) Masks(id calc.EndpointID) (Masks, bool) {
 	if e == nil || e.committed == nil {
 		return Masks{}, false
 	}
-	return e.committed.commit(), true
+	return e.committed.export(), true
 }
 
-// masking is the masks of an endpoint at one time.
-type masking struct {
+// maskSet is the masks of an endpoint at one time.
+type maskSet struct {
 	masks  [layout.Stages]*mask
 	closed string
 }
 
-// masking is what an endpoint should have now; false if the masks of a stage are not there yet, or were there before and
+// wantedMasks is what an endpoint should have now; false if the masks of a stage are not there yet, or were there before and
 // what changed since is not in the tables.
-func (c *Classifier) masking(e *endpoint) (*masking, bool) {
-	m := &masking{closed: e.closed}
-	for i, s := range e.specs {
+func (c *Classifier) wantedMasks(e *endpoint) (*maskSet, bool) {
+	m := &maskSet{closed: e.closed}
+	for i, s := range e.rulesets {
 		if s == nil {
 			continue
 		}
-		if _, stale := c.stale[s]; stale {
+		if _, stale := c.pendingRulesets[s]; stale {
 			return nil, false
 		}
 		m.masks[i] = s.mask
 	}
-	for i, s := range e.specs {
+	for i, s := range e.rulesets {
 		if s != nil && !c.complete(s) && m.differs(e.committed, stages[i].dir) {
 			return nil, false
 		}
@@ -130,7 +130,7 @@ func (c *Classifier) masking(e *endpoint) (*masking, bool) {
 
 // differs says whether some mask of a direction is another one. A packet passes all the stages of a direction, so they
 // change together.
-func (m *masking) differs(from *masking, dir calc.Direction) bool {
+func (m *maskSet) differs(from *maskSet, dir calc.Direction) bool {
 	for i, n := range m.masks {
 		if stages[i].dir == dir && (from == nil || from.masks[i] != n) {
 			return true
@@ -139,7 +139,7 @@ func (m *masking) differs(from *masking, dir calc.Direction) bool {
 	return false
 }
 
-func (c *Classifier) hold(m *masking) *masking {
+func (c *Classifier) retain(m *maskSet) *maskSet {
 	for _, n := range m.masks {
 		if n != nil {
 			n.refs++
@@ -148,7 +148,7 @@ func (c *Classifier) hold(m *masking) *masking {
 	return m
 }
 
-func (c *Classifier) letGo(ms ...*masking) {
+func (c *Classifier) releaseMasks(ms ...*maskSet) {
 	for _, m := range ms {
 		if m == nil {
 			continue
@@ -159,7 +159,7 @@ func (c *Classifier) letGo(ms ...*masking) {
 	}
 }
 
-func (m *masking) commit() Masks {
+func (m *maskSet) export() Masks {
 	out := Masks{Closed: m.closed}
 	for i, n := range m.masks {
 		if n != nil {

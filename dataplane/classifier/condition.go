@@ -39,11 +39,11 @@ func familyOf(r *calc.Rule) family {
 
 // condition is what one dimension of a rule asks for: to be in all of in and in none of out. Rules share them.
 type condition struct {
-	key     string
-	in, out []*view
-	rules   int        // that have it, the retired ones included
-	slots   [2]slotSet // of those rules, by side
-	todo    [2]slotSet // those of slots that the classes do not have yet
+	key      string
+	in, out  []*view
+	rules    int        // that have it, the retired ones included
+	slots    [2]slotSet // of those rules, by side
+	newSlots [2]slotSet // those of slots that the classes do not have yet
 }
 
 func (cs *classes) conditionKey(in, out []*view) []byte {

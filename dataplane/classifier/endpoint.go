@@ -13,62 +13,62 @@ import (
 // endpoint is a local endpoint and the masks that it should have, has and may have.
 type endpoint struct {
 	calc.Endpoint
-	specs     [layout.Stages]*spec // nil: no policy at this stage
+	rulesets  [layout.Stages]*ruleset // nil: no policy at this stage
 	profiles  *profileList
 	closed    string
-	committed *masking   // nil: never
-	proposed  *masking   // waits for Sweep
-	uncertain []*masking // writes that failed, perhaps not on every interface
+	committed *maskSet   // nil: never
+	proposed  *maskSet   // waits for Sweep
+	uncertain []*maskSet // writes that failed, perhaps not on every interface
 }
 
 // resolve finds the lists that judge an endpoint now.
 func (c *Classifier) resolve(e *endpoint) {
-	delete(c.troubled, e)
-	c.dirty[e] = struct{}{}
+	delete(c.closed, e)
+	c.pendingEndpoints[e] = struct{}{}
 	old, names := e.profiles, e.Profiles
 	e.closed = e.Closed
 	if e.closed != "" {
 		names = nil
 	}
-	e.profiles = c.useProfiles(names)
-	specs, trouble := c.specsOf(e)
+	e.profiles = c.acquireProfiles(names)
+	specs, trouble := c.rulesetsOf(e)
 	if trouble != "" {
 		e.closed = trouble
-		c.troubled[e] = struct{}{}
+		c.closed[e] = struct{}{}
 	}
 	if e.closed != "" {
-		c.dropProfiles(e.profiles)
-		e.profiles = c.useProfiles(nil)
-		specs = c.closedSpecs(e)
+		c.releaseProfiles(e.profiles)
+		e.profiles = c.acquireProfiles(nil)
+		specs = c.closedRulesets(e)
 	}
 	for stage, s := range specs {
 		c.attach(e, stage, s)
 		if e.closed == "" {
-			c.lately[stage] = e
+			c.lastResolved[stage] = e
 		}
 	}
-	c.dropProfiles(old)
+	c.releaseProfiles(old)
 }
 
-// specsOf returns an endpoint's specs by stage, or why it has to be closed.
-func (c *Classifier) specsOf(e *endpoint) (specs [layout.Stages]*spec, trouble string) {
+// rulesetsOf returns an endpoint's rulesets by stage, or why it has to be closed.
+func (c *Classifier) rulesetsOf(e *endpoint) (specs [layout.Stages]*ruleset, trouble string) {
 	for _, name := range e.profiles.names {
 		if c.policies[calc.PolicyID{Kind: api.KindProfile, Name: name}] == nil {
 			return specs, fmt.Sprintf("profile %s is not known", name)
 		}
 	}
 	for i := range specs {
-		if like := c.lately[i]; like != nil && like.profiles == e.profiles && samePolicies(like, e, i) {
-			specs[i] = like.specs[i]
+		if like := c.lastResolved[i]; like != nil && like.profiles == e.profiles && samePolicies(like, e, i) {
+			specs[i] = like.rulesets[i]
 			continue
 		}
 		lists, trouble := c.listsOf(e, i)
 		if trouble != "" {
 			return specs, trouble
 		}
-		specs[i] = c.specOf(lists)
-		if s := specs[i]; s != nil && s.trouble != "" {
-			return specs, s.trouble
+		specs[i] = c.rulesetOf(lists)
+		if s := specs[i]; s != nil && s.problem != "" {
+			return specs, s.problem
 		}
 	}
 	return specs, ""
@@ -104,8 +104,8 @@ func (c *Classifier) listsOf(e *endpoint, i int) (lists []*list, trouble string)
 	return out, ""
 }
 
-// closedSpecs let only failsafes through.
-func (c *Classifier) closedSpecs(e *endpoint) (specs [layout.Stages]*spec) {
+// closedRulesets let only failsafes through.
+func (c *Classifier) closedRulesets(e *endpoint) (specs [layout.Stages]*ruleset) {
 	for i, s := range stages {
 		var lists []*list
 		for _, t := range e.Policies[s.stage][s.dir] {
@@ -113,7 +113,7 @@ func (c *Classifier) closedSpecs(e *endpoint) (specs [layout.Stages]*spec) {
 				continue
 			}
 			for _, id := range t.Policies {
-				if p := c.policies[id]; p != nil && p.lists[s.dir] != nil && p.lists[s.dir].refused == "" {
+				if p := c.policies[id]; p != nil && p.lists[s.dir] != nil && p.lists[s.dir].problem == "" {
 					lists = append(lists, p.lists[s.dir])
 				}
 			}
@@ -121,7 +121,7 @@ func (c *Classifier) closedSpecs(e *endpoint) (specs [layout.Stages]*spec) {
 		if s.stage == calc.Normal || s.stage == calc.Forward {
 			lists = append(lists, e.profiles.lists[s.dir])
 		}
-		specs[i] = c.specOf(lists)
+		specs[i] = c.rulesetOf(lists)
 	}
 	return specs
 }

@@ -6,27 +6,27 @@ import (
 	"slices"
 )
 
-// faults keeps the first errors of a pass and counts the rest: a table that is full fails for every entry.
-type faults struct {
+// errorList keeps the first errors of a pass and counts the rest: a table that is full fails for every entry.
+type errorList struct {
 	first []error
 	count int
 }
 
-func (f *faults) add(err error) {
+func (f *errorList) add(err error) {
 	const enough = 3
 	if err == nil {
 		return
 	}
-	if f.count++; f.count <= enough || f.another(err) {
+	if f.count++; f.count <= enough || f.isNewTable(err) {
 		f.first = append(f.first, err)
 	}
 }
 
-// another says whether an error is about a table that is full, and the first about it.
-func (f *faults) another(err error) bool {
-	for _, full := range fulls(err) {
+// isNewTable says whether an error is about a table that is full, and the first about it.
+func (f *errorList) isNewTable(err error) bool {
+	for _, full := range fullErrors(err) {
 		if !slices.ContainsFunc(f.first, func(e error) bool {
-			return slices.ContainsFunc(fulls(e), func(known *ErrFull) bool { return known.What == full.What })
+			return slices.ContainsFunc(fullErrors(e), func(known *ErrFull) bool { return known.What == full.What })
 		}) {
 			return true
 		}
@@ -35,7 +35,7 @@ func (f *faults) another(err error) bool {
 }
 
 // err is what there is to report about so many entries of a kind.
-func (f *faults) err(entries string) error {
+func (f *errorList) err(entries string) error {
 	if more := f.count - len(f.first); more > 0 {
 		return errors.Join(append(f.first, fmt.Errorf("and %d more %s", more, entries))...)
 	}
@@ -57,17 +57,17 @@ func (e *ErrFull) Error() string {
 	return fmt.Sprintf("%s: all %d are in use: build the next generation with larger tables", e.What, e.Size)
 }
 
-// fulls are the tables that an error says are full.
-func fulls(err error) []*ErrFull {
+// fullErrors are the tables that an error says are full.
+func fullErrors(err error) []*ErrFull {
 	switch e := err.(type) {
 	case *ErrFull:
 		return []*ErrFull{e}
 	case interface{ Unwrap() error }:
-		return fulls(e.Unwrap())
+		return fullErrors(e.Unwrap())
 	case interface{ Unwrap() []error }:
 		var out []*ErrFull
 		for _, one := range e.Unwrap() {
-			out = append(out, fulls(one)...)
+			out = append(out, fullErrors(one)...)
 		}
 		return out
 	}

@@ -24,9 +24,9 @@ func (f *failures) addAtoms(atoms []*atom) {
 	}
 }
 
-// affect says whether a list depends on something that is not in the tables.
-func (f *failures) affect(l *list) bool {
-	if !l.whole {
+// affects says whether a list depends on something that is not in the tables.
+func (f *failures) affects(l *list) bool {
+	if !l.complete {
 		return true
 	}
 	if len(f.conds)+len(f.atoms) == 0 {
@@ -37,7 +37,7 @@ func (f *failures) affect(l *list) bool {
 			if c == nil {
 				continue
 			}
-			if _, failed := f.conds[c]; failed || f.any(c.in) || f.any(c.out) {
+			if _, failed := f.conds[c]; failed || f.anyOf(c.in) || f.anyOf(c.out) {
 				return true
 			}
 		}
@@ -45,7 +45,7 @@ func (f *failures) affect(l *list) bool {
 	return false
 }
 
-func (f *failures) any(views []*view) bool {
+func (f *failures) anyOf(views []*view) bool {
 	for _, v := range views {
 		for _, a := range v.atoms {
 			if _, failed := f.atoms[a]; failed {

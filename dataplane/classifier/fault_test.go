@@ -211,7 +211,7 @@ func TestRulesMakeRoomForEachOther(t *testing.T) {
 		n := newNode(t, small)
 		for slot := range n.order.total {
 			if r.IntN(4096) > 60+4*(i%60) { // few are free, at random
-				n.order.take(slot)
+				n.order.occupy(slot)
 			}
 		}
 		o := classifiertest.Options{}

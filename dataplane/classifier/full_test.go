@@ -42,16 +42,16 @@ func (l *lab) squeeze() {
 	c, few := l.Classifier, l.r.IntN(12)
 	switch l.r.IntN(5) {
 	case 0:
-		c.vectors.numbers.limit = c.vectors.numbers.used*8/7 + uint32(few) // an eighth is for masks
+		c.vectors.numbers.limit = c.vectors.numbers.count*8/7 + uint32(few) // an eighth is for masks
 	case 1:
-		c.vectors.chunks.limit = c.vectors.chunks.used*8/7 + uint32(few)
+		c.vectors.chunks.limit = c.vectors.chunks.count*8/7 + uint32(few)
 	case 2:
 		c.addresses.hosts.limit = c.addresses.hosts.used + few
 		c.addresses.nets.limit = c.addresses.nets.used + few
 	default:
 		for slot := range c.order.total {
-			if c.order.taken[slot/64]&(1<<(slot%64)) == 0 && l.r.IntN(4096) > 40 {
-				c.order.take(slot)
+			if c.order.occupied[slot/64]&(1<<(slot%64)) == 0 && l.r.IntN(4096) > 40 {
+				c.order.occupy(slot)
 				l.filler = append(l.filler, slot)
 			}
 		}
@@ -63,7 +63,7 @@ func (l *lab) release() {
 	c.vectors.numbers.limit, c.vectors.chunks.limit = uint32(small.Vectors), uint32(small.Chunks)
 	c.addresses.hosts.limit, c.addresses.nets.limit = small.Hosts, small.Nets
 	for _, slot := range l.filler {
-		c.order.release(slot)
+		c.order.vacate(slot)
 	}
 	l.filler = nil
 }
@@ -110,7 +110,7 @@ func TestRulesOfAPolicyThatDoesNotFitKeepTheirPlace(t *testing.T) {
 	n.flip(commit)
 	n.Sweep()
 	for _, slot := range taken {
-		n.order.release(slot)
+		n.order.vacate(slot)
 	}
 	n.state = next
 	settled(t, n)
@@ -122,11 +122,11 @@ func TestRulesOfAPolicyThatDoesNotFitKeepTheirPlace(t *testing.T) {
 func (n *node) fillSlotsBut(before uint32, some int) (taken []uint32) {
 	for slot := range n.order.total {
 		switch {
-		case n.order.taken[slot/64]&(1<<(slot%64)) != 0:
+		case n.order.occupied[slot/64]&(1<<(slot%64)) != 0:
 		case slot < before && some > 0:
 			some--
 		default:
-			n.order.take(slot)
+			n.order.occupy(slot)
 			taken = append(taken, slot)
 		}
 	}

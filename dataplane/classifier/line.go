@@ -87,15 +87,15 @@ func (l *line) edges() []edge {
 	return edges
 }
 
-// settle cuts the segments anew, fills the new classes and then moves points to them. When there is no room for all
+// update cuts the segments anew, fills the new classes and then moves points to them. When there is no room for all
 // views it goes on with those for which there is; the others stay in join.
-func (l *line) settle(epoch uint64) error {
+func (l *line) update(epoch uint64) error {
 	if len(l.join)+len(l.leave) == 0 {
 		return nil
 	}
 	todo := l.join
 	l.join = nil
-	failed, err := l.try(todo, epoch)
+	failed, err := l.updateWith(todo, epoch)
 	l.join = failed
 	if err != nil {
 		return fmt.Errorf("%s, %d conditions of rules: %w", l.what, len(failed), err)
@@ -103,8 +103,8 @@ func (l *line) settle(epoch uint64) error {
 	return nil
 }
 
-// try brings views into the segments, in halves if that is too much at once.
-func (l *line) try(views []*view, epoch uint64) (failed []*view, err error) {
+// updateWith brings views into the segments, in halves if that is too much at once.
+func (l *line) updateWith(views []*view, epoch uint64) (failed []*view, err error) {
 	l.join = views
 	segments, err := l.cut()
 	if err == nil {
@@ -119,8 +119,8 @@ func (l *line) try(views []*view, epoch uint64) (failed []*view, err error) {
 		return views, err
 	}
 	half := len(views) / 2
-	failed, err = l.try(views[:half], epoch)
-	more, e := l.try(views[half:], epoch)
+	failed, err = l.updateWith(views[:half], epoch)
+	more, e := l.updateWith(views[half:], epoch)
 	return append(slices.Clip(failed), more...), cmp.Or(err, e)
 }
 
@@ -204,7 +204,7 @@ func (e edge) apply(atoms []*atom) []*atom {
 func (l *line) move(segments []segment, epoch uint64) {
 	old := 0
 	for i, s := range segments {
-		s.class.shown = true
+		s.class.published = true
 		end := l.points
 		if i+1 < len(segments) {
 			end = segments[i+1].first

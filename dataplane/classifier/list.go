@@ -11,8 +11,8 @@ import (
 // group is the coarsest order of slots.
 type group uint8
 
-// place says where a list stands in the one order of the node.
-type place struct {
+// position says where a list stands in the one order of the node.
+type position struct {
 	group  group
 	tier   calc.Tier
 	end    bool // of the tier: after its policies
@@ -21,7 +21,7 @@ type place struct {
 	egress bool   // no matter: no mask has both directions
 }
 
-func (p place) compare(q place) int {
+func (p position) compare(q position) int {
 	return cmp.Or(
 		cmp.Compare(p.group, q.group),
 		p.tier.Compare(q.tier),
@@ -33,7 +33,7 @@ func (p place) compare(q place) int {
 }
 
 // sameTier says whether a Pass in one skips the other.
-func (p place) sameTier(q place) bool { return p.group == q.group && p.tier.Name == q.tier.Name }
+func (p position) sameTier(q position) bool { return p.group == q.group && p.tier.Name == q.tier.Name }
 
 func after(a, b bool) int {
 	switch {
@@ -47,18 +47,18 @@ func after(a, b bool) int {
 
 // list is the rules of a policy in one direction, the end of a tier, or the rules of a list of profiles.
 type list struct {
-	place   place
-	serial  uint32
-	items   []*item
-	refused string // why it may not be used
-	specs   map[*spec]struct{}
-	slots   slotSet // of items, once all have one
-	whole   bool    // all items have slots, and slots is theirs
-	out     bool    // there was no room for it in this settle
-	passes  int
-	logs    int
-	depth   int // continuations up to and with the last Pass
-	ports   bool
+	position position
+	serial   uint32
+	items    []*item
+	problem  string // why it may not be used
+	rulesets map[*ruleset]struct{}
+	slots    slotSet // of items, once all have one
+	complete bool    // all items have slots, and slots is theirs
+	noRoom   bool    // there was no room for it in this settle
+	passes   int
+	logs     int
+	depth    int // continuations up to and with the last Pass
+	ports    bool
 }
 
 // item is a rule that has a slot, or needs one.
@@ -91,22 +91,22 @@ func (l *list) summarize() {
 	}
 }
 
-func (c *Classifier) newList(p place) *list {
+func (c *Classifier) newList(p position) *list {
 	c.serial++
-	l := &list{place: p, serial: c.serial, specs: map[*spec]struct{}{}, whole: true}
+	l := &list{position: p, serial: c.serial, rulesets: map[*ruleset]struct{}{}, complete: true}
 	c.order.insert(l)
 	return l
 }
 
-func (c *Classifier) moveList(l *list, to place) {
-	if l.place != to {
+func (c *Classifier) moveList(l *list, to position) {
+	if l.position != to {
 		c.order.move(l, to)
-		c.disturb(l)
+		c.resolveAgain(l)
 	}
 }
 
-func (it *item) same(w wanted) bool {
-	if it.action != actionOf(w.does) {
+func (it *item) same(w wantedRule) bool {
+	if it.action != actionOf(w.action) {
 		return false
 	}
 	if it.rule == nil || w.rule == nil {

@@ -76,7 +76,7 @@ func (m *masks) equal(old *mask) bool {
 
 // fill shares the blocks that are as before.
 func (m *masks) fill(n, old *mask, ports uint32) (err error) {
-	if n.vector, err = m.vectors.numbers.take(0); err != nil {
+	if n.vector, err = m.vectors.numbers.allocate(0); err != nil {
 		return err
 	}
 	entries := m.vectors.entries(n.vector)
@@ -106,7 +106,7 @@ func (m *masks) chunk(words *[layout.BlockWords]uint64) (*maskChunk, error) {
 		c.refs++
 		return c, nil
 	}
-	number, err := m.vectors.chunks.take(0)
+	number, err := m.vectors.chunks.allocate(0)
 	if err != nil {
 		return nil, err
 	}

@@ -50,14 +50,14 @@ func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 		gone = append(gone, id)
 	}
 	if len(d.Policies)+len(d.Tiers)+len(d.PoliciesGone)+len(d.TiersGone) > 0 {
-		maps.Copy(c.dirty, c.troubled)
+		maps.Copy(c.pendingEndpoints, c.closed)
 	}
 	return gone
 }
 
-func (c *Classifier) resolveDirty() {
-	c.lately = [layout.Stages]*endpoint{}
-	for e := range c.dirty {
+func (c *Classifier) resolvePending() {
+	c.lastResolved = [layout.Stages]*endpoint{}
+	for e := range c.pendingEndpoints {
 		c.resolve(e)
 	}
 }
@@ -68,17 +68,17 @@ func (c *Classifier) tierNamed(name string) *tier {
 		t = &tier{Tier: calc.Tier{Name: name, Missing: true}}
 		c.tiers[name] = t
 		for dir := range t.ends {
-			t.ends[dir] = c.newList(t.place(true, calc.Direction(dir)))
+			t.ends[dir] = c.newList(t.position(true, calc.Direction(dir)))
 			c.setRules(t.ends[dir], tierEnd(t.Tier, calc.Direction(dir)))
 		}
 	}
 	return t
 }
 
-func (t *tier) place(end bool, dir calc.Direction) place {
+func (t *tier) position(end bool, dir calc.Direction) position {
 	where := t.Tier
 	where.Default = ""
-	return place{group: tiers, tier: where, end: end, egress: dir == calc.Egress}
+	return position{group: tiers, tier: where, end: end, egress: dir == calc.Egress}
 }
 
 func (c *Classifier) setTier(n calc.Tier, known bool) {
@@ -86,11 +86,11 @@ func (c *Classifier) setTier(n calc.Tier, known bool) {
 	t.Tier, t.known = n, known
 	for _, p := range c.policies {
 		if p.lists[0] != nil && p.ID.Kind != calc.KindFailsafe && p.Tier == n.Name {
-			c.placePolicy(p)
+			c.positionPolicy(p)
 		}
 	}
 	for dir, l := range t.ends {
-		c.moveList(l, t.place(true, calc.Direction(dir)))
+		c.moveList(l, t.position(true, calc.Direction(dir)))
 		c.setRules(l, tierEnd(n, calc.Direction(dir)))
 	}
 }
@@ -98,7 +98,7 @@ func (c *Classifier) setTier(n calc.Tier, known bool) {
 // dropTiers forgets the tiers that calc does not know and nothing names.
 func (c *Classifier) dropTiers() {
 	for name, t := range c.tiers {
-		if t.known || len(t.ends[0].specs)+len(t.ends[1].specs) > 0 || c.inTier(name) {
+		if t.known || len(t.ends[0].rulesets)+len(t.ends[1].rulesets) > 0 || c.inTier(name) {
 			continue
 		}
 		delete(c.tiers, name)
@@ -135,19 +135,19 @@ func (c *Classifier) setPolicy(n calc.Policy) {
 		}
 		return
 	}
-	c.placePolicy(p)
+	c.positionPolicy(p)
 	for dir, l := range p.lists {
 		c.setRules(l, policyRules(&p.Policy, calc.Direction(dir)))
 	}
 }
 
-// placePolicy puts the lists of a policy where they belong.
-func (c *Classifier) placePolicy(p *policy) {
+// positionPolicy puts the lists of a policy where they belong.
+func (c *Classifier) positionPolicy(p *policy) {
 	for dir := range p.lists {
-		to := place{group: failsafes}
+		to := position{group: failsafes}
 		to.order = calc.Order{Value: float64(p.rank), Set: true}
 		if p.ID.Kind != calc.KindFailsafe {
-			to = c.tierNamed(p.Tier).place(false, calc.Direction(dir))
+			to = c.tierNamed(p.Tier).position(false, calc.Direction(dir))
 			to.order = p.Order
 		}
 		to.egress = dir == int(calc.Egress)
@@ -175,7 +175,7 @@ func (c *Classifier) rankFailsafes(e calc.Endpoint) {
 				}
 				if p.rank != rank {
 					p.rank = rank
-					c.placePolicy(p)
+					c.positionPolicy(p)
 				}
 			}
 		}
@@ -190,16 +190,16 @@ func (c *Classifier) removePolicy(id calc.PolicyID) {
 	delete(c.policies, id)
 	for _, l := range p.lists {
 		if l != nil {
-			c.disturb(l)
+			c.resolveAgain(l)
 			c.order.remove(l)
-			l.refused = fmt.Sprintf("policy %s is not known", id.Name)
+			l.problem = fmt.Sprintf("policy %s is not known", id.Name)
 		}
 	}
 	for _, list := range c.profiles {
 		for _, name := range list.names {
 			if id.Kind == api.KindProfile && name == id.Name {
-				c.disturb(list.lists[0])
-				c.disturb(list.lists[1])
+				c.resolveAgain(list.lists[0])
+				c.resolveAgain(list.lists[1])
 			}
 		}
 	}
@@ -216,7 +216,7 @@ func (c *Classifier) setEndpoint(n calc.Endpoint) {
 	}
 	e.Endpoint = n
 	c.endpoints[n.ID] = e
-	c.dirty[e] = struct{}{}
+	c.pendingEndpoints[e] = struct{}{}
 }
 
 func (c *Classifier) removeEndpoint(id calc.EndpointID) {
@@ -225,12 +225,12 @@ func (c *Classifier) removeEndpoint(id calc.EndpointID) {
 		return
 	}
 	delete(c.endpoints, id)
-	delete(c.dirty, e)
-	delete(c.troubled, e)
-	for i := range e.specs {
+	delete(c.pendingEndpoints, e)
+	delete(c.closed, e)
+	for i := range e.rulesets {
 		c.attach(e, i, nil)
 	}
-	c.dropProfiles(e.profiles)
+	c.releaseProfiles(e.profiles)
 	e.profiles = nil
 	c.leaving[id] = e
 }

@@ -73,7 +73,7 @@ func (c *Classifier) liveSets() map[*set]bool {
 // changeSets has members join and leave. In place if no packet can tell; else through other views and so other slots,
 // which take effect with the masks.
 func (c *Classifier) changeSets(changes []setChange) {
-	var moves moves
+	var moves movedAddresses
 	changes = slices.DeleteFunc(changes, func(ch setChange) bool { return !moves.note(ch) })
 	if len(changes) == 0 {
 		return
@@ -81,7 +81,7 @@ func (c *Classifier) changeSets(changes []setChange) {
 	if c.mixes(changes, moves) {
 		for _, ch := range changes {
 			if len(ch.set.view.conds) > 0 {
-				c.addresses.renew(ch.set)
+				c.addresses.addView(ch.set)
 			}
 		}
 		for _, l := range c.order.lists {
@@ -101,18 +101,18 @@ func (c *Classifier) relink(l *list) {
 		}
 		next := &item{id: it.id, hash: it.hash, rule: it.rule, variant: it.variant, action: it.action, list: l}
 		c.condition(next)
-		c.own(next)
+		c.countRule(next)
 		c.order.retire(it)
 		l.items[i] = next
-		c.order.changed[l] = struct{}{}
+		c.order.pending[l] = struct{}{}
 	}
 }
 
 // mixes says whether, if the members of sets changed address by address, some packet could be judged by neither the
 // state before nor the one after.
-func (c *Classifier) mixes(changes []setChange, moves moves) bool {
-	m := mixing{several: moves.several || len(c.addresses.failed) > 0, about: map[*mask][2]bool{}}
-	if !m.several && len(c.dirty)+len(c.leaving)+len(c.stale)+len(c.order.changed) == 0 {
+func (c *Classifier) mixes(changes []setChange, moves movedAddresses) bool {
+	m := mixCheck{several: moves.several || len(c.addresses.failed) > 0, about: map[*mask][2]bool{}}
+	if !m.several && len(c.pendingEndpoints)+len(c.leaving)+len(c.pendingRulesets)+len(c.order.pending) == 0 {
 		return false
 	}
 	for _, ch := range changes {
@@ -126,7 +126,7 @@ func (c *Classifier) mixes(changes []setChange, moves moves) bool {
 			m.rules.add(v)
 		}
 	}
-	m.changing = c.changingSpecs()
+	m.changing = c.changingRulesets()
 	for e := range c.affected(&m) {
 		if m.seenAt(e) {
 			return true
@@ -135,36 +135,36 @@ func (c *Classifier) mixes(changes []setChange, moves moves) bool {
 	return false
 }
 
-// mixing is what tells whether a packet could see a mix. Each address has its former sets or its new ones, so that takes
+// mixCheck is what tells whether a packet could see a mix. Each address has its former sets or its new ones, so that takes
 // an endpoint with rules about sets that change, and
 //
 //   - that it is to have other masks: its old rules would meet the new members, or
 //   - rules about the source and about the destination, and two addresses that change: one would be before, one after.
-type mixing struct {
-	rules    sides // about sets that change
-	several  bool  // addresses of one family change
-	changing map[*spec]bool
+type mixCheck struct {
+	rules    slotsBySide // about sets that change
+	several  bool        // addresses of one family change
+	changing map[*ruleset]bool
 	about    map[*mask][2]bool // whether it has some of the rules, as far as that is known
 }
 
-// changingSpecs are those whose masks change, or have to and could not yet.
-func (c *Classifier) changingSpecs() map[*spec]bool {
-	changing := map[*spec]bool{}
-	for l := range c.order.changed {
-		for s := range l.specs {
+// changingRulesets are those whose masks change, or have to and could not yet.
+func (c *Classifier) changingRulesets() map[*ruleset]bool {
+	changing := map[*ruleset]bool{}
+	for l := range c.order.pending {
+		for s := range l.rulesets {
 			changing[s] = true
 		}
 	}
-	for s := range c.stale {
+	for s := range c.pendingRulesets {
 		changing[s] = true
 	}
 	return changing
 }
 
 // affected are the endpoints that have to be looked at, some perhaps more than once.
-func (c *Classifier) affected(m *mixing) iter.Seq[*endpoint] {
+func (c *Classifier) affected(m *mixCheck) iter.Seq[*endpoint] {
 	return func(yield func(*endpoint) bool) {
-		some := []map[*endpoint]struct{}{c.dirty}
+		some := []map[*endpoint]struct{}{c.pendingEndpoints}
 		for s := range m.changing {
 			some = append(some, s.endpoints)
 		}
@@ -190,18 +190,18 @@ func (c *Classifier) affected(m *mixing) iter.Seq[*endpoint] {
 }
 
 // seenAt says whether a packet at an endpoint could see a mix, through masks that some interface of it may have.
-func (m *mixing) seenAt(e *endpoint) bool {
+func (m *mixCheck) seenAt(e *endpoint) bool {
 	has := slices.Clip(e.uncertain)
 	if e.committed != nil {
 		has = append(has, e.committed)
 	}
-	return slices.ContainsFunc(has, func(h *masking) bool {
+	return slices.ContainsFunc(has, func(h *maskSet) bool {
 		return m.seenThrough(h, e, calc.Ingress) || m.seenThrough(h, e, calc.Egress)
 	})
 }
 
 // seenThrough looks at the stages of a direction together: a packet passes all of them.
-func (m *mixing) seenThrough(h *masking, e *endpoint, dir calc.Direction) bool {
+func (m *mixCheck) seenThrough(h *maskSet, e *endpoint, dir calc.Direction) bool {
 	var about [2]bool
 	changes := (h.closed == "") != (e.closed == "")
 	for i, n := range h.masks {
@@ -209,7 +209,7 @@ func (m *mixing) seenThrough(h *masking, e *endpoint, dir calc.Direction) bool {
 			continue
 		}
 		var next *mask
-		if s := e.specs[i]; s != nil {
+		if s := e.rulesets[i]; s != nil {
 			next = s.mask
 			changes = changes || m.changing[s]
 		}
@@ -223,7 +223,7 @@ func (m *mixing) seenThrough(h *masking, e *endpoint, dir calc.Direction) bool {
 }
 
 // aboutIn says whether a mask has rules about the source, and about the destination.
-func (m *mixing) aboutIn(n *mask) [2]bool {
+func (m *mixCheck) aboutIn(n *mask) [2]bool {
 	about, known := m.about[n]
 	if !known {
 		about = [2]bool{n.has(m.rules[0]), n.has(m.rules[1])}
@@ -232,10 +232,10 @@ func (m *mixing) aboutIn(n *mask) [2]bool {
 	return about
 }
 
-// sides are the slots of rules, about the source and about the destination.
-type sides [2]slotSet
+// slotsBySide are the slots of rules, about the source and about the destination.
+type slotsBySide [2]slotSet
 
-func (s *sides) add(v *view) {
+func (s *slotsBySide) add(v *view) {
 	for _, cond := range v.conds {
 		for side, slots := range cond.slots {
 			for _, w := range slots {
@@ -245,14 +245,14 @@ func (s *sides) add(v *view) {
 	}
 }
 
-// moves are the addresses whose sets change.
-type moves struct {
+// movedAddresses are the addresses whose sets change.
+type movedAddresses struct {
 	one     [2]netip.Prefix // by family: the only one so far
 	several bool            // of one family
 }
 
 // note takes in a change of a set. It reports whether there is one.
-func (m *moves) note(ch setChange) (any bool) {
+func (m *movedAddresses) note(ch setChange) (any bool) {
 	for _, r := range ch.Removed {
 		if p, ok := ch.set.leaves(r); ok {
 			m.add(p)
@@ -268,7 +268,7 @@ func (m *moves) note(ch setChange) (any bool) {
 	return any
 }
 
-func (m *moves) add(p netip.Prefix) {
+func (m *movedAddresses) add(p netip.Prefix) {
 	one := &m.one[0]
 	if p.Addr().Is6() {
 		one = &m.one[1]

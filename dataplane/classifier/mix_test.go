@@ -213,8 +213,8 @@ func (l *lab) heal() {
 	}
 	l.check(l, l.r, 10)
 	for id, s := range l.Classifier.addresses.sets {
-		if len(s.older)+len(s.parts)+len(s.odd) > 0 || s.view != nil && len(s.view.atoms) > 1 {
-			l.Fatalf("of %s there are left: %d views, %d parts, %d members in them", id, len(s.older), len(s.parts), len(s.odd))
+		if len(s.former)+len(s.parts)+len(s.partial) > 0 || s.view != nil && len(s.view.atoms) > 1 {
+			l.Fatalf("of %s there are left: %d views, %d parts, %d members in them", id, len(s.former), len(s.parts), len(s.partial))
 		}
 	}
 }

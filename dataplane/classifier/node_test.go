@@ -148,7 +148,7 @@ func (n *node) check(t testing.TB, r *rand.Rand, packets int) (closed int) {
 			closed++
 		}
 		for _, v := range m.Mask {
-			if n.vectors.numbers.taken[v/64]&(1<<(v%64)) == 0 {
+			if n.vectors.numbers.allocated[v/64]&(1<<(v%64)) == 0 {
 				t.Fatalf("%v has mask %d, which is free", id, v)
 			}
 		}

@@ -15,14 +15,14 @@ const (
 // order gives every rule its slot. Slots stand in the order of evaluation, with gaps, and a rule keeps its slot for as
 // long as it lives; what would have to move is copied, and the old slot stays until no mask has it.
 type order struct {
-	lists   []*list
-	taken   []uint64 // slots, of rules alive or not
-	total   uint32   // the first and the last slot are never used, so that there is always a next one
-	items   int
-	changed map[*list]struct{} // since the last settle: their slots are to be set
-	retired []retired
-	epoch   *uint64
-	onMove  func(*item) // called with the copy that stays behind
+	lists    []*list
+	occupied []uint64 // slots, of rules alive or not
+	total    uint32   // the first and the last slot are never used, so that there is always a next one
+	items    int
+	pending  map[*list]struct{} // since the last settle: their slots are to be set
+	retired  []retired
+	epoch    *uint64
+	onCopy   func(*item) // called with the copy that stays behind
 }
 
 type retired struct {
@@ -32,32 +32,32 @@ type retired struct {
 
 func newOrder(blocks int, epoch *uint64) order {
 	o := order{
-		total:   uint32(blocks * layout.BlockSlots),
-		taken:   make([]uint64, blocks*layout.BlockWords),
-		changed: map[*list]struct{}{},
-		epoch:   epoch,
+		total:    uint32(blocks * layout.BlockSlots),
+		occupied: make([]uint64, blocks*layout.BlockWords),
+		pending:  map[*list]struct{}{},
+		epoch:    epoch,
 	}
-	o.take(0)
-	o.take(o.total - 1)
+	o.occupy(0)
+	o.occupy(o.total - 1)
 	return o
 }
 
-func (o *order) take(slot uint32)    { o.taken[slot/64] |= 1 << (slot % 64) }
-func (o *order) release(slot uint32) { o.taken[slot/64] &^= 1 << (slot % 64) }
+func (o *order) occupy(slot uint32) { o.occupied[slot/64] |= 1 << (slot % 64) }
+func (o *order) vacate(slot uint32) { o.occupied[slot/64] &^= 1 << (slot % 64) }
 
 // insert adds a list at its place. Its items need slots.
 func (o *order) insert(l *list) {
 	o.lists = slices.Insert(o.lists, o.find(l), l)
-	o.changed[l] = struct{}{}
+	o.pending[l] = struct{}{}
 }
 
 // find is where a list stands, or belongs.
 func (o *order) find(l *list) int {
-	at, _ := slices.BinarySearchFunc(o.lists, l, func(x, y *list) int { return x.place.compare(y.place) })
+	at, _ := slices.BinarySearchFunc(o.lists, l, func(x, y *list) int { return x.position.compare(y.position) })
 	return at
 }
 
-func (o *order) takeOut(l *list) {
+func (o *order) unlink(l *list) {
 	at := o.find(l)
 	if at == len(o.lists) || o.lists[at] != l { // two lists at the same place
 		at = slices.Index(o.lists, l)
@@ -67,8 +67,8 @@ func (o *order) takeOut(l *list) {
 
 // remove takes a list out; its items are retired.
 func (o *order) remove(l *list) {
-	o.takeOut(l)
-	delete(o.changed, l)
+	o.unlink(l)
+	delete(o.pending, l)
 	for _, it := range l.items {
 		o.retire(it)
 	}
@@ -76,52 +76,52 @@ func (o *order) remove(l *list) {
 }
 
 // move gives a list another place, and so other slots.
-func (o *order) move(l *list, to place) {
-	if l.place == to {
+func (o *order) move(l *list, to position) {
+	if l.position == to {
 		return
 	}
-	o.takeOut(l)
+	o.unlink(l)
 	for _, it := range l.items {
-		o.unplace(it)
+		o.evict(it)
 	}
-	l.place = to
+	l.position = to
 	o.insert(l)
 }
 
 // retire gives up an item. Its slot stays taken until no mask has it.
 func (o *order) retire(it *item) {
 	if it.slot != 0 && !it.filled { // nobody has seen it
-		o.release(it.slot)
+		o.vacate(it.slot)
 		it.slot = 0
 	}
 	o.retired = append(o.retired, retired{*o.epoch, it})
 }
 
-// unplace makes an item need another slot; a copy of it keeps the one that it has.
-func (o *order) unplace(it *item) {
+// evict makes an item need another slot; a copy of it keeps the one that it has.
+func (o *order) evict(it *item) {
 	switch {
 	case it.slot == 0:
 		return
 	case it.filled:
 		old := *it
-		o.onMove(&old)
+		o.onCopy(&old)
 		o.retire(&old)
 	default:
-		o.release(it.slot)
+		o.vacate(it.slot)
 	}
 	it.slot, it.filled = 0, false
-	o.changed[it.list] = struct{}{}
+	o.pending[it.list] = struct{}{}
 }
 
-// settle gives slots to all items that need one. With an error some lists are not whole.
-func (o *order) settle() error {
-	if len(o.changed) == 0 {
+// assignSlots gives slots to all items that need one. With an error some lists are not whole.
+func (o *order) assignSlots() error {
+	if len(o.pending) == 0 {
 		return nil
 	}
 	const tries = 8 // a Pass that moves rarely makes another move
-	var f faults
+	var f errorList
 	for try := range tries {
-		for !o.arrange(&f) {
+		for !o.fillGaps(&f) {
 		}
 		if !o.redirect() {
 			break
@@ -130,12 +130,12 @@ func (o *order) settle() error {
 			f.add(&ErrFull{What: "slots", Size: int(o.total)})
 		}
 	}
-	for l := range o.changed {
-		l.out = false
-		l.slots, l.whole = nil, true
+	for l := range o.pending {
+		l.noRoom = false
+		l.slots, l.complete = nil, true
 		for _, it := range l.items {
 			if it.slot == 0 {
-				l.whole = false
+				l.complete = false
 				break
 			}
 			l.slots.add(it.slot)
@@ -150,12 +150,12 @@ func (o *order) redirect() (moved bool) {
 	following := o.total - 1
 	for end := len(o.lists); end > 0; {
 		first := end - 1
-		for first > 0 && o.lists[first-1].place.sameTier(o.lists[end-1].place) {
+		for first > 0 && o.lists[first-1].position.sameTier(o.lists[end-1].position) {
 			first--
 		}
 		tier := o.lists[first:end]
 		low, high := bounds(tier)
-		if tier[0].place.group == failsafes { // nothing is to follow
+		if tier[0].position.group == failsafes { // nothing is to follow
 			high, following = o.total-2, o.total-1
 		}
 		for _, l := range tier {
@@ -191,7 +191,7 @@ func (o *order) redirectList(l *list, high, following uint32) (moved bool) {
 		case !it.filled:
 			it.next = high + 1 + (following-high-1)/2
 		case it.next <= high || it.next > following:
-			o.unplace(it)
+			o.evict(it)
 			moved = true
 		}
 	}

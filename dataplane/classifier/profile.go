@@ -13,23 +13,23 @@ type profileList struct {
 	key   string
 	names []string
 	lists [2]*list
-	users int
+	refs  int
 }
 
-// useProfiles returns the list of some profiles with one more user. A name counts where it is first.
-func (c *Classifier) useProfiles(names []string) *profileList {
+// acquireProfiles returns the list of some profiles with one more user. A name counts where it is first.
+func (c *Classifier) acquireProfiles(names []string) *profileList {
 	names = distinct(names)
 	key := strings.Join(names, "\x00")
 	p := c.profiles[key]
 	if p == nil {
 		p = &profileList{key: key, names: names}
 		for dir := range p.lists {
-			p.lists[dir] = c.newList(place{group: profiles, name: key, egress: dir == int(calc.Egress)})
+			p.lists[dir] = c.newList(position{group: profiles, name: key, egress: dir == int(calc.Egress)})
 		}
 		c.profiles[key] = p
 		c.setProfiles(p)
 	}
-	p.users++
+	p.refs++
 	return p
 }
 
@@ -55,11 +55,11 @@ func (c *Classifier) setProfiles(p *profileList) {
 	}
 }
 
-func (c *Classifier) dropProfiles(p *profileList) {
+func (c *Classifier) releaseProfiles(p *profileList) {
 	if p == nil {
 		return
 	}
-	if p.users--; p.users > 0 {
+	if p.refs--; p.refs > 0 {
 		return
 	}
 	delete(c.profiles, p.key)
@@ -69,16 +69,16 @@ func (c *Classifier) dropProfiles(p *profileList) {
 }
 
 // profileRules are what the list of some profiles should have. There is nothing to pass to, so Pass denies.
-func profileRules(ps []*calc.Policy, dir calc.Direction) []wanted {
-	var out []wanted
+func profileRules(ps []*calc.Policy, dir calc.Direction) []wantedRule {
+	var out []wantedRule
 	for _, p := range ps {
 		for _, w := range policyRules(p, dir) {
-			if w.does == api.Pass {
-				w.does = api.Deny
+			if w.action == api.Pass {
+				w.action = api.Deny
 			}
 			out = append(out, w)
 		}
 	}
 	id := calc.PolicyID{Kind: calc.KindEnd}
-	return append(out, wanted{id: calc.RuleID{Policy: id, Direction: dir, Index: -1}, does: api.Deny})
+	return append(out, wantedRule{id: calc.RuleID{Policy: id, Direction: dir, Index: -1}, action: api.Deny})
 }

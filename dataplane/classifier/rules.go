@@ -9,45 +9,45 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// name is what a rule's number in the kernel stands for.
-type name struct {
+// ruleName is what a rule's number in the kernel stands for.
+type ruleName struct {
 	id    calc.RuleID
 	items int // that have it
 }
 
-// wanted is a rule that a list should have.
-type wanted struct {
+// wantedRule is a rule that a list should have.
+type wantedRule struct {
 	id      calc.RuleID
 	rule    *calc.Rule // nil: it matches everything, with this action
-	does    api.Action
+	action  api.Action
 	variant *variant // nil: the rule has none
 }
 
-// key tells apart what a list has.
-type key struct {
+// ruleKey tells apart what a list has.
+type ruleKey struct {
 	id      calc.RuleID
 	variant string
 }
 
-func (w wanted) key() key {
+func (w wantedRule) key() ruleKey {
 	if w.variant == nil {
-		return key{id: w.id}
+		return ruleKey{id: w.id}
 	}
-	return key{w.id, w.variant.key}
+	return ruleKey{w.id, w.variant.key}
 }
 
-func (it *item) key() key { return wanted{id: it.id, variant: it.variant}.key() }
+func (it *item) key() ruleKey { return wantedRule{id: it.id, variant: it.variant}.key() }
 
 // setRules brings a list to the rules that it should have. Rules that stay the same keep their slots.
-func (c *Classifier) setRules(l *list, rules []wanted) {
-	old := make(map[key]*item, len(l.items))
+func (c *Classifier) setRules(l *list, rules []wantedRule) {
+	old := make(map[ruleKey]*item, len(l.items))
 	for _, it := range l.items {
 		old[it.key()] = it
 	}
 	items := make([]*item, 0, len(rules))
 	changed := false
-	refused, depth, logs := l.refused, l.depth, l.logs
-	l.refused = ""
+	refused, depth, logs := l.problem, l.depth, l.logs
+	l.problem = ""
 	for _, w := range rules {
 		if it := old[w.key()]; it != nil && it.same(w) {
 			items = append(items, it)
@@ -56,7 +56,7 @@ func (c *Classifier) setRules(l *list, rules []wanted) {
 		}
 		it, err := c.compile(l, w)
 		if err != nil {
-			l.refused = err.Error()
+			l.problem = err.Error()
 			continue
 		}
 		if it != nil {
@@ -73,10 +73,10 @@ func (c *Classifier) setRules(l *list, rules []wanted) {
 	l.items = items
 	l.summarize()
 	if changed {
-		c.order.changed[l] = struct{}{}
+		c.order.pending[l] = struct{}{}
 	}
-	if l.refused != refused || l.depth != depth || l.logs != logs {
-		c.disturb(l)
+	if l.problem != refused || l.depth != depth || l.logs != logs {
+		c.resolveAgain(l)
 	}
 }
 
@@ -93,38 +93,38 @@ func actionOf(a api.Action) uint8 {
 }
 
 // compile makes the item of a rule, or nil if the rule can match nothing.
-func (c *Classifier) compile(l *list, w wanted) (*item, error) {
-	it := &item{id: w.id, hash: c.hash(w.id), rule: w.rule, variant: w.variant, action: actionOf(w.does), list: l}
-	if n := c.names[it.hash]; n != nil && !n.sameRule(w.id) {
+func (c *Classifier) compile(l *list, w wantedRule) (*item, error) {
+	it := &item{id: w.id, hash: c.hash(w.id), rule: w.rule, variant: w.variant, action: actionOf(w.action), list: l}
+	if n := c.ruleNames[it.hash]; n != nil && !n.sameRule(w.id) {
 		return nil, fmt.Errorf("rule %v has the same number as rule %v: rename one of the policies", w.id, n.id)
 	}
 	if !c.condition(it) {
 		return nil, nil
 	}
-	c.own(it)
+	c.countRule(it)
 	return it, nil
 }
 
-// own counts an item among those that have its name. Its conditions are counted already.
-func (c *Classifier) own(it *item) {
-	n := c.names[it.hash]
+// countRule counts an item among those that have its name. Its conditions are counted already.
+func (c *Classifier) countRule(it *item) {
+	n := c.ruleNames[it.hash]
 	if n == nil {
-		n = &name{id: it.id}
-		c.names[it.hash] = n
+		n = &ruleName{id: it.id}
+		c.ruleNames[it.hash] = n
 	}
 	n.id = it.id
 	n.items++
 }
 
 // sameRule leaves out the tier, of which a rule's number does not depend.
-func (n *name) sameRule(id calc.RuleID) bool {
+func (n *ruleName) sameRule(id calc.RuleID) bool {
 	id.Tier = n.id.Tier
 	return n.id == id
 }
 
-// copied counts the copy of an item that stays behind when the item moves.
-func (c *Classifier) copied(it *item) {
-	c.own(it)
+// countCopy counts the copy of an item that stays behind when the item moves.
+func (c *Classifier) countCopy(it *item) {
+	c.countRule(it)
 	for _, cond := range it.conds {
 		if cond != nil {
 			cond.rules++
@@ -133,17 +133,17 @@ func (c *Classifier) copied(it *item) {
 }
 
 // policyRules are what the list of a policy in one direction should have.
-func policyRules(p *calc.Policy, dir calc.Direction) []wanted {
+func policyRules(p *calc.Policy, dir calc.Direction) []wantedRule {
 	rules := p.Ingress
 	if dir == calc.Egress {
 		rules = p.Egress
 	}
-	out := make([]wanted, 0, len(rules))
+	out := make([]wantedRule, 0, len(rules))
 	for i := range rules {
-		w := wanted{
-			id:   calc.RuleID{Policy: p.ID, Tier: p.Tier, Direction: dir, Index: i},
-			rule: &rules[i],
-			does: rules[i].Action,
+		w := wantedRule{
+			id:     calc.RuleID{Policy: p.ID, Tier: p.Tier, Direction: dir, Index: i},
+			rule:   &rules[i],
+			action: rules[i].Action,
 		}
 		variants, has := variantsOf(&rules[i])
 		if !has {
@@ -159,12 +159,12 @@ func policyRules(p *calc.Policy, dir calc.Direction) []wanted {
 }
 
 // tierEnd is what the list behind a tier's policies should have: nothing if the search just goes on.
-func tierEnd(t calc.Tier, dir calc.Direction) []wanted {
+func tierEnd(t calc.Tier, dir calc.Direction) []wantedRule {
 	if t.Default == api.Pass && !t.Missing {
 		return nil
 	}
 	id := calc.PolicyID{Kind: api.KindTier, Name: t.Name}
-	return []wanted{{id: calc.RuleID{Policy: id, Tier: t.Name, Direction: dir, Index: -1}, does: api.Deny}}
+	return []wantedRule{{id: calc.RuleID{Policy: id, Tier: t.Name, Direction: dir, Index: -1}, action: api.Deny}}
 }
 
 // sameRule says whether two rules match the same packets and do the same, but for the names of their ports, which their

@@ -9,18 +9,18 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// spec is the lists that judge an endpoint at one stage; endpoints with the same share it and its mask.
-type spec struct {
+// ruleset is the lists that judge an endpoint at one stage; endpoints with the same share it and its mask.
+type ruleset struct {
 	key       string
 	lists     []*list
 	mask      *mask // of the lists as they last were; nil: there never was one
 	endpoints map[*endpoint]struct{}
-	trouble   string // why endpoints with it are closed
+	problem   string // why endpoints with it are closed
 	checked   bool   // trouble is up to date
 }
 
-// specOf returns the spec of some lists, nil for none. One that no endpoint has yet is not kept: attach does that.
-func (c *Classifier) specOf(lists []*list) *spec {
+// rulesetOf returns the ruleset of some lists, nil for none. One that no endpoint has yet is not kept: attach does that.
+func (c *Classifier) rulesetOf(lists []*list) *ruleset {
 	if len(lists) == 0 {
 		return nil
 	}
@@ -28,67 +28,67 @@ func (c *Classifier) specOf(lists []*list) *spec {
 	for _, l := range lists {
 		c.scratch = binary.LittleEndian.AppendUint32(c.scratch, l.serial)
 	}
-	s := c.specs[string(c.scratch)]
+	s := c.rulesets[string(c.scratch)]
 	if s == nil {
-		s = &spec{key: string(c.scratch), lists: slices.Clone(lists), endpoints: map[*endpoint]struct{}{}}
+		s = &ruleset{key: string(c.scratch), lists: slices.Clone(lists), endpoints: map[*endpoint]struct{}{}}
 	}
 	if !s.checked {
-		s.checked, s.trouble = true, problem(lists)
+		s.checked, s.problem = true, problemOf(lists)
 	}
 	return s
 }
 
-// attach makes an endpoint use a spec.
-func (c *Classifier) attach(e *endpoint, stage int, s *spec) {
-	old := e.specs[stage]
+// attach makes an endpoint use a ruleset.
+func (c *Classifier) attach(e *endpoint, stage int, s *ruleset) {
+	old := e.rulesets[stage]
 	if s != nil {
-		if known := c.specs[s.key]; known != nil {
+		if known := c.rulesets[s.key]; known != nil {
 			s = known
 		} else {
-			c.specs[s.key] = s
-			c.stale[s] = struct{}{}
+			c.rulesets[s.key] = s
+			c.pendingRulesets[s] = struct{}{}
 			for _, l := range s.lists {
-				l.specs[s] = struct{}{}
+				l.rulesets[s] = struct{}{}
 			}
 		}
 		s.endpoints[e] = struct{}{}
 	}
-	if e.specs[stage] = s; old != s {
+	if e.rulesets[stage] = s; old != s {
 		c.detach(e, old)
 	}
 }
 
-// detach frees a spec that an endpoint has no longer, if no other has it. One endpoint may have it at two stages.
-func (c *Classifier) detach(e *endpoint, s *spec) {
-	if s == nil || slices.Contains(e.specs[:], s) {
+// detach frees a ruleset that an endpoint has no longer, if no other has it. One endpoint may have it at two stages.
+func (c *Classifier) detach(e *endpoint, s *ruleset) {
+	if s == nil || slices.Contains(e.rulesets[:], s) {
 		return
 	}
 	delete(s.endpoints, e)
 	if len(s.endpoints) > 0 {
 		return
 	}
-	delete(c.specs, s.key)
-	delete(c.stale, s)
+	delete(c.rulesets, s.key)
+	delete(c.pendingRulesets, s)
 	for _, l := range s.lists {
-		delete(l.specs, s)
+		delete(l.rulesets, s)
 	}
 	c.masks.release(s.mask, c.epoch)
 	s.mask = nil // it may be attached again
 }
 
-// rebuildStale makes the masks that are to change; first those that most endpoints need, in case there is no room.
-func (c *Classifier) rebuildStale() error {
-	specs := slices.Collect(maps.Keys(c.stale))
-	slices.SortFunc(specs, func(a, b *spec) int { return len(b.endpoints) - len(a.endpoints) })
-	var f faults
+// rebuildPending makes the masks that are to change; first those that most endpoints need, in case there is no room.
+func (c *Classifier) rebuildPending() error {
+	specs := slices.Collect(maps.Keys(c.pendingRulesets))
+	slices.SortFunc(specs, func(a, b *ruleset) int { return len(b.endpoints) - len(a.endpoints) })
+	var f errorList
 	for _, s := range specs {
 		f.add(c.rebuild(s))
 	}
 	return f.err("masks")
 }
 
-// rebuild makes the mask of a spec, unless its lists are not complete in the tables.
-func (c *Classifier) rebuild(s *spec) error {
+// rebuild makes the mask of a ruleset, unless its lists are not complete in the tables.
+func (c *Classifier) rebuild(s *ruleset) error {
 	if !c.complete(s) {
 		return nil
 	}
@@ -96,24 +96,24 @@ func (c *Classifier) rebuild(s *spec) error {
 	if err != nil {
 		return fmt.Errorf("mask of %d endpoints: %w", len(s.endpoints), err)
 	}
-	delete(c.stale, s)
+	delete(c.pendingRulesets, s)
 	if m == s.mask {
 		return nil
 	}
 	m.refs++
 	c.masks.release(s.mask, c.epoch)
 	s.mask = m
-	maps.Copy(c.dirty, s.endpoints)
+	maps.Copy(c.pendingEndpoints, s.endpoints)
 	return nil
 }
 
-// complete says whether the tables have everything that a spec needs.
-func (c *Classifier) complete(s *spec) bool {
-	if len(c.order.changed)+len(c.failed.conds)+len(c.failed.atoms) == 0 {
+// complete says whether the tables have everything that a ruleset needs.
+func (c *Classifier) complete(s *ruleset) bool {
+	if len(c.order.pending)+len(c.failed.conds)+len(c.failed.atoms) == 0 {
 		return true
 	}
 	for _, l := range s.lists {
-		if c.failed.affect(l) {
+		if c.failed.affects(l) {
 			return false
 		}
 	}
@@ -123,21 +123,21 @@ func (c *Classifier) complete(s *spec) bool {
 // maxContinuations is how often the program goes on after a Pass or a Log, as the calculation knows it.
 const maxContinuations = calc.MaxContinuations
 
-// problem says why lists, in order, must not judge an endpoint.
-func problem(lists []*list) string {
+// problemOf says why lists, in order, must not judge an endpoint.
+func problemOf(lists []*list) string {
 	var search calc.Continuations
 	for i, l := range lists {
-		if l.refused != "" {
-			return l.refused
+		if l.problem != "" {
+			return l.problem
 		}
-		if i > 0 && !lists[i-1].place.sameTier(l.place) {
+		if i > 0 && !lists[i-1].position.sameTier(l.position) {
 			search.EndTier()
 		}
-		if i > 0 && lists[i-1].place.compare(l.place) > 0 {
+		if i > 0 && lists[i-1].position.compare(l.position) > 0 {
 			return fmt.Sprintf("its policies are not in the order of the node: %q before %q",
-				lists[i-1].place.name, l.place.name)
+				lists[i-1].position.name, l.position.name)
 		}
-		if l.place.group == failsafes { // after whose Pass nothing follows
+		if l.position.group == failsafes { // after whose Pass nothing follows
 			search.AddPolicy(l.logs, 0)
 		} else {
 			search.AddPolicy(l.logs, l.depth)
@@ -150,10 +150,10 @@ func problem(lists []*list) string {
 	return ""
 }
 
-// disturb has the endpoints of a list resolved again.
-func (c *Classifier) disturb(l *list) {
-	for s := range l.specs {
+// resolveAgain has the endpoints of a list resolved again.
+func (c *Classifier) resolveAgain(l *list) {
+	for s := range l.rulesets {
 		s.checked = false
-		maps.Copy(c.dirty, s.endpoints)
+		maps.Copy(c.pendingEndpoints, s.endpoints)
 	}
 }

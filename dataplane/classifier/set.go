@@ -15,11 +15,11 @@ type set struct {
 	list    string     // its key, empty for a set
 	members map[netip.Prefix]struct{}
 
-	view  *view                  // of the members; nil: no condition names the set
-	older []*view                // of what the members were, by id
-	main  *atom                  // of what is in all views
-	parts []*atom                // of what is in some
-	odd   map[netip.Prefix]*atom // what is in some, and its part
+	view    *view                  // of the members; nil: no condition names the set
+	former  []*view                // of what the members were, by id
+	main    *atom                  // of what is in all views
+	parts   []*atom                // of what is in some
+	partial map[netip.Prefix]*atom // what is in some, and its part
 }
 
 // set is the view of a set. One that is unknown is empty.
@@ -73,13 +73,13 @@ func (a *addresses) viewOf(s *set) *view {
 	return s.view
 }
 
-// renew gives a set another view. Until members change it shows the same as the one before.
-func (a *addresses) renew(s *set) {
+// addView gives a set another view. Until members change it shows the same as the one before.
+func (a *addresses) addView(s *set) {
 	v := &view{id: a.newID(), set: s, atoms: slices.Clone(s.view.atoms)}
 	for _, x := range v.atoms {
 		x.views = append(x.views, v)
 	}
-	s.older = append(s.older, s.view)
+	s.former = append(s.former, s.view)
 	s.view = v
 }
 
@@ -119,7 +119,7 @@ func (s *set) joins(m netip.Prefix) (netip.Prefix, bool) {
 
 // atomOf is the atom of the set that a prefix is in; nil: none.
 func (s *set) atomOf(p netip.Prefix) *atom {
-	if x := s.odd[p]; x != nil {
+	if x := s.partial[p]; x != nil {
 		return x
 	}
 	if _, in := s.members[p]; in {
@@ -130,7 +130,7 @@ func (s *set) atomOf(p netip.Prefix) *atom {
 
 // partFor is the atom for what was in another and is to be a member, or none any more.
 func (a *addresses) partFor(s *set, from *atom, member bool) *atom {
-	if len(s.older) == 0 { // main is nil while there is no view
+	if len(s.former) == 0 { // main is nil while there is no view
 		if member {
 			return s.main
 		}
@@ -178,12 +178,12 @@ func (a *addresses) move(s *set, p netip.Prefix, from, to *atom) {
 	if to != nil {
 		a.join(p, to)
 	}
-	delete(s.odd, p)
+	delete(s.partial, p)
 	if to != nil && to != s.main {
-		if s.odd == nil {
-			s.odd = map[netip.Prefix]*atom{}
+		if s.partial == nil {
+			s.partial = map[netip.Prefix]*atom{}
 		}
-		s.odd[p] = to
+		s.partial[p] = to
 	}
 }
 
@@ -191,29 +191,29 @@ func (a *addresses) move(s *set, p netip.Prefix, from, to *atom) {
 func (a *addresses) retire(v *view) {
 	s := v.set
 	named := func(v *view) bool { return len(v.conds) > 0 }
-	switch at := slices.Index(s.older, v); {
+	switch at := slices.Index(s.former, v); {
 	case s.view == nil:
-	case !named(s.view) && !slices.ContainsFunc(s.older, named):
+	case !named(s.view) && !slices.ContainsFunc(s.former, named):
 		a.retireSet(s)
 	case at >= 0:
-		s.older = slices.Delete(s.older, at, at+1)
+		s.former = slices.Delete(s.former, at, at+1)
 		for _, x := range v.atoms {
 			x.views = slices.DeleteFunc(x.views, func(w *view) bool { return w == v })
 		}
-		a.unite(s)
+		a.mergeParts(s)
 	}
 }
 
 func (a *addresses) retireSet(s *set) {
 	for p := range s.members {
-		if _, odd := s.odd[p]; !odd {
+		if _, odd := s.partial[p]; !odd {
 			a.leave(p, s.main)
 		}
 	}
-	for p, x := range s.odd {
+	for p, x := range s.partial {
 		a.leave(p, x)
 	}
-	s.view, s.older, s.main, s.parts, s.odd = nil, nil, nil, nil, nil
+	s.view, s.former, s.main, s.parts, s.partial = nil, nil, nil, nil, nil
 	if a.lists[s.list] == s {
 		delete(a.lists, s.list)
 	}
@@ -222,9 +222,9 @@ func (a *addresses) retireSet(s *set) {
 	}
 }
 
-// unite gives back the parts of a set that no view tells from others any more, or that none shows. No rule can tell
+// mergeParts gives back the parts of a set that no view tells from others any more, or that none shows. No rule can tell
 // when their addresses move.
-func (a *addresses) unite(s *set) {
+func (a *addresses) mergeParts(s *set) {
 	parts := s.parts
 	s.parts = nil
 	var spent []*atom
@@ -236,13 +236,13 @@ func (a *addresses) unite(s *set) {
 			s.parts = append(s.parts, x)
 		}
 	}
-	for p, x := range s.odd {
+	for p, x := range s.partial {
 		if slices.Contains(spent, x) {
 			a.move(s, p, x, a.part(s, x.views))
 		}
 	}
 	for _, x := range spent {
-		x.spent = true
-		x.vanish()
+		x.retired = true
+		x.dropIfUnused()
 	}
 }

@@ -28,7 +28,7 @@ func SizesFor(s *calc.State) (Sizes, error) {
 // grows: the error says something else, or the table is at its limit and the objects that need more are refused.
 func (s Sizes) Larger(err error) (larger Sizes, is bool) {
 	full := map[string]bool{}
-	for _, e := range fulls(err) {
+	for _, e := range fullErrors(err) {
 		full[e.What] = true
 	}
 	limits := Limits()
@@ -88,8 +88,8 @@ func (s Sizes) min(t Sizes) Sizes {
 func (c *Classifier) sizes() Sizes {
 	s := Sizes{
 		Blocks:  max(c.mem.Blocks, blocksFor(c.order.items)),
-		Vectors: 256 + 2*int(c.vectors.numbers.used),
-		Chunks:  256 + 2*int(c.vectors.chunks.used),
+		Vectors: 256 + 2*int(c.vectors.numbers.count),
+		Chunks:  256 + 2*int(c.vectors.chunks.count),
 		Hosts:   1024 + 2*c.addresses.hosts.used,
 		Nets:    256 + 2*c.addresses.nets.used,
 	}
@@ -100,8 +100,8 @@ func (c *Classifier) sizes() Sizes {
 func (c *Classifier) Use() (slots int, rest Sizes) {
 	return c.order.items + len(c.order.retired), Sizes{
 		Blocks:  c.mem.Blocks,
-		Vectors: int(c.vectors.numbers.used),
-		Chunks:  int(c.vectors.chunks.used),
+		Vectors: int(c.vectors.numbers.count),
+		Chunks:  int(c.vectors.chunks.count),
 		Hosts:   c.addresses.hosts.used,
 		Nets:    c.addresses.nets.used,
 	}

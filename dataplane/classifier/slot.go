@@ -8,16 +8,16 @@ import (
 
 // fillSlots writes the rules that have just got a slot. No mask has them yet.
 func (c *Classifier) fillSlots() {
-	for l := range c.order.changed {
+	for l := range c.order.pending {
 		for _, it := range l.items {
 			if it.slot != 0 && !it.filled {
 				c.fillSlot(it)
 			}
 		}
-		if l.whole {
-			delete(c.order.changed, l)
-			for s := range l.specs {
-				c.stale[s] = struct{}{}
+		if l.complete {
+			delete(c.order.pending, l)
+			for s := range l.rulesets {
+				c.pendingRulesets[s] = struct{}{}
 			}
 		}
 	}
@@ -117,12 +117,12 @@ func (c *Classifier) inMask(masked map[uint32][]uint64, slot uint32) bool {
 func (c *Classifier) forget(it *item) {
 	if it.slot != 0 {
 		c.mem.Slots[it.slot] = layout.Slot{}
-		c.order.release(it.slot)
+		c.order.vacate(it.slot)
 		c.mem.store()
 	}
-	if n := c.names[it.hash]; n != nil {
+	if n := c.ruleNames[it.hash]; n != nil {
 		if n.items--; n.items == 0 {
-			delete(c.names, it.hash)
+			delete(c.ruleNames, it.hash)
 		}
 	}
 	for dim, cond := range it.conds {

@@ -10,13 +10,13 @@ import (
 //
 // A number that is given back is reused only after a grace period; until then the program may still read it.
 type vectors struct {
-	mem     *Memory
-	numbers numbers
-	chunks  numbers
-	waste   []wasted // chunks given back, in the order of their epochs
+	mem           *Memory
+	numbers       numbers
+	chunks        numbers
+	retiredChunks []retiredChunk // chunks given back, in the order of their epochs
 }
 
-type wasted struct {
+type retiredChunk struct {
 	epoch uint64
 	chunk uint32
 }
@@ -42,12 +42,12 @@ func (vs *vectors) entries(v uint32) []layout.Vector {
 	return vs.mem.Vectors[int(v)*vs.mem.Blocks:][:vs.mem.Blocks]
 }
 
-// forMasks is what classes leave to masks: without a mask an endpoint is closed, whatever its rules need.
-func forMasks(n *numbers) uint32 { return n.limit / 8 }
+// reservedForMasks is what classes leave to masks: without a mask an endpoint is closed, whatever its rules need.
+func reservedForMasks(n *numbers) uint32 { return n.limit / 8 }
 
-// take returns an empty vector that nobody refers to.
-func (vs *vectors) take() (uint32, error) {
-	v, err := vs.numbers.take(forMasks(&vs.numbers))
+// allocate returns an empty vector that nobody refers to.
+func (vs *vectors) allocate() (uint32, error) {
+	v, err := vs.numbers.allocate(reservedForMasks(&vs.numbers))
 	if err == nil {
 		clear(vs.entries(v))
 	}
@@ -96,7 +96,7 @@ func (vs *vectors) orBlock(e *layout.Vector, h half, set slotSet) error {
 
 // newBlock fills a chunk while nobody can see it.
 func (vs *vectors) newBlock(e *layout.Vector, h half, set slotSet) error {
-	number, err := vs.chunks.take(forMasks(&vs.chunks))
+	number, err := vs.chunks.allocate(reservedForMasks(&vs.chunks))
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (vs *vectors) andNot(v uint32, h half, set slotSet, epoch uint64) {
 			atomic.StoreUint64(&e.Summary, e.Summary&^(1<<at))
 		}
 		if e.Summary == 0 && *words == (layout.Chunk{}).Words {
-			vs.waste = append(vs.waste, wasted{epoch, e.Chunk})
+			vs.retiredChunks = append(vs.retiredChunks, retiredChunk{epoch, e.Chunk})
 			atomic.StoreUint32(&e.Chunk, 0)
 		}
 		vs.mem.store()
@@ -153,9 +153,9 @@ func (vs *vectors) free(v uint32) {
 // reuse frees the chunks given back up to an epoch.
 func (vs *vectors) reuse(epoch uint64) {
 	n := 0
-	for n < len(vs.waste) && vs.waste[n].epoch <= epoch {
-		vs.chunks.release(vs.waste[n].chunk)
+	for n < len(vs.retiredChunks) && vs.retiredChunks[n].epoch <= epoch {
+		vs.chunks.release(vs.retiredChunks[n].chunk)
 		n++
 	}
-	vs.waste = vs.waste[n:]
+	vs.retiredChunks = vs.retiredChunks[n:]
 }

@@ -5,13 +5,13 @@ import (
 	"math/bits"
 )
 
-// arrange finds slots for the items without. When there is no room, what needs the most of it stays out until the
+// fillGaps finds slots for the items without. When there is no room, what needs the most of it stays out until the
 // next settle, so that the rest goes on; then it has to start over.
-func (o *order) arrange(f *faults) (done bool) {
+func (o *order) fillGaps(f *errorList) (done bool) {
 	sequence := make([]*item, 0, o.items)
 	for _, l := range o.lists {
 		for _, it := range l.items {
-			if !l.out || it.slot != 0 { // what has a slot keeps its place among the others
+			if !l.noRoom || it.slot != 0 { // what has a slot keeps its place among the others
 				sequence = append(sequence, it)
 			}
 		}
@@ -29,12 +29,12 @@ func (o *order) arrange(f *faults) (done bool) {
 		w := window{order: o, sequence: sequence, first: i, end: j}
 		if !w.open() {
 			l := largest(sequence[i:j])
-			l.out = true
+			l.noRoom = true
 			full := &ErrFull{What: "slots", Size: int(o.total)}
-			f.add(fmt.Errorf("%s, %d rules: %w", l.place.name, len(l.items), full))
+			f.add(fmt.Errorf("%s, %d rules: %w", l.position.name, len(l.items), full))
 			return false
 		}
-		w.assign()
+		w.spread()
 		i = w.end
 	}
 	return true
@@ -69,7 +69,7 @@ func (w *window) open() bool {
 		return false
 	}
 	for _, it := range w.sequence[w.first:w.end] {
-		w.unplace(it)
+		w.evict(it)
 	}
 	return true
 }
@@ -164,7 +164,7 @@ func (o *order) countFree(from, to uint32) int {
 		if stop%64 != 0 {
 			mask &= 1<<(stop%64) - 1
 		}
-		free += bits.OnesCount64(^o.taken[at/64] & mask)
+		free += bits.OnesCount64(^o.occupied[at/64] & mask)
 		at = stop
 	}
 	return free
@@ -173,8 +173,8 @@ func (o *order) countFree(from, to uint32) int {
 // run is the length of the longest stretch of a list without a gap: then a change copies few rules to find one.
 const run = 16
 
-// assign spreads the items: runs without gaps, and between them gaps in proportion, so that successors fit there.
-func (w *window) assign() {
+// spread spreads the items: runs without gaps, and between them gaps in proportion, so that successors fit there.
+func (w *window) spread() {
 	items := w.sequence[w.first:w.end]
 	runs := cutRuns(items)
 	weight := 0
@@ -195,8 +195,8 @@ func (w *window) assign() {
 		for range r {
 			slot = w.nextFree(slot)
 			items[0].slot = slot
-			w.take(slot)
-			w.changed[items[0].list] = struct{}{}
+			w.occupy(slot)
+			w.pending[items[0].list] = struct{}{}
 			items = items[1:]
 			slot++
 		}
@@ -223,7 +223,7 @@ func cutRuns(items []*item) (runs []int) {
 // nextFree is the first free slot that is not below another.
 func (o *order) nextFree(slot uint32) uint32 {
 	for at := slot / 64; ; at++ {
-		free := ^o.taken[at]
+		free := ^o.occupied[at]
 		if at == slot/64 {
 			free &= ^uint64(0) << (slot % 64)
 		}
