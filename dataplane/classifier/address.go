@@ -103,23 +103,23 @@ func (a *addresses) touch(p netip.Prefix, e *entry) {
 
 // update computes the classes of what was touched, fills the new ones and moves addresses to them. What fails stays
 // queued; a.failed names the atoms whose members are then not all in the tables.
-func (a *addresses) update(epoch uint64) error {
+func (a *addresses) update(round uint64) error {
 	if len(a.queue) == 0 {
 		a.failed = nil
 		return nil
 	}
-	w := a.prepare(epoch)
+	w := a.prepare(round)
 	w.write()
 	a.failed = w.failedAtoms
 	return w.faults.err("addresses")
 }
 
 // prepare finds the new class of every entry that may have changed.
-func (a *addresses) prepare(epoch uint64) *writing {
+func (a *addresses) prepare(round uint64) *writing {
 	queue := a.queue
 	a.queue = nil
 	a.pass++
-	w := &writing{addresses: a, epoch: epoch, puts: make([]queuedEntry, 0, len(queue))}
+	w := &writing{addresses: a, round: round, puts: make([]queuedEntry, 0, len(queue))}
 	slices.SortFunc(queue, func(x, y queuedEntry) int { return cmp.Compare(x.prefix.Bits(), y.prefix.Bits()) })
 	for _, q := range queue {
 		q.entry.queued = false
@@ -154,7 +154,7 @@ func (a *addresses) wanted(p netip.Prefix, e *entry) bool { return len(e.own) > 
 // writing is one pass over the entries that change.
 type writing struct {
 	*addresses
-	epoch        uint64
+	round        uint64
 	puts         []queuedEntry
 	deletes      []queuedEntry
 	neverWritten []netip.Prefix // entries that the tables never had
@@ -186,7 +186,7 @@ func (w *writing) compute(q queuedEntry, inherited []*atom) []*atom {
 	e := q.entry
 	e.pass = w.pass
 	if !w.wanted(q.prefix, e) {
-		w.release(e.class, w.epoch)
+		w.release(e.class, w.round)
 		e.class = nil
 		if e.written == nil {
 			w.neverWritten = append(w.neverWritten, q.prefix)
@@ -203,7 +203,7 @@ func (w *writing) compute(q queuedEntry, inherited []*atom) []*atom {
 			w.fail(q, atoms, fmt.Errorf("class of %v: %w", q.prefix, err))
 			return atoms
 		}
-		w.release(e.class, w.epoch)
+		w.release(e.class, w.round)
 		e.class = c
 	}
 	if e.class != e.written {
@@ -278,7 +278,7 @@ func (w *writing) put(q queuedEntry) error {
 	if e.written == nil {
 		table.used++
 	}
-	w.release(e.written, w.epoch)
+	w.release(e.written, w.round)
 	e.written = c
 	c.refs++
 	c.published = true
@@ -296,7 +296,7 @@ func (w *writing) erase(q queuedEntry) error {
 		return fmt.Errorf("delete %v: %w", q.prefix, err)
 	}
 	table.used--
-	w.release(q.entry.written, w.epoch)
+	w.release(q.entry.written, w.round)
 	q.entry.written = nil
 	w.index.Delete(q.prefix)
 	return nil

@@ -109,9 +109,9 @@ func TestAHistoryLeavesNothingBehind(t *testing.T) {
 						delete(n.entries, id)
 					}
 				}
-				epoch := n.Sweep(bad...)
+				round := n.Sweep(bad...)
 				if r.IntN(3) == 0 {
-					_ = n.Reuse(epoch - min(epoch, r.Uint64N(3)))
+					_ = n.Reuse(round - min(round, r.Uint64N(3)))
 				}
 			}
 			settled(t, n)

@@ -15,7 +15,7 @@ type class struct {
 	atomIndex []int32   // place in the classes of each atom
 	vectors   [2]uint32 // by side
 	refs      int
-	idle      uint64 // the epoch in which refs became 0
+	idle      uint64 // the round in which refs became 0
 	published bool   // some point has had it
 }
 
@@ -136,35 +136,35 @@ func (c *class) isIn(v *view) bool {
 }
 
 // release takes back one reference. The class stays whole until no running program can still hold it.
-func (cs *classes) release(c *class, epoch uint64) {
+func (cs *classes) release(c *class, round uint64) {
 	if c == nil {
 		return
 	}
 	c.refs--
 	if c.refs == 0 {
-		c.idle = epoch
+		c.idle = round
 		cs.idle = append(cs.idle, c)
 	}
 }
 
 // abandon takes back a reference of a change that failed. A class that was made for it is freed at once, so that a
 // smaller change finds room.
-func (cs *classes) abandon(c *class, epoch uint64) {
+func (cs *classes) abandon(c *class, round uint64) {
 	if c.refs == 1 && !c.published && c != cs.empty {
 		cs.forget(c)
 		c.refs = 0
 		return
 	}
-	cs.release(c, epoch)
+	cs.release(c, round)
 }
 
-// reuse frees the classes that nothing has referred to since an epoch.
-func (cs *classes) reuse(epoch uint64) {
+// reuse frees the classes that nothing has referred to since an round.
+func (cs *classes) reuse(round uint64) {
 	cs.idle = slices.DeleteFunc(cs.idle, func(c *class) bool {
 		switch {
 		case c.refs > 0 || c.atomIndex == nil: // in use again, or freed already
 			return true
-		case c.idle > epoch:
+		case c.idle > round:
 			return false
 		}
 		cs.forget(c)
@@ -260,11 +260,11 @@ func (cs *classes) affected(c *condition, f func(*class, half) error) error {
 }
 
 // removeSlots takes slots that no mask has out of a condition and the classes.
-func (cs *classes) removeSlots(c *condition, side int, gone slotSet, epoch uint64) {
+func (cs *classes) removeSlots(c *condition, side int, gone slotSet, round uint64) {
 	c.slots[side].remove(gone)
 	c.newSlots[side].remove(gone)
 	_ = cs.affected(c, func(k *class, h half) error { // f returns nil
-		cs.vectors.andNot(k.vectors[side], h, gone, epoch)
+		cs.vectors.andNot(k.vectors[side], h, gone, round)
 		return nil
 	})
 }

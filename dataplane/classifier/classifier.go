@@ -34,7 +34,7 @@ type Classifier struct {
 	pendingRulesets  map[*ruleset]struct{}  // need another mask
 	failed           failures
 	proposed         []*endpoint // by the last Apply, not swept yet
-	epoch            uint64
+	round            uint64
 	serial           uint32
 	scratch          []byte
 	lists            []*list
@@ -65,7 +65,7 @@ func New(mem *Memory, s Sizes, t Tables) (*Classifier, error) {
 	c.addresses = newAddresses(&c.vectors, t, s)
 	c.services = newLine("services", &c.vectors, mem.Services, layout.Services)
 	c.sourcePorts = newLine("source ports", &c.vectors, mem.SourcePorts, layout.SourcePorts)
-	c.order = newOrder(mem.Blocks, &c.epoch)
+	c.order = newOrder(mem.Blocks, &c.round)
 	c.order.onCopy = c.countCopy
 	c.masks = newMasks(&c.vectors)
 	return c, nil
@@ -112,28 +112,28 @@ func (c *Classifier) program() error {
 		c.failed.addConditions(conds)
 	}
 	for _, l := range []*line{c.services, c.sourcePorts} {
-		if err := l.update(c.epoch); err != nil {
+		if err := l.update(c.round); err != nil {
 			fail(err)
 			for _, v := range l.join {
 				c.failed.addAtoms(v.atoms)
 			}
 		}
 	}
-	fail(c.addresses.update(c.epoch))
+	fail(c.addresses.update(c.round))
 	c.failed.addAtoms(c.addresses.failed)
 	return errors.Join(errs...)
 }
 
-// Reuse frees what was not used any more at the Sweep that returned the epoch. Call it when no program that was
+// Reuse frees what was not used any more at the Sweep that returned the round. Call it when no program that was
 // running at that Sweep still runs.
-func (c *Classifier) Reuse(epoch uint64) error {
-	c.masks.reuse(epoch)
-	c.reuseSlots(epoch)
-	err := errors.Join(c.services.update(c.epoch), c.sourcePorts.update(c.epoch), c.addresses.update(c.epoch))
+func (c *Classifier) Reuse(round uint64) error {
+	c.masks.reuse(round)
+	c.reuseSlots(round)
+	err := errors.Join(c.services.update(c.round), c.sourcePorts.update(c.round), c.addresses.update(c.round))
 	for _, cs := range c.dimensions() {
-		cs.reuse(epoch)
+		cs.reuse(round)
 	}
-	c.vectors.reuse(epoch)
+	c.vectors.reuse(round)
 	return err
 }
 

@@ -55,7 +55,7 @@ func why(err error) string {
 
 // Sweep ends a commit. It is told for which endpoints the write failed, including those that were to be removed:
 // these get their masks again from the next Apply. The result is for Reuse.
-func (c *Classifier) Sweep(failed ...calc.EndpointID) (epoch uint64) {
+func (c *Classifier) Sweep(failed ...calc.EndpointID) (round uint64) {
 	bad := make(map[calc.EndpointID]bool, len(failed))
 	for _, id := range failed {
 		bad[id] = true
@@ -79,8 +79,8 @@ func (c *Classifier) Sweep(failed ...calc.EndpointID) (epoch uint64) {
 		}
 	}
 	c.proposed = nil
-	c.epoch++
-	return c.epoch - 1
+	c.round++
+	return c.round - 1
 }
 
 // noteUncertain notes masks that perhaps some interface of an endpoint has. A write that fails for hours is noted once.
@@ -154,7 +154,7 @@ func (c *Classifier) releaseMasks(ms ...*maskSet) {
 			continue
 		}
 		for _, n := range m.masks {
-			c.masks.release(n, c.epoch)
+			c.masks.release(n, c.round)
 		}
 	}
 }

@@ -58,11 +58,11 @@ func committed(t *testing.T, r *rand.Rand, n *node, commit Commit, from, next *c
 		}
 		delete(n.entries, id)
 	}
-	epoch := n.Sweep(bad...)
+	round := n.Sweep(bad...)
 	for range 4 {
 		between(t, r, n, from, next, anywhere)
 	}
-	_ = n.Reuse(epoch) // its writes may fail too, and are tried again
+	_ = n.Reuse(round) // its writes may fail too, and are tried again
 	for range 4 {
 		between(t, r, n, from, next, anywhere)
 	}
@@ -103,10 +103,10 @@ func TestFullTablesKeepWhatTheyHave(t *testing.T) {
 		first, err := n.Apply(classifiertest.Diff(n.state, from))
 		n.flip(first)
 		n.state = from
-		epoch := n.Sweep()
+		round := n.Sweep()
 		if err == nil {
 			n.check(t, r, 5)
-			_ = n.Reuse(epoch)
+			_ = n.Reuse(round)
 			next := classifiertest.Change(r, from, o)
 			n.hook = func(p netip.Prefix) { between(t, r, n, from, next, p) }
 			var commit Commit
@@ -239,7 +239,7 @@ func attempt(t *testing.T, r *rand.Rand, n *node, next *calc.State) bool {
 	between(t, r, n, from, next, anywhere)
 	n.flip(commit)
 	n.state = next
-	epoch := n.Sweep()
+	round := n.Sweep()
 	if err != nil {
 		refusal(t, map[string]int{}, err)
 		between(t, r, n, from, next, anywhere)
@@ -247,7 +247,7 @@ func attempt(t *testing.T, r *rand.Rand, n *node, next *calc.State) bool {
 	}
 	n.check(t, r, 5)
 	n.hook = func(netip.Prefix) {}
-	if err := n.Reuse(epoch); err != nil {
+	if err := n.Reuse(round); err != nil {
 		t.Fatal(err)
 	}
 	n.check(t, r, 5)

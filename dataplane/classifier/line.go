@@ -89,13 +89,13 @@ func (l *line) edges() []edge {
 
 // update cuts the segments anew, fills the new classes and then moves points to them. When there is no room for all
 // views it goes on with those for which there is; the others stay in join.
-func (l *line) update(epoch uint64) error {
+func (l *line) update(round uint64) error {
 	if len(l.join)+len(l.leave) == 0 {
 		return nil
 	}
 	todo := l.join
 	l.join = nil
-	failed, err := l.updateWith(todo, epoch)
+	failed, err := l.updateWith(todo, round)
 	l.join = failed
 	if err != nil {
 		return fmt.Errorf("%s, %d conditions of rules: %w", l.what, len(failed), err)
@@ -104,23 +104,23 @@ func (l *line) update(epoch uint64) error {
 }
 
 // updateWith brings views into the segments, in halves if that is too much at once.
-func (l *line) updateWith(views []*view, epoch uint64) (failed []*view, err error) {
+func (l *line) updateWith(views []*view, round uint64) (failed []*view, err error) {
 	l.join = views
 	segments, err := l.cut()
 	if err == nil {
-		l.move(segments, epoch)
+		l.move(segments, round)
 		l.leave = nil
 		return nil, nil
 	}
 	for _, s := range segments {
-		l.abandon(s.class, epoch)
+		l.abandon(s.class, round)
 	}
 	if len(views) <= 1 {
 		return views, err
 	}
 	half := len(views) / 2
-	failed, err = l.updateWith(views[:half], epoch)
-	more, e := l.updateWith(views[half:], epoch)
+	failed, err = l.updateWith(views[:half], round)
+	more, e := l.updateWith(views[half:], round)
 	return append(slices.Clip(failed), more...), cmp.Or(err, e)
 }
 
@@ -201,7 +201,7 @@ func (e edge) apply(atoms []*atom) []*atom {
 }
 
 // move writes the points whose class has changed.
-func (l *line) move(segments []segment, epoch uint64) {
+func (l *line) move(segments []segment, round uint64) {
 	old := 0
 	for i, s := range segments {
 		s.class.published = true
@@ -224,7 +224,7 @@ func (l *line) move(segments []segment, epoch uint64) {
 		}
 	}
 	for _, s := range l.segments {
-		l.release(s.class, epoch)
+		l.release(s.class, round)
 	}
 	l.segments = segments
 }

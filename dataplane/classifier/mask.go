@@ -9,7 +9,7 @@ type mask struct {
 	vector uint32
 	chunks []*maskChunk // by block; nil: none of its slots
 	refs   int
-	idle   uint64 // the epoch in which refs became 0
+	idle   uint64 // the round in which refs became 0
 }
 
 // maskChunk is one block of masks; masks with the same block share it.
@@ -122,19 +122,19 @@ func (m *masks) chunk(words *[layout.BlockWords]uint64) (*maskChunk, error) {
 	return c, nil
 }
 
-func (m *masks) release(n *mask, epoch uint64) {
+func (m *masks) release(n *mask, round uint64) {
 	if n == nil {
 		return
 	}
 	if n.refs--; n.refs == 0 {
-		n.idle = epoch
+		n.idle = round
 	}
 }
 
-// reuse frees the masks that no endpoint has had since an epoch.
-func (m *masks) reuse(epoch uint64) {
+// reuse frees the masks that no endpoint has had since an round.
+func (m *masks) reuse(round uint64) {
 	for n := range m.all {
-		if n.refs == 0 && n.idle <= epoch {
+		if n.refs == 0 && n.idle <= round {
 			delete(m.all, n)
 			m.free(n)
 		}

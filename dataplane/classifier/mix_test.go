@@ -167,7 +167,7 @@ func (l *lab) apply(d *calc.Delta, f chances) {
 			delete(entries, id)
 		}
 	}
-	epoch := l.Sweep(failed...)
+	round := l.Sweep(failed...)
 	l.look("sweep")
 	if l.full == nil { // else slots wait for room in their classes
 		whole(l, &l.Classifier.addresses.classes)
@@ -177,9 +177,9 @@ func (l *lab) apply(d *calc.Delta, f chances) {
 		if grace := l.r.Uint64N(3); grace == 0 {
 			l.former = nil
 		} else {
-			epoch -= min(epoch, grace)
+			round -= min(round, grace)
 		}
-		if err := l.Reuse(epoch); err != nil {
+		if err := l.Reuse(round); err != nil {
 			done = false
 		}
 		l.look("reuse")

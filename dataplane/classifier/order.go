@@ -21,21 +21,21 @@ type order struct {
 	items    int
 	pending  map[*list]struct{} // since the last settle: their slots are to be set
 	retired  []retired
-	epoch    *uint64
+	round    *uint64
 	onCopy   func(*item) // called with the copy that stays behind
 }
 
 type retired struct {
-	epoch uint64
+	round uint64
 	item  *item
 }
 
-func newOrder(blocks int, epoch *uint64) order {
+func newOrder(blocks int, round *uint64) order {
 	o := order{
 		total:    uint32(blocks * layout.BlockSlots),
 		occupied: make([]uint64, blocks*layout.BlockWords),
 		pending:  map[*list]struct{}{},
-		epoch:    epoch,
+		round:    round,
 	}
 	o.occupy(0)
 	o.occupy(o.total - 1)
@@ -94,7 +94,7 @@ func (o *order) retire(it *item) {
 		o.vacate(it.slot)
 		it.slot = 0
 	}
-	o.retired = append(o.retired, retired{*o.epoch, it})
+	o.retired = append(o.retired, retired{*o.round, it})
 }
 
 // evict makes an item need another slot; a copy of it keeps the one that it has.

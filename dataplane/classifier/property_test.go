@@ -89,7 +89,7 @@ type held struct {
 	masks  Masks
 	dims   dims
 	state  *calc.State
-	until  uint64 // the epoch whose grace period waits for it
+	until  uint64 // the round whose grace period waits for it
 }
 
 // step makes one change and judges packets at every moment of it.
@@ -109,10 +109,10 @@ func step(t *testing.T, r *rand.Rand, n *node, next *calc.State) {
 		between(t, r, n, from, next, anywhere)
 	}
 	n.flip(commit)
-	epoch := n.Sweep()
+	round := n.Sweep()
 	for i := range n.passing {
 		if n.passing[i].until == 0 {
-			n.passing[i].until = epoch
+			n.passing[i].until = round
 		}
 	}
 	n.continued(t)
@@ -120,7 +120,7 @@ func step(t *testing.T, r *rand.Rand, n *node, next *calc.State) {
 	n.state = next
 	n.check(t, r, 10)
 	if r.IntN(3) > 0 {
-		grace := epoch - min(epoch, r.Uint64N(3)) // perhaps that of an earlier change
+		grace := round - min(round, r.Uint64N(3)) // perhaps that of an earlier change
 		n.passing = slices.DeleteFunc(n.passing, func(h held) bool { return h.until <= grace })
 		if err := n.Reuse(grace); err != nil {
 			t.Fatal(err)

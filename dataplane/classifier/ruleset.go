@@ -72,7 +72,7 @@ func (c *Classifier) detach(e *endpoint, s *ruleset) {
 	for _, l := range s.lists {
 		delete(l.rulesets, s)
 	}
-	c.masks.release(s.mask, c.epoch)
+	c.masks.release(s.mask, c.round)
 	s.mask = nil // it may be attached again
 }
 
@@ -101,7 +101,7 @@ func (c *Classifier) rebuild(s *ruleset) error {
 		return nil
 	}
 	m.refs++
-	c.masks.release(s.mask, c.epoch)
+	c.masks.release(s.mask, c.round)
 	s.mask = m
 	maps.Copy(c.pendingEndpoints, s.endpoints)
 	return nil

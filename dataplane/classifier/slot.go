@@ -62,7 +62,7 @@ func (c *Classifier) clearWild(slot uint32, dim int) {
 }
 
 // reuseSlots frees the slots of retired rules that no mask has any more, and what only these rules needed.
-func (c *Classifier) reuseSlots(epoch uint64) {
+func (c *Classifier) reuseSlots(round uint64) {
 	type use struct {
 		cond *condition
 		dim  int
@@ -72,7 +72,7 @@ func (c *Classifier) reuseSlots(epoch uint64) {
 	keep := c.order.retired[:0]
 	for _, r := range c.order.retired {
 		it := r.item
-		if r.epoch > epoch || it.slot != 0 && c.inMask(masked, it.slot) {
+		if r.round > round || it.slot != 0 && c.inMask(masked, it.slot) {
 			keep = append(keep, r)
 			continue
 		}
@@ -95,7 +95,7 @@ func (c *Classifier) reuseSlots(epoch uint64) {
 	c.order.retired = keep
 	for u, slots := range gone {
 		s := c.side(u.dim)
-		s.classes.removeSlots(u.cond, s.at, *slots, c.epoch)
+		s.classes.removeSlots(u.cond, s.at, *slots, c.round)
 	}
 	for _, it := range c.freed {
 		c.forget(it)

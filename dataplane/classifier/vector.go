@@ -13,11 +13,11 @@ type vectors struct {
 	mem           *Memory
 	numbers       numbers
 	chunks        numbers
-	retiredChunks []retiredChunk // chunks given back, in the order of their epochs
+	retiredChunks []retiredChunk // chunks given back, in the order of their rounds
 }
 
 type retiredChunk struct {
-	epoch uint64
+	round uint64
 	chunk uint32
 }
 
@@ -118,7 +118,7 @@ func (vs *vectors) newBlock(e *layout.Vector, h half, set slotSet) error {
 }
 
 // andNot clears bits of slots that no mask has. A chunk that becomes empty is given back.
-func (vs *vectors) andNot(v uint32, h half, set slotSet, epoch uint64) {
+func (vs *vectors) andNot(v uint32, h half, set slotSet, round uint64) {
 	entries := vs.entries(v)
 	for _, w := range set {
 		e := &entries[w.at/uint32(layout.BlockWords)]
@@ -133,7 +133,7 @@ func (vs *vectors) andNot(v uint32, h half, set slotSet, epoch uint64) {
 			atomic.StoreUint64(&e.Summary, e.Summary&^(1<<at))
 		}
 		if e.Summary == 0 && *words == (layout.Chunk{}).Words {
-			vs.retiredChunks = append(vs.retiredChunks, retiredChunk{epoch, e.Chunk})
+			vs.retiredChunks = append(vs.retiredChunks, retiredChunk{round, e.Chunk})
 			atomic.StoreUint32(&e.Chunk, 0)
 		}
 		vs.mem.store()
@@ -150,10 +150,10 @@ func (vs *vectors) free(v uint32) {
 	vs.numbers.release(v)
 }
 
-// reuse frees the chunks given back up to an epoch.
-func (vs *vectors) reuse(epoch uint64) {
+// reuse frees the chunks given back up to an round.
+func (vs *vectors) reuse(round uint64) {
 	n := 0
-	for n < len(vs.retiredChunks) && vs.retiredChunks[n].epoch <= epoch {
+	for n < len(vs.retiredChunks) && vs.retiredChunks[n].round <= round {
 		vs.chunks.release(vs.retiredChunks[n].chunk)
 		n++
 	}
