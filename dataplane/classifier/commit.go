@@ -7,28 +7,28 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// Masks is what the interfaces of an endpoint must get, in one write.
-//
-// A closed endpoint still has masks: what they let through is a host endpoint's failsafes, and they deny the rest.
+// Masks are the masks that all interfaces of an endpoint must get, in one write each. The masks of a closed endpoint
+// let only a host endpoint's failsafes through and deny the rest.
 type Masks struct {
-	Mask   [layout.Stages]uint32
-	Closed string // not empty: why everything else is dropped
+	Mask   [layout.Stages]uint32 // by kernel stage: the number of a vector; 0: no policy at this stage
+	Closed string                // why the endpoint is closed; empty: it is not
 }
 
-// Commit is what the caller writes after Apply, and reports to Sweep.
+// Commit is the result of Apply. The caller writes it to the interfaces and tells Sweep which writes failed.
 type Commit struct {
-	Endpoints map[calc.EndpointID]Masks
-	Gone      []calc.EndpointID          // their interfaces must lose their entries
-	Held      map[calc.EndpointID]string // keep their former masks because something they need could not be written
+	Endpoints map[calc.EndpointID]Masks  // to be written to their interfaces
+	Gone      []calc.EndpointID          // the entries of their interfaces must be removed
+	Held      map[calc.EndpointID]string // keep their former masks, and why: what they need could not be written
 }
 
-// propose lists the endpoints whose masks have to be written.
+// propose decides for each pending endpoint: it gets its new masks if the tables have everything that they need.
+// Otherwise it keeps the masks that it has; an endpoint that never had any is closed.
 func (c *Classifier) propose(failure error) Commit {
 	commit := Commit{Endpoints: map[calc.EndpointID]Masks{}, Held: map[calc.EndpointID]string{}}
 	for e := range c.pendingEndpoints {
-		want, whole := c.wantedMasks(e)
+		want, complete := c.wantedMasks(e)
 		switch {
-		case whole:
+		case complete:
 			delete(c.pendingEndpoints, e)
 		case e.committed != nil:
 			commit.Held[e.ID] = why(failure)
@@ -46,6 +46,7 @@ func (c *Classifier) propose(failure error) Commit {
 	return commit
 }
 
+// why returns the reason why the tables are not complete: the errors of this Apply.
 func why(err error) string {
 	if err == nil {
 		return "unknown"
@@ -53,8 +54,8 @@ func why(err error) string {
 	return err.Error()
 }
 
-// Sweep ends a commit. It is told for which endpoints the write failed, including those that were to be removed:
-// these get their masks again from the next Apply. The result is for Reuse.
+// Sweep ends a commit. The caller names the endpoints for which a write or a removal failed; the next Apply returns
+// them again. The round is for Reuse.
 func (c *Classifier) Sweep(failed ...calc.EndpointID) (round uint64) {
 	bad := make(map[calc.EndpointID]bool, len(failed))
 	for _, id := range failed {
@@ -83,7 +84,8 @@ func (c *Classifier) Sweep(failed ...calc.EndpointID) (round uint64) {
 	return c.round - 1
 }
 
-// noteUncertain notes masks that perhaps some interface of an endpoint has. A write that fails for hours is noted once.
+// noteUncertain notes masks that some interface of an endpoint may have, because a write of them failed. It adds no
+// masks twice: a write may fail for hours. It takes over the reference to m.
 func (c *Classifier) noteUncertain(e *endpoint, m *maskSet) {
 	if slices.ContainsFunc(e.uncertain, func(u *maskSet) bool { return *u == *m }) {
 		c.releaseMasks(m)
@@ -92,7 +94,7 @@ func (c *Classifier) noteUncertain(e *endpoint, m *maskSet) {
 	e.uncertain = append(e.uncertain, m)
 }
 
-// Masks returns what was last committed for an endpoint: what an interface of it that appears now must get.
+// Masks returns the masks that were last committed for an endpoint. An interface of it that appears later gets these.
 func (c *Classifier) Masks(id calc.EndpointID) (Masks, bool) {
 	e := c.endpoints[id]
 	if e == nil || e.committed == nil {
@@ -101,21 +103,22 @@ func (c *Classifier) Masks(id calc.EndpointID) (Masks, bool) {
 	return e.committed.export(), true
 }
 
-// maskSet is the masks of an endpoint at one time.
+// maskSet is the masks of an endpoint at one moment. Each maskSet that an endpoint keeps holds a reference to its
+// masks.
 type maskSet struct {
 	masks  [layout.Stages]*mask
 	closed string
 }
 
-// wantedMasks is what an endpoint should have now; false if the masks of a stage are not there yet, or were there before and
-// what changed since is not in the tables.
+// wantedMasks returns the masks that an endpoint should have now. It is false if a ruleset has no mask yet, or if the
+// mask is to change and the tables do not have everything that its rules need.
 func (c *Classifier) wantedMasks(e *endpoint) (*maskSet, bool) {
 	m := &maskSet{closed: e.closed}
 	for i, s := range e.rulesets {
 		if s == nil {
 			continue
 		}
-		if _, stale := c.pendingRulesets[s]; stale {
+		if _, pending := c.pendingRulesets[s]; pending {
 			return nil, false
 		}
 		m.masks[i] = s.mask
@@ -128,8 +131,8 @@ func (c *Classifier) wantedMasks(e *endpoint) (*maskSet, bool) {
 	return m, true
 }
 
-// differs says whether some mask of a direction is another one. A packet passes all the stages of a direction, so they
-// change together.
+// differs says whether the masks of a direction differ at some stage. A packet passes all stages of a direction, so
+// they are compared, and change, together.
 func (m *maskSet) differs(from *maskSet, dir calc.Direction) bool {
 	for i, n := range m.masks {
 		if stages[i].dir == dir && (from == nil || from.masks[i] != n) {
@@ -139,6 +142,7 @@ func (m *maskSet) differs(from *maskSet, dir calc.Direction) bool {
 	return false
 }
 
+// retain adds a reference to each mask of the set and returns it.
 func (c *Classifier) retain(m *maskSet) *maskSet {
 	for _, n := range m.masks {
 		if n != nil {
@@ -148,6 +152,7 @@ func (c *Classifier) retain(m *maskSet) *maskSet {
 	return m
 }
 
+// releaseMasks gives back the references of mask sets; nil sets have none.
 func (c *Classifier) releaseMasks(ms ...*maskSet) {
 	for _, m := range ms {
 		if m == nil {
@@ -159,6 +164,7 @@ func (c *Classifier) releaseMasks(ms ...*maskSet) {
 	}
 }
 
+// export returns the numbers of the masks.
 func (m *maskSet) export() Masks {
 	out := Masks{Closed: m.closed}
 	for i, n := range m.masks {

@@ -10,18 +10,21 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// endpoint is a local endpoint and the masks that it should have, has and may have.
+// endpoint is a local endpoint with the masks that it should have, has, and may have.
 type endpoint struct {
-	calc.Endpoint
-	rulesets  [layout.Stages]*ruleset // nil: no policy at this stage
-	profiles  *profileList
-	closed    string
-	committed *maskSet   // nil: never
-	proposed  *maskSet   // waits for Sweep
-	uncertain []*maskSet // writes that failed, perhaps not on every interface
+	calc.Endpoint                         // as the last Delta had it; set by setEndpoint
+	rulesets      [layout.Stages]*ruleset // set by attach; nil: no policy at this stage
+	profiles      *profileList            // set by resolve, with one reference; nil once the endpoint is gone
+	closed        string                  // why it is closed, by calc or by resolve; empty: it is not
+
+	// Masks, each set with a reference. propose sets proposed; Sweep moves it to committed, or to uncertain if the write failed.
+	committed *maskSet   // on every interface, if no write failed since; nil: there never were any
+	proposed  *maskSet   // only between Apply and Sweep
+	uncertain []*maskSet // some interface may have one of these. A write that succeeds ends all of them
 }
 
-// resolve finds the lists that judge an endpoint now.
+// resolve finds the rulesets that judge an endpoint now. An endpoint with a problem is closed: it gets the rulesets of
+// its failsafes.
 func (c *Classifier) resolve(e *endpoint) {
 	delete(c.closed, e)
 	c.pendingEndpoints[e] = struct{}{}
@@ -50,7 +53,7 @@ func (c *Classifier) resolve(e *endpoint) {
 	c.releaseProfiles(old)
 }
 
-// rulesetsOf returns an endpoint's rulesets by stage, or why it has to be closed.
+// rulesetsOf returns an endpoint's rulesets by kernel stage, or the problem for which it must be closed.
 func (c *Classifier) rulesetsOf(e *endpoint) (specs [layout.Stages]*ruleset, trouble string) {
 	for _, name := range e.profiles.names {
 		if c.policies[calc.PolicyID{Kind: api.KindProfile, Name: name}] == nil {
@@ -74,14 +77,15 @@ func (c *Classifier) rulesetsOf(e *endpoint) (specs [layout.Stages]*ruleset, tro
 	return specs, ""
 }
 
-// samePolicies says whether two endpoints have the same at a stage.
+// samePolicies says whether two endpoints have the same policies, in the same order, at a kernel stage.
 func samePolicies(a, b *endpoint, i int) bool {
 	s := stages[i]
 	return slices.EqualFunc(a.Policies[s.stage][s.dir], b.Policies[s.stage][s.dir],
 		func(x, y calc.TierPolicies) bool { return x.Tier == y.Tier && slices.Equal(x.Policies, y.Policies) })
 }
 
-// listsOf returns an endpoint's lists at a stage until the next call.
+// listsOf returns the lists that judge an endpoint at a kernel stage: of its policies, the end of each tier, and its
+// profiles. The slice is valid until the next call.
 func (c *Classifier) listsOf(e *endpoint, i int) (lists []*list, trouble string) {
 	s := stages[i]
 	out := c.lists[:0]
@@ -104,7 +108,7 @@ func (c *Classifier) listsOf(e *endpoint, i int) (lists []*list, trouble string)
 	return out, ""
 }
 
-// closedRulesets let only failsafes through.
+// closedRulesets are those of a closed endpoint: its failsafes, and an empty list of profiles, which denies the rest.
 func (c *Classifier) closedRulesets(e *endpoint) (specs [layout.Stages]*ruleset) {
 	for i, s := range stages {
 		var lists []*list

@@ -6,12 +6,14 @@ import (
 	"slices"
 )
 
-// errorList keeps the first errors of a pass and counts the rest: a table that is full fails for every entry.
+// errorList keeps the first three errors of a pass and counts the others: a table that is full fails for each entry. It
+// also keeps the first error about each table that is full.
 type errorList struct {
 	first []error
 	count int
 }
 
+// add adds an error; nil is none.
 func (f *errorList) add(err error) {
 	const enough = 3
 	if err == nil {
@@ -22,7 +24,7 @@ func (f *errorList) add(err error) {
 	}
 }
 
-// isNewTable says whether an error is about a table that is full, and the first about it.
+// isNewTable says whether an error is about a full table that no error before was about.
 func (f *errorList) isNewTable(err error) bool {
 	for _, full := range fullErrors(err) {
 		if !slices.ContainsFunc(f.first, func(e error) bool {
@@ -34,7 +36,7 @@ func (f *errorList) isNewTable(err error) bool {
 	return false
 }
 
-// err is what there is to report about so many entries of a kind.
+// err joins the errors. Those that are only counted come last, as so many more entries, a word in the plural.
 func (f *errorList) err(entries string) error {
 	if more := f.count - len(f.first); more > 0 {
 		return errors.Join(append(f.first, fmt.Errorf("and %d more %s", more, entries))...)
@@ -42,9 +44,9 @@ func (f *errorList) err(entries string) error {
 	return errors.Join(f.first...)
 }
 
-// ErrFull says that a table has no room for the change. The running tables are correct as they are and keep what they
-// have. Build the next generation with the Sizes that SizesFor gives; if that reports ErrFull at its first Apply, the
-// state is beyond the limits: what does not fit stays closed until there is less of it.
+// ErrFull says that a table has no room for the change. The tables are correct as they are and keep what they have.
+// Build the next generation with Sizes.Larger. If none is larger, the state is beyond the limits: endpoints that need
+// the rest stay closed or keep their masks until there is less.
 type ErrFull struct {
 	What string // slots, vectors, chunks, hosts, nets or classes
 	Size int
@@ -57,7 +59,7 @@ func (e *ErrFull) Error() string {
 	return fmt.Sprintf("%s: all %d are in use: build the next generation with larger tables", e.What, e.Size)
 }
 
-// fullErrors are the tables that an error says are full.
+// fullErrors returns every ErrFull in an error.
 func fullErrors(err error) []*ErrFull {
 	switch e := err.(type) {
 	case *ErrFull:

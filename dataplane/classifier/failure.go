@@ -1,11 +1,13 @@
 package classifier
 
-// failures are what the last Apply could not bring into the tables.
+// failures are the conditions and atoms that the last Apply could not bring into all classes. Rules that need them are
+// not in force.
 type failures struct {
 	conds map[*condition]struct{}
 	atoms map[*atom]struct{}
 }
 
+// addConditions adds conditions whose new slots could not be written.
 func (f *failures) addConditions(conds []*condition) {
 	for _, c := range conds {
 		if f.conds == nil {
@@ -15,6 +17,7 @@ func (f *failures) addConditions(conds []*condition) {
 	}
 }
 
+// addAtoms adds atoms whose members or points could not be moved.
 func (f *failures) addAtoms(atoms []*atom) {
 	for _, a := range atoms {
 		if f.atoms == nil {
@@ -24,7 +27,7 @@ func (f *failures) addAtoms(atoms []*atom) {
 	}
 }
 
-// affects says whether a list depends on something that is not in the tables.
+// affects says whether a list needs something that is not in the tables.
 func (f *failures) affects(l *list) bool {
 	if !l.complete {
 		return true
@@ -45,6 +48,7 @@ func (f *failures) affects(l *list) bool {
 	return false
 }
 
+// anyOf says whether one of some views has an atom that failed.
 func (f *failures) anyOf(views []*view) bool {
 	for _, v := range views {
 		for _, a := range v.atoms {

@@ -8,19 +8,27 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// group is the coarsest order of slots.
+// group is the coarsest part of a list's position.
 type group uint8
 
-// position says where a list stands in the one order of the node.
+const (
+	failsafes group = iota // before every tier
+	tiers
+	profiles // behind the last tier
+)
+
+// position is where a list stands in the one order of evaluation of the node. It compares as calc does: see
+// calc.Tier.Compare, calc.Order.Compare and PolicyID.TieBreak.
 type position struct {
 	group  group
-	tier   calc.Tier
-	end    bool // of the tier: after its policies
+	tier   calc.Tier // in group tiers, without its Default, which does not move it
+	end    bool      // this is the list behind the policies of the tier
 	order  calc.Order
-	name   string // tie-break: PolicyID.TieBreak; of profiles: their names
-	egress bool   // no matter: no mask has both directions
+	name   string // PolicyID.TieBreak of a policy; profileList.key
+	egress bool   // only so that positions differ: no mask has rules of both directions
 }
 
+// compare is negative if p is evaluated before q.
 func (p position) compare(q position) int {
 	return cmp.Or(
 		cmp.Compare(p.group, q.group),
@@ -32,9 +40,10 @@ func (p position) compare(q position) int {
 	)
 }
 
-// sameTier says whether a Pass in one skips the other.
+// sameTier says whether a Pass in a list at p skips a list at q that follows it.
 func (p position) sameTier(q position) bool { return p.group == q.group && p.tier.Name == q.tier.Name }
 
+// after compares two flags: false comes first.
 func after(a, b bool) int {
 	switch {
 	case a == b:
@@ -45,37 +54,43 @@ func after(a, b bool) int {
 	return -1
 }
 
-// list is the rules of a policy in one direction, the end of a tier, or the rules of a list of profiles.
+// list is a run of rules that stand together in the order: of a policy in one direction, of the end of a tier, or of a
+// list of profiles.
 type list struct {
-	position position
-	serial   uint32
-	items    []*item
-	problem  string // why it may not be used
+	position position // changed by order.move
+	serial   uint32   // unique; part of the keys of rulesets
+	items    []*item  // in the order of evaluation; set by setRules
+	problem  string   // why endpoints that need it must be closed; empty: none. Set by setRules and removePolicy
 	rulesets map[*ruleset]struct{}
-	slots    slotSet // of items, once all have one
-	complete bool    // all items have slots, and slots is theirs
-	noRoom   bool    // there was no room for it in this settle
-	passes   int
-	logs     int
-	depth    int // continuations up to and with the last Pass
-	ports    bool
+
+	// Set by assignSlots.
+	slots    slotSet // of all items; empty unless complete
+	complete bool    // all items have slots
+	noRoom   bool    // within one assignSlots: there is no room for the items without slots
+
+	// Set by summarize.
+	passes int  // rules with Pass
+	logs   int  // rules with Log
+	depth  int  // continuations of a search up to the last Pass, that one included; 0: there is no Pass
+	ports  bool // some rule asks for the source port
 }
 
-// item is a rule that has a slot, or needs one.
+// item is a rule of a list, or one variant of a rule, that has a slot or needs one. Apart from slot, next and filled it
+// never changes; a rule that changes gets a new item.
 type item struct {
 	id      calc.RuleID
-	hash    uint64
-	rule    *calc.Rule // nil: it matches everything
-	variant *variant   // nil: the rule has none
-	action  uint8
-	conds   [layout.Dims]*condition // nil: the dimension is not constrained
+	hash    uint64                  // the rule's number in the slot
+	rule    *calc.Rule              // nil: it matches every packet
+	variant *variant                // nil: the rule has no named ports
+	action  uint8                   // layout.ActionAllow and the like
+	conds   [layout.Dims]*condition // by dimension, each with one reference; nil: every packet meets it
 	list    *list
-	slot    uint32 // 0: none yet
-	next    uint32 // for Pass
-	filled  bool   // the program's tables have it
+	slot    uint32 // set by the allocator, 0 by evict; 0: none yet
+	next    uint32 // of a Pass: the slot where the search goes on; set by redirect
+	filled  bool   // the tables have it: slot and next must not change any more
 }
 
-// summarize counts what may make a search go on.
+// summarize counts the rules after which a search goes on.
 func (l *list) summarize() {
 	l.passes, l.logs, l.depth, l.ports = 0, 0, 0, false
 	for i, it := range l.items {
@@ -91,6 +106,7 @@ func (l *list) summarize() {
 	}
 }
 
+// newList adds an empty list to the order.
 func (c *Classifier) newList(p position) *list {
 	c.serial++
 	l := &list{position: p, serial: c.serial, rulesets: map[*ruleset]struct{}{}, complete: true}
@@ -98,6 +114,7 @@ func (c *Classifier) newList(p position) *list {
 	return l
 }
 
+// moveList gives a list another position, with other slots for all its items.
 func (c *Classifier) moveList(l *list, to position) {
 	if l.position != to {
 		c.order.move(l, to)
@@ -105,6 +122,7 @@ func (c *Classifier) moveList(l *list, to position) {
 	}
 }
 
+// same says whether an item already does what a wanted rule asks for.
 func (it *item) same(w wantedRule) bool {
 	if it.action != actionOf(w.action) {
 		return false

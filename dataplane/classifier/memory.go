@@ -7,29 +7,31 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// Memory is the arrays that the program reads. In production they alias memory-mapped BPF arrays.
+// Memory is the arrays that the program reads. In production they are BPF arrays that are mapped to memory. They must
+// be zero at first.
 //
-// The classifier is the only writer; the program reads while it writes. Everything must be zero at first.
+// The classifier is the only writer, and writes while the program reads: with atomic stores, in an order in which each
+// packet sees the old tables or the new ones.
 type Memory struct {
-	Slots       []layout.Slot
-	Vectors     []layout.Vector // Blocks entries for each vector
-	Chunks      []layout.Chunk
-	Wild        []layout.Wild // one for each block
-	Services    []uint32
-	SourcePorts []uint32
+	Slots       []layout.Slot   // by slot; Blocks * layout.BlockSlots
+	Vectors     []layout.Vector // block b of vector v is v*Blocks+b
+	Chunks      []layout.Chunk  // by the number in a Vector
+	Wild        []layout.Wild   // by block
+	Services    []uint32        // by point, see Service: the vector of its class
+	SourcePorts []uint32        // by point, see SourcePort
 	Blocks      int
 
-	stored func() // a test looks at the tables after each store that a packet could see
+	stored func() // for a test: is called after each store that a packet could see
 }
 
-// store is called after each of them.
+// store is called after each store, or group of stores, that a packet could see.
 func (m *Memory) store() {
 	if m.stored != nil {
 		m.stored()
 	}
 }
 
-// NewMemory returns ordinary memory, for tests and for a dry run.
+// NewMemory returns ordinary memory, for tests and estimates.
 func NewMemory(s Sizes) *Memory {
 	return &Memory{
 		Slots:       make([]layout.Slot, s.Blocks*layout.BlockSlots),
@@ -42,11 +44,12 @@ func NewMemory(s Sizes) *Memory {
 	}
 }
 
-// pages rounds up to whole pages of points.
+// pages rounds a number of points up to whole pages of layout.PagePoints.
 func pages(points uint32) uint32 {
 	return (points + layout.PagePoints - 1) / layout.PagePoints * layout.PagePoints
 }
 
+// check returns an error if an array is too short for Blocks.
 func (m *Memory) check() error {
 	var wrong []string
 	expect := func(what string, have, want int) {

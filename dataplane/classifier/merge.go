@@ -9,21 +9,22 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// policy is a policy and its lists; a profile has none, see profileList.
+// policy is a policy, profile or failsafe list, with its rules as lists. A profile has no lists here: see profileList.
 type policy struct {
 	calc.Policy
-	lists [2]*list
-	rank  int // of a failsafe list: its place among them
+	lists [2]*list // by direction; nil until positionPolicy
+	rank  int      // of a failsafe list: its place among them, from 0; set by rankFailsafes
 }
 
-// tier is a tier that policies or endpoints name.
+// tier is a tier that the state has, or that a policy or endpoint names.
 type tier struct {
 	calc.Tier
-	known bool // to calc
-	ends  [2]*list
+	known bool     // the state has it; otherwise dropTiers removes it once nothing names it
+	ends  [2]*list // by direction: the list behind its policies
 }
 
-// merge takes over what changed, but for the members of sets that rules are about.
+// merge brings a Delta into the classifier's state. It leaves out sets, see changeSets. It returns the endpoints whose
+// interfaces must lose their entries, also those for which a former removal failed.
 func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 	for _, t := range d.Tiers {
 		c.setTier(t, true)
@@ -55,6 +56,7 @@ func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 	return gone
 }
 
+// resolvePending finds the rulesets of all pending endpoints.
 func (c *Classifier) resolvePending() {
 	c.lastResolved = [layout.Stages]*endpoint{}
 	for e := range c.pendingEndpoints {
@@ -62,6 +64,7 @@ func (c *Classifier) resolvePending() {
 	}
 }
 
+// tierNamed returns a tier. One that the state does not have is made, as missing: it comes last and denies.
 func (c *Classifier) tierNamed(name string) *tier {
 	t := c.tiers[name]
 	if t == nil {
@@ -75,12 +78,14 @@ func (c *Classifier) tierNamed(name string) *tier {
 	return t
 }
 
+// position returns where the policies of a tier stand, or its end.
 func (t *tier) position(end bool, dir calc.Direction) position {
 	where := t.Tier
 	where.Default = ""
 	return position{group: tiers, tier: where, end: end, egress: dir == calc.Egress}
 }
 
+// setTier takes over a tier, and moves its policies if its place in the order has changed.
 func (c *Classifier) setTier(n calc.Tier, known bool) {
 	t := c.tierNamed(n.Name)
 	t.Tier, t.known = n, known
@@ -95,7 +100,7 @@ func (c *Classifier) setTier(n calc.Tier, known bool) {
 	}
 }
 
-// dropTiers forgets the tiers that calc does not know and nothing names.
+// dropTiers removes the tiers that the state does not have and that nothing names.
 func (c *Classifier) dropTiers() {
 	for name, t := range c.tiers {
 		if t.known || len(t.ends[0].rulesets)+len(t.ends[1].rulesets) > 0 || c.inTier(name) {
@@ -117,6 +122,7 @@ func (c *Classifier) inTier(name string) bool {
 	return false
 }
 
+// setPolicy takes over a policy and its rules.
 func (c *Classifier) setPolicy(n calc.Policy) {
 	p := c.policies[n.ID]
 	if p == nil {
@@ -141,7 +147,7 @@ func (c *Classifier) setPolicy(n calc.Policy) {
 	}
 }
 
-// positionPolicy puts the lists of a policy where they belong.
+// positionPolicy makes the lists of a policy, or moves them to where they belong now.
 func (c *Classifier) positionPolicy(p *policy) {
 	for dir := range p.lists {
 		to := position{group: failsafes}
@@ -160,7 +166,8 @@ func (c *Classifier) positionPolicy(p *policy) {
 	}
 }
 
-// rankFailsafes learns the order of the failsafe lists: it is that of the endpoints, the same for all of them.
+// rankFailsafes learns the order of the failsafe lists. Endpoints name them in this order, the same for all, under a
+// tier without a name.
 func (c *Classifier) rankFailsafes(e calc.Endpoint) {
 	for _, s := range stages {
 		for _, t := range e.Policies[s.stage][s.dir] {
@@ -182,6 +189,7 @@ func (c *Classifier) rankFailsafes(e calc.Endpoint) {
 	}
 }
 
+// removePolicy removes a policy. Endpoints that still name it will be closed.
 func (c *Classifier) removePolicy(id calc.PolicyID) {
 	p := c.policies[id]
 	if p == nil {
@@ -205,6 +213,7 @@ func (c *Classifier) removePolicy(id calc.PolicyID) {
 	}
 }
 
+// setEndpoint takes over an endpoint. One that is still leaving keeps what is known of its interfaces' masks.
 func (c *Classifier) setEndpoint(n calc.Endpoint) {
 	e := c.endpoints[n.ID]
 	if e == nil {
@@ -219,6 +228,8 @@ func (c *Classifier) setEndpoint(n calc.Endpoint) {
 	c.pendingEndpoints[e] = struct{}{}
 }
 
+// removeEndpoint moves an endpoint to leaving. Its masks stay referenced until a Sweep hears that its interfaces have
+// lost them.
 func (c *Classifier) removeEndpoint(id calc.EndpointID) {
 	e := c.endpoints[id]
 	if e == nil {

@@ -6,25 +6,21 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-const (
-	failsafes group = iota
-	tiers
-	profiles
-)
-
-// order gives every rule its slot. Slots stand in the order of evaluation, with gaps, and a rule keeps its slot for as
-// long as it lives; what would have to move is copied, and the old slot stays until no mask has it.
+// order keeps all lists of the node in the order of evaluation, and gives their items slots in the same order, with
+// gaps between them. An item keeps its slot for as long as it lives. If it must move, a copy of it keeps the old slot
+// until no mask has it.
 type order struct {
-	lists    []*list
-	occupied []uint64 // slots, of rules alive or not
-	total    uint32   // the first and the last slot are never used, so that there is always a next one
-	items    int
-	pending  map[*list]struct{} // since the last settle: their slots are to be set
+	lists    []*list            // ascending by position
+	occupied []uint64           // one bit for each slot; a retired item occupies its slot until reuseSlots
+	total    uint32             // slots; the first and the last one are never used, so that each slot has a next one
+	items    int                // in the lists, as the last fillGaps counted them
+	pending  map[*list]struct{} // lists whose items changed or need slots; fillSlots removes those that are complete
 	retired  []retired
-	round    *uint64
-	onCopy   func(*item) // called with the copy that stays behind
+	round    *uint64     // the classifier's
+	onCopy   func(*item) // is told of each copy that evict makes
 }
 
+// retired is an item that no list has any more, and the round in which it was retired.
 type retired struct {
 	round uint64
 	item  *item
@@ -45,18 +41,19 @@ func newOrder(blocks int, round *uint64) order {
 func (o *order) occupy(slot uint32) { o.occupied[slot/64] |= 1 << (slot % 64) }
 func (o *order) vacate(slot uint32) { o.occupied[slot/64] &^= 1 << (slot % 64) }
 
-// insert adds a list at its place. Its items need slots.
+// insert adds a list at its position. Its items need slots.
 func (o *order) insert(l *list) {
 	o.lists = slices.Insert(o.lists, o.find(l), l)
 	o.pending[l] = struct{}{}
 }
 
-// find is where a list stands, or belongs.
+// find returns the index of a list in lists, or the index where it belongs.
 func (o *order) find(l *list) int {
 	at, _ := slices.BinarySearchFunc(o.lists, l, func(x, y *list) int { return x.position.compare(y.position) })
 	return at
 }
 
+// unlink takes a list out of lists and leaves its items alone.
 func (o *order) unlink(l *list) {
 	at := o.find(l)
 	if at == len(o.lists) || o.lists[at] != l { // two lists at the same place
@@ -65,7 +62,7 @@ func (o *order) unlink(l *list) {
 	o.lists = slices.Delete(o.lists, at, at+1)
 }
 
-// remove takes a list out; its items are retired.
+// remove takes a list out of the order and retires its items.
 func (o *order) remove(l *list) {
 	o.unlink(l)
 	delete(o.pending, l)
@@ -75,7 +72,7 @@ func (o *order) remove(l *list) {
 	l.items = nil
 }
 
-// move gives a list another place, and so other slots.
+// move gives a list another position, and so other slots.
 func (o *order) move(l *list, to position) {
 	if l.position == to {
 		return
@@ -88,7 +85,8 @@ func (o *order) move(l *list, to position) {
 	o.insert(l)
 }
 
-// retire gives up an item. Its slot stays taken until no mask has it.
+// retire notes that an item has left its list. Its slot stays occupied until no mask has it; a slot that is not in the
+// tables yet is free at once.
 func (o *order) retire(it *item) {
 	if it.slot != 0 && !it.filled { // nobody has seen it
 		o.vacate(it.slot)
@@ -97,7 +95,8 @@ func (o *order) retire(it *item) {
 	o.retired = append(o.retired, retired{*o.round, it})
 }
 
-// evict makes an item need another slot; a copy of it keeps the one that it has.
+// evict takes the slot of an item away, so that it gets another one. If the tables have the item, a retired copy keeps
+// the slot.
 func (o *order) evict(it *item) {
 	switch {
 	case it.slot == 0:
@@ -113,7 +112,8 @@ func (o *order) evict(it *item) {
 	o.pending[it.list] = struct{}{}
 }
 
-// assignSlots gives slots to all items that need one. With an error some lists are not whole.
+// assignSlots gives slots to all items that need one. If there is no room for all, the error names the lists that go
+// without; these are not complete.
 func (o *order) assignSlots() error {
 	if len(o.pending) == 0 {
 		return nil
@@ -144,8 +144,8 @@ func (o *order) assignSlots() error {
 	return f.err("lists of rules")
 }
 
-// redirect sends each Pass behind the end of its tier: in the middle of the gap before what follows, so that both may
-// grow. It reports whether a Pass that stands already has to be copied because its tier has outgrown it.
+// redirect sets the target of each Pass: the middle of the gap between its tier and the one that follows, so that both
+// tiers may grow. It reports whether it evicted a Pass because the tier has outgrown the target that the tables have.
 func (o *order) redirect() (moved bool) {
 	following := o.total - 1
 	for end := len(o.lists); end > 0; {
@@ -171,7 +171,7 @@ func (o *order) redirect() (moved bool) {
 	return moved
 }
 
-// bounds are the first and the last slot of some lists; 0 if they have none.
+// bounds returns the first and the last slot of some lists; 0, 0 if they have none.
 func bounds(lists []*list) (low, high uint32) {
 	for _, l := range lists {
 		for _, it := range l.items {
@@ -184,6 +184,8 @@ func bounds(lists []*list) (low, high uint32) {
 	return low, high
 }
 
+// redirectList sets the targets in one list. A target must be above high, the last slot of the tier, and not above
+// following, the first slot of what comes next.
 func (o *order) redirectList(l *list, high, following uint32) (moved bool) {
 	for _, it := range l.items {
 		switch {

@@ -8,15 +8,18 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// profileList is the distinct lists of profiles that endpoints have; its rules and their end are one stretch of slots.
+// profileList is one list of profiles that endpoints name. Its rules are one list in each direction, with the deny
+// behind the last profile: the order of profiles is the endpoint's own, so profiles have no place in the order of the
+// node.
 type profileList struct {
-	key   string
+	key   string // the names, joined
 	names []string
-	lists [2]*list
-	refs  int
+	lists [2]*list // by direction
+	refs  int      // endpoints that have it
 }
 
-// acquireProfiles returns the list of some profiles with one more user. A name counts where it is first.
+// acquireProfiles returns the list of some profiles with one more reference. A name that comes twice counts where it is
+// first.
 func (c *Classifier) acquireProfiles(names []string) *profileList {
 	names = distinct(names)
 	key := strings.Join(names, "\x00")
@@ -33,6 +36,7 @@ func (c *Classifier) acquireProfiles(names []string) *profileList {
 	return p
 }
 
+// distinct keeps the first of equal names.
 func distinct(names []string) (out []string) {
 	for _, n := range names {
 		if !slices.Contains(out, n) {
@@ -42,7 +46,8 @@ func distinct(names []string) (out []string) {
 	return out
 }
 
-// setProfiles brings the rules of a list of profiles up to date.
+// setProfiles brings the rules of a list of profiles up to date. Profiles that are not known yet have no rules; resolve
+// closes endpoints that name them.
 func (c *Classifier) setProfiles(p *profileList) {
 	var ps []*calc.Policy
 	for _, name := range p.names {
@@ -55,6 +60,7 @@ func (c *Classifier) setProfiles(p *profileList) {
 	}
 }
 
+// releaseProfiles gives back a reference. The last one takes the lists out of the order.
 func (c *Classifier) releaseProfiles(p *profileList) {
 	if p == nil {
 		return
@@ -68,7 +74,8 @@ func (c *Classifier) releaseProfiles(p *profileList) {
 	}
 }
 
-// profileRules are what the list of some profiles should have. There is nothing to pass to, so Pass denies.
+// profileRules returns the rules that a list of profiles should have. Nothing follows the profiles, so their Pass
+// denies.
 func profileRules(ps []*calc.Policy, dir calc.Direction) []wantedRule {
 	var out []wantedRule
 	for _, p := range ps {

@@ -9,21 +9,21 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// ruleName is what a rule's number in the kernel stands for.
+// ruleName is the rule that a number in the tables stands for, and how many items have the number.
 type ruleName struct {
 	id    calc.RuleID
-	items int // that have it
+	items int // in lists or retired
 }
 
-// wantedRule is a rule that a list should have.
+// wantedRule is a rule, or a variant of one, that a list should have.
 type wantedRule struct {
 	id      calc.RuleID
-	rule    *calc.Rule // nil: it matches everything, with this action
-	action  api.Action
-	variant *variant // nil: the rule has none
+	rule    *calc.Rule // nil: it matches every packet
+	action  api.Action // not rule.Action: the Pass of a profile denies
+	variant *variant   // nil: the rule has no named ports
 }
 
-// ruleKey tells apart what a list has.
+// ruleKey identifies an item within its list.
 type ruleKey struct {
 	id      calc.RuleID
 	variant string
@@ -38,7 +38,8 @@ func (w wantedRule) key() ruleKey {
 
 func (it *item) key() ruleKey { return wantedRule{id: it.id, variant: it.variant}.key() }
 
-// setRules brings a list to the rules that it should have. Rules that stay the same keep their slots.
+// setRules brings a list to the rules that it should have. Rules that stay the same keep their items and slots. A rule
+// that cannot be compiled is left out, and is the problem of the list.
 func (c *Classifier) setRules(l *list, rules []wantedRule) {
 	old := make(map[ruleKey]*item, len(l.items))
 	for _, it := range l.items {
@@ -92,7 +93,7 @@ func actionOf(a api.Action) uint8 {
 	return layout.ActionDeny
 }
 
-// compile makes the item of a rule, or nil if the rule can match nothing.
+// compile makes the item of a rule. It returns nil without an error if the rule can match no packet.
 func (c *Classifier) compile(l *list, w wantedRule) (*item, error) {
 	it := &item{id: w.id, hash: c.hash(w.id), rule: w.rule, variant: w.variant, action: actionOf(w.action), list: l}
 	if n := c.ruleNames[it.hash]; n != nil && !n.sameRule(w.id) {
@@ -105,7 +106,7 @@ func (c *Classifier) compile(l *list, w wantedRule) (*item, error) {
 	return it, nil
 }
 
-// countRule counts an item among those that have its name. Its conditions are counted already.
+// countRule counts an item among those that have its number. Its references to conditions are counted already.
 func (c *Classifier) countRule(it *item) {
 	n := c.ruleNames[it.hash]
 	if n == nil {
@@ -116,13 +117,13 @@ func (c *Classifier) countRule(it *item) {
 	n.items++
 }
 
-// sameRule leaves out the tier, of which a rule's number does not depend.
+// sameRule compares rules without their tier: a rule's number does not depend on it.
 func (n *ruleName) sameRule(id calc.RuleID) bool {
 	id.Tier = n.id.Tier
 	return n.id == id
 }
 
-// countCopy counts the copy of an item that stays behind when the item moves.
+// countCopy counts a copy of an item: for its number, and in its conditions.
 func (c *Classifier) countCopy(it *item) {
 	c.countRule(it)
 	for _, cond := range it.conds {
@@ -132,7 +133,7 @@ func (c *Classifier) countCopy(it *item) {
 	}
 }
 
-// policyRules are what the list of a policy in one direction should have.
+// policyRules returns the rules that the list of a policy in one direction should have.
 func policyRules(p *calc.Policy, dir calc.Direction) []wantedRule {
 	rules := p.Ingress
 	if dir == calc.Egress {
@@ -158,7 +159,7 @@ func policyRules(p *calc.Policy, dir calc.Direction) []wantedRule {
 	return out
 }
 
-// tierEnd is what the list behind a tier's policies should have: nothing if the search just goes on.
+// tierEnd returns the rule behind the policies of a tier: a deny, or none if the default of the tier is Pass.
 func tierEnd(t calc.Tier, dir calc.Direction) []wantedRule {
 	if t.Default == api.Pass && !t.Missing {
 		return nil
@@ -167,8 +168,8 @@ func tierEnd(t calc.Tier, dir calc.Direction) []wantedRule {
 	return []wantedRule{{id: calc.RuleID{Policy: id, Tier: t.Name, Direction: dir, Index: -1}, action: api.Deny}}
 }
 
-// sameRule says whether two rules match the same packets and do the same, but for the names of their ports, which their
-// variants tell.
+// sameRule says whether two rules match the same packets and have the same action. It leaves out named ports: variants
+// have these in their keys.
 func sameRule(a, b *calc.Rule) bool {
 	icmp := func(x, y *calc.ICMP) bool { return x == y || x != nil && y != nil && *x == *y }
 	match := func(x, y *calc.Match) bool {

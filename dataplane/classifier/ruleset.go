@@ -9,17 +9,18 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// ruleset is the lists that judge an endpoint at one stage; endpoints with the same share it and its mask.
+// ruleset is the lists that judge an endpoint at one kernel stage, in order. Endpoints with the same lists share it and
+// its mask.
 type ruleset struct {
-	key       string
+	key       string // serial numbers of the lists
 	lists     []*list
-	mask      *mask // of the lists as they last were; nil: there never was one
-	endpoints map[*endpoint]struct{}
-	problem   string // why endpoints with it are closed
-	checked   bool   // trouble is up to date
+	mask      *mask                  // set by rebuild, with one reference; nil: not built yet. It may lag behind the lists, see pendingRulesets
+	endpoints map[*endpoint]struct{} // that have it, at one or more stages
+	problem   string                 // why endpoints with it must be closed; empty: none
+	checked   bool                   // problem is up to date; resolveAgain resets it
 }
 
-// rulesetOf returns the ruleset of some lists, nil for none. One that no endpoint has yet is not kept: attach does that.
+// rulesetOf returns the ruleset of some lists, nil for no lists. A new one belongs to nobody until attach keeps it.
 func (c *Classifier) rulesetOf(lists []*list) *ruleset {
 	if len(lists) == 0 {
 		return nil
@@ -38,7 +39,8 @@ func (c *Classifier) rulesetOf(lists []*list) *ruleset {
 	return s
 }
 
-// attach makes an endpoint use a ruleset.
+// attach gives an endpoint a ruleset at a stage, or none. If an equal ruleset was attached meanwhile, the endpoint gets
+// that one.
 func (c *Classifier) attach(e *endpoint, stage int, s *ruleset) {
 	old := e.rulesets[stage]
 	if s != nil {
@@ -58,7 +60,8 @@ func (c *Classifier) attach(e *endpoint, stage int, s *ruleset) {
 	}
 }
 
-// detach frees a ruleset that an endpoint has no longer, if no other has it. One endpoint may have it at two stages.
+// detach is called after an endpoint has another ruleset at a stage. It frees the old one if no endpoint has it any
+// more. An endpoint may have one ruleset at two stages.
 func (c *Classifier) detach(e *endpoint, s *ruleset) {
 	if s == nil || slices.Contains(e.rulesets[:], s) {
 		return
@@ -76,7 +79,7 @@ func (c *Classifier) detach(e *endpoint, s *ruleset) {
 	s.mask = nil // it may be attached again
 }
 
-// rebuildPending makes the masks that are to change; first those that most endpoints need, in case there is no room.
+// rebuildPending makes the masks of pending rulesets, those of the most endpoints first: there may not be room for all.
 func (c *Classifier) rebuildPending() error {
 	specs := slices.Collect(maps.Keys(c.pendingRulesets))
 	slices.SortFunc(specs, func(a, b *ruleset) int { return len(b.endpoints) - len(a.endpoints) })
@@ -87,7 +90,7 @@ func (c *Classifier) rebuildPending() error {
 	return f.err("masks")
 }
 
-// rebuild makes the mask of a ruleset, unless its lists are not complete in the tables.
+// rebuild makes the mask of a ruleset, unless the tables lack something that its lists need; then it stays pending.
 func (c *Classifier) rebuild(s *ruleset) error {
 	if !c.complete(s) {
 		return nil
@@ -120,10 +123,11 @@ func (c *Classifier) complete(s *ruleset) bool {
 	return true
 }
 
-// maxContinuations is how often the program goes on after a Pass or a Log, as the calculation knows it.
+// maxContinuations is how many Pass and Log slots the program's search goes through. calc closes endpoints that could
+// need more; problemOf does the same for what the tables make of their policies.
 const maxContinuations = calc.MaxContinuations
 
-// problemOf says why lists, in order, must not judge an endpoint.
+// problemOf returns why lists, in this order, must not judge an endpoint; empty if they may.
 func problemOf(lists []*list) string {
 	var search calc.Continuations
 	for i, l := range lists {
@@ -150,7 +154,7 @@ func problemOf(lists []*list) string {
 	return ""
 }
 
-// resolveAgain has the endpoints of a list resolved again.
+// resolveAgain makes the endpoints that have a list pending, and has their rulesets checked again.
 func (c *Classifier) resolveAgain(l *list) {
 	for s := range l.rulesets {
 		s.checked = false

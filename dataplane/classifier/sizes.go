@@ -5,8 +5,8 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// SizesFor returns Sizes for a state in which as much again fits beside what is there, up to Limits. It finds them by
-// building the tables in ordinary memory.
+// SizesFor returns Sizes with room for a state and as much again, up to Limits. It builds the tables in ordinary memory
+// to find them.
 func SizesFor(s *calc.State) (Sizes, error) {
 	whole := calc.Diff(nil, s)
 	try := guess(s)
@@ -50,7 +50,7 @@ func (s Sizes) Larger(err error) (larger Sizes, is bool) {
 	return larger, larger != s
 }
 
-// guess is right for rules that differ in one net and one port each.
+// guess estimates Sizes for SizesFor to start with. It is right for rules that differ in one net and one port each.
 func guess(s *calc.State) Sizes {
 	rules, members := 0, 0
 	for _, p := range s.Policies {
@@ -69,11 +69,12 @@ func guess(s *calc.State) Sizes {
 	return g.min(Limits())
 }
 
-// blocksFor leaves as much room again between the rules, and some more.
+// blocksFor returns the blocks for some items, as many again, and a quarter more for gaps.
 func blocksFor(items int) int {
 	return max(1, (2*items+items/4+layout.BlockSlots-1)/layout.BlockSlots)
 }
 
+// min is the lesser of each size.
 func (s Sizes) min(t Sizes) Sizes {
 	return Sizes{
 		Blocks:  min(s.Blocks, t.Blocks),
@@ -84,7 +85,7 @@ func (s Sizes) min(t Sizes) Sizes {
 	}
 }
 
-// sizes are twice what is in use, and some more for small states.
+// sizes returns twice what is in use, and room for the first objects of a small state.
 func (c *Classifier) sizes() Sizes {
 	s := Sizes{
 		Blocks:  max(c.mem.Blocks, blocksFor(c.order.items)),
@@ -96,7 +97,8 @@ func (c *Classifier) sizes() Sizes {
 	return s.min(Limits())
 }
 
-// Use is how much of its Sizes a generation uses: what waits for Reuse counts.
+// Use returns how many slots and how much of each size are in use. Things that wait for Reuse count. Blocks is the size
+// itself.
 func (c *Classifier) Use() (slots int, rest Sizes) {
 	return c.order.items + len(c.order.retired), Sizes{
 		Blocks:  c.mem.Blocks,
@@ -107,16 +109,16 @@ func (c *Classifier) Use() (slots int, rest Sizes) {
 	}
 }
 
-// Sizes are the capacities of one generation's tables.
+// Sizes are the capacities of the tables of one generation.
 type Sizes struct {
-	Blocks  int // of slots
-	Vectors int
-	Chunks  int
-	Hosts   int
-	Nets    int
+	Blocks  int // of slots, layout.BlockSlots each; at most layout.MaxBlocks
+	Vectors int // of classes and masks together; number 0 is the empty one
+	Chunks  int // blocks of vectors that are not empty; number 0 is all zero
+	Hosts   int // single addresses
+	Nets    int // prefixes
 }
 
-// Limits are the largest Sizes. At these a change that does not fit is refused for the objects that need it.
+// Limits are the largest Sizes. A change that does not fit into these is refused for the objects that need it.
 func Limits() Sizes {
 	return Sizes{Blocks: layout.MaxBlocks, Vectors: 1 << 18, Chunks: 1 << 20, Hosts: 1 << 22, Nets: 1 << 20}
 }

@@ -6,7 +6,8 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// fillSlots writes the rules that have just got a slot. No mask has them yet.
+// fillSlots writes the items that have just got a slot into the tables. No mask has these slots yet. Lists that are
+// complete are no longer pending; their rulesets are.
 func (c *Classifier) fillSlots() {
 	for l := range c.order.pending {
 		for _, it := range l.items {
@@ -23,6 +24,7 @@ func (c *Classifier) fillSlots() {
 	}
 }
 
+// fillSlot writes one slot: its action, its wild bits, and a note for the classes, which addNewSlots writes.
 func (c *Classifier) fillSlot(it *item) {
 	c.mem.Slots[it.slot] = layout.Slot{Rule: it.hash, Next: it.next, Action: it.action}
 	for dim, cond := range it.conds {
@@ -38,12 +40,15 @@ func (c *Classifier) fillSlot(it *item) {
 	c.mem.store()
 }
 
+// wild returns the word with the bit of a slot in the wild bits of a dimension, the summary of that block, and the
+// word's bit in the summary.
 func (c *Classifier) wild(slot uint32, dim int) (word, summary *uint64, at uint32) {
 	w := &c.mem.Wild[slot/uint32(layout.BlockSlots)]
 	at = slot / 64 % uint32(layout.BlockWords)
 	return &w.Words[at][dim], &w.Summary[dim], at
 }
 
+// setWild sets the bit before the summary that leads to it.
 func (c *Classifier) setWild(slot uint32, dim int) {
 	word, summary, at := c.wild(slot, dim)
 	atomic.StoreUint64(word, *word|1<<(slot%64))
@@ -52,6 +57,7 @@ func (c *Classifier) setWild(slot uint32, dim int) {
 	}
 }
 
+// clearWild clears the bit of a slot that no mask has.
 func (c *Classifier) clearWild(slot uint32, dim int) {
 	word, summary, at := c.wild(slot, dim)
 	atomic.StoreUint64(word, *word&^(1<<(slot%64)))
@@ -61,7 +67,8 @@ func (c *Classifier) clearWild(slot uint32, dim int) {
 	c.mem.store()
 }
 
-// reuseSlots frees the slots of retired rules that no mask has any more, and what only these rules needed.
+// reuseSlots frees retired items of rounds up to one, if no mask has their slots: first their bits, then the slots,
+// numbers and conditions.
 func (c *Classifier) reuseSlots(round uint64) {
 	type use struct {
 		cond *condition
@@ -103,6 +110,7 @@ func (c *Classifier) reuseSlots(round uint64) {
 	c.freed = c.freed[:0]
 }
 
+// inMask says whether some mask has a slot. It keeps the union of all masks, by block, in masked.
 func (c *Classifier) inMask(masked map[uint32][]uint64, slot uint32) bool {
 	block := slot / uint32(layout.BlockSlots)
 	words, known := masked[block]
@@ -113,7 +121,7 @@ func (c *Classifier) inMask(masked map[uint32][]uint64, slot uint32) bool {
 	return words[slot/64%uint32(layout.BlockWords)]&(1<<(slot%64)) != 0
 }
 
-// forget gives back an item's slot, name and conditions.
+// forget frees the slot of an item, and its references to its number and conditions.
 func (c *Classifier) forget(it *item) {
 	if it.slot != 0 {
 		c.mem.Slots[it.slot] = layout.Slot{}

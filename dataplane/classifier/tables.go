@@ -6,9 +6,9 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// Tables are the two maps from addresses to classes, written in the order of the calls. Addresses and prefixes are
-// IPv4 or IPv6, never mapped.
-// Each call replaces or removes one element in one piece. To delete what is not there is no error.
+// Tables are the two maps from addresses to classes. Each call replaces or removes one element in one step; the calls
+// take effect in their order. Addresses and prefixes are IPv4 or IPv6, never IPv4-mapped. It is no error to delete an
+// element that is not there.
 type Tables interface {
 	PutHost(a netip.Addr, source, dest uint32) error
 	DeleteHost(a netip.Addr) error
@@ -16,15 +16,15 @@ type Tables interface {
 	DeleteNet(p netip.Prefix) error
 }
 
-// Addresses answers which vectors an address has, as the program would find them.
+// Addresses answers which vectors an address has, by the search that the program makes; 0, 0 if it is in no entry.
 type Addresses interface {
 	Vectors(a netip.Addr) (source, dest uint32)
 }
 
-// AddressKey is an address in the program's form: 16 bytes, IPv4 mapped.
+// AddressKey is an address in the program's form: 16 bytes, IPv4 as ::ffff:a.b.c.d.
 func AddressKey(a netip.Addr) [16]byte { return a.As16() }
 
-// mapped is the prefix in the one address space of the program.
+// mapped is a prefix in the one address space of the program.
 func mapped(p netip.Prefix) netip.Prefix {
 	if p.Addr().Is4() {
 		return netip.PrefixFrom(netip.AddrFrom16(p.Addr().As16()), p.Bits()+96)
@@ -32,13 +32,14 @@ func mapped(p netip.Prefix) netip.Prefix {
 	return p
 }
 
-// Image is Tables in ordinary memory, with the program's way to look up: the exact host, then the longest prefix of
-// the mapped address.
+// Image is Tables in ordinary memory, with the search of the program: the exact host, then the longest prefix of the
+// mapped address.
 type Image struct {
 	hosts map[[16]byte]vectorPair
 	nets  bart.Table[vectorPair] // of mapped prefixes
 }
 
+// vectorPair are the numbers of a class's vectors: as a source, and as a destination.
 type vectorPair struct{ source, dest uint32 }
 
 // NewImage returns empty tables.
@@ -64,7 +65,7 @@ func (t *Image) DeleteNet(p netip.Prefix) error {
 	return nil
 }
 
-// Vectors is the class of an address: of its host entry, else of the longest prefix that contains it, else none.
+// Vectors returns the class of an address.
 func (t *Image) Vectors(a netip.Addr) (source, dest uint32) {
 	key := AddressKey(a)
 	v, found := t.hosts[key]

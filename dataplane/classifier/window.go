@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// fillGaps finds slots for the items without. When there is no room, what needs the most of it stays out until the
-// next settle, so that the rest goes on; then it has to start over.
+// fillGaps finds slots for the items without. If a run of such items finds no room, the list with most of them is left
+// out until the next assignSlots, so that the others go on; then fillGaps returns false and is called again.
 func (o *order) fillGaps(f *errorList) (done bool) {
 	sequence := make([]*item, 0, o.items)
 	for _, l := range o.lists {
@@ -40,7 +40,7 @@ func (o *order) fillGaps(f *errorList) (done bool) {
 	return true
 }
 
-// largest is the list with the most of some items without slots.
+// largest returns the list that has the most of some items.
 func largest(items []*item) *list {
 	counts := map[*list]int{}
 	most := items[0].list
@@ -52,17 +52,17 @@ func largest(items []*item) *list {
 	return most
 }
 
-// window is the items from first up to end and the room between their neighbours.
+// window is a run of neighbours in the order, and the slots between the item before and the item behind it.
 type window struct {
 	*order
-	sequence   []*item
-	first, end int
-	from, to   uint32 // the slots that they may have, without to
-	free       int
+	sequence   []*item // all items that take part, in order
+	first, end int     // the window is sequence[first:end]
+	from, to   uint32  // its items may have the slots from <= slot < to
+	free       int     // how many of these are not occupied
 }
 
-// open widens the window until its items have room. Those that have a slot in it will get another one.
-// It reports whether there is room at all.
+// open widens the window until its items have room, and evicts those that have slots already. It is false if there is
+// no room at all.
 func (w *window) open() bool {
 	w.measure()
 	if w.free < w.end-w.first && !w.sideways() && !w.around() {
@@ -74,7 +74,8 @@ func (w *window) open() bool {
 	return true
 }
 
-// sideways widens the window to the nearest gap, on one side.
+// sideways widens the window on one side, to the nearest gap with some spare room. It looks at 4 * run items on each
+// side: then a change copies few rules.
 func (w *window) sideways() bool {
 	const far = 4 * run
 	need := w.end - w.first
@@ -104,7 +105,7 @@ func (w *window) sideways() bool {
 	return false
 }
 
-// around widens the window on both sides.
+// around widens the window on both sides, twice as far with each step, until a fifth of its slots would stay free.
 func (w *window) around() bool {
 	for step := 1; w.free < w.end-w.first+(w.end-w.first)/4; step *= 2 {
 		if w.first == 0 && w.end == len(w.sequence) {
@@ -123,7 +124,8 @@ func (w *window) around() bool {
 	return true
 }
 
-// above is the first slot behind the item before i, below the slot of the item i; an item without a slot has no room.
+// above returns the lowest slot that item i could have: behind the slot of item i-1. Without a slot at i-1 there is no
+// room, and it returns the slot of i.
 func (w *window) above(i int) uint32 {
 	switch {
 	case i == 0:
@@ -134,6 +136,8 @@ func (w *window) above(i int) uint32 {
 	return w.sequence[i-1].slot + 1
 }
 
+// below returns the end of the slots that item i-1 could have: the slot of item i. Without a slot at i it returns the
+// slot of item i-1.
 func (w *window) below(i int) uint32 {
 	switch {
 	case i == len(w.sequence):
@@ -144,6 +148,7 @@ func (w *window) below(i int) uint32 {
 	return w.sequence[i].slot
 }
 
+// measure sets from, to and free after first or end has changed.
 func (w *window) measure() {
 	w.from, w.to = 0, w.total
 	if w.first > 0 {
@@ -155,7 +160,7 @@ func (w *window) measure() {
 	w.free = w.countFree(w.from, w.to)
 }
 
-// countFree counts the free slots from one up to, but without, another.
+// countFree counts the free slots of from <= slot < to.
 func (o *order) countFree(from, to uint32) int {
 	free := 0
 	for at := from; at < to; {
@@ -170,10 +175,11 @@ func (o *order) countFree(from, to uint32) int {
 	return free
 }
 
-// run is the length of the longest stretch of a list without a gap: then a change copies few rules to find one.
+// run is the longest stretch of a list without a gap behind it. A rule that is inserted then moves few others.
 const run = 16
 
-// spread spreads the items: runs without gaps, and between them gaps in proportion, so that successors fit there.
+// spread gives the items of the window slots: runs without gaps, and between the runs gaps in proportion to their
+// length, so that later rules fit there.
 func (w *window) spread() {
 	items := w.sequence[w.first:w.end]
 	runs := cutRuns(items)
@@ -209,6 +215,7 @@ func (w *window) inside() bool {
 	return w.first > 0 && w.end < len(w.sequence) && w.sequence[w.first-1].list == w.sequence[w.end].list
 }
 
+// cutRuns returns the lengths of the runs: a run ends after 16 items and with its list.
 func cutRuns(items []*item) (runs []int) {
 	n := 0
 	for i, it := range items {
@@ -220,7 +227,7 @@ func cutRuns(items []*item) (runs []int) {
 	return runs
 }
 
-// nextFree is the first free slot that is not below another.
+// nextFree returns the first free slot from a slot on. There must be one.
 func (o *order) nextFree(slot uint32) uint32 {
 	for at := slot / 64; ; at++ {
 		free := ^o.occupied[at]
