@@ -14,35 +14,36 @@ import (
 // allV4 always has an entry: a shorter IPv6 prefix would otherwise contain the mapped IPv4 addresses.
 var allV4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
-// entry is an address or prefix that is a member of something.
+// entry is an address or prefix with its class. Entries are in the tables, or about to be.
 type entry struct {
-	own     []*atom // of which it is a member itself, by id
-	class   *class  // those and what contains it; nil: it needs no entry
-	written *class  // as the tables have it; nil: not there
-	pass    uint32  // in which it was last computed
-	queued  bool
+	own     []*atom // atoms that it was added to itself, by id; set by join and leave
+	class   *class  // the class of own and of what contains it, set by compute with a reference; nil: it needs no entry
+	written *class  // the class that the tables have for it, with a reference; nil: they have no entry
+	pass    uint32  // addresses.pass of the last compute
+	queued  bool    // it is in addresses.queue
 }
 
+// queuedEntry is an entry that must be computed, or could not be written.
 type queuedEntry struct {
 	prefix netip.Prefix
 	entry  *entry
 }
 
-// addresses keeps the tables of hosts and nets. What an entry inherits from the nets around it is computed here, so
-// that the program needs one lookup; a change costs as much as the entries whose class it changes, and those inside a
-// net that it adds or removes.
+// addresses keeps the tables of hosts and nets. An entry inherits the atoms of the prefixes around it; that is computed
+// here, so that the program needs one lookup. A change costs as much as the entries whose class it changes, and those
+// inside a prefix that it adds or removes.
 type addresses struct {
 	classes
 	tables Tables
-	index  bart.Table[*entry]
-	queue  []queuedEntry // to be computed, or not written yet
+	index  bart.Table[*entry] // entries, also those that wait to be deleted
+	queue  []queuedEntry      // to be computed or written
 	sets   map[calc.SetID]*set
-	lists  map[string]*set // of nets that rules name
-	pass   uint32
+	lists  map[string]*set // nets that rules list, by set.list
+	pass   uint32          // number of the update
 	hosts  room
 	nets   room
-	buffer []*atom
-	failed []*atom // by the last settle
+	buffer []*atom // of compute
+	failed []*atom // set by update: atoms whose members are not all in the tables
 }
 
 // room counts the entries of one table.
@@ -66,12 +67,14 @@ func newAddresses(vs *vectors, t Tables, s Sizes) *addresses {
 	return a
 }
 
-// clean masks a prefix. An IPv6 prefix within the mapped addresses contains no packet's address.
+// clean clears the host bits of a prefix. It is false for a prefix inside ::ffff:0:0/96: such packets are dropped, so
+// it contains no packet's address.
 func clean(p netip.Prefix) (netip.Prefix, bool) {
 	p = p.Masked()
 	return p, p.IsValid() && !p.Addr().Is4In6()
 }
 
+// join adds a prefix to an atom.
 func (a *addresses) join(p netip.Prefix, x *atom) {
 	e, found := a.index.Get(p)
 	if !found {
@@ -85,6 +88,7 @@ func (a *addresses) join(p netip.Prefix, x *atom) {
 	a.touch(p, e)
 }
 
+// leave removes a prefix from an atom.
 func (a *addresses) leave(p netip.Prefix, x *atom) {
 	e, found := a.index.Get(p)
 	if !found {
@@ -94,6 +98,7 @@ func (a *addresses) leave(p netip.Prefix, x *atom) {
 	a.touch(p, e)
 }
 
+// touch queues an entry for the next update.
 func (a *addresses) touch(p netip.Prefix, e *entry) {
 	if !e.queued {
 		e.queued = true
@@ -101,8 +106,8 @@ func (a *addresses) touch(p netip.Prefix, e *entry) {
 	}
 }
 
-// update computes the classes of what was touched, fills the new ones and moves addresses to them. What fails stays
-// queued; a.failed names the atoms whose members are then not all in the tables.
+// update computes the classes of queued entries, fills the new classes, and moves addresses to them. Entries that fail
+// stay queued; failed has their atoms.
 func (a *addresses) update(round uint64) error {
 	if len(a.queue) == 0 {
 		a.failed = nil
@@ -114,7 +119,7 @@ func (a *addresses) update(round uint64) error {
 	return w.faults.err("addresses")
 }
 
-// prepare finds the new class of every entry that may have changed.
+// prepare finds the new class of each entry that may have changed: queued entries, and those inside a queued prefix.
 func (a *addresses) prepare(round uint64) *writing {
 	queue := a.queue
 	a.queue = nil
@@ -139,7 +144,7 @@ func (a *addresses) prepare(round uint64) *writing {
 	return w
 }
 
-// inherited is the atoms that contain a prefix because a shorter one does.
+// inherited returns the atoms that a prefix has because a shorter one contains it.
 func (a *addresses) inherited(p netip.Prefix) []*atom {
 	for super, e := range a.index.Supernets(p) {
 		if super != p && e.class != nil && a.wanted(super, e) {
@@ -149,21 +154,22 @@ func (a *addresses) inherited(p netip.Prefix) []*atom {
 	return nil
 }
 
+// wanted says whether an entry should be in the tables.
 func (a *addresses) wanted(p netip.Prefix, e *entry) bool { return len(e.own) > 0 || p == allV4 }
 
-// writing is one pass over the entries that change.
+// writing is one update.
 type writing struct {
 	*addresses
 	round        uint64
 	puts         []queuedEntry
 	deletes      []queuedEntry
-	neverWritten []netip.Prefix // entries that the tables never had
+	neverWritten []netip.Prefix // entries that are not wanted and that the tables never had
 	faults       errorList
-	failed       bart.Lite // mapped: without the entry of allV4 no shorter IPv6 prefix may be written
-	failedAtoms  []*atom
+	failed       bart.Lite // mapped prefixes that failed. Mapped, as the entry of allV4 protects IPv4 from shorter IPv6 prefixes
+	failedAtoms  []*atom   // becomes addresses.failed
 }
 
-// walk computes a net and everything inside it.
+// walk computes a prefix and all entries inside it.
 func (w *writing) walk(net netip.Prefix) {
 	type level struct {
 		prefix netip.Prefix
@@ -181,7 +187,8 @@ func (w *writing) walk(net netip.Prefix) {
 	}
 }
 
-// compute gives an entry its class. It returns the atoms that the class should have.
+// compute gives an entry its class and queues it for write. It returns the atoms that the class should have, also if
+// there is no room for the class.
 func (w *writing) compute(q queuedEntry, inherited []*atom) []*atom {
 	e := q.entry
 	e.pass = w.pass
@@ -212,7 +219,7 @@ func (w *writing) compute(q queuedEntry, inherited []*atom) []*atom {
 	return e.class.atoms
 }
 
-// fail leaves an entry as it is in the tables, to be tried again.
+// fail leaves an entry as it is in the tables, to be tried again. The atoms that it should gain or lose are failed.
 func (w *writing) fail(q queuedEntry, atoms []*atom, err error) {
 	w.faults.add(err)
 	w.failed.Insert(mapped(q.prefix))
@@ -233,9 +240,9 @@ func (w *writing) fail(q queuedEntry, atoms []*atom, err error) {
 	}
 }
 
-// write brings the tables up to date so that at each moment every address has its old class or its new one: first
-// what is inside, then what is around it; to delete, first what is around, because what is inside falls back to it.
-// An entry around or inside one that failed waits with it.
+// write brings the tables up to date so that at each moment every address has its old class or its new one. Longer
+// prefixes are put first. They are deleted last: their addresses then fall back to the prefix around them, which has
+// its new class by then. An entry around or inside one that failed waits with it.
 func (w *writing) write() {
 	slices.SortStableFunc(w.puts, func(x, y queuedEntry) int { return cmp.Compare(y.length(), x.length()) })
 	slices.SortStableFunc(w.deletes, func(x, y queuedEntry) int { return cmp.Compare(x.length(), y.length()) })
@@ -255,7 +262,7 @@ func (w *writing) write() {
 	}
 }
 
-// length orders the two families by their place in the mapped address space, hosts after every net.
+// length is the length of the mapped prefix.
 func (q queuedEntry) length() int {
 	if q.prefix.Addr().Is4() {
 		return q.prefix.Bits() + 96
@@ -263,6 +270,7 @@ func (q queuedEntry) length() int {
 	return q.prefix.Bits()
 }
 
+// put writes the class of an entry.
 func (w *writing) put(q queuedEntry) error {
 	e, c := q.entry, q.entry.class
 	table, write := &w.nets, func() error { return w.tables.PutNet(q.prefix, c.vectors[0], c.vectors[1]) }
@@ -285,6 +293,7 @@ func (w *writing) put(q queuedEntry) error {
 	return nil
 }
 
+// erase deletes an entry.
 func (w *writing) erase(q queuedEntry) error {
 	table, err := &w.nets, error(nil)
 	if q.prefix.IsSingleIP() {

@@ -5,29 +5,29 @@ import (
 	"slices"
 )
 
-// atom is the smallest thing that one point of a dimension can be in: the members of a set that came together, a rule's
-// list of nets, or the points of a rule's protocols and ports.
+// atom is the smallest unit of membership: the members of a set that always were members together, the nets that a rule
+// lists, or the points of a rule's protocols and ports. An address or point is in an atom or is not.
 type atom struct {
-	id      uint32
-	views   []*view  // that have it, by id
-	classes []*class // that contain it
-	retired bool     // it goes with the last of its classes
+	id      uint32   // unique in its classes
+	views   []*view  // that contain it, by id
+	classes []*class // that contain it, in no order
+	retired bool     // no address is to be in it any more; the last of its classes removes it from its views
 }
 
-// view is what a condition asks about: a set, a list or some points. It is one atom, but for a set that changed together
-// with masks: then old conditions and new ones see the members of their time, and what is in one of two views only is
-// an atom of its own. Whatever is in one of the atoms is in the view.
+// view is the set, list of nets, or points that a condition asks about: the union of its atoms. Most views are one
+// atom. A set that changed together with masks has several views for a while: old conditions see the old members, new
+// conditions the new ones, and members of only some views are in atoms of their own.
 type view struct {
-	id    uint32
+	id    uint32 // unique in its classes, ascending with time
 	atoms []*atom
-	conds []*condition // that have it among their in or out
+	conds []*condition // that have it in in or out
 
-	// It shows one of these.
-	set  *set
-	line intervals
+	// One of these is set.
+	set  *set      // for addresses
+	line intervals // for services and source ports
 }
 
-// newView returns a view of a new atom.
+// newView returns a view of one new atom.
 func (cs *classes) newView() *view {
 	one := &struct { // there is one for each list of nets, so it should be one piece of memory
 		view  view
@@ -41,12 +41,14 @@ func (cs *classes) newView() *view {
 	return &one.view
 }
 
+// newID returns a number for a view or an atom. It is never 0.
 func (cs *classes) newID() uint32 {
 	cs.nextID++
 	return cs.nextID
 }
 
-// dropIfUnused takes an atom that is spent out of its views. While some class has it, its views have to know.
+// dropIfUnused removes a retired atom from its views, unless a class still has it: conditions reach classes through the
+// atoms of their views.
 func (a *atom) dropIfUnused() {
 	if !a.retired || len(a.classes) > 0 {
 		return
@@ -57,6 +59,7 @@ func (a *atom) dropIfUnused() {
 	a.views = nil
 }
 
+// classes counts the classes of a view's atoms.
 func (v *view) classes() (n int) {
 	for _, a := range v.atoms {
 		n += len(a.classes)
@@ -64,7 +67,7 @@ func (v *view) classes() (n int) {
 	return n
 }
 
-// union merges two ordered lists of atoms into the buffer.
+// union appends the union of two lists of atoms to the buffer. All are ordered by id.
 func union(buffer, a, b []*atom) []*atom {
 	for len(a) > 0 && len(b) > 0 {
 		switch {
@@ -79,7 +82,7 @@ func union(buffer, a, b []*atom) []*atom {
 	return append(append(buffer, a...), b...)
 }
 
-// without removes an atom from an ordered list, in place.
+// without removes an atom from a list that is ordered by id, in place.
 func without(atoms []*atom, x *atom) []*atom {
 	if i, found := slices.BinarySearchFunc(atoms, x, byID); found {
 		return slices.Delete(atoms, i, i+1)

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// word is 64 neighbouring slots; at counts words, not slots.
+// word is 64 neighbouring slots: those from 64 * at on.
 type word struct {
 	at   uint32
 	bits uint64
@@ -14,6 +14,8 @@ type word struct {
 // slotSet is a sparse set of slots: its words in ascending order, none of them zero.
 type slotSet []word
 
+// find returns the index of a word, or the index where it belongs. Slots mostly come in ascending order, so it looks at
+// the end first.
 func (s slotSet) find(at uint32) (int, bool) {
 	if n := len(s); n == 0 || s[n-1].at < at { // slots mostly come in ascending order
 		return n, false
@@ -23,6 +25,7 @@ func (s slotSet) find(at uint32) (int, bool) {
 
 func (s *slotSet) add(slot uint32) { s.addWord(word{slot / 64, 1 << (slot % 64)}) }
 
+// addWord adds the slots of a word.
 func (s *slotSet) addWord(w word) {
 	i, found := s.find(w.at)
 	if found {
@@ -41,16 +44,16 @@ func (s *slotSet) remove(t slotSet) {
 	*s = slices.DeleteFunc(*s, func(w word) bool { return w.bits == 0 })
 }
 
-// numbers hands out small numbers; a bit is set while its number is taken.
+// numbers hands out small numbers: of vectors, or of chunks.
 type numbers struct {
-	what      string
-	allocated []uint64
-	limit     uint32
-	count     uint32
-	hint      uint32 // no free number in the words below
+	what      string   // for ErrFull
+	allocated []uint64 // one bit for each number
+	limit     uint32   // numbers are below it
+	count     uint32   // allocated numbers; number 0 counts
+	hint      uint32   // words below this one have no free number
 }
 
-// newNumbers hands out the numbers from 1 to limit-1: number 0 means none in every table.
+// newNumbers hands out the numbers from 1 to limit-1. Number 0 is taken: in every table it means none.
 func newNumbers(what string, limit int) numbers {
 	n := numbers{what: what, allocated: make([]uint64, (limit+63)/64), limit: uint32(limit)}
 	if limit > 0 {
@@ -59,7 +62,7 @@ func newNumbers(what string, limit int) numbers {
 	return n
 }
 
-// allocate leaves so many numbers for others.
+// allocate returns a free number. It returns an ErrFull if fewer than others would be left.
 func (n *numbers) allocate(others uint32) (uint32, error) {
 	if n.count+others >= n.limit {
 		return 0, &ErrFull{What: n.what, Size: int(n.limit)}

@@ -8,34 +8,35 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// class is a set of atoms that some points have in common, and the vectors that say so.
+// class is a set of atoms that are exactly the atoms of some addresses or points, with a vector of the rules that match
+// these. Its atoms never change.
 type class struct {
 	key       string
-	atoms     []*atom   // by id
-	atomIndex []int32   // place in the classes of each atom
-	vectors   [2]uint32 // by side
-	refs      int
-	idle      uint64 // the round in which refs became 0
-	published bool   // some point has had it
+	atoms     []*atom   // ordered by id
+	atomIndex []int32   // index of the class in the classes of each atom; nil once the class is freed
+	vectors   [2]uint32 // by side; 0: none
+	refs      int       // entries and segments that want it or that the tables have with it
+	idle      uint64    // round in which refs became 0
+	published bool      // the tables have pointed to it, so a running program may hold it
 }
 
-// classes are those of one dimension, or of two that share their points: source and destination are the two sides
-// of one table of addresses.
+// classes are the classes and conditions of one dimension. Source and destination share their addresses, and so their
+// classes: they are the two sides, 0 and 1, of one such table.
 type classes struct {
 	vectors      *vectors
-	sides        int
+	sides        int // 1 or 2
 	byKey        map[string]*class
-	conds        map[string]*condition
-	withNewSlots []*condition // with todo
-	idle         []*class     // with no refs, or again with some
+	conds        map[string]*condition // by condition.key
+	withNewSlots []*condition          // that the next addNewSlots works on
+	idle         []*class              // refs became 0; some may be in use again
 	nextID       uint32
-	size         int // atoms of all classes
-	scratch      []byte
-	empty        *class // vector 0 for what is in no atom
+	size         int    // atoms of all classes, at most maxClassAtoms
+	scratch      []byte // of classKey and conditionKey
+	empty        *class // of addresses and points without atoms: vector 0. It is never freed
 }
 
-// maxClassAtoms bounds the memory of a dimension's classes (16 bytes for each atom in each class): thousands of nets or
-// port ranges that overlap each other make as many classes of as many atoms.
+// maxClassAtoms bounds the memory of a dimension's classes: an atom in a class takes 16 bytes. Thousands of nets or
+// port ranges that overlap each other would make as many classes of as many atoms.
 const maxClassAtoms = 1 << 23
 
 func newClasses(vs *vectors, sides int) classes {
@@ -48,7 +49,7 @@ func newClasses(vs *vectors, sides int) classes {
 	}
 }
 
-// classKey is valid until the next call, also of conditionKey.
+// classKey returns a key that is valid until the next call of classKey or conditionKey.
 func (cs *classes) classKey(atoms []*atom) []byte {
 	cs.scratch = cs.scratch[:0]
 	for _, a := range atoms {
@@ -57,7 +58,8 @@ func (cs *classes) classKey(atoms []*atom) []byte {
 	return cs.scratch
 }
 
-// get returns the class of some atoms with one more reference. It keeps no hold of the slice.
+// get returns the class of some atoms, ordered by id, with one more reference. A new class is filled before get
+// returns. It does not keep the slice.
 func (cs *classes) get(atoms []*atom) (*class, error) {
 	if len(atoms) == 0 {
 		cs.empty.refs++
@@ -105,6 +107,8 @@ func (cs *classes) fill(c *class, side int) error {
 	return nil
 }
 
+// fillView adds the slots of the conditions about one view of the class. A condition that asks for several views is
+// added with its first.
 func (cs *classes) fillView(c *class, v *view, side int) error {
 	for _, cond := range v.conds {
 		var err error
@@ -122,6 +126,7 @@ func (cs *classes) fillView(c *class, v *view, side int) error {
 	return nil
 }
 
+// index returns where an atom is in the class.
 func (c *class) index(a *atom) (int, bool) {
 	return slices.BinarySearchFunc(c.atoms, a, byID)
 }
@@ -131,11 +136,12 @@ func (c *class) isInAll(views []*view) bool {
 	return !slices.ContainsFunc(views, func(v *view) bool { return !c.isIn(v) })
 }
 
+// isIn says whether the class has an atom of a view.
 func (c *class) isIn(v *view) bool {
 	return slices.ContainsFunc(v.atoms, func(a *atom) bool { _, found := c.index(a); return found })
 }
 
-// release takes back one reference. The class stays whole until no running program can still hold it.
+// release gives back a reference; nil has none. The class and its vectors stay as they are until reuse.
 func (cs *classes) release(c *class, round uint64) {
 	if c == nil {
 		return
@@ -147,8 +153,8 @@ func (cs *classes) release(c *class, round uint64) {
 	}
 }
 
-// abandon takes back a reference of a change that failed. A class that was made for it is freed at once, so that a
-// smaller change finds room.
+// abandon gives back a reference of a change that failed. A class that was made for that change is freed at once, so
+// that a smaller change finds room.
 func (cs *classes) abandon(c *class, round uint64) {
 	if c.refs == 1 && !c.published && c != cs.empty {
 		cs.forget(c)
@@ -158,7 +164,7 @@ func (cs *classes) abandon(c *class, round uint64) {
 	cs.release(c, round)
 }
 
-// reuse frees the classes that nothing has referred to since an round.
+// reuse frees the classes that have had no reference since a round.
 func (cs *classes) reuse(round uint64) {
 	cs.idle = slices.DeleteFunc(cs.idle, func(c *class) bool {
 		switch {
@@ -172,6 +178,7 @@ func (cs *classes) reuse(round uint64) {
 	})
 }
 
+// forget frees a class: in its atoms, and its vectors.
 func (cs *classes) forget(c *class) {
 	delete(cs.byKey, c.key)
 	cs.size -= len(c.atoms)
@@ -188,6 +195,7 @@ func (cs *classes) forget(c *class) {
 	cs.drop(c)
 }
 
+// drop frees the vectors of a class.
 func (cs *classes) drop(c *class) {
 	for side := range cs.sides {
 		if c.vectors[side] != 0 {
@@ -196,7 +204,7 @@ func (cs *classes) drop(c *class) {
 	}
 }
 
-// addSlot notes a new slot of a condition; flush brings it into the classes that are there already.
+// addSlot gives a condition a new slot. Classes get it from addNewSlots or, if they are made later, from fill.
 func (cs *classes) addSlot(c *condition, side int, slot uint32) {
 	if len(c.newSlots[0])+len(c.newSlots[1]) == 0 {
 		cs.withNewSlots = append(cs.withNewSlots, c)
@@ -205,7 +213,8 @@ func (cs *classes) addSlot(c *condition, side int, slot uint32) {
 	c.newSlots[side].add(slot)
 }
 
-// addNewSlots brings the new slots into the classes. Slots that it could not bring in stay for the next time.
+// addNewSlots writes new slots to the classes that are there. Conditions for which that failed are returned, and are
+// tried again by the next call.
 func (cs *classes) addNewSlots() (failed []*condition, err error) {
 	for _, c := range cs.withNewSlots {
 		if e := cs.addNewSlotsOf(c); e != nil {
@@ -217,6 +226,8 @@ func (cs *classes) addNewSlots() (failed []*condition, err error) {
 	return failed, err
 }
 
+// addNewSlotsOf writes the new slots of one condition. After an error all of them are written again, which does no
+// harm.
 func (cs *classes) addNewSlotsOf(c *condition) error {
 	for side := range cs.sides {
 		todo := c.newSlots[side]
@@ -232,7 +243,8 @@ func (cs *classes) addNewSlotsOf(c *condition) error {
 	return nil
 }
 
-// affected calls f for the classes that meet a condition, and for those that violate it, perhaps more than once.
+// affected calls f with pos for each class that meets a condition, and with veto for each class that violates it;
+// perhaps several times for one class. It ends with the first error.
 func (cs *classes) affected(c *condition, f func(*class, half) error) error {
 	if len(c.in) > 0 {
 		rarest := slices.MinFunc(c.in, func(a, b *view) int { return a.classes() - b.classes() })
@@ -259,7 +271,7 @@ func (cs *classes) affected(c *condition, f func(*class, half) error) error {
 	return nil
 }
 
-// removeSlots takes slots that no mask has out of a condition and the classes.
+// removeSlots takes slots that no mask has out of a condition and its classes.
 func (cs *classes) removeSlots(c *condition, side int, gone slotSet, round uint64) {
 	c.slots[side].remove(gone)
 	c.newSlots[side].remove(gone)
@@ -269,7 +281,7 @@ func (cs *classes) removeSlots(c *condition, side int, gone slotSet, round uint6
 	})
 }
 
-// side is a dimension's classes and which of their vectors it is.
+// side is a table of classes and the side of it that a dimension uses.
 type side struct {
 	classes *classes
 	at      int
@@ -287,6 +299,7 @@ func (c *Classifier) side(dim int) side {
 	return side{&c.sourcePorts.classes, 0}
 }
 
+// dimensions returns each table of classes once.
 func (c *Classifier) dimensions() []*classes {
 	return []*classes{&c.addresses.classes, &c.services.classes, &c.sourcePorts.classes}
 }

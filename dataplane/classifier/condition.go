@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// family is what a rule asks of the address family, as far as its nets do not already imply it.
+// family is the address family that a rule asks for, as far as its nets do not imply it.
 type family uint8
 
 const (
@@ -18,6 +18,7 @@ const (
 	onlyV6
 )
 
+// familyOf returns the family that a rule needs a condition for.
 func familyOf(r *calc.Rule) family {
 	nets := func(is func(netip.Addr) bool, lists ...[]netip.Prefix) bool {
 		for _, l := range lists {
@@ -37,15 +38,17 @@ func familyOf(r *calc.Rule) family {
 	return anyFamily
 }
 
-// condition is what one dimension of a rule asks for: to be in all of in and in none of out. Rules share them.
+// condition is the demand of a rule on one dimension: to be in all views of in, and in none of out. Rules with the same
+// demand share it.
 type condition struct {
 	key      string
 	in, out  []*view
-	rules    int        // that have it, the retired ones included
-	slots    [2]slotSet // of those rules, by side
-	newSlots [2]slotSet // those of slots that the classes do not have yet
+	rules    int        // references: items that have it, retired ones included
+	slots    [2]slotSet // of those items, by side
+	newSlots [2]slotSet // part of slots: not yet in all classes
 }
 
+// conditionKey returns a key that is valid until the next call of classKey or conditionKey.
 func (cs *classes) conditionKey(in, out []*view) []byte {
 	cs.scratch = cs.scratch[:0]
 	for _, v := range in {
@@ -58,7 +61,7 @@ func (cs *classes) conditionKey(in, out []*view) []byte {
 	return cs.scratch
 }
 
-// condition returns the condition for some views, with one more rule that has it.
+// condition returns the condition for some views with one more reference.
 func (cs *classes) condition(in, out []*view) *condition {
 	key := cs.conditionKey(in, out)
 	c, found := cs.conds[string(key)]
@@ -73,7 +76,7 @@ func (cs *classes) condition(in, out []*view) *condition {
 	return c
 }
 
-// releaseCondition takes back a rule. It returns the views that no condition needs any more.
+// releaseCondition gives back a reference. It returns the views that no condition asks about any more.
 func (cs *classes) releaseCondition(c *condition) (unused []*view) {
 	c.rules--
 	if c.rules > 0 {
@@ -89,7 +92,8 @@ func (cs *classes) releaseCondition(c *condition) (unused []*view) {
 	return unused
 }
 
-// condition gives an item the conditions of its rule. It reports whether the rule can match anything.
+// condition sets the conditions of an item, with references. It is false if the rule can match no packet; then there
+// are none.
 func (c *Classifier) condition(it *item) bool {
 	r, v := it.rule, it.variant
 	if r == nil {
@@ -111,7 +115,8 @@ func (c *Classifier) condition(it *item) bool {
 	return true
 }
 
-// match is the condition that one side of a rule has for addresses, with that of a variant, or nil.
+// match returns the condition of one side of a rule for addresses, together with the sets of a variant; nil if every
+// address meets it.
 func (a *addresses) match(m *calc.Match, n named, f family) *condition {
 	var in, out []*view
 	add := func(to *[]*view, x *view) {
@@ -149,7 +154,7 @@ func (a *addresses) match(m *calc.Match, n named, f family) *condition {
 	return a.condition(in, out)
 }
 
-// match is the condition for some points of a line, or nil for all of them.
+// match returns the condition for some points of a line; nil for all points.
 func (l *line) match(s intervals) *condition {
 	if len(s) == 1 && s[0] == (interval{0, l.points - 1}) {
 		return nil
@@ -157,13 +162,15 @@ func (l *line) match(s intervals) *condition {
 	return l.condition([]*view{l.viewOf(s)}, nil)
 }
 
-// former says whether a condition for addresses is about a set as it was.
+// former says whether a condition for addresses is about former members of a set.
 func (c *condition) former() bool {
 	return c != nil && (slices.ContainsFunc(c.in, (*view).former) || slices.ContainsFunc(c.out, (*view).former))
 }
 
+// former says whether a view shows former members of its set.
 func (v *view) former() bool { return v.set.view != v }
 
+// aboutAddresses returns the conditions for source and destination.
 func (it *item) aboutAddresses() [2]*condition {
 	return [...]*condition{it.conds[layout.DimSource], it.conds[layout.DimDest]}
 }

@@ -2,13 +2,13 @@ package classifier
 
 import "slices"
 
-// interval is inclusive at both ends, on the line of services or of source ports.
+// interval is a range of points, with both ends, on the line of services or of source ports.
 type interval struct{ first, last uint32 }
 
-// intervals are ascending and do not touch.
+// intervals are in ascending order; they neither overlap nor touch.
 type intervals []interval
 
-// normal sorts and merges.
+// normal sorts intervals and joins those that overlap or touch. It reuses the slice.
 func normal(s intervals) intervals {
 	slices.SortFunc(s, func(a, b interval) int { return int(a.first) - int(b.first) })
 	out := s[:0]
@@ -22,7 +22,7 @@ func normal(s intervals) intervals {
 	return out
 }
 
-// not is the rest of a line of so many points.
+// not returns the rest of a line that has some number of points.
 func (s intervals) not(points uint32) intervals {
 	var out intervals
 	next := uint32(0)
@@ -38,6 +38,7 @@ func (s intervals) not(points uint32) intervals {
 	return out
 }
 
+// and returns the intersection.
 func (s intervals) and(t intervals) intervals {
 	var out intervals
 	for len(s) > 0 && len(t) > 0 {

@@ -7,19 +7,20 @@ import (
 	"slices"
 )
 
-// line is a dimension whose points stand in an array: services, or source ports. It is cut into segments of points
-// that are in the same atoms.
+// line is a dimension whose points are an array: services, or source ports. It is cut into segments, whose points are
+// in the same atoms.
 type line struct {
 	classes
-	what     string
-	memory   []uint32
+	what     string   // for errors
+	memory   []uint32 // by point: the vector of its class
 	points   uint32
-	segments []segment
-	views    map[string]*view // by their intervals
-	join     []*view          // to be brought into the segments
-	leave    []*view
+	segments []segment        // ascending; the first one begins at 0
+	views    map[string]*view // by pointsKey
+	join     []*view          // not in the segments yet
+	leave    []*view          // still in the segments; no condition asks about them any more
 }
 
+// segment is a run of points of one class, up to the next segment. It has a reference to the class.
 type segment struct {
 	first uint32 // it ends where the next one starts
 	class *class
@@ -31,7 +32,7 @@ func newLine(what string, vs *vectors, memory []uint32, points uint32) *line {
 	return l
 }
 
-// viewOf is the view of some points; equal intervals have the same.
+// viewOf returns the view of some points. Equal intervals have the same view.
 func (l *line) viewOf(s intervals) *view {
 	key := l.pointsKey(s)
 	if v, found := l.views[string(key)]; found {
@@ -44,7 +45,7 @@ func (l *line) viewOf(s intervals) *view {
 	return v
 }
 
-// pointsKey is valid until the next call.
+// pointsKey returns a key that is valid until the next call of it, classKey or conditionKey.
 func (l *line) pointsKey(s intervals) []byte {
 	l.scratch = l.scratch[:0]
 	for _, i := range s {
@@ -54,7 +55,7 @@ func (l *line) pointsKey(s intervals) []byte {
 	return l.scratch
 }
 
-// retire takes a view that no condition has any more out of the segments.
+// retire removes a view that no condition asks about any more; update takes it out of the segments.
 func (l *line) retire(v *view) {
 	delete(l.views, string(l.pointsKey(v.line)))
 	if i := slices.Index(l.join, v); i >= 0 {
@@ -64,14 +65,15 @@ func (l *line) retire(v *view) {
 	l.leave = append(l.leave, v)
 }
 
-// edge is where atoms start or stop to cover the line.
+// edge is a point where an atom begins or ends.
 type edge struct {
 	at    uint32
 	atom  *atom
-	join  bool
-	start bool
+	join  bool // the atom joins the line; else it leaves
+	start bool // it begins here; else it ends before this point
 }
 
+// edges returns the edges of all views that join or leave, in ascending order.
 func (l *line) edges() []edge {
 	var edges []edge
 	add := func(views []*view, join bool) {
@@ -87,8 +89,8 @@ func (l *line) edges() []edge {
 	return edges
 }
 
-// update cuts the segments anew, fills the new classes and then moves points to them. When there is no room for all
-// views it goes on with those for which there is; the others stay in join.
+// update cuts the segments anew, fills the new classes and moves points to them. If there is no room for all views,
+// those without room stay in join.
 func (l *line) update(round uint64) error {
 	if len(l.join)+len(l.leave) == 0 {
 		return nil
@@ -103,7 +105,8 @@ func (l *line) update(round uint64) error {
 	return nil
 }
 
-// updateWith brings views into the segments, in halves if that is too much at once.
+// updateWith brings views into the segments: all at once, or in halves if there is no room. It returns those that
+// failed.
 func (l *line) updateWith(views []*view, round uint64) (failed []*view, err error) {
 	l.join = views
 	segments, err := l.cut()
@@ -124,7 +127,7 @@ func (l *line) updateWith(views []*view, round uint64) (failed []*view, err erro
 	return append(slices.Clip(failed), more...), cmp.Or(err, e)
 }
 
-// cut returns the new segments, with a reference to each class; with an error those that it got to.
+// cut returns the new segments, each with a reference to its class. With an error it returns those that it made.
 func (l *line) cut() ([]segment, error) {
 	c := cutting{line: l, edges: l.edges()}
 	for at, old := uint32(0), 0; at < l.points; {
@@ -146,11 +149,11 @@ func (l *line) cut() ([]segment, error) {
 	return c.segments, nil
 }
 
-// cutting is a walk along the line.
+// cutting is the state of a walk along the line.
 type cutting struct {
 	*line
 	edges            []edge  // ahead
-	joining, leaving []*atom // here
+	joining, leaving []*atom // at this point, by id
 	segments         []segment
 	buffer           []*atom
 }
@@ -168,7 +171,8 @@ func (c *cutting) pass(at uint32) {
 	}
 }
 
-// add starts a segment at a point whose class has been old, unless the one before simply goes on.
+// add begins a segment at a point, or goes on with the last one if the class is the same. old is the class that the
+// point has now.
 func (c *cutting) add(at uint32, old *class) error {
 	class := old
 	if len(c.joining)+len(c.leaving) == 0 {
@@ -189,6 +193,7 @@ func (c *cutting) add(at uint32, old *class) error {
 	return nil
 }
 
+// apply adds the atom to a list, or removes it where the atom ends.
 func (e edge) apply(atoms []*atom) []*atom {
 	at, found := slices.BinarySearchFunc(atoms, e.atom, byID)
 	switch {
@@ -200,7 +205,7 @@ func (e edge) apply(atoms []*atom) []*atom {
 	return atoms
 }
 
-// move writes the points whose class has changed.
+// move writes the points whose class changes, and makes the new segments those of the line.
 func (l *line) move(segments []segment, round uint64) {
 	old := 0
 	for i, s := range segments {
@@ -229,8 +234,8 @@ func (l *line) move(segments []segment, round uint64) {
 	l.segments = segments
 }
 
-// fill stores point by point: an aligned store of 32 bits is seen whole, and the atomic stores that filled the class
-// came before.
+// fill stores point by point. An aligned store of 32 bits is atomic on every machine that we support, and the atomic
+// stores that filled the class come before it.
 func fill(points []uint32, v uint32) {
 	for i := range points {
 		points[i] = v

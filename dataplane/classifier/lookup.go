@@ -14,18 +14,19 @@ type View struct {
 	Addresses Addresses
 }
 
-// Result is what the slots say about a packet.
+// Result is the verdict of a search.
 type Result struct {
-	Action api.Action // Allow or Deny; empty if nothing decided, or the search had to go on too often
-	Rule   uint64     // that decided; 0: none
+	Action api.Action // Allow or Deny; empty: no rule decided
+	Rule   uint64     // number of the rule that decided; 0: none
 	Passed []uint64   // rules with Pass, in order
-	Logged []uint64
-	Lost   bool // the search had to go on too often: the program drops the packet
+	Logged []uint64   // rules with Log, in order
+	Lost   bool       // the search went on too often, and no rule decided: the program drops the packet
 }
 
 // dims are the vectors of a packet.
 type dims [layout.Dims]uint32
 
+// classify returns the vectors of the packet's classes.
 func (v View) classify(p calc.Packet) dims {
 	var d dims
 	d[layout.DimSource], _ = v.Addresses.Vectors(p.Source)
@@ -40,7 +41,7 @@ func (v View) Lookup(mask uint32, p calc.Packet) (slot uint32, ok bool) {
 	return v.first(mask, v.classify(p), 0)
 }
 
-// Verdict follows the search to its end.
+// Verdict searches until a rule decides. A Pass goes on at its target, a Log at the next slot.
 func (v View) Verdict(mask uint32, p calc.Packet) Result { return v.follow(mask, v.classify(p)) }
 
 func (v View) follow(mask uint32, d dims) (r Result) {
@@ -68,7 +69,8 @@ func (v View) follow(mask uint32, d dims) (r Result) {
 	return r
 }
 
-// first searches from a slot on.
+// first returns the first slot, not below from, that the mask has and whose rule the packet meets. It is the search of
+// classify.h: a summary word says which words of a block can have one.
 func (v View) first(mask uint32, d dims, from uint32) (uint32, bool) {
 	m := v.Memory
 	used := layout.Dims

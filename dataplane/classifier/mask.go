@@ -4,28 +4,28 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// mask is an immutable vector of the slots that apply.
+// mask is a vector of the slots that apply. Its bits never change.
 type mask struct {
 	vector uint32
-	chunks []*maskChunk // by block; nil: none of its slots
-	refs   int
-	idle   uint64 // the round in which refs became 0
+	chunks []*maskChunk // by block; nil: it has no slot there
+	refs   int          // rulesets and mask sets that have it
+	idle   uint64       // round in which refs became 0
 }
 
-// maskChunk is one block of masks; masks with the same block share it.
+// maskChunk is one block of masks. Masks with the same bits in a block share it, whichever block that is.
 type maskChunk struct {
-	number  uint32
+	number  uint32 // of the chunk in Memory
 	words   [layout.BlockWords]uint64
 	summary uint64
-	refs    int
+	refs    int // blocks of masks
 }
 
-// masks are those that the program may use.
+// masks are all masks that a program may use: those with references, and those that wait for reuse.
 type masks struct {
 	vectors *vectors
 	all     map[*mask]struct{}
 	chunks  map[[layout.BlockWords]uint64]*maskChunk
-	scratch [][layout.BlockWords]uint64
+	scratch [][layout.BlockWords]uint64 // of make: the bits of a mask, by block
 }
 
 func newMasks(vs *vectors) masks {
@@ -37,7 +37,7 @@ func newMasks(vs *vectors) masks {
 	}
 }
 
-// make returns the mask for some lists: old itself if it is the same.
+// make returns a mask of all slots of some lists: old itself if it has the same bits. The caller adds the reference.
 func (m *masks) make(lists []*list, old *mask) (*mask, error) {
 	clear(m.scratch)
 	ports := uint32(0)
@@ -61,6 +61,7 @@ func (m *masks) make(lists []*list, old *mask) (*mask, error) {
 	return n, nil
 }
 
+// equal says whether a mask has the bits of scratch.
 func (m *masks) equal(old *mask) bool {
 	for b, c := range old.chunks {
 		if c == nil {
@@ -74,7 +75,8 @@ func (m *masks) equal(old *mask) bool {
 	return true
 }
 
-// fill shares the blocks that are as before.
+// fill writes the vector of a new mask from scratch. It shares the chunks that old has in the same place. After an
+// error the caller frees the mask.
 func (m *masks) fill(n, old *mask, ports uint32) (err error) {
 	if n.vector, err = m.vectors.numbers.allocate(0); err != nil {
 		return err
@@ -97,7 +99,7 @@ func (m *masks) fill(n, old *mask, ports uint32) (err error) {
 	return nil
 }
 
-// chunk returns the shared chunk with these words, nil if there are none.
+// chunk returns the chunk with some bits, with one more reference; nil if no bit is set.
 func (m *masks) chunk(words *[layout.BlockWords]uint64) (*maskChunk, error) {
 	if *words == ([layout.BlockWords]uint64{}) {
 		return nil, nil
@@ -122,6 +124,7 @@ func (m *masks) chunk(words *[layout.BlockWords]uint64) (*maskChunk, error) {
 	return c, nil
 }
 
+// release gives back a reference; nil has none.
 func (m *masks) release(n *mask, round uint64) {
 	if n == nil {
 		return
@@ -131,7 +134,7 @@ func (m *masks) release(n *mask, round uint64) {
 	}
 }
 
-// reuse frees the masks that no endpoint has had since an round.
+// reuse frees the masks that have had no reference since a round.
 func (m *masks) reuse(round uint64) {
 	for n := range m.all {
 		if n.refs == 0 && n.idle <= round {
@@ -141,6 +144,7 @@ func (m *masks) reuse(round uint64) {
 	}
 }
 
+// free gives back the numbers of a mask, also of one that was filled in part.
 func (m *masks) free(n *mask) {
 	for _, c := range n.chunks {
 		if c == nil {
@@ -156,7 +160,7 @@ func (m *masks) free(n *mask) {
 	}
 }
 
-// union is the slots of a block that some mask has.
+// union returns the bits of a block that some mask has.
 func (m *masks) union(block uint32) []uint64 {
 	out := make([]uint64, layout.BlockWords)
 	for n := range m.all {

@@ -9,13 +9,13 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// setChange is what joins and leaves a set that has a view.
+// setChange is what joins and leaves a set that conditions ask about.
 type setChange struct {
 	set *set
 	calc.SetDelta
 }
 
-// setChanges has members join and leave the sets that no condition names. Those of the others come last, when it is
+// setChanges changes the sets that no condition asks about. It returns the others: their changes come last, when it is
 // known what else changes.
 func (c *Classifier) setChanges(sets map[calc.SetID]calc.SetDelta) (later []setChange) {
 	for id, d := range sets {
@@ -28,8 +28,8 @@ func (c *Classifier) setChanges(sets map[calc.SetID]calc.SetDelta) (later []setC
 	return later
 }
 
-// goneSets forgets sets. Rules that are on their way out keep the members; for one that is still in force there are
-// none.
+// goneSets removes sets from the state. Rules that are retired keep seeing the members. If a rule in a list still names
+// the set, it has no members from now on; such changes are returned.
 func (c *Classifier) goneSets(ids []calc.SetID) (later []setChange) {
 	if len(ids) == 0 {
 		return nil
@@ -53,7 +53,7 @@ func (c *Classifier) goneSets(ids []calc.SetID) (later []setChange) {
 	return later
 }
 
-// liveSets are those that a rule in force names.
+// liveSets returns the sets that a rule in a list names.
 func (c *Classifier) liveSets() map[*set]bool {
 	live := map[*set]bool{}
 	for _, l := range c.order.lists {
@@ -70,8 +70,8 @@ func (c *Classifier) liveSets() map[*set]bool {
 	return live
 }
 
-// changeSets has members join and leave. In place if no packet can tell; else through other views and so other slots,
-// which take effect with the masks.
+// changeSets makes members join and leave: in place if no packet can tell, otherwise through other views and so other
+// slots, which take effect with the masks.
 func (c *Classifier) changeSets(changes []setChange) {
 	var moves movedAddresses
 	changes = slices.DeleteFunc(changes, func(ch setChange) bool { return !moves.note(ch) })
@@ -93,7 +93,7 @@ func (c *Classifier) changeSets(changes []setChange) {
 	}
 }
 
-// relink gives the rules of a list that are about former views of sets other slots, about the views of now.
+// relink replaces the rules of a list that ask about former views: by items about the current views, in other slots.
 func (c *Classifier) relink(l *list) {
 	for i, it := range l.items {
 		if conds := it.aboutAddresses(); !conds[0].former() && !conds[1].former() {
@@ -108,8 +108,8 @@ func (c *Classifier) relink(l *list) {
 	}
 }
 
-// mixes says whether, if the members of sets changed address by address, some packet could be judged by neither the
-// state before nor the one after.
+// mixes says whether some packet could get a verdict that neither the old state nor the new one gives, if members
+// changed in place, address by address.
 func (c *Classifier) mixes(changes []setChange, moves movedAddresses) bool {
 	m := mixCheck{several: moves.several || len(c.addresses.failed) > 0, about: map[*mask][2]bool{}}
 	if !m.several && len(c.pendingEndpoints)+len(c.leaving)+len(c.pendingRulesets)+len(c.order.pending) == 0 {
@@ -135,19 +135,19 @@ func (c *Classifier) mixes(changes []setChange, moves movedAddresses) bool {
 	return false
 }
 
-// mixCheck is what tells whether a packet could see a mix. Each address has its former sets or its new ones, so that takes
-// an endpoint with rules about sets that change, and
+// mixCheck finds endpoints where a packet could see a mix. An address moves from all its former sets to all its new
+// ones in one step. So a mix takes rules about sets that change, and one of two things:
 //
-//   - that it is to have other masks: its old rules would meet the new members, or
-//   - rules about the source and about the destination, and two addresses that change: one would be before, one after.
+//   - The endpoint gets other masks: its old rules would meet the new members.
+//   - Its rules ask about the source and about the destination, and two addresses change: one would be before the change, the other behind it.
 type mixCheck struct {
-	rules    slotsBySide // about sets that change
-	several  bool        // addresses of one family change
-	changing map[*ruleset]bool
-	about    map[*mask][2]bool // whether it has some of the rules, as far as that is known
+	rules    slotsBySide       // about sets that change
+	several  bool              // two addresses of one family change, or may
+	changing map[*ruleset]bool // whose masks change
+	about    map[*mask][2]bool // by side: whether the mask has some of the rules; filled as needed
 }
 
-// changingRulesets are those whose masks change, or have to and could not yet.
+// changingRulesets returns the rulesets whose masks change in this Apply, or should have changed and could not.
 func (c *Classifier) changingRulesets() map[*ruleset]bool {
 	changing := map[*ruleset]bool{}
 	for l := range c.order.pending {
@@ -161,7 +161,7 @@ func (c *Classifier) changingRulesets() map[*ruleset]bool {
 	return changing
 }
 
-// affected are the endpoints that have to be looked at, some perhaps more than once.
+// affected returns the endpoints that may see a mix, some perhaps more than once.
 func (c *Classifier) affected(m *mixCheck) iter.Seq[*endpoint] {
 	return func(yield func(*endpoint) bool) {
 		some := []map[*endpoint]struct{}{c.pendingEndpoints}
@@ -189,7 +189,7 @@ func (c *Classifier) affected(m *mixCheck) iter.Seq[*endpoint] {
 	}
 }
 
-// seenAt says whether a packet at an endpoint could see a mix, through masks that some interface of it may have.
+// seenAt says whether a packet could see a mix through masks that some interface of an endpoint may have.
 func (m *mixCheck) seenAt(e *endpoint) bool {
 	has := slices.Clip(e.uncertain)
 	if e.committed != nil {
@@ -200,7 +200,7 @@ func (m *mixCheck) seenAt(e *endpoint) bool {
 	})
 }
 
-// seenThrough looks at the stages of a direction together: a packet passes all of them.
+// seenThrough looks at all stages of a direction together, as a packet passes all of them.
 func (m *mixCheck) seenThrough(h *maskSet, e *endpoint, dir calc.Direction) bool {
 	var about [2]bool
 	changes := (h.closed == "") != (e.closed == "")
@@ -222,7 +222,7 @@ func (m *mixCheck) seenThrough(h *maskSet, e *endpoint, dir calc.Direction) bool
 	return changes && (about[0] || about[1]) || m.several && about[0] && about[1]
 }
 
-// aboutIn says whether a mask has rules about the source, and about the destination.
+// aboutIn says, by side, whether a mask has rules about sets that change.
 func (m *mixCheck) aboutIn(n *mask) [2]bool {
 	about, known := m.about[n]
 	if !known {
@@ -232,9 +232,10 @@ func (m *mixCheck) aboutIn(n *mask) [2]bool {
 	return about
 }
 
-// slotsBySide are the slots of rules, about the source and about the destination.
+// slotsBySide are slots of rules: about the source, and about the destination.
 type slotsBySide [2]slotSet
 
+// add adds the slots of the rules about a view.
 func (s *slotsBySide) add(v *view) {
 	for _, cond := range v.conds {
 		for side, slots := range cond.slots {
@@ -245,13 +246,13 @@ func (s *slotsBySide) add(v *view) {
 	}
 }
 
-// movedAddresses are the addresses whose sets change.
+// movedAddresses counts the addresses whose sets change, as far as it matters: none, one, or several of a family.
 type movedAddresses struct {
 	one     [2]netip.Prefix // by family: the only one so far
 	several bool            // of one family
 }
 
-// note takes in a change of a set. It reports whether there is one.
+// note adds a change. It is false if the change has no effect.
 func (m *movedAddresses) note(ch setChange) (any bool) {
 	for _, r := range ch.Removed {
 		if p, ok := ch.set.leaves(r); ok {

@@ -11,7 +11,7 @@ var (
 	typeBases = [...]uint32{layout.ServiceICMP, layout.ServiceICMPv6}
 )
 
-// portBase is the stretch of a protocol with ports.
+// portBase returns the first point of a protocol that has ports: TCP, UDP, SCTP or UDPLite.
 func portBase(protocol uint8) (base uint32, ok bool) {
 	switch protocol {
 	case 6:
@@ -26,7 +26,7 @@ func portBase(protocol uint8) (base uint32, ok bool) {
 	return 0, false
 }
 
-// typeBase is the stretch of a protocol with types and codes.
+// typeBase returns the first point of ICMP or ICMPv6, whose points are type * 256 + code.
 func typeBase(protocol uint8) (base uint32, ok bool) {
 	switch protocol {
 	case 1:
@@ -37,9 +37,10 @@ func typeBase(protocol uint8) (base uint32, ok bool) {
 	return 0, false
 }
 
+// stretch is the distance from the first point of a protocol to its last.
 const stretch = 1<<16 - 1
 
-// servicesOf returns the points that a rule's protocol, ICMP and destination ports allow.
+// servicesOf returns the services that a rule's protocols, ICMP types and destination ports allow.
 func servicesOf(r *calc.Rule) intervals {
 	s := protocolsOf(r)
 	if len(r.Destination.Ports) > 0 {
@@ -51,7 +52,7 @@ func servicesOf(r *calc.Rule) intervals {
 	return s
 }
 
-// protocolsOf returns the points that a rule's protocol and ICMP allow.
+// protocolsOf returns the services that a rule's protocols and ICMP types allow.
 func protocolsOf(r *calc.Rule) intervals {
 	s := intervals{{0, layout.Services - 1}}
 	if r.Protocol != 0 {
@@ -69,7 +70,8 @@ func protocolsOf(r *calc.Rule) intervals {
 	return s
 }
 
-// sourcePortsOf returns the points that a rule's source ports allow.
+// sourcePortsOf returns the source ports that a rule allows. A rule about ports is limited to its protocol here; the
+// service excludes other protocols in any case.
 func sourcePortsOf(r *calc.Rule) intervals {
 	s := intervals{{0, layout.SourcePorts - 1}}
 	if len(r.Source.Ports) > 0 {
@@ -84,7 +86,7 @@ func sourcePortsOf(r *calc.Rule) intervals {
 	return s
 }
 
-// onlyProtocol returns the source ports of a rule's protocol, all if that has none.
+// onlyProtocol returns the source ports of a rule's protocol, or all points if the protocol has none.
 func onlyProtocol(r *calc.Rule) intervals {
 	if base, ok := portBase(r.Protocol); ok {
 		return intervals{{base, base + stretch}}
@@ -92,6 +94,7 @@ func onlyProtocol(r *calc.Rule) intervals {
 	return intervals{{0, layout.SourcePorts - 1}}
 }
 
+// protocolPoints returns the services of a protocol.
 func protocolPoints(p uint8) intervals {
 	if base, ok := portBase(p); ok {
 		return intervals{{base, base + stretch}}
@@ -102,7 +105,7 @@ func protocolPoints(p uint8) intervals {
 	return intervals{{layout.ServiceOther + uint32(p), layout.ServiceOther + uint32(p)}}
 }
 
-// portPoints are those of some ports, of all protocols that have ports or of the one that matters.
+// portPoints returns the points of some ports, for one protocol if that has ports, else for all four that have.
 func portPoints(ranges []calc.PortRange, protocol uint8) intervals {
 	bases := portBases[:]
 	if base, ok := portBase(protocol); ok {
@@ -119,6 +122,7 @@ func portPoints(ranges []calc.PortRange, protocol uint8) intervals {
 	return normal(s)
 }
 
+// icmpPoints returns the services of ICMP types and codes, for both families: a negative type or code stands for all.
 func icmpPoints(i calc.ICMP) intervals {
 	var s intervals
 	for _, base := range typeBases {
@@ -141,7 +145,7 @@ func icmpPoints(i calc.ICMP) intervals {
 	return normal(s)
 }
 
-// Service is the point of a packet on the line of services.
+// Service is the point of a packet on the line of services: see enum service_base in bpf/layout.h.
 func Service(p calc.Packet) uint32 {
 	if base, ok := portBase(p.Protocol); ok {
 		return base + uint32(p.DestinationPort)
@@ -152,7 +156,7 @@ func Service(p calc.Packet) uint32 {
 	return layout.ServiceOther + uint32(p.Protocol)
 }
 
-// SourcePort is the point of a packet on the line of source ports.
+// SourcePort is the point of a packet on the line of source ports; protocols without ports share one point.
 func SourcePort(p calc.Packet) uint32 {
 	if base, ok := portBase(p.Protocol); ok {
 		return base + uint32(p.SourcePort)

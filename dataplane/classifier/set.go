@@ -7,24 +7,26 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// set is the members of a calc set, or a rule's list of nets. It has views while conditions name it: most of the time
-// one, of one atom that all members are in. When it changes together with masks it gets another view, for new
-// conditions, and the old one goes on to show what it showed, for as long as a mask may have a rule about it.
+// set is the members of one of calc's sets, or the nets that a rule lists. It has views as long as conditions ask about
+// it: most of the time one, with one atom that all members are in. When a set changes together with masks it gets
+// another view for new conditions; the former one keeps showing the former members until no mask has a rule about it.
 type set struct {
-	id      calc.SetID // empty for a list
-	list    string     // its key, empty for a set
+	id      calc.SetID // empty for a list of nets
+	list    string     // key of a list of nets; empty for a set
 	members map[netip.Prefix]struct{}
 
-	view    *view                  // of the members; nil: no condition names the set
-	former  []*view                // of what the members were, by id
-	main    *atom                  // of what is in all views
-	parts   []*atom                // of what is in some
-	partial map[netip.Prefix]*atom // what is in some, and its part
+	view   *view   // of the members now; nil: no condition asks about the set
+	former []*view // of former members, by id
+
+	main    *atom                  // of the members of all views; nil without a view
+	parts   []*atom                // of the members of only some views, one for each combination
+	partial map[netip.Prefix]*atom // members of only some views, and the part that each is in
 }
 
-// set is the view of a set. One that is unknown is empty.
+// set returns the view of a set. A set that is unknown has no members.
 func (a *addresses) set(id calc.SetID) *view { return a.viewOf(a.known(id)) }
 
+// known returns a set, and makes an empty one if it is unknown.
 func (a *addresses) known(id calc.SetID) *set {
 	s := a.sets[id]
 	if s == nil {
@@ -34,7 +36,7 @@ func (a *addresses) known(id calc.SetID) *set {
 	return s
 }
 
-// list is the view of a list of nets; lists with the same nets have the same.
+// list returns the view of a list of nets. Lists of the same nets have the same view.
 func (a *addresses) list(nets []netip.Prefix) *view {
 	cleaned := make([]netip.Prefix, 0, len(nets))
 	for _, n := range nets {
@@ -60,6 +62,7 @@ func (a *addresses) list(nets []netip.Prefix) *view {
 	return a.viewOf(s)
 }
 
+// viewOf returns the current view of a set. The first call adds all members to the tables.
 func (a *addresses) viewOf(s *set) *view {
 	if s.view == nil {
 		s.view = a.newView()
@@ -73,7 +76,7 @@ func (a *addresses) viewOf(s *set) *view {
 	return s.view
 }
 
-// addView gives a set another view. Until members change it shows the same as the one before.
+// addView gives a set another view, which shows the same members until they change.
 func (a *addresses) addView(s *set) {
 	v := &view{id: a.newID(), set: s, atoms: slices.Clone(s.view.atoms)}
 	for _, x := range v.atoms {
@@ -83,7 +86,7 @@ func (a *addresses) addView(s *set) {
 	s.view = v
 }
 
-// change has members join and leave. Older views go on to show what they showed.
+// change makes members join and leave. Former views keep showing the former members.
 func (a *addresses) change(s *set, d calc.SetDelta) {
 	if len(s.members) == 0 {
 		s.members = make(map[netip.Prefix]struct{}, len(d.Added))
@@ -104,20 +107,21 @@ func (a *addresses) change(s *set, d calc.SetDelta) {
 	}
 }
 
-// leaves says whether what is to leave the set is a member.
+// leaves returns the prefix that leaves the set; false if it is no member.
 func (s *set) leaves(m netip.Prefix) (netip.Prefix, bool) {
 	p, ok := clean(m)
 	_, in := s.members[p]
 	return p, ok && in
 }
 
+// joins returns the prefix that joins the set; false if it is a member already, or contains no packet's address.
 func (s *set) joins(m netip.Prefix) (netip.Prefix, bool) {
 	p, ok := clean(m)
 	_, in := s.members[p]
 	return p, ok && !in
 }
 
-// atomOf is the atom of the set that a prefix is in; nil: none.
+// atomOf returns the atom of the set that a prefix is in; nil: none.
 func (s *set) atomOf(p netip.Prefix) *atom {
 	if x := s.partial[p]; x != nil {
 		return x
@@ -128,7 +132,7 @@ func (s *set) atomOf(p netip.Prefix) *atom {
 	return nil
 }
 
-// partFor is the atom for what was in another and is to be a member, or none any more.
+// partFor returns the atom for a prefix that was in another atom, nil for none, and is to be a member or not.
 func (a *addresses) partFor(s *set, from *atom, member bool) *atom {
 	if len(s.former) == 0 { // main is nil while there is no view
 		if member {
@@ -146,7 +150,7 @@ func (a *addresses) partFor(s *set, from *atom, member bool) *atom {
 	return a.part(s, views)
 }
 
-// part is the atom for what is in some of a set's views; nil for none of them.
+// part returns the atom for members of some views only; nil for no view.
 func (a *addresses) part(s *set, views []*view) *atom {
 	switch {
 	case len(views) == 0:
@@ -167,7 +171,7 @@ func (a *addresses) part(s *set, views []*view) *atom {
 	return x
 }
 
-// move has a prefix be in one atom of a set instead of another; nil is none.
+// move moves a prefix from one atom of a set to another; nil is none.
 func (a *addresses) move(s *set, p netip.Prefix, from, to *atom) {
 	if from == to {
 		return
@@ -187,7 +191,7 @@ func (a *addresses) move(s *set, p netip.Prefix, from, to *atom) {
 	}
 }
 
-// retire takes a view that no condition has any more out of the entries; the last one takes the set with it.
+// retire removes a view that no condition asks about any more. When the last view goes, the members leave the tables.
 func (a *addresses) retire(v *view) {
 	s := v.set
 	named := func(v *view) bool { return len(v.conds) > 0 }
@@ -204,6 +208,7 @@ func (a *addresses) retire(v *view) {
 	}
 }
 
+// retireSet removes all views of a set, and the set itself if nothing else knows it.
 func (a *addresses) retireSet(s *set) {
 	for p := range s.members {
 		if _, odd := s.partial[p]; !odd {
@@ -222,8 +227,8 @@ func (a *addresses) retireSet(s *set) {
 	}
 }
 
-// mergeParts gives back the parts of a set that no view tells from others any more, or that none shows. No rule can tell
-// when their addresses move.
+// mergeParts moves members out of parts that no view tells apart any more, and retires these parts. No rule can match
+// differently meanwhile.
 func (a *addresses) mergeParts(s *set) {
 	parts := s.parts
 	s.parts = nil

@@ -8,28 +8,28 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// variant is one way to meet the ports of a rule. A port's name stands for other ports on other addresses, so a rule
-// with names is an OR of rules without, which only together are the rule: for the numbers, and for each port that a name
-// stands for with the addresses where it does. They have slots of their own and the rule's number.
+// variant is one of the cases of a rule with named ports. A name stands for different ports on different addresses, so
+// the rule is the OR of its variants: one for its port numbers, and one for each port that a name stands for, with the
+// addresses where it does. No packet meets two variants. They have slots of their own and share the rule's number.
 type variant struct {
-	key             string // unlike those of the rule's others, and the same for what matches the same
+	key             string // equal for variants that match the same packets
 	services, ports intervals
 	source, dest    named
 }
 
-// named are the sets that a variant asks for beside those of the rule, for one side.
+// named are the sets that a variant asks for on one side, besides those of the rule.
 type named struct {
 	in  calc.SetID   // empty: none
 	out []calc.SetID // the address is in none of them
 }
 
-// portCase is one way in which one side of a rule has its ports.
+// portCase is one case in which one side of a rule has its ports.
 type portCase struct {
 	points intervals
 	named
 }
 
-// variantsOf are those of a rule with names of ports; a rule without has none, and is one item.
+// variantsOf returns the variants of a rule that names ports. It is false for other rules, which are one item.
 func variantsOf(r *calc.Rule) (variants []*variant, has bool) {
 	if !hasNames(&r.Source) && !hasNames(&r.Destination) {
 		return nil, false
@@ -54,9 +54,10 @@ func variantsOf(r *calc.Rule) (variants []*variant, has bool) {
 	return variants, true
 }
 
+// hasNames says whether one side of a rule names ports.
 func hasNames(m *calc.Match) bool { return m.Names != nil || m.NotNames != nil }
 
-// portCases are disjoint, so that a packet meets a rule once.
+// portCases returns the cases of one side. They exclude each other, so that a packet meets a rule once.
 func portCases(m *calc.Match, protocol uint8, points uint32) (cases []portCase) {
 	numbers := portPoints(m.Ports, protocol)
 	left := portPoints(m.NotPorts, 0).not(points)
@@ -88,6 +89,7 @@ func portCases(m *calc.Match, protocol uint8, points uint32) (cases []portCase) 
 	return cases
 }
 
+// standingFor returns the ports that names stand for; nil has none.
 func standingFor(n *calc.PortNames) []calc.NamedPort {
 	if n == nil {
 		return nil
@@ -95,7 +97,8 @@ func standingFor(n *calc.PortNames) []calc.NamedPort {
 	return n.Ports
 }
 
-// exclusions are the cases of not being a port that a name stands for: being another port, or being it elsewhere.
+// exclusions returns the cases in which a packet has no port that a name stands for: it has another port, or the port
+// is on an address where the name does not stand for it.
 func exclusions(names []calc.NamedPort, points uint32) []portCase {
 	var all intervals
 	var cases []portCase
@@ -111,12 +114,13 @@ func exclusions(names []calc.NamedPort, points uint32) []portCase {
 	return append(cases, portCase{points: normal(all).not(points)})
 }
 
+// pointOf returns the point of a named port as intervals.
 func pointOf(n calc.NamedPort) intervals {
 	return portPoints([]calc.PortRange{{First: n.Port, Last: n.Port}}, n.Protocol)
 }
 
-// shareProtocol says whether some packet can have a service and a source port of these; the points of a protocol with
-// ports stand at the same place on both lines.
+// shareProtocol says whether some packet can have one of the services and one of the source ports. A protocol with
+// ports has the same points on both lines.
 func shareProtocol(services, ports intervals) bool {
 	if slices.ContainsFunc(ports, func(i interval) bool { return i.last >= layout.SourcePortNone && i.first <= layout.SourcePortNone }) {
 		return true
@@ -130,6 +134,7 @@ func shareProtocol(services, ports intervals) bool {
 	return false
 }
 
+// text returns the key: the points and sets in binary.
 func (v *variant) text() string {
 	var b []byte
 	for _, s := range []intervals{v.services, v.ports} {

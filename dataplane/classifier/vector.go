@@ -6,22 +6,22 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// vectors hands out vectors and the chunks behind them, and changes their bits.
-//
-// A number that is given back is reused only after a grace period; until then the program may still read it.
+// vectors hands out vectors and the chunks behind them, and changes their bits. A number that is given back is reused
+// only after a grace period: until then a program may still read it.
 type vectors struct {
 	mem           *Memory
-	numbers       numbers
+	numbers       numbers // of vectors, of classes and masks
 	chunks        numbers
-	retiredChunks []retiredChunk // chunks given back, in the order of their rounds
+	retiredChunks []retiredChunk // given back by andNot, in ascending order of rounds
 }
 
+// retiredChunk is a chunk that no vector has since a round.
 type retiredChunk struct {
 	round uint64
 	chunk uint32
 }
 
-// half says which of a class's two sets of bits.
+// half is one of the two sets of bits of a class: see the formula in the package's comment.
 type half uint8
 
 const (
@@ -37,15 +37,16 @@ func newVectors(mem *Memory) vectors {
 	}
 }
 
-// entries are a vector's blocks.
+// entries returns the blocks of a vector.
 func (vs *vectors) entries(v uint32) []layout.Vector {
 	return vs.mem.Vectors[int(v)*vs.mem.Blocks:][:vs.mem.Blocks]
 }
 
-// reservedForMasks is what classes leave to masks: without a mask an endpoint is closed, whatever its rules need.
+// reservedForMasks returns how many numbers classes leave to masks: without a mask an endpoint is closed, whatever its
+// rules need.
 func reservedForMasks(n *numbers) uint32 { return n.limit / 8 }
 
-// allocate returns an empty vector that nobody refers to.
+// allocate returns an empty vector for a class.
 func (vs *vectors) allocate() (uint32, error) {
 	v, err := vs.numbers.allocate(reservedForMasks(&vs.numbers))
 	if err == nil {
@@ -54,7 +55,7 @@ func (vs *vectors) allocate() (uint32, error) {
 	return v, err
 }
 
-// or sets bits. After an error it may be repeated.
+// or sets bits of a vector. After an error some are set; it may be repeated.
 func (vs *vectors) or(v uint32, h half, set slotSet) error {
 	entries := vs.entries(v)
 	for len(set) > 0 {
@@ -72,7 +73,7 @@ func (vs *vectors) or(v uint32, h half, set slotSet) error {
 	return nil
 }
 
-// orBlock sets the words before the summary that leads to them.
+// orBlock sets bits in one block: the words before the summary that leads to them.
 func (vs *vectors) orBlock(e *layout.Vector, h half, set slotSet) error {
 	if e.Chunk == 0 {
 		return vs.newBlock(e, h, set)
@@ -94,7 +95,7 @@ func (vs *vectors) orBlock(e *layout.Vector, h half, set slotSet) error {
 	return nil
 }
 
-// newBlock fills a chunk while nobody can see it.
+// newBlock gives a block its first chunk, filled before anybody can see it.
 func (vs *vectors) newBlock(e *layout.Vector, h half, set slotSet) error {
 	number, err := vs.chunks.allocate(reservedForMasks(&vs.chunks))
 	if err != nil {
@@ -117,7 +118,7 @@ func (vs *vectors) newBlock(e *layout.Vector, h half, set slotSet) error {
 	return nil
 }
 
-// andNot clears bits of slots that no mask has. A chunk that becomes empty is given back.
+// andNot clears the bits of slots that no mask has. A chunk that becomes empty is retired in this round.
 func (vs *vectors) andNot(v uint32, h half, set slotSet, round uint64) {
 	entries := vs.entries(v)
 	for _, w := range set {
@@ -140,7 +141,7 @@ func (vs *vectors) andNot(v uint32, h half, set slotSet, round uint64) {
 	}
 }
 
-// free gives back a vector of a class, and its chunks, that no running program can still hold.
+// free gives back a vector of a class, and its chunks. No running program may hold them.
 func (vs *vectors) free(v uint32) {
 	for _, e := range vs.entries(v) {
 		if e.Chunk != 0 {
@@ -150,7 +151,7 @@ func (vs *vectors) free(v uint32) {
 	vs.numbers.release(v)
 }
 
-// reuse frees the chunks given back up to an round.
+// reuse frees the chunks that were retired up to a round.
 func (vs *vectors) reuse(round uint64) {
 	n := 0
 	for n < len(vs.retiredChunks) && vs.retiredChunks[n].round <= round {
