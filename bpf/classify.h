@@ -9,7 +9,7 @@
 
 #define NO_SLOT ((__u32)-1)
 
-/* The vectors that a packet's fields stand for. */
+/* The vectors of a packet's classes, by dimension. */
 struct classes {
 	__u32 source;
 	__u32 dest;
@@ -18,7 +18,10 @@ struct classes {
 	__u32 wants_source_port;
 };
 
-/* Position of the lowest bit that is set, without a branch: with one, the verifier would walk every path. */
+/*
+ * Position of the lowest set bit of a number that is not 0. Without branches or a loop, because the verifier would walk
+ * every path; BPF has no instruction for it.
+ */
 static __always_inline __u32 lowest_bit(__u64 x)
 {
 	x = (x & -x) - 1;
@@ -28,6 +31,7 @@ static __always_inline __u32 lowest_bit(__u64 x)
 	return (x * 0x0101010101010101ULL) >> 56;
 }
 
+/* The vector of a point in `services` or `source_ports`; 0, the empty one, if there is none. */
 static __always_inline __u32 page_of(void *map, __u32 point)
 {
 	__u32 index = point / PAGE_POINTS;
@@ -36,6 +40,7 @@ static __always_inline __u32 page_of(void *map, __u32 point)
 	return page ? page->vector[point % PAGE_POINTS] : 0;
 }
 
+/* The first point of a protocol with ports. Both lines have the same order. */
 static __always_inline __u32 port_line(__u8 proto)
 {
 	switch (proto) {
@@ -50,6 +55,7 @@ static __always_inline __u32 port_line(__u8 proto)
 	}
 }
 
+/* The point of a packet in `services`. classifier.Service is the same in Go. */
 static __always_inline __u32 service_point(const struct packet *p)
 {
 	if (has_ports(p->proto))
@@ -61,14 +67,22 @@ static __always_inline __u32 service_point(const struct packet *p)
 	return SERVICE_OTHER + p->proto;
 }
 
+/* The point of a packet in `source_ports`. classifier.SourcePort is the same in Go. */
 static __always_inline __u32 source_port_point(const struct packet *p)
 {
 	return has_ports(p->proto) ? port_line(p->proto) + bpf_ntohs(p->sport) : SOURCE_PORT_NONE;
 }
 
 /*
- * Class of an address: as a host, else as part of a network, else none. The source's vector in the lower half, the
- * destination's in the upper. A function of its own: a packet asks twice, and its code is then in the cache.
+ * The class of an address: of the host, else of the longest prefix that contains it, else none. Returns the vector as a
+ * source in the lower 32 bits, as a destination in the upper ones. Not inline, so that the verifier checks it once and
+ * the second call finds its code in the cache.
+ *
+ * A hash element may be recycled for another address while it is read (see struct address_class), so it counts only if
+ * its address is still the right one after the vectors were read. If not, another lookup finds the new element. Three
+ * tries bound the loop for the verifier; after them the packet gets the class of its network, which is the class of the
+ * address before it had an element of its own. Elements of the trie are not recycled within a run of the program:
+ * trie_update_elem and trie_delete_elem free them after an RCU grace period.
  */
 __noinline __u64 class_of(struct address *addr)
 {
@@ -95,6 +109,7 @@ __noinline __u64 class_of(struct address *addr)
 	return c ? c->source | (__u64)c->dest << 32 : 0;
 }
 
+/* One block of a vector. */
 static __always_inline struct vector *vector_at(__u32 vector, __u32 block)
 {
 	__u32 index = vector * blocks + block;
@@ -102,12 +117,19 @@ static __always_inline struct vector *vector_at(__u32 vector, __u32 block)
 	return bpf_map_lookup_elem(&vectors, &index);
 }
 
+/* The words of a block. Chunk 0 is all zero. */
 static __always_inline struct chunk *chunk_at(__u32 index)
 {
 	return bpf_map_lookup_elem(&chunks, &index);
 }
 
-/* First slot of one block, at or after `from`, that applies and matches. A function of its own for the verifier. */
+/*
+ * First slot of a block, at or after `from`, that the mask has and whose rule the packet meets; NO_SLOT if there is
+ * none. Not inline: the verifier then checks the loop over words once, and not for each block.
+ *
+ * The summaries are read before the words, and the agent writes them in the other order: a bit of a summary may lead to
+ * a word that is zero, but no word is missed. Slots of the mask are complete before the mask is written.
+ */
 __noinline __u32 first_in_block(struct classes *c, __u32 mask, __u32 block, __u32 from)
 {
 	struct vector *applies, *source, *dest, *service, *port = NULL;
@@ -175,7 +197,10 @@ __noinline __u32 first_in_block(struct classes *c, __u32 mask, __u32 block, __u3
 	return NO_SLOT;
 }
 
-/* First slot at or after `from` that applies and matches. */
+/*
+ * First slot of all blocks, at or after `from`. `blocks` is a constant of the generation; MAX_BLOCKS bounds the loop
+ * for the verifier.
+ */
 __noinline __u32 first_slot(struct classes *c, __u32 mask, __u32 from)
 {
 	struct vector *applies;
@@ -194,6 +219,7 @@ __noinline __u32 first_slot(struct classes *c, __u32 mask, __u32 from)
 	return NO_SLOT;
 }
 
+/* Finds the classes of a packet. Few masks have rules about source ports, so that lookup is made only for those. */
 static __always_inline void classes_of(struct classes *c, struct packet *p, __u32 mask)
 {
 	struct vector *applies = vector_at(mask, 0);
@@ -208,8 +234,9 @@ static __always_inline void classes_of(struct classes *c, struct packet *p, __u3
 }
 
 /*
- * Judges the packet by the rules of a mask and notes the deciding rule in the job. Undecided if no rule allows or
- * denies; the packet's own counters and events of Log rules are done here.
+ * Judges a packet by the rules of a mask, and notes the deciding rule in the job. JUDGE_UNDECIDED if no rule allows or
+ * denies it. Counts each rule that matches, and emits the events of Log rules. Each Pass and Log continues the search,
+ * at most MAX_CONTINUATIONS times: the agent closes endpoints that would need more.
  */
 __noinline int classify(struct job *job, __u32 mask)
 {

@@ -5,7 +5,7 @@
 #include "parse.h"
 #include "share.h"
 
-/* Where a connection was found. */
+/* The table in which a connection was found. The old ones stand in the same order, TABLE_PROVEN_OLD further. */
 enum flow_table {
 	TABLE_PROVEN,
 	TABLE_NEW,
@@ -19,13 +19,13 @@ enum flow_table {
 #define LEG_REVOKED (1ULL << LEG_REVOKED_BIT)
 
 /*
- * Denied packets keep a revoked connection from being idle for so long, nanoseconds. A TCP sender gives up earlier
- * (tcp_retries2 of the kernel: 924 s); without a bound, ends that use the same two ports for good would never be free
- * to open a connection the other way.
+ * Denied packets keep a revoked connection from being idle for this long, in nanoseconds. A TCP sender gives up earlier
+ * (tcp_retries2 in the kernel's ip-sysctl.rst: 924 s). Without a bound, two ends that always use the same ports could
+ * never open a connection the other way.
  */
 #define REVOKED_KEPT (16 * 60 * 1000000000ULL)
 
-/* A packet's connection, as far as there is one. */
+/* The connection of a packet, as far as there is one. */
 struct track {
 	struct flow_key key;
 	__u64 now;
@@ -35,6 +35,10 @@ struct track {
 	__u8 reply;	   /* it goes from the replier to the opener */
 };
 
+/*
+ * Does the packet come from the lesser end: lesser by address, then by port? The order is by 64-bit words in the
+ * machine's byte order; any fixed order would do.
+ */
 static __always_inline bool from_low(const struct packet *p)
 {
 	__u64 src = *(u64_alias *)p->src, dst = *(u64_alias *)p->dst;
@@ -48,12 +52,13 @@ static __always_inline bool from_low(const struct packet *p)
 	return p->sport <= p->dport;
 }
 
-/* A flow of one end to itself on one port has no direction: all its packets come from the opener. */
+/* Is this a flow of one end to itself, on one port? It has no direction: all its packets count as the opener's. */
 static __always_inline bool is_self(const struct flow_key *key)
 {
 	return key->low_port == key->high_port && same_address(key->low, key->high);
 }
 
+/* Sets the key of the packet's connection, the same for both directions, and from which end the packet comes. */
 static __always_inline void track_key(struct track *t, const struct packet *p)
 {
 	struct flow_key *key = &t->key;
@@ -83,6 +88,10 @@ static __always_inline void track_key(struct track *t, const struct packet *p)
 	}
 }
 
+/*
+ * A hash of the key, which the entry carries: a reader sees by it that the element has been recycled for another
+ * connection.
+ */
 static __always_inline __u64 tag_of(const struct flow_key *key)
 {
 	const u64_alias *k = (const u64_alias *)key;
@@ -91,6 +100,7 @@ static __always_inline __u64 tag_of(const struct flow_key *key)
 	       k[3] * 0xd6e8feb86659fd93ULL + k[4] * 0xff51afd7ed558ccdULL;
 }
 
+/* Has the connection been idle for longer than the timeout of its state? It then counts as absent. */
 static __always_inline bool expired(const struct flow *f, const struct settings *s, __u64 now)
 {
 	__u32 state = f->state;
@@ -101,6 +111,10 @@ static __always_inline bool expired(const struct flow *f, const struct settings 
 	return (__s64)(now - f->seen) > (__s64)s->timeout[state];
 }
 
+/*
+ * How this program uses its two sets of tables: see enum flow_tables. `set` is the set that it was loaded with, s->set
+ * the one in which all programs work now.
+ */
 static __always_inline __u32 tables_of(const struct settings *s)
 {
 	if (s->set < set)
@@ -108,22 +122,28 @@ static __always_inline __u32 tables_of(const struct settings *s)
 	return s->draining ? FLOW_TABLES_DRAIN : FLOW_TABLES_ONE;
 }
 
+/* Does the segment open a TCP connection? */
 static __always_inline bool is_syn(const struct packet *p)
 {
 	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* Does the segment accept a TCP connection? */
 static __always_inline bool is_syn_ack(const struct packet *p)
 {
 	return p->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
 }
 
+/* Has one of the legs lost its permission? */
 static __always_inline bool is_revoked(const struct flow *f)
 {
 	return (f->legs[LEG_OPENER].epoch | f->legs[LEG_REPLIER].epoch) & LEG_REVOKED;
 }
 
-/* Nobody looks into an empty table, so whoever puts something there says so. */
+/*
+ * Writes to the crowd's table, and says so in the settings: no program looks into the table while it is said to be
+ * empty.
+ */
 static __always_inline long store_in_crowd(const struct flow_key *key, const struct flow *f, __u64 flags)
 {
 	long err;
@@ -134,6 +154,10 @@ static __always_inline long store_in_crowd(const struct flow_key *key, const str
 	return err;
 }
 
+/*
+ * Writes an entry to a table. Returns 0 or the error of bpf_map_update_elem. A switch and not an array of maps: a map
+ * must be a constant for the verifier to know its key and value.
+ */
 static __always_inline long store(__u32 table, const struct flow_key *key, const struct flow *f, __u64 flags)
 {
 	switch (table) {
@@ -152,6 +176,7 @@ static __always_inline long store(__u32 table, const struct flow_key *key, const
 	}
 }
 
+/* Deletes an entry of a table, if it is there. */
 static __always_inline void erase(__u32 table, const struct flow_key *key)
 {
 	switch (table) {
@@ -175,6 +200,7 @@ static __always_inline void erase(__u32 table, const struct flow_key *key)
 	}
 }
 
+/* The scratch of this processor. */
 static __always_inline struct scratch *scratch_here(void)
 {
 	__u32 zero = 0;
@@ -182,8 +208,9 @@ static __always_inline struct scratch *scratch_here(void)
 }
 
 /*
- * Puts a copy of a connection into another table, and takes it out of the one where it was. An entry that is there already stays:
- * another processor was faster, and may have changed it since.
+ * Puts a copy of a connection into another table, and deletes it from the one where it was. An entry that is there
+ * already stays: another processor was faster, and may have changed it since. Returns 0 or a negative error: -EEXIST
+ * for such an entry, -E2BIG for a full table.
  */
 __noinline int move_flow(struct flow_key *key, struct flow *f, __u32 from, __u32 to)
 {
@@ -201,6 +228,7 @@ __noinline int move_flow(struct flow_key *key, struct flow *f, __u32 from, __u32
 	return err;
 }
 
+/* Looks for a key in a table. */
 static __always_inline struct flow *lookup_table(__u32 table, const struct flow_key *key)
 {
 	switch (table) {
@@ -226,7 +254,10 @@ static __always_inline struct flow *find_in(struct track *t, __u32 table)
 	return lookup_table(table, &t->key);
 }
 
-/* A hit in an old table: works there while others need it, moves once nobody does. */
+/*
+ * Looks for a connection in the old tables. While older programs still need it there (FLOW_TABLES_SWAP) it stays;
+ * afterwards (FLOW_TABLES_DRAIN) the hit moves to the new tables.
+ */
 static __always_inline struct flow *find_old(struct track *t, __u32 tables)
 {
 	struct flow *f = find_in(t, TABLE_PROVEN_OLD);
@@ -246,10 +277,10 @@ static __always_inline struct flow *find_old(struct track *t, __u32 tables)
 }
 
 /*
- * Looks again for a connection that was in none of the tables: it may have moved from one to another meanwhile, or been
- * written anew (htab_map_update_elem puts the new element before the others of its bucket, where a lookup under way has
- * passed, and takes the old one away). A table is asked before the one to which its entries move. An answer would
- * otherwise be taken for a new connection, the other way round.
+ * Looks again for a connection that was in none of the tables. It may have moved from one to another meanwhile. Or it
+ * was written anew: htab_map_update_elem (kernel/bpf/hashtab.c) puts the new element at the head of its bucket, where a
+ * lookup under way has passed, and then deletes the old one. Without this second look, an answer would be taken for a
+ * new connection, the other way round. Each table is asked before the one to which its entries move.
  */
 static __always_inline struct flow *find_moved(struct track *t, const struct settings *s)
 {
@@ -277,7 +308,10 @@ static __always_inline bool is_reply(const struct track *t, const struct flow *f
 	return !!(f->flags & FLOW_LOW_OPENED) != !!t->from_low && !is_self(&t->key);
 }
 
-/* Finds the connection of the key in t. An expired connection counts as absent. */
+/*
+ * Finds the connection of the key in t: sets t->flow, t->table and t->reply. An expired connection is deleted and
+ * counts as absent. `opening` says that the packet opens one, so that a second look is needless.
+ */
 static __always_inline void find_flow(struct track *t, const struct settings *s, bool opening)
 {
 	struct flow *f = find_in(t, TABLE_PROVEN);
@@ -303,7 +337,10 @@ static __always_inline void find_flow(struct track *t, const struct settings *s,
 	t->reply = is_reply(t, f);
 }
 
-/* Looks for the connection anew, where its element was recycled for another: it was written to a new one, or is gone. */
+/*
+ * Looks for the connection anew after its element was recycled: the connection was written to another element, or it is
+ * gone. Not inline: find_flow is large, and the verifier then checks it once.
+ */
 static __noinline void find_again(struct track *t)
 {
 	struct settings *s = settings_now();
@@ -313,6 +350,7 @@ static __noinline void find_again(struct track *t)
 		find_flow(t, s, false);
 }
 
+/* Copies the connection. False if the element was recycled for another one before or while it was copied. */
 static __always_inline bool copy_flow(struct track *t, struct flow *copy)
 {
 	__u64 tag = tag_of(&t->key);
@@ -327,7 +365,10 @@ static __always_inline bool copy_flow(struct track *t, struct flow *copy)
 	return true;
 }
 
-/* Copies the connection, for it may be recycled while a packet is judged by what it says. If it is gone, t has none. */
+/*
+ * Copies the connection, because its element may be recycled while the packet is judged by what it says. One more look
+ * finds an entry that was written anew. If the connection is gone, t->flow is NULL.
+ */
 static __always_inline void take_copy(struct track *t, struct flow *copy)
 {
 	if (!t->flow || copy_flow(t, copy))
@@ -339,6 +380,7 @@ static __always_inline void take_copy(struct track *t, struct flow *copy)
 	t->reply = 0;
 }
 
+/* The state in which a connection begins. */
 static __always_inline __u8 first_state(const struct packet *p)
 {
 	switch (p->proto) {
@@ -355,10 +397,16 @@ static __always_inline __u8 first_state(const struct packet *p)
 	}
 }
 
-/* How far beyond the first answer an acknowledgement may be. The fewer, the harder it is to guess one. */
+/*
+ * How far behind the first answer an acknowledgement may be, in sequence numbers. The less, the harder it is to guess
+ * one: a sender that does not see the answer hits it once in 2^14 packets.
+ */
 #define ACK_WINDOW (1 << 18)
 
-/* Notes the first answer, and what an opener must know to have seen it. */
+/*
+ * Notes the first answer. For TCP, also the sequence number that an opener must acknowledge to prove that it has seen
+ * it.
+ */
 static __always_inline void note_answer(struct flow *f, const struct packet *p)
 {
 	if (!(f->flags & FLOW_ANSWERED) || (p->tcp_flags & TCP_SYN))
@@ -366,7 +414,10 @@ static __always_inline void note_answer(struct flow *f, const struct packet *p)
 	f->flags |= FLOW_ANSWERED;
 }
 
-/* An unproven connection is proven by what a sender of forged packets cannot know or do. */
+/*
+ * Does the opener's packet prove that it has received the answer? A sender of forged source addresses does not see
+ * answers. Protocols without acknowledgements prove it by any further packet.
+ */
 static __always_inline bool proves(const struct flow *f, const struct packet *p)
 {
 	if (!(f->flags & FLOW_ANSWERED))
@@ -374,15 +425,15 @@ static __always_inline bool proves(const struct flow *f, const struct packet *p)
 	return p->proto != IPPROTO_TCP || ((p->tcp_flags & TCP_ACK) && p->ack - f->answer < ACK_WINDOW);
 }
 
-/* Does the packet say something about the end of its connection? */
+/* Does the packet say something about the end of its connection, or about a reset that may have been forged? */
 static __always_inline bool tells_of_end(const struct flow *f, const struct packet *p)
 {
 	return p->proto == IPPROTO_TCP && ((p->tcp_flags & (TCP_RST | TCP_FIN)) || f->state == FLOW_TCP_RESET);
 }
 
 /*
- * A reset is easily forged: no sequence numbers are kept. It was forged if the end that is said to have sent it speaks on.
- * Packets of the other end may have been under way.
+ * Ends the state FLOW_TCP_RESET if the end that is said to have sent the reset goes on sending. A reset is easily
+ * forged, as no sequence numbers are kept here. Packets of the other end prove nothing: they may have been under way.
  */
 static __always_inline void take_reset_back(struct flow *f, bool reply)
 {
@@ -391,6 +442,7 @@ static __always_inline void take_reset_back(struct flow *f, bool reply)
 	f->state = f->flags & FLOW_PROVEN || f->refused ? FLOW_TCP_ESTABLISHED : FLOW_TCP_OPENING;
 }
 
+/* Follows the end of a TCP connection: a reset, or a FIN from both ends. */
 static __always_inline void note_tcp(struct flow *f, const struct packet *p, bool reply)
 {
 	if (p->tcp_flags & TCP_RST) {
@@ -405,7 +457,10 @@ static __always_inline void note_tcp(struct flow *f, const struct packet *p, boo
 		f->state = FLOW_TCP_FINS;
 }
 
-/* Takes a connection among the proven, if there is room for it. */
+/*
+ * Moves a connection to the table of proven ones, if there is room for it and its endpoint has a share left. Returns 0,
+ * or the reason to count if there is none. The caller tries again at most once a tick after that (f->refused).
+ */
 __noinline int prove(struct flow_key *key, struct flow *f, __u32 table, __u64 endpoint)
 {
 	struct settings *s = settings_now();

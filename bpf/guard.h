@@ -15,11 +15,15 @@ struct arp {
 	__be16 target[2];
 };
 
-/* A neighbour discovery message after its first eight bytes. */
+/*
+ * The address in a neighbour solicitation or advertisement, behind its first eight bytes (RFC 4861). In words of 64
+ * bits, so that a copy is aligned.
+ */
 struct target {
 	__u64 half[2];
 };
 
+/* Is this one of the addresses that the workload may send from? */
 static __always_inline bool owns(const struct job *job, const __u8 *addr)
 {
 	struct source_key key = {.ifindex = job->iface.ifindex};
@@ -28,26 +32,31 @@ static __always_inline bool owns(const struct job *job, const __u8 *addr)
 	return bpf_map_lookup_elem(&sources, &key) != NULL;
 }
 
+/* Is this an address of this host? */
 static __always_inline bool is_host_address(const __u8 *addr)
 {
 	return bpf_map_lookup_elem(&locals, addr) != NULL;
 }
 
+/* Is this ::? 0.0.0.0 is ::ffff:0.0.0.0 here, and is not. */
 static __always_inline bool is_unspecified(const __u8 *addr)
 {
 	return *(u64_alias *)addr == 0 && *(u64_alias *)(addr + 8) == 0;
 }
 
+/* Is this an address in fe80::/10? */
 static __always_inline bool is_link_local(const __u8 *addr)
 {
 	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
 }
 
+/* Is this an IPv6 multicast address of scope 2, the link, or less (RFC 4291 section 2.7)? */
 static __always_inline bool is_link_multicast(const __u8 *addr)
 {
 	return addr[0] == 0xff && (addr[1] & 0x0f) <= 2;
 }
 
+/* Are two MAC addresses equal? */
 static __always_inline bool same_mac(const void *a, const __u8 *mac)
 {
 	const __u8 *b = a;
@@ -55,6 +64,7 @@ static __always_inline bool same_mac(const void *a, const __u8 *mac)
 	return b[0] == mac[0] && b[1] == mac[1] && b[2] == mac[2] && b[3] == mac[3] && b[4] == mac[4] && b[5] == mac[5];
 }
 
+/* Does the frame come from the MAC address that the endpoint names, if it names one? */
 static __always_inline bool right_mac(struct __sk_buff *skb, const struct job *job)
 {
 	struct {
@@ -66,7 +76,10 @@ static __always_inline bool right_mac(struct __sk_buff *skb, const struct job *j
 	return READ(skb, 6, from) && same_mac(&from, job->iface.mac);
 }
 
-/* ARP speaks for the workload's own addresses only; a probe (no sender yet) asks for one of them. */
+/*
+ * Is this ARP message about an address of the workload? A probe, which has no sender address yet (RFC 5227), must ask
+ * for one of them.
+ */
 static __always_inline bool arp_allowed(struct __sk_buff *skb, const struct job *job)
 {
 	__u8 addr[16] __attribute__((aligned(8)));
@@ -86,16 +99,16 @@ static __always_inline bool arp_allowed(struct __sk_buff *skb, const struct job 
 	return owns(job, addr);
 }
 
-/* Multicast listener discovery: query, report, done (RFC 2710), report of version 2 (RFC 3810). */
+/* Is this multicast listener discovery: query, report or done (RFC 2710), or a report of version 2 (RFC 3810)? */
 static __always_inline bool is_listener_message(const struct packet *p)
 {
 	return (p->icmp_type >= 130 && p->icmp_type <= 132) || p->icmp_type == 143;
 }
 
 /*
- * A hop limit of 255 proves that a message was not forwarded (RFC 4861), a hop limit of 1 does not: those of listeners
- * come from an address of the link or from none (RFC 2710 section 3, RFC 3590, RFC 3810 section 5), which no router
- * forwards. On the way out this host has made them, or they stay on a bridge.
+ * Is this message of the link itself, and was not forwarded? A hop limit of 255 proves it (RFC 4861). A hop limit of 1,
+ * which listener messages have, does not; but they come from a link-local address or from none (RFC 2710 section 3, RFC
+ * 3590, RFC 3810 section 5), which no router forwards. On the way out they were made here, or stay on a bridge.
  */
 static __always_inline bool is_of_link(const struct job *job)
 {
@@ -108,7 +121,7 @@ static __always_inline bool is_of_link(const struct job *job)
 	return !job->egress || job->born_here || is_link_multicast(p->dst) || is_link_local(p->dst);
 }
 
-/* Messages of the link itself: neighbour and router discovery, multicast listener discovery. */
+/* Is this neighbour, router or multicast listener discovery that belongs to the link? */
 static __always_inline bool is_neighbour_message(const struct job *job)
 {
 	const struct packet *p = &job->packet;
@@ -118,6 +131,7 @@ static __always_inline bool is_neighbour_message(const struct job *job)
 	return (is_listener_message(p) || (p->icmp_type >= 133 && p->icmp_type <= 136)) && is_of_link(job);
 }
 
+/* Is this a router advertisement or a redirect? */
 static __always_inline bool is_router_message(const struct packet *p)
 {
 	if (p->flags & PACKET_IPV6)
@@ -125,7 +139,10 @@ static __always_inline bool is_router_message(const struct packet *p)
 	return p->proto == IPPROTO_ICMP && p->icmp_type == 5;
 }
 
-/* A workload's message of the link is about an address of its own, or one that means nothing beyond the link. */
+/*
+ * May a workload send this message of the link? It must be about an address of its own, or about one that means nothing
+ * beyond the link; not about an address of the host.
+ */
 static __always_inline bool neighbour_allowed(struct __sk_buff *skb, const struct job *job)
 {
 	const struct packet *p = &job->packet;
@@ -148,7 +165,7 @@ static __always_inline bool neighbour_allowed(struct __sk_buff *skb, const struc
 	return own_target || (p->icmp_type == 135 && !is_unspecified(p->src));
 }
 
-/* Is this one of the kinds that a workload may send to the host whatever its policy? */
+/* Is this one of the messages that a workload may send to the host whatever its policy is? */
 static __always_inline bool is_link_control(const struct packet *p)
 {
 	return p->proto == IPPROTO_ICMPV6 && (p->flags & PACKET_IPV6) &&
@@ -156,8 +173,9 @@ static __always_inline bool is_link_control(const struct packet *p)
 }
 
 /*
- * A workload's address comes from its endpoint and nobody asks for it: such a request is as much a forged source as
- * any other, but an image that is set to DHCP sends it at each start, so it has a reason of its own.
+ * Is this a DHCP request? A workload has its address from its endpoint, and nobody answers. The request is a forged
+ * source like any other, but an image that is set to DHCP sends it at each start, so it is counted for a reason of its
+ * own.
  */
 static __always_inline bool is_dhcp(const struct packet *p)
 {
@@ -168,7 +186,10 @@ static __always_inline bool is_dhcp(const struct packet *p)
 	return *(u32_alias *)(p->src + 12) == 0 && p->sport == bpf_htons(68) && p->dport == bpf_htons(67);
 }
 
-/* A tunnel that a workload may not open. Answers of others' tunnels and to clients on such a port are none. */
+/*
+ * Does the packet open a tunnel that the workload may not open? Answers to other tunnels do not, nor answers to a
+ * client that uses the port of VXLAN.
+ */
 static __always_inline bool is_forbidden_tunnel(const struct job *job)
 {
 	const struct packet *p = &job->packet;
@@ -178,7 +199,10 @@ static __always_inline bool is_forbidden_tunnel(const struct job *job)
 	return p->proto == IPPROTO_UDP && p->dport == bpf_htons(VXLAN_PORT) && !(job->iface.flags & IFACE_ALLOW_VXLAN);
 }
 
-/* Why the packet may not leave its workload, or REASON_NONE, or REASON_PASS_NEIGHBOUR if nothing else is to be asked. */
+/*
+ * Checks what a workload may send at all. Returns REASON_NONE if policy decides, REASON_PASS_NEIGHBOUR if the packet
+ * passes without, or the reason to drop it.
+ */
 __noinline int guard(struct __sk_buff *skb, struct job *job, int parsed)
 {
 	struct packet *p;

@@ -8,7 +8,9 @@
 #include "origin.h"
 #include "socket.h"
 
-/* Would the kernel forward this packet, rather than keep it? */
+/*
+ * Would the kernel forward this packet, rather than keep it or drop it? Asks the routing table, without the neighbour.
+ */
 static __always_inline bool is_forwarded(struct __sk_buff *skb, const struct packet *p)
 {
 	struct bpf_fib_lookup fib = {.ifindex = skb->ifindex};
@@ -31,6 +33,7 @@ static __always_inline bool is_forwarded(struct __sk_buff *skb, const struct pac
 	       result == BPF_FIB_LKUP_RET_FRAG_NEEDED || result == BPF_FIB_LKUP_RET_UNSUPP_LWT;
 }
 
+/* Does the packet go to a multicast address, or to the limited broadcast address? */
 static __always_inline bool is_multicast(const struct packet *p)
 {
 	if (p->flags & PACKET_IPV6)
@@ -46,6 +49,7 @@ __noinline int is_to_host(struct __sk_buff *skb, struct packet *p)
 	return is_multicast(p) || is_host_address(p->dst) || !is_forwarded(skb, p);
 }
 
+/* The stage of a packet that leaves by this interface. */
 static __always_inline __u8 egress_stage(const struct job *job)
 {
 	if (is_workload(job))
@@ -53,7 +57,10 @@ static __always_inline __u8 egress_stage(const struct job *job)
 	return job->born_here ? STAGE_NORMAL_OUT : STAGE_FORWARD_OUT;
 }
 
-/* The stage of a packet that comes in. The lookup that tells local from forward is left out where it tells nothing. */
+/*
+ * The stage of a packet that comes in by this interface. If both stages have the same mask, the lookup that tells local
+ * from forwarded packets is left out.
+ */
 static __always_inline __u8 ingress_stage(struct __sk_buff *skb, struct job *job)
 {
 	if (is_workload(job))
@@ -69,6 +76,7 @@ static __always_inline __u8 own_stage(struct __sk_buff *skb, struct job *job)
 	return job->egress ? egress_stage(job) : ingress_stage(skb, job);
 }
 
+/* Notes the reason of a verdict that no rule gave. deny() does the same. */
 static __always_inline int allow(struct job *job, __u32 reason)
 {
 	job->reason = reason;
@@ -81,7 +89,10 @@ static __always_inline int deny(struct job *job, __u32 reason)
 	return JUDGE_DENY;
 }
 
-/* Judges the packet as it stands by the policy of one stage. */
+/*
+ * Judges a packet, in the direction that it has now, by the policy of one stage; policy before DNAT comes first where
+ * it applies. Sets rule, stage and reason of the job.
+ */
 __noinline int judge(struct job *job, __u32 stage)
 {
 	__u32 mask;
@@ -115,7 +126,7 @@ __noinline int judge(struct job *job, __u32 stage)
 	return deny(job, REASON_DROP_END_OF_POLICY);
 }
 
-/* Turns a packet into one of the other direction of its connection. */
+/* Turns a packet into one of the other direction of its connection. Turned twice, it is as it was. */
 static __always_inline void turn(struct packet *p)
 {
 	__u64 low = *(u64_alias *)p->src, high = *(u64_alias *)(p->src + 8);
@@ -138,7 +149,7 @@ static __always_inline void turn(struct packet *p)
 		p->icmp_type = query + 1;
 }
 
-/* Judges a connection in the direction in which a leg was, or would have been, approved. */
+/* Judges a packet at a stage, turned into the other direction or not. */
 static __always_inline int judge_turned(struct job *job, __u32 stage, bool turned)
 {
 	int result;
@@ -151,22 +162,24 @@ static __always_inline int judge_turned(struct job *job, __u32 stage, bool turne
 	return result;
 }
 
-/* A leg of this interface and endpoint, whatever its epoch. */
+/* Is this leg an approval, of any epoch, for this interface and this endpoint? */
 static __always_inline bool is_own(const struct leg *leg, const struct job *job)
 {
 	return leg->way != LEG_NONE && leg->ifindex == job->iface.ifindex && leg->endpoint == job->iface.endpoint;
 }
 
 /*
- * The stage of the leg is still the stage of the packet. Answers take the stage of what they answer: address
- * translation beside us may make it look like another. On the way in the stage follows from the destination alone,
- * and whoever changes the addresses of the host advances the epoch.
+ * Would the packet be judged at the stage at which the leg was approved? Only packets that leave in the direction of
+ * the leg can have changed their stage. An answer has the stage of its question: address translation beside us may make
+ * it look like another. On the way in the stage follows from the destination alone, and the agent advances the epoch
+ * when the addresses of the host change.
  */
 static __always_inline bool is_same_stage(const struct leg *leg, const struct job *job, __u8 way)
 {
 	return leg->way != way || !job->egress || leg->stage == egress_stage(job);
 }
 
+/* Writes the approval that the job has now into a leg. */
 static __always_inline void write_leg(struct leg *leg, const struct job *job, __u8 way)
 {
 	leg->endpoint = job->iface.endpoint;
@@ -184,6 +197,7 @@ static __always_inline bool begins_with_answer(const struct job *job)
 	return job->packet.flags & PACKET_ANSWER || job->held == HELD_ANSWER;
 }
 
+/* Makes the entry of a new connection, without legs. */
 static __always_inline void begin_flow(struct flow *f, const struct track *t, const struct job *job)
 {
 	bool answer = begins_with_answer(job);
@@ -196,8 +210,8 @@ static __always_inline void begin_flow(struct flow *f, const struct track *t, co
 }
 
 /*
- * The table for a new connection. Those that somebody opens beyond a share are kept apart, where they push out one
- * another: the first ones of everybody else stay.
+ * The table for a new connection. Connections that an opener makes beyond its share go to the crowd's table, where they
+ * push out one another: the first ones of every other opener stay.
  */
 static __always_inline __u8 table_of_new(const struct job *job, const struct settings *s, __u64 now)
 {
@@ -208,15 +222,15 @@ static __always_inline __u8 table_of_new(const struct job *job, const struct set
 	return swap ? TABLE_CROWD_OLD : TABLE_CROWD;
 }
 
-/* A new connection on the ports of one that is over. */
+/* Does the packet open a new connection on the ports of one that is over? */
 static __always_inline bool begins_anew(const struct flow *f, const struct packet *p)
 {
 	return is_syn(p) && (f->state == FLOW_TCP_FINS || f->state == FLOW_TCP_RESET || is_revoked(f));
 }
 
 /*
- * Writes the approval of this hook's leg, way as given. It goes through the copy and not in place: the element may
- * have been recycled for another connection, which must not inherit an approval.
+ * Writes the approval of this hook's leg, or a new entry with it. It writes the copy, as a whole, and not the element
+ * in place: the element may have been recycled for another connection, which must not inherit an approval.
  */
 static __always_inline void approve(struct job *job, struct track *t, struct flow *f, const struct settings *s, __u8 way)
 {
@@ -258,7 +272,7 @@ static __always_inline bool is_local(struct __sk_buff *skb, struct job *job)
 	return ingress_stage(skb, job) == STAGE_NORMAL_IN;
 }
 
-/* Marks a leg as revoked, in the copy of its connection, and writes that back. */
+/* Marks a leg as revoked, in the copy of its connection, and writes the copy back. */
 static __always_inline void mark_revoked(struct job *job, struct track *t, struct flow *f, struct leg *leg)
 {
 	leg->epoch = LEG_REVOKED | t->now;
@@ -271,8 +285,8 @@ static __always_inline void mark_revoked(struct job *job, struct track *t, struc
 }
 
 /*
- * Asks the sockets of this host about a packet in its own stage that has no entry: a first start on a busy host, an
- * idle hour or a lost table end no connection that policy allows.
+ * Asks the sockets of this host about a packet that has no entry and does not open a connection. So a first start on a
+ * busy host, an idle hour or a lost table ends no connection that policy allows.
  */
 static __always_inline void ask_sockets(struct __sk_buff *skb, struct job *job)
 {
@@ -288,7 +302,7 @@ static __always_inline void ask_sockets(struct __sk_buff *skb, struct job *job)
 	job->held = (held_opener(held) == HELD_OPENED_HERE) == !!job->egress ? HELD_QUESTION : HELD_ANSWER;
 }
 
-/* The stage in which the other end, or this host, opened the connection that the packet in hand answers to. */
+/* The stage in which the connection was opened, if the packet in hand is an answer. */
 static __always_inline __u32 opened_stage(const struct job *job)
 {
 	if (job->egress)
@@ -296,7 +310,7 @@ static __always_inline __u32 opened_stage(const struct job *job)
 	return is_workload(job) ? STAGE_BORN_HERE : STAGE_NORMAL_OUT;
 }
 
-/* Judges the connection that a socket holds, in the direction in which it was opened: not that of the packet. */
+/* Judges a connection that a socket holds in the direction in which it was opened, which is not that of the packet. */
 static __always_inline int judge_held(struct job *job)
 {
 	int result = judge_turned(job, opened_stage(job), true);
@@ -321,7 +335,7 @@ static __always_inline int judge_ingress(struct __sk_buff *skb, struct job *job)
 	return result;
 }
 
-/* Judges what the packet in hand, that leaves by this interface, answers: a packet that would have come in by it. */
+/* Judges the question that the packet in hand, which leaves by this interface, answers: it would have come in here. */
 static __always_inline int judge_question(struct __sk_buff *skb, struct job *job)
 {
 	int result;
@@ -353,8 +367,8 @@ static __always_inline int judge_again(struct job *job, const struct leg *leg, _
 }
 
 /*
- * The stage of a question that would have left by this interface, when its answer comes in there. That the question was
- * born here is known only from the leg by which it left.
+ * The stage of a question that would have left by this interface, for an answer that comes in there. Only the leg by
+ * which the question left knows whether it was born here.
  */
 static __always_inline __u32 question_stage(const struct job *job, const struct leg *leg)
 {
@@ -367,8 +381,8 @@ static __always_inline __u32 question_stage(const struct job *job, const struct 
 }
 
 /*
- * An answer comes where its question did not pass: by another interface, or before anybody looked. Would the question
- * have been allowed here?
+ * Judges an answer where its question did not pass: that took another interface, or came before any program was
+ * attached. Policy must allow the question here.
  */
 static __always_inline int judge_elsewhere(struct __sk_buff *skb, struct job *job, const struct leg *leg)
 {
@@ -387,6 +401,7 @@ struct findings {
 	__u8 held;
 };
 
+/* Copies the findings out of a job. restore() puts them back. */
 static __always_inline struct findings findings_of(const struct job *job)
 {
 	struct findings f = {
@@ -409,15 +424,15 @@ static __always_inline void restore(struct job *job, const struct findings *f)
 	job->held = f->held;
 }
 
-/* Judges the packet of a connection that a socket holds as what it is said to be. */
+/* Judges a packet of a connection that a socket holds, as the question or answer that the socket says it is. */
 static __always_inline int judge_as_held(struct __sk_buff *skb, struct job *job)
 {
 	return job->held == HELD_ANSWER ? judge_held(job) : judge_own(skb, job);
 }
 
 /*
- * Judges the packet of a connection that a socket holds, while nothing tells who opened it: policy has to allow it in one
- * direction or the other. The likelier one comes first. Where neither is allowed, it is that which is told.
+ * Judges a packet of a connection that a socket holds, while nothing proves who opened it: policy must allow one of the
+ * directions. The likelier one comes first; if neither is allowed, its reason is reported.
  */
 static __always_inline int judge_either(struct __sk_buff *skb, struct job *job)
 {
@@ -435,10 +450,11 @@ static __always_inline int judge_either(struct __sk_buff *skb, struct job *job)
 }
 
 /*
- * Judges a segment in the middle of a connection that has no entry and no socket here: it was forwarded before anybody
- * looked, or the entry was lost. Policy has to allow it as it is. Nothing else proves who opened the connection but a
- * SYN-ACK, which its opener did not send. Where policy allows both directions, the end with the lesser port is taken for
- * the replier, as it is for nearly every service: what is recorded is judged when policy changes.
+ * Judges a TCP segment in the middle of a connection that has no entry and no socket here: it was forwarded before any
+ * program was attached, or its entry was lost. Policy must allow the segment in its own direction. Only a SYN-ACK
+ * proves who opened the connection: its sender did not. If policy allows both directions, the end with the lesser port
+ * is taken for the replier, as it is for nearly every service. The recorded direction is the one that is judged when
+ * policy changes.
  */
 static __always_inline int judge_midway(struct __sk_buff *skb, struct job *job)
 {
@@ -458,7 +474,9 @@ static __always_inline int judge_midway(struct __sk_buff *skb, struct job *job)
 	return JUDGE_ALLOW;
 }
 
-/* Judges a packet as the first of its connection at this hook. */
+/*
+ * Judges a packet as the first of its connection at this hook. `unknown` says that the connection has no entry at all.
+ */
 static __always_inline int judge_new(struct __sk_buff *skb, struct job *job, bool unknown)
 {
 	if (unknown)
@@ -473,9 +491,9 @@ static __always_inline int judge_new(struct __sk_buff *skb, struct job *job, boo
 }
 
 /*
- * Packets of the leg still go where they went when it was approved: to this host, or on. Asked before a leg is judged
- * again, for the epoch advances with the addresses of the host; and for answers too, or the approval that an answer
- * renews would hold for a question that goes elsewhere now.
+ * Do packets of the leg still go where they went when it was approved: to this host, or on? This is asked before a leg
+ * is judged again, because the epoch also advances when the addresses of the host change. It is asked for answers too:
+ * the approval that an answer renews would otherwise hold for a question that goes elsewhere now.
  */
 static __always_inline bool is_same_place(struct __sk_buff *skb, struct job *job, const struct leg *leg, __u8 way)
 {

@@ -64,8 +64,8 @@ struct wild {
 };
 
 /*
- * The class of an address, as a pair of vectors. The key is repeated because a hash element may be recycled under a
- * reader: read dest, source, then addr, and start over when addr is not the one that was looked up.
+ * The class of an address, as a pair of vectors. It repeats the key, because the kernel may recycle a hash element for
+ * another key while a program reads it: read dest and source, then addr, and look up again if addr is another one.
  */
 struct address_class {
 	__u8 addr[16];
@@ -122,14 +122,14 @@ enum iface_flag {
 	IFACE_ALLOW_VXLAN = 1 << 2,
 	IFACE_ALLOW_IPIP = 1 << 3,
 	IFACE_TO_HOST = 1 << 4,	 /* the workload may reach this host once its egress policy allows */
-	IFACE_CLOSED = 1 << 5,	 /* broken or beyond a limit: drop everything, say why */
+	IFACE_CLOSED = 1 << 5,	 /* drop everything: the endpoint has a problem or is beyond a limit */
 	IFACE_LAYER3 = 1 << 6,	 /* its packets have no Ethernet header */
 };
 
 /* Written in one piece: this write is the commit of a policy change for the endpoint. */
 struct iface {
 	__u64 endpoint; /* stable identity of the endpoint */
-	__u32 ifindex;	/* the key again, see address_class */
+	__u32 ifindex;	/* repeats the key, as struct address_class does */
 	__u32 flags;
 	__u32 mask[STAGES]; /* vectors; 0: no policy at this stage */
 	__u8 mac[6];
@@ -226,7 +226,7 @@ enum leg_epoch {
  */
 struct leg {
 	__u64 endpoint;
-	__u64 epoch; /* of the approval. With LEG_REVOKED_BIT: no longer allowed, and since when instead */
+	__u64 epoch; /* of the approval. With LEG_REVOKED_BIT: the time since which it is not allowed any more */
 	__u64 rule;
 	__u32 ifindex;
 	__u8 stage; /* STAGES: born here on the way to a workload */
@@ -246,25 +246,25 @@ enum leg_side {
 struct flow {
 	__u64 seen;    /* coarse monotonic clock, nanoseconds */
 	__u64 created;
-	__u64 tag;     /* of the key: an element may be recycled under a reader */
-	__u64 owner;   /* proven: the endpoint in whose share it counts */
+	__u64 tag;     /* hash of the key, by which a reader sees that the element was recycled for another one */
+	__u64 owner;   /* of a proven connection: the endpoint in whose share it counts */
 	__u32 answer;  /* TCP: sequence number that the replier expects to be acknowledged */
 	__u8 state;
 	__u8 flags;
-	__u8 refused;  /* there was no room for it among the proven */
+	__u8 refused;  /* it could have been proven, but there was no room or no share */
 	__u8 unused;
 	struct leg legs[LEGS];
 };
 
-/* How many proven connections an endpoint has. Each sweep counts anew, so that no error lasts. */
+/* Proven connections of an endpoint. Each sweep counts them anew, so that a wrong count does not last. */
 struct share {
 	__u32 used;
 	__u32 counted; /* by the sweep that is running */
 };
 
 /*
- * How many connections somebody has opened in a window of time. The key is the interface's index, shifted left by 8, and
- * below it who opens: see opener_of().
+ * Connections that an opener has opened in a window of time. The key is the index of the interface, shifted left by 8,
+ * plus the opener behind that interface: see opener_of().
  */
 struct opening {
 	__u32 window; /* the coarse monotonic clock, shifted right by OPENING_WINDOW_SHIFT */
@@ -275,8 +275,8 @@ struct opening {
 #define OPENER_KEPT 14		/* windows in which nothing is opened until an opener is forgotten: a minute */
 
 /*
- * Whether something may be in `flows_crowd`. A program writes CROWDED when it puts a connection there. The agent writes
- * CROWD_AGING before a sweep, and CROWD_NONE after a sweep that found nothing, if no program has written meanwhile.
+ * Says whether `flows_crowd` may have entries. A program writes CROWDED when it puts a connection there. The agent writes
+ * CROWD_AGING before a sweep, and CROWD_NONE after a sweep that found none, unless a program has written meanwhile.
  */
 enum crowding {
 	CROWD_NONE,
@@ -293,8 +293,8 @@ enum flow_tables {
 
 enum log_level {
 	LOG_RULES, /* Log rules only */
-	LOG_DROPS, /* and each packet dropped, each flow ended */
-	LOG_VERDICTS, /* and each flow allowed */
+	LOG_DROPS, /* also each dropped packet and each flow that policy has ended */
+	LOG_VERDICTS, /* also each allowed flow */
 };
 
 struct settings {
@@ -305,28 +305,28 @@ struct settings {
 	__u32 set;	/* serial number of the set of tables in which connections are kept */
 	__u32 draining; /* the set before it is not empty yet */
 	__u32 share; /* proven connections that one endpoint may have; 0: any number */
-	__u32 opening_share; /* connections that somebody may open in a window without being one of the crowd */
+	__u32 opening_share; /* connections that one opener may open in a window before the next go to flows_crowd */
 	__u32 crowding; /* enum crowding */
-	__u32 host_mark; /* the gate sets it on packets of this host that have no socket; 0: it does not */
+	__u32 host_mark; /* the gate sets it on packets of this host that have no socket; 0: there is no such mark */
 	__u32 to_host_mark; /* set on packets of workloads that may reach this host */
 	__u64 event_gap; /* nanoseconds from event to event of one processor, on average; 0: no bound */
 };
 
-/* The input and the result of a run of `sweep`. */
+/* Input (now) and result of `sweep`. */
 struct sweep_result {
 	__u64 now; /* coarse monotonic clock, nanoseconds */
 	__u64 removed;
-	__u64 proven; /* that are left */
+	__u64 proven; /* connections that are left */
 	__u64 unproven;
 	__u64 crowd;   /* of these, in flows_crowd */
-	__u64 openers; /* who opened connections lately */
+	__u64 openers; /* that have opened a connection within OPENER_KEPT windows */
 };
 
-/* The input and the result of a run of `drain`. */
+/* Input (now) and result of `drain`. */
 struct drain_result {
 	__u64 now;
 	__u64 moved;
-	__u64 left; /* there was no room for them */
+	__u64 left; /* connections that stay, for lack of room */
 };
 
 /* Ports of a fragmented packet for its later fragments. */
@@ -419,7 +419,7 @@ struct event {
 	__u8 egress;
 };
 
-/* The judgement of the last packet, kept for tests and explanations only. */
+/* The verdict on the last packet. Only programs for tests and explanations write it. */
 struct judged {
 	__u64 rule;
 	__u32 reason;

@@ -4,6 +4,7 @@
 
 #include "layout.h"
 
+/* Declares a map as libbpf and cilium/ebpf read it from BTF. */
 #define MAP(map_name, map_type, key_type, value_type, entries, flags) \
 	struct { \
 		__uint(type, map_type); \
@@ -13,6 +14,7 @@
 		__type(value, value_type); \
 	} map_name SEC(".maps")
 
+/* An address as a key: 16 bytes, IPv4 as ::ffff:a.b.c.d. */
 struct address {
 	__u8 addr[16] __attribute__((aligned(8)));
 };
@@ -57,6 +59,10 @@ struct {
 
 /* ---- of one program: scratch ---- */
 
+/*
+ * Room for copies that do not fit on the stack. One for each processor: programs at a hook do not migrate, and do not
+ * interrupt each other on a processor.
+ */
 struct scratch {
 	struct flow flow;
 	struct packet quoted;
@@ -73,7 +79,10 @@ volatile const __u32 blocks = 1;  /* of a vector */
 volatile const __u32 testing = 0; /* write `last` */
 volatile const __u32 set = 1;	  /* serial number of `flows` and what belongs to it; that of the old ones is less */
 
-/* Puts the enumerations where the generator of the Go types finds them. */
+/*
+ * Refers to every enum and struct that is not the value of a map. Clang leaves types out of BTF that nothing refers to,
+ * and bpf/layout is generated from BTF.
+ */
 struct names {
 	enum dimension dimension;
 	enum action action;
@@ -101,6 +110,10 @@ struct names {
 
 const struct names *volatile const names = NULL;
 
+/*
+ * The settings. The agent changes them while programs run; each field is read as one word. NULL never happens, but the
+ * verifier asks for the check.
+ */
 static __always_inline struct settings *settings_now(void)
 {
 	__u32 zero = 0;

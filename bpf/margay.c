@@ -16,6 +16,15 @@
  */
 #include "judge.h"
 
+/*
+ * Copies the policy of an interface. False, with an empty policy, if the interface has none.
+ *
+ * The map recycles elements (BPF_F_NO_PREALLOC takes them from bpf_mem_alloc): while it is copied, the element may be
+ * deleted and become that of another interface. So the copy counts only if the element says before and after that it is
+ * of this interface. If not, the agent has just deleted or rewritten the entry, and another lookup finds the new one.
+ * Three tries bound the loop for the verifier; a packet that loses three races in a row counts as one of an unknown
+ * interface, and is dropped.
+ */
 static __always_inline bool load_iface(__u32 ifindex, struct iface *iface)
 {
 	struct iface *i;
@@ -36,6 +45,7 @@ static __always_inline bool load_iface(__u32 ifindex, struct iface *iface)
 	return false;
 }
 
+/* Does any stage of the interface have a mask? For a host's interface: does any host endpoint govern it? */
 static __always_inline bool has_policy(const struct iface *i)
 {
 	return i->mask[0] | i->mask[1] | i->mask[2] | i->mask[3] | i->mask[4] | i->mask[5] | i->mask[6];
@@ -43,6 +53,7 @@ static __always_inline bool has_policy(const struct iface *i)
 
 /* ---- fragments ---- */
 
+/* The key under which the fragments of a packet know each other, at one interface and in one direction. */
 static __always_inline void fragment_key_of(struct fragment_key *key, const struct packet *p, __u32 ifindex, __u32 egress)
 {
 	__builtin_memcpy(key->src, p->src, 16);
@@ -53,6 +64,10 @@ static __always_inline void fragment_key_of(struct fragment_key *key, const stru
 	key->egress = egress;
 }
 
+/*
+ * Keeps the ports of a first fragment that has passed, for recall_fragment. A function of its own for the verifier: its
+ * key and value would not fit on the stack of its callers, which is 512 bytes in all.
+ */
 __noinline int remember_fragment(struct job *job)
 {
 	struct fragment_key key;
@@ -73,7 +88,7 @@ __noinline int remember_fragment(struct job *job)
 	return 0;
 }
 
-/* Gives a later fragment the ports of its packet. False if the first one was not seen, or did not pass. */
+/* Gives a later fragment the ports of its packet. 0 if the first fragment was not seen or did not pass. */
 __noinline int recall_fragment(struct packet *p, __u32 ifindex, __u32 egress)
 {
 	struct fragment_key key;
@@ -94,12 +109,14 @@ __noinline int recall_fragment(struct packet *p, __u32 ifindex, __u32 egress)
 	return 1;
 }
 
+/* Is this a later fragment whose first one is unknown? If not, the packet has its ports now. */
 static __always_inline bool is_orphan_fragment(struct job *job)
 {
 	return (job->packet.flags & PACKET_LATER_FRAGMENT) &&
 	       !recall_fragment(&job->packet, job->iface.ifindex, job->egress);
 }
 
+/* Lets a packet pass, and its later fragments with it. */
 static __always_inline int pass_flow(struct __sk_buff *skb, struct job *job, __u32 reason)
 {
 	if (job->packet.flags & PACKET_FIRST_FRAGMENT)
@@ -109,6 +126,7 @@ static __always_inline int pass_flow(struct __sk_buff *skb, struct job *job, __u
 
 /* ---- connections ---- */
 
+/* The result of find_related. */
 enum related {
 	RELATED_NOT,
 	RELATED_CURRENT,
@@ -116,8 +134,9 @@ enum related {
 };
 
 /*
- * An ICMP error belongs to the connection it quotes, if that quotes what was sent by the error's destination. It
- * passes on the leg of that connection and changes nothing there.
+ * Looks for the connection that an ICMP error is about: the one that it quotes, if the quoted packet was sent by the
+ * error's destination. The error passes on the approval of that connection's leg, and changes nothing in the entry.
+ * Otherwise it is judged like any packet.
  */
 __noinline int find_related(struct __sk_buff *skb, struct job *job)
 {
@@ -159,6 +178,7 @@ __noinline int find_related(struct __sk_buff *skb, struct job *job)
 	return RELATED_STALE;
 }
 
+/* Does the error belong to a connection that policy allows now? The job has the approval then. */
 static __always_inline bool is_related(struct __sk_buff *skb, struct job *job)
 {
 	struct scratch *scratch = scratch_here();
@@ -174,9 +194,9 @@ static __always_inline bool is_related(struct __sk_buff *skb, struct job *job)
 }
 
 /*
- * The flow has lost its permission at this hook. Its entry stays until it is idle: whoever sends next, and wherever, is
- * judged in the direction in which the flow was opened. Without the entry, the replier's next packet would open the
- * same flow the other way round.
+ * Drops a packet of a flow that has lost its permission at this hook. Its entry stays until it is idle, so that the
+ * next packet, from either end and at any interface, is judged in the direction in which the flow was opened. Without
+ * the entry, the replier's next packet would open the same flow the other way round.
  */
 static __always_inline int revoke(struct job *job, struct track *t, struct flow *f, struct leg *leg)
 {
@@ -189,7 +209,10 @@ static __always_inline int revoke(struct job *job, struct track *t, struct flow 
 	return drop(job, job->reason);
 }
 
-/* The way that packets of a connection have to take to be judged as they are: that of the leg, or else of the other. */
+/*
+ * The direction in which a connection is judged at this hook: that of the leg, or of the other leg if this one has
+ * none. LEG_NONE if neither has.
+ */
 static __always_inline __u8 way_of(const struct flow *f, const struct leg *leg)
 {
 	if (leg->way != LEG_NONE)
@@ -198,15 +221,18 @@ static __always_inline __u8 way_of(const struct flow *f, const struct leg *leg)
 }
 
 /*
- * A SYN against the way of a live connection passes if policy allows, and changes nothing: whoever sends one could
- * otherwise turn the direction in which the connection is judged from then on.
+ * Is this a SYN against the direction of a live connection? It passes if policy allows it, and changes nothing in the
+ * entry: otherwise its sender could turn the direction in which the connection is judged from then on.
  */
 static __always_inline bool turns_round(const struct job *job, const struct flow *f, const struct leg *leg, __u8 way)
 {
 	return leg && is_syn(&job->packet) && is_own(leg, job) && leg->way != way && !begins_anew(f, &job->packet);
 }
 
-/* A packet without a current approval at this hook. A SYN is judged as it is, whatever there was before. */
+/*
+ * Judges a packet without a current approval at this hook, and approves its connection. A SYN is always judged in its
+ * own direction, whatever entry there is.
+ */
 static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, struct track *t, const struct settings *s)
 {
 	struct scratch *scratch = scratch_here();
@@ -249,6 +275,10 @@ static __always_inline int judge_flow(struct __sk_buff *skb, struct job *job, st
 	return pass_flow(skb, job, job->reason);
 }
 
+/*
+ * Decides a packet by its connection. The fast path: the leg of this hook has an approval of the current epoch, and
+ * only its counters are written.
+ */
 static __always_inline int track(struct __sk_buff *skb, struct job *job)
 {
 	struct settings *s = settings_now();
@@ -280,7 +310,7 @@ static __always_inline int track(struct __sk_buff *skb, struct job *job)
 
 /* ---- hooks ---- */
 
-/* A packet that is not IP, or that cannot be read. */
+/* Decides a packet that is not IP, or that cannot be read. */
 static __always_inline int handle_other(struct __sk_buff *skb, struct job *job, int parsed)
 {
 	bool workload = is_workload(job);
@@ -294,7 +324,7 @@ static __always_inline int handle_other(struct __sk_buff *skb, struct job *job, 
 	return pass(skb, job, REASON_PASS_UNPARSED);
 }
 
-/* The untracked stage comes before connections and knows none. */
+/* Judges a packet by the untracked stage, which comes before connections and makes none. */
 static __always_inline int judge_untracked(struct job *job)
 {
 	__u32 stage = job->egress ? STAGE_UNTRACKED_OUT : STAGE_UNTRACKED_IN;
@@ -306,6 +336,7 @@ static __always_inline int judge_untracked(struct job *job)
 	return classify(job, mask);
 }
 
+/* Decides an IP packet that the sender may send at all. */
 static __always_inline int handle_ip(struct __sk_buff *skb, struct job *job)
 {
 	int result;
@@ -322,7 +353,10 @@ static __always_inline int handle_ip(struct __sk_buff *skb, struct job *job)
 	return track(skb, job);
 }
 
-/* One packet at one hook. */
+/*
+ * Decides one packet at one hook. The epoch is read before the policy of the interface: an approval then never bears a
+ * later epoch than the policy that gave it. See struct leg.
+ */
 static __always_inline int handle(struct __sk_buff *skb, bool egress)
 {
 	struct job job;
@@ -378,6 +412,7 @@ int egress(struct __sk_buff *skb)
 
 /* ---- run by the agent ---- */
 
+/* Counters of one run of sweep. The callbacks of bpf_for_each_map_elem get a pointer to it. */
 struct sweep_run {
 	__u64 now;
 	__u64 removed;
@@ -386,6 +421,7 @@ struct sweep_run {
 	__u64 openers;
 };
 
+/* Deletes a connection that has expired; counts one that has not, and the share of its owner. */
 static long sweep_flow(void *map, const void *key, struct flow *f, struct sweep_run *run)
 {
 	struct settings *s = settings_now();
@@ -408,7 +444,7 @@ static long sweep_flow(void *map, const void *key, struct flow *f, struct sweep_
 	return 0;
 }
 
-/* Connections that were proven while the sweep ran are counted by the next one. */
+/* Ends the count of a share. Connections that were proven while the sweep ran are counted by the next sweep. */
 static long settle_share(void *map, const void *key, struct share *share, struct sweep_run *run)
 {
 	share->used = share->counted;
@@ -418,7 +454,7 @@ static long settle_share(void *map, const void *key, struct share *share, struct
 	return 0;
 }
 
-/* Forgets who has opened nothing for a while. */
+/* Counts an opener, or forgets one that has opened nothing for OPENER_KEPT windows. */
 static long settle_opening(void *map, const void *key, struct opening *opening, struct sweep_run *run)
 {
 	/* Another processor may have written a later window than ours. */
@@ -429,7 +465,10 @@ static long settle_opening(void *map, const void *key, struct opening *opening, 
 	return 0;
 }
 
-/* Deletes connections that have expired. They count as absent before that already; this frees the memory. */
+/*
+ * Deletes connections that have expired, and counts the others. Lookups ignore expired connections before that; this
+ * frees their memory. The agent runs it every few seconds.
+ */
 SEC("syscall")
 int sweep(struct sweep_result *result)
 {
@@ -453,6 +492,7 @@ int sweep(struct sweep_result *result)
 	return 0;
 }
 
+/* Counters of one run of drain, and the table that entries move to. */
 struct drain_run {
 	__u64 now;
 	__u64 moved;
@@ -461,8 +501,9 @@ struct drain_run {
 };
 
 /*
- * Moves a connection out of an old table. Packets that meet it at the same time move it too: whoever comes second finds
- * it there. The copies are on the stack, because packets may interrupt this run on its processor and use the scratch.
+ * Moves a connection out of an old table. A packet that meets the connection at the same time moves it too; the later
+ * of the two finds it in the new table (EEXIST). The copies are on the stack: packets may interrupt this run on its
+ * processor and use the scratch.
  */
 static long drain_flow(void *map, const void *from, struct flow *old, struct drain_run *run)
 {

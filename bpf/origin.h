@@ -11,9 +11,10 @@
 #define AF_PACKET 17
 
 /*
- * The kernel takes the socket off every packet that it routes, and drops a routed packet that has one all the same
- * (ip_rcv, ip6_rcv, ip_forward, ip6_forward). A bridge does not: what it carries may have the socket of a tap, whose
- * family is another, or of a container, but never the packet type of what is sent from here.
+ * Is the packet from a socket of this host? The kernel takes the socket off every packet that it routes, and drops a
+ * routed packet that has one all the same (ip_rcv, ip6_rcv, ip_forward, ip6_forward). A bridge does not: a packet that
+ * it forwards may have the socket of a tap, which has another family, or of a container, but then never the packet type
+ * PACKET_HOST, which is that of packets sent from here.
  */
 static __always_inline bool has_socket_of_host(struct __sk_buff *skb)
 {
@@ -26,7 +27,10 @@ static __always_inline bool has_socket_of_host(struct __sk_buff *skb)
 	return family == AF_INET || family == AF_INET6 || family == AF_PACKET;
 }
 
-/* The gate sets this mark on what this host sends without a socket, and takes it off all that it forwards. */
+/*
+ * Does the packet bear the mark that the gate sets on packets that this host sends without a socket? The gate takes it
+ * off all packets that are forwarded.
+ */
 static __always_inline bool has_mark_of_host(struct __sk_buff *skb)
 {
 	struct settings *s = settings_now();
@@ -35,8 +39,9 @@ static __always_inline bool has_mark_of_host(struct __sk_buff *skb)
 }
 
 /*
- * Did this host make the packet that it sends? Only what proves it did. An interface of entry proves the contrary, but
- * none proves nothing: the kernel forgets it when it divides a reassembled packet over IPv6 (ip6_copy_metadata).
+ * Did this host make the packet that leaves? Only a positive proof counts. An ingress interface proves the contrary,
+ * but its absence proves nothing: ip6_copy_metadata (net/ipv6/ip6_output.c) loses it when the kernel fragments a
+ * reassembled IPv6 packet again.
  */
 static __always_inline bool is_born_here(struct __sk_buff *skb)
 {

@@ -10,9 +10,14 @@
 
 #include "maps.h"
 
+/*
+ * Headers lie below this offset, and IPv6 has at most so many extension headers: both bound the verifier's work. A
+ * packet beyond is dropped where policy applies.
+ */
 #define MAX_OFFSET 1024
 #define MAX_EXTENSIONS 8
 
+/* Protocol numbers of VLAN tags, host order. */
 #define ETH_P_8021Q_ 0x8100
 #define ETH_P_8021AD_ 0x88a8
 
@@ -31,7 +36,11 @@ enum parsed {
 
 #define parsed_bad(reason) (PARSED_BAD + (reason))
 
-/* Copies a header out of the packet. False if the packet is too short. */
+/*
+ * Copies a header out of the packet. False if the packet is too short. Most headers are in the linear part, where a
+ * direct read is cheap; bpf_skb_load_bytes reads the others. HIDE makes the compiler compare the pointer that it reads
+ * from, which is what the verifier wants.
+ */
 #define READ(skb, offset, header) \
 	({ \
 		__u32 off_ = (offset); \
@@ -49,6 +58,7 @@ enum parsed {
 		read_; \
 	})
 
+/* The first eight bytes of UDP, UDPLite and SCTP headers, as far as they are the same. */
 struct ports {
 	__be16 source;
 	__be16 dest;
@@ -56,6 +66,7 @@ struct ports {
 	__be16 checksum;
 };
 
+/* The first eight bytes of ICMP and ICMPv6; id and sequence are those of queries. */
 struct icmp {
 	__u8 type;
 	__u8 code;
@@ -64,6 +75,10 @@ struct icmp {
 	__be16 sequence;
 };
 
+/*
+ * The first eight bytes of an IPv6 extension header. `length` is in units of eight bytes, without the first; in an
+ * authentication header of four bytes, without the first two (RFC 4302).
+ */
 struct extension {
 	__u8 next;
 	__u8 length;
@@ -71,6 +86,7 @@ struct extension {
 	__be32 id;
 };
 
+/* Writes an IPv4 address, in network order, as ::ffff:a.b.c.d. */
 static __always_inline void map_ipv4(__u8 *to, __be32 addr)
 {
 	*(u64_alias *)to = 0;
@@ -78,16 +94,19 @@ static __always_inline void map_ipv4(__u8 *to, __be32 addr)
 	*(u32_alias *)(to + 12) = addr;
 }
 
+/* Is the address in ::ffff:0:0/96? No such address may be on the wire in an IPv6 packet. */
 static __always_inline bool is_mapped(const __u8 *addr)
 {
 	return *(u64_alias *)addr == 0 && *(u32_alias *)(addr + 8) == bpf_htonl(0xffff);
 }
 
+/* Are two addresses equal? */
 static __always_inline bool same_address(const __u8 *a, const __u8 *b)
 {
 	return *(u64_alias *)a == *(u64_alias *)b && *(u64_alias *)(a + 8) == *(u64_alias *)(b + 8);
 }
 
+/* Does the protocol have ports in the first four bytes of its header? */
 static __always_inline bool has_ports(__u8 proto)
 {
 	return proto == IPPROTO_TCP || proto == IPPROTO_UDP || proto == IPPROTO_SCTP || proto == IPPROTO_UDPLITE;
@@ -107,6 +126,9 @@ static __always_inline __u8 query_of(__u8 proto, __u8 type)
 	return type;
 }
 
+/*
+ * Is this the type of an ICMP query: echo, timestamp, information or address mask; in ICMPv6 echo or node information?
+ */
 static __always_inline bool is_query(__u8 proto, __u8 type)
 {
 	if (proto == IPPROTO_ICMP)
@@ -114,6 +136,7 @@ static __always_inline bool is_query(__u8 proto, __u8 type)
 	return type == 128 || type == 139;
 }
 
+/* Does an ICMP message of this type quote the packet that it is about? */
 static __always_inline bool is_icmp_error(__u8 proto, __u8 type)
 {
 	if (proto == IPPROTO_ICMP)
@@ -121,6 +144,7 @@ static __always_inline bool is_icmp_error(__u8 proto, __u8 type)
 	return type >= 1 && type <= 4;
 }
 
+/* Notes type and code. The identifier of a query counts as both its ports, so that queries are connections. */
 static __always_inline void note_icmp(struct packet *p, const struct icmp *icmp)
 {
 	__u8 query = query_of(p->proto, icmp->type);
@@ -140,6 +164,7 @@ static __always_inline void note_icmp(struct packet *p, const struct icmp *icmp)
 	}
 }
 
+/* Reads a TCP header. Returns 0 or the reason why the packet is bad; the other parsers do the same. */
 static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
 {
 	struct tcphdr tcp;
@@ -175,7 +200,10 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct packet *p)
 	return 0;
 }
 
-/* The transport header. A first fragment must hold all of it, or a filter could be slipped. */
+/*
+ * Reads the transport header; `payload` is the length from there to the end of the packet. A first fragment must hold
+ * all of it: a filter could be evaded otherwise (RFC 1858).
+ */
 static __always_inline int parse_transport(struct __sk_buff *skb, struct packet *p, __u32 payload)
 {
 	int bad = 0;
@@ -194,6 +222,7 @@ static __always_inline int parse_transport(struct __sk_buff *skb, struct packet 
 	return bad;
 }
 
+/* Reads an IPv4 header and the transport header. */
 static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, __u32 off)
 {
 	struct iphdr ip;
@@ -227,13 +256,14 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, _
 	return parse_transport(skb, p, total - header);
 }
 
+/* Is this an IPv6 header that another header follows? */
 static __always_inline bool is_extension(__u8 header)
 {
 	return header == IPPROTO_HOPOPTS || header == IPPROTO_ROUTING || header == IPPROTO_DSTOPTS ||
 	       header == IPPROTO_FRAGMENT || header == IPPROTO_AH;
 }
 
-/* Notes what a fragment header says; later fragments end the chain, whatever follows. */
+/* Notes a fragment header. A later fragment ends the chain: what follows is no header. */
 static __always_inline int note_fragment(struct packet *p, const struct extension *e)
 {
 	__u32 offset = bpf_ntohs(e->offset) >> 3;
@@ -250,7 +280,7 @@ static __always_inline int note_fragment(struct packet *p, const struct extensio
 	return 0;
 }
 
-/* Walks the extension headers from *off to the transport header. */
+/* Walks the extension headers from *off to the transport header. Sets p->proto and *off. */
 static __always_inline int parse_extensions(struct __sk_buff *skb, struct packet *p, __u32 *off)
 {
 	struct extension e;
@@ -279,6 +309,7 @@ static __always_inline int parse_extensions(struct __sk_buff *skb, struct packet
 	return is_extension(p->proto) ? REASON_DROP_HEADER_CHAIN : 0;
 }
 
+/* Reads an IPv6 header, its extension headers and the transport header. */
 static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, __u32 off)
 {
 	struct ipv6hdr ip;
@@ -313,7 +344,10 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, _
 	return parse_transport(skb, p, end - off);
 }
 
-/* The Ethernet header and at most one tag. Returns the protocol, host order, 0 if the packet is too short. */
+/*
+ * Reads the Ethernet header and at most one VLAN tag in the packet. Returns the protocol in host order; 0 if the packet
+ * is too short.
+ */
 static __always_inline __u32 parse_ethernet(struct __sk_buff *skb, struct packet *p, __u32 *off)
 {
 	struct {
@@ -339,7 +373,7 @@ static __always_inline __u32 parse_ethernet(struct __sk_buff *skb, struct packet
 	return bpf_ntohs(tag.proto);
 }
 
-/* Fills the packet and says what it is; see enum parsed. */
+/* Fills the packet and says what it is: see enum parsed. Not inline, as ingress and egress share it. */
 __noinline int parse(struct __sk_buff *skb, struct packet *p, __u32 iface_flags)
 {
 	__u32 proto, off = 0;
@@ -373,7 +407,7 @@ __noinline int parse(struct __sk_buff *skb, struct packet *p, __u32 iface_flags)
 	return bad ? parsed_bad(bad) : PARSED_IP;
 }
 
-/* Reads the IPv4 header of a quote. Returns the offset behind it, 0 if there is none. */
+/* Reads the IPv4 header of a quoted packet. Returns the offset behind it; 0 if it is no such header. */
 static __always_inline __u32 quoted_ipv4(struct __sk_buff *skb, struct packet *q, __u32 off)
 {
 	struct iphdr ip;
@@ -394,7 +428,10 @@ static __always_inline __u32 quoted_ipv4(struct __sk_buff *skb, struct packet *q
 	return off + header;
 }
 
-/* The same for IPv6 and its extension headers. */
+/*
+ * Reads the IPv6 header of a quoted packet and its extension headers. Returns the offset behind them; 0 if they are
+ * bad.
+ */
 static __always_inline __u32 quoted_ipv6(struct __sk_buff *skb, struct packet *q, __u32 off)
 {
 	struct ipv6hdr ip;
@@ -413,8 +450,8 @@ static __always_inline __u32 quoted_ipv6(struct __sk_buff *skb, struct packet *q
 }
 
 /*
- * Reads the packet that an ICMP error quotes, like any packet. False if it says too little to name a connection. A later
- * fragment has no ports: the table of fragments knows them.
+ * Reads the packet that an ICMP error quotes. 0 if the quote is too short to name a connection. A later fragment has no
+ * ports in it: recall_fragment knows them.
  */
 __noinline int parse_quoted(struct __sk_buff *skb, struct packet *error, struct packet *q)
 {

@@ -6,7 +6,7 @@
 
 /* ---- of proven connections ---- */
 
-/* May the endpoint have another proven connection? No endpoint fills the table alone. 0: no bound is set. */
+/* May the endpoint have another proven connection? `most` is 0 if there is no bound. */
 static __always_inline bool has_share(__u64 endpoint, __u32 most)
 {
 	struct share *share = bpf_map_lookup_elem(&shares, &endpoint);
@@ -14,6 +14,7 @@ static __always_inline bool has_share(__u64 endpoint, __u32 most)
 	return !share || !most || share->used < most;
 }
 
+/* Counts another proven connection of an endpoint. */
 static __always_inline void take_share(__u64 endpoint)
 {
 	struct share *share = bpf_map_lookup_elem(&shares, &endpoint);
@@ -27,12 +28,13 @@ static __always_inline void take_share(__u64 endpoint)
 
 /* ---- of connections that are not proven yet ---- */
 
+/* Destinations behind an interface of the host are divided into 2^DESTINATION_BITS groups. */
 #define DESTINATION_BITS 5
 
 /*
- * Who opens the connection that begins with this packet, as a key of `openings`. A workload has a share for what it
- * opens, and another for what others open to it. An interface of the host has one for what this host opens, and one for
- * each of 2^DESTINATION_BITS groups of addresses to which others open connections.
+ * The opener of the connection that begins with this packet, as a key of `openings`. A workload has one key for
+ * connections that it opens, and one for those that others open to it. An interface of the host has one key for
+ * connections that this host opens, and one for each group of addresses to which others open connections.
  */
 static __always_inline __u64 opener_of(const struct job *job)
 {
@@ -47,7 +49,7 @@ static __always_inline __u64 opener_of(const struct job *job)
 	return opener | (1 + (to >> (64 - DESTINATION_BITS)));
 }
 
-/* Counts another connection of this opener. Does it have a share left in this window? */
+/* Counts another connection of an opener. 1 if it is within the opener's share for this window. */
 __noinline int open_another(__u64 opener, __u64 now)
 {
 	struct opening first = {.window = now >> OPENING_WINDOW_SHIFT, .count = 1};
@@ -66,7 +68,10 @@ __noinline int open_another(__u64 opener, __u64 now)
 	return __sync_fetch_and_add(&o->count, 1) < s->opening_share;
 }
 
-/* Tells every program that something may be in flows_crowd. */
+/*
+ * Tells every program that flows_crowd may have entries. Writes only if that is news: the settings are in a cache line
+ * that all processors read.
+ */
 static __always_inline void note_crowd(void)
 {
 	struct settings *s = settings_now();

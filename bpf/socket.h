@@ -7,17 +7,17 @@
 
 #include <bpf/bpf_core_read.h>
 
-/* The answer of the sockets of this host about the connection of a packet that has no entry. */
+/* The answer of this host's sockets about a connection that has no entry: does one hold it, and who opened it? */
 enum held {
 	HELD_NOT,
 	HELD_OPENED_HERE,
 	HELD_OPENED_THERE,
 };
 
-/* Nothing proves who opened the connection: what is said of it is likely, no more. */
+/* Added to an answer that is likely, but that nothing proves. */
 #define HELD_UNPROVEN (1 << 16)
 
-/* A connection as its socket knows it: who opened it, and the state of an entry for it. */
+/* An answer with the state of the entry to make. */
 #define held_as(opener, state) ((opener) | (state) << 8)
 #define held_opener(held) ((held) & 0xff)
 #define held_state(held) ((held) >> 8 & 0xff)
@@ -45,7 +45,9 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 } __attribute__((preserve_access_index));
 
-/* The ends of a packet as the kernel looks sockets up: from the other end to this host. Returns the size. */
+/*
+ * The ends of a packet as the kernel looks sockets up: from the other end to this host. Returns the size of the tuple.
+ */
 static __always_inline __u32 socket_tuple(struct bpf_sock_tuple *tuple, const struct packet *p, bool egress)
 {
 	const __u8 *there = egress ? p->dst : p->src, *here = egress ? p->src : p->dst;
@@ -65,7 +67,9 @@ static __always_inline __u32 socket_tuple(struct bpf_sock_tuple *tuple, const st
 	return sizeof(tuple->ipv4);
 }
 
-/* Makes the tuple that of nobody's connection to the same end of this host: only who waits for anybody fits it. */
+/*
+ * Clears the other end's port. Only a listening or unconnected socket matches the tuple then: no connection has port 0.
+ */
 static __always_inline void from_nobody(struct bpf_sock_tuple *tuple, bool ipv6)
 {
 	if (ipv6)
@@ -75,15 +79,17 @@ static __always_inline void from_nobody(struct bpf_sock_tuple *tuple, bool ipv6)
 }
 
 /*
- * Who opened the connection of a TCP socket, where something in the socket proves it.
+ * Who opened the connection of a TCP socket, as far as a field of the socket proves it.
  *
- * Opened there: a socket that was accepted keeps the interface by which its opener's packet came (tcp_v4_syn_recv_sock,
- * tcp_v6_syn_recv_sock), in the field for the interface of multicast, which no stream can set.
+ * Opened there: tcp_v4_syn_recv_sock (net/ipv4/tcp_ipv4.c) and tcp_v6_syn_recv_sock (net/ipv6/tcp_ipv6.c) note the
+ * interface by which the opener's packet came in the field for multicast interfaces. No other code sets that field for
+ * a stream socket.
  *
- * Opened here: connect() has chosen the local port and marked it as its own (__inet_hash_connect).
+ * Opened here: connect() has chosen the local port, and __inet_hash_connect (net/ipv4/inet_hashtables.c) has marked its
+ * bind bucket with fastreuse -1.
  *
- * Neither is true of a socket that was bound to a port and then connected, of one that took a connection over from another
- * machine (TCP_REPAIR), and of one that only waits for late segments (TIME_WAIT).
+ * HELD_NOT, for neither: a socket that was bound to a port before it was connected, one that took a connection over
+ * from another machine (TCP_REPAIR), and one that waits for late segments (TIME_WAIT).
  */
 static __always_inline int opener_of_socket(struct bpf_sock *sk)
 {
@@ -100,7 +106,10 @@ static __always_inline int opener_of_socket(struct bpf_sock *sk)
 	return tcp->inet_conn.icsk_bind_hash->fastreuse < 0 ? HELD_OPENED_HERE : HELD_NOT;
 }
 
-/* State of a TCP socket, -1 if there is none, and who opened its connection. */
+/*
+ * State of the TCP socket of a tuple, -1 if there is none. Sets who opened its connection. The verifier wants the
+ * reference released on every path, so the state is copied.
+ */
 static __always_inline int tcp_socket(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size, int *opener)
 {
 	struct bpf_sock *sk = bpf_skc_lookup_tcp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
@@ -115,6 +124,7 @@ static __always_inline int tcp_socket(struct __sk_buff *skb, struct bpf_sock_tup
 	return state;
 }
 
+/* State of the UDP socket of a tuple, -1 if there is none. */
 static __always_inline int udp_socket(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size)
 {
 	struct bpf_sock *sk = bpf_sk_lookup_udp(skb, tuple, size, BPF_F_CURRENT_NETNS, 0);
@@ -128,8 +138,8 @@ static __always_inline int udp_socket(struct __sk_buff *skb, struct bpf_sock_tup
 }
 
 /*
- * Does a connected socket hold the flow of this datagram, that came in? Nothing there tells who began. Where another
- * socket waits for anybody on the same port, this one was made for somebody who came.
+ * Does a connected UDP socket hold the flow of a datagram that came in? Nothing in the socket tells who began. If
+ * another socket listens on the same port, this one was made for a peer that came.
  */
 static __always_inline __u32 held_by_datagrams(struct __sk_buff *skb, struct bpf_sock_tuple *tuple, __u32 size, bool ipv6)
 {
@@ -142,8 +152,8 @@ static __always_inline __u32 held_by_datagrams(struct __sk_buff *skb, struct bpf
 }
 
 /*
- * Whether a socket of this host has exactly this connection, and who opened it. Where nothing proves that, a socket that
- * waits on the same port for anybody makes it likely that the other end did.
+ * Does a socket of this host hold exactly this connection, and who opened it? If nothing proves that, a socket that
+ * listens on the same port makes it likely that the other end did.
  */
 __noinline int held_by_socket(struct __sk_buff *skb, struct packet *p, __u32 egress)
 {
@@ -174,8 +184,8 @@ __noinline int held_by_socket(struct __sk_buff *skb, struct packet *p, __u32 egr
 }
 
 /*
- * May a socket of this host know more than we do about a packet without an entry? Not about one that begins a
- * connection. A datagram that leaves may always be one.
+ * May a socket know more than the tables about a packet without an entry? Not if the packet opens a connection. A
+ * datagram that leaves may always open one.
  */
 static __always_inline bool is_midway(const struct packet *p, bool egress)
 {

@@ -4,17 +4,22 @@
 
 #include "maps.h"
 
-/* A stage of its own: packets of this host to its own workload are always allowed. */
+/*
+ * The stage of packets from this host to its own workload: always allowed. It has no mask. layout.StageBornHere in Go.
+ */
 #define STAGE_BORN_HERE STAGES
 
-/* A packet without an entry, of a connection that a socket of this host holds. */
+/* What a socket of this host says about a packet without an entry. */
 enum of_held {
 	HELD_NOTHING,
 	HELD_QUESTION, /* from who opened it */
 	HELD_ANSWER,
 };
 
-/* Everything about the packet in hand. */
+/*
+ * Everything about the packet in hand. On the stack of the hook, so it must stay small: the verifier allows 512 bytes
+ * for all frames together.
+ */
 struct job {
 	struct packet packet;
 	struct iface iface;
@@ -36,6 +41,7 @@ static __always_inline bool is_workload(const struct job *job)
 	return job->iface.flags & IFACE_WORKLOAD;
 }
 
+/* Counts a packet for a reason, on this processor. */
 static __always_inline void count_reason(__u32 reason, const struct packet *p)
 {
 	struct hits *hits = bpf_map_lookup_elem(&reasons, &reason);
@@ -46,6 +52,7 @@ static __always_inline void count_reason(__u32 reason, const struct packet *p)
 	hits->bytes += p->length;
 }
 
+/* Counts a packet for a rule, on this processor. The agent makes the entries; a rule without one is not counted. */
 static __always_inline void count_rule(__u64 rule, const struct packet *p)
 {
 	struct hits *hits = bpf_map_lookup_elem(&rule_hits, &rule);
@@ -58,7 +65,10 @@ static __always_inline void count_rule(__u64 rule, const struct packet *p)
 
 #define EVENT_BURST 1000000000ULL /* nanoseconds for which events may be saved up */
 
-/* May this processor tell another event now? A flood of packets must not cost the time of a flood of events. */
+/*
+ * May this processor emit another event now? Events must not cost the time that a flood of packets leaves. On average
+ * one event is due every event_gap; up to EVENT_BURST may be saved up.
+ */
 static __always_inline bool event_due(__u64 now)
 {
 	struct settings *s = settings_now();
@@ -75,6 +85,7 @@ static __always_inline bool event_due(__u64 now)
 	return true;
 }
 
+/* Writes an event about the packet in hand to the ring buffer, or counts that it did not. */
 __noinline int emit(struct job *job, __u32 kind)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -104,6 +115,7 @@ __noinline int emit(struct job *job, __u32 kind)
 	return 0;
 }
 
+/* Is the log level at least this? */
 static __always_inline bool told(__u32 level)
 {
 	struct settings *s = settings_now();
@@ -111,6 +123,7 @@ static __always_inline bool told(__u32 level)
 	return s && s->log_level >= level;
 }
 
+/* Keeps the verdict for Go's Run. Only in programs that are loaded for tests and explanations. */
 static __always_inline void remember_last(const struct job *job)
 {
 	__u32 zero = 0;
@@ -126,6 +139,7 @@ static __always_inline void remember_last(const struct job *job)
 	l->stage = job->stage;
 }
 
+/* Drops the packet: counts it, and emits an event if the log level asks for it. */
 static __always_inline int drop(struct job *job, __u32 reason)
 {
 	job->reason = reason;
@@ -138,14 +152,17 @@ static __always_inline int drop(struct job *job, __u32 reason)
 
 /*
  * Was a packet of a workload judged as one for this host, or as an answer to one of this host? Address translation may
- * still give other packets to the host: the gate asks for a mark of these only.
+ * still bring other packets to the host; the gate lets only packets with this mark through to it.
  */
 static __always_inline bool is_for_host(const struct job *job)
 {
 	return job->to_host || job->stage == STAGE_BORN_HERE || job->reason == REASON_PASS_NEIGHBOUR;
 }
 
-/* Other programs may still look at the packet. A packet of a workload bears the mark that the gate behind us asks for. */
+/*
+ * Lets the packet pass to the next program. A packet of a workload gets the mark that the gate asks for: packets
+ * without it were not judged.
+ */
 static __always_inline int pass(struct __sk_buff *skb, struct job *job, __u32 reason)
 {
 	struct settings *s = settings_now();
