@@ -10,18 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attachment is a generation's pair of programs at one interface. Its links are pinned: they outlive the agent.
+// Attachment is the pair of programs of a generation at one interface. Its links are pinned, so that they outlive the
+// agent.
 type Attachment struct {
 	Ifindex uint32
-	Adopted bool // links of a former run were found and now run this generation
-	links   [2]link.Link
-	sound   [2]uint64 // revision at which each hook was found sound; 0: it must be looked at
+	Adopted bool         // Attach found pinned links of a former process, and they run this generation now
+	links   [2]link.Link // by Hook; nil after Close
+	sound   [2]uint64    // by Hook: the revision in which ReadHook found it sound; 0: ReadHook must look at it
 }
 
-// Attach puts the generation's programs before all others at an interface, in both directions. Links that are
-// pinned in dir from before are kept and only their program is replaced, so that no packet is missed.
-// If only one direction could be attached, it stays so, pinned: the next Attach adopts it.
-// Nothing may be attached before the interface has its entry in Interfaces: without one, every packet is dropped.
+// Attach puts the programs of the generation before all others at an interface, in both directions. Links that are
+// pinned in dir are adopted: only their program is replaced, so that no packet passes unjudged.
+//
+// After an error one direction may be attached, and stays pinned: the next Attach adopts it. Attach an interface only
+// after it has its entry in Interfaces: without one, every packet is dropped.
 func (g *Generation) Attach(dir string, ifindex uint32) (*Attachment, error) {
 	if err := requireFS(dir); err != nil {
 		return nil, err
@@ -62,7 +64,7 @@ func (g *Generation) attachHook(dir string, ifindex uint32, hook Hook) (l link.L
 	return l, false, nil
 }
 
-// attachFirst attaches the generation's program before all others. The link ends with the process until it is pinned.
+// attachFirst attaches a program before all others. Until the link is pinned, it ends with the process.
 func (g *Generation) attachFirst(ifindex uint32, hook Hook) (link.Link, error) {
 	l, err := link.AttachTCX(link.TCXOptions{
 		Interface: int(ifindex),
@@ -76,7 +78,8 @@ func (g *Generation) attachFirst(ifindex uint32, hook Hook) (link.Link, error) {
 	return l, nil
 }
 
-// adopt opens a pinned link if it is still attached to the interface. A pin that holds anything else is stale.
+// adopt opens a pinned link if it is attached to the interface. It returns nil for any other pin, which may be
+// replaced.
 func adopt(path string, ifindex uint32) (link.Link, error) {
 	l, err := link.LoadPinnedLink(path, nil)
 	if isPassing(err) {
@@ -97,7 +100,7 @@ func isPassing(err error) bool {
 		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 }
 
-// attachedTo is the interface of a link, 0 if it has vanished.
+// attachedTo returns the interface of a link; 0 if the interface is gone.
 func attachedTo(l link.Link) uint32 {
 	info, err := l.Info()
 	if err != nil || info.TCX() == nil {
@@ -134,8 +137,8 @@ func explainTCX(err error) error {
 	return explain("attach", err)
 }
 
-// Swap makes the links run another generation. If one direction fails, the other keeps what it has got: both
-// generations must then stay current until Swap has succeeded.
+// Swap makes the links run another generation. After an error the two directions may run different generations: both
+// must stay current until a Swap succeeds.
 func (a *Attachment) Swap(to *Generation) error {
 	var err error
 	for _, hook := range []Hook{Ingress, Egress} {
@@ -146,12 +149,12 @@ func (a *Attachment) Swap(to *Generation) error {
 	return err
 }
 
-// Live tells whether the interface of the attachment still exists.
+// Live says whether the interface still exists.
 func (a *Attachment) Live() bool {
 	return attachedTo(a.links[Ingress]) == a.Ifindex && attachedTo(a.links[Egress]) == a.Ifindex
 }
 
-// Detach stops judging packets at the interface: they are free from then on.
+// Detach takes the programs off. Packets at the interface are not judged any more.
 func (a *Attachment) Detach() error {
 	var err error
 	for _, l := range a.links {
@@ -162,7 +165,7 @@ func (a *Attachment) Detach() error {
 	return errors.Join(err, a.Close())
 }
 
-// Close releases the handles. The pinned links go on judging packets.
+// Close releases the handles. The pinned links stay, and go on judging packets.
 func (a *Attachment) Close() error {
 	var err error
 	for hook, l := range a.links {
@@ -174,7 +177,7 @@ func (a *Attachment) Close() error {
 	return err
 }
 
-// Attached lists the interfaces that have links pinned in dir, and for each whether it still exists.
+// Attached returns the interfaces that have links pinned in dir, and for each whether it still exists.
 func Attached(dir string) (map[uint32]bool, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "link_*_*"))
 	if err != nil {
@@ -198,7 +201,7 @@ func Attached(dir string) (map[uint32]bool, error) {
 	return out, nil
 }
 
-// Detach removes the links that are pinned in dir for an interface, whoever attached them.
+// Detach removes the links that are pinned in dir for an interface, whichever process attached them.
 func Detach(dir string, ifindex uint32) error {
 	var err error
 	for _, hook := range []Hook{Ingress, Egress} {

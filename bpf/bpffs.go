@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountFS makes sure that dir is a bpf file system, in which maps and links can be pinned. It creates the directory
-// and mounts where needed, in the mount namespace of this process: see OpenPins for what must outlive it.
+// MountFS makes dir a bpf file system, in which maps and links can be pinned, unless it is one. It creates the
+// directory, and mounts in the mount namespace of this process: OpenPins is for pins that must outlive it.
 func MountFS(dir string) error { return mountedHere.mount(dir) }
 
-// CheckFS says why OpenPins would fail, as far as that can be found out without a trace.
+// CheckFS returns the error that OpenPins would return, as far as that can be known without changing anything.
 func CheckFS(dir string) error {
 	at, err := placeOf(dir)
 	if err != nil {
@@ -45,16 +45,16 @@ func requireFS(dir string) error {
 	return fmt.Errorf("pin to %s: it is no bpf file system: mount one there (mount -t bpf bpf %s)", dir, dir)
 }
 
-// Pins is a pin directory that outlives this process, and that no other agent uses at the same time, by whatever path and
-// in whatever namespaces.
+// Pins is a pin directory that outlives this process. It is locked: no other agent uses it at the same time, by
+// whatever path and in whatever namespaces.
 type Pins struct {
 	dir  string
 	at   place
 	file *os.File // has the lock; nil: closed
 }
 
-// OpenPins mounts a bpf file system on dir, if there is none that outlives this process, and locks it. The lock ends with
-// the process.
+// OpenPins mounts a bpf file system on dir, unless one is there that outlives this process, and locks it. The lock ends
+// with the process.
 func OpenPins(dir string) (*Pins, error) {
 	at, err := placeOf(dir)
 	if err != nil {
@@ -82,7 +82,8 @@ func OpenPins(dir string) (*Pins, error) {
 	return p, nil
 }
 
-// Path is where this process finds the pins: not always by the name of the directory.
+// Path is the path by which this process reaches the pins. If they are in the mount namespace of process 1, that is not
+// dir.
 func (p *Pins) Path() string {
 	if p.at == mountedByFirst {
 		return fmt.Sprintf("/proc/self/fd/%d", p.file.Fd())
@@ -100,11 +101,11 @@ func (p *Pins) Close() error {
 	return file.Close()
 }
 
-// systemBPFFS is the one that other programs pin in as well.
+// systemBPFFS is the directory in which other programs pin as well.
 const systemBPFFS = "/sys/fs/bpf"
 
-// Remove removes what is pinned, also by an agent with other layouts, gives the lock back, and removes the mount and
-// the directory.
+// Remove removes all pins, also those of an agent with other layouts, then the lock, the mount and the directory. In
+// the directory of the system it removes only the lock.
 func (p *Pins) Remove() error {
 	if filepath.Clean(p.dir) == systemBPFFS {
 		return p.Close()
@@ -130,7 +131,7 @@ func (p *Pins) Remove() error {
 	})
 }
 
-// holderOf names the process that has a file locked, as far as the kernel tells: proc_locks(5).
+// holderOf names the process that has locked a file, as far as /proc/locks tells: proc_locks(5).
 func holderOf(file *os.File) string {
 	var stat unix.Stat_t
 	locks, err := os.ReadFile("/proc/locks")

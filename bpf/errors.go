@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// isFull tells that a table has no room for another entry; a table of networks says it in its own way.
+// isFull says whether a write failed because a table has no room. An LPM trie returns ENOSPC, a hash E2BIG.
 func isFull(err error) bool { return errors.Is(err, unix.E2BIG) || errors.Is(err, unix.ENOSPC) }
 
-// IsFull tells that a write failed because a table has no room; it is tried again in vain until something is deleted
-// or a larger generation is built.
+// IsFull says whether a write failed because a table has no room. It fails again until an entry is deleted or a larger
+// generation is built.
 func IsFull(err error) bool { return isFull(err) }
 
-// explain turns what the kernel says into what the operator can do.
+// explain wraps an error of the kernel with its likely cause and remedy; nil stays nil.
 func explain(doing string, err error) error {
 	var verifier *ebpf.VerifierError
 	switch {

@@ -12,37 +12,38 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// Approval is what one side of this host has granted to a connection.
+// Approval is the leg of a connection at one side of this host.
 type Approval struct {
-	Endpoint uint64
-	Rule     uint64
-	Epoch    uint64 // in which it was granted
-	Ifindex  uint32 // 0: this side has granted nothing
-	Stage    int
-	Revoked  bool      // policy allows it no longer, and Rule denies it
+	Endpoint uint64    // number of the endpoint
+	Rule     uint64    // number of the rule that allowed the connection or, if it is revoked, denies it
+	Epoch    uint64    // of the approval; 0 if it is revoked
+	Ifindex  uint32    // 0: this side has approved nothing
+	Stage    int       // layout.StageNormalIn and the like
+	Revoked  bool      // policy does not allow the connection any more
 	Packets  [2]uint64 // from the opener, from the replier
 	Bytes    [2]uint64
 }
 
-// Connection is an entry of the tables of connections.
+// Connection is one entry of the tables of connections.
 type Connection struct {
 	Key             layout.FlowKey // for DeleteConnection
 	Proto           uint8
-	Opener, Replier netip.AddrPort
-	ICMPType        uint8  // of the query
-	ICMPID          uint16 // of the query
-	State           int    // FlowTCPOpening and so on
-	Proven          bool
-	Answered        bool
-	Age, Idle       time.Duration
-	Approvals       [2]Approval // on the opener's side of this host, on the replier's
+	Opener, Replier netip.AddrPort // ports are 0 for ICMP
+	ICMPType        uint8          // of the query
+	ICMPID          uint16         // of the query
+	State           int            // layout.FlowTCPOpening and the like
+	Proven          bool           // both ends have answered each other
+	Answered        bool           // the replier has answered
+	Age, Idle       time.Duration  // since the first packet, and since the last one
+	Approvals       [2]Approval    // on the opener's side of this host, and on the replier's
 }
 
-// Revoked says that policy no longer allows the connection: its packets are dropped. It is remembered until it is
-// idle, so that neither end makes a new connection of it, the other way round.
+// Revoked says whether policy does not allow the connection any more: its packets are dropped. The entry stays until it
+// is idle, so that neither end opens the connection anew, the other way round.
 func (c *Connection) Revoked() bool { return c.Approvals[0].Revoked || c.Approvals[1].Revoked }
 
-// Connections calls yield with every connection that has not expired, until it says no.
+// Connections calls yield with each connection that has not expired, until yield returns false. Connections that begin
+// or move meanwhile may come twice, or not at all.
 func (s *Shared) Connections(yield func(Connection) bool) error {
 	now, err := coarseNow()
 	if err != nil {
@@ -65,10 +66,11 @@ func (s *Shared) Connections(yield func(Connection) bool) error {
 	return nil
 }
 
-// legRevoked marks the epoch of a leg that has lost its permission.
+// legRevoked is the bit in the epoch of a revoked leg.
 const legRevoked = uint64(1) << layout.LegRevokedBit
 
-// eachFlow reads a table of connections in batches.
+// eachFlow reads a table of connections in batches. A batch must hold a whole bucket of the kernel's hash, so it grows
+// on ENOSPC.
 func eachFlow(m *ebpf.Map, yield func(layout.FlowKey, layout.Flow) bool) (more bool, err error) {
 	size := batch
 	var at ebpf.MapBatchCursor
@@ -93,7 +95,7 @@ func eachFlow(m *ebpf.Map, yield func(layout.FlowKey, layout.Flow) bool) (more b
 	}
 }
 
-// coarseNow is the clock that the program stamps connections with.
+// coarseNow reads the clock that the program stamps connections with: bpf_ktime_get_coarse_ns.
 func coarseNow() (time.Duration, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &t); err != nil {
@@ -132,7 +134,7 @@ func connectionOf(k layout.FlowKey, f layout.Flow, now time.Duration) Connection
 	return c
 }
 
-// DeleteConnection ends a connection; its next packet is judged as new.
+// DeleteConnection deletes a connection from all tables. Its next packet is judged as the first of a connection.
 func (s *Shared) DeleteConnection(k layout.FlowKey) error {
 	for _, set := range []flowSet{s.tables.current, s.tables.old} {
 		for _, m := range set.maps() {

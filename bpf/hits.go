@@ -9,9 +9,9 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// CreateRule makes room to count the hits of a rule; the program counts only rules that have it. The kernel gets memory of
-// each processor in the background: when many rules in a row ask for it, it answers ENOMEM for a few of them, and has more
-// some milliseconds later.
+// CreateRule makes the counter of a rule: the program counts only rules that have one. It may fail with ENOMEM and
+// succeed some milliseconds later, when many counters are made in a row: the kernel refills its memory for them in the
+// background.
 func (s *Shared) CreateRule(id uint64) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -36,8 +36,8 @@ func (s *Shared) DeleteRule(id uint64) error {
 	return nil
 }
 
-// RuleHits are the packets and bytes that a rule has judged: first packets of connections, packets of connections
-// that were judged again, and packets denied.
+// RuleHits returns the packets and bytes that a rule has decided: first packets of connections, packets of connections
+// that were judged again, and denied packets. It is zero for a rule without a counter.
 func (s *Shared) RuleHits(id uint64) (layout.Hits, error) {
 	var each []layout.Hits
 	if err := s.maps["rule_hits"].Lookup(&id, &each); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -46,7 +46,7 @@ func (s *Shared) RuleHits(id uint64) (layout.Hits, error) {
 	return sum(each), nil
 }
 
-// AllRuleHits reads the hits of every rule.
+// AllRuleHits returns the hits of all rules that have a counter.
 func (s *Shared) AllRuleHits() (map[uint64]layout.Hits, error) {
 	out := map[uint64]layout.Hits{}
 	var id uint64
@@ -61,7 +61,7 @@ func (s *Shared) AllRuleHits() (map[uint64]layout.Hits, error) {
 	return out, nil
 }
 
-// ReasonCounts are the packets and bytes by reason.
+// ReasonCounts returns packets and bytes by reason, since the counters were made.
 func (s *Shared) ReasonCounts() (counts [Reasons]layout.Hits, err error) {
 	for r := range uint32(Reasons) {
 		var each []layout.Hits
@@ -73,6 +73,7 @@ func (s *Shared) ReasonCounts() (counts [Reasons]layout.Hits, err error) {
 	return counts, nil
 }
 
+// sum adds the counters of all processors.
 func sum(each []layout.Hits) (total layout.Hits) {
 	for _, h := range each {
 		total.Packets += h.Packets

@@ -11,17 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Found is a program that was found at a hook.
+// Found is a program that is attached at a hook.
 type Found struct {
 	Program ebpf.ProgramID
-	Link    link.ID // 0: attached without one
+	Link    link.ID // 0: attached without a link
 	Name    string
-	Ours    bool // it judges packets as we do, whichever process loaded it
+	Ours    bool // it is a version of our program, whichever process loaded it
 }
 
 func (f Found) String() string { return fmt.Sprintf("%q (program %d)", f.Name, f.Program) }
 
-// TakeOff detaches the program, whoever holds its link and wherever that is pinned. It must be attached by a link.
+// TakeOff detaches the program, even if another process holds or has pinned its link. A program without a link cannot
+// be detached this way.
 func (f Found) TakeOff() error {
 	l, err := link.NewFromID(f.Link)
 	if errors.Is(err, os.ErrNotExist) {
@@ -33,23 +34,24 @@ func (f Found) TakeOff() error {
 	return explain("detach program "+f.String(), err)
 }
 
-// Hooks reads which programs run at the hooks of interfaces. It remembers the programs that it has met. The interfaces are
-// always those of the network namespace of the calling thread.
+// Hooks reads which programs are attached to interfaces of the calling thread's network namespace. It remembers
+// programs that it has identified.
 type Hooks struct{ known map[ebpf.ProgramID]Found }
 
 // mostKnown is how many programs are remembered.
 const mostKnown = 4096
 
-// NewHooks returns Hooks that have met no program yet.
+// NewHooks returns Hooks that have identified no program yet.
 func NewHooks() *Hooks { return &Hooks{map[ebpf.ProgramID]Found{}} }
 
-// Read lists the programs at a hook, in their order. An interface that does not exist has none.
+// Read returns the programs at a hook, in their order; none if the interface does not exist.
 func (h *Hooks) Read(ifindex uint32, hook Hook) ([]Found, error) {
 	list, _, err := h.readChanged(ifindex, hook, 0)
 	return list, err
 }
 
-// readChanged is Read, unless the hook has not changed since a revision. The first revision of a hook is 1.
+// readChanged is Read for a hook that has changed since a revision: otherwise the list is empty and the revision is the
+// same. Revisions begin with 1; 0 reads in any case.
 func (h *Hooks) readChanged(ifindex uint32, hook Hook, since uint64) (list []Found, revision uint64, err error) {
 	result, err := link.QueryPrograms(link.QueryOptions{Target: int(ifindex), Attach: hook.attachType()})
 	if errors.Is(err, unix.ENODEV) {
@@ -75,12 +77,12 @@ func (h *Hooks) readChanged(ifindex uint32, hook Hook, since uint64) (list []Fou
 	return list, result.Revision, nil
 }
 
-// ourTables are tables that every program of ours has had.
+// ourTables are tables that each version of our program has had.
 func ourTables() []string {
 	return []string{"interfaces", "slots", "vectors", "epoch", "config", "flows", "rule_hits"}
 }
 
-// identify tells whose a program is. Anybody may call a program as ours are called; nobody has our tables.
+// identify finds out whether a program is ours: by its tables, because any program may have the same name.
 func (h *Hooks) identify(id ebpf.ProgramID) (Found, error) {
 	if found, met := h.known[id]; met {
 		return found, nil
@@ -110,7 +112,7 @@ func (h *Hooks) identify(id ebpf.ProgramID) (Found, error) {
 	return found, nil
 }
 
-// Running lists those of the interfaces that run a program of ours, of whichever process.
+// Running returns the interfaces that run a program of ours, whichever process attached it.
 func (h *Hooks) Running(ifindexes []uint32) (map[uint32]bool, error) {
 	running := map[uint32]bool{}
 	var errs []error
@@ -124,7 +126,7 @@ func (h *Hooks) Running(ifindexes []uint32) (map[uint32]bool, error) {
 	return running, errors.Join(errs...)
 }
 
-// TakeOff detaches all programs of ours from an interface and returns how many there were.
+// TakeOff detaches all programs of ours from an interface, and returns how many there were.
 func (h *Hooks) TakeOff(ifindex uint32) (int, error) {
 	ours, err := h.ours(ifindex)
 	errs := []error{err}
@@ -134,7 +136,7 @@ func (h *Hooks) TakeOff(ifindex uint32) (int, error) {
 	return len(ours), errors.Join(errs...)
 }
 
-// ours are the programs of ours that run at both hooks of an interface and have a link, as all have that we attach.
+// ours returns the programs of ours at both hooks of an interface that have a link, as all have that an agent attaches.
 func (h *Hooks) ours(ifindex uint32) (ours []Found, err error) {
 	for _, hook := range []Hook{Ingress, Egress} {
 		list, e := h.Read(ifindex, hook)
@@ -148,18 +150,19 @@ func (h *Hooks) ours(ifindex uint32) (ours []Found, err error) {
 	return ours, err
 }
 
-// HookState says how a hook is found where an Attachment should be first.
+// HookState is the state of a hook at which an Attachment should be first.
 type HookState struct {
-	Lost   bool    // the Attachment's own link is gone, detached, or runs a program of somebody else
-	Before []Found // programs of others that come first, and can let packets pass that ours never sees
-	After  []Found // programs of others that see what ours lets pass
+	Lost   bool    // the Attachment's link is gone or detached, or runs a program that is not ours
+	Before []Found // programs of others that come first: they may let packets pass that ours never sees
+	After  []Found // programs of others that see only packets that ours lets pass
 	Former []Found // other programs of ours
 }
 
-// Sound says that all is as it should be.
+// Sound says whether nothing has to be repaired.
 func (s HookState) Sound() bool { return !s.Lost && len(s.Before) == 0 && len(s.Former) == 0 }
 
-// ReadHook reads one hook of the Attachment. A hook that was sound and that nobody has touched since is not looked at again.
+// ReadHook reads the state of a hook. It is quick for a hook that was sound and has not changed since: its state is
+// then empty, also without After.
 func (a *Attachment) ReadHook(h *Hooks, hook Hook) (s HookState, err error) {
 	list, revision, err := h.readChanged(a.Ifindex, hook, a.sound[hook])
 	if err != nil || revision == 0 || revision == a.sound[hook] {
@@ -189,7 +192,7 @@ func (a *Attachment) ReadHook(h *Hooks, hook Hook) (s HookState, err error) {
 	return s, nil
 }
 
-// Reattach attaches the generation's program anew where the link of the Attachment is lost, before all others.
+// Reattach attaches the program anew, before all others, after the link of the Attachment was lost.
 func (g *Generation) Reattach(a *Attachment, dir string, hook Hook) error {
 	l, err := g.attachFirst(a.Ifindex, hook)
 	if err != nil {
@@ -198,8 +201,8 @@ func (g *Generation) Reattach(a *Attachment, dir string, hook Hook) error {
 	return a.replace(l, dir, hook)
 }
 
-// MoveFirst puts the generation's program before all others at a hook. No packet passes it unseen meanwhile, but some are
-// judged twice. A program cannot be twice at one hook, so a stand-in takes its old place.
+// MoveFirst moves the program before all others at a hook. No packet passes unjudged meanwhile, but some are judged
+// twice. A program cannot be at a hook twice, so the stand-in takes the old place first.
 func (g *Generation) MoveFirst(a *Attachment, dir string, hook Hook, s *StandIn) error {
 	if err := a.links[hook].Update(s.program(hook)); err != nil {
 		return explain("swap the program", err)
@@ -211,8 +214,9 @@ func (g *Generation) MoveFirst(a *Attachment, dir string, hook Hook, s *StandIn)
 	return a.replace(l, dir, hook)
 }
 
-// replace makes another link that of the Attachment, pins it in place of the one before, and takes that off. One of the two
-// is attached and pinned at every moment. A link that cannot be pinned counts all the same: Repin tries again.
+// replace makes another link the Attachment's own, pins it in place of the former one, and detaches that. At every
+// moment one of the two is attached and pinned. If pinning fails, the new link counts all the same, and Repin tries
+// again.
 func (a *Attachment) replace(l link.Link, dir string, hook Hook) error {
 	path := linkPath(dir, a.Ifindex, hook)
 	aside := asidePath(path)
@@ -222,7 +226,7 @@ func (a *Attachment) replace(l link.Link, dir string, hook Hook) error {
 	return errors.Join(explain("pin the link at "+path, err), old.Detach(), old.Close())
 }
 
-// asidePath is where a link is pinned for a moment, while another has its place.
+// asidePath is where a link is pinned while another one still has its path.
 func asidePath(path string) string {
 	return filepath.Join(filepath.Dir(path), "next_"+filepath.Base(path))
 }

@@ -19,10 +19,11 @@ import (
 // hostPIDs is the PID namespace of the host: PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h.
 const hostPIDs = "pid:[4026531836]"
 
-// onlyOnHost is a setting that no other network namespace has: the kernel's net/core/sysctl_net_core.c.
+// onlyOnHost is a setting that exists only in the network namespace of the host: see the kernel's
+// net/core/sysctl_net_core.c.
 const onlyOnHost = "/proc/sys/net/core/bpf_jit_enable"
 
-// place says how to reach a bpf file system that outlives this process.
+// mountPlace says how to reach a bpf file system that outlives this process.
 type place int
 
 const (
@@ -31,7 +32,7 @@ const (
 	mountedByHost               // process 1 is not the host's, and may end before what is attached: only the host can mount
 )
 
-// placeOf finds out where a bpf file system for dir must be mounted, or is.
+// findMountPlace finds out where a bpf file system for dir must be mounted, or is.
 func placeOf(dir string) (place, error) {
 	p, err := lookForPlace(dir)
 	if err != nil {
@@ -71,11 +72,11 @@ func lookForPlace(dir string) (place, error) {
 	return mountedByFirst, nil
 }
 
-// mounts are those that a process sees: the device of each, by the mount's number. No two mounts have the same number, in
-// whatever namespaces they are.
+// mounts are the mounts that a process sees: the device of each, by the number of the mount. These numbers are unique
+// on the host, whatever the namespace.
 type mounts map[string]string
 
-// mountsOf reads /proc/PID/mountinfo, which may be read where /proc/PID/ns may not: proc_pid_mountinfo(5).
+// mountsOf reads /proc/PID/mountinfo, which may be readable where /proc/PID/ns is not: proc_pid_mountinfo(5).
 func mountsOf(pid string) (mounts, error) {
 	text, err := os.ReadFile("/proc/" + pid + "/mountinfo")
 	if err != nil {
@@ -90,7 +91,7 @@ func mountsOf(pid string) (mounts, error) {
 	return m, nil
 }
 
-// shares says whether two processes are in the same mount namespace.
+// shares says whether two processes are in the same mount namespace: they then see the same mounts.
 func (m mounts) shares(o mounts) bool {
 	for number := range m {
 		if _, both := o[number]; both {
@@ -100,7 +101,7 @@ func (m mounts) shares(o mounts) bool {
 	return false
 }
 
-// has says whether a file system is mounted, by whatever path.
+// has says whether the file system of a device is mounted, by whatever path.
 func (m mounts) has(device uint64) bool {
 	wanted := fmt.Sprintf("%d:%d", unix.Major(device), unix.Minor(device))
 	for _, d := range m {
@@ -116,7 +117,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// inMountsOfFirst calls do in the mount namespace of process 1.
+// inMountsOfFirst calls do in the mount namespace of process 1, on a thread that ends afterwards.
 func inMountsOfFirst(do func() error) error {
 	done := make(chan error)
 	go func() {
@@ -141,7 +142,8 @@ func enterMountsOfFirst(do func() error) error {
 	return do()
 }
 
-// openMountsOfFirst opens the mount namespace of process 1. Where that process is hidden, the kernel's own thread 2 has it too.
+// openMountsOfFirst opens the mount namespace of process 1. If that process is hidden, it opens that of thread 2 of the
+// kernel, which is the same.
 func openMountsOfFirst() (*os.File, error) {
 	ns, err := os.Open("/proc/1/ns/mnt")
 	if err == nil || !errors.Is(err, os.ErrPermission) {
@@ -197,7 +199,7 @@ func (p place) check(dir string) error {
 	return explainMount(dir, err)
 }
 
-// inContainer refuses to mount what would go with the container.
+// inContainer is the error for a mount that would end with the container.
 func inContainer(dir string) error {
 	return fmt.Errorf("felix is in a container with process IDs of its own: a bpf file system that it mounts on %s may end with it, and then nothing is under policy: "+
 		"start the container with the process IDs of the host (--pid=host), or mount a bpf file system of the host on %s (--volume /sys/fs/bpf:/sys/fs/bpf, --pin-dir /sys/fs/bpf/margay)", dir, dir)

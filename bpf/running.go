@@ -9,8 +9,8 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// RunningWorkloads lists those of the interfaces that run a program of ours which takes them for a workload's. The program
-// may be that of a former process: its tables live as long as the link.
+// RunningWorkloads returns the interfaces that run a program of ours which treats them as a workload's. That program
+// may be of a former process: its tables live as long as its link.
 func (h *Hooks) RunningWorkloads(ifindexes []uint32) (map[uint32]bool, error) {
 	workloads := map[uint32]bool{}
 	running := map[ebpf.ProgramID][]uint32{} // many interfaces run one program
@@ -28,7 +28,7 @@ func (h *Hooks) RunningWorkloads(ifindexes []uint32) (map[uint32]bool, error) {
 	return workloads, errors.Join(errs...)
 }
 
-// addWorkloads adds those of the interfaces that the tables of a program take for a workload's.
+// addWorkloads adds the interfaces that have a workload's entry in the tables of a program.
 func addWorkloads(workloads map[uint32]bool, id ebpf.ProgramID, ifindexes []uint32) error {
 	program, err := ebpf.NewProgramFromID(id)
 	if err != nil {
@@ -52,7 +52,7 @@ func addWorkloads(workloads map[uint32]bool, id ebpf.ProgramID, ifindexes []uint
 	return err
 }
 
-// tablesOf opens those tables of a program that have one of these names. The caller closes them.
+// tablesOf opens the tables of a program that have one of the names. The caller closes them, also after an error.
 func tablesOf(program *ebpf.Program, names ...string) (map[string]*ebpf.Map, error) {
 	tables := map[string]*ebpf.Map{}
 	info, err := program.Info()
