@@ -94,7 +94,7 @@ func (w *twin) become(t *testing.T, s *calc.State) {
 }
 
 // place says how a packet gets judged by the policy of a stage, by the real program.
-type place struct {
+type mountPlace struct {
 	stage    int // whose policy
 	of       calc.Stage
 	dir      calc.Direction
@@ -104,8 +104,8 @@ type place struct {
 	workload bool
 }
 
-func places() []place {
-	return []place{
+func places() []mountPlace {
+	return []mountPlace{
 		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Egress, 77, true},
 		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Ingress, 0, true},
 		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Ingress, 0, false},
@@ -119,7 +119,7 @@ func places() []place {
 }
 
 // iface is an interface with an endpoint's mask at one place only, so that nothing else decides.
-func (p place) iface(ifindex uint32, m classifier.Masks) layout.Iface {
+func (p mountPlace) iface(ifindex uint32, m classifier.Masks) layout.Iface {
 	i := layout.Iface{Endpoint: 7, Ifindex: ifindex}
 	i.Mask[p.at] = m.Mask[p.stage]
 	if p.workload {
@@ -132,7 +132,7 @@ func (p place) iface(ifindex uint32, m classifier.Masks) layout.Iface {
 
 // forPacket is the place for a packet: this one, or where something else than policy decides about it here, another one that
 // judges by the same policy.
-func (p place) forPacket(q calc.Packet) place {
+func (p mountPlace) forPacket(q calc.Packet) mountPlace {
 	switch {
 	case p.workload && p.hook == bpf.Ingress && isOfLink(q):
 		p.hook, p.workload = bpf.Egress, false
@@ -207,7 +207,7 @@ func TestThreeJudgesAgree(t *testing.T) {
 
 const packetsAtAPlace = 6
 
-func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.Masks, p place, decided map[api.Action]int) (n int) {
+func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.Masks, p mountPlace, decided map[api.Action]int) (n int) {
 	t.Helper()
 	for range packetsAtAPlace {
 		decided[w.askOne(t, id, m, p, classifiertest.RandomPacket(r, w.state))]++
@@ -218,7 +218,7 @@ func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.
 
 // askOne compares the three judges' verdicts on one packet and returns that of the definition. All three are asked about each
 // packet: where something comes before policy, the program is asked at another place.
-func (w *twin) askOne(t *testing.T, id calc.EndpointID, m classifier.Masks, p place, q calc.Packet) api.Action {
+func (w *twin) askOne(t *testing.T, id calc.EndpointID, m classifier.Masks, p mountPlace, q calc.Packet) api.Action {
 	t.Helper()
 	want := calc.Judge(w.state, id, p.of, p.dir, q)
 	lookup := classifier.View{Memory: w.mem, Addresses: w.image}.Verdict(m.Mask[p.stage], q)
@@ -294,7 +294,7 @@ func (w *twin) askScenario(t *testing.T, s calctest.Scenario) (asked int) {
 }
 
 // run has the kernel judge a packet and compares.
-func (w *twin) run(p place, m classifier.Masks, q calc.Packet, want calc.Verdict) error {
+func (w *twin) run(p mountPlace, m classifier.Masks, q calc.Packet, want calc.Verdict) error {
 	if err := w.Interfaces.Put(w.ifindex, p.iface(w.ifindex, m)); err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (g *Generation) attachFirst(ifindex uint32, hook Hook) (link.Link, error) {
 // replaced.
 func adopt(path string, ifindex uint32) (link.Link, error) {
 	l, err := link.LoadPinnedLink(path, nil)
-	if isPassing(err) {
+	if isTransient(err) {
 		return nil, explain("open the pinned link at "+path, err)
 	}
 	if err != nil {
@@ -94,8 +94,8 @@ func adopt(path string, ifindex uint32) (link.Link, error) {
 	return l, nil
 }
 
-// isPassing tells of errors that say nothing about what they happened to.
-func isPassing(err error) bool {
+// isTransient tells of errors that say nothing about what they happened to.
+func isTransient(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) ||
 		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 }

@@ -16,7 +16,7 @@ func MountFS(dir string) error { return mountedHere.mount(dir) }
 
 // CheckFS returns the error that OpenPins would return, as far as that can be known without changing anything.
 func CheckFS(dir string) error {
-	at, err := placeOf(dir)
+	at, err := findMountPlace(dir)
 	if err != nil {
 		return err
 	}
@@ -49,14 +49,14 @@ func requireFS(dir string) error {
 // whatever path and in whatever namespaces.
 type Pins struct {
 	dir  string
-	at   place
+	at   mountPlace
 	file *os.File // has the lock; nil: closed
 }
 
 // OpenPins mounts a bpf file system on dir, unless one is there that outlives this process, and locks it. The lock ends
 // with the process.
 func OpenPins(dir string) (*Pins, error) {
-	at, err := placeOf(dir)
+	at, err := findMountPlace(dir)
 	if err != nil {
 		return nil, err
 	}

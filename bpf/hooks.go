@@ -38,8 +38,8 @@ func (f Found) TakeOff() error {
 // programs that it has identified.
 type Hooks struct{ known map[ebpf.ProgramID]Found }
 
-// mostKnown is how many programs are remembered.
-const mostKnown = 4096
+// maxKnown is how many programs are remembered.
+const maxKnown = 4096
 
 // NewHooks returns Hooks that have identified no program yet.
 func NewHooks() *Hooks { return &Hooks{map[ebpf.ProgramID]Found{}} }
@@ -105,7 +105,7 @@ func (h *Hooks) identify(id ebpf.ProgramID) (Found, error) {
 		found.Ours = len(tables) == len(ourTables())
 		closeAll(tables)
 	}
-	if len(h.known) > mostKnown { // somebody loads programs again and again
+	if len(h.known) > maxKnown { // somebody loads programs again and again
 		clear(h.known)
 	}
 	h.known[id] = found

@@ -24,24 +24,24 @@ const hostPIDs = "pid:[4026531836]"
 const onlyOnHost = "/proc/sys/net/core/bpf_jit_enable"
 
 // mountPlace says how to reach a bpf file system that outlives this process.
-type place int
+type mountPlace int
 
 const (
-	mountedHere    place = iota // where this process mounts, process 1 sees it
-	mountedByFirst              // process 1 has another mount namespace, and does not see what this process mounts
-	mountedByHost               // process 1 is not the host's, and may end before what is attached: only the host can mount
+	mountedHere    mountPlace = iota // where this process mounts, process 1 sees it
+	mountedByFirst                   // process 1 has another mount namespace, and does not see what this process mounts
+	mountedByHost                    // process 1 is not the host's, and may end before what is attached: only the host can mount
 )
 
 // findMountPlace finds out where a bpf file system for dir must be mounted, or is.
-func placeOf(dir string) (place, error) {
-	p, err := lookForPlace(dir)
+func findMountPlace(dir string) (mountPlace, error) {
+	p, err := mountPlaceOf(dir)
 	if err != nil {
 		return p, fmt.Errorf("find out whether programs outlive felix: %w: run it as root, with proc mounted on /proc and without hidepid=", err)
 	}
 	return p, nil
 }
 
-func lookForPlace(dir string) (place, error) {
+func mountPlaceOf(dir string) (mountPlace, error) {
 	pids, err := os.Readlink("/proc/thread-self/ns/pid")
 	if err != nil {
 		return 0, err
@@ -61,8 +61,8 @@ func lookForPlace(dir string) (place, error) {
 		return mountedHere, nil
 	}
 	var stat unix.Stat_t
-	if isBPFFS(nearest(dir)) {
-		if err := unix.Stat(nearest(dir), &stat); err != nil {
+	if isBPFFS(nearestExisting(dir)) {
+		if err := unix.Stat(nearestExisting(dir), &stat); err != nil {
 			return 0, err
 		}
 		if first.has(stat.Dev) {
@@ -158,7 +158,7 @@ func openMountsOfFirst() (*os.File, error) {
 }
 
 // do calls a function where the pin directory lasts.
-func (p place) do(dir string, f func() error) error {
+func (p mountPlace) do(dir string, f func() error) error {
 	if p != mountedByFirst {
 		return f()
 	}
@@ -170,8 +170,8 @@ func (p place) do(dir string, f func() error) error {
 }
 
 // mount makes sure that dir is a bpf file system at this place. It creates the directory and mounts where needed.
-func (p place) mount(dir string) error {
-	if p == mountedByHost && !isBPFFS(nearest(dir)) {
+func (p mountPlace) mount(dir string) error {
+	if p == mountedByHost && !isBPFFS(nearestExisting(dir)) {
 		return inContainer(dir)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -184,8 +184,8 @@ func (p place) mount(dir string) error {
 }
 
 // check says why mount would fail, as far as that can be found out without a trace.
-func (p place) check(dir string) error {
-	if isBPFFS(nearest(dir)) {
+func (p mountPlace) check(dir string) error {
+	if isBPFFS(nearestExisting(dir)) {
 		return nil
 	}
 	if p == mountedByHost {
@@ -205,8 +205,8 @@ func inContainer(dir string) error {
 		"start the container with the process IDs of the host (--pid=host), or mount a bpf file system of the host on %s (--volume /sys/fs/bpf:/sys/fs/bpf, --pin-dir /sys/fs/bpf/margay)", dir, dir)
 }
 
-// nearest is the path, or the first directory above it that exists.
-func nearest(path string) string {
+// nearestExisting is the path, or the first directory above it that exists.
+func nearestExisting(path string) string {
 	for path = filepath.Clean(path); !exists(path) && path != filepath.Dir(path); {
 		path = filepath.Dir(path)
 	}

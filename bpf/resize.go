@@ -47,20 +47,20 @@ func (p flowSet) unpin() (err error) {
 // serial number is in use; a second one says that a change of size was under way.
 type flowTables struct {
 	current, old flowSet
-	none         flowSet // a stand-in of one entry for old
+	empty        flowSet // a stand-in of one entry for old
 }
 
 func (t *flowTables) replacements(out map[string]*ebpf.Map) {
 	old := t.old
 	if old.proven == nil {
-		old = t.none
+		old = t.empty
 	}
 	out["flows"], out["flows_new"], out["flows_crowd"] = t.current.proven, t.current.new, t.current.crowd
 	out["flows_old"], out["flows_new_old"], out["flows_crowd_old"] = old.proven, old.new, old.crowd
 }
 
 func (t *flowTables) close() error {
-	return errors.Join(t.current.close(), t.old.close(), t.none.close())
+	return errors.Join(t.current.close(), t.old.close(), t.empty.close())
 }
 
 func (t *flowTables) unpin() error { return errors.Join(t.current.unpin(), t.old.unpin()) }
@@ -83,7 +83,7 @@ func (s *Shared) openFlows(spec *ebpf.CollectionSpec, sizes SharedSizes) error {
 	if s.tables.current, err = s.openSet(spec, current, sizes); err != nil {
 		return err
 	}
-	s.tables.none, err = standIn(spec)
+	s.tables.empty, err = emptySet(spec)
 	return err
 }
 
@@ -131,7 +131,7 @@ func sized(spec *ebpf.MapSpec, entries uint32) *ebpf.MapSpec {
 	return spec
 }
 
-func standIn(spec *ebpf.CollectionSpec) (p flowSet, err error) {
+func emptySet(spec *ebpf.CollectionSpec) (p flowSet, err error) {
 	for name, made := range map[string]**ebpf.Map{"flows_old": &p.proven, "flows_new_old": &p.new, "flows_crowd_old": &p.crowd} {
 		if *made, err = ebpf.NewMap(sized(spec.Maps[name], 1)); err != nil {
 			return flowSet{}, errors.Join(explain("create the stand-in for old connections", err), p.close())
@@ -199,7 +199,7 @@ func (s *Shared) ResizeFlows(n SharedSizes) error {
 // come, or when Generation.Drain moves them.
 func (s *Shared) DrainFlows() {
 	if s.Resizing() == FlowsSwapping {
-		s.workIn(s.tables.current.serial, true)
+		s.useTables(s.tables.current.serial, true)
 	}
 }
 
@@ -209,7 +209,7 @@ func (s *Shared) DropOldFlows() error {
 	if s.Resizing() == FlowsOfOneSize {
 		return nil
 	}
-	s.workIn(s.tables.current.serial, false)
+	s.useTables(s.tables.current.serial, false)
 	err := errors.Join(s.tables.old.unpin(), s.tables.old.close())
 	s.tables.old = flowSet{}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -218,8 +218,8 @@ func (s *Shared) DropOldFlows() error {
 	return nil
 }
 
-// workIn says in which set of tables connections are kept, and whether some may still be in the one before it.
-func (s *Shared) workIn(serial int, draining bool) {
+// useTables says in which set of tables connections are kept, and whether some may still be in the one before it.
+func (s *Shared) useTables(serial int, draining bool) {
 	var also uint32
 	if draining {
 		also = 1
@@ -228,14 +228,14 @@ func (s *Shared) workIn(serial int, draining bool) {
 	atomic.StoreUint32(&s.Settings.Set, uint32(serial))
 }
 
-// recoverTables goes on after a restart where a change of size was.
-func (s *Shared) recoverTables() {
+// resumeResize goes on after a restart where a change of size was.
+func (s *Shared) resumeResize() {
 	switch s.Resizing() {
 	case FlowsOfOneSize:
-		s.workIn(s.tables.current.serial, false)
+		s.useTables(s.tables.current.serial, false)
 	case FlowsSwapping:
-		s.workIn(s.tables.old.serial, false)
+		s.useTables(s.tables.old.serial, false)
 	case FlowsDraining:
-		s.workIn(s.tables.current.serial, true)
+		s.useTables(s.tables.current.serial, true)
 	}
 }

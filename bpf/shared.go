@@ -140,7 +140,7 @@ func (s *Shared) openMemory() error {
 		*s.Settings = DefaultSettings()
 		s.Settings.Crowding = uint32(layout.Crowded) // tables of a former layout of settings may hold some; a sweep finds out
 	}
-	s.recoverTables()
+	s.resumeResize()
 	s.setShare()
 	if s.Settings.OpeningShare == 0 {
 		s.setOpeningShare(0)
