@@ -94,7 +94,8 @@ func adopt(path string, ifindex uint32) (link.Link, error) {
 	return l, nil
 }
 
-// isTransient tells of errors that say nothing about what they happened to.
+// isTransient tells errors that say nothing about the object: this process has no memory, no file descriptor or no
+// right.
 func isTransient(err error) bool {
 	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) ||
 		errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)

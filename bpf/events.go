@@ -13,7 +13,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// EventKind says what an event tells.
+// EventKind is the occasion of an event.
 type EventKind uint8
 
 // The kinds of events.
@@ -23,32 +23,32 @@ const (
 	EventLog   = EventKind(layout.EventLog)   // a Log rule matched
 )
 
-// Event is a verdict that the program tells.
+// Event is a verdict of which the program tells.
 type Event struct {
 	Kind     EventKind
 	Reason   Reason
 	Hook     Hook
 	Ifindex  uint32
-	Endpoint uint64
-	Stage    int
-	Rule     uint64        // that decided, or the Log rule
-	Time     time.Duration // coarse monotonic clock
+	Endpoint uint64        // number of the endpoint
+	Stage    int           // layout.StageNormalIn and the like
+	Rule     uint64        // number of the rule that decided, or of the Log rule
+	Time     time.Duration // on the coarse monotonic clock
 
 	Proto              uint8
-	Source, Dest       netip.AddrPort // ports are 0 where the protocol has none
+	Source, Dest       netip.AddrPort // ports are 0 if the protocol has none
 	ICMPType, ICMPCode uint8
-	Length             uint32
+	Length             uint32 // bytes, from the Ethernet header on
 }
 
-// ErrClosed is what Next returns once the reader has been closed.
+// ErrClosed is the error of Next after Close.
 var ErrClosed = errors.New("the reader of events is closed")
 
-// Events reads what the program tells. There is one reader at a time.
+// Events reads the buffer of events. There may be one reader at a time.
 type Events struct {
 	ring *ringbuf.Reader
 }
 
-// ReadEvents opens the buffer of events.
+// ReadEvents opens the buffer of events. The caller closes it.
 func (s *Shared) ReadEvents() (*Events, error) {
 	ring, err := ringbuf.NewReader(s.maps["events"])
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *Shared) ReadEvents() (*Events, error) {
 	return &Events{ring}, nil
 }
 
-// Next waits for an event.
+// Next waits for an event. Its error wraps os.ErrDeadlineExceeded after the deadline, and is ErrClosed after Close.
 func (e *Events) Next() (Event, error) {
 	record, err := e.ring.Read()
 	if errors.Is(err, ringbuf.ErrClosed) {
@@ -88,7 +88,7 @@ func eventOf(raw *layout.Event) Event {
 // SetDeadline bounds how long Next waits.
 func (e *Events) SetDeadline(t time.Time) { e.ring.SetDeadline(t) }
 
-// Close ends the reading; a Next that waits returns ErrClosed.
+// Close ends the reading. A Next that waits returns ErrClosed.
 func (e *Events) Close() error { return e.ring.Close() }
 
 const (
@@ -96,7 +96,7 @@ const (
 	protoICMPv6 = 58
 )
 
-// endOf is an end of a connection; the identifier of an ICMP query is no port.
+// endOf is one end of a connection. Its port is 0 for ICMP, where the field has the identifier of a query.
 func endOf(addr [16]byte, port uint16, proto uint8) netip.AddrPort {
 	if proto == protoICMP || proto == protoICMPv6 {
 		port = 0
@@ -104,7 +104,7 @@ func endOf(addr [16]byte, port uint16, proto uint8) netip.AddrPort {
 	return netip.AddrPortFrom(AddrOf(addr), hostOrder(port))
 }
 
-// hostOrder turns a port from network order, or to it.
+// hostOrder converts a port between network order and host order.
 func hostOrder(port uint16) uint16 {
 	var b [2]byte
 	binary.NativeEndian.PutUint16(b[:], port)

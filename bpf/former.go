@@ -10,19 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// FormerSettings remembers, with the pins, what settings under /proc/sys were before they were changed. A map is the only
-// thing with contents that can be pinned, and it lives as long as the settings do: until the host is booted.
+// FormerSettings keeps, with the pins, the values that settings under /proc/sys had before the agent changed them. It
+// is a map, because only maps have contents and can be pinned. It lives as long as the settings do: until the host
+// boots.
 type FormerSettings struct{ m *ebpf.Map }
 
-// FormerSetting is one setting: its value before it was changed, and the value that it was changed to.
+// FormerSetting is a setting that was changed.
 type FormerSetting struct {
 	Path      string // under /proc/sys
-	Interface uint32 // index of the interface whose setting it is; 0: of none
-	Before    string
-	Changed   string
+	Interface uint32 // index of the interface that it is about; 0: about none
+	Before    string // value before the first change
+	Changed   string // value of the last change
 }
 
-// settingKey and settingValue are the layout of the map; no program reads it.
+// settingKey and settingValue are the layout of the map. No program reads it. Texts are filled up with zero bytes.
 type settingKey struct {
 	Path      [124]byte
 	Interface uint32
@@ -32,7 +33,7 @@ type settingValue struct{ Before, Changed [32]byte }
 
 const formerName = "former_settings"
 
-// OpenFormerSettings opens what is remembered in the pin directory, or makes it.
+// OpenFormerSettings opens the map in a pin directory, or makes it.
 func OpenFormerSettings(dir string) (*FormerSettings, error) {
 	if err := requireFS(dir); err != nil {
 		return nil, err
@@ -46,8 +47,8 @@ func OpenFormerSettings(dir string) (*FormerSettings, error) {
 	return &FormerSettings{m}, nil
 }
 
-// Remember keeps the value of a setting before it is changed, and the value that it is changed to. Of several changes the
-// first Before stays, for it is the value to go back to, and the last Changed.
+// Remember keeps the values of a setting that is about to be changed. If the setting is known, its first Before stays:
+// that is the value to go back to.
 func (f *FormerSettings) Remember(s FormerSetting) error {
 	key, value := settingKey{Interface: s.Interface}, settingValue{}
 	if copy(key.Path[:], s.Path) < len(s.Path) || copy(value.Before[:], s.Before) < len(s.Before) || copy(value.Changed[:], s.Changed) < len(s.Changed) {
@@ -67,7 +68,7 @@ func (f *FormerSettings) Remember(s FormerSetting) error {
 	return nil
 }
 
-// Forget forgets one setting.
+// Forget removes a setting.
 func (f *FormerSettings) Forget(s FormerSetting) error {
 	key := settingKey{Interface: s.Interface}
 	copy(key.Path[:], s.Path)
@@ -77,7 +78,7 @@ func (f *FormerSettings) Forget(s FormerSetting) error {
 	return nil
 }
 
-// All returns everything that is remembered.
+// All returns all settings, in no order.
 func (f *FormerSettings) All() (list []FormerSetting, err error) {
 	var key settingKey
 	var value settingValue
@@ -95,5 +96,5 @@ func (f *FormerSettings) All() (list []FormerSetting, err error) {
 // Close releases the map. Its contents stay pinned.
 func (f *FormerSettings) Close() error { return f.m.Close() }
 
-// Unpin forgets everything.
+// Unpin removes the pin, and with it all settings.
 func (f *FormerSettings) Unpin() error { return f.m.Unpin() }

@@ -38,7 +38,7 @@ func (f Found) TakeOff() error {
 // programs that it has identified.
 type Hooks struct{ known map[ebpf.ProgramID]Found }
 
-// maxKnown is how many programs are remembered.
+// maxKnown bounds the programs that are remembered.
 const maxKnown = 4096
 
 // NewHooks returns Hooks that have identified no program yet.

@@ -12,9 +12,9 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// Inherit has the pin directory dir go on with the connections of a former agent that pinned elsewhere and whose programs
-// still run on these interfaces: what they share is pinned in dir as well, in place of what an earlier agent left there. It says
-// whether there was such an agent. It must be called before OpenShared.
+// Inherit makes the pin directory dir continue the connections of a former agent that pinned elsewhere. It finds that
+// agent by its programs, which still run on these interfaces, and pins their shared tables in dir, in place of those
+// that an earlier agent left there. It returns false if there was no such agent. Call it before OpenShared.
 func (h *Hooks) Inherit(dir string, ifindexes []uint32) (bool, error) {
 	newest, at := Found{}, map[ebpf.ProgramID]int{}
 	for _, ifindex := range ifindexes {
@@ -71,11 +71,12 @@ func inherit(dir string, from Found, here int) error {
 	return pinInherited(&Shared{dir: dir}, spec, tables, int(max(settings.Set, 1)))
 }
 
-// inherited lists the tables that a former agent must have.
+// inherited returns the names of the tables that a former agent must have.
 func inherited() []string { return append(pinned(), flowTableNames()...) }
 
-// livesHere makes sure that a program is that of a former agent of this network namespace: an interface that was moved here
-// brings along one whose tables belong to an agent elsewhere. It runs on so many interfaces here.
+// livesHere returns an error unless the program is that of an agent of this network namespace. An interface that was
+// moved here brings along a program of an agent elsewhere; most interfaces of that agent are not here. `here` counts
+// the interfaces that run the program here.
 func livesHere(interfaces *ebpf.Map, here int) error {
 	var ifindex uint32
 	var entry layout.Iface
@@ -114,7 +115,7 @@ func pinInherited(s *Shared, spec *ebpf.CollectionSpec, tables map[string]*ebpf.
 	return err
 }
 
-// sameLayout says whether a table is as a spec has it, in everything that programs must agree on to share it.
+// sameLayout says whether a table has the layout of a spec: everything that programs must agree on to share it.
 func sameLayout(spec *ebpf.MapSpec, m *ebpf.Map) bool {
 	is := spec.Copy()
 	is.Type, is.KeySize, is.ValueSize, is.Flags = m.Type(), m.KeySize(), m.ValueSize(), m.Flags()&^(unix.BPF_F_RDONLY|unix.BPF_F_WRONLY)
@@ -131,6 +132,7 @@ func sameLayout(spec *ebpf.MapSpec, m *ebpf.Map) bool {
 	return layoutOf(is) == layoutOf(spec)
 }
 
+// typesOf returns the BTF types that a table was created with.
 func typesOf(m *ebpf.Map) (*btf.Spec, error) {
 	info, err := m.Info()
 	if err != nil {
@@ -145,7 +147,7 @@ func typesOf(m *ebpf.Map) (*btf.Spec, error) {
 	return handle.Spec(nil)
 }
 
-// sameName is the type of the same name. One without a name is as its size says.
+// sameName returns the type with the name of t; t itself if it has no name, as its size tells enough.
 func sameName(types *btf.Spec, t btf.Type) btf.Type {
 	if t == nil || t.TypeName() == "" {
 		return t

@@ -9,41 +9,41 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// Sizes of the tables of one generation.
+// Sizes are the sizes of the tables of one generation.
 type Sizes struct {
-	Blocks     uint32 // of 4,096 slots each, at most MaxBlocks
-	Vectors    uint32 // with vector 0, which is empty
-	Chunks     uint32 // with chunk 0, which is all zero
+	Blocks     uint32 // of layout.BlockSlots slots each, 1 to layout.MaxBlocks
+	Vectors    uint32 // vector 0, which is empty, counts
+	Chunks     uint32 // chunk 0, which is all zero, counts
 	Hosts      uint32
 	Nets       uint32
 	Interfaces uint32
-	Sources    uint32
+	Sources    uint32 // addresses of workloads, of all interfaces
 }
 
-// Generation is one loaded program with its own policy tables. It enforces nothing before it is attached.
+// Generation is one loaded program with its own tables of policy. It judges no packet before it is attached.
 type Generation struct {
 	Memory
 	Sizes      Sizes
 	Hosts      Table[[16]byte, layout.AddressClass]      // see Address and ClassOf
 	Nets       Table[layout.NetKey, layout.AddressClass] // see NetKeyOf and ClassOf
-	Interfaces Table[uint32, layout.Iface]
-	Sources    Table[layout.SourceKey, uint8]
+	Interfaces Table[uint32, layout.Iface]               // by index of the interface
+	Sources    Table[layout.SourceKey, uint8]            // addresses that workloads may send from; the value has no meaning
 
 	shared   *Shared
-	set      uint32 // number of the tables of connections that the program was loaded with
+	set      uint32 // serial of the tables of connections that were current when it was loaded
 	traced   bool
 	objects  programObjects
-	settings []layout.Settings // in the kernel's memory
-	last     []layout.Judged
+	settings []layout.Settings // one, in the kernel's memory: those of Shared, or of a twin its own
+	last     []layout.Judged   // one, in the kernel's memory: written by a traced program
 }
 
-// LoadGeneration loads the program beside whatever runs, with empty policy tables of the given sizes and the shared
-// state. The caller closes it.
+// LoadGeneration loads the program with empty tables of policy and the shared state, beside all that run. The caller
+// closes it before shared.
 func LoadGeneration(shared *Shared, sizes Sizes) (*Generation, error) {
 	return load(shared, sizes, false)
 }
 
-// LoadTraced loads a generation that remembers how it judged each packet, for Run.
+// LoadTraced loads a generation that notes how it judged the last packet, for Run.
 func LoadTraced(shared *Shared, sizes Sizes) (*Generation, error) {
 	return load(shared, sizes, true)
 }
@@ -72,6 +72,7 @@ func load(shared *Shared, sizes Sizes, traced bool) (*Generation, error) {
 	return g, nil
 }
 
+// generationSpec is the program with the sizes and constants of a generation.
 func generationSpec(sizes Sizes, traced bool) (*ebpf.CollectionSpec, error) {
 	if sizes.Blocks < 1 || sizes.Blocks > layout.MaxBlocks {
 		return nil, fmt.Errorf("load the packet program: %d blocks of rules: it takes 1 to %d", sizes.Blocks, layout.MaxBlocks)
@@ -103,6 +104,7 @@ func generationSpec(sizes Sizes, traced bool) (*ebpf.CollectionSpec, error) {
 	return spec, nil
 }
 
+// open maps the tables to memory after the program is loaded.
 func (g *Generation) open() error {
 	maps := &g.objects.programMaps
 	g.Hosts = newTable[[16]byte, layout.AddressClass](maps.Hosts, "hosts")
@@ -128,7 +130,7 @@ func (g *Generation) open() error {
 	return nil
 }
 
-// Close releases the generation. Links that were pinned keep its program and tables alive in the kernel.
+// Close releases the generation. Pinned links keep its program and tables alive in the kernel.
 func (g *Generation) Close() error {
 	g.settings, g.last = nil, nil
 	return errors.Join(g.Memory.close(), g.objects.Close())

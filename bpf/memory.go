@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// mapping is the memory of an array in the kernel.
+// mapping is the memory of one table in the kernel.
 type mapping struct {
 	bytes []byte
 }
@@ -26,8 +26,8 @@ func (m *mapping) close() error {
 	return err
 }
 
-// mapArray shows an array of the kernel as a slice: what is written there is what the program reads next.
-// The slice is dead once the mapping is closed.
+// mapArray shows an array of the kernel as a slice: programs read what is written there. The slice must not be used
+// after the mapping is closed.
 func mapArray[T any](array *ebpf.Map, name string) ([]T, *mapping, error) {
 	var zero T
 	size := int(unsafe.Sizeof(zero))
@@ -44,17 +44,18 @@ func mapArray[T any](array *ebpf.Map, name string) ([]T, *mapping, error) {
 	return unsafe.Slice((*T)(unsafe.Pointer(&bytes[0])), n), &mapping{bytes}, nil
 }
 
-// Memory is what the classifier fills: the arrays of a generation. All of it lives in the kernel.
+// Memory is the arrays of a generation that the classifier fills, in the kernel's memory: see classifier.Memory.
 type Memory struct {
 	Slots       []layout.Slot
-	Vectors     []layout.Vector // entry v*Blocks+b: block b of vector v
+	Vectors     []layout.Vector // block b of vector v is v*Blocks+b
 	Chunks      []layout.Chunk
-	Wild        []layout.Wild
-	Services    []uint32 // by point, see ServiceTCP and the like: the vector
-	SourcePorts []uint32
+	Wild        []layout.Wild // by block
+	Services    []uint32      // by point (layout.ServiceTCP and the like): a vector
+	SourcePorts []uint32      // by point: a vector
 	mappings    []*mapping
 }
 
+// mapMemory maps the arrays. After an error nothing is mapped.
 func mapMemory(maps *programMaps) (m Memory, err error) {
 	add := func(mp *mapping, e error) {
 		err = errors.Join(err, e)
@@ -84,7 +85,7 @@ func mapMemory(maps *programMaps) (m Memory, err error) {
 	return m, nil
 }
 
-// points shows pages of points as the one line that they are.
+// points shows pages of points as one line.
 func points(pages []layout.PointPage) []uint32 {
 	return unsafe.Slice(&pages[0].Vector[0], len(pages)*int(layout.PagePoints))
 }

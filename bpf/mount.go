@@ -11,11 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pins last as long as the bpf file system is mounted somewhere. A mount lasts as long as its mount namespace,
-// and that as long as the processes in it: a service manager or a container may give the agent one that ends with the agent.
-// Then all links and connections would end too, and nothing would be under policy. So the file system must be mounted
-// where process 1 has it mounted as well.
-
 // hostPIDs is the PID namespace of the host: PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h.
 const hostPIDs = "pid:[4026531836]"
 
@@ -23,7 +18,12 @@ const hostPIDs = "pid:[4026531836]"
 // net/core/sysctl_net_core.c.
 const onlyOnHost = "/proc/sys/net/core/bpf_jit_enable"
 
-// mountPlace says how to reach a bpf file system that outlives this process.
+// mountPlace says how this process reaches a bpf file system that outlives it.
+//
+// Pins last as long as the file system is mounted somewhere. A mount lasts as long as its mount namespace, and that
+// lasts as long as the processes in it. A service manager or a container may give the agent a namespace that ends with
+// the agent; then all links and connections would end too, and nothing would be under policy. So the file system must
+// be mounted where process 1 sees it.
 type mountPlace int
 
 const (
@@ -32,7 +32,7 @@ const (
 	mountedByHost                    // process 1 is not the host's, and may end before what is attached: only the host can mount
 )
 
-// findMountPlace finds out where a bpf file system for dir must be mounted, or is.
+// findMountPlace finds out where a bpf file system for dir is mounted, or must be.
 func findMountPlace(dir string) (mountPlace, error) {
 	p, err := mountPlaceOf(dir)
 	if err != nil {
@@ -157,7 +157,7 @@ func openMountsOfFirst() (*os.File, error) {
 	return os.Open("/proc/2/ns/mnt")
 }
 
-// do calls a function where the pin directory lasts.
+// do calls a function in the mount namespace where the pin directory lasts.
 func (p mountPlace) do(dir string, f func() error) error {
 	if p != mountedByFirst {
 		return f()
@@ -169,7 +169,7 @@ func (p mountPlace) do(dir string, f func() error) error {
 	return nil
 }
 
-// mount makes sure that dir is a bpf file system at this place. It creates the directory and mounts where needed.
+// mount makes dir a bpf file system at this place, unless it is one. It creates the directory.
 func (p mountPlace) mount(dir string) error {
 	if p == mountedByHost && !isBPFFS(nearestExisting(dir)) {
 		return inContainer(dir)
@@ -183,7 +183,7 @@ func (p mountPlace) mount(dir string) error {
 	return explainMount(dir, unix.Mount("bpf", dir, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"))
 }
 
-// check says why mount would fail, as far as that can be found out without a trace.
+// check returns the error that mount would return, as far as that can be known without changing anything.
 func (p mountPlace) check(dir string) error {
 	if isBPFFS(nearestExisting(dir)) {
 		return nil
@@ -205,7 +205,7 @@ func inContainer(dir string) error {
 		"start the container with the process IDs of the host (--pid=host), or mount a bpf file system of the host on %s (--volume /sys/fs/bpf:/sys/fs/bpf, --pin-dir /sys/fs/bpf/margay)", dir, dir)
 }
 
-// nearestExisting is the path, or the first directory above it that exists.
+// nearestExisting returns the path, or the first directory above it that exists.
 func nearestExisting(path string) string {
 	for path = filepath.Clean(path); !exists(path) && path != filepath.Dir(path); {
 		path = filepath.Dir(path)

@@ -6,7 +6,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// Reason says why a packet passed or not, or what happened beside.
+// Reason says why a packet passed or was dropped, or what else happened to it.
 type Reason uint32
 
 // The reasons, as in enum reason of layout.h.
@@ -54,7 +54,7 @@ const (
 	firstDrop, firstBeside = DropPolicy, NoteFlowsFull
 )
 
-// Drops tells that a packet with this reason was dropped.
+// Drops says whether packets with this reason are dropped.
 func (r Reason) Drops() bool { return r >= firstDrop && r < firstBeside }
 
 func (r Reason) String() string {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Restore makes sure that the pin directory is where a later agent looks for it: somebody may have unmounted or removed it. It
-// says whether another one was made. Then nothing is pinned in it.
+// Restore makes the pin directory again if it was unmounted or removed. It returns true if it did; nothing is pinned
+// there then.
 func (p *Pins) Restore() (restored bool, err error) {
 	there, err := p.there()
 	if err != nil || there {
@@ -28,7 +28,7 @@ func (p *Pins) Restore() (restored bool, err error) {
 	return err == nil, errors.Join(err, next.file.Close())
 }
 
-// there says whether the directory that is locked is still to be found.
+// there says whether a later agent would find the directory that is locked.
 func (p *Pins) there() (bool, error) {
 	var held, found unix.Stat_t
 	if err := unix.Fstat(int(p.file.Fd()), &held); err != nil {
@@ -45,7 +45,7 @@ func (p *Pins) there() (bool, error) {
 	return found.Dev == held.Dev && found.Ino == held.Ino, err
 }
 
-// Pinned are the names of what is pinned in a directory.
+// Pinned returns the names of all pins in a directory.
 func Pinned(dir string) (map[string]bool, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -58,8 +58,8 @@ func Pinned(dir string) (map[string]bool, error) {
 	return names, nil
 }
 
-// Repin pins the links of the Attachment again that are not among the names of what is pinned in dir. It returns how many
-// it pinned. A link that is attached no more is left alone.
+// Repin pins links of the Attachment whose names are not in pinned, and returns how many. It leaves out links that are
+// not attached any more.
 func (a *Attachment) Repin(dir string, pinned map[string]bool) (n int, err error) {
 	for _, hook := range []Hook{Ingress, Egress} {
 		path := linkPath(dir, a.Ifindex, hook)
@@ -75,7 +75,7 @@ func (a *Attachment) Repin(dir string, pinned map[string]bool) (n int, err error
 	return n, err
 }
 
-// pinAgain pins a link by another handle: its own believes that it is pinned.
+// pinAgain pins a link by another handle, because its own handle takes it for pinned.
 func pinAgain(l link.Link, path string) error {
 	info, err := l.Info()
 	if err != nil {
@@ -88,8 +88,7 @@ func pinAgain(l link.Link, path string) error {
 	return explain("pin the link at "+path, err)
 }
 
-// Repin pins the shared state again that is not among the names of what is pinned in its directory. It returns how many
-// tables it pinned.
+// Repin pins shared tables whose names are not in pinned, and returns how many.
 func (s *Shared) Repin(pinned map[string]bool) (n int, err error) {
 	tables := map[string]*ebpf.Map{}
 	for name, m := range s.maps {
@@ -110,7 +109,7 @@ func (s *Shared) Repin(pinned map[string]bool) (n int, err error) {
 	return n, err
 }
 
-// Repin pins what is remembered again if it is not among the names of what is pinned in dir.
+// Repin pins the map if its name is not in pinned, and returns how many it pinned.
 func (f *FormerSettings) Repin(dir string, pinned map[string]bool) (int, error) {
 	if pinned[formerName] {
 		return 0, nil
@@ -118,6 +117,7 @@ func (f *FormerSettings) Repin(dir string, pinned map[string]bool) (int, error) 
 	return 1, pinMapAgain(f.m, filepath.Join(dir, formerName))
 }
 
+// pinMapAgain pins a map by another handle, because its own handle takes it for pinned.
 func pinMapAgain(m *ebpf.Map, path string) error {
 	again, err := m.Clone() // its own handle believes that it is pinned
 	if err == nil {

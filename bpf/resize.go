@@ -13,18 +13,17 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// flowSet is one set of tables for connections: proven, yet to be proven, and yet to be proven of those who open more
-// than their share.
+// flowSet is one set of tables for connections.
 type flowSet struct {
 	serial             int
-	proven, new, crowd *ebpf.Map
-	pins               map[string]*ebpf.Map // by their paths
+	proven, new, crowd *ebpf.Map            // new: not proven yet; crowd: the same, of openers beyond their share
+	pins               map[string]*ebpf.Map // by path
 }
 
-// flowTableNames lists the tables of a set.
+// flowTableNames returns the names of the tables of a set.
 func flowTableNames() []string { return []string{"flows", "flows_new", "flows_crowd"} }
 
-// maps lists the tables that are open.
+// maps returns the tables that are open.
 func (p flowSet) maps() []*ebpf.Map {
 	return slices.DeleteFunc([]*ebpf.Map{p.proven, p.new, p.crowd}, func(m *ebpf.Map) bool { return m == nil })
 }
@@ -43,13 +42,14 @@ func (p flowSet) unpin() (err error) {
 	return err
 }
 
-// flowTables are the tables in use and, while their size changes, the ones before. The pins with the highest
-// serial number is in use; a second one says that a change of size was under way.
+// flowTables are the set of tables in use and, while their size changes, the set before it. Among pinned sets, the one
+// with the highest serial number is in use; a second one says that a change of size was under way.
 type flowTables struct {
-	current, old flowSet
-	empty        flowSet // a stand-in of one entry for old
+	current, old flowSet // old is empty unless a change of size is under way
+	empty        flowSet // tables of one entry, which programs get in place of an old set
 }
 
+// replacements adds the maps that a program is loaded with, by their names in maps.h.
 func (t *flowTables) replacements(out map[string]*ebpf.Map) {
 	old := t.old
 	if old.proven == nil {
@@ -87,7 +87,7 @@ func (s *Shared) openFlows(spec *ebpf.CollectionSpec, sizes SharedSizes) error {
 	return err
 }
 
-// flowSerials lists the serial numbers of the pinned tables, ascending.
+// flowSerials returns the serial numbers of the pinned sets, in ascending order.
 func (s *Shared) flowSerials(spec *ebpf.CollectionSpec) (serials []int, err error) {
 	prefix := s.path("flows", spec) + "_"
 	paths, err := filepath.Glob(prefix + "*")
@@ -103,6 +103,7 @@ func (s *Shared) flowSerials(spec *ebpf.CollectionSpec) (serials []int, err erro
 	return serials, nil
 }
 
+// openSet opens or creates one set. The table of proven connections is pinned last, as a restart looks for that.
 func (s *Shared) openSet(spec *ebpf.CollectionSpec, serial int, sizes SharedSizes) (p flowSet, err error) {
 	p.serial, p.pins = serial, map[string]*ebpf.Map{}
 	// The table of proven connections is what a restart looks for, so it is pinned last.
@@ -125,12 +126,14 @@ func (s *Shared) setPath(name string, spec *ebpf.CollectionSpec, serial int) str
 	return fmt.Sprintf("%s_%d", s.path(name, spec), serial)
 }
 
+// sized is a spec with another number of entries.
 func sized(spec *ebpf.MapSpec, entries uint32) *ebpf.MapSpec {
 	spec = spec.Copy()
 	spec.MaxEntries = max(entries, 1)
 	return spec
 }
 
+// emptySet makes tables of one entry.
 func emptySet(spec *ebpf.CollectionSpec) (p flowSet, err error) {
 	for name, made := range map[string]**ebpf.Map{"flows_old": &p.proven, "flows_new_old": &p.new, "flows_crowd_old": &p.crowd} {
 		if *made, err = ebpf.NewMap(sized(spec.Maps[name], 1)); err != nil {
@@ -140,7 +143,7 @@ func emptySet(spec *ebpf.CollectionSpec) (p flowSet, err error) {
 	return p, nil
 }
 
-// FlowSizes are the sizes of the tables of connections in use.
+// FlowSizes returns the sizes of the tables of connections in use.
 func (s *Shared) FlowSizes() SharedSizes {
 	return SharedSizes{Flows: s.tables.current.proven.MaxEntries(), NewFlows: s.tables.current.new.MaxEntries()}
 }
@@ -166,11 +169,12 @@ func (s *Shared) Resizing() FlowResize {
 	return FlowsSwapping
 }
 
-// ResizeFlows makes a second set of tables for connections beside the first. A generation that is loaded from now on
-// knows both and works in the first, since older generations know only that one. When no link runs an older generation, call
-// DrainFlows, then Generation.Drain until nothing is left in the first set, then DropOldFlows.
+// ResizeFlows begins a change of size: it makes a second set of tables beside the first. A generation that is loaded
+// from now on knows both sets, and works in the first one, since older generations know only that.
 //
-// The second set must have room for the proven connections of the first: the rest would stay there until they end.
+// When no link runs an older generation, the caller calls DrainFlows, then Generation.Drain until nothing is left in
+// the first set, then DropOldFlows. If the second set is too small for the proven connections, some stay in the first
+// until they end.
 func (s *Shared) ResizeFlows(n SharedSizes) error {
 	if s.Resizing() != FlowsOfOneSize {
 		return errors.New("resize the table of connections: another change of its size is under way")
@@ -195,16 +199,16 @@ func (s *Shared) ResizeFlows(n SharedSizes) error {
 	return nil
 }
 
-// DrainFlows has connections kept in the second set of tables from now on. Those in the first move as their packets
-// come, or when Generation.Drain moves them.
+// DrainFlows makes all programs work in the second set. Connections in the first set move with their next packets, or
+// by Generation.Drain.
 func (s *Shared) DrainFlows() {
 	if s.Resizing() == FlowsSwapping {
 		s.useTables(s.tables.current.serial, true)
 	}
 }
 
-// DropOldFlows forgets the first set of tables with what is left in it. Programs no longer look there. The next
-// generation has one set only; the memory is free once it has replaced those that know both.
+// DropOldFlows forgets the first set and what is left in it; programs do not look there any more. Its memory is free
+// once another generation has replaced those that were loaded with both sets.
 func (s *Shared) DropOldFlows() error {
 	if s.Resizing() == FlowsOfOneSize {
 		return nil
@@ -218,7 +222,7 @@ func (s *Shared) DropOldFlows() error {
 	return nil
 }
 
-// useTables says in which set of tables connections are kept, and whether some may still be in the one before it.
+// useTables tells programs in which set connections are kept, and whether some may still be in the set before it.
 func (s *Shared) useTables(serial int, draining bool) {
 	var also uint32
 	if draining {
@@ -228,7 +232,7 @@ func (s *Shared) useTables(serial int, draining bool) {
 	atomic.StoreUint32(&s.Settings.Set, uint32(serial))
 }
 
-// resumeResize goes on after a restart where a change of size was.
+// resumeResize continues a change of size after a restart.
 func (s *Shared) resumeResize() {
 	switch s.Resizing() {
 	case FlowsOfOneSize:

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// Hook is one of the two places at an interface where packets are judged.
+// Hook is one of the two places at an interface where programs judge packets.
 type Hook uint8
 
 const (
@@ -32,25 +32,25 @@ const (
 	skbSize           = 192
 )
 
-// Run says which packet comes where.
+// Run is a packet for a test run, and where it passes.
 type Run struct {
 	Hook    Hook
 	Ifindex uint32 // 1 (loopback), or an interface of the calling thread's network namespace
-	Inner   uint32 // at Egress: the interface by which the packet entered this host; 0: it was born here
+	Inner   uint32 // at Egress: the interface by which the packet entered this host; 0: this host sends it
 	Packet  []byte // from the Ethernet header on
 }
 
-// Outcome is how the program judged a packet.
+// Outcome is the verdict on the packet of a Run.
 type Outcome struct {
 	Allowed bool
-	Rule    uint64 // that decided; 0: none
+	Rule    uint64 // number of the rule that decided; 0: none
 	Reason  Reason
-	Stage   int
-	Mark    uint32
+	Stage   int    // layout.StageNormalIn and the like
+	Mark    uint32 // of the packet afterwards
 }
 
-// Run judges a packet on the loaded program, with all effects on connections and counters. Rule, Reason and Stage
-// are known for a traced generation only, see LoadTraced; it must not be attached or run by others meanwhile.
+// Run judges a packet by the loaded program, with all effects on connections and counters. Rule, Reason and Stage are
+// set only by a traced generation (LoadTraced), as long as it is not attached and nobody else runs it.
 func (g *Generation) Run(r Run) (Outcome, error) {
 	program := g.objects.Ingress
 	if r.Hook == Egress {
@@ -71,7 +71,7 @@ func (g *Generation) Run(r Run) (Outcome, error) {
 	}, nil
 }
 
-// context is what the kernel has to know of a packet beside its bytes.
+// context is the struct __sk_buff of a test run: what the kernel knows of a packet besides its bytes.
 func (g *Generation) context(r Run) []byte {
 	in := make([]byte, skbSize)
 	binary.NativeEndian.PutUint32(in[skbIfindex:], r.Ifindex)
@@ -84,17 +84,15 @@ func (g *Generation) context(r Run) []byte {
 
 const tcxNext = -1
 
-// Swept is what a sweep did.
+// Swept is the result of a Sweep.
 type Swept struct {
-	Removed  uint64
+	Removed  uint64 // connections that had expired
 	Proven   uint64 // connections that are left
-	Unproven uint64
+	Unproven uint64 // connections that are left
 }
 
-// Sweep deletes the connections that have expired and says how many are left. They count as absent in any case; this
-// frees their memory.
-//
-// It also divides the table of unproven connections anew, and notices when the crowd has none left.
+// Sweep deletes the connections that have expired, which count as absent before that, and counts the rest. It also
+// divides the table of unproven connections anew among the openers, and notes when the crowd's table is empty.
 func (g *Generation) Sweep() (Swept, error) {
 	crowding := &g.shared.Settings.Crowding
 	atomic.CompareAndSwapUint32(crowding, uint32(layout.Crowded), uint32(layout.CrowdAging))
@@ -109,14 +107,14 @@ func (g *Generation) Sweep() (Swept, error) {
 	return Swept{Removed: out.Removed, Proven: out.Proven, Unproven: out.Unproven}, nil
 }
 
-// Drained is what moving connections to tables of another size did.
+// Drained is the result of a Drain.
 type Drained struct {
 	Moved uint64
-	Left  uint64 // there is no room for them yet
+	Left  uint64 // connections that stay, because there is no room for them
 }
 
-// Drain moves connections from the tables before a change of size to those after it. Call it after DrainFlows, once no
-// program that began before can still be running.
+// Drain moves connections from the old set of tables to the current one. Call it after DrainFlows, once no program runs
+// any more that began before.
 func (g *Generation) Drain() (Drained, error) {
 	out, err := runTimed[layout.DrainResult](g.objects.Drain)
 	if err != nil {
@@ -125,7 +123,7 @@ func (g *Generation) Drain() (Drained, error) {
 	return Drained{Moved: out.Moved, Left: out.Left}, nil
 }
 
-// runTimed runs a program whose context begins with the time, and returns the context.
+// runTimed runs a program whose context is a T that begins with the time, and returns the context.
 func runTimed[T any](program *ebpf.Program) (result T, err error) {
 	now, err := coarseNow()
 	if err != nil {

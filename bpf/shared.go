@@ -15,43 +15,44 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// SharedSizes are the sizes of the tables that outlive generations. They count when a table is first created; what is
-// pinned already keeps its size.
+// SharedSizes are the sizes of tables that outlive generations. They count when a table is created; a pinned table
+// keeps its size until ResizeFlows.
 type SharedSizes struct {
 	Flows    uint32 // proven connections
-	NewFlows uint32 // connections that have yet to be proven; as many again of those who open more than a share
+	NewFlows uint32 // connections that are not proven yet; the crowd's table has as many entries again
 }
 
-// SharedSizesFor has room for so many proven connections, and in proportion for others: an eighth of them, and on a small node
-// enough for a burst.
+// SharedSizesFor returns sizes for a number of proven connections: an eighth of it for unproven ones, at least 4,096
+// for a burst on a small node.
 func SharedSizesFor(flows uint32) SharedSizes {
 	return SharedSizes{Flows: flows, NewFlows: max(flows/8, 4096)}
 }
 
-// DefaultSharedSizes are those of a node of ordinary size.
+// DefaultSharedSizes are the sizes for a node of ordinary size.
 func DefaultSharedSizes() SharedSizes { return SharedSizesFor(512_000) }
 
-// Shared is the state that generations share and that outlives the agent: connections, the epoch, settings,
-// counters, events. Each map is pinned under a name that carries a hash of its layout, so that an agent with another
-// layout starts beside it and never misreads it.
+// Shared is the state that generations share and that outlives the agent: connections, the epoch, settings, counters
+// and events. Each table is pinned under a name with a hash of its layout. An agent with another layout makes tables of
+// its own beside it, and never misreads it.
 type Shared struct {
-	Settings *layout.Settings // in the kernel's memory: what is written there counts for the next packet
-	Locals   Table[[16]byte, uint8]
+	Settings *layout.Settings       // in the kernel's memory: a program reads each field with its next packet. Write atomically
+	Locals   Table[[16]byte, uint8] // addresses of this host, see Address; the value has no meaning
 
 	dir      string
-	epoch    *uint64
+	epoch    *uint64 // in the kernel's memory
 	maps     map[string]*ebpf.Map
-	paths    map[string]string // where each is pinned
+	paths    map[string]string // path of the pin of each map
 	tables   flowTables
 	mappings []*mapping
 }
 
-// pinned lists the shared maps of which there is one for each layout.
+// pinned returns the names of the shared tables but those for connections, which have a serial number too.
 func pinned() []string {
 	return []string{"fragments", "shares", "openings", "locals", "epoch", "config", "rule_hits", "reasons", "event_times", "events"}
 }
 
-// OpenShared opens the shared state pinned in dir, a bpf file system (see MountFS), and creates what is not there.
+// OpenShared opens the shared state that is pinned in dir, a bpf file system (see OpenPins), and creates the tables
+// that are not there. The caller closes it after all generations.
 func OpenShared(dir string, sizes SharedSizes) (*Shared, error) {
 	if err := requireFS(dir); err != nil {
 		return nil, err
@@ -84,7 +85,7 @@ func (s *Shared) path(name string, spec *ebpf.CollectionSpec) string {
 	return filepath.Join(s.dir, name+"_"+layoutOf(spec.Maps[name]))
 }
 
-// layoutOf is a hash of everything that two programs must agree on to share a map.
+// layoutOf is a hash of everything that two programs must agree on to share a table.
 func layoutOf(m *ebpf.MapSpec) string {
 	h := fnv.New32a()
 	fmt.Fprintln(h, m.Type, m.KeySize, m.ValueSize, m.Flags)
@@ -103,7 +104,7 @@ func layoutOf(m *ebpf.MapSpec) string {
 	return fmt.Sprintf("%08x", h.Sum32())
 }
 
-// openPinned opens the map at path, or creates it there.
+// openPinned opens the table at path, or creates and pins it there.
 func openPinned(spec *ebpf.MapSpec, path string) (*ebpf.Map, error) {
 	m, err := ebpf.LoadPinnedMap(path, nil)
 	if err == nil {
@@ -148,8 +149,8 @@ func (s *Shared) openMemory() error {
 	return nil
 }
 
-// DefaultSettings are the timeouts of Calico, flows that end when they are no longer allowed, and events for drops,
-// 1,000 a second of each processor.
+// DefaultSettings are Calico's timeouts, an end for flows that policy does not allow any more, and events for drops, at
+// most 1,000 a second on each processor.
 func DefaultSettings() layout.Settings {
 	return layout.Settings{
 		Timeout: [layout.FlowStates]uint64{
@@ -167,13 +168,15 @@ func DefaultSettings() layout.Settings {
 	}
 }
 
-// Epoch is the number of policy changes so far; approvals of connections carry the epoch in which they were given.
+// Epoch returns the number of the last policy change. Each approval of a connection carries the epoch in which it was
+// given.
 func (s *Shared) Epoch() uint64 { return atomic.LoadUint64(s.epoch) }
 
-// AdvanceEpoch makes every connection be judged again with its next packet. It is called after the last write of a
-// change of policy, of the addresses of this host, and after the swap of a generation.
+// AdvanceEpoch has every connection judged again with its next packet. Call it after the last write of a change of
+// policy or of the addresses of this host, and after the swap of a generation.
 func (s *Shared) AdvanceEpoch() uint64 { return atomic.AddUint64(s.epoch, 1) }
 
+// replacements returns the maps that a program is loaded with, in place of new ones.
 func (s *Shared) replacements() map[string]*ebpf.Map {
 	out := map[string]*ebpf.Map{}
 	for name, m := range s.maps {
@@ -183,7 +186,7 @@ func (s *Shared) replacements() map[string]*ebpf.Map {
 	return out
 }
 
-// Close releases the handles; the pinned state stays.
+// Close releases the handles. The pinned state stays.
 func (s *Shared) Close() error {
 	var err error
 	for _, mp := range s.mappings {
@@ -198,8 +201,7 @@ func (s *Shared) Close() error {
 	return errors.Join(err, s.tables.close())
 }
 
-// Unpin removes the shared state from the pin directory: connections and counters are forgotten once nothing uses
-// them any more.
+// Unpin removes the pins. Connections and counters are gone once no program uses them any more.
 func (s *Shared) Unpin() error {
 	var err error
 	for _, m := range s.maps {

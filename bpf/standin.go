@@ -7,13 +7,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// StandIn is the pair of programs of a generation, loaded a second time over the same tables.
+// StandIn is the pair of programs of a generation, loaded a second time over the same tables: see MoveFirst.
 type StandIn struct {
 	Ingress *ebpf.Program `ebpf:"ingress"`
 	Egress  *ebpf.Program `ebpf:"egress"`
 }
 
-// StandIn loads the programs a second time. The caller closes them.
+// StandIn loads the programs a second time. The caller closes it.
 func (g *Generation) StandIn() (*StandIn, error) {
 	spec, err := generationSpec(g.Sizes, g.traced)
 	if err != nil {

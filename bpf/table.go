@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+// batch is how many entries are read at once.
 const batch = 4096
 
 // Table is one keyed table of the kernel.
@@ -20,7 +21,7 @@ func newTable[K comparable, V any](m *ebpf.Map, name string) Table[K, V] {
 	return Table[K, V]{m: m, name: name}
 }
 
-// Put writes one entry in place of what was there.
+// Put writes an entry, in place of the one with this key.
 func (t Table[K, V]) Put(k K, v V) error {
 	if err := t.m.Update(&k, &v, ebpf.UpdateAny); err != nil {
 		return fmt.Errorf("write %v to table %s: %w", k, t.name, t.explain(err))
@@ -28,7 +29,7 @@ func (t Table[K, V]) Put(k K, v V) error {
 	return nil
 }
 
-// Delete removes an entry; that it is absent already is no error.
+// Delete deletes an entry. It is no error if there is none.
 func (t Table[K, V]) Delete(k K) error {
 	if err := t.m.Delete(&k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("delete %v from table %s: %w", k, t.name, err)
@@ -36,7 +37,7 @@ func (t Table[K, V]) Delete(k K) error {
 	return nil
 }
 
-// Get reads one entry back.
+// Get reads an entry.
 func (t Table[K, V]) Get(k K) (v V, found bool, err error) {
 	err = t.m.Lookup(&k, &v)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
@@ -48,7 +49,7 @@ func (t Table[K, V]) Get(k K) (v V, found bool, err error) {
 	return v, true, nil
 }
 
-// All reads every entry back. The error is set once the sequence has ended.
+// All reads all entries. Call the function after the sequence has ended: it returns the error that ended it, if any.
 func (t Table[K, V]) All() (iter.Seq2[K, V], func() error) {
 	var failed error
 	seq := func(yield func(K, V) bool) {

@@ -9,9 +9,9 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// Twin loads the generation's program a second time, over the same policy tables and with private state, to ask it
-// about packets without any effect: see Run. It judges every packet as the first of its connection. Interfaces are
-// those of the generation; the caller closes the twin before it.
+// Twin loads the program of a generation a second time, over the same tables of policy and with connections, counters
+// and settings of its own, so that Run has no effect. It judges each packet as the first of its connection. The caller
+// closes the twin before the generation.
 func (g *Generation) Twin() (*Generation, error) {
 	spec, err := generationSpec(g.Sizes, true)
 	if err != nil {
@@ -38,8 +38,8 @@ func (g *Generation) Twin() (*Generation, error) {
 	return twin, nil
 }
 
-// forgetAtOnce gives the twin settings under which every connection has always expired already, and a mark that proves
-// in a test run that this host sends the packet.
+// forgetAtOnce gives the twin settings under which every connection has always expired, and a mark by which a test run
+// proves that this host sends a packet.
 func (g *Generation) forgetAtOnce() {
 	s := &g.settings[0]
 	*s = *g.shared.Settings
