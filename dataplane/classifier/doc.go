@@ -12,30 +12,30 @@
 //	             ------------------
 //	             0    0    1    1         the lowest bit is the rule that decides: r2
 //
-// An address or point belongs to a class: the set of all atoms (sets, lists of nets, port ranges) that contain it.
-// Each class has a vector, sparse in blocks of 4,096 slots. A dimension that a rule does not constrain, or only
-// negatively, is wild for it; so a rule about a set writes only the classes inside that set:
+// An address or point belongs to a class: the set of all atoms (sets, lists of nets, port ranges) that contain it. Each
+// class has a vector, sparse in blocks of 4,096 slots. A dimension that a rule does not constrain, or only negatively,
+// is wild for it. So a rule about a set needs writes only in the classes inside that set:
 //
 //	bits(class) = (wild | pos[class]) &^ veto[class]
 //
 // A change is safe at every moment because of the order of the writes:
 //
-//  1. Apply fills what no packet can see yet: slots that no mask has, their bits in every class, new classes, then
-//     addresses and points move to the new classes, then new masks.
-//  2. The caller writes the masks of each endpoint in one piece: the commit.
-//  3. Sweep notes what is now unused. It changes nothing that the program could still be reading.
-//  4. Reuse, after a grace period, clears what no mask needs and gives the numbers back.
+//  1. Apply writes what no packet can see yet: slots that no mask has, their bits in every class, and new classes. Then
+//     it moves addresses and points to the new classes, and makes new masks.
+//  2. The caller writes all masks of an endpoint in one step: the commit.
+//  3. Sweep notes which masks, slots and classes are unused now. It changes nothing that a program may still read.
+//  4. Reuse, after a grace period, clears these and gives their numbers back.
 //
-// A policy therefore takes effect endpoint by endpoint, each time as a whole, and the membership of a set address by
-// address, at once. Where a packet could see one without the other (mix.go says when), the set gets another view
-// (set.go): the old rules go on to see the members that they saw, new copies of them in other slots see the new ones,
-// and both take effect with the mask. So at every moment the masks of an endpoint give a packet, at all stages of a
-// direction, the verdict of the state before or of the state after. When changes wait for each other, or fail in part,
-// it is the verdict of one of the states since the last that was in force as a whole.
+// A policy takes effect endpoint by endpoint, each time as a whole. Members of a set join and leave address by address,
+// at once. If a packet could see one change without the other (mix.go says when), the set gets another view (set.go):
+// old rules go on seeing the old members, copies of the rules in other slots see the new members, and both changes take
+// effect with the mask. So at every moment the masks of an endpoint give a packet, at all stages of a direction, the
+// verdict of the state before the change or of the state behind it. When changes wait for each other, or fail in part,
+// the verdict is that of one of the states since the last one that was completely in force.
 //
-// What cannot be written holds the endpoints that need it at their former masks (a new endpoint is closed), is reported
-// and tried again by the next Apply. Tables have Sizes; what does not fit is left out in the same way, with an ErrFull,
-// and everything else goes on.
+// If something cannot be written, the endpoints that need it keep their former masks; a new endpoint is closed. The
+// error is reported, the next Apply tries again, and everything else goes on. A change that does not fit into the tables
+// fails in the same way, with an ErrFull.
 //
 // Start at classifier.go (the steps) and commit.go, then
 //

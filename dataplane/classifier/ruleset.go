@@ -124,7 +124,7 @@ func (c *Classifier) complete(s *ruleset) bool {
 }
 
 // maxContinuations is how many Pass and Log slots the program's search goes through. calc closes endpoints that could
-// need more; problemOf does the same for what the tables make of their policies.
+// need more; problemOf counts the same in the lists that the tables have.
 const maxContinuations = calc.MaxContinuations
 
 // problemOf returns why lists, in this order, must not judge an endpoint; empty if they may.

@@ -18,7 +18,7 @@ func SizesFor(s *calc.State) (Sizes, error) {
 		_, err = c.Apply(&whole)
 		larger, is := try.Larger(err)
 		if !is {
-			return c.sizes(), nil // at a limit Apply refuses what does not fit
+			return c.sizes(), nil // everything fits, or a table is at its limit and Apply refuses the rest
 		}
 		try = larger
 	}

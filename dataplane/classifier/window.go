@@ -11,7 +11,7 @@ func (o *order) fillGaps(f *errorList) (done bool) {
 	sequence := make([]*item, 0, o.items)
 	for _, l := range o.lists {
 		for _, it := range l.items {
-			if !l.noRoom || it.slot != 0 { // what has a slot keeps its place among the others
+			if !l.noRoom || it.slot != 0 { // an item with a slot keeps its place among the others
 				sequence = append(sequence, it)
 			}
 		}
