@@ -221,7 +221,7 @@ func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.
 func (w *twin) askOne(t *testing.T, id calc.EndpointID, m classifier.Masks, p mountPlace, q calc.Packet) api.Action {
 	t.Helper()
 	want := calc.Judge(w.state, id, p.of, p.dir, q)
-	lookup := classifier.View{Memory: w.mem, Addresses: w.image}.Verdict(m.Mask[p.stage], q)
+	lookup := classifier.Searcher{Memory: w.mem, Addresses: w.image}.Verdict(m.Mask[p.stage], q)
 	if lookup.Action != want.Action || want.Action != "" && lookup.Rule != want.Rule.Hash() {
 		t.Errorf("lookup: %+v, want %+v\n%+v", lookup, want, q)
 	}

@@ -30,12 +30,12 @@ func (g *generation) verify(state *calc.State) error {
 	if err != nil {
 		return err
 	}
-	err = g.askAll(state, classifier.View{Memory: g.memory, Addresses: image}, kernel)
+	err = g.askAll(state, classifier.Searcher{Memory: g.memory, Addresses: image}, kernel)
 	return errors.Join(err, kernel.close())
 }
 
 // askAll compares the verdicts of the lookup in Go and of the program in the kernel with those of calc.Judge.
-func (g *generation) askAll(state *calc.State, view classifier.View, kernel *probe) error {
+func (g *generation) askAll(state *calc.State, view classifier.Searcher, kernel *probe) error {
 	asker := newAsker(state)
 	for range verifyPackets {
 		id, stage, dir, packet, ok := asker.next()

@@ -210,7 +210,7 @@ func TestAMissingPolicyClosesItsEndpointUntilItIsThere(t *testing.T) {
 }
 
 // After everything is gone the tables are as at the start: nothing leaks in a long life.
-func TestNothingIsLeftOfAHistory(t *testing.T) {
+func TestTablesAreEmptyAfterEverythingIsGone(t *testing.T) {
 	t.Parallel()
 	for i := range 40 * *rounds {
 		r := random(t, i)

@@ -148,7 +148,7 @@ func nextGeneration(t *testing.T, r *rand.Rand, s *calc.State) {
 }
 
 // The largest policy is left out when the slots do not suffice, and only the endpoints that have it are closed.
-func TestWithoutSlotsTheLargestPolicyIsRefused(t *testing.T) {
+func TestSlotsThatRunOutRefuseTheLargestPolicy(t *testing.T) {
 	t.Parallel()
 	s := fleet(1, layout.BlockSlots, 1)
 	id := calc.EndpointID{Kind: "WorkloadEndpoint", Name: "other"}
@@ -176,7 +176,7 @@ func TestWithoutSlotsTheLargestPolicyIsRefused(t *testing.T) {
 }
 
 // Vectors run out: the ports for which there is room are in force, and the endpoints of the others are closed.
-func TestWithoutVectorsSomeGoOn(t *testing.T) {
+func TestVectorsThatRunOutCloseOnlySomeEndpoints(t *testing.T) {
 	t.Parallel()
 	s := fleet(0, 0, 0)
 	for i := range 100 {

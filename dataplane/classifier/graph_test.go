@@ -10,7 +10,7 @@ import (
 )
 
 // The changes of the real calculation, from objects: whatever a transaction holds, no packet is judged by a part of it.
-func TestNoPacketIsJudgedByAPartOfATransaction(t *testing.T) {
+func TestNoPacketSeesAPartOfATransaction(t *testing.T) {
 	t.Parallel()
 	for _, f := range []chances{{}, {tables: 10, interfaces: 20, putOff: 30}} {
 		for i := range 15 * *rounds {

@@ -9,7 +9,7 @@ import (
 )
 
 // A live atom that still points to a class which is gone holds a chain of all that ever were.
-func TestWhatIsGoneIsHeldByNobody(t *testing.T) {
+func TestFreedClassesAreCollected(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, medium)
 	s := fleet(1, 3, 1)

@@ -8,8 +8,8 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// View looks packets up in the tables as the program does.
-type View struct {
+// Searcher looks packets up in the tables as the program does.
+type Searcher struct {
 	Memory    *Memory
 	Addresses Addresses
 }
@@ -27,7 +27,7 @@ type Result struct {
 type dims [layout.Dims]uint32
 
 // classify returns the vectors of the packet's classes.
-func (v View) classify(p calc.Packet) dims {
+func (v Searcher) classify(p calc.Packet) dims {
 	var d dims
 	d[layout.DimSource], _ = v.Addresses.Vectors(p.Source)
 	_, d[layout.DimDest] = v.Addresses.Vectors(p.Destination)
@@ -37,14 +37,14 @@ func (v View) classify(p calc.Packet) dims {
 }
 
 // Lookup returns the first slot of a mask that matches a packet.
-func (v View) Lookup(mask uint32, p calc.Packet) (slot uint32, ok bool) {
+func (v Searcher) Lookup(mask uint32, p calc.Packet) (slot uint32, ok bool) {
 	return v.first(mask, v.classify(p), 0)
 }
 
 // Verdict searches until a rule decides. A Pass goes on at its target, a Log at the next slot.
-func (v View) Verdict(mask uint32, p calc.Packet) Result { return v.follow(mask, v.classify(p)) }
+func (v Searcher) Verdict(mask uint32, p calc.Packet) Result { return v.follow(mask, v.classify(p)) }
 
-func (v View) follow(mask uint32, d dims) (r Result) {
+func (v Searcher) follow(mask uint32, d dims) (r Result) {
 	from := uint32(0)
 	for range maxContinuations + 1 {
 		slot, ok := v.first(mask, d, from)
@@ -71,7 +71,7 @@ func (v View) follow(mask uint32, d dims) (r Result) {
 
 // first returns the first slot, not below from, that the mask has and whose rule the packet meets. It is the search of
 // classify.h: a summary word says which words of a block can have one.
-func (v View) first(mask uint32, d dims, from uint32) (uint32, bool) {
+func (v Searcher) first(mask uint32, d dims, from uint32) (uint32, bool) {
 	m := v.Memory
 	used := layout.Dims
 	if m.Vectors[int(mask)*m.Blocks].SourcePorts == 0 {

@@ -221,7 +221,7 @@ func (l *lab) heal() {
 
 // Whatever changes, and in whatever order the writes succeed, a packet is judged by one state: the one before or the
 // one after, and while writes fail, one of those since everything was last in force.
-func TestNoPacketIsJudgedByAMixOfStates(t *testing.T) {
+func TestNoPacketSeesAMixOfStates(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		what string
@@ -316,7 +316,7 @@ func lonely(s *calc.State) {
 }
 
 // The smallest changes that could let pass what neither state allows.
-func TestWhatNeitherStateAllowsNeverPasses(t *testing.T) {
+func TestNoPacketPassesThatBothStatesDeny(t *testing.T) {
 	t.Parallel()
 	const one, other = "10.0.0.1/32", "10.0.0.2/32"
 	sets := func(clients, servers string) map[calc.SetID]string {
@@ -366,7 +366,7 @@ func TestWhatNeitherStateAllowsNeverPasses(t *testing.T) {
 }
 
 // A member that could not be written waits; what joins meanwhile on the other side is seen with it, not before.
-func TestAMemberThatCouldNotBeWrittenIsNotOvertaken(t *testing.T) {
+func TestMembersWaitForOneThatCouldNotBeWritten(t *testing.T) {
 	t.Parallel()
 	both := policyID("clients-to-servers")
 	sets := func(clients, servers string) map[calc.SetID]string {
@@ -379,7 +379,7 @@ func TestAMemberThatCouldNotBeWrittenIsNotOvertaken(t *testing.T) {
 }
 
 // Rules that are not complete in the tables leave the old ones in force, which do not see what joins meanwhile.
-func TestOldRulesDoNotMeetMembersThatCameAfterThem(t *testing.T) {
+func TestOldRulesDoNotSeeNewMembers(t *testing.T) {
 	t.Parallel()
 	from := policyID("from-clients")
 	sets := func(clients string) map[calc.SetID]string {
@@ -464,7 +464,7 @@ func (s slotSet) word(at uint32) uint64 {
 }
 
 // A change that no packet can see takes effect in place, without other slots or masks.
-func TestMembershipIsChangedInPlaceWhereNoPacketCanTell(t *testing.T) {
+func TestMembersJoinInPlaceIfNoPacketCanTell(t *testing.T) {
 	t.Parallel()
 	s := together(map[calc.SetID]string{"clients": "10.0.0.1/32", "servers": "10.0.0.2/32"}, policyID("clients-to-servers"))
 	n := newNode(t, small)
@@ -496,7 +496,7 @@ func TestMembershipIsChangedInPlaceWhereNoPacketCanTell(t *testing.T) {
 }
 
 // A change that goes through another view costs as much as what joins and leaves, not as much as the set.
-func TestAnotherViewOfALargeSetMovesOnlyWhatChanges(t *testing.T) {
+func TestAnotherViewOfALargeSetMovesOnlyMembersThatChange(t *testing.T) {
 	t.Parallel()
 	s := together(map[calc.SetID]string{"clients": "10.0.0.1/32", "nobody": ""}, policyID("from-clients"))
 	for i := range 500 {

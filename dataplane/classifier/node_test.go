@@ -66,7 +66,7 @@ func (n *node) DeleteNet(p netip.Prefix) error {
 	return n.write(p, func() error { return n.Image.DeleteNet(p) })
 }
 
-func (n *node) view() View { return View{Memory: n.mem, Addresses: n.Image} }
+func (n *node) view() Searcher { return Searcher{Memory: n.mem, Addresses: n.Image} }
 
 // flip writes the entries of a commit.
 func (n *node) flip(c Commit) {

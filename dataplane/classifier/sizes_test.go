@@ -9,7 +9,7 @@ import (
 )
 
 // A generation has room for successors of all its rules beside what they replace.
-func TestSuccessorsFitBesideWhatIsThere(t *testing.T) {
+func TestSizesHaveRoomForEveryRuleAgain(t *testing.T) {
 	t.Parallel()
 	for _, shape := range []struct{ policies, rules int }{{1, 1000}, {10, 300}, {1000, 1}, {200, 5}} {
 		s := fleet(shape.policies, shape.rules, 3)

@@ -17,7 +17,7 @@ func TestTheProgramHasTheBoundsThatTheCalculationChecks(t *testing.T) {
 	}
 }
 
-func TestANameOfPortsIsOneSlotForEachPortThatItStandsFor(t *testing.T) {
+func TestANamedPortTakesOneSlotForEachPort(t *testing.T) {
 	t.Parallel()
 	at := func(port uint16, set calc.SetID) calc.NamedPort {
 		return calc.NamedPort{Name: "http", Protocol: 6, Port: port, Set: set}

@@ -10,8 +10,8 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
 
-// books are how many of each thing a classifier keeps and has handed out.
-func (c *Classifier) books() map[string]int {
+// counts are how many of each thing a classifier keeps and has handed out.
+func (c *Classifier) counts() map[string]int {
 	b := map[string]int{
 		"policies": len(c.policies), "tiers": len(c.tiers), "lists of profiles": len(c.profiles), "rulesets": len(c.rulesets),
 		"names": len(c.ruleNames), "endpoints": len(c.endpoints), "lists": len(c.order.lists), "masks": len(c.masks.all),
@@ -60,14 +60,14 @@ func settled(t testing.TB, n *node) {
 	}
 }
 
-// sameBooks compares a classifier that has a history with one that was made from its state.
-func sameBooks(t testing.TB, n *node, s Sizes) {
+// sameCounts compares a classifier that has a history with one that was made from its state.
+func sameCounts(t testing.TB, n *node, s Sizes) {
 	t.Helper()
 	fresh := newNode(t, s)
 	fresh.become(t, n.state)
 	settled(t, fresh)
-	want := fresh.Classifier.books()
-	for what, has := range n.Classifier.books() {
+	want := fresh.Classifier.counts()
+	for what, has := range n.Classifier.counts() {
 		if has != want[what] {
 			t.Errorf("%s: %d, but a new classifier has %d", what, has, want[what])
 		}
@@ -78,7 +78,7 @@ func sameBooks(t testing.TB, n *node, s Sizes) {
 }
 
 // After any history nothing is left of it.
-func TestAHistoryLeavesNothingBehind(t *testing.T) {
+func TestAHistoryEndsLikeAFreshStart(t *testing.T) {
 	t.Parallel()
 	for i := range 6 * *rounds {
 		r := random(t, i)
@@ -116,7 +116,7 @@ func TestAHistoryLeavesNothingBehind(t *testing.T) {
 			}
 			settled(t, n)
 			n.check(t, r, 5)
-			sameBooks(t, n, small)
+			sameCounts(t, n, small)
 		}
 	}
 }
