@@ -182,7 +182,7 @@ func (a *Attachment) Close() error {
 func Attached(dir string) (map[uint32]bool, error) {
 	paths, err := filepath.Glob(filepath.Join(dir, "link_*_*"))
 	if err != nil {
-		return nil, fmt.Errorf("look for pinned links: %w", err)
+		return nil, fmt.Errorf("find pinned links: %w", err)
 	}
 	out := map[uint32]bool{}
 	for _, path := range paths {

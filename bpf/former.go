@@ -42,7 +42,7 @@ func OpenFormerSettings(dir string) (*FormerSettings, error) {
 		Name: formerName, Type: ebpf.Hash, KeySize: 128, ValueSize: 64, MaxEntries: 1 << 17, Flags: unix.BPF_F_NO_PREALLOC, Pinning: ebpf.PinByName,
 	}, ebpf.MapOptions{PinPath: dir})
 	if err != nil {
-		return nil, explain("remember settings in "+filepath.Join(dir, formerName), err)
+		return nil, explain("open the former values of settings in "+filepath.Join(dir, formerName), err)
 	}
 	return &FormerSettings{m}, nil
 }
@@ -73,7 +73,7 @@ func (f *FormerSettings) Forget(s FormerSetting) error {
 	key := settingKey{Interface: s.Interface}
 	copy(key.Path[:], s.Path)
 	if err := f.m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("forget what %s was: %w", s.Path, err)
+		return fmt.Errorf("forget the former value of %s: %w", s.Path, err)
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func (f *FormerSettings) All() (list []FormerSetting, err error) {
 		list = append(list, FormerSetting{text(key.Path[:]), key.Interface, text(value.Before[:]), text(value.Changed[:])})
 	}
 	if err := entries.Err(); err != nil {
-		return nil, fmt.Errorf("read what settings were: %w", err)
+		return nil, fmt.Errorf("read the former values of settings: %w", err)
 	}
 	return list, nil
 }

@@ -69,7 +69,7 @@ func (h *Hooks) readChanged(ifindex uint32, hook Hook, since uint64) (list []Fou
 			continue // detached meanwhile
 		}
 		if err != nil {
-			return nil, 0, fmt.Errorf("look at program %d at %s of interface %d: %w", p.ID, hook, ifindex, err)
+			return nil, 0, fmt.Errorf("read program %d at %s of interface %d: %w", p.ID, hook, ifindex, err)
 		}
 		found.Link, _ = p.LinkID()
 		list = append(list, found)
@@ -171,7 +171,7 @@ func (a *Attachment) ReadHook(h *Hooks, hook Hook) (s HookState, err error) {
 	a.sound[hook] = 0
 	info, err := a.links[hook].Info()
 	if err != nil {
-		return HookState{}, fmt.Errorf("look at the link at %s of interface %d: %w", hook, a.Ifindex, err)
+		return HookState{}, fmt.Errorf("read the link at %s of interface %d: %w", hook, a.Ifindex, err)
 	}
 	s.Lost = true
 	for _, f := range list {
@@ -233,7 +233,7 @@ func asidePath(path string) string {
 
 func removePin(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove a stale pin: %w", err)
+		return fmt.Errorf("remove an old pin: %w", err)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (h *Hooks) Inherit(dir string, ifindexes []uint32) (bool, error) {
 		return false, nil
 	}
 	if err := inherit(dir, newest, at[newest.Program]); err != nil {
-		return false, fmt.Errorf("go on with the connections of a former felix: %w", err)
+		return false, fmt.Errorf("take over the connections of a former felix: %w", err)
 	}
 	return true, nil
 }
@@ -58,7 +58,7 @@ func inherit(dir string, from Found, here int) error {
 	}
 	for _, name := range inherited() {
 		if tables[name] == nil || !sameLayout(spec.Maps[name], tables[name]) {
-			return fmt.Errorf("it is of another version, whose table %s is not like ours", name)
+			return fmt.Errorf("it is of another version, whose table %s has another layout", name)
 		}
 	}
 	if old := tables["flows_old"]; old == nil || old.MaxEntries() > 1 { // 1: a stand-in

@@ -32,7 +32,7 @@ func (p *Pins) Restore() (restored bool, err error) {
 func (p *Pins) there() (bool, error) {
 	var held, found unix.Stat_t
 	if err := unix.Fstat(int(p.file.Fd()), &held); err != nil {
-		return false, fmt.Errorf("look at the pin directory %s: %w", p.dir, err)
+		return false, fmt.Errorf("read the state of the pin directory %s: %w", p.dir, err)
 	}
 	if p.at == mountedByFirst {
 		first, err := mountsOf("1")
@@ -49,7 +49,7 @@ func (p *Pins) there() (bool, error) {
 func Pinned(dir string) (map[string]bool, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("read what is pinned: %w", err)
+		return nil, fmt.Errorf("read the pin directory: %w", err)
 	}
 	names := map[string]bool{}
 	for _, entry := range entries {
@@ -79,7 +79,7 @@ func (a *Attachment) Repin(dir string, pinned map[string]bool) (n int, err error
 func pinAgain(l link.Link, path string) error {
 	info, err := l.Info()
 	if err != nil {
-		return fmt.Errorf("look at the link of %s: %w", path, err)
+		return fmt.Errorf("read the link of %s: %w", path, err)
 	}
 	again, err := link.NewFromID(info.ID)
 	if err == nil {

@@ -92,7 +92,7 @@ func (s *Shared) flowSerials(spec *ebpf.CollectionSpec) (serials []int, err erro
 	prefix := s.path("flows", spec) + "_"
 	paths, err := filepath.Glob(prefix + "*")
 	if err != nil {
-		return nil, fmt.Errorf("look for pinned connections: %w", err)
+		return nil, fmt.Errorf("find pinned connections: %w", err)
 	}
 	for _, path := range paths {
 		if n, err := strconv.Atoi(strings.TrimPrefix(path, prefix)); err == nil {

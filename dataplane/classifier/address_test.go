@@ -16,7 +16,7 @@ var nested = []netip.Prefix{
 	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("::ffff:0:0/96"), netip.MustParsePrefix("::ffff:10.0.0.0/104"),
 }
 
-// probes has an address in each prefix that is in none of the longer ones.
+// probes has one address of each prefix that is in none of the longer prefixes.
 func probes() []netip.Addr {
 	var out []netip.Addr
 	for _, text := range []string{"11.0.0.0", "10.9.0.0", "10.0.9.0", "10.0.0.9", "10.0.0.1", "10.0.0.2",
@@ -26,8 +26,8 @@ func probes() []netip.Addr {
 	return out
 }
 
-// Whatever changes, an address is seen in its old class or its new one, and never in a third: a nested entry must not
-// fall back to what is around it before that has its new class.
+// At every moment of a change an address has its old class or its new one, and never a third: a nested entry must not
+// fall back to the prefix around it before that has its new class.
 func TestEachAddressMovesInOneStep(t *testing.T) {
 	t.Parallel()
 	for i := range 400 * *rounds {
@@ -80,7 +80,7 @@ func moved(t *testing.T, n *node, from, to map[calc.SetID]calc.Members) {
 		}
 		a.change(a.known(id), d)
 	}
-	if err := a.update(0); err != nil { // what failed waits, and with it what is around it
+	if err := a.update(0); err != nil { // entries that failed wait, and the prefixes around them too
 		n.fail = func() bool { return false }
 		if err := a.update(0); err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func moved(t *testing.T, n *node, from, to map[calc.SetID]calc.Members) {
 	}
 }
 
-// seen is the sets of the class that the tables give an address.
+// seen returns the sets of the class that the tables give an address.
 func seen(n *node, x netip.Addr) string {
 	source, _ := n.Vectors(x)
 	var ids []string

@@ -14,8 +14,8 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
 
-// fleet is a state with so many policies of so many rules, each about a net, a set or ports of its own, and endpoints
-// that all of them select.
+// fleet is a state with some number of policies and rules in each, which are about nets, sets or ports of their own, and
+// with endpoints that have all these policies.
 func fleet(policies, rules, endpoints int) *calc.State {
 	s := &calc.State{
 		Tiers:     map[string]calc.Tier{"default": {Name: "default", Default: api.Deny}},
@@ -152,7 +152,7 @@ func BenchmarkOneRuleChanges(b *testing.B) {
 	}
 }
 
-// All of a policy's rules shift by one.
+// All rules of a policy move by one place.
 func BenchmarkRuleInsertedInFront(b *testing.B) {
 	s := fleet(10, 1000, 1000)
 	n := benchNode(b, s)
@@ -174,7 +174,7 @@ func BenchmarkRuleInsertedInFront(b *testing.B) {
 	}
 }
 
-// Every endpoint has other policies, so every one has a mask of its own that changes.
+// Each endpoint has policies of its own, and so a mask of its own that changes.
 func BenchmarkOneRuleChangesWithMasksOfTheirOwn(b *testing.B) {
 	s := fleet(1000, 10, 1000)
 	all := slices.SortedFunc(maps.Keys(s.Policies), func(x, y calc.PolicyID) int { return strings.Compare(x.Name, y.Name) })

@@ -209,7 +209,7 @@ func TestAMissingPolicyClosesItsEndpointUntilItIsThere(t *testing.T) {
 	}
 }
 
-// After everything is gone the tables are as at the start: nothing leaks in a long life.
+// Once all objects are gone the tables are as at the start.
 func TestTablesAreEmptyAfterEverythingIsGone(t *testing.T) {
 	t.Parallel()
 	for i := range 40 * *rounds {
@@ -221,7 +221,7 @@ func TestTablesAreEmptyAfterEverythingIsGone(t *testing.T) {
 			n.become(t, classifiertest.Change(r, n.state, o))
 		}
 		n.become(t, &calc.State{})
-		for range 3 { // what a Reuse gives back waits for the next
+		for range 3 { // things that one Reuse retires are freed by the next
 			n.become(t, &calc.State{})
 		}
 		_, use := n.Use()

@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
 
-// counts are how many of each thing a classifier keeps and has handed out.
+// counts returns how many objects and numbers of each kind a classifier has.
 func (c *Classifier) counts() map[string]int {
 	b := map[string]int{
 		"policies": len(c.policies), "tiers": len(c.tiers), "lists of profiles": len(c.profiles), "rulesets": len(c.rulesets),
@@ -44,7 +44,7 @@ func (c *Classifier) counts() map[string]int {
 	return b
 }
 
-// settled lets everything come into force and be given back.
+// settled applies until everything is in force, and reuses until nothing waits.
 func settled(t testing.TB, n *node) {
 	t.Helper()
 	n.fail, n.hook = func() bool { return false }, func(p netip.Prefix) {}
@@ -77,7 +77,7 @@ func sameCounts(t testing.TB, n *node, s Sizes) {
 	}
 }
 
-// After any history nothing is left of it.
+// After any history a classifier has as many objects as one that was made from the last state.
 func TestAHistoryEndsLikeAFreshStart(t *testing.T) {
 	t.Parallel()
 	for i := range 6 * *rounds {

@@ -56,7 +56,7 @@ func (e *ErrFull) Error() string {
 	if e.What == "classes" {
 		return "too many nets, sets or port ranges overlap each other: use fewer, or let them be disjoint"
 	}
-	return fmt.Sprintf("%s: all %d are in use: build the next generation with larger tables", e.What, e.Size)
+	return fmt.Sprintf("table %s is full: all %d entries are in use: the next generation needs a larger one", e.What, e.Size)
 }
 
 // fullErrors returns every ErrFull in an error.

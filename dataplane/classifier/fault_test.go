@@ -13,7 +13,7 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
 
-// Some writes to the address tables fail, and some of the interface entries. Until they succeed every packet is judged
+// Some writes to the address tables fail, and some writes of interface entries. Until they succeed, each packet is judged
 // by the policy that was last committed for its endpoint, or by the new one, never by a part of it.
 func TestFailedWritesKeepWhatWasCommitted(t *testing.T) {
 	t.Parallel()
@@ -68,7 +68,7 @@ func committed(t *testing.T, r *rand.Rand, n *node, commit Commit, from, next *c
 	}
 }
 
-// heal applies what failed again, without a change.
+// heal applies again without a change, so that failed writes are repeated.
 func heal(t *testing.T, r *rand.Rand, n *node, from, next *calc.State) {
 	t.Helper()
 	n.fail = func() bool { return false }
@@ -89,7 +89,7 @@ func heal(t *testing.T, r *rand.Rand, n *node, from, next *calc.State) {
 	}
 }
 
-// Tables that are too small refuse what does not fit and keep everything else; the next generation has room.
+// Tables that are too small refuse changes that do not fit and keep everything else; the next generation has room.
 func TestFullTablesKeepWhatTheyHave(t *testing.T) {
 	t.Parallel()
 	refused := map[string]int{}
@@ -147,7 +147,7 @@ func nextGeneration(t *testing.T, r *rand.Rand, s *calc.State) {
 	n.check(t, r, 10)
 }
 
-// The largest policy is left out when the slots do not suffice, and only the endpoints that have it are closed.
+// If there are not enough slots, the largest policy is left out, and only the endpoints that have it are closed.
 func TestSlotsThatRunOutRefuseTheLargestPolicy(t *testing.T) {
 	t.Parallel()
 	s := fleet(1, layout.BlockSlots, 1)
@@ -175,7 +175,7 @@ func TestSlotsThatRunOutRefuseTheLargestPolicy(t *testing.T) {
 	}
 }
 
-// Vectors run out: the ports for which there is room are in force, and the endpoints of the others are closed.
+// If vectors run out, the ports that have room are in force, and the endpoints that need the others are closed.
 func TestVectorsThatRunOutCloseOnlySomeEndpoints(t *testing.T) {
 	t.Parallel()
 	s := fleet(0, 0, 0)

@@ -8,8 +8,8 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
 
-// Tables that are now and then too small for what comes refuse some of it: what is judged meanwhile is judged by one state,
-// and once there is room again nothing is left of it.
+// Tables are too small now and then, and refuse some changes. Each packet is judged by one state meanwhile, and once
+// there is room again, the tables are as if there always had been.
 func TestNoPacketSeesAMixOfStatesInFullTables(t *testing.T) {
 	t.Parallel()
 	refused := map[string]int{}
@@ -37,7 +37,7 @@ func TestNoPacketSeesAMixOfStatesInFullTables(t *testing.T) {
 	t.Logf("refused for lack of %v", refused)
 }
 
-// squeeze leaves little room in a table; release ends it.
+// squeeze leaves little room in a table, until release.
 func (l *lab) squeeze() {
 	c, few := l.Classifier, l.r.IntN(12)
 	switch l.r.IntN(5) {
@@ -82,7 +82,8 @@ func ascending(t testing.TB, c *Classifier) {
 	}
 }
 
-// A policy that does not fit keeps the slots of the rules that it has; what finds room meanwhile does not get past them.
+// A policy that does not fit keeps the slots of the rules that it has. Rules that find room meanwhile stay on their side
+// of these.
 func TestRulesOfAPolicyThatDoesNotFitKeepTheirPlace(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, small)
@@ -118,7 +119,7 @@ func TestRulesOfAPolicyThatDoesNotFitKeepTheirPlace(t *testing.T) {
 	n.check(t, random(t, 0), 100)
 }
 
-// fillSlotsBut takes all free slots but the first ones that are before another.
+// fillSlotsBut occupies all free slots except the first few before a slot.
 func (n *node) fillSlotsBut(before uint32, some int) (taken []uint32) {
 	for slot := range n.order.total {
 		switch {

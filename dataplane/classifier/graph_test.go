@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// The changes of the real calculation, from objects: whatever a transaction holds, no packet is judged by a part of it.
+// calc makes the changes here, from objects. No packet is judged by a part of a transaction.
 func TestNoPacketSeesAPartOfATransaction(t *testing.T) {
 	t.Parallel()
 	for _, f := range []chances{{}, {tables: 10, interfaces: 20, putOff: 30}} {

@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// A live atom that still points to a class which is gone holds a chain of all that ever were.
+// A live atom that still points to a freed class would keep a chain of all freed classes alive.
 func TestFreedClassesAreCollected(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, medium)
@@ -20,7 +20,7 @@ func TestFreedClassesAreCollected(t *testing.T) {
 			for k := range p.Ingress {
 				nets := []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 16, byte(i), byte(i)}), 28-k)}
 				ports := []calc.PortRange{{First: uint16(i), Last: uint16(i + k + 3)}}
-				if k == 0 { // this one stays, and the others lie within it
+				if k == 0 { // this net stays, and the others lie within it
 					nets, ports = []netip.Prefix{netip.MustParsePrefix("172.16.0.0/16")}, []calc.PortRange{{First: 0, Last: 1000}}
 				}
 				p.Ingress[k] = calc.Rule{Action: p.Ingress[k].Action, V4: true, Protocol: 6,

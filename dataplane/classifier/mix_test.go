@@ -15,20 +15,20 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
 
-// lab is a node whose endpoints have two interfaces each, and which is looked at after every write that a packet could
-// see: each store to memory, each write to the tables of addresses, each entry of an interface, Sweep and Reuse.
+// lab is a node whose endpoints have two interfaces each. It is checked after every write that a packet could see: each
+// store to memory, each write to the tables of addresses, each entry of an interface, Sweep and Reuse.
 type lab struct {
 	*node
 	*testing.T
 	r       *rand.Rand
 	second  map[calc.EndpointID]Masks // of the second interfaces; entries are those of the first
-	former  map[calc.EndpointID]Masks // that packets in the middle of the program may have read before the change
-	states  []*calc.State             // those that may still be in force: the last that was whole, and what came since
+	former  map[calc.EndpointID]Masks // masks that packets in the middle of the program may have read before the change
+	states  []*calc.State             // states that may be in force: the last one that was completely in force, and those since
 	packets []calc.Packet
 	want    map[question]calc.Verdict
 	looks   int
 	filler  []uint32    // slots that are taken to leave little room
-	full    func(error) // is told of a lack of room; nil: there is none
+	full    func(error) // is called with each error about a full table; nil: no table is full
 }
 
 type question struct {
@@ -53,8 +53,8 @@ func newLab(t *testing.T, r *rand.Rand, s *calc.State) *lab {
 	return l
 }
 
-// look asks the tables about every packet at every interface: the answers of all stages of a direction must be those of
-// one of the states, whole.
+// look asks the tables about every packet at every interface. The verdicts of all stages of a direction must be those of
+// one single state.
 func (l *lab) look(after string, args ...any) {
 	l.Helper()
 	l.looks++
@@ -118,7 +118,7 @@ func (l *lab) judgedBy(s *calc.State, got [layout.Stages]Result, closed bool, id
 // chances are how often things fail, in percent.
 type chances struct{ tables, interfaces, putOff int }
 
-// change brings the next state in, as far as it can be.
+// change applies the next state, as far as writes succeed.
 func (l *lab) change(next *calc.State, f chances) {
 	l.Helper()
 	l.changeBy(classifiertest.Diff(l.states[len(l.states)-1], next), next, f)
@@ -169,8 +169,8 @@ func (l *lab) apply(d *calc.Delta, f chances) {
 	}
 	round := l.Sweep(failed...)
 	l.look("sweep")
-	if l.full == nil { // else slots wait for room in their classes
-		whole(l, &l.Classifier.addresses.classes)
+	if l.full == nil { // otherwise slots wait for room in their classes
+		consistent(l, &l.Classifier.addresses.classes)
 	}
 	done := err == nil && len(failed)+len(commit.Held) == 0
 	if l.r.IntN(3) > 0 {
@@ -184,7 +184,7 @@ func (l *lab) apply(d *calc.Delta, f chances) {
 		}
 		l.look("reuse")
 		if l.full == nil {
-			whole(l, &l.Classifier.addresses.classes)
+			consistent(l, &l.Classifier.addresses.classes)
 		}
 	}
 	if done && len(l.Classifier.addresses.queue) == 0 {
@@ -192,7 +192,7 @@ func (l *lab) apply(d *calc.Delta, f chances) {
 	}
 }
 
-// heal lets nothing fail any more. Then everything is in force and nothing is left of what it took.
+// heal lets all writes succeed. Then the last state is in force, and no former views or retired objects are left.
 func (l *lab) heal() {
 	l.Helper()
 	l.apply(&calc.Delta{}, chances{})
@@ -219,8 +219,8 @@ func (l *lab) heal() {
 	}
 }
 
-// Whatever changes, and in whatever order the writes succeed, a packet is judged by one state: the one before or the
-// one after, and while writes fail, one of those since everything was last in force.
+// A packet is judged by one state, whatever changes and in whatever order writes succeed: the state before or behind the
+// change or, while writes fail, one of the states since the last one that was completely in force.
 func TestNoPacketSeesAMixOfStates(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -283,7 +283,7 @@ func together(sets map[calc.SetID]string, policies ...calc.PolicyID) *calc.State
 	return s
 }
 
-// staged has the endpoint refuse clients at one stage, and let in what is for servers at the next.
+// staged is a change: the endpoint refuses clients at one stage, and allows packets to servers at the next.
 func staged(s *calc.State) {
 	rule := func(name string, r calc.Rule) []calc.TierPolicies {
 		r.V4, r.V6 = true, true
@@ -303,19 +303,19 @@ func another(s *calc.State) {
 	s.Endpoints[e.ID] = e
 }
 
-// rewritten has the policy of clients be about a net.
+// rewritten is a change: the policy of clients is about a net.
 func rewritten(s *calc.State) {
 	p := s.Policies[policyID("from-clients")]
 	p.Egress = []calc.Rule{{Action: api.Allow, V4: true, Source: calc.Match{Nets: []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}}}}
 	s.Policies[p.ID] = p
 }
 
-// lonely has an address be in a set that a rule is about.
+// lonely is a change: an address joins a set that a rule is about.
 func lonely(s *calc.State) {
 	s.Sets["nobody"] = calc.Members{netip.MustParsePrefix("10.0.0.1/32"): {}}
 }
 
-// The smallest changes that could let pass what neither state allows.
+// The smallest changes during which a packet could pass that neither state allows.
 func TestNoPacketPassesThatBothStatesDeny(t *testing.T) {
 	t.Parallel()
 	const one, other = "10.0.0.1/32", "10.0.0.2/32"
@@ -365,7 +365,7 @@ func TestNoPacketPassesThatBothStatesDeny(t *testing.T) {
 	}
 }
 
-// A member that could not be written waits; what joins meanwhile on the other side is seen with it, not before.
+// A member that could not be written waits. A member that joins on the other side meanwhile is seen with it, not before.
 func TestMembersWaitForOneThatCouldNotBeWritten(t *testing.T) {
 	t.Parallel()
 	both := policyID("clients-to-servers")
@@ -378,7 +378,7 @@ func TestMembersWaitForOneThatCouldNotBeWritten(t *testing.T) {
 	l.heal()
 }
 
-// Rules that are not complete in the tables leave the old ones in force, which do not see what joins meanwhile.
+// While new rules are not complete in the tables, the old ones are in force. They do not see members that join meanwhile.
 func TestOldRulesDoNotSeeNewMembers(t *testing.T) {
 	t.Parallel()
 	from := policyID("from-clients")
@@ -420,13 +420,13 @@ func TestAnAddressThatCannotBeMovedLeavesNoBitsBehind(t *testing.T) {
 			n.check(t, random(t, i), 50)
 		}
 		for _, cs := range n.dimensions() {
-			whole(t, cs)
+			consistent(t, cs)
 		}
 	}
 }
 
-// whole checks that each class has the slots of the conditions that it meets or violates, and no other.
-func whole(t testing.TB, cs *classes) {
+// consistent checks that each class has the slots of the conditions that it meets or violates, and no other.
+func consistent(t testing.TB, cs *classes) {
 	t.Helper()
 	for _, k := range cs.byKey {
 		for side := range cs.sides {
@@ -495,7 +495,7 @@ func TestMembersJoinInPlaceIfNoPacketCanTell(t *testing.T) {
 	}
 }
 
-// A change that goes through another view costs as much as what joins and leaves, not as much as the set.
+// A change through another view costs as much as the members that join and leave, not as much as the set.
 func TestAnotherViewOfALargeSetMovesOnlyMembersThatChange(t *testing.T) {
 	t.Parallel()
 	s := together(map[calc.SetID]string{"clients": "10.0.0.1/32", "nobody": ""}, policyID("from-clients"))

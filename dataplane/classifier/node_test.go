@@ -78,7 +78,7 @@ func (n *node) flip(c Commit) {
 	}
 }
 
-// become applies a state and everything that follows.
+// become applies a state, and all steps of the change.
 func (n *node) become(t testing.TB, s *calc.State) {
 	t.Helper()
 	commit, err := n.Apply(classifiertest.Diff(n.state, s))
@@ -92,7 +92,7 @@ func (n *node) become(t testing.TB, s *calc.State) {
 	}
 }
 
-// sameVerdict compares what the tables say with what the definition says.
+// sameVerdict compares the verdict of the tables with that of calc.Judge.
 func sameVerdict(got Result, want calc.Verdict) error {
 	if got.Lost {
 		return fmt.Errorf("lost")
@@ -115,7 +115,7 @@ func sameVerdict(got Result, want calc.Verdict) error {
 	return nil
 }
 
-// closedVerdict is that of an endpoint that the classifier had to close.
+// closedVerdict is the verdict of an endpoint that the classifier had to close.
 func closedVerdict(got Result, want calc.Verdict) error {
 	if got.Action == api.Allow && want.Rule.Policy.Kind != calc.KindFailsafe {
 		return fmt.Errorf("allowed although closed")

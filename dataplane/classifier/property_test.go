@@ -120,7 +120,7 @@ func step(t *testing.T, r *rand.Rand, n *node, next *calc.State) {
 	n.state = next
 	n.check(t, r, 10)
 	if r.IntN(3) > 0 {
-		grace := round - min(round, r.Uint64N(3)) // perhaps that of an earlier change
+		grace := round - min(round, r.Uint64N(3)) // perhaps the round of an earlier change
 		n.passing = slices.DeleteFunc(n.passing, func(h held) bool { return h.until <= grace })
 		if err := n.Reuse(grace); err != nil {
 			t.Fatal(err)
@@ -130,7 +130,7 @@ func step(t *testing.T, r *rand.Rand, n *node, next *calc.State) {
 	}
 }
 
-// enter has some packets start on their way.
+// enter lets some packets read masks and vectors.
 func (n *node) enter(r *rand.Rand) {
 	for id := range n.state.Endpoints {
 		for range 3 {
@@ -142,7 +142,7 @@ func (n *node) enter(r *rand.Rand) {
 	}
 }
 
-// continued checks that the packets on their way still get the verdict of their time.
+// continued checks that these packets still get the verdict of the state in which they began.
 func (n *node) continued(t *testing.T) {
 	t.Helper()
 	for _, h := range n.passing {

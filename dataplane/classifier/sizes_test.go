@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier/classifiertest"
 )
 
-// A generation has room for successors of all its rules beside what they replace.
+// A generation has room for new versions of all its rules beside the old ones.
 func TestSizesHaveRoomForEveryRuleAgain(t *testing.T) {
 	t.Parallel()
 	for _, shape := range []struct{ policies, rules int }{{1, 1000}, {10, 300}, {1000, 1}, {200, 5}} {

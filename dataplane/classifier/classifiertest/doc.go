@@ -1,4 +1,4 @@
-// Package classifiertest makes random states, packets and histories for tests of what judges packets.
+// Package classifiertest makes random states, packets and histories, for tests of programs that judge packets.
 //
 // Everything is drawn from small pools that overlap on purpose: nested nets of both families, sets with common members,
 // neighbouring ports. Packets are drawn from the same pools and their edges, so that most of them are decided by some

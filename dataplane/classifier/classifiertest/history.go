@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// Change returns a state that differs from s in a few things. It shares with s what is the same.
+// Change returns a state that differs from s in a few things. It shares equal values with s.
 func Change(r *rand.Rand, s *calc.State, o Options) *calc.State {
 	o = o.defaults()
 	n := sharing(s)
@@ -21,7 +21,7 @@ func Change(r *rand.Rand, s *calc.State, o Options) *calc.State {
 	return n
 }
 
-// sharing is a state with the same values in maps of its own.
+// sharing copies the maps of a state and shares their values.
 func sharing(s *calc.State) *calc.State {
 	return &calc.State{
 		Tiers:     maps.Clone(s.Tiers),
@@ -31,8 +31,8 @@ func sharing(s *calc.State) *calc.State {
 	}
 }
 
-// Transact returns a state in which several things have changed that belong together: an endpoint with its address's
-// sets, the addresses of a network set, addresses that change places, or whatever.
+// Transact returns a state with several changes that belong together: an endpoint with its address's
+// sets, the addresses of a network set, addresses that change places, or any objects.
 func Transact(r *rand.Rand, s *calc.State, o Options) *calc.State {
 	o = o.defaults()
 	n := sharing(s)
@@ -65,7 +65,7 @@ func Transact(r *rand.Rand, s *calc.State, o Options) *calc.State {
 	return n
 }
 
-// relabel has an address, or all in a net, be in other sets.
+// relabel moves an address, or all addresses of a net, to other sets.
 func relabel(r *rand.Rand, s *calc.State) {
 	a := randomNet(r)
 	if r.IntN(4) > 0 {
@@ -129,7 +129,7 @@ func changePolicy(r *rand.Rand, s *calc.State, o Options) {
 	s.Policies[id] = p
 }
 
-// changeSet has members join and leave, or makes or removes a set.
+// changeSet makes members join and leave a set, or makes or removes a set.
 func changeSet(r *rand.Rand, s *calc.State, o Options) {
 	id := calc.SetID(fmt.Sprintf("set-%d", r.IntN(o.Sets)))
 	m, known := s.Sets[id]
@@ -175,13 +175,13 @@ func endpoints(s *calc.State) []calc.EndpointID {
 	})
 }
 
-// Diff is what changed from one state to the next.
+// Diff returns the change from one state to the next.
 func Diff(from, to *calc.State) *calc.Delta {
 	d := calc.Diff(from, to)
 	return &d
 }
 
-// Whole is everything in a state as one change.
+// Whole returns everything in a state as one change.
 func Whole(s *calc.State) *calc.Delta {
 	d := calc.Diff(nil, s)
 	return &d

@@ -8,8 +8,8 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// byTier arranges policies as calc does, which this package says again so that tests do not depend on the code that
-// they test.
+// byTier arranges policies as calc does. It is a second definition on purpose: tests do not depend on the code that they
+// test.
 func byTier(s *calc.State, ids []calc.PolicyID) []calc.TierPolicies {
 	ids = slices.Clone(ids)
 	slices.SortFunc(ids, func(a, b calc.PolicyID) int {

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// RandomPacket returns a packet, most often one at an edge of what the rules and sets of a state name.
+// RandomPacket returns a packet, most often one at an edge of the nets, ports and sets of a state's rules.
 func RandomPacket(r *rand.Rand, s *calc.State) calc.Packet {
 	p := calc.Packet{Protocol: pick(r, protocols)}
 	if r.IntN(16) == 0 {
@@ -28,7 +28,7 @@ func RandomPacket(r *rand.Rand, s *calc.State) calc.Packet {
 	return p
 }
 
-// BoundaryPackets returns so many packets at the edges of what tells two states from each other: the addresses of
+// BoundaryPackets returns some number of packets at the edges of the differences between two states: the addresses of
 // members that join or leave and those around them, the nets and ports of rules that change. In most of them both
 // addresses are such.
 func BoundaryPackets(r *rand.Rand, from, to *calc.State, many int) []calc.Packet {

@@ -107,7 +107,7 @@ func randomMatch(r *rand.Rand, sets []calc.SetID) calc.Match {
 	return m
 }
 
-// randomNames are names of ports and what they stand for, which may be the same for several, or nothing.
+// randomNames are names of ports with the ports that they stand for: several may stand for the same, or for none.
 func randomNames(r *rand.Rand, sets []calc.SetID) *calc.PortNames {
 	names := &calc.PortNames{}
 	for _, name := range []string{"a", "b"} {
