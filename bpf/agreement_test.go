@@ -239,7 +239,7 @@ func (w *twin) askOne(t *testing.T, id calc.EndpointID, m classifier.Masks, p mo
 
 // TestThreeJudgesAgreeOnWhatWasRecorded asks the same about the packets whose verdicts were recorded from the reference
 // implementation; calc's own test compares the definition with these verdicts.
-func TestThreeJudgesAgreeOnWhatWasRecorded(t *testing.T) {
+func TestThreeJudgesAgreeOnRecordedPackets(t *testing.T) {
 	w := newTwin(t)
 	for _, corpus := range []string{"policy", "hostpolicy"} {
 		scenarios, err := calctest.Scenarios(corpus)

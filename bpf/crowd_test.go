@@ -33,7 +33,7 @@ func entries(t testing.TB, m *ebpf.Map) (n int) {
 }
 
 // A flood fills a table of 1,024 entries many times over. Others ask in the middle of it, and are answered afterwards.
-func TestAFloodPushesOutNobodyElsesNewConnections(t *testing.T) {
+func TestAFloodKeepsNewConnectionsOfOthers(t *testing.T) {
 	const flood, questions = 8000, 20
 	there := "172.16.0.2" // another address of this host
 	for _, c := range []struct {
@@ -118,7 +118,7 @@ func TestAConnectionOfTheCrowd(t *testing.T) {
 }
 
 // Programs look into the crowd's table while something may be in it, and only then.
-func TestTheCrowdIsLookedForWhileThereIsOne(t *testing.T) {
+func TestTheCrowdTableIsSearchedOnlyWhileItHasEntries(t *testing.T) {
 	r := openRouter(t)
 	crowding := func(when string, want uint32) {
 		t.Helper()

@@ -35,7 +35,7 @@ func fill(t *testing.T, most int, put func(n int) error) int {
 	return most
 }
 
-func TestFullTablesRefuseWhatIsNewAndKeepTheRest(t *testing.T) {
+func TestFullTablesRefuseNewEntriesAndKeepOldOnes(t *testing.T) {
 	r := newRigOf(t, Sizes{Blocks: 1, Vectors: 64, Chunks: 64, Hosts: 4, Nets: 4, Interfaces: 4, Sources: 4},
 		SharedSizes{Flows: 16, NewFlows: 16})
 	host := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}) }
@@ -60,7 +60,7 @@ func TestFullTablesRefuseWhatIsNewAndKeepTheRest(t *testing.T) {
 	must(t, r.PutNet(network(9), 1, 2))
 }
 
-func TestInterfaceOrSourceThatFoundNoRoomIsClosed(t *testing.T) {
+func TestInterfaceOrSourceWithoutRoomIsClosed(t *testing.T) {
 	r := newRouter(t)
 	allow := r.allowAll()
 	fill(t, int(r.Sizes.Interfaces), func(n int) error {
@@ -136,7 +136,7 @@ func (r *router) next() *rig {
 
 // TestGenerationsThatTakeTurnsJudgeEveryPacketAlike runs two generations with one policy on one connection at once,
 // while everything that may change under them does: links, the epoch, the tables of connections.
-func TestGenerationsThatTakeTurnsJudgeEveryPacketAlike(t *testing.T) {
+func TestAlternatingGenerationsJudgeEveryPacketAlike(t *testing.T) {
 	const rounds, each = 50, 1000
 	r := outbound(t)
 	other := r.next()
@@ -276,7 +276,7 @@ func TestLinkThatCannotBeOpenedStays(t *testing.T) {
 
 // More counters in a row than the kernel has memory of each processor at hand: those that it refuses are refused at once
 // and by themselves, and come when they are asked for again.
-func TestCountersThatAreRefusedForMemoryComeLater(t *testing.T) {
+func TestCountersSucceedAfterAShortageOfMemory(t *testing.T) {
 	r := newRigOf(t, smallSizes(), SharedSizes{Flows: 16, NewFlows: 64})
 	missing := map[uint64]bool{}
 	for id := range uint64(60_000) {

@@ -40,7 +40,7 @@ func outbound(t *testing.T) *router {
 	return r
 }
 
-func TestAnswersPassWhereTheQuestionDid(t *testing.T) {
+func TestAnswersPassAtTheHooksOfTheirQuestion(t *testing.T) {
 	r := outbound(t)
 	for _, c := range []struct {
 		name             string
@@ -163,7 +163,7 @@ func TestExpiredConnectionsCountAsAbsent(t *testing.T) {
 	r.want(r.in(r.v1, udp(alice, bob, 9, 53)), PassPolicy)
 }
 
-func TestSweepFreesWhatHasExpired(t *testing.T) {
+func TestSweepFreesExpiredConnections(t *testing.T) {
 	r := outbound(t)
 	r.in(r.v1, tcp(alice, bob, 9, 80, "S", 100, 0))
 	r.shared.Settings.Timeout[layout.FlowUDP] = uint64(30 * time.Millisecond)
@@ -209,7 +209,7 @@ func TestConnectionsThatAreStillAllowedLiveThroughAChange(t *testing.T) {
 	}
 }
 
-func TestConnectionsLiveOnWithoutRevocation(t *testing.T) {
+func TestConnectionsStayAllowedWithoutRevocation(t *testing.T) {
 	r := outbound(t)
 	r.shared.Settings.Revoke = 0
 	r.in(r.v1, tcp(alice, bob, 9, 80, "S", 1, 0))

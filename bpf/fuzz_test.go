@@ -35,7 +35,7 @@ func samples() [][]byte {
 }
 
 // TestNothingUnforeseenPassesWhereAllIsDenied throws altered and random packets at interfaces that deny everything.
-func TestNothingUnforeseenPassesWhereAllIsDenied(t *testing.T) {
+func TestRandomBytesDoNotPassADenyAllPolicy(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))

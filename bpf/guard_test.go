@@ -74,7 +74,7 @@ func TestWorkloadSendsOnlyInItsOwnName(t *testing.T) {
 	}
 }
 
-func TestWorkloadFlagsPermitWhatTheySay(t *testing.T) {
+func TestWorkloadFlagsPermitOnlyTheirKindOfPacket(t *testing.T) {
 	r := newRouter(t)
 	i := r.workload(r.v1, 5, 0, r.allowAll(), alice)
 	i.Flags |= layout.IfaceAllowVXLAN | layout.IfaceAllowIPIP | layout.IfaceToHost

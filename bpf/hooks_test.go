@@ -114,7 +114,7 @@ func TestOursMoveBeforeAStranger(t *testing.T) {
 	}
 }
 
-func TestALinkThatSomebodyDetachedIsMadeAgain(t *testing.T) {
+func TestADetachedLinkIsMadeAgain(t *testing.T) {
 	r := newRouter(t)
 	r.workload(r.v1, 5, 0, 0)
 	a, err := r.Attach(r.dir, r.v1)
@@ -145,7 +145,7 @@ func TestALinkThatSomebodyDetachedIsMadeAgain(t *testing.T) {
 	must(t, Detach(r.dir, r.v1))
 }
 
-func TestWhatIsPinnedNoMoreIsPinnedAgain(t *testing.T) {
+func TestRemovedPinsAreMadeAgain(t *testing.T) {
 	r := newRouter(t)
 	r.workload(r.v1, 5, 0, 0)
 	a, err := r.Attach(r.dir, r.v1)

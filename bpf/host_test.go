@@ -39,7 +39,7 @@ func TestHostInterfaceWithoutPolicyIsOpen(t *testing.T) {
 	}
 }
 
-func TestHostInterfaceWithPolicyDropsWhatItCannotRead(t *testing.T) {
+func TestHostInterfaceWithPolicyDropsUnreadablePackets(t *testing.T) {
 	r := newRouter(t)
 	r.host(r.up, map[int]uint32{layout.StageNormalIn: r.allowAll()})
 	malformed := udp(bob, here, 1, 2)

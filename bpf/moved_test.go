@@ -34,7 +34,7 @@ func TestTheStageFollowsAnAddressThatMoves(t *testing.T) {
 	r.want(r.out(r.up, udp(alice, bob, 53, 9)), DropRevoked) // the flow has ended, not only its one half
 }
 
-func TestAStageThatStaysIsJudgedAsItWas(t *testing.T) {
+func TestALegIsJudgedAgainAtItsOwnStage(t *testing.T) {
 	r := newRouter(t)
 	r.host(r.up, map[int]uint32{
 		layout.StageNormalIn: r.allowAll(), layout.StageNormalOut: r.denyAll(), layout.StageForwardIn: r.allowAll(), layout.StageForwardOut: r.denyAll()})

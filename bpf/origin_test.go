@@ -73,7 +73,7 @@ func (r *rig) only(port uint32) uint32 {
 	return r.mask(rule{id: 1, action: layout.ActionAllow, service: layout.ServiceUDP + port + 1}, rule{id: 2, action: layout.ActionDeny})
 }
 
-func TestReassembledPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
+func TestReassembledPacketsAreNotBornHere(t *testing.T) {
 	r := newRouter(t)
 	a := r.wire(t, "v1", alice, alice6)
 	c := r.wire(t, "v2", carol, carol6)
@@ -203,7 +203,7 @@ func protocol(proto uint8, at int, values ...byte) func(f []byte) bool {
 }
 
 // TestPacketsOfThisHostProveIt has this host send packets of every kind that has a socket.
-func TestPacketsOfThisHostProveIt(t *testing.T) {
+func TestASocketProvesThatThisHostSendsAPacket(t *testing.T) {
 	s := newSender(t)
 	s.shared.Settings.HostMark = 0 // no gate: sockets are the only proof
 	trackConnections(t)            // with it the kernel reassembles what it sends, too, and divides it again
@@ -275,7 +275,7 @@ func rejectByReset(t *testing.T, port uint16) {
 }
 
 // TestPacketsWithoutASocketProveItByTheMarkOfTheGate has this host send packets that belong to no socket.
-func TestPacketsWithoutASocketProveItByTheMarkOfTheGate(t *testing.T) {
+func TestTheMarkOfTheGateProvesThatThisHostSendsAPacket(t *testing.T) {
 	s := newSender(t)
 	trackConnections(t)
 	rejectByReset(t, 38)
@@ -344,7 +344,7 @@ func TestForwardedPacketsDoNotKeepTheMarkOfThisHost(t *testing.T) {
 
 // TestBridgedPacketsAreNotTakenForThoseOfThisHost sends fragments through a bridge whose packets the packet filter sees:
 // the kernel reassembles and divides them there, too, and leaves them the socket of their sender.
-func TestBridgedPacketsAreNotTakenForThoseOfThisHost(t *testing.T) {
+func TestBridgedPacketsAreNotBornHere(t *testing.T) {
 	r := newRouter(t)
 	bridge := r.on.Bridge("br0")
 	a := r.wire(t, "v1", alice, alice6)

@@ -99,7 +99,7 @@ func TestRevokedConnectionIsNotReopenedByItsReplier(t *testing.T) {
 	}
 }
 
-func TestASynMayOpenWhatWasRevoked(t *testing.T) {
+func TestASynMayReopenARevokedConnection(t *testing.T) {
 	r, allow, deny := inbound(t)
 	open := func() {
 		r.forgetAll()
@@ -185,7 +185,7 @@ func TestRevokedConnectionsAreForgottenWhenIdleOrAfterAWhile(t *testing.T) {
 	}
 }
 
-func TestAnswersAreJudgedAsTheirQuestionWhereNobodyLookedBefore(t *testing.T) {
+func TestAnswersAreJudgedAsTheirQuestionIfThatWasNotSeen(t *testing.T) {
 	r, allow, deny := inbound(t)
 	for _, c := range talks() {
 		r.name = c.name
@@ -301,7 +301,7 @@ func TestASynAcknowledgementOpensNothing(t *testing.T) {
 	r.want(r.in(r.v1, tcp(alice, bob, 80, 9, "A", 701, 101)), DropRevoked)
 }
 
-func TestASynAgainstTheWayOfAConnectionTurnsNothing(t *testing.T) {
+func TestASynDoesNotTurnTheDirectionOfAConnection(t *testing.T) {
 	r, allow, deny := inbound(t)
 	r.want(r.out(r.v1, tcp(bob, alice, 9, 80, "S", 100, 0)), PassPolicy)
 	r.want(r.in(r.v1, tcp(alice, bob, 80, 9, "SA", 700, 101)), PassFlow)
@@ -315,7 +315,7 @@ func TestASynAgainstTheWayOfAConnectionTurnsNothing(t *testing.T) {
 }
 
 // A connection without an entry is that of who listens on the lesser port, if policy leaves a choice.
-func TestDirectionOfAConnectionThatNobodySawOpen(t *testing.T) {
+func TestDirectionOfAConnectionWhoseOpeningWasNotSeen(t *testing.T) {
 	r, allow, deny := inbound(t)
 	for _, c := range []struct {
 		name     string

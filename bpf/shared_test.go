@@ -89,7 +89,7 @@ func TestEventsTellVerdicts(t *testing.T) {
 	}
 }
 
-func TestFloodOfDropsIsNoFloodOfEvents(t *testing.T) {
+func TestAFloodOfDropsIsNotAFloodOfEvents(t *testing.T) {
 	const burst, flood = 10, 100
 	r := outbound(t)
 	r.shared.Settings.EventGap = uint64(time.Second) / burst
