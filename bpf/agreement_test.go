@@ -142,7 +142,7 @@ func (p mountPlace) forPacket(q calc.Packet) mountPlace {
 	return p
 }
 
-// isOfLink tells that a workload may send a packet to its neighbours only, or to nobody.
+// isOfLink says whether a workload may send a packet to its neighbours only, or to nobody.
 func isOfLink(q calc.Packet) bool {
 	if q.Source.Is4() {
 		return q.Protocol == 1 && q.ICMPType == 5
@@ -150,7 +150,7 @@ func isOfLink(q calc.Packet) bool {
 	return q.Protocol == 58 && (q.ICMPType >= 130 && q.ICMPType <= 137 || q.ICMPType == 143)
 }
 
-// isKept tells that the host does not forward a packet, whatever its routes say.
+// isKept says whether the host keeps a packet in any case, without a look at its routes.
 func isKept(q calc.Packet) bool {
 	if q.Source.Is4() {
 		return q.Destination.IsMulticast() || q.Destination == netip.AddrFrom4([4]byte{255, 255, 255, 255})

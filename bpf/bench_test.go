@@ -225,7 +225,7 @@ func BenchmarkEstablished(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			restore, noRoom := makeRoom(c.n * 5 / 4)
 			b.Cleanup(func() { must(b, restore()) })
-			lab.Enter(b) // what the kernel tracks there ends with it
+			lab.Enter(b) // its connections in the kernel's conntrack end with it
 			r := newRigOf(b, benchSizes(), SharedSizes{Flows: uint32(c.n) * 5 / 4, NewFlows: uint32(c.n) * 5 / 4})
 			r.shared.Settings.Share = 0 // all are of one endpoint
 			mask := policyOf(r, "nets", 100)

@@ -24,7 +24,7 @@ func openRouter(t *testing.T) *router {
 	return r
 }
 
-// entries counts what is in one table.
+// entries counts the entries of a table.
 func entries(t testing.TB, m *ebpf.Map) (n int) {
 	t.Helper()
 	_, err := eachFlow(m, func(layout.FlowKey, layout.Flow) bool { n++; return true })
@@ -69,7 +69,7 @@ func TestAFloodKeepsNewConnectionsOfOthers(t *testing.T) {
 				r.shared.Settings.OpeningShare = share
 			}
 			for port := range uint16(flood) {
-				if port == flood/2 { // whoever floods has used up a share by now
+				if port == flood/2 { // the flooding opener has used up its share by now
 					for port := range uint16(questions) {
 						c.question(r, 1000+port)
 					}
@@ -177,7 +177,7 @@ func TestTheShareFollowsTheNumberOfOpeners(t *testing.T) {
 	}
 }
 
-// Settings of another layout begin anew, and the crowd's table stays: what is there is looked for.
+// Settings of another layout begin anew, and the crowd's table stays: its connections must be found.
 func TestTheCrowdOutlivesTheSettings(t *testing.T) {
 	r := &resizing{outbound(t)}
 	r.shared.Settings.OpeningShare = 0

@@ -34,7 +34,7 @@ func TracedGeneration(t testing.TB, sizes Sizes) (g *Generation, ifindex uint32)
 	return r.Generation, ifindex
 }
 
-// Frame makes a packet that has what a rule can see. Behind an extension header of IPv6 comes nothing.
+// Frame makes a packet with all fields that a rule can match. Nothing follows an IPv6 extension header.
 func Frame(source, dest netip.Addr, proto uint8, sport, dport uint16, icmpType, icmpCode uint8) []byte {
 	f := &frame{source: source, dest: dest, proto: proto, mac: [6]byte{2, 0, 0, 0, 0, 1}, hops: 64, id: 7}
 	f.payload = make([]byte, 20)

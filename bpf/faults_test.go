@@ -260,7 +260,7 @@ func TestInterfaceThatVanishesUnderItsPrograms(t *testing.T) {
 	must(t, err)
 }
 
-// Without file handles nothing can be opened: what is attached must stay, not be taken for something stale.
+// Without file descriptors no link can be opened. Attached links must stay, and not be taken for old ones.
 func TestLinkThatCannotBeOpenedStays(t *testing.T) {
 	r := outbound(t)
 	at, err := r.Attach(r.dir, r.v1)

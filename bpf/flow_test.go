@@ -224,7 +224,7 @@ func TestEachSideApprovesForItself(t *testing.T) {
 	r := outbound(t)
 	r.want(r.in(r.v1, udp(alice, carol, 9, 53)), PassPolicy)
 	r.want(r.out(r.v2, udp(alice, carol, 9, 53)), DropPolicy)
-	r.want(r.in(r.v2, udp(carol, alice, 53, 9)), DropPolicy) // no answer to what never came
+	r.want(r.in(r.v2, udp(carol, alice, 53, 9)), DropPolicy) // the question never came
 	allow := r.allowAll()
 	r.workload(r.v2, 6, allow, r.denyAll())
 	r.want(r.out(r.v2, udp(alice, carol, 9, 53)), PassPolicy)
@@ -452,7 +452,7 @@ func TestRecycledElementIsNotMistaken(t *testing.T) {
 	r.want(r.in(r.v1, udp(alice, bob, 10, 53)), PassPolicy)
 }
 
-// Anybody who knows the ports can forge a reset. Whoever is said to have sent it speaks on: then it was none. What the other
+// A sender that knows the ports can forge a reset. If its supposed sender goes on sending, it was forged. What the other
 // end sends may have been on its way.
 func TestAForgedResetEndsNothing(t *testing.T) {
 	r := outbound(t)

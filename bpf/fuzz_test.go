@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// mutate changes some bytes of a packet, its length too; never what says that it is IP or ARP.
+// mutate changes some bytes of a packet, and perhaps its length, but not its Ethernet type.
 func mutate(r *rand.Rand, packet []byte) []byte {
 	b := append([]byte(nil), packet...)
 	for range 1 + r.IntN(6) {

@@ -159,7 +159,7 @@ func extensions(n int, last uint8) []byte {
 
 func TestParse(t *testing.T) {
 	r := newRouter(t)
-	// One rule for each kind of packet: what decides tells what was read.
+	// One rule for each kind of packet: the deciding rule shows how the packet was read.
 	r.workload(r.v1, 5, 0, r.mask(
 		rule{id: 1, action: layout.ActionAllow, service: layout.ServiceTCP + 80 + 1},
 		rule{id: 2, action: layout.ActionAllow, service: layout.ServiceUDP + 80 + 1},

@@ -76,7 +76,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// rule is one slot of a mask: it matches what its criteria say, and anything where they say nothing.
+// rule is one slot of a mask. Criteria that are not set match every packet.
 type rule struct {
 	id         uint64
 	action     uint8
@@ -177,7 +177,7 @@ func (r *rig) class(p netip.Prefix) layout.AddressClass {
 	return class
 }
 
-// workload makes the loopback interface, or another, that of a workload.
+// workload makes the loopback interface, or another one, a workload's.
 func (r *rig) workload(ifindex uint32, endpoint uint64, in, out uint32, addrs ...string) layout.Iface {
 	r.Helper()
 	i := layout.Iface{Endpoint: endpoint, Ifindex: ifindex, Flags: layout.IfaceWorkload}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// history is a router under policies that change, and the naive rule for what passes.
+// history is a router under policies that change, with a simple model of which packets pass.
 type history struct {
 	*router
 	random   *rand.Rand

@@ -11,7 +11,7 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
-// accepting is a program of somebody else that accepts every packet.
+// accepting is a program of another project, which accepts every packet.
 func accepting(t *testing.T, name string) *ebpf.Program {
 	t.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -22,7 +22,7 @@ func accepting(t *testing.T, name string) *ebpf.Program {
 	return p
 }
 
-// stranger attaches a program of somebody else before all others.
+// stranger attaches a program of another project before all others.
 func (r *router) stranger(t *testing.T, ifindex uint32, hook Hook, name string) link.Link {
 	t.Helper()
 	l, err := link.AttachTCX(link.TCXOptions{Interface: int(ifindex), Program: accepting(t, name), Attach: hook.attachType(), Anchor: link.Head()})
@@ -101,7 +101,7 @@ func TestOursMoveBeforeAStranger(t *testing.T) {
 			t.Errorf("%+v", state)
 		}
 	}
-	must(t, a.Close()) // a restart adopts what is pinned now
+	must(t, a.Close()) // a restart adopts the links that are pinned now
 	if a, err = r.Attach(r.dir, r.v1); err != nil || !a.Adopted {
 		t.Fatalf("%+v, %v", a, err)
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// host makes an interface that of the host, with a mask for some stages.
+// host makes an interface the host's, with masks for some stages.
 func (r *rig) host(ifindex uint32, masks map[int]uint32) {
 	r.Helper()
 	i := layout.Iface{Endpoint: uint64(100 + ifindex), Ifindex: ifindex}

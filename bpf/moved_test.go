@@ -73,7 +73,7 @@ func TestAnAnswerOfAMachineThatHasMovedHereIsForTheHost(t *testing.T) {
 		r.name = c[1]
 		r.want(r.born(r.up, udp(c[0], c[1], 9, 53)), PassPolicy)
 		r.want(r.in(r.v1, udp(c[1], c[0], 53, 9)), PassFromHost)
-		r.want(r.out(r.up, udp(c[2], c[1], 9, 53)), PassPolicy) // what this host forwarded is policy's
+		r.want(r.out(r.up, udp(c[2], c[1], 9, 53)), PassPolicy) // policy decides about packets that this host forwarded
 		r.want(r.in(r.v1, udp(c[1], c[2], 53, 9)), DropPolicy)
 	}
 }

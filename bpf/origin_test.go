@@ -38,7 +38,7 @@ func trackConnections(t *testing.T) {
 }
 
 // unevenFragments are two fragments of one datagram of which only the first has destination options. Reassembled, they
-// fit no buffer of their own any more, and the kernel copies what it sends on into new ones.
+// fit no buffer of their own any more, and the kernel copies forwarded packets into new ones.
 func unevenFragments(source, dest string, proto uint8, header []byte, id uint32) (first, second []byte) {
 	payload := append(header, bytes.Repeat([]byte("smuggled"), 200)...)
 	payload = payload[:72+1344]
@@ -153,7 +153,7 @@ const (
 	dave6 = "2001:db8:7::5"
 )
 
-// sender is a host endpoint that lets out what this host sends and nothing that it forwards. Requests come by another
+// sender is a host endpoint that lets packets of this host out, and no forwarded ones. Requests come by another
 // interface, where nothing is judged, so that no answer passes as part of a connection.
 type sender struct {
 	*router
@@ -206,7 +206,7 @@ func protocol(proto uint8, at int, values ...byte) func(f []byte) bool {
 func TestASocketProvesThatThisHostSendsAPacket(t *testing.T) {
 	s := newSender(t)
 	s.shared.Settings.HostMark = 0 // no gate: sockets are the only proof
-	trackConnections(t)            // with it the kernel reassembles what it sends, too, and divides it again
+	trackConnections(t)            // the kernel then also reassembles packets that it sends, and fragments them again
 	datagram := bytes.Repeat([]byte("datagram"), 500)
 	for _, f := range []struct {
 		peer, here string

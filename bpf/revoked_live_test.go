@@ -106,7 +106,7 @@ func (s *storm) mayPass(change uint64, stream uint16) bool {
 	return s.allowed[change][stream]
 }
 
-// announce tells the senders that the change is complete: what they send from now on is judged by it.
+// announce tells the senders that the change is complete: packets that they send from now on are judged by it.
 func (s *storm) announce() uint64 {
 	s.mu.Lock()
 	s.allowed = append(s.allowed, s.allowedNow())

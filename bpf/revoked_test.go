@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// talk is a connection of one protocol: what its opener and its replier send, once it is open.
+// talk is a connection of one protocol: the packets of its opener and its replier, once it is open.
 type talk struct {
 	name             string
 	open             func(from, to string) [][]byte // packets that open it, in turn from either end
@@ -314,7 +314,7 @@ func TestASynDoesNotTurnTheDirectionOfAConnection(t *testing.T) {
 	r.want(r.out(r.v1, tcp(bob, alice, 9, 80, "A", 101, 701)), DropRevoked)
 }
 
-// A connection without an entry is that of who listens on the lesser port, if policy leaves a choice.
+// Without an entry, the end with the lesser port is taken for the replier, if policy leaves a choice.
 func TestDirectionOfAConnectionWhoseOpeningWasNotSeen(t *testing.T) {
 	r, allow, deny := inbound(t)
 	for _, c := range []struct {
