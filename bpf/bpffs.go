@@ -116,7 +116,7 @@ func (p *Pins) Remove() error {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(p.Path(), entry.Name())))
 		}
 	}
-	err = errors.Join(err, p.Close()) // what is open cannot be unmounted
+	err = errors.Join(err, p.Close()) // an open directory cannot be unmounted
 	if err != nil || p.at == mountedByHost {
 		return err
 	}

@@ -1,8 +1,8 @@
 // Package bpf holds the program that judges packets and its typed maps: load, pin, attach, test-run.
 //
 // The C sources lie beside the Go files; layout.h is where the shared layouts are written, and `make generate`
-// makes the Go types of package layout from it. The package knows nothing of policies or endpoints: it stores what
-// dataplane/classifier computes.
+// makes the Go types of package layout from it. The package knows nothing of policies or endpoints: it stores the
+// tables that dataplane/classifier computes.
 //
 //	Shared      state that outlives a generation, pinned: connections, epoch, settings, counters, events
 //	Generation  one loaded program with its own policy tables

@@ -105,7 +105,7 @@ func (h *Hooks) identify(id ebpf.ProgramID) (Found, error) {
 		found.Ours = len(tables) == len(ourTables())
 		closeAll(tables)
 	}
-	if len(h.known) > maxKnown { // somebody loads programs again and again
+	if len(h.known) > maxKnown { // another process loads programs again and again
 		clear(h.known)
 	}
 	h.known[id] = found

@@ -28,8 +28,8 @@ type mountPlace int
 
 const (
 	mountedHere    mountPlace = iota // where this process mounts, process 1 sees it
-	mountedByFirst                   // process 1 has another mount namespace, and does not see what this process mounts
-	mountedByHost                    // process 1 is not the host's, and may end before what is attached: only the host can mount
+	mountedByFirst                   // process 1 has another mount namespace, and does not see mounts of this process
+	mountedByHost                    // process 1 is not the host's, and may end before the programs do: only the host can mount
 )
 
 // findMountPlace finds out where a bpf file system for dir is mounted, or must be.

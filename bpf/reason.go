@@ -6,7 +6,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// Reason says why a packet passed or was dropped, or what else happened to it.
+// Reason says why a packet passed or was dropped, or notes something that happened to it.
 type Reason uint32
 
 // The reasons, as in enum reason of layout.h.

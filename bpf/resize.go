@@ -106,7 +106,7 @@ func (s *Shared) flowSerials(spec *ebpf.CollectionSpec) (serials []int, err erro
 // openSet opens or creates one set. The table of proven connections is pinned last, as a restart looks for that.
 func (s *Shared) openSet(spec *ebpf.CollectionSpec, serial int, sizes SharedSizes) (p flowSet, err error) {
 	p.serial, p.pins = serial, map[string]*ebpf.Map{}
-	// The table of proven connections is what a restart looks for, so it is pinned last.
+	// A restart looks for the table of proven connections, so that is pinned last.
 	for _, t := range []struct {
 		name    string
 		entries uint32
@@ -207,7 +207,7 @@ func (s *Shared) DrainFlows() {
 	}
 }
 
-// DropOldFlows forgets the first set and what is left in it; programs do not look there any more. Its memory is free
+// DropOldFlows forgets the first set with the connections that are left in it; programs do not look there any more. Its memory is free
 // once another generation has replaced those that were loaded with both sets.
 func (s *Shared) DropOldFlows() error {
 	if s.Resizing() == FlowsOfOneSize {

@@ -24,7 +24,7 @@ func (h Hook) String() string {
 	return "ingress"
 }
 
-// Offsets in struct __sk_buff of what a test run may set or shows.
+// Offsets of fields in struct __sk_buff that a test run may set, or that it shows.
 const (
 	skbMark           = 8
 	skbIngressIfindex = 36
@@ -71,12 +71,12 @@ func (g *Generation) Run(r Run) (Outcome, error) {
 	}, nil
 }
 
-// context is the struct __sk_buff of a test run: what the kernel knows of a packet besides its bytes.
+// context is the struct __sk_buff of a test run: the properties of a packet besides its bytes.
 func (g *Generation) context(r Run) []byte {
 	in := make([]byte, skbSize)
 	binary.NativeEndian.PutUint32(in[skbIfindex:], r.Ifindex)
 	binary.NativeEndian.PutUint32(in[skbIngressIfindex:], r.Inner)
-	if r.Hook == Egress && r.Inner == 0 { // a test run's socket is nobody's: the mark is the proof
+	if r.Hook == Egress && r.Inner == 0 { // the socket of a test run proves nothing: the mark does
 		binary.NativeEndian.PutUint32(in[skbMark:], g.settings[0].HostMark)
 	}
 	return in

@@ -7,8 +7,8 @@ func (s *Shared) setShare() {
 	atomic.StoreUint32(&s.Settings.Share, max(s.tables.current.proven.MaxEntries()/2, 1))
 }
 
-// Those who open connections share the table of unproven ones as if there were at least fewestOpeners of them, until a sweep
-// has counted more. Nobody's share is less than leastOpenings.
+// Openers share the table of unproven connections as if there were at least fewestOpeners of them, until a sweep has
+// counted more. No opener has a share of less than leastOpenings connections in a window.
 const (
 	fewestOpeners = 16
 	leastOpenings = 64

@@ -17,7 +17,7 @@ var allV4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 // entry is an address or prefix with its class. Entries are in the tables, or about to be.
 type entry struct {
 	own     []*atom // atoms that it was added to itself, by id; set by join and leave
-	class   *class  // the class of own and of what contains it, set by compute with a reference; nil: it needs no entry
+	class   *class  // of its own atoms and those of the prefixes around it; set by compute, with a reference; nil: it needs no entry
 	written *class  // the class that the tables have for it, with a reference; nil: they have no entry
 	pass    uint32  // addresses.pass of the last compute
 	queued  bool    // it is in addresses.queue

@@ -81,7 +81,7 @@ func (cs *classes) get(atoms []*atom) (*class, error) {
 			err = cs.fill(c, side)
 		}
 		if err != nil {
-			cs.drop(c) // nobody has seen it
+			cs.drop(c) // no entry or segment has it yet
 			return nil, err
 		}
 	}

@@ -18,7 +18,7 @@ type Masks struct {
 type Commit struct {
 	Endpoints map[calc.EndpointID]Masks  // to be written to their interfaces
 	Gone      []calc.EndpointID          // the entries of their interfaces must be removed
-	Held      map[calc.EndpointID]string // keep their former masks, and why: what they need could not be written
+	Held      map[calc.EndpointID]string // keep their former masks, and the error for which these cannot change
 }
 
 // propose decides for each pending endpoint: it gets its new masks if the tables have everything that they need.

@@ -213,7 +213,7 @@ func (c *Classifier) removePolicy(id calc.PolicyID) {
 	}
 }
 
-// setEndpoint takes over an endpoint. One that is still leaving keeps what is known of its interfaces' masks.
+// setEndpoint takes over an endpoint. If it is still leaving, it keeps its committed and uncertain masks.
 func (c *Classifier) setEndpoint(n calc.Endpoint) {
 	e := c.endpoints[n.ID]
 	if e == nil {

@@ -9,14 +9,14 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// setChange is what joins and leaves a set that conditions ask about.
+// setChange is a change of a set that conditions ask about.
 type setChange struct {
 	set *set
 	calc.SetDelta
 }
 
-// setChanges changes the sets that no condition asks about. It returns the others: their changes come last, when it is
-// known what else changes.
+// setChanges changes the sets that no condition asks about. It returns the other changes: these come last, when all
+// other changes are known.
 func (c *Classifier) setChanges(sets map[calc.SetID]calc.SetDelta) (later []setChange) {
 	for id, d := range sets {
 		if s := c.addresses.known(id); s.view == nil {

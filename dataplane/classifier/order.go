@@ -88,7 +88,7 @@ func (o *order) move(l *list, to position) {
 // retire notes that an item has left its list. Its slot stays occupied until no mask has it; a slot that is not in the
 // tables yet is free at once.
 func (o *order) retire(it *item) {
-	if it.slot != 0 && !it.filled { // nobody has seen it
+	if it.slot != 0 && !it.filled { // it is not in the tables
 		o.vacate(it.slot)
 		it.slot = 0
 	}
@@ -185,7 +185,7 @@ func bounds(lists []*list) (low, high uint32) {
 }
 
 // redirectList sets the targets in one list. A target must be above high, the last slot of the tier, and not above
-// following, the first slot of what comes next.
+// following, the first slot behind the tier.
 func (o *order) redirectList(l *list, high, following uint32) (moved bool) {
 	for _, it := range l.items {
 		switch {
