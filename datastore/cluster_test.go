@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/margay-project/margay/datastore/etcd"
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
@@ -158,7 +159,7 @@ func (e *exercise) notices(what string) {
 	e.Helper()
 	select {
 	case <-e.stream().Context().Done():
-	case <-time.After(silence):
+	case <-time.After(lab.Patience):
 		e.Fatalf("the watch does not notice: %s", what)
 	}
 }

@@ -37,10 +37,6 @@ func consume(t *testing.T, ctx context.Context, s *Store) *consumer {
 	return &consumer{t: t, batches: s.Watch(ctx, quiet()), known: told{}, version: map[api.Key]string{}, history: map[api.Key][]version{}}
 }
 
-// silence is how long a watch may tell nothing before a test that waits for it fails. Nothing takes nearly as long, even
-// on a busy machine with the race detector.
-const silence = 3 * time.Minute
-
 // until takes batches until a condition holds.
 func (c *consumer) until(what string, holds func() bool) {
 	c.t.Helper()
@@ -51,7 +47,7 @@ func (c *consumer) until(what string, holds func() bool) {
 				c.t.Fatalf("the watch ended before: %s", what)
 			}
 			c.take(batch)
-		case <-time.After(silence):
+		case <-time.After(lab.Patience):
 			c.t.Fatalf("the watch is silent: %s; known at revision %d:\n%v", what, c.last.Revision, c.known)
 		}
 	}

@@ -213,7 +213,7 @@ func TestCertificatesCanBeReplacedWhileConnected(t *testing.T) {
 
 	renew()
 	disconnect()
-	deadline := time.Now().Add(silence)
+	deadline := time.Now().Add(lab.Patience)
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		_, err := store.Range(ctx, kv.Single(kv.Root), 0, 1)

@@ -4,7 +4,6 @@ import (
 	"flag"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
@@ -15,9 +14,6 @@ func TestMain(m *testing.M) {
 	flag.Set("test.parallel", "8") // they mostly wait
 	os.Exit(m.Run())
 }
-
-// silence is how long a test waits for what must come. Nothing takes nearly as long, even on a busy machine.
-const silence = 3 * time.Minute
 
 func dial(t testing.TB, endpoint string) *Client {
 	t.Helper()

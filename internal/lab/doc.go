@@ -13,7 +13,8 @@
 //
 //		vm := host.Plug("cali1", "10.65.0.2")
 //		vm.Echo(80)
-//		host.Start(exec.Command("felix", "--node-name", "host1", "--etcd-endpoints", endpoint))
+//		etcd := etcdlab.StartServer(t, lab.ShortDir(t))
+//		host.Start(exec.Command("felix", "--node-name", "host1", "--etcd-endpoints", etcd.Endpoint()))
 //		lab.Await(t, func() error {
 //			if !client.ReachesAtOnce("tcp", vm.Addresses[0], 80) {
 //				return errors.New("the VM does not answer")
@@ -34,6 +35,6 @@
 // Package router has routers that speak BGP, package etcdlab servers and clusters of etcd, package packet builds
 // packets.
 //
-// Methods fail the test of their host; only Do, Dial and Run return an error, because tests expect some. All are for tests:
-// no program of ours links this package.
+// Methods fail the test that their host belongs to. Only Do, Run and those that dial return an error, because tests expect
+// some. No program of ours links this package: imports_test.go holds that.
 package lab

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/internal/lab"
 )
@@ -141,6 +142,35 @@ func TestAStreamCountsItsLosses(t *testing.T) {
 	if lost := lab.Lost(sent); lost < 20 || lost > len(sent)-5 {
 		t.Errorf("%d of %d lost", lost, len(sent))
 	}
+}
+
+func TestABridgeJoinsHostsAndRoutesAreFollowed(t *testing.T) {
+	t.Parallel()
+	middle := lab.NewHost(t)
+	bridge := middle.Bridge("br0")
+	var ends []*lab.Host
+	for i, dev := range []string{"one", "two"} {
+		end := lab.NewHost(t)
+		lab.Cable(middle, dev, end, "eth0")
+		middle.Join(dev, bridge)
+		middle.Up(dev)
+		end.Up("eth0", fmt.Sprintf("10.0.0.%d/24", i+1))
+		ends = append(ends, end)
+	}
+	ends[1].Echo(80)
+	if !ends[0].Reaches("tcp", netip.MustParseAddr("10.0.0.2"), 80) {
+		t.Error("hosts on one bridge do not reach each other")
+	}
+	changes := ends[0].FollowRoutes(unix.RTPROT_STATIC)
+	ends[0].MustRun("ip", "route", "add", "192.0.2.0/24", "via", "10.0.0.2", "proto", "static")
+	ends[0].MustRun("ip", "route", "del", "192.0.2.0/24")
+	lab.Await(t, func() error {
+		got := strings.Join(changes(), "\n")
+		if !strings.Contains(got, "add 192.0.2.0/24 via 10.0.0.2") || !strings.Contains(got, "delete 192.0.2.0/24") {
+			return fmt.Errorf("the changes of routes are %q", got)
+		}
+		return nil
+	})
 }
 
 func TestAWireSendsAndSeesFrames(t *testing.T) {
