@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The recorded verdicts of Calico's validation are the oracle: of what is accepted here, exactly what it refuses needs a
-// relaxation. Notes about what is not to be seen in an object any more are left out.
+// The recorded verdicts of Calico's validation are the expected result: of the manifests that Margay accepts, exactly those that
+// Calico refuses need a relaxation. Differences that a decoded object no longer shows are left out.
 func TestRelaxationsAreWhatCalicoRefuses(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/validate.jsonl")

@@ -56,7 +56,7 @@ func TestRecordedVerdictsOnManifests(t *testing.T) {
 	t.Logf("%d recorded verdicts agree, %d differ on purpose", agree, len(differ))
 }
 
-// differences are the notes of manifests that we judge otherwise, and why.
+// differences holds the manifests with another verdict in Margay than in Calico, with the reason.
 func differences(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile("testdata/differences.txt")

@@ -57,7 +57,7 @@ func TestMistakesAreNamedWithASuggestion(t *testing.T) {
 	}
 }
 
-// YAML takes the beginning of such text away, so that a negation would be lost.
+// YAML removes the beginning of such text, so a negation would be lost.
 func TestTextThatBeginsWithAnExclamationMarkNeedsQuotes(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -8,8 +8,8 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// DefaultDeny describes a policy that probably denies more than its writer expects: a packet that a policy of a tier judges and
-// that no rule of the tier matches is denied at the end of the tier.
+// DefaultDeny describes a policy that probably denies more than its writer expects. If a policy of a tier judges a packet and no rule
+// of the tier matches it, the packet is denied at the end of the tier.
 type DefaultDeny struct {
 	Tier       string
 	Directions []PolicyType

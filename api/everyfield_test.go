@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// sample is a value of a type as JSON has it, with every field of every part; no part of it is empty.
+// sample returns a JSON value of a type with every field of every part. No part of it is empty.
 func sample(t *testing.T, typ reflect.Type) any {
 	t.Helper()
 	switch typ {
@@ -55,12 +55,12 @@ func sample(t *testing.T, typ reflect.Type) any {
 	return nil
 }
 
-// writtenKinds are those of which there are manifests.
+// writtenKinds returns the kinds that users write manifests of.
 func writtenKinds() []Kind {
 	return slices.DeleteFunc(Kinds(), func(k Kind) bool { return k.Name == "BlockAffinity" })
 }
 
-// sampleObject is an object with every field, as it is stored.
+// sampleObject returns the stored form of an object with every field.
 func sampleObject(t *testing.T, k Kind) map[string]any {
 	t.Helper()
 	object := sample(t, objectType(k.New())).(map[string]any)
@@ -80,7 +80,7 @@ func asText(t *testing.T, v any) []byte {
 	return text
 }
 
-// readBack is an object after it was read from a manifest and stored, and after it was read from there and stored again.
+// readBack stores an object from a manifest, reads it and stores it again. It returns both stored forms.
 func readBack(t *testing.T, object map[string]any) (once, twice map[string]any) {
 	t.Helper()
 	objects, err := Decode(asText(t, object))
@@ -102,7 +102,7 @@ func readBack(t *testing.T, object map[string]any) (once, twice map[string]any) 
 	return asMap(t, text), asMap(t, again)
 }
 
-// withoutSeals is a copy of a stored object without the seals of fields that are there; seal_test.go is about those.
+// withoutSeals returns a copy of a stored object without seals, which seal_test.go tests.
 func withoutSeals(v any) any {
 	switch v := v.(type) {
 	case []any:
@@ -142,7 +142,7 @@ func TestEveryFieldOfEveryKindReadsBack(t *testing.T) {
 	}
 }
 
-// A field alone is kept, too: none needs another to be written.
+// A field alone is kept too: none needs another field to be written.
 func TestEachFieldAloneReadsBack(t *testing.T) {
 	t.Parallel()
 	fields := 0
@@ -180,7 +180,7 @@ func TestEachFieldAloneReadsBack(t *testing.T) {
 	}
 }
 
-// Whatever part of an object a newer version adds a field to, it is written back.
+// A field that a newer version adds to any part of an object is written back.
 func TestUnknownFieldsOfEveryPartAreKept(t *testing.T) {
 	t.Parallel()
 	for _, k := range writtenKinds() {
@@ -238,7 +238,7 @@ func withLater(t *testing.T, v any, typ reflect.Type) any {
 	return v
 }
 
-// paths are those of all the fields of an object, outer ones too; of a list the first item stands for all.
+// paths returns the paths of all fields of an object, including those of its parts. The first item of a list stands for all.
 func paths(v any, at string) (all []string) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -253,7 +253,7 @@ func paths(v any, at string) (all []string) {
 	return all
 }
 
-// isField says that a path leads to a field of a part whose type is known, not to an entry of a map.
+// isField says whether a path leads to a field, and not to an entry of a map.
 func isField(typ reflect.Type, path string) bool {
 	for name := range strings.SplitSeq(path[1:], "/") {
 		for typ.Kind() == reflect.Pointer || name == "0" && typ.Kind() == reflect.Slice {
@@ -288,7 +288,7 @@ func valueAt(v any, path string) any {
 	return v
 }
 
-// setAt makes the parts on the way to a field as they are needed.
+// setAt sets a field and creates the parts on the way to it.
 func setAt(object map[string]any, path string, value any) {
 	names := strings.Split(path[1:], "/")
 	for i, name := range names[:len(names)-1] {
@@ -325,7 +325,7 @@ func deleteAt(object map[string]any, path string) {
 	delete(part.(map[string]any), path[last+1:])
 }
 
-// Every way to write a value reads as the value, and is written as others write it.
+// Every notation of a value is read as that value, and is stored as calicoctl stores it.
 func TestWaysToWriteAValue(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -365,7 +365,7 @@ func TestWaysToWriteAValue(t *testing.T) {
 	}
 }
 
-// An empty field is left out or kept as others do it.
+// An empty field is left out or kept as in calicoctl.
 func TestEmptyFieldsAreLeftOutOrKept(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ kind, written, want string }{
@@ -400,8 +400,7 @@ func TestEmptyFieldsAreLeftOutOrKept(t *testing.T) {
 	}
 }
 
-// A manifest that says nothing is stored with the fields that calicoctl stores then, so that a datastore does not tell which
-// of the two wrote it.
+// A manifest without fields is stored with the fields that calicoctl stores for it.
 func TestDefaultsAreStoredAsCalicoctlStoresThem(t *testing.T) {
 	t.Parallel()
 	for kind, want := range map[string]string{

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/internal/fixture"
 )
 
-// What Decode, Default and Encode make of manifests is what the other implementation stored for them, but for what only the
+// Decode, Default and Encode turn manifests into the values that calicoctl stored for them, except for the fields that only the
 // store adds.
 func TestManifestsBecomeWhatIsStored(t *testing.T) {
 	t.Parallel()

@@ -34,7 +34,7 @@ func readPolicy(t *testing.T, text []byte) *GlobalNetworkPolicy {
 	return o.(*GlobalNetworkPolicy)
 }
 
-// storedSelector is what others see of the first rule.
+// storedSelector returns the stored selector of the first rule, which other programs see.
 func storedSelector(t *testing.T, text []byte) string {
 	t.Helper()
 	var o GlobalNetworkPolicy
@@ -44,7 +44,7 @@ func storedSelector(t *testing.T, text []byte) string {
 	return o.Spec.Egress[0].Destination.Selector
 }
 
-// A seal matches nothing, whatever the selector behind it, and comes off to leave the selector as it was written.
+// A sealed selector matches nothing, and without the seal it is as it was written.
 func TestASealMatchesNothingAndIsRemoved(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -122,7 +122,7 @@ func TestASealStaysWhenItsFieldIsGone(t *testing.T) {
 	}
 }
 
-// The seal of a field that a newer version has is that version's: it stays where it is.
+// The seal of a field that only a newer version knows stays.
 func TestSealsOfANewerVersionStay(t *testing.T) {
 	t.Parallel()
 	const newer = `{"kind":"GlobalNetworkPolicy","metadata":{"name":"p"},"spec":{"egress":[{"action":"Allow","destination":{` +

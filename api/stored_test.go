@@ -26,7 +26,7 @@ func TestAnUnreadableValueSaysHowToRepairIt(t *testing.T) {
 	}
 }
 
-// The values that another implementation wrote read and write back as they are.
+// Values that calicoctl wrote are read and written back unchanged.
 func TestStoredObjectsRoundTrip(t *testing.T) {
 	t.Parallel()
 	read := 0
@@ -195,7 +195,7 @@ func FuzzDecodeStored(f *testing.F) {
 	})
 }
 
-// A field that nobody here knows, put anywhere into a stored object, survives a read and a write.
+// An unknown field anywhere in a stored object survives a read and a write.
 func FuzzUnknownFieldsSurvive(f *testing.F) {
 	f.Add("GlobalNetworkPolicy", []byte(newer))
 	f.Add("Node", []byte(`{"metadata":{"name":"n"},"spec":{"bgp":{"ipv4Address":"10.0.0.1/24"},"orchRefs":[{"orchestrator":"k8s"}]}}`))
@@ -232,7 +232,7 @@ func FuzzUnknownFieldsSurvive(f *testing.F) {
 	})
 }
 
-// placesFor are the paths to the objects in a tree whose fields a type lists; others are values of their own.
+// placesFor returns the paths to the objects in a tree whose fields the type lists.
 func placesFor(tree any, typ reflect.Type, path []string) (paths [][]string) {
 	for typ.Kind() == reflect.Pointer {
 		typ = typ.Elem()
@@ -261,7 +261,7 @@ func placesFor(tree any, typ reflect.Type, path []string) (paths [][]string) {
 	return paths
 }
 
-// withMark is a copy of a tree with an unknown field at a path.
+// withMark returns a copy of a tree with an unknown field at a path.
 func withMark(tree any, path []string) any {
 	switch tree := tree.(type) {
 	case map[string]any:

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Warnings returns warnings about values of an object that are valid but may surprise its writer: traffic that it cuts off without
-// saying so, criteria that are stored and not enforced yet, rules with another effect than they seem to have. endOfTier is the
+// Warnings returns warnings about values of an object that are valid but may surprise its writer. They concern traffic that it cuts
+// off without saying so, criteria that are stored and not enforced yet, and rules with another effect than they seem to have. endOfTier is the
 // default action of the policy's tier; empty if the caller does not know it, which means the default for that tier.
 func Warnings(o Object, endOfTier Action) []string {
 	if denial, ok := DefaultDenyOf(o, endOfTier); ok {

@@ -66,7 +66,7 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
-// Each of these is stored and means something else than it seems to.
+// Each of these is stored and has another effect than it seems to have.
 func TestWarningsOfRulesThatMeanSomethingElse(t *testing.T) {
 	t.Parallel()
 	const others = "selector: has(a)\n  order: 10\n  types: [Ingress, Egress]\n  egress: [{action: Allow}]\n  ingress: "

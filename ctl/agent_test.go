@@ -16,7 +16,7 @@ import (
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 )
 
-// fakeAgent answers with what a script wrote down.
+// fakeAgent gives the answers that a script has in files.
 type fakeAgent struct {
 	agentv1.UnimplementedAgentServer
 	status *agentv1.StatusResponse

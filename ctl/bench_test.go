@@ -90,8 +90,8 @@ func (c *builtCommand) run(b *testing.B, args ...string) (first, whole time.Dura
 	return first, time.Since(began), resident
 }
 
-// mostResident is the most memory that a running process has had; 0 for one that has ended. What the kernel tells of an
-// ended one counts the memory of its parent too.
+// mostResident returns the peak memory of a running process; 0 for one that has ended. For an ended process, the figure of the kernel
+// includes the memory of its parent.
 func mostResident(pid int) int64 {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	_, rest, _ := strings.Cut(string(text), "VmHWM:")

@@ -63,7 +63,7 @@ func newFelix(s *session) *cobra.Command {
 	state.Use = "state [TABLE...]"
 	state.Long = "The same as margayctl dump.\n\n" + dumpHelp
 	state.Example = "  margayctl felix ebpf dump state rules"
-	felix := group("felix", "The agent of this node", group("ebpf", "What its programs do", group("dump", "Print their tables", state)))
+	felix := group("felix", "The agent of this node", group("ebpf", "The tables of its programs", group("dump", "Print their tables", state)))
 	felix.Hidden = true
 	return felix
 }

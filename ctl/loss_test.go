@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// At a terminal only a clear yes deletes what others depend on; what nothing depends on is not asked about.
+// At a terminal, only a clear yes deletes an object with dependents. For objects without dependents there is no question.
 func TestDeleteAsksAtATerminal(t *testing.T) {
 	t.Parallel()
 	for answer, deleted := range map[string]bool{"y\n": true, "YES\n": true, "n\n": false, "\n": false, "": false, "yes, please\n": false} {

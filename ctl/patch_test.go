@@ -60,7 +60,7 @@ func TestPatchesOfMetadata(t *testing.T) {
 	}
 }
 
-// Whatever a patch says, the result is refused or is the same object, can be stored, and reads back as it was stored.
+// The result of any patch is refused, or is the same object, can be stored, and is read back as it was stored.
 func FuzzPatch(f *testing.F) {
 	f.Add("merge", storedByNewer, `{"spec":{"order":null,"ingress":[{"action":"Allow"}]}}`)
 	f.Add("json", storedByNewer, `[{"op":"move","from":"/spec/ingress/0","path":"/spec/egress"},{"op":"add","path":"/spec/ingress/-","value":{"action":"Pass"}}]`)

@@ -57,7 +57,7 @@ func absolute(t *testing.T, path string) string {
 
 type worldKey struct{}
 
-// world is what a script's commands work on.
+// world holds the state of one script.
 type world struct {
 	kv     *interrupted
 	store  *datastore.Store
@@ -138,7 +138,7 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// datastore recorded: what the real calicoctl left in etcd, at the revisions that it had.
+// datastore recorded: the keys that the real calicoctl wrote, at their original revisions.
 // datastore new: another datastore, which is empty, is used from here on.
 // datastore conflicts N: someone else writes just before each of the next N updates.
 // datastore pauses N: the command has waited N times.
@@ -196,8 +196,8 @@ func cmdBytes(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
 }
 
-// loadRecorded writes the recorded keys in the order in which they were written, so that their resource versions are those
-// of the recorded outputs; what else happened in that etcd is made up for by writes to a key of no meaning.
+// loadRecorded writes the recorded keys in their original order, so that their resource versions are those of the recorded outputs.
+// Writes to an unused key stand for the other writes of that etcd.
 func (w *world) loadRecorded(directory string) error {
 	revisions, last, err := recordedRevisions(directory)
 	if err != nil {

@@ -22,7 +22,7 @@ func (r rangesCounted) Range(ctx context.Context, s datastore.Span, revision int
 	return r.Memory.Range(ctx, s, revision, limit)
 }
 
-// However many objects are written, each kind is listed once for their warnings, and only if one of them gives a reason to.
+// For the warnings about any number of written objects, each kind is listed at most once, and only if one of them needs it.
 func TestWarningsListEachKindOnce(t *testing.T) {
 	t.Parallel()
 	const manifest = "---\n{apiVersion: projectcalico.org/v3, kind: GlobalNetworkPolicy, metadata: {name: p%d}, spec: {selector: a == 'b', ingress: [%s]}}\n"

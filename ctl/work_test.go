@@ -18,7 +18,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-// transcript is all that can be seen of a run of the command.
+// transcript is the visible result of a run of the command.
 type transcript struct {
 	Code           int
 	Stdout, Stderr string
@@ -39,7 +39,7 @@ func runOn(t *testing.T, kv datastore.KV, batch int, args ...string) transcript 
 
 var ownToEachRun = regexp.MustCompile(`"(uid|creationTimestamp|clusterGUID)":"[^"]*"`)
 
-// contents is what a KV holds, without what is different in every run.
+// contents returns the content of a KV, without the parts that differ in each run.
 func contents(t *testing.T, kv datastore.KV) map[string]string {
 	t.Helper()
 	page, err := kv.Range(t.Context(), datastore.Span{From: "/", To: "0"}, 0, 0)

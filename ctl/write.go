@@ -103,8 +103,8 @@ func (s *session) writeObjects(ctx context.Context, j job, f writing, objects []
 	return cmp.Or(err, w.reportPruned())
 }
 
-// baseFirst moves objects that others refer to to the front: a policy cannot be written before its tier nor a peer before its
-// filters, and the files of a directory come in the order of their names. Otherwise the order stays.
+// baseFirst moves objects that others refer to to the front. A policy cannot be written before its tier, nor a peer before its
+// filters, but the files of a directory come in the order of their names. Otherwise the order stays.
 func baseFirst(objects []api.Object) {
 	slices.SortStableFunc(objects, func(a, b api.Object) int { return cmp.Compare(height(a), height(b)) })
 }

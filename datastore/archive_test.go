@@ -20,7 +20,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-// contents are all values under the root by key.
+// contents returns all values under the root, by key.
 func contents(t *testing.T, store KV) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -67,7 +67,7 @@ func importInto(t *testing.T, store KV, file []byte) Imported {
 	return done
 }
 
-// lockedInformation is what a locked datastore's ClusterInformation looks like.
+// lockedInformation is the ClusterInformation of a locked datastore.
 const lockedInformation = `{"kind":"ClusterInformation","apiVersion":"projectcalico.org/v3","metadata":{"name":"default","uid":"u","creationTimestamp":"2026-08-20T10:15:30Z"},"spec":{"clusterGUID":"g","datastoreReady":false}}`
 
 // recorded is the fixture datastore, locked.
@@ -150,8 +150,8 @@ func TestTheFileHasThePartsThatCalicoctlReads(t *testing.T) {
 	}
 }
 
-// A reader of the file that does not know a field of a rule must not let through more: the documents have the seals instead,
-// and the whole value stands under others.
+// A reader of the file that does not know a field of a rule must not allow more packets: the documents have seals instead of the
+// field, and others has the exact value.
 func TestTheFileIsClosedToReadersThatDoNotKnowAField(t *testing.T) {
 	t.Parallel()
 	source := kvtest.NewMemory()
@@ -197,7 +197,7 @@ func TestTheFileIsClosedToReadersThatDoNotKnowAField(t *testing.T) {
 	}
 }
 
-// oddValues are what a store may hold beside what we write.
+// oddValues returns values that a datastore may hold and that Margay does not write.
 var oddValues = map[string]string{
 	policies + "default.old": `{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"default.old","uid":"u","creationTimestamp":null},"spec":{"selector":"all()","ingress":[{"action":"Allow","source":{},"destination":{}}]}}`,
 	policies + "default.two": `{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"default.two","uid":"u1"},"spec":{"selector":"has(old)"}}`,
@@ -258,7 +258,7 @@ func TestAnyDatastoreSurvivesExportAndImport(t *testing.T) {
 	}
 }
 
-// flipped changes a byte of a value now and then.
+// flipped changes a byte of some values at random.
 func flipped(random *rand.Rand, round int, value string) string {
 	if round < 20 || value == "" || random.IntN(10) > 0 {
 		return value
@@ -322,7 +322,7 @@ func TestAnExportIsReadAtOneRevision(t *testing.T) {
 	}
 }
 
-// failing is a store that takes only so many commits.
+// failing is a KV that accepts only a number of commits.
 type failing struct {
 	*kvtest.Memory
 	commits int

@@ -61,7 +61,7 @@ func TestAllMembersOfTheClusterDie(t *testing.T) {
 	e.finish(1)
 }
 
-// A member that lost the others goes on serving what it has: the watch must not wait there.
+// A member that has lost the others still serves its own state: the watch must not stay with it.
 func TestTheWatchLeavesAMemberWithoutALeader(t *testing.T) {
 	e := newExercise(t, etcdlab.Options{})
 	m := e.watched()
@@ -115,7 +115,7 @@ func TestAMemberHangs(t *testing.T) {
 	e.finish(1)
 }
 
-// An object that was created, and deleted again, must not come back when a member goes on that was asked to create it first.
+// An object that was created and deleted must not come back when a member resumes that had received the first request to create it.
 func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 	t.Parallel()
 	cluster := etcdlab.StartCluster(t, etcdlab.Options{})
@@ -249,7 +249,7 @@ func TestTheClusterIsFull(t *testing.T) {
 	})
 }
 
-// makeRoom does what the error says.
+// makeRoom follows the advice in the error.
 func (e *exercise) makeRoom() {
 	e.Helper()
 	ctx, admin := testContext(e), e.Leader(e).Client(e)
@@ -275,7 +275,7 @@ func (e *exercise) makeRoom() {
 	}
 }
 
-// A cluster that was restored goes on with revisions that were used before, for other contents.
+// A restored cluster continues with revisions that were used before for other contents.
 func TestTheClusterIsRestoredFromABackup(t *testing.T) {
 	for name, ahead := range map[string]int{"behind": 1, "ahead": 40} {
 		t.Run(name, func(t *testing.T) {

@@ -82,7 +82,7 @@ func must[T api.Object](t *testing.T) func(o api.Object, err error) T {
 	}
 }
 
-// raw writes a value as somebody else would.
+// raw writes a value directly, as another program would.
 func raw(t *testing.T, store KV, key, value string) int64 {
 	t.Helper()
 	outcome, err := store.Commit(testContext(t), nil, []Write{{Key: key, Value: []byte(value)}})

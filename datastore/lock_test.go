@@ -31,7 +31,7 @@ func TestWritesOfAgentsAreRefusedWhileLocked(t *testing.T) {
 	must[*api.IPPool](t)(agent.Create(t.Context(), pool("after", "10.3.0.0/16")))
 }
 
-// The lock counts from the moment in which it is set, also for a write that was about to be made.
+// A lock also refuses a write that was checked before the lock was set.
 func TestALockThatIsSetJustBeforeAWriteRefusesIt(t *testing.T) {
 	t.Parallel()
 	memory := kvtest.NewMemory()

@@ -15,7 +15,7 @@ import (
 
 var errOutage = errors.New("the datastore is gone")
 
-// outage is a KV that does not answer a commit any more after some.
+// outage is a KV whose commits fail after the first few.
 type outage struct {
 	KV
 	commits int
@@ -44,7 +44,7 @@ func lock(t *testing.T, s *Store, locked bool) {
 	must[*api.ClusterInformation](t)(s.Update(t.Context(), information))
 }
 
-// poolsOf are all pools: their networks, and whether they are disabled.
+// poolsOf returns the network of each pool, and whether it is disabled.
 func poolsOf(t *testing.T, s *Store) map[string]string {
 	t.Helper()
 	objects, _, err := s.List(t.Context(), "IPPool", "")

@@ -18,7 +18,7 @@ func tier(name string) *api.Tier {
 	return &api.Tier{TypeMeta: api.TypeMeta{Kind: "Tier"}, Metadata: api.Metadata{Name: name}}
 }
 
-// initialized is a store in which everything that a datastore begins with is there.
+// initialized returns a store with the objects that every datastore has.
 func initialized(t *testing.T, ctx context.Context, kv KV) *Store {
 	t.Helper()
 	s := New(kv)
@@ -47,7 +47,7 @@ func TestTransactionIsMadeInOneRevisionOrNotAtAll(t *testing.T) {
 		if _, err := tx.Delete(ctx, api.Key{Kind: "GlobalNetworkPolicy", Name: "old"}, ""); err != nil {
 			t.Fatal(err)
 		}
-		// An object that comes and goes is never asked of the server.
+		// An object that is created and deleted in the transaction is never sent to the server.
 		if _, err := tx.Create(ctx, policy("short", "all()")); err != nil {
 			t.Fatal(err)
 		}

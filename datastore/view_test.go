@@ -11,7 +11,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// told is what a consumer knows after it has folded updates: one line for each object.
+// told is the state of a consumer that has folded updates: one line for each object.
 type told map[api.Key]string
 
 func (k told) fold(t testing.TB, updates []api.Update) {
@@ -40,7 +40,7 @@ func describeUpdate(u api.Update) string {
 	}
 }
 
-// difference is what carries a consumer from one state of the datastore to another.
+// difference returns the updates that bring a consumer from one state of the datastore to another.
 func difference(v *view, now []Entry) []api.Update {
 	var updates []api.Update
 	v.begin(false)
@@ -127,8 +127,8 @@ func TestInvalidObjectsCloseAndAreNamed(t *testing.T) {
 	}
 }
 
-// TestDifferencesFold holds the view to what it is for: whatever state follows, a consumer that folds the differences knows
-// what one that starts there knows, apart from invalid values, for which the one that saw a valid version knows better.
+// TestDifferencesFold checks the purpose of the view: after any sequence of states, a consumer that folds the differences has the same
+// state as one that starts at the last of them. Only for an invalid value may they differ: the first may know a valid version.
 func TestDifferencesFold(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

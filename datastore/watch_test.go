@@ -20,7 +20,7 @@ import (
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
-// consumer folds batches and holds them to what a batch promises.
+// consumer folds batches and checks the contract of Batch.
 type consumer struct {
 	t       *testing.T
 	batches <-chan Batch
@@ -37,7 +37,7 @@ func consume(t *testing.T, ctx context.Context, s *Store) *consumer {
 	return &consumer{t: t, batches: s.Watch(ctx, quiet()), known: told{}, version: map[api.Key]string{}, history: map[api.Key][]version{}}
 }
 
-// until takes batches until a condition holds.
+// until receives batches until a condition holds.
 func (c *consumer) until(what string, holds func() bool) {
 	c.t.Helper()
 	for !holds() {
@@ -89,12 +89,12 @@ func (c *consumer) remember(u api.Update) {
 	c.history[u.Key] = append(c.history[u.Key], v)
 }
 
-// reached says that everything up to a revision has been told.
+// reached says whether everything up to a revision was delivered.
 func (c *consumer) reached(revision int64) func() bool {
 	return func() bool { return c.last.InSync && c.last.Revision >= revision }
 }
 
-// listed is what a consumer knows that starts now.
+// listed returns the state of a consumer that starts now.
 func listed(t *testing.T, s *Store) told {
 	ctx, cancel := context.WithCancel(testContext(t))
 	defer cancel()
@@ -171,7 +171,7 @@ func TestTheLastValidVersionStaysInForce(t *testing.T) {
 			t.Errorf("known %q, invalid %v", c.known[key], c.invalid)
 		}
 		raw(t, store, policies+"a", `{"half`)
-		// Who starts now finds the valid version in the history.
+		// A consumer that starts now finds the valid version in the history.
 		late := consume(t, ctx, s)
 		late.until("in sync", func() bool { return late.last.InSync })
 		if late.known[key] != "a all() " || late.invalid[key] == "" {
@@ -185,8 +185,8 @@ func TestTheLastValidVersionStaysInForce(t *testing.T) {
 	})
 }
 
-// TestWatchIsOneHistory writes at random while the history is compacted, the connection breaks and the server is away, and
-// demands that what was told adds up to what is there.
+// TestWatchIsOneHistory writes at random while the history is compacted, the connection breaks and the server does not answer. The
+// delivered updates must add up to the stored state.
 func TestWatchIsOneHistory(t *testing.T) {
 	t.Parallel()
 	for round := range 20 {
@@ -404,7 +404,7 @@ func TestAReplacedStoreIsComparedCompletely(t *testing.T) {
 
 type swapped struct{ KV }
 
-// A store that was restored and has gone on has revisions that are known, for other contents.
+// A restored store with new writes has known revisions with other contents.
 func TestARestoredStoreWithNewWritesIsComparedCompletely(t *testing.T) {
 	ctx := testContext(t)
 	for name, c := range map[string]struct {
@@ -493,7 +493,7 @@ func TestAListBeginsAgainAfterACompaction(t *testing.T) {
 	}
 }
 
-// forgetful forgets history after the first pages of lists.
+// forgetful compacts its history after the first pages of lists.
 type forgetful struct {
 	KV
 	compact func()

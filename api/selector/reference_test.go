@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// reading is what the slow reader makes of a selector.
+// reading is the result of the slow reader for a selector.
 type reading struct {
 	matches   bool
 	canonical string
 }
 
-// read reads and evaluates a selector by cutting its text up, with no parser: first at each || that is outside of
-// quotes and parentheses, then at each &&, until what is left is one condition.
+// read evaluates a selector without a parser. It cuts the text at each || outside of quotes and parentheses, then at each &&, until
+// only one condition is left.
 func (s slowReader) read(text string, labels Map) (reading, bool) {
 	text = strings.Trim(text, " \t")
 	if text == "" {
@@ -87,7 +87,7 @@ func cutOutside(text, op string) (parts []string) {
 	return append(parts, text[start:])
 }
 
-// slowReader has the patterns of conditions. In those that are given here ~ are blanks and # is at least one.
+// slowReader has the patterns of conditions. In these patterns ~ stands for any number of blanks and # for at least one.
 type slowReader struct {
 	all, global, has, in *regexp.Regexp
 	compare              []slowOperator
@@ -168,8 +168,8 @@ func requote(quoted string) string {
 	return `"` + value + `"`
 }
 
-// The parser and the slow reader agree on what is a selector, on what it matches and on its canonical text, which reads as
-// the same again.
+// The parser and the slow reader agree whether a text is a selector, which labels it matches, and on its canonical text, which is
+// read as the same selector.
 func TestTheParserAgreesWithTheSlowReader(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()

@@ -146,7 +146,7 @@ func TestRestrictions(t *testing.T) {
 	}
 }
 
-// Whatever matches meets the restrictions; what is said never to match never does.
+// Labels that match a selector meet its restrictions. A selector with never set matches nothing.
 func TestRestrictionsHoldForEveryMatch(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()

@@ -16,7 +16,7 @@ import (
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
-// zone answers from a map; what is not in it does not exist, and what is empty cannot be asked.
+// zone answers from a map. A name that is not in it does not exist; a lookup of a name without records fails.
 type zone map[string][]*net.SRV
 
 func (z zone) LookupSRV(_ context.Context, service, proto, name string) (string, []*net.SRV, error) {
@@ -106,7 +106,7 @@ func TestAClusterIsFoundByItsRecordsAndTrustedInline(t *testing.T) {
 	if got, err := kv.Get(t.Context(), store, key, 0); err != nil || got == nil || string(got.Value) != "{}" {
 		t.Errorf("read %v: %v", got, err)
 	}
-	// Whoever can change records does not get to read what is sent.
+	// Somebody who can change records must not be able to read the traffic.
 	dns.announce(service)
 	dns.announce("_etcd-client._tcp.cluster.test", "m1.cluster.test")
 	store.discoverAgain(t.Context(), dns.resolver)

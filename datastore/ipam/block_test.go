@@ -16,7 +16,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// ledger is a block as it is obviously right: who has each ordinal, and the queue of those that are free.
+// ledger is a simple model of a block: the holder of each ordinal, and the queue of free ordinals.
 type ledger struct {
 	Holder [8]string // empty: nobody; "cooling": somebody had it
 	Queue  []int
@@ -175,8 +175,8 @@ func asMap(t *testing.T, text []byte) (m map[string]any) {
 	return m
 }
 
-// A block of an old or faulty writer is changed without harm to others: nobody gets an address that is not free, and nobody's
-// address becomes somebody else's.
+// Changing a block of an old or faulty writer does no harm: no address is allocated that is not free, and no address changes its
+// holder.
 func TestADamagedBlockIsNotDamagedFurther(t *testing.T) {
 	t.Parallel()
 	b := decodeBlock(t, `{"cidr":"10.0.0.0/30","affinity":"host:n","allocations":[0,1,-1,null],"unallocated":[3,0],"attributes":[{"handle_id":"a"}],"sequenceNumber":7}`)

@@ -11,7 +11,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// checkedKV demands of every commit what must hold between one state of the datastore and the next, whoever writes.
+// checkedKV checks every commit: the rules between one state of the datastore and the next must hold for every writer.
 type checkedKV struct {
 	kv.KV
 	t        *testing.T
@@ -46,7 +46,7 @@ func describe(writes []kv.Write) string {
 	return text
 }
 
-// follows says what is wrong with the change from one state to this one.
+// follows returns the fault of the change from one state to this one; empty if there is none.
 func (c *checkedKV) follows(before *ground) error {
 	for cidr, block := range c.now.blocks {
 		was := before.blocks[cidr]
@@ -82,7 +82,7 @@ func (c *checkedKV) follows(before *ground) error {
 	return nil
 }
 
-// queueFollows demands that who takes an address leaves the others in their order, and who frees one appends it.
+// queueFollows checks the order of free addresses: an allocation leaves the others in order, and a freed address is appended.
 func queueFollows(was, is []int) error {
 	var stayed []int
 	for _, at := range was {

@@ -18,9 +18,9 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-// TestHistoriesBesideAnotherClient does random things to addresses while another client, which writes handle and block one
-// after the other as the dialect has it, does so too. The other client goes on in the middle of ours, so that ours meets
-// conflicts and half-done changes. Each commit of either is checked, and each answer of ours.
+// TestHistoriesBesideAnotherClient changes addresses at random while another client does so too. That client writes handle and block
+// one after the other, as Calico does. It continues in the middle of our operations, so that they meet conflicts and half-done
+// changes. The test checks every commit of both, and every answer of ours.
 func TestHistoriesBesideAnotherClient(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -41,7 +41,7 @@ func TestHistoriesBesideAnotherClient(t *testing.T) {
 	}
 }
 
-// history is two clients of one datastore, and what is known of it.
+// history holds two clients of one datastore, and the expected state.
 type history struct {
 	t        *testing.T
 	random   *rand.Rand
@@ -54,7 +54,7 @@ type history struct {
 	findings []ipam.Leak // of checks in the past
 }
 
-// running is something that the other client is in the middle of.
+// running is an unfinished operation of the other client.
 type running struct {
 	next func() (struct{}, bool)
 	stop func()
@@ -71,7 +71,7 @@ func newHistory(t *testing.T, random *rand.Rand) *history {
 	return h
 }
 
-// meddling is a KV in which others go on before each commit.
+// meddling is a KV in which the other client continues before each commit.
 type meddling struct {
 	kv.KV
 	meddle func()
@@ -88,7 +88,7 @@ func (h *history) meddle() {
 	}
 }
 
-// stockStep lets the other client go on with something, or begin something.
+// stockStep lets the other client continue an operation, or begin one.
 func (h *history) stockStep() {
 	if len(h.running) == 0 || h.random.IntN(4) == 0 {
 		next, stop := iter.Pull(h.anything())
@@ -121,7 +121,7 @@ func (h *history) anything() iter.Seq[struct{}] {
 	return h.stock.assign(h.node(), h.address(), h.handle())
 }
 
-// act does one thing of ours and compares the answer with what is stored.
+// act makes one operation of ours and compares the answer with the stored state.
 func (h *history) act() {
 	ctx, a, handle := h.t.Context(), h.address(), h.handle()
 	before := h.checked.now
@@ -153,7 +153,7 @@ func (h *history) act() {
 	}
 }
 
-// releaseFindings releases some of what checks in the past found, and demands that nothing else goes.
+// releaseFindings releases some leaks of earlier checks, and checks that nothing else is released.
 func (h *history) releaseFindings(ctx context.Context) error {
 	c, err := ipam.RunCheck(ctx, h.store, time.Now())
 	if err != nil {
@@ -230,7 +230,7 @@ type holder struct {
 	released time.Time
 }
 
-// ground is what is stored, read without the code under test.
+// ground is the stored state, read without the code under test.
 type ground struct {
 	blocks  map[string]*stockBlock
 	handles map[string]map[string]int

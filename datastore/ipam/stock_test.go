@@ -15,8 +15,8 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// stockClient does to addresses what other clients of the dialect do, in their steps: each write by itself, the handle before
-// the block when an address is taken and after it when one is given back. It yields after each write.
+// stockClient changes addresses as Calico's clients do, with one write for each step. It writes the handle before the block for an
+// allocation, and after the block for a release. It yields after each write.
 type stockClient struct {
 	t        *testing.T
 	store    kv.KV
@@ -69,7 +69,7 @@ func (b *stockBlock) handle(at int) string {
 	return *b.Attributes[*b.Allocations[at]].HandleID
 }
 
-// release gives ordinals back, and frees all that cooled down.
+// release releases ordinals, and frees those that have cooled down.
 func (b *stockBlock) release(ordinals []int, cooldown time.Duration) {
 	now := time.Now().Truncate(time.Second)
 	b.Attributes = append(b.Attributes, stockAttribute{ReleasedAt: &now})
@@ -275,7 +275,7 @@ func (s *stockClient) releaseAddress(a netip.Addr) iter.Seq[struct{}] {
 	}
 }
 
-// releaseHandle gives back what a handle has.
+// releaseHandle releases the addresses of a handle.
 func (s *stockClient) releaseHandle(id string) iter.Seq[struct{}] {
 	return func(yield func(struct{}) bool) {
 		var h stockHandle
