@@ -1,4 +1,4 @@
-// The agent's own API: what a node does, in the terms of policy. margayctl prints it; -o json prints these messages.
+// The API of the agent: the state of a node in the terms of policy. margayctl prints it; -o json prints these messages.
 //
 // Fields are added, never renamed or reused. Times are Unix nanoseconds; durations and byte counts carry their unit in
 // their name.
@@ -194,7 +194,7 @@ type Datastore struct {
 	Ready           bool                   `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`                                            // ClusterInformation default: datastoreReady
 	Revision        int64                  `protobuf:"varint,5,opt,name=revision,proto3" json:"revision,omitempty"`                                      // the newest revision that was read
 	AppliedRevision int64                  `protobuf:"varint,6,opt,name=applied_revision,json=appliedRevision,proto3" json:"applied_revision,omitempty"` // the newest revision that is in force
-	AppliedAt       int64                  `protobuf:"varint,7,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"`                   // since when it is in force, in nanoseconds since 1970
+	AppliedAt       int64                  `protobuf:"varint,7,opt,name=applied_at,json=appliedAt,proto3" json:"applied_at,omitempty"`                   // time from which applied_revision is in force
 	Error           string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -294,9 +294,9 @@ type Dataplane struct {
 	RulesLimit       uint32                 `protobuf:"varint,4,opt,name=rules_limit,json=rulesLimit,proto3" json:"rules_limit,omitempty"`
 	Connections      uint32                 `protobuf:"varint,5,opt,name=connections,proto3" json:"connections,omitempty"` // proven: both ends have answered each other
 	ConnectionsLimit uint32                 `protobuf:"varint,6,opt,name=connections_limit,json=connectionsLimit,proto3" json:"connections_limit,omitempty"`
-	Drops            map[string]uint64      `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`     // by reason
-	Repairs          map[string]uint64      `protobuf:"bytes,8,rep,name=repairs,proto3" json:"repairs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // entries that other programs had changed and that were put right, by kind, since the start
-	Unproven         uint32                 `protobuf:"varint,9,opt,name=unproven,proto3" json:"unproven,omitempty"`                                                                         // connections that have yet to be proven; one that was idle for long makes room for another
+	Drops            map[string]uint64      `protobuf:"bytes,7,rep,name=drops,proto3" json:"drops,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`     // dropped packets, by reason
+	Repairs          map[string]uint64      `protobuf:"bytes,8,rep,name=repairs,proto3" json:"repairs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // entries of the kernel that another program had changed and felix has restored, by kind, since the start
+	Unproven         uint32                 `protobuf:"varint,9,opt,name=unproven,proto3" json:"unproven,omitempty"`                                                                         // unproven connections; one that was idle for long may be replaced by another
 	UnprovenLimit    uint32                 `protobuf:"varint,10,opt,name=unproven_limit,json=unprovenLimit,proto3" json:"unproven_limit,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
@@ -595,7 +595,7 @@ func (x *Peer) GetReceived() uint64 {
 	return 0
 }
 
-// Table is one reconciled table: what is wanted, what is programmed, what could not be.
+// Table counts the entries of one reconciled table: wanted, programmed, and failed.
 type Table struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -674,7 +674,7 @@ func (x *Table) GetError() string {
 
 type Problem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"` // Kind(name), or what else it is about
+	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"` // Kind(name), or another subject of the problem
 	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -797,8 +797,8 @@ type DumpResponse struct {
 	Connections   []*Connection          `protobuf:"bytes,6,rep,name=connections,proto3" json:"connections,omitempty"`
 	Routes        []*Route               `protobuf:"bytes,7,rep,name=routes,proto3" json:"routes,omitempty"`
 	Announcements []*Announcement        `protobuf:"bytes,8,rep,name=announcements,proto3" json:"announcements,omitempty"`
-	Truncated     []string               `protobuf:"bytes,9,rep,name=truncated,proto3" json:"truncated,omitempty"` // tables that were cut
-	// How many policies of the datastore apply to no endpoint of this node. They are among the policies only on demand.
+	Truncated     []string               `protobuf:"bytes,9,rep,name=truncated,proto3" json:"truncated,omitempty"` // names of tables that are not complete
+	// The number of policies of the datastore that apply to no endpoint of this node. policies has them only on request.
 	IdlePolicies  *uint32 `protobuf:"varint,10,opt,name=idle_policies,json=idlePolicies,proto3,oneof" json:"idle_policies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -913,7 +913,7 @@ type Endpoint struct {
 	Addresses     []string               `protobuf:"bytes,5,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	Profiles      []string               `protobuf:"bytes,6,rep,name=profiles,proto3" json:"profiles,omitempty"`
 	Stages        []*StagePolicies       `protobuf:"bytes,7,rep,name=stages,proto3" json:"stages,omitempty"`
-	Closed        string                 `protobuf:"bytes,8,opt,name=closed,proto3" json:"closed,omitempty"` // why all its traffic is dropped
+	Closed        string                 `protobuf:"bytes,8,opt,name=closed,proto3" json:"closed,omitempty"` // reason why all its traffic is dropped; empty if it is not closed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1329,7 +1329,7 @@ type Connection struct {
 	BytesBack   uint64                 `protobuf:"varint,8,opt,name=bytes_back,json=bytesBack,proto3" json:"bytes_back,omitempty"`
 	IdleSeconds uint64                 `protobuf:"varint,9,opt,name=idle_seconds,json=idleSeconds,proto3" json:"idle_seconds,omitempty"`
 	Approvals   []*Approval            `protobuf:"bytes,10,rep,name=approvals,proto3" json:"approvals,omitempty"`
-	// Refusals by endpoints that allowed it before: the rule of each denies it, and its packets are dropped.
+	// The endpoints that allowed the connection before and deny it now, each with the rule. Its packets are dropped.
 	Refusals      []*Approval `protobuf:"bytes,11,rep,name=refusals,proto3" json:"refusals,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1449,7 +1449,7 @@ type Approval struct {
 	Interface     string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
 	Stage         string                 `protobuf:"bytes,3,opt,name=stage,proto3" json:"stage,omitempty"`
 	Rule          string                 `protobuf:"bytes,4,opt,name=rule,proto3" json:"rule,omitempty"`
-	Current       bool                   `protobuf:"varint,5,opt,name=current,proto3" json:"current,omitempty"` // judged under the policy that is in force now
+	Current       bool                   `protobuf:"varint,5,opt,name=current,proto3" json:"current,omitempty"` // judged under the policy in force now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1743,13 +1743,13 @@ func (x *CheckSystemResponse) GetRequirements() []*Requirement {
 	return nil
 }
 
-// Requirement is something that the agent asks of its host.
+// Requirement is a requirement of the agent on its host.
 type Requirement struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Optional      bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"` // the agent goes on without it
+	Optional      bool                   `protobuf:"varint,2,opt,name=optional,proto3" json:"optional,omitempty"` // the agent runs without it
 	Found         string                 `protobuf:"bytes,3,opt,name=found,proto3" json:"found,omitempty"`        // what was found
-	Missing       string                 `protobuf:"bytes,4,opt,name=missing,proto3" json:"missing,omitempty"`    // why it is not there, and what to do; empty: it is
+	Missing       string                 `protobuf:"bytes,4,opt,name=missing,proto3" json:"missing,omitempty"`    // why it is missing, and what to do; empty: the requirement is met
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

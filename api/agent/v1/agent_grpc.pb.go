@@ -1,4 +1,4 @@
-// The agent's own API: what a node does, in the terms of policy. margayctl prints it; -o json prints these messages.
+// The API of the agent: the state of a node in the terms of policy. margayctl prints it; -o json prints these messages.
 //
 // Fields are added, never renamed or reused. Times are Unix nanoseconds; durations and byte counts carry their unit in
 // their name.
@@ -34,13 +34,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type AgentClient interface {
-	// Status says whether the node does what the datastore asks, and what is in the way.
+	// Status says whether the node enforces what the datastore asks for, and if not, why.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// Dump lists the tables that are in force, read back from the kernel and the BGP speaker.
 	Dump(ctx context.Context, in *DumpRequest, opts ...grpc.CallOption) (*DumpResponse, error)
-	// CheckSystem tries what the agent needs of its host.
+	// CheckSystem checks the requirements of the agent on its host.
 	CheckSystem(ctx context.Context, in *CheckSystemRequest, opts ...grpc.CallOption) (*CheckSystemResponse, error)
-	// Diagnose is what only the agent knows of itself, for somebody who looks for a fault. Passwords are not in it.
+	// Diagnose returns internal state of the agent that helps to find a fault. It contains no passwords.
 	Diagnose(ctx context.Context, in *DiagnoseRequest, opts ...grpc.CallOption) (*DiagnoseResponse, error)
 }
 
@@ -96,13 +96,13 @@ func (c *agentClient) Diagnose(ctx context.Context, in *DiagnoseRequest, opts ..
 // All implementations must embed UnimplementedAgentServer
 // for forward compatibility.
 type AgentServer interface {
-	// Status says whether the node does what the datastore asks, and what is in the way.
+	// Status says whether the node enforces what the datastore asks for, and if not, why.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// Dump lists the tables that are in force, read back from the kernel and the BGP speaker.
 	Dump(context.Context, *DumpRequest) (*DumpResponse, error)
-	// CheckSystem tries what the agent needs of its host.
+	// CheckSystem checks the requirements of the agent on its host.
 	CheckSystem(context.Context, *CheckSystemRequest) (*CheckSystemResponse, error)
-	// Diagnose is what only the agent knows of itself, for somebody who looks for a fault. Passwords are not in it.
+	// Diagnose returns internal state of the agent that helps to find a fault. It contains no passwords.
 	Diagnose(context.Context, *DiagnoseRequest) (*DiagnoseResponse, error)
 	mustEmbedUnimplementedAgentServer()
 }
