@@ -20,7 +20,7 @@ type activity struct {
 	pendingTiers map[string]struct{}   // tiers of which the same holds
 
 	// boundPending says that every endpoint must be compared with the bounds of the classifier again, because the cost of some policy
-	// changed. Set by countCost, reset by Graph.bound.
+	// changed. Set by countCost, reset by checkBounds.
 	boundPending bool
 
 	policies *table[PolicyID, Policy] // as they are handed out

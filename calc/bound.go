@@ -48,13 +48,13 @@ func costOf(p Policy) (b cost) {
 // excess says which bound an endpoint's policies exceed, and what to do. The zero excess is none.
 type excess struct{ why, remedy string }
 
-// excessOf compares an endpoint's lists of policies and its profiles with both bounds.
-func excessOf(lists *[Stages][2][]TierPolicies, profiles []string, costOf func(PolicyID) cost) excess {
+// compareBounds compares an endpoint's lists of policies and its profiles with both bounds.
+func compareBounds(lists *[Stages][2][]TierPolicies, profiles []string, policyCost func(PolicyID) cost) excess {
 	slots := 0
 	for dir := range Egress + 1 {
 		counted := map[PolicyID]bool{}
 		count := func(id PolicyID) cost {
-			b := costOf(id)
+			b := policyCost(id)
 			if !counted[id] {
 				counted[id] = true
 				slots += b.slots[dir]
@@ -126,10 +126,10 @@ func (e excess) problem() string {
 	return e.why + ", so it is closed: " + e.remedy
 }
 
-// bound closes the endpoints whose policies exceed a bound.
-func (c *computation) bound() {
+// closeExcess closes the endpoints whose policies exceed a bound.
+func (c *computation) closeExcess() {
 	for id, e := range c.state.Endpoints {
-		found := excessOf(&e.Policies, e.Profiles, func(id PolicyID) cost { return costOf(c.state.Policies[id]) })
+		found := compareBounds(&e.Policies, e.Profiles, func(id PolicyID) cost { return costOf(c.state.Policies[id]) })
 		if found == (excess{}) {
 			continue
 		}
@@ -139,9 +139,9 @@ func (c *computation) bound() {
 	}
 }
 
-// bound closes the endpoints whose policies now exceed a bound, and opens those whose policies no longer do. It checks the endpoints in
+// checkBounds closes the endpoints whose policies now exceed a bound, and opens those whose policies no longer do. It checks the endpoints in
 // changed, or every endpoint if a policy's cost changed.
-func (g *Graph) bound(changed map[EndpointID]struct{}) {
+func (g *Graph) checkBounds(changed map[EndpointID]struct{}) {
 	l := &g.local
 	full := g.active.slots > MaxSlots
 	if g.active.continuing == 0 && !full && !g.active.boundPending {
@@ -178,16 +178,16 @@ func (g *Graph) bound(changed map[EndpointID]struct{}) {
 
 // excessOf compares an endpoint's policies with the bounds. Endpoints of a group whose profiles cost nothing share the result.
 func (g *Graph) excessOf(n *local, byGroup map[*group]excess) excess {
-	costOf := func(id PolicyID) cost { return g.active.resolved[id].cost }
+	policyCost := func(id PolicyID) cost { return g.active.resolved[id].cost }
 	for _, name := range n.effective.Profiles {
-		profile := costOf(PolicyID{Kind: api.KindProfile, Name: name})
+		profile := policyCost(PolicyID{Kind: api.KindProfile, Name: name})
 		if profile.searchCost != (searchCost{}) || profile.total() > 0 && g.active.slots > MaxSlots {
-			return excessOf(&n.group.lists, n.effective.Profiles, costOf)
+			return compareBounds(&n.group.lists, n.effective.Profiles, policyCost)
 		}
 	}
 	found, known := byGroup[n.group]
 	if !known {
-		found = excessOf(&n.group.lists, nil, costOf)
+		found = compareBounds(&n.group.lists, nil, policyCost)
 		byGroup[n.group] = found
 	}
 	return found

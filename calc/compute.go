@@ -23,7 +23,7 @@ func Compute(node string, facts Facts, updates []api.Update) *State {
 	c.readEntities()
 	c.endpoints()
 	c.activate()
-	c.bound()
+	c.closeExcess()
 	c.routes()
 	c.problems()
 	c.state.Config = c.config.Config

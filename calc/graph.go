@@ -117,7 +117,7 @@ func (g *Graph) Flush() Delta {
 	g.readPending()
 	changed := g.updateLocals()
 	g.activate()
-	g.bound(changed)
+	g.checkBounds(changed)
 	return g.delta()
 }
 

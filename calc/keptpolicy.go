@@ -56,12 +56,12 @@ func (g *Graph) replacePolicy(key api.Key, now *policy) {
 	} else {
 		old = k.policy()
 	}
-	moved := old == nil || now == nil || old.selector.String() != now.selector.String()
+	reselected := old == nil || now == nil || old.selector.String() != now.selector.String()
 	if old != nil {
-		if moved || old.Tier != now.Tier || old.Order != now.Order || old.stages != now.stages {
+		if reselected || old.Tier != now.Tier || old.Order != now.Order || old.stages != now.stages {
 			g.local.rearrange(k.selection)
 		}
-		if moved {
+		if reselected {
 			g.local.deselect(k)
 		}
 	}
@@ -73,7 +73,7 @@ func (g *Graph) replacePolicy(key api.Key, now *policy) {
 	if g.active.refs[now.ID] == 0 {
 		k.pack()
 	}
-	if moved {
+	if reselected {
 		k.selection = g.local.selectionOf(now.selector)
 		k.selection.policies.put(k)
 		g.local.rearrange(k.selection)

@@ -33,7 +33,7 @@ type local struct {
 	matching  *matches // the selectors of policies that match its labels; nil: not in the index. Set by the index only
 	refused   bool     // by the guard; set by guardOne and guardAll
 	group     *group   // nil: it was refused, or is new
-	excess    string   // not empty: why its policies are too many for the classifier, so that it is closed; set by Graph.bound
+	excess    string   // not empty: why its policies are too many for the classifier, so that it is closed; set by checkBounds
 	profiles  []string // the profiles that it makes active; set by referProfiles
 }
 
