@@ -12,12 +12,12 @@ type activity struct {
 	tierRefs map[string]int            // how many active policies a tier has; no zeros. Set by referTier
 
 	// Sums over resolved, kept by countCost; see bound.go.
-	continuing int // policies with rules by which a search may go on
+	continuing int // active policies with a Log or a Pass, after which a search goes on
 	slots      int // that all active policies need
 
-	// Notes for activate, which works them off and resets them.
+	// Notes for activate, which handles and resets them.
 	pending      map[PolicyID]struct{} // policies that may have become active or inactive, or that changed
-	pendingTiers map[string]struct{}   // tiers of which the same holds
+	pendingTiers map[string]struct{}   // tiers that may have become active or inactive, or that changed
 
 	// boundPending says that every endpoint must be compared with the bounds of the classifier again, because the cost of some policy
 	// changed. Set by countCost, reset by checkBounds.
@@ -65,7 +65,7 @@ func (a *activity) markIfActive(id PolicyID) {
 	}
 }
 
-// activate works off the pending policies and tiers: those that have become active enter the State, with the sets that they name, and
+// activate handles the pending policies and tiers: those that have become active enter the State, with the sets that they name, and
 // those that are no longer active leave it.
 func (g *Graph) activate() {
 	a := &g.active
@@ -75,7 +75,7 @@ func (g *Graph) activate() {
 		g.activatePolicy(id, again)
 	}
 	a.pending = emptied(a.pending)
-	g.entities.pendingPorts = emptied(g.entities.pendingPorts) // noted while the policies of these names were resolved
+	g.entities.pendingPorts = emptied(g.entities.pendingPorts) // resolving also notes names that are new; these are up to date
 	for name := range a.pendingTiers {
 		if a.tierRefs[name] > 0 {
 			a.tiers.set(name, tierNamed(g.tiers, name))
@@ -87,7 +87,7 @@ func (g *Graph) activate() {
 	a.pendingTiers = emptied(a.pendingTiers)
 }
 
-// withOtherPorts are the active policies whose rules use a named port that now stands for other numbers. It makes them pending.
+// withOtherPorts returns the active policies whose rules use a named port that now stands for other numbers, and makes them pending.
 func (g *Graph) withOtherPorts() map[PolicyID]struct{} {
 	policies := map[PolicyID]struct{}{}
 	for p := range g.entities.pendingPorts {
@@ -95,7 +95,7 @@ func (g *Graph) withOtherPorts() map[PolicyID]struct{} {
 			policies[id] = struct{}{}
 			g.active.mark(id)
 		}
-		p.policies = emptied(p.policies) // the policies that still use the name enter themselves again
+		p.policies = emptied(p.policies) // countReferences enters the policies that still use the name
 	}
 	g.entities.pendingPorts = emptied(g.entities.pendingPorts)
 	return policies
@@ -158,8 +158,8 @@ func (g *Graph) deactivate(id PolicyID) {
 	}
 }
 
-// countReferences makes a policy refer to its tier, its sets and its named ports, instead of those that it had before. Sets that it
-// had before and still has are not visited: a long policy has many, and a change of one rule concerns few.
+// countReferences makes a policy refer to its tier, its sets and its named ports, instead of those that it had before. The counts of
+// sets that it had before and still has are not touched: a long policy has many, and a change of one rule concerns few.
 func (g *Graph) countReferences(now, old resolvedPolicy) {
 	g.active.referTier(now.Tier, 1)
 	g.active.referTier(old.Tier, -1)

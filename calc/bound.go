@@ -9,7 +9,7 @@ import (
 
 // The classifier has two bounds that the policies of a single endpoint can exceed. The search in the kernel goes on after a Log and,
 // with the next tier, after a Pass, at most MaxContinuations times. And it has room for MaxSlots rules. An endpoint that exceeds a bound
-// is closed, so that no other pays for it.
+// is closed, so that other endpoints are not affected.
 
 // cost is what an active policy takes of the classifier's bounds.
 type cost struct {
@@ -19,8 +19,8 @@ type cost struct {
 
 // searchCost is how often a policy's rules may make a search go on, by direction, as Continuations.AddPolicy wants it.
 type searchCost struct {
-	logs  [2]int // rules with the action Log
-	depth [2]int // the last Pass, and the Logs before it; 0: there is no Pass
+	logs  [2]int // how many Logs it has
+	depth [2]int // how many Logs it has before its last Pass, plus 1 for that Pass; 0: no Pass
 }
 
 func (b cost) total() int { return b.slots[Ingress] + b.slots[Egress] }
@@ -95,15 +95,16 @@ func compareBounds(lists *[Stages][2][]TierPolicies, profiles []string, policyCo
 	return excess{}
 }
 
-// Continuations counts how often the search through one stage and direction may go on, at most. It is told of the policies in
+// Continuations counts how often the search through one stage and direction may go on, at most. Its user adds the policies in
 // the order of evaluation. The zero value is a search through no policy.
 type Continuations struct {
-	ended       int // in the tiers before
-	logs, depth int // in the tier so far: all Logs, and those up to and with the last Pass
+	ended int // how often in the tiers before
+	logs  int // the Logs of this tier so far
+	depth int // the Logs of this tier before its last Pass so far, plus 1 for that Pass; 0: no Pass
 }
 
-// AddPolicy adds the next policy of the tier. logs is how many of its rules log. depth is how many log or pass, up to and with
-// the last rule that passes on to the next tier, where only that one is counted of those that pass; 0: none passes on.
+// AddPolicy adds the next policy of the tier. logs is the number of its Logs. depth is the number of its Logs before its last Pass,
+// plus 1 for that Pass; 0: no Pass.
 func (c *Continuations) AddPolicy(logs, depth int) {
 	if depth > 0 {
 		c.depth = c.logs + depth
@@ -114,8 +115,8 @@ func (c *Continuations) AddPolicy(logs, depth int) {
 // EndTier says that the policies that follow are in another tier.
 func (c *Continuations) EndTier() { *c = Continuations{ended: c.Most()} }
 
-// Most is how often the search goes on at most: in each tier for all Logs, or for those before the last Pass and that Pass. To
-// be compared with MaxContinuations.
+// Most is how often the search goes on at most. In each tier it meets either all Logs and no Pass, or at most the Logs before the last
+// Pass and that Pass. Callers compare it with MaxContinuations.
 func (c Continuations) Most() int { return c.ended + max(c.logs, c.depth) }
 
 // problem is the problem of an endpoint that is closed because of its policies' excess; empty if there is none.
@@ -153,7 +154,7 @@ func (g *Graph) checkBounds(changed map[EndpointID]struct{}) {
 			changed[id] = struct{}{}
 		}
 	}
-	byGroup := map[*group]excess{} // of endpoints whose profiles cost nothing
+	byGroup := map[*group]excess{} // shared by the endpoints whose profiles cost nothing
 	for id := range changed {
 		n := l.endpoints[id]
 		if n == nil || n.refused {

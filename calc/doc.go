@@ -11,26 +11,30 @@
 //
 // # How Graph follows a change
 //
-//	          objects                          Graph.Update
+//	          objects                     Graph.Update
 //	             |
-//	profiles   entities   policies             profile.go, entities.go, keptpolicy.go
-//	    \        /   \        /                index.go, labels.go, postings.go: which selectors match which entities
-//	  members.go:    selection.go, group.go:
-//	  sets            endpoints with the same policies
-//	      \             /                      locals.go
-//	  active.go: the policies, tiers and sets that are active
+//	profiles   entities   policies        profile.go, entities.go, keptpolicy.go
+//	    \        /   \        /           index.go, labels.go, postings.go: which selectors match which entities
+//	   +------+    +--------+
+//	   | sets |    | groups |             members.go for sets; selection.go, group.go, locals.go for groups
+//	   +------+    +--------+
+//	        \        /
+//	        +--------+
+//	        | active |                    active.go: the policies, tiers and sets that are active
+//	        +--------+
 //	             |
-//	           Delta                           Graph.Flush
+//	           Delta                      Graph.Flush
 //
-// An entity is an endpoint of any node or a network set: an object that selectors match. Pending is all that the rest of a Flush must look at
-// again. A policy is active while an endpoint of this node is judged by it. A datastore has many more objects than a node needs, so Graph
-// keeps them packed until they are active: entity.go, profile.go, keptpolicy.go, packedpolicy.go, packedrules.go.
+// An entity is an endpoint of any node or a network set: an object that selectors match. A group is the endpoints of this node with the same
+// policies. A policy is active while it judges an endpoint of this node. A pending object must be looked at again by a later step of the
+// same Flush. A datastore has many more objects than a node needs, so Graph keeps them packed until they are active: entity.go, profile.go,
+// keptpolicy.go, packedpolicy.go, packedrules.go.
 //
-// # What tests hold
+// # What tests check
 //
 // Any history of updates: the Deltas of Graph add up to what Compute returns for the last objects (history_test.go, scenario_test.go).
 //
-// Compute and Graph call the same readers, so comparing the two cannot show a fault of a reader. Other tests hold the readers:
+// Compute and Graph call the same readers, so comparing the two cannot show a fault of a reader. Other tests check the readers:
 //
 //   - the verdicts of thousands of packets are those that the reference implementation gave (oracle_test.go, with the corpus of calctest), and
 //     policies select what the reference selects (selectors_test.go): policies, rules, profiles, labels, tiers, host endpoints;

@@ -123,8 +123,8 @@ func (t *entities) allocate(print fingerprint) entityID {
 	return id
 }
 
-// relabel moves an entity between sets, and has the policies found that now select it, after its labels or its contribution changed from
-// old and before.
+// relabel moves an entity between sets, and finds the policies that now select it. old are its labels, and before is its contribution, until
+// the change.
 func (g *Graph) relabel(id entityID, old labels, before contribution) {
 	started, stopped := g.entities.index.set(id, old)
 	g.entities.move(id, before, started, stopped)
@@ -235,7 +235,7 @@ func (t *entities) usePort(u portUse, id PolicyID, by int) {
 	}
 }
 
-// flushSets works off the pending sets and named ports: it removes those that no active policy uses, and returns how the other sets
+// flushSets handles the pending sets and named ports: it removes those that no active policy uses, and returns how the other sets
 // changed.
 func (t *entities) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 	for _, s := range t.pending {
@@ -274,7 +274,7 @@ func (t *entities) flushSets() (changed map[SetID]SetDelta, gone []SetID) {
 	return changed, gone
 }
 
-// Having returns those of some addresses that an endpoint of any node, or a network set, has as a single address. It visits every
+// Having returns the addresses in addrs that an endpoint of any node, or a network set, has as a single address. It visits every
 // entity, so use it rarely.
 func (g *Graph) Having(addrs map[netip.Addr]bool) map[netip.Addr]bool {
 	found := map[netip.Addr]bool{}

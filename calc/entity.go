@@ -34,7 +34,7 @@ func (t entity) parts() (labels string, c contribution) {
 // contribution is what an entity contributes to sets, packed: the number of its named ports, the ports, and its addresses or networks.
 type contribution string
 
-// eachPort yields the ports that the entity names, and returns the packed addresses behind them.
+// eachPort yields the ports that the entity names, and returns the rest: the packed addresses.
 func (c contribution) eachPort(yield func(endpointPort)) (nets string) {
 	if c == "" {
 		return ""

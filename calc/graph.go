@@ -10,10 +10,10 @@ import (
 
 // Graph is Compute made incremental: it keeps the State of one node up to date, at a cost proportional to what changes.
 //
-// Update hands over the changes of objects. Flush works them off in the order in which the parts depend on one another: profiles,
+// Update hands over the changes of objects. Flush handles them in the order in which the parts depend on one another: profiles,
 // entities (endpoints and network sets) and their labels, policies, this node's endpoints and their groups, and at the end the
-// policies, tiers and sets that are active. Each part makes pending all that the parts after it must look at. Within Flush all
-// pending notes are worked off, so after it there are none.
+// policies, tiers and sets that are active. Each part marks as pending everything that later parts must look at. Flush handles
+// all pending notes, so after it there are none.
 //
 // A Graph is not safe for concurrent use.
 type Graph struct {
@@ -121,8 +121,8 @@ func (g *Graph) Flush() Delta {
 	return g.delta()
 }
 
-// updateObjects keeps the objects of the kinds of which there are few, and notes which readings are pending because of them. Such a
-// reading reads all objects of its kinds again.
+// updateObjects keeps the objects of kinds with few objects, and notes which readings are pending because of them. Such a reading
+// reads all objects of its kinds again.
 func (g *Graph) updateObjects(byKind map[string][]api.Update) {
 	for kind, updates := range byKind {
 		for _, u := range updates {

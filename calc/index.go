@@ -7,15 +7,15 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// entityID numbers the entities from 0 on. The number is given to another entity after its own is gone.
+// entityID numbers the entities from 0 on. A number is reused after its entity is gone.
 type entityID uint32
 
 // index finds which selectors match which entities, and tries few pairs that do not match.
 //
 // A selector that needs some label waits in the bucket of that label, or of that label's values; an entity tries the buckets of the
-// labels that it has. Of several labels that a selector needs, it waits for the one for which the fewest wait. The other way around, a
-// new selector tries the entities that have a label that it needs (postings.go), the one that the fewest have. Values are known by a
-// hash: a collision costs a try in vain.
+// labels that it has. A selector that needs several labels waits in the bucket with the fewest selectors. The other way around, a new
+// selector tries the entities that have a label that it needs (postings.go); if it needs several, the rarest one. The index compares
+// values by their hashes: a collision costs a try in vain.
 //
 // Graph has two: one of the sets' selectors over all entities, and one of the policies' selectors over this node's endpoints.
 type index struct {
@@ -284,11 +284,13 @@ func (x *index) search(l labels) {
 	})
 }
 
-// wait puts a selector into the bucket where the entities that it may match look for it.
+// wait puts a selector into one bucket that all entities that it may match try.
 func (x *index) wait(m *matcher, needs []need) {
 	m.waits = waitsForNothing
 	var chosen need
 	fewest := 0
+	// The best bucket is the one with the fewest selectors; among equals, one of certain values before one of any value, then the one with
+	// the smallest label number. So the choice does not depend on the order of needs.
 	for _, n := range needs {
 		waiting, valued := x.waitingFor(n), n.Values != nil
 		better := m.waits == waitsForNothing || waiting < fewest || waiting == fewest &&

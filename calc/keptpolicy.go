@@ -5,8 +5,8 @@ import "github.com/margay-project/margay/api"
 // keptPolicy is a policy of the datastore as Graph keeps it. Most policies are not active on a node, and those are packed.
 // packed or read is set, or both.
 type keptPolicy struct {
-	packed    string     // empty: its policy was replaced while it was active
-	read      *policy    // nil: nothing needed it since it was packed
+	packed    string     // empty: the policy was replaced, and not packed since
+	read      *policy    // nil: nothing needed the policy since it was packed
 	selection *selection // of its selector
 }
 
@@ -41,8 +41,8 @@ func (g *Graph) updatePolicies(updates []api.Update) {
 	}
 }
 
-// replacePolicy stores a policy instead of the one that has its key so far, with the policies of the same selector. A nil one is gone.
-// The groups that it concerns become pending: those of its selectors, if it moves or is arranged differently.
+// replacePolicy stores a policy in place of the one with the same key, if any. now == nil: the policy was deleted. If its selector, tier,
+// order or stages changed, the groups of its old and its new selector become pending.
 func (g *Graph) replacePolicy(key api.Key, now *policy) {
 	print := printOf(g.prints, key)
 	k := g.policies[print]

@@ -18,7 +18,7 @@ type locals struct {
 	guard      guard                        // set by readPending
 	sent       *table[EndpointID, Endpoint] // as they are handed out
 
-	// Notes for updateLocals, which works them off and resets them.
+	// Notes for updateLocals, which handles and resets them.
 	pending         map[EndpointID]struct{} // endpoints that must be put into a group and handed out again
 	pendingGroups   map[*group]struct{}     // groups whose lists must be arranged again
 	emptySelections map[*selection]struct{} // selections that may have no policy left
@@ -52,7 +52,7 @@ func newLocals(prints prints) locals {
 	}
 }
 
-// updateLocal handles a change of an endpoint. Most are of other nodes and were so before: they are left out.
+// updateLocal handles a change of an endpoint. It does nothing for an endpoint that is and was another node's, as most are.
 func (g *Graph) updateLocal(u api.Update) {
 	l := &g.local
 	e, problems, ok := localEndpoint(g.node, u)
@@ -178,8 +178,8 @@ func (l *locals) markClaimants(n *local) {
 	}
 }
 
-// updateLocals puts the pending endpoints into their groups, arranges the pending groups, and publishes the endpoints that may have
-// changed. It returns these.
+// updateLocals puts the pending endpoints into their groups, arranges the pending groups, and publishes and returns the endpoints that
+// may have changed.
 func (g *Graph) updateLocals() map[EndpointID]struct{} {
 	l := &g.local
 	l.dropEmptySelections()
@@ -224,7 +224,7 @@ func (g *Graph) assignGroup(n *local) {
 	l.join(n, matched, &g.active)
 }
 
-// publishLocals puts the pending endpoints into the table of endpoints, and their routes, paths and profiles in force.
+// publishLocals puts the pending endpoints into the table of endpoints, and puts their routes, paths and profiles in force.
 func (g *Graph) publishLocals() {
 	l := &g.local
 	for id := range l.pending {

@@ -24,8 +24,8 @@ func newMembers() members {
 	}
 }
 
-// watcher is told of the entities that its selector matches: join when one starts to match, leave when it stops. Entities are told apart
-// by their contribution only.
+// watcher is told of the entities that its selector matches: join when one starts to match, leave when it stops. It learns only an
+// entity's contribution, not which entity it is.
 type watcher interface {
 	owner
 	join(*members, contribution)
@@ -36,7 +36,7 @@ type watcher interface {
 type setNode struct {
 	id      SetID
 	of      *selector.Selector
-	matcher *matcher          // nil until a policy names the set, and for a named port, whose portNode has one
+	matcher *matcher          // nil until a policy names the set; always nil for a named port, whose portNode has the matcher
 	parent  *portNode         // nil: not of a named port
 	number  portNumber        // of a named port
 	refs    int               // active policies that name it
@@ -114,8 +114,8 @@ func (s *setNode) delta() (d SetDelta) {
 	return d
 }
 
-// portNode is a port's name as a rule uses it: on the endpoints that a selector matches. For each number that the name stands for there
-// is a set of the addresses where it does.
+// portNode is a port's name as a rule uses it: on the endpoints that a selector matches. Each number that the name stands for
+// there has a set: the addresses of the endpoints where the name stands for it.
 type portNode struct {
 	use      portUse
 	matcher  *matcher

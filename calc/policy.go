@@ -28,8 +28,8 @@ type policy struct {
 // selectors are the texts that say which endpoints a policy selects.
 type selectors struct{ endpoints, namespaces, serviceAccounts string }
 
-// readPolicy reads a GlobalNetworkPolicy or a NetworkPolicy. One that is invalid, or whose selector is, denies everything that it may
-// select, at its position in its tier. A NetworkPolicy may select everything in its namespace.
+// readPolicy reads a GlobalNetworkPolicy or a NetworkPolicy. A policy that is invalid or has an invalid selector denies everything that
+// it may select, at its position in its tier. A NetworkPolicy may select everything in its namespace.
 func readPolicy(u api.Update) *policy {
 	p := &policy{
 		Policy: Policy{
@@ -230,7 +230,7 @@ func lists(kind string, ordered []*policy) (out [Stages][2][]TierPolicies) {
 	return out
 }
 
-// appendPolicy adds a policy to the last tier, or to a new one if that is another's.
+// appendPolicy adds a policy to the last tier of a list, or starts a new tier if the last one is not the policy's.
 func appendPolicy(tiers []TierPolicies, p *policy) []TierPolicies {
 	if n := len(tiers); n == 0 || tiers[n-1].Tier != p.Tier {
 		tiers = append(tiers, TierPolicies{Tier: p.Tier})

@@ -4,12 +4,12 @@ import (
 	"github.com/margay-project/margay/api/selector"
 )
 
-// selection is the policies that have one selector, which is matched once for all of them. selectionOf makes it, and
+// selection is the policies with the same selector, which is matched once for all of them. selectionOf makes it, and
 // dropEmptySelections removes it.
 type selection struct {
 	matcher
 	policies policySet
-	groups   map[*group]struct{} // whose members the selector matches; set by join and leave. nil: there is none
+	groups   map[*group]struct{} // whose members the selector matches; set by join and leave. nil: no such group
 }
 
 func (s *selection) selector() *selector.Selector { return s.policies.one.policy().selector }
@@ -65,7 +65,7 @@ func (l *locals) rearrange(s *selection) {
 // deselect takes a policy out of its selection, before the policy is replaced or removed.
 func (l *locals) deselect(k *keptPolicy) {
 	s := k.selection
-	s.matcher.selector() // keep it: an empty selection has no policy left that could tell it
+	s.matcher.selector() // parse and keep it now: an empty selection has no policy from which it could be read
 	s.policies.remove(k)
 	if s.policies.empty() {
 		l.emptySelections[s] = struct{}{}
@@ -88,8 +88,8 @@ func (l *locals) selectionOf(of *selector.Selector) *selection {
 	return s
 }
 
-// dropEmptySelections removes the selections that have no policy left. The members of their groups become pending: they belong to other
-// groups now.
+// dropEmptySelections removes the selections that have no policy left. The members of their groups become pending: each belongs to
+// another group now.
 func (l *locals) dropEmptySelections() {
 	for s := range l.emptySelections {
 		l.index.drop(&s.matcher)

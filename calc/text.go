@@ -243,7 +243,7 @@ func (m Match) String() string {
 	return strings.Join(words, " and ")
 }
 
-// portText is ranges and names, and behind each name the ports that it stands for: 80, http (tcp 8080, tcp 8081).
+// portText is ranges and names, and after each name the ports that it stands for: 80, http (tcp 8080, tcp 8081).
 func portText(ranges []PortRange, names *PortNames) string {
 	var words []string
 	for _, r := range ranges {
