@@ -113,12 +113,12 @@ func (g *generation) update(delta *calc.Delta) error {
 // makeRoom frees at once the numbers that no program can hold any more, and applies the change again. That is cheaper than
 // another generation. The classifier proposes again the masks that were not written.
 func (g *generation) makeRoom(full error) error {
-	epoch := g.classifier.Sweep(slices.Concat(slices.Collect(maps.Keys(g.masks)), g.gone)...)
+	round := g.classifier.Sweep(slices.Concat(slices.Collect(maps.Keys(g.masks)), g.gone)...)
 	g.proposed = false
 	if !kernelGrace() {
 		return full
 	}
-	return errors.Join(g.classifier.Reuse(epoch), g.apply(&calc.Delta{}))
+	return errors.Join(g.classifier.Reuse(round), g.apply(&calc.Delta{}))
 }
 
 // keepsFormer says whether an endpoint still has its former policy because its new one is not complete.
@@ -180,11 +180,11 @@ func (g *generation) confirm(names map[uint64]calc.EndpointID, now time.Time) {
 
 // reclaim frees the numbers that no running program can hold any more.
 func (g *generation) reclaim(now time.Time) error {
-	epoch, passed := g.reuse.passed(now, g.d.signal)
+	round, passed := g.reuse.passed(now, g.d.signal)
 	if !passed {
 		return nil
 	}
-	err := g.classifier.Reuse(epoch)
+	err := g.classifier.Reuse(round)
 	g.pending = g.pending || err != nil
 	return err
 }

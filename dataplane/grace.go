@@ -8,9 +8,9 @@ import (
 
 // grace tells when all programs that ran at a certain moment have ended.
 type grace struct {
-	epoch uint64
+	round uint64
 	since time.Time // zero: nothing waits
-	next  uint64    // the epoch that came meanwhile and waits for its turn
+	next  uint64    // the round that came meanwhile and waits for its turn
 	more  bool      // next is set
 
 	answer chan bool // delivers when the kernel has answered; nil: it is not asked
@@ -20,16 +20,16 @@ type grace struct {
 // succession share one.
 const graceDelay = time.Second
 
-// after starts to wait for the programs that run now. The numbers of this epoch may be used again afterwards.
-func (g *grace) after(epoch uint64, now time.Time) {
+// after starts to wait for the programs that run now. The numbers of this round may be used again afterwards.
+func (g *grace) after(round uint64, now time.Time) {
 	if g.since.IsZero() {
-		g.epoch, g.since = epoch, now
+		g.round, g.since = round, now
 		return
 	}
-	g.next, g.more = epoch, true
+	g.next, g.more = round, true
 }
 
-// passed returns the epoch whose numbers may be used again. Another goroutine asks the kernel, and calls wake when it has
+// passed returns the round whose numbers may be used again. Another goroutine asks the kernel, and calls wake when it has
 // answered.
 func (g *grace) passed(now time.Time, wake func()) (uint64, bool) {
 	if g.since.IsZero() || now.Sub(g.since) < graceDelay {
@@ -54,13 +54,13 @@ func (g *grace) passed(now time.Time, wake func()) (uint64, bool) {
 	default:
 		return 0, false
 	}
-	epoch := g.epoch
+	round := g.round
 	g.since = time.Time{}
 	if g.more {
 		g.more = false
 		g.after(g.next, now)
 	}
-	return epoch, true
+	return round, true
 }
 
 // due is when to call passed. It returns false if nothing waits, or the kernel has not answered yet.
