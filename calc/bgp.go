@@ -40,6 +40,7 @@ func readBGP(node string, o objects) *bgpReader {
 	}
 	r.speaker()
 	r.peers()
+	r.mesh()
 	r.unsupported()
 	return r
 }
@@ -204,6 +205,9 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	p := Peer{
 		Object: key.Name, Address: at.Addr(), Port: at.Port(), AS: uint32(spec.ASNumber), RestartTime: defaultRestartTime,
 	}
+	if name, known := r.nodeOf(p); known {
+		p.Node, p.Passive = name, isPassive(r.addressFor(p.Address), p.Address)
+	}
 	if p.Port == 0 {
 		p.Port = r.portOf(p)
 	}
@@ -211,10 +215,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 		p.LocalAS = uint32(*spec.LocalASNumber)
 	}
 	if spec.SourceAddress != "None" {
-		p.Source = r.bgp.V4.Addr()
-		if p.Address.Is6() {
-			p.Source = r.bgp.V6.Addr()
-		}
+		p.Source = r.addressFor(p.Address)
 	}
 	if spec.MaxRestartTime != nil {
 		p.RestartTime = spec.MaxRestartTime.Duration
@@ -273,13 +274,27 @@ func parsePeerIP(text string) (netip.AddrPort, error) {
 
 // portOf is the port of a peer that is given without one. If the peer is a node of the datastore it is the node's listenPort.
 func (r *bgpReader) portOf(p Peer) uint16 {
+	if p.Node != "" {
+		return r.listenPort(p.Node)
+	}
+	return defaultBGPPort
+}
+
+// nodeOf finds the node that a peer is.
+func (r *bgpReader) nodeOf(p Peer) (name string, known bool) {
 	if r.nodes == nil {
 		r.nodes = r.nodesByAddress()
 	}
-	if name, ok := r.nodes[identity{p.Address, p.AS}]; ok {
-		return r.listenPort(name)
+	name, known = r.nodes[identity{p.Address, p.AS}]
+	return name, known
+}
+
+// addressFor returns this node's address of the family of a peer.
+func (r *bgpReader) addressFor(peer netip.Addr) netip.Addr {
+	if peer.Is6() {
+		return r.bgp.V6.Addr()
 	}
-	return defaultBGPPort
+	return r.bgp.V4.Addr()
 }
 
 // identity is how a node is recognised as a peer.
@@ -320,7 +335,7 @@ func peerName(global bool, p Peer, spec api.BGPPeerSpec) string {
 	if global {
 		kind = "Global_"
 	}
-	name := kind + strings.NewReplacer(".", "_", ":", "_").Replace(p.Address.String())
+	name := kind + dashed(p.Address)
 	if at, err := parsePeerIP(spec.PeerIP); err == nil && at.Port() != 0 {
 		name += fmt.Sprintf("_port_%d", at.Port())
 	}
@@ -330,12 +345,6 @@ func peerName(global bool, p Peer, spec api.BGPPeerSpec) string {
 // unsupported notes the settings of BGPConfiguration that are not supported yet.
 func (r *bgpReader) unsupported() {
 	about := api.Key{Kind: api.KindBGPConfiguration, Name: "default"}
-	if r.def.NodeToNodeMeshEnabled == nil || *r.def.NodeToNodeMeshEnabled {
-		if r.otherNodes() {
-			r.note(about, "the node to node mesh is not supported yet, so nodes do not exchange routes by themselves: "+
-				"peer with routers by BGPPeer, and set nodeToNodeMeshEnabled to false")
-		}
-	}
 	if len(r.def.ServiceClusterIPs)+len(r.def.ServiceExternalIPs)+len(r.def.ServiceLoadBalancerIPs) > 0 {
 		r.note(about, "ranges of service addresses are not announced yet: announce them from a router")
 	}
@@ -348,17 +357,6 @@ func (r *bgpReader) unsupported() {
 				"so the speaker listens on every address: limit it with a HostEndpoint")
 		}
 	}
-}
-
-// otherNodes reports whether another node speaks BGP.
-func (r *bgpReader) otherNodes() bool {
-	for key, u := range r.objects[api.KindNode] {
-		n, ok := u.Object.(*api.Node)
-		if ok && u.Invalid == "" && key.Name != r.node && n.Spec.BGP != nil {
-			return true
-		}
-	}
-	return false
 }
 
 // communities are those that prefixAdvertisements attach to a path: values as they are written, names replaced by their values.

@@ -238,9 +238,10 @@ type BGP struct {
 	Paths      map[netip.Prefix]Path
 }
 
-// Peer is one BGP session.
+// Peer is one BGP session: with a peer that a BGPPeer names, or with another node of the mesh.
 type Peer struct {
-	Object      string        `json:"object"` // the BGPPeer's name
+	Object      string        `json:"object,omitempty"` // the BGPPeer's name; empty for the mesh
+	Node        string        `json:"node,omitempty"`   // the other node, if the peer is one
 	Address     netip.Addr    `json:"address"`
 	Port        uint16        `json:"port"`
 	AS          uint32        `json:"as"`
@@ -249,6 +250,7 @@ type Peer struct {
 	RestartTime time.Duration `json:"-"`
 	Keepalive   time.Duration `json:"-"`                     // 0: default
 	TTLSecurity uint8         `json:"ttlSecurity,omitempty"` // 0: off
+	Passive     bool          `json:"passive,omitempty"`     // the other node connects
 }
 
 // Path is a prefix that the node announces. The prefix is its key in BGP.Paths.

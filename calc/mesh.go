@@ -1,0 +1,67 @@
+package calc
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/margay-project/margay/api"
+)
+
+// mesh adds the sessions with all other nodes, one for each family in which both nodes have an address. A BGPPeer for the same
+// address wins. Nodes that reflect routes are left out: they have their peers by BGPPeer, as in Calico.
+func (r *bgpReader) mesh() {
+	own := named[api.Node](r.objects, api.KindNode, r.node)
+	if enabled := r.def.NodeToNodeMeshEnabled; enabled != nil && !*enabled || own == nil || reflects(own) {
+		return
+	}
+	explicit := map[netip.Addr]bool{}
+	for _, p := range r.bgp.Peers {
+		explicit[p.Address] = true
+	}
+	nodes, keys := valid[api.Node](r.objects, api.KindNode)
+	for i, n := range nodes {
+		if keys[i].Name == r.node || n.Spec.BGP == nil || reflects(n) {
+			continue
+		}
+		for _, ends := range [...]struct {
+			own  netip.Prefix
+			peer string
+		}{{r.bgp.V4, n.Spec.BGP.IPv4Address}, {r.bgp.V6, n.Spec.BGP.IPv6Address}} {
+			peer, err := api.ParseAddrNet(ends.peer)
+			if err != nil || !ends.own.IsValid() || peer.Addr() == ends.own.Addr() || explicit[peer.Addr()] {
+				continue
+			}
+			if r.def.NodeMeshPassword != nil {
+				r.note(api.Key{Kind: api.KindBGPConfiguration, Name: "default"}, "nodeMeshPassword is not supported yet, so there is "+
+					"no session with another node: remove it if the sessions may do without")
+				return
+			}
+			p := r.meshPeer(keys[i].Name, n, ends.own.Addr(), peer.Addr())
+			r.bgp.Peers["Mesh_"+dashed(p.Address)] = p
+		}
+	}
+}
+
+func reflects(n *api.Node) bool { return n.Spec.BGP != nil && n.Spec.BGP.RouteReflectorClusterID != "" }
+
+func (r *bgpReader) meshPeer(name string, n *api.Node, own, peer netip.Addr) Peer {
+	p := Peer{
+		Node: name, Address: peer, Port: r.listenPort(name), AS: r.globalAS(), Source: own, RestartTime: defaultRestartTime,
+		Passive: isPassive(own, peer),
+	}
+	if as := n.Spec.BGP.ASNumber; as != nil {
+		p.AS = uint32(*as)
+	}
+	if t := r.def.NodeMeshMaxRestartTime; t != nil {
+		p.RestartTime = t.Duration
+	}
+	return p
+}
+
+// isPassive says which of two nodes waits for the other to connect: the one with the smaller address, compared as text. Calico's
+// nodes have this rule, and both ends must have the same one, otherwise both may wait. If both connected, GoBGP v3 could take a
+// minute to settle on one connection after a restart.
+func isPassive(own, peer netip.Addr) bool { return peer.String() > own.String() }
+
+// dashed is an address as it stands in the name of a session.
+func dashed(a netip.Addr) string { return strings.NewReplacer(".", "_", ":", "_").Replace(a.String()) }
