@@ -20,7 +20,7 @@ func (s *Speaker) Apply(want calc.BGP) error {
 	if s.closed {
 		return errClosed
 	}
-	s.wanted = want
+	s.wanted, s.applied = want, true
 	if len(want.Peers) == 0 {
 		// Without peers, the port is left to other programs.
 		return s.stopUnused()
@@ -77,8 +77,13 @@ func (s *Speaker) ensureRunning(want calc.BGP) error {
 	return nil
 }
 
-// called returns the name by which operators know a peer: that of its BGPPeer, not that of its session.
-func called(session string, p calc.Peer) string { return cmp.Or(p.Object, session) }
+// called returns the name by which operators know a peer: that of its BGPPeer, or of the node in the mesh.
+func called(session string, p calc.Peer) string {
+	if p.Object == "" && p.Node != "" {
+		return "mesh with " + p.Node
+	}
+	return cmp.Or(p.Object, session)
+}
 
 // wantedSessions returns the sessions by the name of the peer. The server tells sessions apart by address, so if several peers
 // have one address, the first by name gets the session and the others an error.
@@ -174,6 +179,7 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 	var errs []error
 	added := false
 	s.beginRestart(sessions)
+	s.awaitRoutes(sessions)
 	for _, name := range slices.Sorted(maps.Keys(sessions)) {
 		sess := sessions[name]
 		if _, there := s.peers[name]; there {

@@ -40,6 +40,7 @@ type request struct {
 	Status    bool
 	Announced bool
 	Listeners bool
+	Learned   bool // changes since the last request
 	Shutdown  bool
 	Second    bool // start a second speaker in the process
 }
@@ -49,6 +50,8 @@ type answer struct {
 	Status    []bgp.PeerStatus
 	Announced []bgp.Announcement
 	Listeners []int // protocol number of each listening socket
+	Learned   map[netip.Prefix][]netip.Addr
+	Complete  bool
 }
 
 func speak(restarting bool) {
@@ -84,6 +87,8 @@ func serve(s *bgp.Speaker, r request) answer {
 		a.Announced = s.Announced()
 	case r.Listeners:
 		a.Listeners = listeners()
+	case r.Learned:
+		a.Learned, a.Complete = s.TakeLearned()
 	case r.Shutdown:
 		err = s.Shutdown()
 	}

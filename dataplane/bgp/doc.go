@@ -1,11 +1,12 @@
-// Package bgp announces this node's routes to its BGP neighbours.
+// Package bgp announces this node's routes to its BGP neighbours, and learns theirs.
 //
 // A [Speaker] gets the whole of [calc.BGP] with each Apply, compares it with the state of the BGP server in this process, and
 // changes only the difference. An entry that fails is reported and tried again by the next Apply; it holds up no other entry.
 //
 //	calc.BGP ──Apply──▶ Speaker ──▶ server (GoBGP) ──▶ neighbours
 //	                      │ ▲
-//	Status, Announced ◀───┘ └── sessions up and down, end of RIB
+//	Status, Announced ◀───┘ └── sessions up and down, best paths, end of RIB
+//	TakeLearned ◀── learned
 //
 // The order of changes keeps neighbours from dropping routes that are in use. Additions go policy, paths, peers: a session that
 // comes up while paths are missing tells its neighbour that they are gone. Removals go peers, then paths.
@@ -14,8 +15,8 @@
 //
 //   - IPv4 routes go over sessions with IPv4 neighbours and IPv6 routes over sessions with IPv6 neighbours, as Calico
 //     does; the next hop is the session's own address.
-//   - Only this node's own paths are exported; the default is reject. Routes of neighbours are counted and rejected; none
-//     reaches the kernel.
+//   - Only this node's own paths are exported; the default is reject. Routes of neighbours are accepted and handed to the owner of
+//     the Speaker, who decides which of them the kernel gets.
 //   - Any change of a peer's address, port, AS, local AS, source, timers or TTL security ends its session with a Cease
 //     and starts a new one: the OPEN message carries these values, and a session has one. The neighbour drops our routes and
 //     learns them anew.
@@ -29,5 +30,5 @@
 // A process can start one Speaker: GoBGP v3 keeps its choice of routes in package variables, and its goroutine never ends.
 //
 // Package calc decides which routes are announced to which peers, and package dataplane programs routes. Start reading in
-// speaker.go. Only gobgp.go, gate.go, translate.go and log.go know GoBGP.
+// speaker.go. Only gobgp.go, gate.go, translate.go, learned.go and log.go know GoBGP.
 package bgp

@@ -23,13 +23,14 @@ var claimed atomic.Bool
 type gobgpServer struct {
 	journal *journal
 	observe func(event)
+	learned *learned
 	bgp     *gobgp.BgpServer // nil until the first start
 	global  global
 	gate    gate
 }
 
-func newGoBGP(log *logrus.Entry, observe func(event)) *gobgpServer {
-	return &gobgpServer{journal: &journal{log: log, last: map[string]failure{}}, observe: observe}
+func newGoBGP(log *logrus.Entry, observe func(event), learned *learned) *gobgpServer {
+	return &gobgpServer{journal: &journal{log: log, last: map[string]failure{}}, observe: observe, learned: learned}
 }
 
 func (g *gobgpServer) start(want global) error {
@@ -41,6 +42,8 @@ func (g *gobgpServer) start(want global) error {
 		RouterId:        want.RouterID.String(),
 		ListenPort:      int32(want.Port),
 		ListenAddresses: listenAddresses(),
+
+		UseMultiplePaths: true,
 	}})
 	if err == nil {
 		g.global = want
@@ -51,7 +54,7 @@ func (g *gobgpServer) start(want global) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("listen for BGP on port %d: another process has it (BIRD, FRR or Calico's own agent?); "+
-			"stop that one or set listenPort in BGPConfiguration", want.Port)
+			"stop that one, set listenPort in BGPConfiguration, or set nodeToNodeMeshEnabled to false there if this node needs no BGP", want.Port)
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("listen for BGP on port %d: %w; the agent needs CAP_NET_BIND_SERVICE", want.Port, err)
 	}
@@ -67,11 +70,23 @@ func (g *gobgpServer) create() error {
 	}
 	g.bgp = gobgp.NewBgpServer(gobgp.LoggerOption(g.journal))
 	go g.bgp.Serve() // ends with the process
-	return g.bgp.WatchEvent(context.Background(), &api.WatchEventRequest{Peer: &api.WatchEventRequest_Peer{}}, g.translate)
+	filter := func(t api.WatchEventRequest_Table_Filter_Type) *api.WatchEventRequest_Table_Filter {
+		return &api.WatchEventRequest_Table_Filter{Type: t}
+	}
+	return g.bgp.WatchEvent(context.Background(), &api.WatchEventRequest{
+		Peer: &api.WatchEventRequest_Peer{},
+		Table: &api.WatchEventRequest_Table{Filters: []*api.WatchEventRequest_Table_Filter{
+			filter(api.WatchEventRequest_Table_Filter_BEST), filter(api.WatchEventRequest_Table_Filter_EOR),
+		}},
+	}, g.translate)
 }
 
 // translate turns an event of GoBGP into ours.
 func (g *gobgpServer) translate(r *api.WatchEventResponse) {
+	if t := r.GetTable(); t != nil {
+		g.learned.put(routesOf(t.GetPaths()))
+		g.learned.end(endsOf(t.GetPaths()))
+	}
 	if p := r.GetPeer(); p != nil {
 		if a, err := netip.ParseAddr(p.GetPeer().GetConf().GetNeighborAddress()); err == nil {
 			g.observe(event{Address: a, Up: p.GetPeer().GetState().GetSessionState() == api.PeerState_ESTABLISHED})
@@ -103,7 +118,7 @@ func (g *gobgpServer) stop() error {
 	}
 }
 
-// setPolicy lets only our own paths pass, in both directions: GoBGP's import policy judges our own paths too.
+// setPolicy exports only our own paths, and accepts every route of a neighbour. GoBGP's import policy judges our own paths too.
 func (g *gobgpServer) setPolicy() error {
 	ctx := context.Background()
 	own := &api.Policy{Name: "own", Statements: []*api.Statement{{
@@ -116,12 +131,14 @@ func (g *gobgpServer) setPolicy() error {
 	if err := g.bgp.AddPolicy(ctx, &api.AddPolicyRequest{Policy: own}); err != nil {
 		return err
 	}
-	for _, direction := range []api.PolicyDirection{api.PolicyDirection_EXPORT, api.PolicyDirection_IMPORT} {
+	for direction, other := range map[api.PolicyDirection]api.RouteAction{
+		api.PolicyDirection_EXPORT: api.RouteAction_REJECT, api.PolicyDirection_IMPORT: api.RouteAction_ACCEPT,
+	} {
 		err := g.bgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
 			Name:          "global",
 			Direction:     direction,
 			Policies:      []*api.Policy{{Name: own.Name}},
-			DefaultAction: api.RouteAction_REJECT,
+			DefaultAction: other,
 		}})
 		if err != nil {
 			return fmt.Errorf("assign to %v: %w", direction, err)

@@ -35,6 +35,7 @@ type session struct {
 	Hold        uint16     // seconds
 	Keepalive   uint16     // seconds
 	MinTTL      uint8      // 0: no TTL security
+	Passive     bool       // the neighbour connects
 }
 
 func newGlobal(want calc.BGP, port int) (global, error) {
@@ -70,6 +71,7 @@ func newSession(p calc.Peer) (session, error) {
 		Port:        p.Port,
 		AS:          p.AS,
 		LocalAS:     p.LocalAS,
+		Passive:     p.Passive,
 		Source:      source,
 		RestartTime: seconds(p.RestartTime, defaultRestartTime, maxRestartTime),
 		Keepalive:   seconds(p.Keepalive, defaultHold/3, maxHold/3),

@@ -74,7 +74,11 @@ type Speaker struct {
 	peers   map[string]peer
 	failed  map[string]error // peers that are wanted but could not be added, and why
 	wanted  calc.BGP
+	applied bool                // wanted was given
 	links   map[netip.Addr]link // by address without zone: events have none
+
+	learned  *learned
+	deadline time.Time // see TakeLearned
 
 	restarting      bool            // the first peers, which are to hear of our restart, have not been added yet
 	restartingPeers map[string]bool // by name: those that have not connected since our restart
@@ -96,12 +100,12 @@ type link struct {
 // New returns a Speaker that does nothing before the first Apply.
 func New(log *logrus.Entry, opts Options) *Speaker {
 	s := newSpeaker(log, opts, nil)
-	s.srv = newGoBGP(log, s.observe)
+	s.srv = newGoBGP(log, s.observe, s.learned)
 	return s
 }
 
 func newSpeaker(log *logrus.Entry, opts Options, srv server) *Speaker {
-	s := &Speaker{log: log, opts: opts, srv: srv, restarting: opts.Restarting}
+	s := &Speaker{log: log, opts: opts, srv: srv, restarting: opts.Restarting, learned: newLearned()}
 	s.forget()
 	return s
 }
@@ -114,6 +118,7 @@ func (s *Speaker) forget() {
 	s.failed = map[string]error{}
 	s.links = map[netip.Addr]link{}
 	s.restartingPeers = map[string]bool{}
+	s.learned.withdrawAll()
 }
 
 // Close sends nothing: neighbours keep our routes for the restart time. The sessions end with the process, which should end soon.
@@ -164,6 +169,9 @@ func (s *Speaker) observe(e event) {
 	}
 	if e.Up {
 		s.heardOfRestart(s.nameOf(e.Address))
+	}
+	if !e.Up {
+		s.learned.down(e.Address.WithZone(""))
 	}
 }
 

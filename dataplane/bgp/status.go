@@ -10,7 +10,7 @@ import (
 // PeerStatus is the state of a wanted peer, for operators.
 type PeerStatus struct {
 	Name      string
-	Object    string // the BGPPeer
+	Object    string // the BGPPeer's name, or the mesh and its node
 	Address   netip.Addr
 	AS        uint32
 	State     string // as in RFC 4271, or Failed: there is no session
@@ -39,7 +39,7 @@ func (s *Speaker) Status() []PeerStatus {
 		p, there := s.peers[name]
 		if !there {
 			want := s.wanted.Peers[name]
-			status := PeerStatus{Name: name, Object: want.Object, Address: want.Address, AS: want.AS, State: "Failed"}
+			status := PeerStatus{Name: name, Object: called(name, want), Address: want.Address, AS: want.AS, State: "Failed"}
 			if err := s.failed[name]; err != nil {
 				status.LastError = err.Error()
 			}
@@ -55,7 +55,7 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 	last := s.srv.lastError(p.session.Address)
 	status := PeerStatus{
 		Name:      name,
-		Object:    p.calc.Object,
+		Object:    called(name, p.calc),
 		Address:   p.session.Address,
 		AS:        p.session.AS,
 		State:     state.State,

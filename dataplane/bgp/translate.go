@@ -32,7 +32,7 @@ func apiPeer(s session, restarting bool) *api.Peer {
 			PeerAsn:         s.AS,
 			LocalAsn:        s.LocalAS,
 		},
-		Transport: &api.Transport{RemotePort: uint32(s.Port)},
+		Transport: &api.Transport{RemotePort: uint32(s.Port), PassiveMode: s.Passive},
 		Timers: &api.Timers{Config: &api.TimersConfig{
 			ConnectRetry:           connectRetry,
 			HoldTime:               uint64(s.Hold),

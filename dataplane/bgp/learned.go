@@ -1,0 +1,210 @@
+package bgp
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	api "github.com/osrg/gobgp/v3/api"
+)
+
+// learned gathers the routes that neighbours announce. The server's goroutine puts them in, and the owner of the Speaker takes
+// them out. Of several changes of one prefix only the last is kept, so a slow owner costs no memory.
+type learned struct {
+	news chan struct{} // delivers when there may be something to take
+
+	mu      sync.Mutex
+	changed map[netip.Prefix][]netip.Addr // since the last take; no next hops: withdrawn
+	known   map[netip.Prefix]struct{}     // that have next hops
+	told    map[netip.Addr]struct{}       // neighbours, without zone, that have sent an end of RIB in their present session
+}
+
+func newLearned() *learned {
+	return &learned{
+		news: make(chan struct{}, 1), changed: map[netip.Prefix][]netip.Addr{}, known: map[netip.Prefix]struct{}{},
+		told: map[netip.Addr]struct{}{},
+	}
+}
+
+// put replaces the next hops of prefixes.
+func (l *learned) put(routes map[netip.Prefix][]netip.Addr) {
+	l.mu.Lock()
+	for prefix, hops := range routes {
+		if _, known := l.known[prefix]; !known && len(hops) == 0 {
+			continue
+		}
+		l.changed[prefix] = hops
+		if len(hops) > 0 {
+			l.known[prefix] = struct{}{}
+		} else {
+			delete(l.known, prefix)
+		}
+	}
+	l.mu.Unlock()
+	l.signal()
+}
+
+// withdrawAll withdraws every route.
+func (l *learned) withdrawAll() {
+	l.mu.Lock()
+	for prefix := range l.known {
+		l.changed[prefix] = nil
+	}
+	clear(l.known)
+	clear(l.told)
+	l.mu.Unlock()
+	l.signal()
+}
+
+// end notes that neighbours have sent all their routes. Their routes were put before.
+func (l *learned) end(neighbours []netip.Addr) {
+	l.mu.Lock()
+	for _, a := range neighbours {
+		l.told[a] = struct{}{}
+	}
+	l.mu.Unlock()
+	l.signal()
+}
+
+// down notes that a session has ended.
+func (l *learned) down(neighbour netip.Addr) {
+	l.mu.Lock()
+	delete(l.told, neighbour)
+	l.mu.Unlock()
+	l.signal()
+}
+
+func (l *learned) hasTold(neighbour netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, told := l.told[neighbour]
+	return told
+}
+
+func (l *learned) signal() {
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the changes since the last call.
+func (l *learned) take() map[netip.Prefix][]netip.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	changed := l.changed
+	l.changed = map[netip.Prefix][]netip.Addr{}
+	return changed
+}
+
+// News delivers when TakeLearned may have something new.
+func (s *Speaker) News() <-chan struct{} { return s.learned.news }
+
+// TakeLearned returns the learned routes that have changed since the last call: the next hops of the best paths to each prefix,
+// or none if the prefix was withdrawn. complete says that neighbours have told all their routes: every wanted session is up and its
+// neighbour has sent an end of RIB, or the longest restart time has passed since the first peers were added and a session is up.
+// Until then, routes that a former process learned may still be valid.
+func (s *Speaker) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete bool) {
+	complete = s.complete() // before the routes are taken: they come before the end of RIB
+	return s.learned.take(), complete
+}
+
+func (s *Speaker) complete() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.wanted.Peers) == 0 {
+		return s.applied
+	}
+	up, told := 0, 0
+	for _, p := range s.peers {
+		address := p.session.Address.WithZone("")
+		if !s.links[address].up {
+			continue
+		}
+		up++
+		if s.learned.hasTold(address) {
+			told++
+		}
+	}
+	return told == len(s.wanted.Peers) || up > 0 && !s.deadline.IsZero() && time.Now().After(s.deadline)
+}
+
+// awaitRoutes starts the time after which Complete no longer waits for neighbours that do not answer.
+func (s *Speaker) awaitRoutes(sessions map[string]session) {
+	if !s.deadline.IsZero() || len(sessions) == 0 {
+		return
+	}
+	longest := time.Duration(0)
+	for _, sess := range sessions {
+		longest = max(longest, time.Duration(sess.RestartTime)*time.Second)
+	}
+	s.deadline = time.Now().Add(longest)
+	time.AfterFunc(longest+time.Second, s.learned.signal)
+}
+
+// endsOf returns the neighbours whose end of RIB is in an event.
+func endsOf(paths []*api.Path) (neighbours []netip.Addr) {
+	for _, path := range paths {
+		if a, err := netip.ParseAddr(path.GetNeighborIp()); err == nil && path.GetNlri() == nil {
+			neighbours = append(neighbours, a.WithZone(""))
+		}
+	}
+	return neighbours
+}
+
+// routesOf reads an event of GoBGP about the best paths. For each prefix the event has the complete set of next hops, or a
+// withdrawal. Own paths are on the same stream; they have no neighbour.
+func routesOf(paths []*api.Path) map[netip.Prefix][]netip.Addr {
+	routes := map[netip.Prefix][]netip.Addr{}
+	for _, path := range paths {
+		prefix, ok := prefixOf(path)
+		if !ok {
+			continue
+		}
+		hops := routes[prefix]
+		if _, err := netip.ParseAddr(path.GetNeighborIp()); err == nil && !path.GetIsWithdraw() {
+			if hop, ok := nextHopOf(path); ok && !slices.Contains(hops, hop) {
+				hops = append(hops, hop)
+			}
+		}
+		routes[prefix] = hops
+	}
+	for _, hops := range routes {
+		slices.SortFunc(hops, netip.Addr.Compare)
+	}
+	return routes
+}
+
+func prefixOf(path *api.Path) (netip.Prefix, bool) {
+	var nlri api.IPAddressPrefix
+	if path.GetNlri() == nil || path.GetNlri().UnmarshalTo(&nlri) != nil {
+		return netip.Prefix{}, false // an end of RIB has none
+	}
+	addr, err := netip.ParseAddr(nlri.GetPrefix())
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	prefix, err := addr.Prefix(int(nlri.GetPrefixLen()))
+	return prefix, err == nil
+}
+
+// nextHopOf reads the next hop of a path. A link-local next hop is not usable: GoBGP v3 loses its interface.
+func nextHopOf(path *api.Path) (netip.Addr, bool) {
+	for _, attribute := range path.GetPattrs() {
+		var plain api.NextHopAttribute
+		var reach api.MpReachNLRIAttribute
+		text := ""
+		switch {
+		case attribute.MessageIs(&plain) && attribute.UnmarshalTo(&plain) == nil:
+			text = plain.GetNextHop()
+		case attribute.MessageIs(&reach) && attribute.UnmarshalTo(&reach) == nil && len(reach.GetNextHops()) > 0:
+			text = reach.GetNextHops()[0]
+		default:
+			continue
+		}
+		hop, err := netip.ParseAddr(text)
+		return hop.Unmap(), err == nil && !hop.IsUnspecified() && !hop.IsLinkLocalUnicast()
+	}
+	return netip.Addr{}, false
+}
