@@ -118,6 +118,7 @@ func (d *Driver) startAudits() {
 	d.audits.repairs = map[string]uint64{}
 	resync := func(t interface{ Resync() }) func() error { return func() error { t.Resync(); return nil } }
 	d.audits.ofRoutes = d.addAudit("routes", readBack, resync(d.routes))
+	d.addAudit("learned routes", readBack, resync(d.learned.table))
 	settings := d.addAudit("settings", readBack, resync(d.settings))
 	ofGate := d.addAudit("gate", readBack, d.checkGate)
 	d.addAudit("host addresses", readBack, resync(d.locals))
@@ -185,6 +186,7 @@ func (d *Driver) repaired(what string, n int, changes string) {
 func (d *Driver) tellRepairs() {
 	tell := func(what string, repairs []table.Repair) { d.repaired(what, len(repairs), someOf(repairs)) }
 	tell("routes", d.routes.Repairs())
+	tell("learned routes", d.learned.table.Repairs())
 	tell("settings", d.settings.Repairs())
 	tell("host addresses", d.locals.Repairs())
 	tell("rule counters", d.counters.Repairs())

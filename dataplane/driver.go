@@ -86,6 +86,7 @@ type Driver struct {
 	uplinks      uplinkCare
 	idleSince    map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes       *table.Table[netip.Prefix, routes.Route]
+	learned      learned
 	settings     *table.Table[interfaces.Sysctl, string]
 	proc         interfaces.Proc
 	former       *bpf.FormerSettings // opened with shared
@@ -127,6 +128,11 @@ func New(options Options) (*Driver, error) {
 		return nil, errors.Join(err, claim.close())
 	}
 	if d.watcher, err = interfaces.Watch(o.Log, d.signal); err != nil {
+		d.kernel.Close()
+		return nil, errors.Join(err, claim.close())
+	}
+	if err := d.openLearned(); err != nil {
+		d.watcher.Close()
 		d.kernel.Close()
 		return nil, errors.Join(err, claim.close())
 	}
@@ -245,6 +251,7 @@ func (d *Driver) Close() error {
 	d.timer.Stop()
 	d.flows.wait()
 	d.kernel.Close()
+	d.learned.kernel.Close()
 	err := d.generations.close()
 	if d.former != nil {
 		err = errors.Join(err, d.former.Close())
@@ -289,7 +296,8 @@ func (d *Driver) remove() error {
 		}
 	}
 	d.routes.WantExactly(nil)
-	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))
+	d.learned.table.WantExactly(nil)
+	err = errors.Join(err, d.routes.Reconcile(d.clock(), true), d.learned.table.Reconcile(d.clock(), true))
 	err = errors.Join(err, firewall.Remove(d.Mark))
 	if there, _ := gate.Exists(); there { // a kernel without nftables has no gate
 		err = errors.Join(err, gate.Remove())

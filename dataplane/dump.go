@@ -2,8 +2,10 @@ package dataplane
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/margay-project/margay/api"
@@ -70,8 +72,8 @@ type Approval struct {
 type Route struct {
 	Destination netip.Prefix
 	Interface   string
-	Kind        string // workload, blackhole, gateway
-	State       string // programmed, failed, waiting
+	Kind        string // workload, blackhole, gateway, bgp
+	State       string // programmed, failed, waiting, not used
 	Error       string
 }
 
@@ -262,6 +264,29 @@ func stageName(number int) string {
 	return "unknown"
 }
 
+// dumpLearned lists the routes of BGP neighbours, also those that are not wanted.
+func (d *Driver) dumpLearned() (list []Route) {
+	for prefix, entry := range d.learned.table.Wanted() {
+		r := Route{Destination: prefix, Kind: "bgp", State: "waiting"}
+		var names []string
+		for _, hop := range entry.Value.Hops {
+			names = append(names, fmt.Sprintf("%v %s", hop.Gateway, d.plan.links[hop.Interface].Name))
+		}
+		r.Interface = strings.Join(names, ", ")
+		switch {
+		case entry.Programmed:
+			r.State = "programmed"
+		case entry.Error != nil:
+			r.State, r.Error = "failed", entry.Error.Error()
+		}
+		list = append(list, r)
+	}
+	for prefix, why := range d.learned.refused {
+		list = append(list, Route{Destination: prefix, Kind: "bgp", State: "not used", Error: why})
+	}
+	return list
+}
+
 func (d *Driver) dumpRoutes() (list []Route) {
 	for prefix, entry := range d.routes.Wanted() {
 		r := Route{Destination: prefix, Kind: entry.Value.Kind.String(), State: "waiting"}
@@ -274,6 +299,7 @@ func (d *Driver) dumpRoutes() (list []Route) {
 		}
 		list = append(list, r)
 	}
+	list = append(list, d.dumpLearned()...)
 	for prefix, why := range d.plan.waiting {
 		list = append(list, Route{prefix, d.state.Routes[prefix].Interface, "workload", "waiting", why})
 	}

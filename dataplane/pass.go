@@ -46,21 +46,21 @@ func (d *Driver) pass(now time.Time) error {
 		g.confirm(d.plan.names, now)
 	}
 	d.advance()
-	errs = append(errs, d.routes.Reconcile(now, true), d.settings.Reconcile(now, true))
+	errs = append(errs, d.routes.Reconcile(now, true), d.keepLearned(now), d.settings.Reconcile(now, true))
 	d.planCounters()
 	errs = append(errs, d.counters.Reconcile(now, true), d.tidy(now))
 	d.tellRepairs()
 	return errors.Join(errs...)
 }
 
-// keepInForce is the pass while the datastore is locked: policy stays as it is, hooks are repaired, and expired connections
-// make room for others.
+// keepInForce is the pass while the datastore is locked: policy stays as it is, hooks are repaired, expired connections make
+// room for others, and routes of BGP neighbours come and go.
 func (d *Driver) keepInForce(now time.Time) error {
 	if d.shared == nil {
 		return nil
 	}
 	d.sweepFlows(now)
-	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now))
+	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now), d.keepLearned(now))
 }
 
 // closeEarly is the pass before the input is complete. A host without a gate gets one, so interfaces with a workload's name

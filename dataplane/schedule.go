@@ -21,6 +21,8 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	due(now.Add(time.Second), d.inSync && d.gateErr != nil)
 	due(d.flows.due, d.shared != nil)
 	due(d.hooks.audit.next(), d.shared != nil)
+	due(d.learned.table.Retry())
+	due(d.learned.due, len(d.learned.uses) > 0)
 	if !d.inSync || !d.state.Ready {
 		return at
 	}

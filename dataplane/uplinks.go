@@ -25,6 +25,7 @@ const lookAtWays = 10 * time.Second
 func (d *Driver) Protect(etcd []netip.Addr) {
 	if !slices.Equal(d.uplinks.etcd, etcd) {
 		d.uplinks.etcd, d.uplinks.due = slices.Clone(etcd), time.Time{}
+		d.plan.pending = true // learned routes must not take over these addresses
 	}
 }
 

@@ -1,0 +1,197 @@
+package dataplane
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/routes"
+)
+
+// learnedInKernel is a line for each route of BGP neighbours in the kernel.
+func (h *host) learnedInKernel() string {
+	h.Helper()
+	var lines []string
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		all, err := netlink.RouteListFiltered(family, &netlink.Route{Protocol: routes.LearnedProtocol}, netlink.RT_FILTER_PROTOCOL)
+		must(h, err)
+		for _, r := range all {
+			var via []string
+			for _, hop := range append(r.MultiPath, &netlink.NexthopInfo{Gw: r.Gw}) {
+				if hop.Gw != nil {
+					via = append(via, hop.Gw.String())
+				}
+			}
+			slices.Sort(via)
+			lines = append(lines, r.Dst.String()+" via "+strings.Join(via, " "))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+func (h *host) wantLearned(why string, want ...string) {
+	h.Helper()
+	slices.Sort(want)
+	if got := h.learnedInKernel(); got != strings.Join(want, "\n") {
+		h.Errorf("%s: the kernel has\n%s\nwant\n%s", why, got, strings.Join(want, "\n"))
+	}
+}
+
+// announce is one change of routes of BGP neighbours.
+func announce(prefix string, hops ...string) map[netip.Prefix][]netip.Addr {
+	var next []netip.Addr
+	for _, h := range hops {
+		next = append(next, netip.MustParseAddr(h))
+	}
+	return map[netip.Prefix][]netip.Addr{netip.MustParsePrefix(prefix): next}
+}
+
+func TestLearnedRoutesAreInTheKernel(t *testing.T) {
+	h := newHost(t)
+	h.uplink() // 192.0.2.2, and the default route by 192.0.2.1
+	h.plug("eth1", "198.51.100.1").Up("eth0", "198.51.100.1/24", "fd99::1/64")
+	h.Up("eth1", "198.51.100.2/24", "fd99::2/64")
+	w := newWorld()
+	w.Routes[netip.MustParsePrefix("10.65.0.0/26")] = calc.Route{Kind: calc.BlockHole}
+	w.BGP.Peers = map[string]calc.Peer{"tor": {Object: "tor", Address: netip.MustParseAddr("192.0.2.1")}}
+	d := h.run(w, Options{})
+	defer func() {
+		must(t, d.Uninstall())
+		h.wantLearned("uninstalled")
+	}()
+	learn := func(changes map[netip.Prefix][]netip.Addr) {
+		t.Helper()
+		d.Learn(changes, true)
+		must(t, d.Apply(calc.Delta{}))
+	}
+
+	learn(announce("10.65.1.0/26", "192.0.2.1"))
+	learn(announce("fd00:65::/64", "fd99::1"))
+	h.wantLearned("announced", "10.65.1.0/26 via 192.0.2.1", "fd00:65::/64 via fd99::1")
+	learn(announce("10.65.1.0/26", "192.0.2.1", "198.51.100.1"))
+	h.wantLearned("a second router", "10.65.1.0/26 via 192.0.2.1 198.51.100.1", "fd00:65::/64 via fd99::1")
+	learn(announce("10.65.1.0/26", "198.51.100.1"))
+	h.wantLearned("one of two", "10.65.1.0/26 via 198.51.100.1", "fd00:65::/64 via fd99::1")
+	learn(announce("fd00:65::/64"))
+	h.wantLearned("withdrawn", "10.65.1.0/26 via 198.51.100.1")
+
+	learn(announce("10.65.0.7/32", "198.51.100.1")) // a workload that has moved away from this node
+	h.wantLearned("inside of the own block", "10.65.1.0/26 via 198.51.100.1", "10.65.0.7/32 via 198.51.100.1")
+	if found, err := netlink.RouteGet(netip.MustParseAddr("10.65.0.7").AsSlice()); err != nil || found[0].Gw.String() != "198.51.100.1" {
+		t.Errorf("packets to the workload that has moved: %v, %v", found, err)
+	}
+	learn(announce("10.65.0.7/32"))
+
+	// Next hops behind a router, on no network, and behind a route of our own.
+	learn(announce("10.65.2.0/26", "203.0.113.9"))
+	h.wantLearned("behind the default route", "10.65.1.0/26 via 198.51.100.1", "10.65.2.0/26 via 192.0.2.1")
+	learn(announce("10.65.2.0/26", "10.65.1.9"))
+	h.wantLearned("behind our own route", "10.65.1.0/26 via 198.51.100.1")
+	if p := strings.Join(d.Status().Problems, "\n"); !strings.Contains(p, "10.65.2.0/26") || !strings.Contains(p, "only by routes of felix") {
+		t.Errorf("problems: %s", p)
+	}
+	learn(announce("10.65.2.0/26"))
+	if p := d.Status().Problems; len(p) != 0 {
+		t.Errorf("problems: %v", p)
+	}
+}
+
+// No neighbour takes over addresses that this host needs, and each refusal is told.
+func TestLearnedRoutesTakeNothingOver(t *testing.T) {
+	h := newHost(t)
+	outside := h.uplink()
+	h.Echo(22)
+	w := newWorld()
+	w.Routes[netip.MustParsePrefix("10.65.0.0/26")] = calc.Route{Kind: calc.BlockHole}
+	w.BGP.Peers = map[string]calc.Peer{"tor": {Object: "tor", Address: netip.MustParseAddr("192.0.2.1")}}
+	vm := h.plug("cali1", "10.65.0.5")
+	w.workload(vm)
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.Protect([]netip.Addr{netip.MustParseAddr("203.0.113.79")})
+	for prefix, why := range map[string]string{
+		"0.0.0.0/0":       "",
+		"10.65.0.0/26":    "it covers 10.65.0.0/26, a block of this node",
+		"10.65.0.5/32":    "",
+		"192.0.2.2/32":    "",
+		"192.0.2.0/25":    "it covers 192.0.2.1/32, the address of a BGP peer",
+		"203.0.113.79/32": "",
+		"203.0.113.0/24":  "it covers 203.0.113.79/32, an address of etcd",
+		"127.0.0.0/8":     "not for unicast",
+		"224.0.0.0/4":     "not for unicast",
+		"169.254.0.0/16":  "not for unicast",
+	} {
+		d.Learn(announce(prefix, "192.0.2.1"), true)
+		must(t, d.Apply(calc.Delta{}))
+		h.wantLearned(prefix)
+		problems := strings.Join(d.Status().Problems, "\n")
+		if want := fmt.Sprintf("the learned route to %s is not in the kernel: ", prefix); (why != "") != strings.Contains(problems, want) ||
+			!strings.Contains(problems, why) {
+			t.Errorf("%s: problems: %q", prefix, problems)
+		}
+		d.Learn(announce(prefix), true)
+	}
+	if !outside.Reaches("tcp", hostAddress, 22) {
+		t.Error("the host does not answer")
+	}
+}
+
+// Routes of a former process stay until neighbours have announced everything, and routes of other programs always stay.
+func TestLearnedRoutesOfAFormerProcess(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	h.RouteVia("10.65.9.0/26", "192.0.2.1") // an operator's
+	d := h.run(newWorld(), Options{})
+	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
+	d.Learn(announce("10.65.2.0/26", "192.0.2.1"), true)
+	d.Learn(announce("10.65.9.0/26", "192.0.2.1"), true)
+	must(t, d.Apply(calc.Delta{}))
+	must(t, d.Close())
+	all := []string{"10.65.1.0/26 via 192.0.2.1", "10.65.2.0/26 via 192.0.2.1", "10.65.9.0/26 via 192.0.2.1"}
+	h.wantLearned("felix has stopped", all...)
+
+	d = h.run(newWorld(), Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	h.wantLearned("nothing is announced yet", all...)
+	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), false)
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("not everything is announced yet", all...)
+	d.Learn(nil, true)
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("everything is announced", all[0])
+	static, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: routeTo("10.65.9.0/26")}, netlink.RT_FILTER_DST)
+	if err != nil || len(static) != 1 {
+		t.Errorf("the operator's route: %v, %v", static, err)
+	}
+}
+
+// The kernel drops routes without a word when an interface goes down; they come back with it.
+func TestLearnedRoutesComeBackWithTheirInterface(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	d := h.run(newWorld(), Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
+	must(t, d.Apply(calc.Delta{}))
+	eth0, err := netlink.LinkByName("eth0")
+	must(t, err)
+	must(t, netlink.LinkSetDown(eth0))
+	d.settle(func() bool { return h.learnedInKernel() == "" && len(d.Status().Problems) == 1 })
+	must(t, netlink.LinkSetUp(eth0))
+	d.settle(func() bool { return h.learnedInKernel() == "10.65.1.0/26 via 192.0.2.1" })
+	must(t, netlink.LinkSetDown(eth0)) // down and up again before the next pass
+	must(t, netlink.LinkSetUp(eth0))
+	d.settle(func() bool { return h.learnedInKernel() == "10.65.1.0/26 via 192.0.2.1" })
+}
+
+func routeTo(prefix string) *net.IPNet {
+	p := netip.MustParsePrefix(prefix)
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
