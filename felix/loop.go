@@ -116,6 +116,9 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 			}
 			a.receive(batch)
 			a.pass()
+		case <-a.speaker.News():
+			a.driver.Learn(a.speaker.TakeLearned())
+			a.pass()
 		case <-a.driver.Wake():
 			a.noticeHost()
 			a.pass()

@@ -82,6 +82,7 @@ func must(t testing.TB, err error) {
 // site is a host called host1 with an uplink to a client, VMs, and an etcd.
 type site struct {
 	testing.TB
+	node         string // its name
 	dir          string
 	host, client *lab.Host
 	etcd         *embed.Server
@@ -102,7 +103,7 @@ func newSite(t testing.TB) *site {
 	if test, ok := t.(*testing.T); ok {
 		test.Parallel()
 	}
-	l := &site{TB: t, host: lab.NewHost(t), client: lab.NewHost(t), binary: felixBinary(t)}
+	l := &site{TB: t, node: "host1", host: lab.NewHost(t), client: lab.NewHost(t), binary: felixBinary(t)}
 	var err error
 	l.dir, err = os.MkdirTemp("", "felix") // short: the path of a unix socket is limited
 	must(t, err)
@@ -269,7 +270,7 @@ type felix struct {
 }
 
 func (l *site) command(args ...string) *exec.Cmd {
-	line := append(slices.Clone(l.within), l.binary, "--node-name", "host1", "--pin-dir", l.pins(), "--agent-socket", l.socket())
+	line := append(slices.Clone(l.within), l.binary, "--node-name", l.node, "--pin-dir", l.pins(), "--agent-socket", l.socket())
 	cmd := exec.Command(line[0], append(line[1:], args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	return cmd
