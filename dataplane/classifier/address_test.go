@@ -78,7 +78,7 @@ func moved(t *testing.T, n *node, from, to map[calc.SetID]calc.Members) {
 				d.Removed = append(d.Removed, p)
 			}
 		}
-		a.change(a.known(id), d)
+		a.changeMembers(a.known(id), d)
 	}
 	if err := a.update(0); err != nil { // entries that failed wait, and the prefixes around them too
 		n.fail = func() bool { return false }

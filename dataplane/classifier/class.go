@@ -234,7 +234,7 @@ func (cs *classes) addNewSlotsOf(c *condition) error {
 		if len(todo) == 0 {
 			continue
 		}
-		err := cs.affected(c, func(k *class, h half) error { return cs.vectors.or(k.vectors[side], h, todo) })
+		err := cs.eachClass(c, func(k *class, h half) error { return cs.vectors.or(k.vectors[side], h, todo) })
 		if err != nil {
 			return err
 		}
@@ -243,9 +243,9 @@ func (cs *classes) addNewSlotsOf(c *condition) error {
 	return nil
 }
 
-// affected calls f with pos for each class that meets a condition, and with veto for each class that violates it;
+// eachClass calls f with pos for each class that meets a condition, and with veto for each class that violates it;
 // perhaps several times for one class. It ends with the first error.
-func (cs *classes) affected(c *condition, f func(*class, half) error) error {
+func (cs *classes) eachClass(c *condition, f func(*class, half) error) error {
 	if len(c.in) > 0 {
 		rarest := slices.MinFunc(c.in, func(a, b *view) int { return a.classes() - b.classes() })
 		for _, a := range rarest.atoms {
@@ -275,7 +275,7 @@ func (cs *classes) affected(c *condition, f func(*class, half) error) error {
 func (cs *classes) removeSlots(c *condition, side int, gone slotSet, round uint64) {
 	c.slots[side].remove(gone)
 	c.newSlots[side].remove(gone)
-	_ = cs.affected(c, func(k *class, h half) error { // f returns nil
+	_ = cs.eachClass(c, func(k *class, h half) error { // f returns nil
 		cs.vectors.andNot(k.vectors[side], h, gone, round)
 		return nil
 	})

@@ -103,10 +103,10 @@ func (c *Classifier) Apply(d *calc.Delta) (Commit, error) {
 	if len(c.proposed) > 0 {
 		return Commit{}, errors.New("apply: the last commit has not been swept")
 	}
-	members := c.setChanges(d.Sets)
+	members := c.changeUnaskedSets(d.Sets)
 	gone := c.merge(d)
 	c.resolvePending()
-	c.changeSets(append(members, c.goneSets(d.SetsGone)...))
+	c.changeAskedSets(append(members, c.goneSets(d.SetsGone)...))
 	c.dropTiers()
 	err := c.program()
 	err = errors.Join(err, c.rebuildPending())

@@ -61,8 +61,8 @@ func (cs *classes) conditionKey(in, out []*view) []byte {
 	return cs.scratch
 }
 
-// condition returns the condition for some views with one more reference.
-func (cs *classes) condition(in, out []*view) *condition {
+// conditionFor returns the condition for some views with one more reference.
+func (cs *classes) conditionFor(in, out []*view) *condition {
 	key := cs.conditionKey(in, out)
 	c, found := cs.conds[string(key)]
 	if !found {
@@ -92,9 +92,9 @@ func (cs *classes) releaseCondition(c *condition) (unused []*view) {
 	return unused
 }
 
-// condition sets the conditions of an item, with references. It is false if the rule can match no packet; then there
+// setConditions sets the conditions of an item, with references. It is false if the rule can match no packet; then there
 // are none.
-func (c *Classifier) condition(it *item) bool {
+func (c *Classifier) setConditions(it *item) bool {
 	r, v := it.rule, it.variant
 	if r == nil {
 		return true
@@ -151,7 +151,7 @@ func (a *addresses) match(m *calc.Match, n named, f family) *condition {
 	if len(in)+len(out) == 0 {
 		return nil
 	}
-	return a.condition(in, out)
+	return a.conditionFor(in, out)
 }
 
 // match returns the condition for some points of a line; nil for all points.
@@ -159,7 +159,7 @@ func (l *line) match(s intervals) *condition {
 	if len(s) == 1 && s[0] == (interval{0, l.points - 1}) {
 		return nil
 	}
-	return l.condition([]*view{l.viewOf(s)}, nil)
+	return l.conditionFor([]*view{l.viewOf(s)}, nil)
 }
 
 // former says whether a condition for addresses is about former members of a set.

@@ -34,7 +34,7 @@ func (c *Classifier) resolve(e *endpoint) {
 		names = nil
 	}
 	e.profiles = c.acquireProfiles(names)
-	specs, trouble := c.rulesetsOf(e)
+	rulesets, trouble := c.rulesetsOf(e)
 	if trouble != "" {
 		e.closed = trouble
 		c.closed[e] = struct{}{}
@@ -42,9 +42,9 @@ func (c *Classifier) resolve(e *endpoint) {
 	if e.closed != "" {
 		c.releaseProfiles(e.profiles)
 		e.profiles = c.acquireProfiles(nil)
-		specs = c.closedRulesets(e)
+		rulesets = c.closedRulesets(e)
 	}
-	for stage, s := range specs {
+	for stage, s := range rulesets {
 		c.attach(e, stage, s)
 		if e.closed == "" {
 			c.lastResolved[stage] = e
@@ -54,27 +54,27 @@ func (c *Classifier) resolve(e *endpoint) {
 }
 
 // rulesetsOf returns an endpoint's rulesets by kernel stage, or the problem for which it must be closed.
-func (c *Classifier) rulesetsOf(e *endpoint) (specs [layout.Stages]*ruleset, trouble string) {
+func (c *Classifier) rulesetsOf(e *endpoint) (rulesets [layout.Stages]*ruleset, trouble string) {
 	for _, name := range e.profiles.names {
 		if c.policies[calc.PolicyID{Kind: api.KindProfile, Name: name}] == nil {
-			return specs, fmt.Sprintf("profile %s is not known", name)
+			return rulesets, fmt.Sprintf("profile %s is not known", name)
 		}
 	}
-	for i := range specs {
+	for i := range rulesets {
 		if like := c.lastResolved[i]; like != nil && like.profiles == e.profiles && samePolicies(like, e, i) {
-			specs[i] = like.rulesets[i]
+			rulesets[i] = like.rulesets[i]
 			continue
 		}
 		lists, trouble := c.listsOf(e, i)
 		if trouble != "" {
-			return specs, trouble
+			return rulesets, trouble
 		}
-		specs[i] = c.rulesetOf(lists)
-		if s := specs[i]; s != nil && s.problem != "" {
-			return specs, s.problem
+		rulesets[i] = c.rulesetOf(lists)
+		if s := rulesets[i]; s != nil && s.problem != "" {
+			return rulesets, s.problem
 		}
 	}
-	return specs, ""
+	return rulesets, ""
 }
 
 // samePolicies says whether two endpoints have the same policies, in the same order, at a kernel stage.
@@ -109,7 +109,7 @@ func (c *Classifier) listsOf(e *endpoint, i int) (lists []*list, trouble string)
 }
 
 // closedRulesets are those of a closed endpoint: its failsafes, and an empty list of profiles, which denies the rest.
-func (c *Classifier) closedRulesets(e *endpoint) (specs [layout.Stages]*ruleset) {
+func (c *Classifier) closedRulesets(e *endpoint) (rulesets [layout.Stages]*ruleset) {
 	for i, s := range stages {
 		var lists []*list
 		for _, t := range e.Policies[s.stage][s.dir] {
@@ -125,7 +125,7 @@ func (c *Classifier) closedRulesets(e *endpoint) (specs [layout.Stages]*ruleset)
 		if s.stage == calc.Normal || s.stage == calc.Forward {
 			lists = append(lists, e.profiles.lists[s.dir])
 		}
-		specs[i] = c.rulesetOf(lists)
+		rulesets[i] = c.rulesetOf(lists)
 	}
-	return specs
+	return rulesets
 }

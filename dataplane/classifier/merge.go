@@ -23,7 +23,7 @@ type tier struct {
 	ends  [2]*list // by direction: the list behind its policies
 }
 
-// merge brings a Delta into the classifier's state. It leaves out sets, see changeSets. It returns the endpoints whose
+// merge brings a Delta into the classifier's state. It leaves out sets, see changeAskedSets. It returns the endpoints whose
 // interfaces must lose their entries, also those for which a former removal failed.
 func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 	for _, t := range d.Tiers {

@@ -15,12 +15,12 @@ type setChange struct {
 	calc.SetDelta
 }
 
-// setChanges changes the sets that no condition asks about. It returns the other changes: these come last, when all
+// changeUnaskedSets changes the sets that no condition asks about. It returns the other changes: these come last, when all
 // other changes are known.
-func (c *Classifier) setChanges(sets map[calc.SetID]calc.SetDelta) (later []setChange) {
+func (c *Classifier) changeUnaskedSets(sets map[calc.SetID]calc.SetDelta) (later []setChange) {
 	for id, d := range sets {
 		if s := c.addresses.known(id); s.view == nil {
-			c.addresses.change(s, d)
+			c.addresses.changeMembers(s, d)
 		} else {
 			later = append(later, setChange{s, d})
 		}
@@ -70,9 +70,9 @@ func (c *Classifier) liveSets() map[*set]bool {
 	return live
 }
 
-// changeSets makes members join and leave: in place if no packet can tell, otherwise through other views and so other
+// changeAskedSets makes members join and leave: in place if no packet can tell, otherwise through other views and so other
 // slots, which take effect with the masks.
-func (c *Classifier) changeSets(changes []setChange) {
+func (c *Classifier) changeAskedSets(changes []setChange) {
 	var moves movedAddresses
 	changes = slices.DeleteFunc(changes, func(ch setChange) bool { return !moves.note(ch) })
 	if len(changes) == 0 {
@@ -89,7 +89,7 @@ func (c *Classifier) changeSets(changes []setChange) {
 		}
 	}
 	for _, ch := range changes {
-		c.addresses.change(ch.set, ch.SetDelta)
+		c.addresses.changeMembers(ch.set, ch.SetDelta)
 	}
 }
 
@@ -100,7 +100,7 @@ func (c *Classifier) relink(l *list) {
 			continue
 		}
 		next := &item{id: it.id, hash: it.hash, rule: it.rule, variant: it.variant, action: it.action, list: l}
-		c.condition(next)
+		c.setConditions(next)
 		c.countRule(next)
 		c.order.retire(it)
 		l.items[i] = next
@@ -127,7 +127,7 @@ func (c *Classifier) mixes(changes []setChange, moves movedAddresses) bool {
 		}
 	}
 	m.changing = c.changingRulesets()
-	for e := range c.affected(&m) {
+	for e := range c.mixCandidates(&m) {
 		if m.seenAt(e) {
 			return true
 		}
@@ -161,25 +161,25 @@ func (c *Classifier) changingRulesets() map[*ruleset]bool {
 	return changing
 }
 
-// affected returns the endpoints that may see a mix, some perhaps more than once.
-func (c *Classifier) affected(m *mixCheck) iter.Seq[*endpoint] {
+// mixCandidates returns the endpoints that may see a mix, some perhaps more than once.
+func (c *Classifier) mixCandidates(m *mixCheck) iter.Seq[*endpoint] {
 	return func(yield func(*endpoint) bool) {
-		some := []map[*endpoint]struct{}{c.pendingEndpoints}
+		changing := []map[*endpoint]struct{}{c.pendingEndpoints}
 		for s := range m.changing {
-			some = append(some, s.endpoints)
+			changing = append(changing, s.endpoints)
 		}
-		all := []map[calc.EndpointID]*endpoint{c.leaving}
+		others := []map[calc.EndpointID]*endpoint{c.leaving}
 		if m.several {
-			some, all = nil, append(all, c.endpoints)
+			changing, others = nil, append(others, c.endpoints)
 		}
-		for _, endpoints := range some {
+		for _, endpoints := range changing {
 			for e := range endpoints {
 				if !yield(e) {
 					return
 				}
 			}
 		}
-		for _, endpoints := range all {
+		for _, endpoints := range others {
 			for _, e := range endpoints {
 				if !yield(e) {
 					return

@@ -146,7 +146,7 @@ func (o *order) assignSlots() error {
 
 // redirect sets the target of each Pass: the middle of the gap between its tier and the one that follows, so that both
 // tiers may grow. It reports whether it evicted a Pass because the tier has outgrown the target that the tables have.
-func (o *order) redirect() (moved bool) {
+func (o *order) redirect() (evicted bool) {
 	following := o.total - 1
 	for end := len(o.lists); end > 0; {
 		first := end - 1
@@ -160,7 +160,7 @@ func (o *order) redirect() (moved bool) {
 		}
 		for _, l := range tier {
 			if l.passes > 0 && o.redirectList(l, high, following) {
-				moved = true
+				evicted = true
 			}
 		}
 		if low != 0 {
@@ -168,7 +168,7 @@ func (o *order) redirect() (moved bool) {
 		}
 		end = first
 	}
-	return moved
+	return evicted
 }
 
 // bounds returns the first and the last slot of some lists; 0, 0 if they have none.
@@ -186,7 +186,7 @@ func bounds(lists []*list) (low, high uint32) {
 
 // redirectList sets the targets in one list. A target must be above high, the last slot of the tier, and not above
 // following, the first slot behind the tier.
-func (o *order) redirectList(l *list, high, following uint32) (moved bool) {
+func (o *order) redirectList(l *list, high, following uint32) (evicted bool) {
 	for _, it := range l.items {
 		switch {
 		case it.action != layout.ActionPass || it.slot == 0:
@@ -194,8 +194,8 @@ func (o *order) redirectList(l *list, high, following uint32) (moved bool) {
 			it.next = high + 1 + (following-high-1)/2
 		case it.next <= high || it.next > following:
 			o.evict(it)
-			moved = true
+			evicted = true
 		}
 	}
-	return moved
+	return evicted
 }

@@ -99,7 +99,7 @@ func (c *Classifier) compile(l *list, w wantedRule) (*item, error) {
 	if n := c.ruleNames[it.hash]; n != nil && !n.sameRule(w.id) {
 		return nil, fmt.Errorf("rule %v has the same number as rule %v: rename one of the policies", w.id, n.id)
 	}
-	if !c.condition(it) {
+	if !c.setConditions(it) {
 		return nil, nil
 	}
 	c.countRule(it)

@@ -81,10 +81,10 @@ func (c *Classifier) detach(e *endpoint, s *ruleset) {
 
 // rebuildPending makes the masks of pending rulesets, those of the most endpoints first: there may not be room for all.
 func (c *Classifier) rebuildPending() error {
-	specs := slices.Collect(maps.Keys(c.pendingRulesets))
-	slices.SortFunc(specs, func(a, b *ruleset) int { return len(b.endpoints) - len(a.endpoints) })
+	rulesets := slices.Collect(maps.Keys(c.pendingRulesets))
+	slices.SortFunc(rulesets, func(a, b *ruleset) int { return len(b.endpoints) - len(a.endpoints) })
 	var f errorList
-	for _, s := range specs {
+	for _, s := range rulesets {
 		f.add(c.rebuild(s))
 	}
 	return f.err("masks")

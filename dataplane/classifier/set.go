@@ -86,8 +86,8 @@ func (a *addresses) addView(s *set) {
 	s.view = v
 }
 
-// change makes members join and leave. Former views keep showing the former members.
-func (a *addresses) change(s *set, d calc.SetDelta) {
+// changeMembers makes members join and leave. Former views keep showing the former members.
+func (a *addresses) changeMembers(s *set, d calc.SetDelta) {
 	if len(s.members) == 0 {
 		s.members = make(map[netip.Prefix]struct{}, len(d.Added))
 	}
@@ -211,7 +211,7 @@ func (a *addresses) retire(v *view) {
 // retireSet removes all views of a set, and the set itself if nothing else knows it.
 func (a *addresses) retireSet(s *set) {
 	for p := range s.members {
-		if _, odd := s.partial[p]; !odd {
+		if _, partial := s.partial[p]; !partial {
 			a.leave(p, s.main)
 		}
 	}
