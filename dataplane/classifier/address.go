@@ -30,8 +30,8 @@ type queuedEntry struct {
 }
 
 // addresses keeps the tables of hosts and nets. An entry inherits the atoms of the prefixes around it; that is computed
-// here, so that the program needs one lookup. A change costs as much as the entries whose class it changes, and those
-// inside a prefix that it adds or removes.
+// here, so that the program needs one lookup. The cost of a change is the number of entries that get another class or
+// are inside a prefix that it adds or removes.
 type addresses struct {
 	classes
 	tables Tables
@@ -165,8 +165,11 @@ type writing struct {
 	deletes      []queuedEntry
 	neverWritten []netip.Prefix // entries that are not wanted and that the tables never had
 	faults       errorList
-	failed       bart.Lite // mapped prefixes that failed. Mapped, as the entry of allV4 protects IPv4 from shorter IPv6 prefixes
-	failedAtoms  []*atom   // becomes addresses.failed
+	failedAtoms  []*atom // becomes addresses.failed
+
+	// failed has the prefixes that failed, mapped: IPv4 and IPv6 are one address space in the table. So if the entry of allV4
+	// fails, a shorter IPv6 prefix such as ::/0 is around it and waits. Else IPv4 addresses would get the class of that prefix.
+	failed bart.Lite
 }
 
 // walk computes a prefix and all entries inside it.
@@ -219,7 +222,8 @@ func (w *writing) compute(q queuedEntry, inherited []*atom) []*atom {
 	return e.class.atoms
 }
 
-// fail leaves an entry as it is in the tables, to be tried again. The atoms that it should gain or lose are failed.
+// fail leaves an entry as it is in the tables; the next update tries again. The atoms that it should gain or lose count as
+// failed.
 func (w *writing) fail(q queuedEntry, atoms []*atom, err error) {
 	w.faults.add(err)
 	w.failed.Insert(mapped(q.prefix))

@@ -5,18 +5,18 @@ import (
 	"slices"
 )
 
-// atom is the smallest unit of membership: the members of a set that always were members together, the nets that a rule
-// lists, or the points of a rule's protocols and ports. An address or point is in an atom or is not.
+// atom is the smallest unit of membership: the members of a set that are in the same views of the set, the nets that a
+// rule lists, or the points of a rule's protocols and ports.
 type atom struct {
 	id      uint32   // unique in its classes
 	views   []*view  // that contain it, by id
 	classes []*class // that contain it, in no order
-	retired bool     // no address is to be in it any more; the last of its classes removes it from its views
+	retired bool     // no address may join it any more; it leaves its views once no class has it
 }
 
 // view is the set, list of nets, or points that a condition asks about: the union of its atoms. Most views are one
 // atom. A set that changed together with masks has several views for a while: old conditions see the old members, new
-// conditions the new ones, and members of only some views are in atoms of their own.
+// conditions the new ones, and an address that is in only some of the views is in a separate atom.
 type view struct {
 	id    uint32 // unique in its classes, ascending with time
 	atoms []*atom

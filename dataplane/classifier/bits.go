@@ -17,7 +17,7 @@ type slotSet []word
 // find returns the index of a word, or the index where it belongs. Slots mostly come in ascending order, so it looks at
 // the end first.
 func (s slotSet) find(at uint32) (int, bool) {
-	if n := len(s); n == 0 || s[n-1].at < at { // slots mostly come in ascending order
+	if n := len(s); n == 0 || s[n-1].at < at {
 		return n, false
 	}
 	return slices.BinarySearchFunc(s, at, func(w word, at uint32) int { return int(w.at) - int(at) })

@@ -8,14 +8,14 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// class is a set of atoms that are exactly the atoms of some addresses or points, with a vector of the rules that match
-// these. Its atoms never change.
+// class is the atoms of an address or point, all of them. Addresses or points with the same atoms share the class and its
+// vectors: the pos and veto bits of the rules. Its atoms never change.
 type class struct {
 	key       string
 	atoms     []*atom   // ordered by id
 	atomIndex []int32   // index of the class in the classes of each atom; nil once the class is freed
 	vectors   [2]uint32 // by side; 0: none
-	refs      int       // entries and segments that want it or that the tables have with it
+	refs      int       // how many entries (as class or as written) and segments refer to it
 	idle      uint64    // round in which refs became 0
 	published bool      // the tables have pointed to it, so a running program may hold it
 }
@@ -27,7 +27,7 @@ type classes struct {
 	sides        int // 1 or 2
 	byKey        map[string]*class
 	conds        map[string]*condition // by condition.key
-	withNewSlots []*condition          // that the next addNewSlots works on
+	withNewSlots []*condition          // for the next addNewSlots
 	idle         []*class              // refs became 0; some may be in use again
 	nextID       uint32
 	size         int    // atoms of all classes, at most maxClassAtoms
@@ -108,7 +108,7 @@ func (cs *classes) fill(c *class, side int) error {
 }
 
 // fillView adds the slots of the conditions about one view of the class. A condition that asks for several views is
-// added with its first.
+// added only when its first view is visited.
 func (cs *classes) fillView(c *class, v *view, side int) error {
 	for _, cond := range v.conds {
 		var err error
@@ -164,7 +164,7 @@ func (cs *classes) abandon(c *class, round uint64) {
 	cs.release(c, round)
 }
 
-// reuse frees the classes that have had no reference since a round.
+// reuse frees the classes that lost their last reference in a round up to the given one.
 func (cs *classes) reuse(round uint64) {
 	cs.idle = slices.DeleteFunc(cs.idle, func(c *class) bool {
 		switch {
@@ -187,7 +187,7 @@ func (cs *classes) forget(c *class) {
 		a.classes[c.atomIndex[i]] = last
 		j, _ := last.index(a)
 		last.atomIndex[j] = c.atomIndex[i]
-		a.classes[len(a.classes)-1] = nil // or classes and atoms that are gone keep each other, in a chain without end
+		a.classes[len(a.classes)-1] = nil // else the garbage collector could not free the removed class
 		a.classes = a.classes[:len(a.classes)-1]
 		a.dropIfUnused()
 	}

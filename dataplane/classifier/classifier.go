@@ -13,7 +13,7 @@ import (
 // A change takes four steps: Apply; write the masks that it returns; Sweep; and Reuse, once no program still runs that
 // ran during Sweep.
 type Classifier struct {
-	// Set by New. The tables behind them change with each step.
+	// Set by New. The tables that they keep change with each step.
 	mem         *Memory
 	vectors     vectors
 	addresses   *addresses
@@ -55,7 +55,7 @@ type Classifier struct {
 	// Buffers.
 	scratch      []byte                   // of rulesetOf
 	lists        []*list                  // of listsOf
-	lastResolved [layout.Stages]*endpoint // resolved last in this Apply, by stage: its neighbour often has the same rulesets
+	lastResolved [layout.Stages]*endpoint // resolved last in this Apply, by stage: the next endpoint often has the same rulesets
 	freed        []*item                  // of reuseSlots
 }
 
@@ -92,7 +92,7 @@ func New(mem *Memory, s Sizes, t Tables) (*Classifier, error) {
 // Apply fills the tables with everything that a change needs, and returns the masks that endpoints must get.
 //
 // Until the masks are written, every packet is judged by the old rules. Only members of sets take effect at once: each
-// address moves from its old sets to its new ones in one step, and only where no packet can tell (mix.go).
+// address moves from its old sets to its new ones in one step, and only if no packet can get a mixed verdict (mix.go).
 //
 // The error joins everything that could not be written. The next Apply tries it again, also with an empty Delta.
 // Endpoints that need it keep their former masks and are in Commit.Held.

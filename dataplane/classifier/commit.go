@@ -7,8 +7,8 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// Masks are the masks that all interfaces of an endpoint must get, in one write each. The masks of a closed endpoint
-// let only a host endpoint's failsafes through and deny the rest.
+// Masks are the masks that all interfaces of an endpoint must get. Each interface gets all of them in one write. The masks
+// of a closed endpoint let only a host endpoint's failsafes through and deny the rest.
 type Masks struct {
 	Mask   [layout.Stages]uint32 // by kernel stage: the number of a vector; 0: no policy at this stage
 	Closed string                // why the endpoint is closed; empty: it is not
@@ -18,7 +18,7 @@ type Masks struct {
 type Commit struct {
 	Endpoints map[calc.EndpointID]Masks  // to be written to their interfaces
 	Gone      []calc.EndpointID          // the entries of their interfaces must be removed
-	Held      map[calc.EndpointID]string // keep their former masks, and the error for which these cannot change
+	Held      map[calc.EndpointID]string // endpoints that keep their former masks, with the error that is the reason
 }
 
 // propose decides for each pending endpoint: it gets its new masks if the tables have everything that they need.
@@ -110,8 +110,8 @@ type maskSet struct {
 	closed string
 }
 
-// wantedMasks returns the masks that an endpoint should have now. It is false if a ruleset has no mask yet, or if the
-// mask is to change and the tables do not have everything that its rules need.
+// wantedMasks returns the masks that an endpoint should have now. It is false if a ruleset has no mask yet, or if
+// a mask must change and the tables do not have everything that its rules need.
 func (c *Classifier) wantedMasks(e *endpoint) (*maskSet, bool) {
 	m := &maskSet{closed: e.closed}
 	for i, s := range e.rulesets {

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// family is the address family that a rule asks for, as far as its nets do not imply it.
+// family is the address family that a rule's conditions ask for. They need not ask if the rule's nets already fix it.
 type family uint8
 
 const (
@@ -18,7 +18,7 @@ const (
 	onlyV6
 )
 
-// familyOf returns the family that a rule needs a condition for.
+// familyOf returns the family that the conditions of a rule must ask for.
 func familyOf(r *calc.Rule) family {
 	nets := func(is func(netip.Addr) bool, lists ...[]netip.Prefix) bool {
 		for _, l := range lists {
@@ -38,8 +38,8 @@ func familyOf(r *calc.Rule) family {
 	return anyFamily
 }
 
-// condition is the demand of a rule on one dimension: to be in all views of in, and in none of out. Rules with the same
-// demand share it.
+// condition is the demand of a rule in one dimension: the address or point must be in all views of in, and in no view of
+// out. Rules with the same demand share it.
 type condition struct {
 	key      string
 	in, out  []*view
@@ -108,6 +108,7 @@ func (c *Classifier) setConditions(it *item) bool {
 	if len(v.services) == 0 || len(v.ports) == 0 {
 		return false
 	}
+	// The family is asked of one side only: source and destination of a packet have the same.
 	it.conds[layout.DimSource] = c.addresses.match(&r.Source, v.source, familyOf(r))
 	it.conds[layout.DimDest] = c.addresses.match(&r.Destination, v.dest, anyFamily)
 	it.conds[layout.DimService] = c.services.match(v.services)

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// line is a dimension whose points are an array: services, or source ports. It is cut into segments, whose points are
-// in the same atoms.
+// line is a dimension whose points are an array: services, or source ports. It is cut into segments. All points of one
+// segment are in the same atoms.
 type line struct {
 	classes
 	what     string   // for errors

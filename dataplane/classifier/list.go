@@ -14,7 +14,7 @@ type group uint8
 const (
 	failsafes group = iota // before every tier
 	tiers
-	profiles // behind the last tier
+	profiles // after the last tier
 )
 
 // position is where a list stands in the one order of evaluation of the node. It compares as calc does: see
@@ -22,7 +22,7 @@ const (
 type position struct {
 	group  group
 	tier   calc.Tier // in group tiers, without its Default, which does not move it
-	end    bool      // this is the list behind the policies of the tier
+	end    bool      // this is the list after the policies of the tier
 	order  calc.Order
 	name   string // PolicyID.TieBreak of a policy; profileList.key
 	egress bool   // only so that positions differ: no mask has rules of both directions
@@ -71,7 +71,7 @@ type list struct {
 	// Set by summarize.
 	passes int  // rules with Pass
 	logs   int  // rules with Log
-	depth  int  // continuations of a search up to the last Pass, that one included; 0: there is no Pass
+	depth  int  // the Logs before the last Pass, plus 1 for that Pass; 0: no Pass
 	ports  bool // some rule asks for the source port
 }
 

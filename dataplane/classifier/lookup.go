@@ -70,10 +70,10 @@ func (v Searcher) follow(mask uint32, d dims) (r Result) {
 }
 
 // first returns the first slot, not below from, that the mask has and whose rule the packet meets. It is the search of
-// classify.h: a summary word says which words of a block can have one.
+// classify.h: a summary word says which words of a block can contain such a slot.
 func (v Searcher) first(mask uint32, d dims, from uint32) (uint32, bool) {
 	m := v.Memory
-	used := layout.Dims
+	used := layout.Dims // dimensions that the mask's rules ask for; the source port is the last one
 	if m.Vectors[int(mask)*m.Blocks].SourcePorts == 0 {
 		used = layout.DimSourcePort
 	}

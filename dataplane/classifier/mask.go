@@ -17,7 +17,7 @@ type maskChunk struct {
 	number  uint32 // of the chunk in Memory
 	words   [layout.BlockWords]uint64
 	summary uint64
-	refs    int // blocks of masks
+	refs    int // how many blocks of masks have it
 }
 
 // masks are all masks that a program may use: those with references, and those that wait for reuse.
@@ -40,7 +40,7 @@ func newMasks(vs *vectors) masks {
 // make returns a mask of all slots of some lists: old itself if it has the same bits. The caller adds the reference.
 func (m *masks) make(lists []*list, old *mask) (*mask, error) {
 	clear(m.scratch)
-	ports := uint32(0)
+	ports := uint32(0) // 1: some rule asks for the source port
 	for _, l := range lists {
 		for _, w := range l.slots {
 			m.scratch[w.at/uint32(layout.BlockWords)][w.at%uint32(layout.BlockWords)] |= w.bits
@@ -61,7 +61,7 @@ func (m *masks) make(lists []*list, old *mask) (*mask, error) {
 	return n, nil
 }
 
-// equal says whether a mask has the bits of scratch.
+// equal says whether a mask has the bits of scratch. Then it has the same rules, and so the same value of ports.
 func (m *masks) equal(old *mask) bool {
 	for b, c := range old.chunks {
 		if c == nil {
@@ -134,7 +134,7 @@ func (m *masks) release(n *mask, round uint64) {
 	}
 }
 
-// reuse frees the masks that have had no reference since a round.
+// reuse frees the masks that lost their last reference in a round up to the given one.
 func (m *masks) reuse(round uint64) {
 	for n := range m.all {
 		if n.refs == 0 && n.idle <= round {

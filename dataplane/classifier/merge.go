@@ -20,10 +20,10 @@ type policy struct {
 type tier struct {
 	calc.Tier
 	known bool     // the state has it; otherwise dropTiers removes it once nothing names it
-	ends  [2]*list // by direction: the list behind its policies
+	ends  [2]*list // by direction: the list after its policies
 }
 
-// merge brings a Delta into the classifier's state. It leaves out sets, see changeAskedSets. It returns the endpoints whose
+// merge brings a Delta into the classifier's state. It leaves out sets, see mix.go. It returns the endpoints whose
 // interfaces must lose their entries, also those for which a former removal failed.
 func (c *Classifier) merge(d *calc.Delta) (gone []calc.EndpointID) {
 	for _, t := range d.Tiers {
@@ -166,8 +166,8 @@ func (c *Classifier) positionPolicy(p *policy) {
 	}
 }
 
-// rankFailsafes learns the order of the failsafe lists. Endpoints name them in this order, the same for all, under a
-// tier without a name.
+// rankFailsafes learns the order of the failsafe lists. Every endpoint lists them in the same order, under the tier name
+// "".
 func (c *Classifier) rankFailsafes(e calc.Endpoint) {
 	for _, s := range stages {
 		for _, t := range e.Policies[s.stage][s.dir] {

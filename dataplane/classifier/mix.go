@@ -15,8 +15,8 @@ type setChange struct {
 	calc.SetDelta
 }
 
-// changeUnaskedSets changes the sets that no condition asks about. It returns the other changes: these come last, when all
-// other changes are known.
+// changeUnaskedSets changes the sets that no condition asks about. It returns the changes of the other sets, which Apply
+// hands to changeAskedSets when the changes of rules and endpoints are known.
 func (c *Classifier) changeUnaskedSets(sets map[calc.SetID]calc.SetDelta) (later []setChange) {
 	for id, d := range sets {
 		if s := c.addresses.known(id); s.view == nil {
@@ -28,8 +28,9 @@ func (c *Classifier) changeUnaskedSets(sets map[calc.SetID]calc.SetDelta) (later
 	return later
 }
 
-// goneSets removes sets from the state. Rules that are retired keep seeing the members. If a rule in a list still names
-// the set, it has no members from now on; such changes are returned.
+// goneSets removes sets from the state. Rules that are retired keep seeing the members. If a rule in a list still names a
+// set, the set becomes empty instead, and goneSets returns that change. A Delta of calc never names such a set: calc
+// removes a set only when no active policy names it.
 func (c *Classifier) goneSets(ids []calc.SetID) (later []setChange) {
 	if len(ids) == 0 {
 		return nil
@@ -70,8 +71,8 @@ func (c *Classifier) liveSets() map[*set]bool {
 	return live
 }
 
-// changeAskedSets makes members join and leave: in place if no packet can tell, otherwise through other views and so other
-// slots, which take effect with the masks.
+// changeAskedSets makes members join and leave: in place if no packet can get a mixed verdict, otherwise through other views
+// and so other slots, which take effect with the masks.
 func (c *Classifier) changeAskedSets(changes []setChange) {
 	var moves movedAddresses
 	changes = slices.DeleteFunc(changes, func(ch setChange) bool { return !moves.note(ch) })
@@ -80,7 +81,7 @@ func (c *Classifier) changeAskedSets(changes []setChange) {
 	}
 	if c.mixes(changes, moves) {
 		for _, ch := range changes {
-			if len(ch.set.view.conds) > 0 {
+			if len(ch.set.view.conds) > 0 { // else only retired rules ask about the set, through its former views
 				c.addresses.addView(ch.set)
 			}
 		}
@@ -93,7 +94,8 @@ func (c *Classifier) changeAskedSets(changes []setChange) {
 	}
 }
 
-// relink replaces the rules of a list that ask about former views: by items about the current views, in other slots.
+// relink replaces the items of a list that ask about former views by items that ask about the current views. These get
+// other slots.
 func (c *Classifier) relink(l *list) {
 	for i, it := range l.items {
 		if conds := it.aboutAddresses(); !conds[0].former() && !conds[1].former() {
@@ -121,7 +123,7 @@ func (c *Classifier) mixes(changes []setChange, moves movedAddresses) bool {
 	if len(m.rules[0])+len(m.rules[1]) == 0 {
 		return false
 	}
-	for _, x := range c.addresses.failed { // addresses that should have moved before move now
+	for _, x := range c.addresses.failed { // atoms with addresses that the last update could not move: this Apply tries again
 		for _, v := range x.views {
 			m.rules.add(v)
 		}
@@ -136,13 +138,14 @@ func (c *Classifier) mixes(changes []setChange, moves movedAddresses) bool {
 }
 
 // mixCheck finds endpoints where a packet could see a mix. An address moves from all its former sets to all its new
-// ones in one step. So a mix takes rules about sets that change, and one of two things:
+// ones in one step. So a mix is possible only if the endpoint has rules about changing sets, and one of these holds:
 //
-//   - The endpoint gets other masks: its old rules would meet the new members.
-//   - Its rules ask about the source and about the destination, and two addresses change: one would be before the change, the other behind it.
+//   - The endpoint gets other masks: until the commit, its old rules would meet the new members.
+//   - Its rules ask about the source and about the destination, and two addresses of one family change: for a moment, one
+//     would be in its new sets and the other still in its old sets.
 type mixCheck struct {
 	rules    slotsBySide       // about sets that change
-	several  bool              // two addresses of one family change, or may
+	several  bool              // two addresses of one family change, or a net changes, or an earlier change failed
 	changing map[*ruleset]bool // whose masks change
 	about    map[*mask][2]bool // by side: whether the mask has some of the rules; filled as needed
 }
@@ -164,12 +167,12 @@ func (c *Classifier) changingRulesets() map[*ruleset]bool {
 // mixCandidates returns the endpoints that may see a mix, some perhaps more than once.
 func (c *Classifier) mixCandidates(m *mixCheck) iter.Seq[*endpoint] {
 	return func(yield func(*endpoint) bool) {
-		changing := []map[*endpoint]struct{}{c.pendingEndpoints}
+		changing := []map[*endpoint]struct{}{c.pendingEndpoints} // endpoints whose masks may change
 		for s := range m.changing {
 			changing = append(changing, s.endpoints)
 		}
-		others := []map[calc.EndpointID]*endpoint{c.leaving}
-		if m.several {
+		others := []map[calc.EndpointID]*endpoint{c.leaving} // their interfaces may still have masks
+		if m.several {                                       // a mix needs no change of masks: every endpoint may see it
 			changing, others = nil, append(others, c.endpoints)
 		}
 		for _, endpoints := range changing {
@@ -203,7 +206,7 @@ func (m *mixCheck) seenAt(e *endpoint) bool {
 // seenThrough looks at all stages of a direction together, as a packet passes all of them.
 func (m *mixCheck) seenThrough(h *maskSet, e *endpoint, dir calc.Direction) bool {
 	var about [2]bool
-	changes := (h.closed == "") != (e.closed == "")
+	changes := (h.closed == "") != (e.closed == "") // closed is a flag that is written together with the masks: layout.IfaceClosed
 	for i, n := range h.masks {
 		if stages[i].dir != dir {
 			continue
@@ -246,10 +249,11 @@ func (s *slotsBySide) add(v *view) {
 	}
 }
 
-// movedAddresses counts the addresses whose sets change, as far as it matters: none, one, or several of a family.
+// movedAddresses says whether several addresses of one family change their sets. Only these can be the source and the
+// destination of one packet, which has one family. A net counts as several addresses.
 type movedAddresses struct {
-	one     [2]netip.Prefix // by family: the only one so far
-	several bool            // of one family
+	one     [2]netip.Prefix // by family: the last address that was added; invalid: none
+	several bool            // two addresses of one family, or a net
 }
 
 // note adds a change. It is false if the change has no effect.

@@ -219,7 +219,7 @@ func (l *lab) heal() {
 	}
 }
 
-// A packet is judged by one state, whatever changes and in whatever order writes succeed: the state before or behind the
+// A packet is judged by one state, whatever changes and in whatever order writes succeed: the state before or after the
 // change or, while writes fail, one of the states since the last one that was completely in force.
 func TestNoPacketSeesAMixOfStates(t *testing.T) {
 	t.Parallel()

@@ -17,7 +17,7 @@ type order struct {
 	pending  map[*list]struct{} // lists whose items changed or need slots; fillSlots removes those that are complete
 	retired  []retired
 	round    *uint64     // the classifier's
-	onCopy   func(*item) // is told of each copy that evict makes
+	onCopy   func(*item) // called for each copy that evict makes
 }
 
 // retired is an item that no list has any more, and the round in which it was retired.
@@ -118,7 +118,7 @@ func (o *order) assignSlots() error {
 	if len(o.pending) == 0 {
 		return nil
 	}
-	const tries = 8 // a Pass that moves rarely makes another move
+	const tries = 8 // when a Pass gets another slot, another Pass seldom has to
 	var f errorList
 	for try := range tries {
 		for !o.fillGaps(&f) {
@@ -145,7 +145,7 @@ func (o *order) assignSlots() error {
 }
 
 // redirect sets the target of each Pass: the middle of the gap between its tier and the one that follows, so that both
-// tiers may grow. It reports whether it evicted a Pass because the tier has outgrown the target that the tables have.
+// tiers may grow. It reports whether it evicted a Pass because its tier has outgrown the target already written.
 func (o *order) redirect() (evicted bool) {
 	following := o.total - 1
 	for end := len(o.lists); end > 0; {
@@ -155,7 +155,7 @@ func (o *order) redirect() (evicted bool) {
 		}
 		tier := o.lists[first:end]
 		low, high := bounds(tier)
-		if tier[0].position.group == failsafes { // nothing is to follow
+		if tier[0].position.group == failsafes { // nothing follows its Pass: the target is the last slot, which no rule has
 			high, following = o.total-2, o.total-1
 		}
 		for _, l := range tier {
@@ -185,7 +185,7 @@ func bounds(lists []*list) (low, high uint32) {
 }
 
 // redirectList sets the targets in one list. A target must be above high, the last slot of the tier, and not above
-// following, the first slot behind the tier.
+// following, the first slot after the tier.
 func (o *order) redirectList(l *list, high, following uint32) (evicted bool) {
 	for _, it := range l.items {
 		switch {

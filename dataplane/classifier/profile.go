@@ -9,7 +9,7 @@ import (
 )
 
 // profileList is one list of profiles that endpoints name. Its rules are one list in each direction, with the deny
-// behind the last profile: the order of profiles is the endpoint's own, so profiles have no place in the order of the
+// after the last profile: the order of profiles is the endpoint's own, so profiles have no place in the order of the
 // node.
 type profileList struct {
 	key   string // the names, joined

@@ -159,7 +159,7 @@ func policyRules(p *calc.Policy, dir calc.Direction) []wantedRule {
 	return out
 }
 
-// tierEnd returns the rule behind the policies of a tier: a deny, or none if the default of the tier is Pass.
+// tierEnd returns the rule after the policies of a tier: a deny, or none if the default of the tier is Pass.
 func tierEnd(t calc.Tier, dir calc.Direction) []wantedRule {
 	if t.Default == api.Pass && !t.Missing {
 		return nil

@@ -14,7 +14,7 @@ import (
 type ruleset struct {
 	key       string // serial numbers of the lists
 	lists     []*list
-	mask      *mask                  // set by rebuild, with one reference; nil: not built yet. It may lag behind the lists, see pendingRulesets
+	mask      *mask                  // set by rebuild, with one reference; nil: not built yet. It may be older than the lists, see pendingRulesets
 	endpoints map[*endpoint]struct{} // that have it, at one or more stages
 	problem   string                 // why endpoints with it must be closed; empty: none
 	checked   bool                   // problem is up to date; resolveAgain resets it
@@ -154,7 +154,7 @@ func problemOf(lists []*list) string {
 	return ""
 }
 
-// resolveAgain makes the endpoints that have a list pending, and has their rulesets checked again.
+// resolveAgain makes the endpoints that have a list pending. Their rulesets will be checked again.
 func (c *Classifier) resolveAgain(l *list) {
 	for s := range l.rulesets {
 		s.checked = false

@@ -132,7 +132,8 @@ func (s *set) atomOf(p netip.Prefix) *atom {
 	return nil
 }
 
-// partFor returns the atom for a prefix that was in another atom, nil for none, and is to be a member or not.
+// partFor returns the atom for a prefix that now joins the set (member) or leaves it; nil: it is in no view any more. from
+// is its atom until now, or nil.
 func (a *addresses) partFor(s *set, from *atom, member bool) *atom {
 	if len(s.former) == 0 { // main is nil while there is no view
 		if member {
@@ -227,8 +228,8 @@ func (a *addresses) retireSet(s *set) {
 	}
 }
 
-// mergeParts moves members out of parts that no view tells apart any more, and retires these parts. No rule can match
-// differently meanwhile.
+// mergeParts moves members out of parts that are now in the same views as another atom, or in none, and retires these
+// parts. This changes no verdict.
 func (a *addresses) mergeParts(s *set) {
 	parts := s.parts
 	s.parts = nil

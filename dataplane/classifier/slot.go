@@ -67,7 +67,7 @@ func (c *Classifier) clearWild(slot uint32, dim int) {
 	c.mem.store()
 }
 
-// reuseSlots frees retired items of rounds up to one, if no mask has their slots: first their bits, then the slots,
+// reuseSlots frees the items that were retired up to the given round, if no mask has their slots: first their bits, then the slots,
 // numbers and conditions.
 func (c *Classifier) reuseSlots(round uint64) {
 	type use struct {

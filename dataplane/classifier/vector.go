@@ -6,7 +6,7 @@ import (
 	"github.com/margay-project/margay/bpf/layout"
 )
 
-// vectors hands out vectors and the chunks behind them, and changes their bits. A number that is given back is reused
+// vectors hands out vectors and their chunks, and changes their bits. A number that is given back is reused
 // only after a grace period: until then a program may still read it.
 type vectors struct {
 	mem           *Memory
@@ -15,18 +15,18 @@ type vectors struct {
 	retiredChunks []retiredChunk // given back by andNot, in ascending order of rounds
 }
 
-// retiredChunk is a chunk that no vector has since a round.
+// retiredChunk is a chunk that no vector has any more, and the round in which it was retired.
 type retiredChunk struct {
 	round uint64
 	chunk uint32
 }
 
-// half is one of the two sets of bits of a class: see the formula in the package's comment.
+// half is one of the two sets of bits in the vector of a class; doc.go has the formula.
 type half uint8
 
 const (
-	pos half = iota
-	veto
+	pos  half = iota // rules that ask for memberships, all of which the class has
+	veto             // rules that exclude the class
 )
 
 func newVectors(mem *Memory) vectors {
@@ -151,7 +151,7 @@ func (vs *vectors) free(v uint32) {
 	vs.numbers.release(v)
 }
 
-// reuse frees the chunks that were retired up to a round.
+// reuse frees the chunks that were retired up to the given round.
 func (vs *vectors) reuse(round uint64) {
 	n := 0
 	for n < len(vs.retiredChunks) && vs.retiredChunks[n].round <= round {

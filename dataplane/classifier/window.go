@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// fillGaps finds slots for the items without. If a run of such items finds no room, the list with most of them is left
-// out until the next assignSlots, so that the others go on; then fillGaps returns false and is called again.
+// fillGaps finds slots for the items without a slot. If a run of such items finds no room, the list with most of them is
+// left out until the next assignSlots, so that the others go on; then fillGaps returns false and is called again.
 func (o *order) fillGaps(f *errorList) (done bool) {
 	sequence := make([]*item, 0, o.items)
 	for _, l := range o.lists {
@@ -52,7 +52,7 @@ func largest(items []*item) *list {
 	return most
 }
 
-// window is a run of neighbours in the order, and the slots between the item before and the item behind it.
+// window is a run of neighbours in the order, and the slots between the item before and the item after it.
 type window struct {
 	*order
 	sequence   []*item // all items that take part, in order
@@ -79,7 +79,7 @@ func (w *window) open() bool {
 func (w *window) sideways() bool {
 	const far = 4 * run
 	need := w.end - w.first
-	left, right := w.free, w.free // slots that are free in a window that is wider on that side
+	left, right := w.free, w.free // free slots if the window grew only to the left, or only to the right
 	leftmost, rightmost := w.first, w.end
 	for more := 1; more <= far; more++ {
 		enough := need + more + more/4
@@ -124,8 +124,8 @@ func (w *window) around() bool {
 	return true
 }
 
-// above returns the lowest slot that item i could have: behind the slot of item i-1. Without a slot at i-1 there is no
-// room, and it returns the slot of i.
+// above returns the lowest slot that item i could have: the one after the slot of item i-1. If item i-1 has no slot, it
+// must be placed in the same gap. Then the gap does not count, and above returns the slot of item i.
 func (w *window) above(i int) uint32 {
 	switch {
 	case i == 0:
@@ -136,8 +136,8 @@ func (w *window) above(i int) uint32 {
 	return w.sequence[i-1].slot + 1
 }
 
-// below returns the end of the slots that item i-1 could have: the slot of item i. Without a slot at i it returns the
-// slot of item i-1.
+// below returns the end of the slots that item i-1 could have: the slot of item i. If item i has no slot, the gap does
+// not count either, and below returns the slot of item i-1.
 func (w *window) below(i int) uint32 {
 	switch {
 	case i == len(w.sequence):
@@ -175,24 +175,26 @@ func (o *order) countFree(from, to uint32) int {
 	return free
 }
 
-// run is the longest stretch of a list without a gap behind it. A rule that is inserted then moves few others.
+// run is how many items of a list stand without a gap, at most. A rule that is inserted then moves few others.
 const run = 16
 
-// spread gives the items of the window slots: runs without gaps, and between the runs gaps in proportion to their
-// length, so that later rules fit there.
+// spread gives the items of the window slots: runs without gaps, and after each run a gap in proportion to its length, so
+// that later rules fit there.
 func (w *window) spread() {
 	items := w.sequence[w.first:w.end]
 	runs := cutRuns(items)
-	weight := 0
+	weight := 0 // of all gaps
 	for _, r := range runs {
 		weight += r + 1
 	}
-	lead := 0
+	lead := 0 // weight of a gap before the first run: only after another list, or if the window is inside one list
 	if w.first > 0 && (items[0].list != w.sequence[w.first-1].list || w.inside()) {
 		lead = runs[0] + 1
 	}
 	weight += lead
-	spare, passed, skipped := w.free-len(items), lead, 0
+	spare := w.free - len(items) // slots of all gaps
+	passed := lead               // weight of the gaps so far
+	skipped := 0                 // slots of the gaps so far: spare in proportion to passed
 	slot := w.from
 	for _, r := range runs {
 		for ; skipped < spare*passed/weight; skipped++ {
