@@ -94,13 +94,43 @@ func parsePatch(kind, text string) (patcher, error) {
 	return func(original []byte) ([]byte, error) { return jsonpatch.MergePatch(original, raw) }, nil
 }
 
-// jsonOf turns YAML into JSON. A field that is given twice is an error.
+// jsonOf turns YAML into JSON. Dates and the names of fields are text; yes, no, on and off are truth values, as in YAML 1.1. A field
+// that is given twice is an error.
 func jsonOf(text string) ([]byte, error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &root); err != nil {
+		return nil, err
+	}
+	setTypes(&root)
 	var parsed any
-	if err := yaml.Unmarshal([]byte(text), &parsed); err != nil {
+	if err := root.Decode(&parsed); err != nil {
 		return nil, err
 	}
 	return json.Marshal(parsed)
+}
+
+// setTypes gives the scalars of a document the types that JSON has.
+func setTypes(n *yaml.Node) {
+	for i, inner := range n.Content {
+		setTypes(inner)
+		if n.Kind == yaml.MappingNode && i%2 == 0 && inner.Kind == yaml.ScalarNode && inner.ShortTag() != "!!merge" {
+			inner.Tag = "!!str"
+		}
+	}
+	if n.Kind != yaml.ScalarNode {
+		return
+	}
+	switch tag := n.ShortTag(); {
+	case tag == "!!timestamp":
+		n.Tag = "!!str"
+	case tag == "!!str" && n.Style == 0:
+		switch strings.ToLower(n.Value) {
+		case "y", "yes", "on":
+			n.Tag, n.Value = "!!bool", "true"
+		case "n", "no", "off":
+			n.Tag, n.Value = "!!bool", "false"
+		}
+	}
 }
 
 // parseOperations parses a list of operations (RFC 6902). It checks the fields that the library expects without checking.

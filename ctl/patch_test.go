@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"sigs.k8s.io/yaml"
 
 	"github.com/margay-project/margay/api"
 )
@@ -104,4 +105,31 @@ func FuzzPatch(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// A patch in YAML means what the common library of Kubernetes' tools makes of it.
+func TestAPatchInYAMLIsReadAsJSON(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"metadata: {annotations: {until: 2026-11-30}}": `{"metadata":{"annotations":{"until":"2026-11-30"}}}`,
+		"metadata: {labels: {80: open}}":               `{"metadata":{"labels":{"80":"open"}}}`,
+		"metadata: {labels: {true: open}}":             `{"metadata":{"labels":{"true":"open"}}}`,
+		"spec: {natOutgoing: yes, disabled: off}":      `{"spec":{"disabled":false,"natOutgoing":true}}`,
+		"spec: {order: 10.5, selector: 'yes'}":         `{"spec":{"order":10.5,"selector":"yes"}}`,
+		"spec: {order: null}":                          `{"spec":{"order":null}}`,
+		`{"spec": {"order": 1e3}}`:                     `{"spec":{"order":1000}}`,
+		"a: &x {b: 1}\nc: {<<: *x}":                    `{"a":{"b":1},"c":{"b":1}}`,
+	} {
+		got, err := jsonOf(text)
+		if err != nil || string(got) != want {
+			t.Errorf("%q: %s, %v", text, got, err)
+		}
+		common, err := yaml.YAMLToJSONStrict([]byte(text))
+		if err != nil || string(common) != want {
+			t.Errorf("%q: the common library says %s, %v", text, common, err)
+		}
+	}
+	if _, err := jsonOf("spec: {order: 1, order: 2}"); err == nil {
+		t.Error("a field that is given twice is accepted")
+	}
 }

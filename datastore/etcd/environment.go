@@ -99,11 +99,16 @@ func parseConfig(file string, text []byte) (Config, error) {
 	return parsed.Spec.config()
 }
 
-// unmarshalStrict reads YAML as the JSON that it stands for, so upper and lower case of field names make no difference. A field
-// that is unknown or stands twice is an error.
+// unmarshalStrict reads YAML whose values are all text, also those that look like numbers, truth values or dates: a password may be
+// 123456. Upper and lower case of field names make no difference. A field that is unknown or stands twice is an error.
 func unmarshalStrict(text []byte, into any) error {
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil {
+		return err
+	}
+	asText(&root)
 	var parsed any
-	if err := yaml.Unmarshal(text, &parsed); err != nil {
+	if err := root.Decode(&parsed); err != nil {
 		return err
 	}
 	asJSON, err := json.Marshal(parsed)
@@ -113,6 +118,16 @@ func unmarshalStrict(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(asJSON))
 	decoder.DisallowUnknownFields()
 	return decoder.Decode(into)
+}
+
+// asText makes text of every value but null.
+func asText(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() != "!!null" && n.ShortTag() != "!!merge" {
+		n.Tag = "!!str"
+	}
+	for _, inner := range n.Content {
+		asText(inner)
+	}
 }
 
 func (a access) config() (Config, error) {

@@ -32,6 +32,11 @@ func TestConfigFromFile(t *testing.T) {
 		{"unknown field", head + "  etcdEndpoint: x\n", Config{}, "syntax error in " + file + ": "},
 		{"kubernetes", head + "  datastoreType: kubernetes\n", Config{}, "datastore type 'kubernetes' is not supported"},
 		{"both kinds of certificates", head + "  etcdCACert: x\n  etcdCACertFile: y\n", Config{}, "etcd certificates are given both"},
+		{"text that looks like something else", head + "  etcdEndpoints: https://a:1\n  etcdUsername: true\n  etcdPassword: 123456\n",
+			Config{Endpoints: []string{"https://a:1"}, Username: "true", Password: "123456"}, ""},
+		{"text that looks like a date", head + "  EtcdEndpoints: https://a:1\n  etcdUsername: 2026-11-30\n  etcdPassword: yes\n",
+			Config{Endpoints: []string{"https://a:1"}, Username: "2026-11-30", Password: "yes"}, ""},
+		{"a field twice", head + "  etcdEndpoints: a\n  etcdEndpoints: b\n", Config{}, "syntax error in " + file + ": "},
 		{"discovery", head + "  etcdDiscoverySrv: example.org\n", Config{DiscoverySRV: "example.org"}, ""},
 		{"discovery and endpoints", head + "  etcdDiscoverySrv: example.org\n  etcdEndpoints: http://a:1\n", Config{}, "keep one of ETCD_ENDPOINTS"},
 	} {
