@@ -59,7 +59,7 @@ func (p pruning) fits(s *session, objects []api.Object) error {
 	}
 	mayGo := slices.DeleteFunc(slices.Clone(objects), func(o api.Object) bool { return !prunable(o) })
 	if len(mayGo) > 0 && !slices.ContainsFunc(mayGo, choice.takes) {
-		return hints.With(fmt.Errorf("-l %q matches no object of the input, so only objects of other people would be pruned: nothing was changed", s.selector),
+		return hints.With(fmt.Errorf("-l %q matches no object of the input, so only objects that are not in the input would be pruned: nothing was changed", s.selector),
 			"give the objects of the input a label that other objects do not have, and select that label")
 	}
 	return nil

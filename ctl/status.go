@@ -71,7 +71,7 @@ func degraded(a *agentv1.StatusResponse) []string {
 	case !d.GetInSync():
 		say("the datastore has not been read completely: %s", because(d.GetError(), "still reading"))
 	case !d.GetReady():
-		say("the datastore is locked (datastoreReady is false in ClusterInformation default): the policy in force stays; margayctl datastore migrate unlock ends the lock")
+		say("the datastore is locked (ClusterInformation default is missing, or has datastoreReady false): the policy in force stays; margayctl datastore migrate unlock ends the lock")
 	}
 	for _, i := range a.Interfaces {
 		absent := i.State == "waiting" && i.Index == 0 // its VM is off
@@ -153,7 +153,7 @@ func datastoreText(d *agentv1.Datastore) string {
 	case !d.GetInSync():
 		state = "connected, reading"
 	case !d.GetReady():
-		state = "locked (datastoreReady is false)"
+		state = "locked (datastoreReady is false, or ClusterInformation default is missing)"
 	}
 	if len(d.GetEndpoints()) == 0 {
 		return state

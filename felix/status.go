@@ -144,7 +144,7 @@ func (a *agent) nodeProblems() (list []*agentv1.Problem) {
 		say("%s", twin)
 	}
 	if len(bgp.Peers) > 0 && !bgp.V4.IsValid() && !bgp.V6.IsValid() {
-		say("the node has no address, so it announces no routes: felix found none by the default route or the way to etcd; " +
+		say("the node has no address, so it announces no routes: felix has not found one; " +
 			"give felix --ip or --ip-autodetection-method, or write it into spec.bgp of the Node")
 	}
 	return list

@@ -226,7 +226,7 @@ func (m *matcher) explainIdle() {
 func (m *matcher) idleHost(ep calc.Endpoint) string {
 	switch {
 	case ep.Interface == "*":
-		return "every interface has a policy of its own or belongs to a workload"
+		return "no interface is left for it: each of the others is governed by another endpoint, belongs to a workload, or is a port of a bridge or bond"
 	case ep.Interface == "" && len(ep.Addresses) == 0:
 		return "the endpoint names no interface and no address: set spec.interfaceName or spec.expectedIPs"
 	case ep.Interface == "":

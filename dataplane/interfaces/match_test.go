@@ -146,7 +146,7 @@ func TestWhoGovernsWhat(t *testing.T) {
 		{"* takes the host's interfaces that are left, no workloads, no loopback, no members",
 			[]calc.Endpoint{host("all", "*"), host("zzz", "*"), host("one", "eth1")}, cali,
 			"br0: host all\ncali1: workload  " + orphan + "\ncali2: workload  " + orphan + "\neth0: host all\neth1: host one\n" +
-				"zzz idle: every interface has a policy of its own or belongs to a workload"},
+				"zzz idle: no interface is left for it: each of the others is governed by another endpoint, belongs to a workload, or is a port of a bridge or bond"},
 		{"a bridge's member is not the place for policy", []calc.Endpoint{host("a", "eth2"), host("b", "br0")}, interfaces.Rules{},
 			"br0: host b\na idle: eth2 is a port of br0, where its packets are judged: name br0 in spec.interfaceName"},
 		{"a host endpoint does not get a workload's interface", []calc.Endpoint{host("a", "cali1"), workload("w", "cali1")}, interfaces.Rules{},

@@ -14,7 +14,7 @@ import (
 )
 
 // ErrConflict says that a route of another program stands in the place of ours.
-var ErrConflict = errors.New("another program has a route to this address")
+var ErrConflict = errors.New("another program has a route to this prefix")
 
 // holeMetric ranks black holes behind every other route to the same prefix.
 const holeMetric = 1 << 20
@@ -88,10 +88,10 @@ func (k *Kernel) replace(prefix netip.Prefix, route *netlink.Route) error {
 			return err
 		}
 		if !slices.ContainsFunc(own, func(r netlink.Route) bool { return r.Priority == route.Priority }) {
-			return fmt.Errorf("%w: remove it, or give the workload another address", ErrConflict)
+			return fmt.Errorf("%w: remove that route, or give the workload another address", ErrConflict)
 		}
 	case !k.ours(best):
-		return fmt.Errorf("%w, made by protocol %d: remove it, or give the workload another address", ErrConflict, best.Protocol)
+		return fmt.Errorf("%w (protocol %d): remove that route, or give the workload another address", ErrConflict, best.Protocol)
 	}
 	return k.handle.RouteReplace(route)
 }

@@ -80,7 +80,7 @@ func (l *LearnedRoutes) Put(prefix netip.Prefix, r LearnedRoute) error {
 	// RouteAdd is exclusive: it fails if there is a route with this metric.
 	switch err := l.handle.RouteAdd(route); {
 	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("%w with the metric %d: remove it", ErrConflict, learnedMetric)
+		return fmt.Errorf("%w with the metric %d: remove that route", ErrConflict, learnedMetric)
 	case err != nil:
 		return err
 	}

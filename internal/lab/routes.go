@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -15,9 +16,12 @@ import (
 func (h *Host) FollowRoutes(protocol netlink.RouteProtocol) (soFar func() []string) {
 	h.t.Helper()
 	verbs := map[uint16]string{unix.RTM_NEWROUTE: "add", unix.RTM_DELROUTE: "delete"}
+	var failed atomic.Pointer[error] // changes may have been missed: "none" proves nothing then
 	updates, done := make(chan netlink.RouteUpdate, 1000), make(chan struct{})
 	ns := h.ns
-	err := netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{Namespace: &ns})
+	err := netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{
+		Namespace: &ns, ErrorCallback: func(err error) { failed.Store(&err) },
+	})
 	h.check(err, "follow the routes")
 	h.t.Cleanup(func() { close(done) })
 	var mu sync.Mutex
@@ -33,6 +37,10 @@ func (h *Host) FollowRoutes(protocol netlink.RouteProtocol) (soFar func() []stri
 		}
 	}()
 	return func() []string {
+		h.t.Helper()
+		if err := failed.Load(); err != nil {
+			h.t.Fatalf("the changes of routes are not known: %v", *err)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		return slices.Clone(seen)
