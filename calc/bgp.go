@@ -106,7 +106,7 @@ func (r *bgpReader) nodeAddress(about api.Key, field, text string) netip.Prefix 
 	}
 	p, err := api.ParseAddrNet(text)
 	if err != nil {
-		r.note(about, "%s: %v; until then the node speaks BGP without it", field, err)
+		r.note(about, "%s: %v: correct it; until then the node speaks BGP without it", field, err)
 	}
 	return p
 }

@@ -90,7 +90,7 @@ func (e *Endpoint) readHost(spec api.HostEndpointSpec) (problems []string) {
 	for _, text := range spec.ExpectedIPs {
 		a, err := api.ParseAddr(text)
 		if err != nil {
-			problems = append(problems, fmt.Sprintf("expectedIPs: %v; until then this address is ignored", err))
+			problems = append(problems, fmt.Sprintf("expectedIPs: %v: correct it; until then this address is ignored", err))
 			continue
 		}
 		e.Addresses = append(e.Addresses, a)

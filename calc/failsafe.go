@@ -146,7 +146,7 @@ func readFailsafes(field string, list *[]api.ProtoPort, otherwise []failsafePort
 		if net := strings.TrimSpace(entry.Net); net != "" {
 			remote, err := api.ParseNet(net)
 			if err != nil {
-				note(field, "%s: %v; until then the entry is ignored", field, err)
+				note(field, "%s: %v: correct it; until then the entry is ignored", field, err)
 				continue
 			}
 			port.remote = remote

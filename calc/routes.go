@@ -23,7 +23,7 @@ func readSpace(node string, o objects) space {
 	for i, p := range pools {
 		pool, err := readPool(p.Spec)
 		if err != nil {
-			s.note(keys[i], "%v; until then the pool is ignored", err)
+			s.note(keys[i], "%v: correct it; until then the pool is ignored", err)
 			continue
 		}
 		if _, yes := s.pools[pool.CIDR]; yes {
@@ -90,7 +90,7 @@ func (s *space) ownBlocks(node string, o objects) {
 		}
 		cidr, err := api.ParseNet(b.CIDR)
 		if err != nil {
-			s.note(keys[i], "cidr: %v; until then the block is ignored", err)
+			s.note(keys[i], "cidr: %v: correct it; until then the block is ignored", err)
 			continue
 		}
 		if pool, within := s.poolOf(cidr); within && pool.Encap == "" {
