@@ -237,7 +237,7 @@ func (w *twin) askOne(t *testing.T, id calc.EndpointID, m classifier.Masks, p mo
 	return want.Action
 }
 
-// TestThreeJudgesAgreeOnWhatWasRecorded asks the same about the packets whose verdicts were recorded from the reference
+// TestThreeJudgesAgreeOnRecordedPackets asks the same about the packets whose verdicts were recorded from the reference
 // implementation; calc's own test compares the definition with these verdicts.
 func TestThreeJudgesAgreeOnRecordedPackets(t *testing.T) {
 	w := newTwin(t)

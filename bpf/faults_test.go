@@ -134,7 +134,7 @@ func (r *router) next() *rig {
 	return &rig{TB: r.TB, Generation: g, shared: r.shared, nextVector: 1}
 }
 
-// TestGenerationsThatTakeTurnsJudgeEveryPacketAlike runs two generations with one policy on one connection at once,
+// TestAlternatingGenerationsJudgeEveryPacketAlike runs two generations with one policy on one connection at once,
 // while everything that may change under them does: links, the epoch, the tables of connections.
 func TestAlternatingGenerationsJudgeEveryPacketAlike(t *testing.T) {
 	const rounds, each = 50, 1000

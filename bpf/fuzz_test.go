@@ -34,7 +34,7 @@ func samples() [][]byte {
 	}
 }
 
-// TestNothingUnforeseenPassesWhereAllIsDenied throws altered and random packets at interfaces that deny everything.
+// TestRandomBytesDoNotPassADenyAllPolicy throws altered and random packets at interfaces that deny everything.
 func TestRandomBytesDoNotPassADenyAllPolicy(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -202,7 +202,7 @@ func protocol(proto uint8, at int, values ...byte) func(f []byte) bool {
 	}
 }
 
-// TestPacketsOfThisHostProveIt has this host send packets of every kind that has a socket.
+// TestASocketProvesThatThisHostSendsAPacket has this host send packets of every kind that has a socket.
 func TestASocketProvesThatThisHostSendsAPacket(t *testing.T) {
 	s := newSender(t)
 	s.shared.Settings.HostMark = 0 // no gate: sockets are the only proof
@@ -274,7 +274,7 @@ func rejectByReset(t *testing.T, port uint16) {
 	must(t, conn.Flush())
 }
 
-// TestPacketsWithoutASocketProveItByTheMarkOfTheGate has this host send packets that belong to no socket.
+// TestTheMarkOfTheGateProvesThatThisHostSendsAPacket has this host send packets that belong to no socket.
 func TestTheMarkOfTheGateProvesThatThisHostSendsAPacket(t *testing.T) {
 	s := newSender(t)
 	trackConnections(t)
@@ -342,7 +342,7 @@ func TestForwardedPacketsDoNotKeepTheMarkOfThisHost(t *testing.T) {
 	}
 }
 
-// TestBridgedPacketsAreNotTakenForThoseOfThisHost sends fragments through a bridge whose packets the packet filter sees:
+// TestBridgedPacketsAreNotBornHere sends fragments through a bridge whose packets the packet filter sees:
 // the kernel reassembles and divides them there, too, and leaves them the socket of their sender.
 func TestBridgedPacketsAreNotBornHere(t *testing.T) {
 	r := newRouter(t)

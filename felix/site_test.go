@@ -97,7 +97,7 @@ const (
 	clientAddress = "192.0.2.1"
 )
 
-// newLab makes the host with its client; etcd does not run yet.
+// newSite makes the host with its client; etcd does not run yet.
 func newSite(t testing.TB) *site {
 	t.Helper()
 	if test, ok := t.(*testing.T); ok {

@@ -116,7 +116,7 @@ func TestRoutesOfTwoRoutersAreOneRouteWithTwoNextHops(t *testing.T) {
 	s.awaitLearned(t, learned, true)
 }
 
-// mesh is what a node of a mesh of two needs to know.
+// meshNode returns the BGP configuration of a node in a mesh of two.
 func meshNode(own, peer, block string, passive bool) calc.BGP {
 	return calc.BGP{
 		AS: hostAS, RouterID: addr(own), V4: prefix(own + "/24"),
