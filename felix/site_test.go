@@ -209,22 +209,22 @@ func (l *site) put(key, value string) {
 }
 
 // vm makes a VM behind the interface cali-NAME of the host, for an endpoint NAME.
-func (s *site) vm(name, address string) *lab.VM {
-	s.Helper()
-	return s.host.Plug("cali-"+name, address)
+func (l *site) vm(name, address string) *lab.VM {
+	l.Helper()
+	return l.host.Plug("cali-"+name, address)
 }
 
 // reaches says whether a new flow from the client is answered.
-func (s *site) reaches(address string) bool {
-	s.Helper()
-	return s.client.Reaches("udp", netip.MustParseAddr(address), port)
+func (l *site) reaches(address string) bool {
+	l.Helper()
+	return l.client.Reaches("udp", netip.MustParseAddr(address), port)
 }
 
 // awaitReach waits until new flows from the client are answered, or are not.
-func (s *site) awaitReach(address string, want bool) {
-	s.Helper()
-	lab.Await(s, func() error {
-		if s.reaches(address) != want {
+func (l *site) awaitReach(address string, want bool) {
+	l.Helper()
+	lab.Await(l, func() error {
+		if l.reaches(address) != want {
 			return fmt.Errorf("reaching %s is not %v", address, want)
 		}
 		return nil
