@@ -34,9 +34,9 @@ func (c *Classifier) resolve(e *endpoint) {
 		names = nil
 	}
 	e.profiles = c.acquireProfiles(names)
-	rulesets, trouble := c.rulesetsOf(e)
-	if trouble != "" {
-		e.closed = trouble
+	rulesets, problem := c.rulesetsOf(e)
+	if problem != "" {
+		e.closed = problem
 		c.closed[e] = struct{}{}
 	}
 	if e.closed != "" {
@@ -54,7 +54,7 @@ func (c *Classifier) resolve(e *endpoint) {
 }
 
 // rulesetsOf returns an endpoint's rulesets by kernel stage, or the problem for which it must be closed.
-func (c *Classifier) rulesetsOf(e *endpoint) (rulesets [layout.Stages]*ruleset, trouble string) {
+func (c *Classifier) rulesetsOf(e *endpoint) (rulesets [layout.Stages]*ruleset, problem string) {
 	for _, name := range e.profiles.names {
 		if c.policies[calc.PolicyID{Kind: api.KindProfile, Name: name}] == nil {
 			return rulesets, fmt.Sprintf("profile %s is not known", name)
@@ -65,9 +65,9 @@ func (c *Classifier) rulesetsOf(e *endpoint) (rulesets [layout.Stages]*ruleset, 
 			rulesets[i] = like.rulesets[i]
 			continue
 		}
-		lists, trouble := c.listsOf(e, i)
-		if trouble != "" {
-			return rulesets, trouble
+		lists, problem := c.listsOf(e, i)
+		if problem != "" {
+			return rulesets, problem
 		}
 		rulesets[i] = c.rulesetOf(lists)
 		if s := rulesets[i]; s != nil && s.problem != "" {
@@ -86,7 +86,7 @@ func samePolicies(a, b *endpoint, i int) bool {
 
 // listsOf returns the lists that judge an endpoint at a kernel stage: of its policies, the end of each tier, and its
 // profiles. The slice is valid until the next call.
-func (c *Classifier) listsOf(e *endpoint, i int) (lists []*list, trouble string) {
+func (c *Classifier) listsOf(e *endpoint, i int) (lists []*list, problem string) {
 	s := stages[i]
 	out := c.lists[:0]
 	for _, t := range e.Policies[s.stage][s.dir] {

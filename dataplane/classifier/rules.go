@@ -47,7 +47,7 @@ func (c *Classifier) setRules(l *list, rules []wantedRule) {
 	}
 	items := make([]*item, 0, len(rules))
 	changed := false
-	refused, depth, logs := l.problem, l.depth, l.logs
+	problem, depth, logs := l.problem, l.depth, l.logs
 	l.problem = ""
 	for _, w := range rules {
 		if it := old[w.key()]; it != nil && it.same(w) {
@@ -76,7 +76,7 @@ func (c *Classifier) setRules(l *list, rules []wantedRule) {
 	if changed {
 		c.order.pending[l] = struct{}{}
 	}
-	if l.problem != refused || l.depth != depth || l.logs != logs {
+	if l.problem != problem || l.depth != depth || l.logs != logs {
 		c.resolveAgain(l)
 	}
 }

@@ -233,21 +233,21 @@ func (a *addresses) retireSet(s *set) {
 func (a *addresses) mergeParts(s *set) {
 	parts := s.parts
 	s.parts = nil
-	var spent []*atom
+	var merged []*atom
 	for _, x := range parts {
 		same := func(y *atom) bool { return slices.Equal(x.views, y.views) }
 		if len(x.views) == 0 || same(s.main) || slices.ContainsFunc(s.parts, same) {
-			spent = append(spent, x)
+			merged = append(merged, x)
 		} else {
 			s.parts = append(s.parts, x)
 		}
 	}
 	for p, x := range s.partial {
-		if slices.Contains(spent, x) {
+		if slices.Contains(merged, x) {
 			a.move(s, p, x, a.part(s, x.views))
 		}
 	}
-	for _, x := range spent {
+	for _, x := range merged {
 		x.retired = true
 		x.dropIfUnused()
 	}
