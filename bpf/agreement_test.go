@@ -93,8 +93,8 @@ func (w *twin) become(t *testing.T, s *calc.State) {
 	}
 }
 
-// place says how a packet gets judged by the policy of a stage, by the real program.
-type mountPlace struct {
+// situation is the hook, interface and stage with which the program judges a packet by the policy of a certain stage.
+type situation struct {
 	stage    int // whose policy
 	of       calc.Stage
 	dir      calc.Direction
@@ -104,8 +104,8 @@ type mountPlace struct {
 	workload bool
 }
 
-func places() []mountPlace {
-	return []mountPlace{
+func situations() []situation {
+	return []situation{
 		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Egress, 77, true},
 		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Ingress, 0, true},
 		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Ingress, 0, false},
@@ -118,28 +118,28 @@ func places() []mountPlace {
 	}
 }
 
-// iface is an interface with an endpoint's mask at one place only, so that nothing else decides.
-func (p mountPlace) iface(ifindex uint32, m classifier.Masks) layout.Iface {
+// iface is an interface with an endpoint's mask at one stage only, so that nothing else decides.
+func (s situation) iface(ifindex uint32, m classifier.Masks) layout.Iface {
 	i := layout.Iface{Endpoint: 7, Ifindex: ifindex}
-	i.Mask[p.at] = m.Mask[p.stage]
-	if p.workload {
+	i.Mask[s.at] = m.Mask[s.stage]
+	if s.workload {
 		i.Flags = layout.IfaceWorkload | layout.IfaceToHost | layout.IfaceAllowIPIP | layout.IfaceAllowVXLAN
-	} else if p.at == layout.StageNormalIn {
-		i.Mask[layout.StageForwardIn] = m.Mask[p.stage] // or packets to this host alone would be judged
+	} else if s.at == layout.StageNormalIn {
+		i.Mask[layout.StageForwardIn] = m.Mask[s.stage] // or packets to this host alone would be judged
 	}
 	return i
 }
 
-// forPacket is the place for a packet: this one, or where something else than policy decides about it here, another one that
-// judges by the same policy.
-func (p mountPlace) forPacket(q calc.Packet) mountPlace {
+// forPacket is the situation for a packet: this one, or if something else than policy decides about the packet here, another one
+// that judges by the same policy.
+func (s situation) forPacket(q calc.Packet) situation {
 	switch {
-	case p.workload && p.hook == bpf.Ingress && isOfLink(q):
-		p.hook, p.workload = bpf.Egress, false
-	case p.at == layout.StageForwardIn && isKept(q):
-		p.at, p.hook, p.inner = layout.StageForwardOut, bpf.Egress, 77
+	case s.workload && s.hook == bpf.Ingress && isOfLink(q):
+		s.hook, s.workload = bpf.Egress, false
+	case s.at == layout.StageForwardIn && isKept(q):
+		s.at, s.hook, s.inner = layout.StageForwardOut, bpf.Egress, 77
 	}
-	return p
+	return s
 }
 
 // isOfLink says whether a workload may send a packet to its neighbours only, or to nobody.
@@ -191,8 +191,8 @@ func TestThreeJudgesAgree(t *testing.T) {
 			if m.Closed != "" {
 				continue
 			}
-			for _, p := range places() {
-				packets += w.ask(t, r, id, m, p, decided)
+			for _, s := range situations() {
+				packets += w.ask(t, r, id, m, s, decided)
 				if t.Failed() {
 					t.Fatalf("rule set %d; repeat with -seed %d", n, *seed)
 				}
@@ -205,34 +205,34 @@ func TestThreeJudgesAgree(t *testing.T) {
 	}
 }
 
-const packetsAtAPlace = 6
+const packetsInASituation = 6
 
-func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.Masks, p mountPlace, decided map[api.Action]int) (n int) {
+func (w *twin) ask(t *testing.T, r *rand.Rand, id calc.EndpointID, m classifier.Masks, s situation, decided map[api.Action]int) (n int) {
 	t.Helper()
-	for range packetsAtAPlace {
-		decided[w.askOne(t, id, m, p, classifiertest.RandomPacket(r, w.state))]++
+	for range packetsInASituation {
+		decided[w.askOne(t, id, m, s, classifiertest.RandomPacket(r, w.state))]++
 		n++
 	}
 	return n
 }
 
 // askOne compares the three judges' verdicts on one packet and returns that of the definition. All three are asked about each
-// packet: where something comes before policy, the program is asked at another place.
-func (w *twin) askOne(t *testing.T, id calc.EndpointID, m classifier.Masks, p mountPlace, q calc.Packet) api.Action {
+// packet: where something comes before policy, the program is asked in another situation.
+func (w *twin) askOne(t *testing.T, id calc.EndpointID, m classifier.Masks, s situation, q calc.Packet) api.Action {
 	t.Helper()
-	want := calc.Judge(w.state, id, p.of, p.dir, q)
-	lookup := classifier.Searcher{Memory: w.mem, Addresses: w.image}.Verdict(m.Mask[p.stage], q)
+	want := calc.Judge(w.state, id, s.of, s.dir, q)
+	lookup := classifier.Searcher{Memory: w.mem, Addresses: w.image}.Verdict(m.Mask[s.stage], q)
 	if lookup.Action != want.Action || want.Action != "" && lookup.Rule != want.Rule.Hash() {
 		t.Errorf("lookup: %+v, want %+v\n%+v", lookup, want, q)
 	}
-	if err := w.classify(m.Mask[p.stage], q, want); err != nil {
+	if err := w.classify(m.Mask[s.stage], q, want); err != nil {
 		t.Errorf("classifier in the kernel: %v\n%+v", err, q)
 	}
-	if p = p.forPacket(q); seen(q) != q {
-		want = calc.Judge(w.state, id, p.of, p.dir, seen(q))
+	if s = s.forPacket(q); seen(q) != q {
+		want = calc.Judge(w.state, id, s.of, s.dir, seen(q))
 	}
-	if err := w.run(p, m, q, want); err != nil {
-		t.Errorf("kernel: %v\n%+v at %+v of %v", err, q, p, id)
+	if err := w.run(s, m, q, want); err != nil {
+		t.Errorf("kernel: %v\n%+v at %+v of %v", err, q, s, id)
 	}
 	return want.Action
 }
@@ -279,9 +279,9 @@ func (w *twin) askScenario(t *testing.T, s calctest.Scenario) (asked int) {
 				SourcePort: probe.SrcPort, DestinationPort: probe.DstPort, ICMPType: probe.ICMPType, ICMPCode: probe.ICMPCode,
 			}
 			before := asked
-			for _, p := range places() {
-				if p.workload == (probe.Path == "") && p.dir.String() == probe.Direction {
-					w.askOne(t, id, w.masks[id], p, q)
+			for _, at := range situations() {
+				if at.workload == (probe.Path == "") && at.dir.String() == probe.Direction {
+					w.askOne(t, id, w.masks[id], at, q)
 					asked++
 				}
 			}
@@ -294,11 +294,11 @@ func (w *twin) askScenario(t *testing.T, s calctest.Scenario) (asked int) {
 }
 
 // run has the kernel judge a packet and compares.
-func (w *twin) run(p mountPlace, m classifier.Masks, q calc.Packet, want calc.Verdict) error {
-	if err := w.Interfaces.Put(w.ifindex, p.iface(w.ifindex, m)); err != nil {
+func (w *twin) run(s situation, m classifier.Masks, q calc.Packet, want calc.Verdict) error {
+	if err := w.Interfaces.Put(w.ifindex, s.iface(w.ifindex, m)); err != nil {
 		return err
 	}
-	if p.workload && p.hook == bpf.Ingress {
+	if s.workload && s.hook == bpf.Ingress {
 		own := layout.SourceKey{Ifindex: w.ifindex, Addr: bpf.Address(q.Source)}
 		if err := w.Sources.Put(own, 1); err != nil {
 			return err
@@ -306,7 +306,7 @@ func (w *twin) run(p mountPlace, m classifier.Masks, q calc.Packet, want calc.Ve
 		defer w.Sources.Delete(own)
 	}
 	got, err := w.Run(bpf.Run{
-		Hook: p.hook, Ifindex: w.ifindex, Inner: p.inner,
+		Hook: s.hook, Ifindex: w.ifindex, Inner: s.inner,
 		Packet: bpf.Frame(q.Source, q.Destination, q.Protocol, q.SourcePort, q.DestinationPort, q.ICMPType, q.ICMPCode),
 	})
 	if err != nil {
@@ -319,8 +319,8 @@ func (w *twin) run(p mountPlace, m classifier.Masks, q calc.Packet, want calc.Ve
 	if got.Allowed == (want.Action == api.Deny) || got.Rule != rule {
 		return fmt.Errorf("%+v, want %+v (rule %d)", got, want, rule)
 	}
-	if tracked := p.at <= layout.StageForwardOut; tracked && m.Mask[p.stage] != 0 && got.Stage != p.at {
-		return fmt.Errorf("%+v, want it judged at stage %d", got, p.at)
+	if tracked := s.at <= layout.StageForwardOut; tracked && m.Mask[s.stage] != 0 && got.Stage != s.at {
+		return fmt.Errorf("%+v, want it judged at stage %d", got, s.at)
 	}
 	return nil
 }
