@@ -49,14 +49,17 @@ func (f *errorList) err(entries string) error {
 // the rest stay closed or keep their masks until there is less.
 type ErrFull struct {
 	What string // slots, vectors, chunks, hosts, nets or classes
-	Size int
+	Size int    // entries of the full table; for classes, the atoms that all classes may have together
 }
 
 func (e *ErrFull) Error() string {
 	if e.What == "classes" {
 		return "too many nets, sets or port ranges overlap each other: use fewer, or let them be disjoint"
 	}
-	return fmt.Sprintf("table %s is full: all %d entries are in use: the next generation needs a larger one", e.What, e.Size)
+	if e.Size >= limitOf(e.What) {
+		return fmt.Sprintf("table %s has no room left in its %d entries, the most that are supported: remove some rules", e.What, e.Size)
+	}
+	return fmt.Sprintf("table %s has no room left in its %d entries: felix builds a larger one", e.What, e.Size)
 }
 
 // fullErrors returns every ErrFull in an error.

@@ -122,3 +122,15 @@ type Sizes struct {
 func Limits() Sizes {
 	return Sizes{Blocks: layout.MaxBlocks, Vectors: 1 << 18, Chunks: 1 << 20, Hosts: 1 << 22, Nets: 1 << 20}
 }
+
+// limitOf returns the most entries that a table can have. Tables have the names of ErrFull.What; 0 for one without a size.
+func limitOf(table string) int {
+	limits := Limits()
+	return map[string]int{
+		"slots":   limits.Blocks * layout.BlockSlots,
+		"vectors": limits.Vectors,
+		"chunks":  limits.Chunks,
+		"hosts":   limits.Hosts,
+		"nets":    limits.Nets,
+	}[table]
+}

@@ -1,6 +1,7 @@
 package classifier
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/margay-project/margay/api"
@@ -62,4 +63,18 @@ func TestManyChangesFitBeforeReuse(t *testing.T) {
 	}
 	moved, _ := n.Use()
 	t.Logf("%d slots for 1,000 rules after 50 changes", moved)
+}
+
+// Status shows this error. It must not promise a larger table where none can be built.
+func TestTheErrorOfAFullTableSaysWhetherALargerOneFollows(t *testing.T) {
+	for _, table := range []string{"slots", "vectors", "chunks", "hosts", "nets"} {
+		full := &ErrFull{What: table, Size: limitOf(table)}
+		if _, is := Limits().Larger(full); is || !strings.HasSuffix(full.Error(), ": remove some rules") {
+			t.Errorf("at the limit, larger %v: %v", is, full)
+		}
+		full.Size--
+		if _, is := (Sizes{1, 1, 1, 1, 1}).Larger(full); !is || !strings.HasSuffix(full.Error(), ": felix builds a larger one") {
+			t.Errorf("below the limit, larger %v: %v", is, full)
+		}
+	}
 }
