@@ -54,7 +54,7 @@ func readSetting(t *testing.T, path string) string {
 
 // Whatever others change of what the Driver programs is put right at once where the kernel tells of it, told in one line,
 // and counted.
-func TestWhatOthersChangeIsPutRight(t *testing.T) {
+func TestChangesByOthersAreRepaired(t *testing.T) {
 	h := newHost(t)
 	log := &repairLog{}
 	h.log.Logger.AddHook(log)
@@ -180,7 +180,7 @@ func TestOwnChangesAreNotRepairs(t *testing.T) {
 }
 
 // A felix that starts while the datastore is out of reach finds a gate without rules: interfaces that appear must be closed.
-func TestAnEmptyGateIsFilledBeforeTheInputIsThere(t *testing.T) {
+func TestAnEmptyGateIsFilledBeforeTheInputIsComplete(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()

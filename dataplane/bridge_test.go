@@ -26,7 +26,7 @@ func (m *vm) join(bridge netlink.Link, prefix string) {
 
 // An endpoint of a port of a bridge, such as libvirt's default network has, is closed and says what to do. Felix makes no
 // route by the port, which would take the machine's packets from the bridge, and changes none of its settings.
-func TestAPortOfABridgeIsClosedAndSaysWhatToDo(t *testing.T) {
+func TestABridgePortIsClosedWithAdvice(t *testing.T) {
 	h := newHost(t)
 	routed := h.plug("cali1", "10.65.0.1", "fd00:65::1")
 	bridged := h.plug("vnet0", "10.65.0.2", "fd00:65::2")

@@ -26,14 +26,14 @@ func TestAnotherAgentIsRecognised(t *testing.T) {
 	}
 }
 
-func TestThisHostHasWhatIsNeeded(t *testing.T) {
+func TestThisHostMeetsTheRequirements(t *testing.T) {
 	h := newHost(t)
 	for _, err := range Check(h.pins) {
 		t.Error(err)
 	}
 }
 
-func TestKernelsAreComparedByNumber(t *testing.T) {
+func TestKernelReleasesAreComparedByNumber(t *testing.T) {
 	t.Parallel()
 	for release, older := range map[string]bool{
 		"6.6.0": false, "6.18.44-generic": false, "7.0": false, "6.5.13": true, "5.14.0-570.el9.x86_64": true, "4.19": true, "10.1": false,

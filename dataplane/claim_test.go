@@ -84,7 +84,7 @@ func TestThereIsOneDriverForEachNamespaceAndPinDirectory(t *testing.T) {
 }
 
 // Anybody may take a name in the network namespace. Policy is enforced all the same.
-func TestAnyUserWhoTakesTheNameOfAnAgentDoesNotStopIt(t *testing.T) {
+func TestAnUnprivilegedUserCannotStopAnAgentByTakingItsName(t *testing.T) {
 	h := newHost(t)
 	pid, release := h.nameHeld()
 	d := h.run(newWorld(), Options{})
@@ -101,7 +101,7 @@ func TestAnyUserWhoTakesTheNameOfAnAgentDoesNotStopIt(t *testing.T) {
 	must(t, d.Close())
 }
 
-func TestAnAgentThatIsNotRootHoldsTheNameAsWell(t *testing.T) {
+func TestAnAgentWithOnlyNetAdminHoldsTheName(t *testing.T) {
 	h := newHost(t)
 	pid, release := h.nameHeld(unix.CAP_NET_ADMIN)
 	defer release()

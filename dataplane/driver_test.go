@@ -120,7 +120,7 @@ func (h *host) run(w world, options Options) *driver {
 	return d
 }
 
-func TestMachinesBehindTheHost(t *testing.T) {
+func TestTheDriverEnforcesPolicyAndUninstalls(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -178,7 +178,7 @@ func (h *host) leavesNothing() {
 	}
 }
 
-func TestPolicyChangesUnderAnOpenConnection(t *testing.T) {
+func TestAPolicyChangeEndsAnOpenConnection(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -202,7 +202,7 @@ func TestPolicyChangesUnderAnOpenConnection(t *testing.T) {
 	}
 }
 
-func TestAnInterfaceVanishesAndReappears(t *testing.T) {
+func TestPolicyReturnsWithAReplacedInterface(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -230,7 +230,7 @@ func (d *driver) stateOfInterface(name string) InterfaceState {
 	return ""
 }
 
-func TestAMachineWhoseEndpointIsGoneStaysClosed(t *testing.T) {
+func TestAVMWithoutItsEndpointStaysClosed(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -256,7 +256,7 @@ func TestAMachineWhoseEndpointIsGoneStaysClosed(t *testing.T) {
 	}
 }
 
-func TestARestartLosesNothing(t *testing.T) {
+func TestARestartLosesNoPacketAndNoConnection(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -298,7 +298,7 @@ func TestARestartLosesNothing(t *testing.T) {
 }
 
 // Firewall scripts flush what they do not know. The next process must neither cut off nor let go of the machines then.
-func TestARestartWithoutTheGateKeepsMachinesEnforced(t *testing.T) {
+func TestARestartWithoutTheGateKeepsPolicyInForce(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -330,7 +330,7 @@ func TestARestartWithoutTheGateKeepsMachinesEnforced(t *testing.T) {
 	}
 }
 
-func TestAnotherGenerationUnderTraffic(t *testing.T) {
+func TestANewGenerationLosesNoPacketUnderTraffic(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()

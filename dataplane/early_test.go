@@ -25,7 +25,7 @@ func (m *vm) sendFrom(from int, to netip.Addr, port int) {
 	}))
 }
 
-func TestWhatLooksLikeAnAnswerIsNone(t *testing.T) {
+func TestADatagramFromAWellKnownPortIsNoAnswer(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	h.Echo(22)

@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-func TestAHostThatCannotBeFreedKeepsItsWholePolicy(t *testing.T) {
+func TestAFailedDetachKeepsTheWholePolicyOfTheHost(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	for _, port := range []int{22, 80, 81} {

@@ -50,7 +50,7 @@ type clock struct{ now time.Time }
 
 func (c *clock) time() time.Time { return c.now }
 
-func TestAFailureAtAnyStepOfTheStartNeverOpens(t *testing.T) {
+func TestAFailureAtAnyStepOfTheStartOpensNothing(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -85,7 +85,7 @@ func TestAFailureAtAnyStepOfTheStartNeverOpens(t *testing.T) {
 	}
 }
 
-func TestAFailureAtAnyStepOfAChangeKeepsWhatWas(t *testing.T) {
+func TestAFailureAtAnyStepOfAChangeOpensNothing(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	f, c := &fault{at: -1}, &clock{time.Now()}
@@ -126,7 +126,7 @@ func TestAFailureAtAnyStepOfAChangeKeepsWhatWas(t *testing.T) {
 	t.Logf("%d steps", reached)
 }
 
-func TestAnInterfaceThatCannotBeSwappedStaysCurrent(t *testing.T) {
+func TestPolicyReachesAnInterfaceThatCannotChangeItsGeneration(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	c := &clock{time.Now()}
@@ -243,7 +243,7 @@ func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 }
 
 // Work that failed at the end of a grace period is tried again without another change.
-func TestAnAddressThatNoRuleNeedsAnyMoreGoesInTheEnd(t *testing.T) {
+func TestAnUnusedAddressIsRemovedInTheEnd(t *testing.T) {
 	h := newHost(t)
 	c, broken, failed := &clock{time.Now()}, false, false
 	w := newWorld()
@@ -284,7 +284,7 @@ func TestAnAddressThatNoRuleNeedsAnyMoreGoesInTheEnd(t *testing.T) {
 
 // The kernel has no memory for some counters of rules, as when many are made in a row. Nothing waits for them: policy is in
 // force, and they are tried again later, once each.
-func TestCountersWithoutMemoryAreTriedAgainLater(t *testing.T) {
+func TestCountersAreRetriedAfterTheKernelLackedMemory(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()

@@ -44,7 +44,7 @@ func (d *driver) settles(c *clock, is func() bool) {
 }
 
 // iptables drops what is forwarded, as Docker and ufw have it: what policy allows passes all the same, and nothing else.
-func TestPolicyAllowsBesideIptables(t *testing.T) {
+func TestPolicyWorksBesideIptables(t *testing.T) {
 	for _, variant := range []string{"nft", "legacy"} {
 		for name, drop := range map[string][]string{
 			"policy":      {"-P", "FORWARD", "DROP"},
@@ -82,7 +82,7 @@ func TestPolicyAllowsBesideIptables(t *testing.T) {
 }
 
 // The rules of iptables change while felix runs: others flush them, and begin to drop.
-func TestTheRuleInIptablesComesBack(t *testing.T) {
+func TestTheRuleInIptablesIsRestored(t *testing.T) {
 	for _, tool := range []string{"iptables-nft", "iptables-legacy"} {
 		t.Run(tool, func(t *testing.T) {
 			needs(t, tool)
@@ -109,7 +109,7 @@ func TestTheRuleInIptablesComesBack(t *testing.T) {
 }
 
 // A chain of nftables belongs to whoever made it. When it drops what policy allows, status names it and says what to do.
-func TestAnotherTableThatDropsIsNamed(t *testing.T) {
+func TestStatusNamesAnotherTableThatDrops(t *testing.T) {
 	needs(t, "nft")
 	for name, chain := range map[string]string{
 		"by its policy":    "{ type filter hook forward priority filter; policy drop; }",

@@ -12,7 +12,7 @@ import (
 )
 
 // One machine floods while others wait for answers. Policy allows the answers only to who has asked.
-func TestAnswersComeWhileAnotherMachineFloods(t *testing.T) {
+func TestAnswersArriveWhileAnotherVMFloods(t *testing.T) {
 	const questions, flood = 20, 20_000 // of 4,096 unproven connections that there is room for
 	h := newHost(t)
 	outside := h.uplink()

@@ -41,7 +41,7 @@ func compareSettings(t *testing.T, got, want map[string]string) {
 
 // Every setting is after an uninstall what it was before the first start, also after restarts, and after others changed it
 // meanwhile. A plain stop leaves all as it is.
-func TestUninstallPutsSettingsBack(t *testing.T) {
+func TestUninstallRestoresSettings(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	h.plug("eth9", "192.0.2.9", "2001:db8::9") // the host's own: it learns routers
@@ -99,7 +99,7 @@ func TestUninstallPutsSettingsBack(t *testing.T) {
 }
 
 // A setting that was right before felix came, and one that somebody has changed since, stay.
-func TestUninstallLeavesTheSettingsOfOthers(t *testing.T) {
+func TestUninstallKeepsSettingsOfOthers(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	writeSetting(t, "net/ipv4/ip_forward", "1")

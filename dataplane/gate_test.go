@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/dataplane/gate"
 )
 
-func TestAGateThatSomebodyRemovedIsMadeAnew(t *testing.T) {
+func TestARemovedGateIsRestored(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	c := &clock{time.Now()}
@@ -28,7 +28,7 @@ func TestAGateThatSomebodyRemovedIsMadeAnew(t *testing.T) {
 	}
 }
 
-func TestAHostWithoutTheGateIsEnforcedAllTheSame(t *testing.T) {
+func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()

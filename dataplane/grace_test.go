@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestLeavingsAreUsedAgainAfterAGracePeriodEvenUnderConstantChange(t *testing.T) {
+func TestGracePeriodsEndEvenUnderConstantChange(t *testing.T) {
 	var g grace
 	start := time.Unix(0, 0)
 	wake := make(chan struct{}, 8)

@@ -178,7 +178,7 @@ func (d *driver) readHooks(c *clock) {
 	must(d.h, d.Apply(calc.Delta{}))
 }
 
-func TestOursComesFirstAgainUnderTraffic(t *testing.T) {
+func TestOurProgramBecomesFirstAgainUnderTraffic(t *testing.T) {
 	h := newHost(t)
 	c := &clock{time.Now()}
 	d, _, client, server, log, end := h.under(c)
@@ -208,7 +208,7 @@ func TestOursComesFirstAgainUnderTraffic(t *testing.T) {
 
 // A program that accepts everything before ours opens what policy denies, until ours is first again. Where it comes back again
 // and again that is a problem.
-func TestAStrangerThatAcceptsBeforeUs(t *testing.T) {
+func TestOurProgramOvertakesAForeignProgramThatAccepts(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
 	defer func() { must(t, d.Uninstall()) }()
@@ -258,7 +258,7 @@ func TestAStrangerThatAcceptsBeforeUs(t *testing.T) {
 }
 
 // A program that came before ours while no felix ran is behind it as soon as felix judges by the policy of now.
-func TestAStrangerThatCameWhileNoAgentRan(t *testing.T) {
+func TestARestartOvertakesAForeignProgram(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
 	must(t, d.Close())
@@ -274,7 +274,7 @@ func TestAStrangerThatCameWhileNoAgentRan(t *testing.T) {
 }
 
 // An interface whose program cannot be attached again is not called enforced.
-func TestWhatCannotBePutRightIsAProblem(t *testing.T) {
+func TestAFailedRepairIsAProblem(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -305,7 +305,7 @@ func TestWhatCannotBePutRightIsAProblem(t *testing.T) {
 }
 
 // A program behind ours is nobody's problem.
-func TestAStrangerBehindUsIsNoProblem(t *testing.T) {
+func TestAForeignProgramBehindOursIsNoProblem(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	server.stranger(bpf.Egress, tcxPass) // before felix starts
@@ -324,7 +324,7 @@ func TestAStrangerBehindUsIsNoProblem(t *testing.T) {
 	}
 }
 
-func TestLinksThatOthersDetachOrUnpin(t *testing.T) {
+func TestDetachedOrUnpinnedLinksAreRepaired(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
 	defer func() { must(t, d.Uninstall()) }()
@@ -382,7 +382,7 @@ func (h *host) elsewhere(w world, c *clock) *driver {
 }
 
 // The programs of a former life judge by the policy of that time until the new ones are there, and no longer.
-func TestARestartWithAnotherPinDirectory(t *testing.T) {
+func TestARestartWithAnotherPinDirectoryLosesNoConnection(t *testing.T) {
 	h := newHost(t)
 	c := &clock{time.Now()}
 	d, w, client, server, log, end := h.under(c)
@@ -414,7 +414,7 @@ func TestARestartWithAnotherPinDirectory(t *testing.T) {
 }
 
 // Interfaces that are under policy no more are free of the programs of a former life. The others stay closed until the input is known.
-func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
+func TestProgramsOfAnEarlierProcessAreRemovedWhereNoPolicyApplies(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -451,7 +451,7 @@ func TestAFormerLifesProgramsWhereNoPolicyIs(t *testing.T) {
 
 // felix --uninstall takes off what any felix has left, wherever that is pinned. It says that settings stay which another
 // pin directory remembers.
-func TestUninstallTakesOffFormerLives(t *testing.T) {
+func TestUninstallRemovesProgramsOfEarlierProcesses(t *testing.T) {
 	h := newHost(t)
 	d, _, _, _ := h.protected()
 	must(t, d.Close())

@@ -46,7 +46,7 @@ func (w world) protectHost(name, iface string, port uint16) calc.EndpointID {
 	return id
 }
 
-func TestTheHostIsProtectedAndItsFailsafesStay(t *testing.T) {
+func TestAHostEndpointProtectsTheHostAndKeepsFailsafes(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	for _, port := range []int{22, 80, 81} {
@@ -77,7 +77,7 @@ func TestTheHostIsProtectedAndItsFailsafesStay(t *testing.T) {
 	}
 }
 
-func TestAWorkloadNeverGetsTheWayOut(t *testing.T) {
+func TestAWorkloadEndpointIsRefusedOnAnUplink(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	h.Echo(22)
@@ -97,7 +97,7 @@ func TestAWorkloadNeverGetsTheWayOut(t *testing.T) {
 	}
 }
 
-func TestMachinesLeaveBehindTheHostsAddress(t *testing.T) {
+func TestOutgoingNATUsesTheHostAddress(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	outside.Echo(80)
@@ -117,7 +117,7 @@ func TestMachinesLeaveBehindTheHostsAddress(t *testing.T) {
 	}
 }
 
-func TestWhatFailedIsTriedAgainWithoutNewInput(t *testing.T) {
+func TestFailedWorkIsRetriedWithoutNewInput(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	broken := true
@@ -150,7 +150,7 @@ func TestWhatFailedIsTriedAgainWithoutNewInput(t *testing.T) {
 	}
 }
 
-func TestAWrongTableIsFoundBeforeItIsUsed(t *testing.T) {
+func TestVerifyFindsWrongRules(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -170,7 +170,7 @@ func TestAWrongTableIsFoundBeforeItIsUsed(t *testing.T) {
 	}
 }
 
-func TestRulesAndRoutesAreShown(t *testing.T) {
+func TestRuleHitsAndRoutesAreShown(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -247,7 +247,7 @@ func TestDropsAreTold(t *testing.T) {
 }
 
 // Until an agent has read the policy, its status says of every interface that a former one's program still judges it.
-func TestAFormerProgramIsShownOnTheHostsOwnInterface(t *testing.T) {
+func TestStatusShowsAnEarlierProgramOnAHostInterface(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
 	w := newWorld()

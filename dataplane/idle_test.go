@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-func TestAnAlternativeNameIsTheInterface(t *testing.T) {
+func TestAnEndpointMatchesAnAlternativeInterfaceName(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	cali2, err := netlink.LinkByName("cali2")
@@ -30,7 +30,7 @@ func TestAnAlternativeNameIsTheInterface(t *testing.T) {
 	d.settle(func() bool { return d.stateOfInterface("cali2") == Closed })
 }
 
-func TestAnUplinksAlternativeNameIsNoWorkloads(t *testing.T) {
+func TestAWorkloadCannotUseAnAlternativeNameOfAnUplink(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	h.Echo(22)
@@ -47,7 +47,7 @@ func TestAnUplinksAlternativeNameIsNoWorkloads(t *testing.T) {
 	}
 }
 
-func TestItIsKnownHowLongAnEndpointGovernsNothing(t *testing.T) {
+func TestStatusShowsHowLongAnEndpointHasNoInterface(t *testing.T) {
 	h := newHost(t)
 	c := &clock{now: time.Now()}
 	d := h.start(Options{clock: c.time})

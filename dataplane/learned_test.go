@@ -104,7 +104,7 @@ func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 }
 
 // No neighbour takes over addresses that this host needs, and each refusal is told.
-func TestLearnedRoutesTakeNothingOver(t *testing.T) {
+func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	h.Echo(22)
@@ -144,7 +144,7 @@ func TestLearnedRoutesTakeNothingOver(t *testing.T) {
 }
 
 // Routes of a former process stay until neighbours have announced everything, and routes of other programs always stay.
-func TestLearnedRoutesOfAFormerProcess(t *testing.T) {
+func TestLearnedRoutesOfAnEarlierProcessStayUntilAllAreLearned(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
 	h.RouteVia("10.65.9.0/26", "192.0.2.1") // an operator's

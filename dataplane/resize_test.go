@@ -20,7 +20,7 @@ func (d *driver) hasTableOf(size int) func() bool {
 	}
 }
 
-func TestTheTableOfConnectionsChangesItsSizeAgainAndAgain(t *testing.T) {
+func TestTheConnectionTableChangesItsSizeRepeatedly(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
@@ -59,7 +59,7 @@ func TestTheTableOfConnectionsChangesItsSizeAgainAndAgain(t *testing.T) {
 	}
 }
 
-func TestATableTooSmallForWhatIsOpenWaits(t *testing.T) {
+func TestASmallerConnectionTableWaitsUntilConnectionsFit(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()

@@ -19,7 +19,7 @@ import (
 
 // A rule that translates addresses, or one that routes by a mark, must not lead a workload to its host, when
 // defaultEndpointToHostAction is Drop: the program judged the packet before, as one that goes elsewhere.
-func TestTranslationIsNoWayAroundTheActionForTheHost(t *testing.T) {
+func TestAddressTranslationDoesNotBypassEndpointToHostAction(t *testing.T) {
 	needs(t, "nft")
 	away, away6 := netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8:51::9")
 	h := newHost(t)
@@ -72,7 +72,7 @@ func TestTranslationIsNoWayAroundTheActionForTheHost(t *testing.T) {
 }
 
 // Errors that answer packets of this host come in while the action is Drop.
-func TestErrorsReachThisHostWhileTheActionIsDrop(t *testing.T) {
+func TestICMPErrorsReachTheHostWhileTheActionIsDrop(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
 	h.Up("eth0", "2001:db8::2/128")
@@ -95,7 +95,7 @@ func TestErrorsReachThisHostWhileTheActionIsDrop(t *testing.T) {
 
 // The programs of a former version do not mark what workloads may send to this host. Until other ones have taken their place
 // the gate does not ask for the mark: answers to this host arrive also while that fails.
-func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
+func TestAnswersArriveWhileProgramsOfAnotherVersionRun(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)
 	h.uplink()
@@ -154,7 +154,7 @@ func TestAnswersArriveWhileProgramsOfAFormerVersionRun(t *testing.T) {
 
 // Others write the mark of every packet that comes in: wg-quick, and whoever routes by the marks of connections, restore it.
 // Packets that were judged as for this host arrive all the same, and no others. Other firewalls let judged packets pass.
-func TestWhatWasJudgedArrivesWhereOthersWriteTheMark(t *testing.T) {
+func TestAllowedPacketsArriveAlthoughOthersOverwriteTheMark(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)
 	outside := h.uplink()

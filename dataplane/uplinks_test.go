@@ -38,7 +38,7 @@ func (d *driver) refuses(id calc.EndpointID, reason string, outside *vm) {
 
 func defaultRoute() *net.IPNet { return &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)} }
 
-func TestAnUplinkStaysAnUplink(t *testing.T) {
+func TestAnUplinkWithoutItsDefaultRouteStaysAnUplink(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	h.Echo(22)
@@ -91,7 +91,7 @@ func TestAnUplinkStaysAnUplink(t *testing.T) {
 	d.settle(func() bool { return d.stateOfInterface("eth0") == Enforced })
 }
 
-func TestAnUplinkThatCarriesSomethingIsNotReleased(t *testing.T) {
+func TestAnUplinkInUseIsNotReleased(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	h.Echo(22)
@@ -106,7 +106,7 @@ func TestAnUplinkThatCarriesSomethingIsNotReleased(t *testing.T) {
 
 // An interface without a default route is an uplink too, when the host reaches etcd or a BGP peer by it, or has the Node's
 // address there.
-func TestTheWayToEtcdAndPeersIsAnUplink(t *testing.T) {
+func TestTheInterfaceTowardsEtcdAndPeersIsAnUplink(t *testing.T) {
 	etcd, etcd6 := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8:9::9")
 	for name, c := range map[string]struct {
 		reason string
@@ -161,7 +161,7 @@ func TestTheWayToEtcdAndPeersIsAnUplink(t *testing.T) {
 }
 
 // A route to etcd that moves to another interface makes no change of an interface.
-func TestAWayThatMovesIsNoticed(t *testing.T) {
+func TestAMovedRouteToEtcdIsNoticed(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
 	h.plug("eth1", "10.65.0.77")
@@ -200,7 +200,7 @@ func TestAWorkloadThatCarriesTheDefaultRouteStaysAWorkload(t *testing.T) {
 
 // The host's way out may leave by an interface that was made on another one, such as a VLAN. Policy on that one would have
 // the packets of both.
-func TestWhatAnUplinkIsMadeOnIsAnUplink(t *testing.T) {
+func TestTheParentInterfaceOfAnUplinkIsAnUplink(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
 	h.Echo(22)

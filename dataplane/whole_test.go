@@ -13,7 +13,7 @@ import (
 
 // The server's policy lets clients in, and nobody is a client; then it lets nobody in, and the other machine is a client.
 // Before every write to the kernel that machine tries: it is never let in, whatever waits or fails meanwhile.
-func TestNoPacketPassesInTheMiddleOfAChange(t *testing.T) {
+func TestNoDeniedPacketPassesDuringAChange(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	to := server.Addresses[0]

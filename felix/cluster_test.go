@@ -30,7 +30,7 @@ func (l *site) joinCluster(c *etcdlab.Cluster) (host etcdlab.Port) {
 	return host
 }
 
-func TestFelixOutlivesTheFailuresOfItsCluster(t *testing.T) {
+func TestFelixSurvivesFailuresOfItsEtcdCluster(t *testing.T) {
 	l := newSite(t)
 	c := etcdlab.StartCluster(t, etcdlab.Options{})
 	host := l.joinCluster(c)

@@ -35,7 +35,7 @@ func connected(want bool) func(*agentv1.StatusResponse) error {
 	}
 }
 
-func TestFelixWaitsForEtcdAndOutlivesIt(t *testing.T) {
+func TestFelixWaitsForEtcdAndSurvivesItsOutage(t *testing.T) {
 	l := newSite(t)
 	f := l.start()
 	s := f.await(connected(false))
@@ -70,7 +70,7 @@ func TestFelixWaitsForEtcdAndOutlivesIt(t *testing.T) {
 }
 
 // Whatever was restored, mistyped or written by another version must not open or cut anything that worked.
-func TestWhatCannotBeReadKeepsTheLastVersionOrCloses(t *testing.T) {
+func TestAnUnreadableObjectKeepsItsLastVersionOrClosesEndpoints(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	l.web()
@@ -173,7 +173,7 @@ func (f *felix) awaitPause() {
 }
 
 // Somebody deletes everything, or puts an empty etcd in the place of the right one.
-func TestAnEmptiedDatastoreTearsNothingDown(t *testing.T) {
+func TestAnEmptiedDatastoreLeavesPolicyInForce(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	l.web()
@@ -204,7 +204,7 @@ func TestAnEmptiedDatastoreTearsNothingDown(t *testing.T) {
 }
 
 // The etcd of a Calico cluster: its settings, its pools with an overlay, and no Node object for this host.
-func TestADatastoreOfCalicoIsTakenAsItIs(t *testing.T) {
+func TestFelixWorksWithADatastoreOfCalico(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	l.web()

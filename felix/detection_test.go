@@ -49,7 +49,7 @@ func aMachine() machine {
 	}
 }
 
-func TestTheAddressOfANodeIsFound(t *testing.T) {
+func TestAutodetectionFindsTheNodeAddress(t *testing.T) {
 	t.Parallel()
 	by := func(hops ...hop) func(*machine) {
 		return func(m *machine) { m.defaults = func() ([]hop, error) { return hops, nil } }
@@ -100,7 +100,7 @@ func TestTheAddressOfANodeIsFound(t *testing.T) {
 	}
 }
 
-func TestImpossibleMethodsAreRefused(t *testing.T) {
+func TestInvalidDetectionMethodsAreRefused(t *testing.T) {
 	t.Parallel()
 	for method, text := range map[string]string{
 		"kubernetes-internal-ip": "no Kubernetes",
@@ -117,7 +117,7 @@ func TestImpossibleMethodsAreRefused(t *testing.T) {
 }
 
 // The kernel's own words: a default route with two ways, and an address that keepalived marks as its own.
-func TestTheMachineIsReadFromTheKernel(t *testing.T) {
+func TestRoutesAndAddressesAreReadFromTheKernel(t *testing.T) {
 	t.Parallel()
 	host, other := lab.NewHost(t), lab.NewHost(t)
 	lab.Cable(host, "eth0", other, "eth0")
@@ -172,7 +172,7 @@ func addVirtualAddress(index int, addr net.IP, bits int) error {
 }
 
 // felix starts before DHCP; later the lease changes; at last the operator writes an address by hand.
-func TestTheAddressOfANodeFollowsTheMachine(t *testing.T) {
+func TestTheNodeAddressFollowsTheHostAddress(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	stored := func() (node *api.Node) {

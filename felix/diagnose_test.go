@@ -11,7 +11,7 @@ import (
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 )
 
-func TestFelixTellsWhatIsNeededToFindAFault(t *testing.T) {
+func TestFelixAnswersCheckSystemAndDiagnose(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	l.web()
@@ -56,7 +56,7 @@ func TestFelixTellsWhatIsNeededToFindAFault(t *testing.T) {
 	}
 }
 
-func TestTheSummaryOfSettingsHasEveryFlag(t *testing.T) {
+func TestTheSettingsSummaryListsEveryFlag(t *testing.T) {
 	t.Parallel()
 	got := (&settings{}).summary()
 	new(settings).flags().VisitAll(func(f *pflag.Flag) {
@@ -66,7 +66,7 @@ func TestTheSummaryOfSettingsHasEveryFlag(t *testing.T) {
 	})
 }
 
-func TestTheSummaryOfSettingsHasNoSecrets(t *testing.T) {
+func TestTheSettingsSummaryHidesSecrets(t *testing.T) {
 	t.Parallel()
 	s, err := parseSettings(
 		[]string{"--node-name", "a", "--etcd-endpoints", "https://etcd:2379", "--etcd-username", "felix"},

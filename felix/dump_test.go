@@ -11,7 +11,7 @@ import (
 )
 
 // Policies that apply to no endpoint here are counted always, and listed on demand, without endpoints.
-func TestADumpKnowsThePoliciesThatJudgeNothingHere(t *testing.T) {
+func TestADumpCountsAndListsPoliciesWithoutEndpoints(t *testing.T) {
 	t.Parallel()
 	g := calc.New("n1", calc.Facts{})
 	for _, o := range []api.Object{

@@ -69,7 +69,7 @@ func lacksError(s *agentv1.StatusResponse, parts ...string) error {
 	return nil
 }
 
-func TestFelixOutlivesItsEtcdOnAFullDisk(t *testing.T) {
+func TestFelixSurvivesAFullDiskOfTheEmbeddedEtcd(t *testing.T) {
 	l := newSite(t)
 	l.smallDisk(400) // etcd allocates two segments of 64 MiB at once
 	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
@@ -100,7 +100,7 @@ func TestFelixOutlivesItsEtcdOnAFullDisk(t *testing.T) {
 	f.terminate()
 }
 
-func TestFelixStartsItsEtcdAgainAfterACrash(t *testing.T) {
+func TestFelixRestartsTheEmbeddedEtcdAfterACrash(t *testing.T) {
 	l := newSite(t)
 	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
 	l.dialEtcd()
@@ -139,7 +139,7 @@ func etcdChild(t *testing.T, f *felix) int {
 	return 0
 }
 
-func TestFelixSaysWhyItsEtcdCannotStart(t *testing.T) {
+func TestFelixSaysWhyTheEmbeddedEtcdCannotStart(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd() // which uses the directory
 	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})

@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-func TestAnEventIsOneReadableLine(t *testing.T) {
+func TestAnEventIsLoggedAsOneLine(t *testing.T) {
 	t.Parallel()
 	web := calc.EndpointID{Kind: "WorkloadEndpoint", Namespace: "shop", Name: "web"}
 	tier := calc.RuleID{Policy: calc.PolicyID{Kind: api.KindTier, Name: "default"}, Index: -1}
@@ -42,7 +42,7 @@ func TestAnEventIsOneReadableLine(t *testing.T) {
 	}
 }
 
-func TestAFloodOfEventsIsCountedNotWritten(t *testing.T) {
+func TestAFloodOfEventsIsCountedAndNotLogged(t *testing.T) {
 	t.Parallel()
 	out := &lab.Output{}
 	logger := logrus.New()

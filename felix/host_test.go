@@ -30,7 +30,7 @@ import (
 )
 
 // A stream runs through the host while felix is killed again and again; at last felix ends as it should, and is removed.
-func TestFelixMayDieAtAnyTimeWithoutLosingAPacket(t *testing.T) {
+func TestKillingFelixLosesNoPacket(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	l.web()
@@ -111,7 +111,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 	}
 }
 
-func TestBGPWithoutItsPortLeavesPolicyAlone(t *testing.T) {
+func TestPolicyIsInForceWhenTheBGPPortIsTaken(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	l.web()
@@ -151,7 +151,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 	})
 }
 
-func TestAddressesOfEndpointsAreInIPAMAsLongAsTheyAreThere(t *testing.T) {
+func TestIPAMReservesAddressesOfEndpointsUntilTheyAreDeleted(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	pool := `

@@ -40,7 +40,7 @@ func (l *site) programs(dev string) (n int) {
 
 // A service manager may give felix a mount namespace that goes with it: PrivateTmp=, ProtectSystem= and `ip netns exec` make
 // one that follows the host's mounts, `unshare -m` one that does not.
-func TestPolicyOutlivesFelixAndItsMountNamespace(t *testing.T) {
+func TestPolicyStaysInForceAfterFelixAndItsMountNamespaceEnd(t *testing.T) {
 	for _, propagation := range []string{"private", "slave", "shared"} {
 		t.Run(propagation, func(t *testing.T) {
 			l := newSite(t)
@@ -72,7 +72,7 @@ func TestPolicyOutlivesFelixAndItsMountNamespace(t *testing.T) {
 
 // The file system in which felix pins is unmounted while felix runs, in the mount namespace of process 1: policy outlives felix
 // all the same, wherever felix itself is.
-func TestPolicyOutlivesAnUnmountOfThePins(t *testing.T) {
+func TestPolicyStaysInForceAfterThePinsAreUnmounted(t *testing.T) {
 	for name, within := range map[string][]string{"as process 1": nil, "private": {"unshare", "--mount", "--propagation", "private"}} {
 		t.Run(name, func(t *testing.T) {
 			l := newSite(t)

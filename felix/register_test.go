@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-func TestANodeIsCompletedButNotOverwritten(t *testing.T) {
+func TestCompletingANodeKeepsItsValues(t *testing.T) {
 	t.Parallel()
 	as := func(n api.ASNumber) *api.ASNumber { return &n }
 	found := machineWith("192.0.2.10/24")
@@ -141,7 +141,7 @@ func found4(method string) addressSetting {
 }
 
 // A locked datastore may be one that is just being imported, into which an agent must not write its own Node.
-func TestANodeIsRegisteredOnceTheDatastoreIsUnlocked(t *testing.T) {
+func TestANodeIsRegisteredAfterTheDatastoreIsUnlocked(t *testing.T) {
 	t.Parallel()
 	memory := kvtest.NewMemory()
 	store := datastore.New(memory)
@@ -165,7 +165,7 @@ func TestANodeIsRegisteredOnceTheDatastoreIsUnlocked(t *testing.T) {
 	}
 }
 
-func TestRegistrationAddsWhatIsMissingAndKeepsTheRest(t *testing.T) {
+func TestRegistrationAddsMissingObjectsAndKeepsTheRest(t *testing.T) {
 	t.Parallel()
 	store := datastore.New(kvtest.NewMemory())
 	defer store.Close()

@@ -18,10 +18,10 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-// TestNoAddressInUseIsFree lets endpoints appear, move between nodes, be renamed and go, in every order, while agents die
+// TestIPAMNeverFreesAnAddressInUse lets endpoints appear, move between nodes, be renamed and go, in every order, while agents die
 // and come back. After each write of anybody: an address that was reserved, and that some endpoint has had ever since, is
 // not free. At the end the books of IPAM agree with the endpoints.
-func TestNoAddressInUseIsFree(t *testing.T) {
+func TestIPAMNeverFreesAnAddressInUse(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

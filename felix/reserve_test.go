@@ -104,7 +104,7 @@ func held(address, endpoint string) reservation {
 	return reservation{netip.MustParseAddr(address), api.Key{Kind: "WorkloadEndpoint", Namespace: "shop", Name: endpoint}}
 }
 
-func TestReservationsFollowTheEndpoints(t *testing.T) {
+func TestReservationsFollowEndpoints(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	a, b := held("10.65.0.2", "a"), held("10.65.0.3", "b")
@@ -114,7 +114,7 @@ func TestReservationsFollowTheEndpoints(t *testing.T) {
 	l.settle()
 }
 
-func TestAReservationThatSomebodyReleasedIsMadeAgain(t *testing.T) {
+func TestAReservationThatOthersReleasedIsRestored(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	a := held("10.65.0.2", "a")
@@ -124,7 +124,7 @@ func TestAReservationThatSomebodyReleasedIsMadeAgain(t *testing.T) {
 }
 
 // An endpoint that is not this node's any more, or that cannot be read, is still there: its address is not free.
-func TestAnAddressIsReleasedOnlyWhenItsEndpointIsGone(t *testing.T) {
+func TestAnAddressIsReleasedOnlyAfterItsEndpointIsDeleted(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	a := held("10.65.0.2", "n1-libvirt-a-eth0")
@@ -168,7 +168,7 @@ func TestNothingIsReservedOrReleasedWhileTheDatastoreIsLocked(t *testing.T) {
 	l.settle(b)
 }
 
-func TestOneFailureStopsNoOtherReservation(t *testing.T) {
+func TestAFailedReservationDoesNotStopOthers(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	good, elsewhere := held("10.65.0.2", "a"), held("10.99.0.2", "b") // in no pool
@@ -184,7 +184,7 @@ func TestOneFailureStopsNoOtherReservation(t *testing.T) {
 	}
 }
 
-func TestOnlyAddressesInPoolsAreWanted(t *testing.T) {
+func TestOnlyWorkloadAddressesInPoolsAreReserved(t *testing.T) {
 	t.Parallel()
 	state := &calc.State{
 		Pools: map[netip.Prefix]calc.Pool{netip.MustParsePrefix("10.65.0.0/24"): {}},

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestTheSocketIsPrivateAndReplacesADeadOne(t *testing.T) {
+func TestTheSocketIsPrivateAndReplacesAStaleOne(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "run", "felix.sock")
 	first, err := listenPrivately(path)

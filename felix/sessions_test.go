@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/datastore/etcd"
 )
 
-func TestOwnSessionsAreThoseWithEtcd(t *testing.T) {
+func TestSessionsWithEtcdComeFromItsEndpoints(t *testing.T) {
 	t.Parallel()
 	e := newEtcdAddresses(quiet(), etcd.Config{Endpoints: []string{
 		"http://10.0.0.1:2379", "https://[fd00::1]:2379/", "https://localhost:12379", "unix:///run/etcd.sock", "10.0.0.2:1", "http://10.0.0.3",
@@ -42,7 +42,7 @@ func TestOwnSessionsAreThoseWithEtcd(t *testing.T) {
 	}
 }
 
-func TestNamesOfEtcdAreLookedUp(t *testing.T) {
+func TestHostNamesOfEtcdAreResolved(t *testing.T) {
 	t.Parallel()
 	e := newEtcdAddresses(quiet(), etcd.Config{Endpoints: []string{"http://localhost:12379"}})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -58,7 +58,7 @@ func TestNamesOfEtcdAreLookedUp(t *testing.T) {
 	}
 }
 
-func TestRecordsOfEtcdAreLookedUp(t *testing.T) {
+func TestSRVRecordsOfEtcdAreResolved(t *testing.T) {
 	t.Parallel()
 	e := newEtcdAddresses(quiet(), etcd.Config{DiscoverySRV: "example.org"})
 	answers := []struct {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestFlagsWinOverTheEnvironment(t *testing.T) {
+func TestFlagsOverrideTheEnvironment(t *testing.T) {
 	t.Parallel()
 	authority := filepath.Join(t.TempDir(), "ca.pem")
 	must(t, os.WriteFile(authority, []byte("certificate"), 0o600))
@@ -36,7 +36,7 @@ func TestFlagsWinOverTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestTheNodeIsCalledLikeTheHostUnlessItIsTold(t *testing.T) {
+func TestTheNodeNameDefaultsToTheHostName(t *testing.T) {
 	t.Parallel()
 	host, err := os.Hostname()
 	must(t, err)
@@ -56,7 +56,7 @@ func TestTheNodeIsCalledLikeTheHostUnlessItIsTold(t *testing.T) {
 	}
 }
 
-func TestSettingsThatCannotWorkAreRefusedWithWhatToDo(t *testing.T) {
+func TestInvalidSettingsAreRefusedWithAdvice(t *testing.T) {
 	t.Parallel()
 	etcd := "--etcd-endpoints=http://a:1"
 	for _, c := range []struct {
@@ -91,7 +91,7 @@ func TestSettingsThatCannotWorkAreRefusedWithWhatToDo(t *testing.T) {
 	}
 }
 
-func TestWhatAsksNoDatastoreNeedsNone(t *testing.T) {
+func TestVersionCheckAndUninstallNeedNoDatastore(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"--version", "--check", "--uninstall"} {
 		if _, err := parseSettings([]string{flag}, nil); err != nil {
@@ -106,7 +106,7 @@ func TestWhatAsksNoDatastoreNeedsNone(t *testing.T) {
 }
 
 // Settings of the environment count before the datastore is read.
-func TestTheLogStartsAtTheLevelThatIsAskedFor(t *testing.T) {
+func TestTheLogStartsAtTheConfiguredLevel(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		environ []string
@@ -123,7 +123,7 @@ func TestTheLogStartsAtTheLevelThatIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestARestartIsToldFromTheFirstStartSinceTheBoot(t *testing.T) {
+func TestARestartDiffersFromTheFirstStartAfterABoot(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "boot")
 	var got []bool
@@ -143,7 +143,7 @@ func TestARestartIsToldFromTheFirstStartSinceTheBoot(t *testing.T) {
 	}
 }
 
-func TestAHostsNameThatManyHaveIsRefused(t *testing.T) {
+func TestACommonHostNameIsRefusedAsNodeName(t *testing.T) {
 	t.Parallel()
 	for name, refused := range map[string]bool{
 		"localhost": true, "localhost.localdomain": true, "web_1": true, "web-1": false, "web-1.example.org": false, "localhost2": false,

@@ -46,7 +46,7 @@ func (l *site) server(name, at string) {
 	out.AwaitText(l, "listens")
 }
 
-func TestAnSSHServerThatNobodyReachesIsTold(t *testing.T) {
+func TestAnUnreachableSSHServerIsReported(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
 	l.server("sshd", ":2222")

@@ -48,7 +48,7 @@ func idle(name string, since time.Duration) dataplane.Interface {
 	}
 }
 
-func TestSettingsAreShownWithWhereTheyComeFrom(t *testing.T) {
+func TestStatusShowsTheSourceOfEachSetting(t *testing.T) {
 	t.Parallel()
 	a := &agent{state: calc.State{Config: calc.Config{
 		Raw: map[string]string{"bpfLogLevel": "Info"}, Sources: map[string]string{"bpfLogLevel": "node.n1"},
@@ -58,7 +58,7 @@ func TestSettingsAreShownWithWhereTheyComeFrom(t *testing.T) {
 	}
 }
 
-func TestNamesAreThoseOfTheObjects(t *testing.T) {
+func TestStatusUsesTheNamesOfObjects(t *testing.T) {
 	t.Parallel()
 	for got, want := range map[string]string{
 		endpointName(calc.EndpointID{Name: "h"}):                                            "h",
@@ -80,7 +80,7 @@ func TestNamesAreThoseOfTheObjects(t *testing.T) {
 	}
 }
 
-func TestARuleThatIsNotInForceAsWrittenSaysWhy(t *testing.T) {
+func TestADumpedRuleSaysWhyItIsNotEnforced(t *testing.T) {
 	t.Parallel()
 	key := api.Key{Kind: "GlobalNetworkPolicy", Name: "p"}
 	rule := calc.RuleID{Policy: calc.PolicyID{Kind: key.Kind, Name: "p"}, Tier: "default", Direction: calc.Egress, Index: 1}
@@ -98,7 +98,7 @@ func TestARuleThatIsNotInForceAsWrittenSaysWhy(t *testing.T) {
 }
 
 // Passes follow each other whatever the datastore does: the host changes, or something failed before.
-func TestARevisionIsInForceSinceItsFirstPass(t *testing.T) {
+func TestARevisionIsAppliedSinceItsFirstPass(t *testing.T) {
 	t.Parallel()
 	a, first := &agent{revision: 7}, time.Unix(1000, 0)
 	a.inForce(first)

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-func TestTwoAgentsWithOneNameSeeEachOther(t *testing.T) {
+func TestTwoAgentsWithTheSameNodeNameDetectEachOther(t *testing.T) {
 	t.Parallel()
 	store := datastore.New(kvtest.NewMemory())
 	defer store.Close()
@@ -47,7 +47,7 @@ func TestTwoAgentsWithOneNameSeeEachOther(t *testing.T) {
 	}
 }
 
-func TestAMachineKnowsItself(t *testing.T) {
+func TestTheIdentityOfAMachineStaysTheSame(t *testing.T) {
 	t.Parallel()
 	one, err := identify()
 	must(t, err)

@@ -71,7 +71,7 @@ const started = `start AS 64512 id 10.0.0.1 port 179
 	add peer 10.0.0.9 AS 65000
 	add peer fd00::9 AS 65000`
 
-func TestStartsWithPolicyThenPathsThenPeers(t *testing.T) {
+func TestApplyAddsPolicyThenPathsThenPeers(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{}, f)
 	calls, failed := apply(t, s, f, node())
@@ -81,14 +81,14 @@ func TestStartsWithPolicyThenPathsThenPeers(t *testing.T) {
 	expect(t, "calls when nothing has changed", calls, "")
 }
 
-func TestDoesNothingWithoutPeers(t *testing.T) {
+func TestApplyDoesNothingWithoutPeers(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{}, f)
 	calls, failed := apply(t, s, f, with(func(n *calc.BGP) { clear(n.Peers) }))
 	expect(t, "calls", calls+failed, "")
 }
 
-func TestChangesOnlyWhatDiffers(t *testing.T) {
+func TestApplyMakesOnlyTheNecessaryChanges(t *testing.T) {
 	tests := map[string]struct {
 		change func(*calc.BGP)
 		calls  string
@@ -139,7 +139,7 @@ func setPeer(n *calc.BGP, change func(*calc.Peer)) {
 	n.Peers["Global_10_0_0_9"] = p
 }
 
-func TestFailedEntriesAreRetriedAndBlockNothing(t *testing.T) {
+func TestFailedEntriesAreRetriedAndBlockNoOthers(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{}, f)
 	f.fail = []string{"announce 192.0.2.0/26", "add peer 10.0.0.9"}
@@ -185,7 +185,7 @@ func TestNoPeerIsAddedWithoutPolicyOrServer(t *testing.T) {
 	}
 }
 
-func TestInvalidChangesLeaveWhatRuns(t *testing.T) {
+func TestInvalidChangesKeepTheRunningSessions(t *testing.T) {
 	tests := map[string]struct {
 		change func(*calc.BGP)
 		failed string
@@ -216,7 +216,7 @@ func TestInvalidChangesLeaveWhatRuns(t *testing.T) {
 // restarted is what a start calls when the agent only restarted.
 var restarted = strings.Replace(strings.ReplaceAll(started, "AS 65000", "AS 65000 restarting"), "add peer", "begin restart\nadd peer", 1)
 
-func TestRestartIsToldOnceToThePeersOfTheStart(t *testing.T) {
+func TestRestartIsAnnouncedOnceToTheFirstPeers(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{Restarting: true}, f)
 	calls, _ := apply(t, s, f, with(func(n *calc.BGP) { clear(n.Peers) }))
@@ -251,7 +251,7 @@ func TestRestartEndsWhenTheLatePeerIsRemoved(t *testing.T) {
 	expect(t, "calls", calls, "delete peer fd00::9\nend restart")
 }
 
-func TestRestartEndsWithTheNeighboursPatience(t *testing.T) {
+func TestRestartEndsAfterTheRestartTime(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{Restarting: true}, f)
 	apply(t, s, f, with(func(n *calc.BGP) {
@@ -271,7 +271,7 @@ func TestRestartEndsWithTheNeighboursPatience(t *testing.T) {
 	expect(t, "calls", calls, "end restart")
 }
 
-func TestRestartGoesOnWithoutTheGate(t *testing.T) {
+func TestApplyContinuesWhenBeginningTheRestartFails(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{Restarting: true}, f)
 	f.fail = []string{"begin restart"}
@@ -284,7 +284,7 @@ func TestRestartGoesOnWithoutTheGate(t *testing.T) {
 	expect(t, "calls of Shutdown", f.take(), "stop")
 }
 
-func TestShutdownAndClose(t *testing.T) {
+func TestApplyStartsAgainAfterShutdownButNotAfterClose(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{}, f)
 	apply(t, s, f, node())
@@ -300,7 +300,7 @@ func TestShutdownAndClose(t *testing.T) {
 	expect(t, "error of an Apply after Close", failed, errClosed.Error())
 }
 
-func TestStatusAndAnnounced(t *testing.T) {
+func TestStatusShowsPeersAndAnnouncedPaths(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{}, f)
 	apply(t, s, f, node())

@@ -74,7 +74,7 @@ protocol bgp session6 {
 `, router4, as, host4, hostAS, router6, host6)
 }
 
-func TestRouterLearnsLosesAndRelearns(t *testing.T) {
+func TestBIRDFollowsAnnouncedPaths(t *testing.T) {
 	t.Parallel()
 	for name, as := range map[string]uint32{"eBGP": routerAS, "iBGP": hostAS} {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestRouterLearnsLosesAndRelearns(t *testing.T) {
 	}
 }
 
-func TestStatusTellsWhoHasWhat(t *testing.T) {
+func TestStatusShowsTheRoutesOfEachPeer(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	router.StartBIRD(t, l.router, t.TempDir(), birdConfig(routerAS))
@@ -145,7 +145,7 @@ func TestStatusTellsWhoHasWhat(t *testing.T) {
 	}
 }
 
-func TestWrongASIsShown(t *testing.T) {
+func TestStatusShowsAWrongASNumber(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	router.StartBIRD(t, l.router, t.TempDir(), birdConfig(routerAS))
@@ -177,7 +177,7 @@ func TestWrongASIsShown(t *testing.T) {
 	})
 }
 
-func TestListensWithPlainTCPAndSaysWhenItCannot(t *testing.T) {
+func TestSpeakerListensWithPlainTCPAndReportsATakenPort(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	s := run(t, l.host, "speaker")
@@ -313,7 +313,7 @@ func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 	}
 }
 
-func TestTTLSecurityOnBothSides(t *testing.T) {
+func TestTTLSecurityWorksOnBothSides(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	secured := strings.ReplaceAll(birdConfig(routerAS), "graceful restart on;", "graceful restart on; ttl security on;")

@@ -48,7 +48,7 @@ func expectLines(t *testing.T, lines <-chan string, want ...string) {
 	}
 }
 
-func TestRouterWithoutBIRD(t *testing.T) {
+func TestRouterInGoPrintsLearnedRoutes(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	r := run(t, l.router, "router")

@@ -39,7 +39,7 @@ func plainPeer() *api.Peer {
 	}
 }
 
-func TestPeerInGoBGPsWords(t *testing.T) {
+func TestPeerIsTranslatedForGoBGP(t *testing.T) {
 	plain := calc.Peer{Address: addr("10.0.0.9"), AS: 65000}
 	tests := map[string]struct {
 		change func(*calc.Peer)
@@ -93,7 +93,7 @@ func TestPeerInGoBGPsWords(t *testing.T) {
 	}
 }
 
-func TestPathInGoBGPsWords(t *testing.T) {
+func TestPathIsTranslatedForGoBGP(t *testing.T) {
 	got, err := apiPath(prefix("2001:db8::40/122"), []string{"64512:100", "64512:1:4294967295"})
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func pack(t *testing.T, m proto.Message) *anypb.Any {
 	return a
 }
 
-func TestNegotiatedFamilies(t *testing.T) {
+func TestCapabilitiesDecideTheNegotiatedFamilies(t *testing.T) {
 	v4 := &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
 	v6 := &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
 	only4 := []*anypb.Any{pack(t, &api.MultiProtocolCapability{Family: v4}), pack(t, &api.RouteRefreshCapability{})}
@@ -151,7 +151,7 @@ func TestNegotiatedFamilies(t *testing.T) {
 	}
 }
 
-func TestJournalKeepsWhatWentWrong(t *testing.T) {
+func TestJournalKeepsTheLastError(t *testing.T) {
 	j := &journal{log: quiet(), last: map[string]failure{}}
 	j.Debug("failed to connect", gobgplog.Fields{"Key": "10.0.0.9", "Error": fmt.Errorf("refused")})
 	j.Info("Peer Up", gobgplog.Fields{"Key": "10.0.0.9"})

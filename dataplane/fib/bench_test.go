@@ -9,7 +9,7 @@ import (
 )
 
 // The time of each question on a host with a router's table of that many routes.
-func BenchmarkQuestions(b *testing.B) {
+func BenchmarkRouteLookups(b *testing.B) {
 	for _, foreign := range []int{0, 300_000} {
 		b.Run(fmt.Sprintf("foreign=%d", foreign), func(b *testing.B) {
 			index, _, reader := newHost(b)

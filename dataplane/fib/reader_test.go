@@ -106,7 +106,7 @@ func TestDefaultRoutesOfEveryTableAreFound(t *testing.T) {
 }
 
 // The slow reader lists everything and filters here.
-func TestRoutesOfAProtocolAreThoseThatAListingOfAllHas(t *testing.T) {
+func TestRoutesOfAProtocolMatchAFullListing(t *testing.T) {
 	a, b, reader := newHost(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)
@@ -147,7 +147,7 @@ func TestRoutesOfAProtocolAreThoseThatAListingOfAllHas(t *testing.T) {
 	}
 }
 
-func TestTheBestRouteToAPrefixIsOfTheMainTableAndOfThisLength(t *testing.T) {
+func TestTheBestRouteHasThisPrefixAndIsInTheMainTable(t *testing.T) {
 	a, b, reader := newHost(t)
 	for _, route := range []*netlink.Route{
 		{Dst: network("10.0.0.1/32"), LinkIndex: a, Scope: netlink.SCOPE_LINK, Protocol: 86},
@@ -168,7 +168,7 @@ func TestTheBestRouteToAPrefixIsOfTheMainTableAndOfThisLength(t *testing.T) {
 
 // A socket that nobody reads has room for some hundred notifications. With the filter a feed of thousands leaves it room
 // for the one that matters; without, that one is lost.
-func TestAFeedOfRoutesLeavesRoomForTheDefaultRoute(t *testing.T) {
+func TestAFeedOfRoutesDoesNotHideTheDefaultRoute(t *testing.T) {
 	a, _, _ := newHost(t)
 	listen := func(filtered bool) *nl.NetlinkSocket {
 		socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)

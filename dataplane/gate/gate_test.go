@@ -81,7 +81,7 @@ const wholeTable = `table inet margay {
 }
 `
 
-func TestTheTable(t *testing.T) {
+func TestApplyMakesTheTableAndRemoveDeletesIt(t *testing.T) {
 	lab.Enter(t)
 	var g gate.Gate
 	if err := g.Apply(someRules()); err != nil {
@@ -113,7 +113,7 @@ const toHostChains = `  chain for_host {
 
 `
 
-func TestWhatWasNotJudgedAsForTheHostIsDroppedThere(t *testing.T) {
+func TestPacketsWithoutTheToHostMarkAreDroppedAtTheHost(t *testing.T) {
 	lab.Enter(t)
 	var g gate.Gate
 	rules := someRules()
@@ -174,7 +174,7 @@ func TestForwardedPacketsAreMarkedBesideOtherFirewalls(t *testing.T) {
 	}
 }
 
-func TestInterfacesComeAndGoWithoutANewTable(t *testing.T) {
+func TestChangesOfInterfacesKeepTheTable(t *testing.T) {
 	lab.Enter(t)
 	var g gate.Gate
 	rules := someRules()
@@ -202,7 +202,7 @@ func tableHandle(t *testing.T) string {
 	return string(out)
 }
 
-func TestASecondProcessReplacesTheTableInOneGo(t *testing.T) {
+func TestASecondProcessReplacesTheTableInOneTransaction(t *testing.T) {
 	lab.Enter(t)
 	var first, second gate.Gate
 	rules := someRules()
@@ -218,7 +218,7 @@ func TestASecondProcessReplacesTheTableInOneGo(t *testing.T) {
 	}
 }
 
-func TestATableThatSomebodyRemovedIsMadeAnew(t *testing.T) {
+func TestARemovedTableIsRestored(t *testing.T) {
 	lab.Enter(t)
 	var g gate.Gate
 	if err := g.Apply(someRules()); err != nil {
@@ -245,7 +245,7 @@ func TestATableThatSomebodyRemovedIsMadeAnew(t *testing.T) {
 }
 
 // Every way in which others change the table is found, told and put right, and nothing else is.
-func TestATableThatSomebodyChangedIsPutRight(t *testing.T) {
+func TestAChangedTableIsRepaired(t *testing.T) {
 	lab.Enter(t)
 	var g gate.Gate
 	if err := g.Apply(someRules()); err != nil {
@@ -293,7 +293,7 @@ func ruleHandle(t *testing.T, chain string) string {
 	return string(found[1])
 }
 
-func TestATableOfAnotherProcessIsSoundOrNot(t *testing.T) {
+func TestSoundChecksTheTableOfAnotherProcess(t *testing.T) {
 	lab.Enter(t)
 	sound := func(want bool) {
 		t.Helper()
@@ -317,7 +317,7 @@ func TestATableOfAnotherProcessIsSoundOrNot(t *testing.T) {
 	}
 }
 
-func TestTransactionsOfOthersAreHeard(t *testing.T) {
+func TestTransactionsOfOtherProgramsAreNoticed(t *testing.T) {
 	lab.Enter(t)
 	heard := make(chan gate.Changed, 100)
 	l, err := gate.Listen(func(c gate.Changed) { heard <- c })

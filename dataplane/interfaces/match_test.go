@@ -82,7 +82,7 @@ func picture(links interfaces.Links, endpoints []calc.Endpoint, rules interfaces
 var cali = interfaces.Rules{Prefixes: []string{"cali"}}
 
 // A virtual machine may be a port of the bridge that the host's way out leaves by.
-func TestAMachineOnTheBridgeOfTheUplinkIsNoUplink(t *testing.T) {
+func TestAVMOnTheBridgeOfTheUplinkIsNoUplink(t *testing.T) {
 	links := aHost()
 	tap := links[6]
 	tap.Master = 4
@@ -94,7 +94,7 @@ func TestAMachineOnTheBridgeOfTheUplinkIsNoUplink(t *testing.T) {
 	}
 }
 
-func TestWhoGovernsWhat(t *testing.T) {
+func TestMatchAssignsEndpointsToInterfaces(t *testing.T) {
 	const orphan = "closed: no WorkloadEndpoint of this node names the interface: create one with this interfaceName, or correct interfacePrefix"
 	for _, test := range []struct {
 		behaviour string
@@ -164,7 +164,7 @@ func TestWhoGovernsWhat(t *testing.T) {
 }
 
 // Whatever carries the packets of an uplink: ports of a bond, and what it was made on. Guests are ports of a bridge too.
-func TestWhatCarriesAnUplink(t *testing.T) {
+func TestCarriesFindsPortsAndParentInterfaces(t *testing.T) {
 	links := interfaces.Links{}
 	for _, l := range []interfaces.Link{
 		{Index: 1, Name: "eth0", Master: 2},

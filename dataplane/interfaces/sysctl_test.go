@@ -34,7 +34,7 @@ func setting(t *testing.T, root, path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-func TestTheHostKeepsLearningRoutersWhenItForwards(t *testing.T) {
+func TestAForwardingHostStillAcceptsRouterAdvertisements(t *testing.T) {
 	root := fakeProc(t, map[string]string{
 		"net/ipv6/conf/all/forwarding": "0", "net/ipv6/conf/eth0/accept_ra": "1", "net/ipv6/conf/eth1/accept_ra": "0",
 	})
@@ -48,7 +48,7 @@ func TestTheHostKeepsLearningRoutersWhenItForwards(t *testing.T) {
 	}
 }
 
-func TestASettingThatTheKernelLacksStopsNoOther(t *testing.T) {
+func TestAMissingSettingDoesNotStopTheOthers(t *testing.T) {
 	root := fakeProc(t, map[string]string{"net/ipv4/conf/cali1/proxy_arp": "0", "net/ipv4/ip_forward": "0"})
 	settings := table.New("settings", &interfaces.Proc{Root: root}, func(a, b string) bool { return a == b })
 	settings.WantExactly(interfaces.Sysctls([]interfaces.Link{{Name: "cali1", Life: 1}}, true, false))

@@ -60,7 +60,7 @@ func TestADefaultRouteInAnyTableMakesAnUplink(t *testing.T) {
 }
 
 // The kernel says nothing of a route that goes with an address.
-func TestADefaultRouteThatGoesSilentlyIsMissed(t *testing.T) {
+func TestTheWatcherNoticesADefaultRouteRemovedWithoutAnEvent(t *testing.T) {
 	h, w, wake := newHost(t)
 	link := upWithAddress(h, "up", "192.0.2.1/24")
 	must(t, netlink.RouteAdd(&netlink.Route{
@@ -72,7 +72,7 @@ func TestADefaultRouteThatGoesSilentlyIsMissed(t *testing.T) {
 }
 
 // Two routes leave by one interface, and one by two.
-func TestAnUplinkStaysOneWhileARouteIsLeft(t *testing.T) {
+func TestAnUplinkStaysAnUplinkWhileADefaultRouteIsLeft(t *testing.T) {
 	h, w, wake := newHost(t)
 	a, b := upWithAddress(h, "a", "192.0.0.1/24"), upWithAddress(h, "b", "192.0.1.1/24")
 	both := netlink.Route{Dst: parsed(t, "0.0.0.0/0"), MultiPath: []*netlink.NexthopInfo{
@@ -93,7 +93,7 @@ func TestAnUplinkStaysOneWhileARouteIsLeft(t *testing.T) {
 }
 
 // A host may have hundreds of thousands of routes: none of these events is a reason to read them.
-func TestEventsOfInterfacesDoNotReadTheRoutes(t *testing.T) {
+func TestInterfaceEventsDoNotReadTheRoutes(t *testing.T) {
 	h, w, wake := newHost(t)
 	uplink := upWithAddress(h, "up", "192.0.2.1/24")
 	must(t, netlink.RouteAdd(&netlink.Route{Dst: parsed(t, "0.0.0.0/0"), LinkIndex: uplink.Attrs().Index, Scope: netlink.SCOPE_LINK}))

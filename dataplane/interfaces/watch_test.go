@@ -47,7 +47,7 @@ func eventually(t *testing.T, w *interfaces.Watcher, wake chan struct{}, what st
 	return w.Links()
 }
 
-func TestInterfacesAreFollowed(t *testing.T) {
+func TestTheWatcherFollowsInterfaces(t *testing.T) {
 	h, w, wake := newHost(t)
 	named := func(name string, is func(interfaces.Link) bool) func(interfaces.Links) bool {
 		return func(l interfaces.Links) bool { link, there := l.Named(name); return there && is(link) }
@@ -82,7 +82,7 @@ func TestInterfacesAreFollowed(t *testing.T) {
 	eventually(t, w, wake, "gone", func(l interfaces.Links) bool { return len(l) == 1 })
 }
 
-func TestABurstOfInterfacesIsSeenWhole(t *testing.T) {
+func TestTheWatcherSeesEveryInterfaceOfABurst(t *testing.T) {
 	h, w, wake := newHost(t)
 	const n = 100
 	for i := range n {

@@ -118,7 +118,7 @@ func TestWorkloadsAndBlocksAreRouted(t *testing.T) {
 	}
 }
 
-func TestRoutesOfAFormerProcessAreKeptOrSweptAfterSync(t *testing.T) {
+func TestRoutesOfAnEarlierProcessAreKeptOrRemovedAfterSync(t *testing.T) {
 	newHost(t, "cali1", "cali2")
 	before := newRouting(t)
 	if err := before.want(map[string]string{"10.0.0.1/32": "cali1", "10.0.0.2/32": "cali1", "fd00::2/128": "cali1", "10.0.0.3/32": "cali1"}, true); err != nil {
@@ -141,7 +141,7 @@ func TestRoutesOfAFormerProcessAreKeptOrSweptAfterSync(t *testing.T) {
 	}
 }
 
-func TestAStrangersRouteIsNeverReplaced(t *testing.T) {
+func TestRoutesOfOtherProgramsAreNeverReplaced(t *testing.T) {
 	eth0 := newHost(t, "cali1", "eth0").Link("eth0")
 	prefixes := []string{"10.0.0.1/32", "fd00::1/128"}
 	for _, prefix := range prefixes {
@@ -200,7 +200,7 @@ func TestRoutesComeBackAfterTheInterfaceWasDown(t *testing.T) {
 	}
 }
 
-func TestAdministratorsNumbersAreNeverOurs(t *testing.T) {
+func TestReservedRouteProtocolNumbersAreNotUsed(t *testing.T) {
 	for configured, want := range map[int]int{0: 86, 2: 86, 3: 86, 4: 86, 80: 80, 256: 86} {
 		if got := routes.Protocol(configured); got != want {
 			t.Errorf("Protocol(%d) = %d, want %d", configured, got, want)

@@ -16,7 +16,7 @@ func (full) Put(int, int) error         { return errors.New("no room") }
 func (full) Delete(int) error           { return nil }
 func (full) List() (map[int]int, error) { return nil, nil }
 
-func TestAPassTellsTheFirstErrorsAndTheNumberOfTheOthers(t *testing.T) {
+func TestAPassReportsTheFirstErrorsAndCountsTheOthers(t *testing.T) {
 	entries := table.New("numbers", full{}, func(a, b int) bool { return a == b })
 	for i := range 1000 {
 		entries.Want(i, i)

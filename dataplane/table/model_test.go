@@ -11,10 +11,10 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// TestAnyHistoryEndsAsWanted plays random histories of wishes, faults, strangers and restarts. Whatever happened,
+// TestRandomHistoriesEndInTheDesiredState plays random histories of wishes, faults, strangers and restarts. Whatever happened,
 // when the faults end the target holds what is wanted and nothing else; and before the input is complete nothing
 // is ever deleted.
-func TestAnyHistoryEndsAsWanted(t *testing.T) {
+func TestRandomHistoriesEndInTheDesiredState(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	for i := range uint64(500) {
