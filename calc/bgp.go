@@ -142,29 +142,46 @@ func (r *bgpReader) listenPort(node string) uint16 {
 	return defaultBGPPort
 }
 
-// peers reads the BGPPeers of this node. For the same address and port a global one wins over the node's own, and then the first by name.
+// peers reads the BGPPeers of this node. Of several for the same address and port one is used: a global one before one for certain
+// nodes, one that is for this node before one that has it as a peer in reverse, and then the first by name.
 func (r *bgpReader) peers() {
 	peers, keys := valid[api.BGPPeer](r.objects, api.KindBGPPeer)
 	taken := map[netip.AddrPort]string{}
-	for _, global := range []bool{true, false} {
-		for i, p := range peers {
-			spec := p.Spec
-			if global != (spec.Node == "" && spec.NodeSelector == "") || !r.selected(keys[i], spec) {
-				continue
+	for _, reverse := range []bool{false, true} {
+		for _, global := range []bool{true, false} {
+			for i, p := range peers {
+				if global != (p.Spec.Node == "" && p.Spec.NodeSelector == "") {
+					continue
+				}
+				for _, peer := range r.sessionsOf(keys[i], p.Spec, reverse) {
+					at := netip.AddrPortFrom(peer.Address, peer.Port)
+					by, yes := taken[at]
+					if yes && p.Spec.PeerSelector == "" {
+						r.note(keys[i], "BGPPeer(%s) already peers with %v, so this one is not used: remove one of them", by, at)
+					}
+					if !yes {
+						taken[at] = keys[i].Name
+						r.bgp.Peers[peerName(global, peer, p.Spec)] = peer
+					}
+				}
 			}
-			peer, ok := r.peer(keys[i], spec)
-			if !ok {
-				continue
-			}
-			at := netip.AddrPortFrom(peer.Address, peer.Port)
-			if by, yes := taken[at]; yes {
-				r.note(keys[i], "BGPPeer(%s) already peers with %v, so this one is not used: remove one of them", by, at)
-				continue
-			}
-			taken[at] = keys[i].Name
-			r.bgp.Peers[peerName(global, peer, spec)] = peer
 		}
 	}
+}
+
+// sessionsOf returns this node's sessions by a BGPPeer: with peerSelector one for each node and family, otherwise at most one.
+func (r *bgpReader) sessionsOf(key api.Key, spec api.BGPPeerSpec, reverse bool) []Peer {
+	switch {
+	case spec.PeerSelector != "":
+		return r.selectedPeers(key, spec, reverse)
+	case reverse || !r.selected(key, spec):
+		return nil
+	}
+	peer, ok := r.peer(key, spec)
+	if !ok {
+		return nil
+	}
+	return []Peer{peer}
 }
 
 // selected reports whether a BGPPeer is for this node.
@@ -214,6 +231,13 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	if spec.LocalASNumber != nil {
 		p.LocalAS = uint32(*spec.LocalASNumber)
 	}
+	r.applySpec(&p, spec)
+	r.partly(key, spec)
+	return p, true
+}
+
+// applySpec sets the fields of a session that a BGPPeer gives to every peer that it names or selects.
+func (r *bgpReader) applySpec(p *Peer, spec api.BGPPeerSpec) {
 	if spec.SourceAddress != "None" {
 		p.Source = r.addressFor(p.Address)
 	}
@@ -226,16 +250,12 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	if spec.TTLSecurity != nil {
 		p.TTLSecurity = *spec.TTLSecurity
 	}
-	r.partly(key, spec)
-	return p, true
 }
 
 // unsupportedPeer names a field that is not supported and must not be ignored, and what to do. Without its password or its filters, for
 // example, a session would accept and announce more than it may.
 func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
 	switch {
-	case spec.PeerSelector != "":
-		return "peerSelector", "name each peer by peerIP"
 	case spec.LocalWorkloadSelector != "":
 		return "localWorkloadSelector", "name each peer by peerIP"
 	case spec.Password != nil:

@@ -23,12 +23,8 @@ func (r *bgpReader) mesh() {
 		if keys[i].Name == r.node || n.Spec.BGP == nil || reflects(n) {
 			continue
 		}
-		for _, ends := range [...]struct {
-			own  netip.Prefix
-			peer string
-		}{{r.bgp.V4, n.Spec.BGP.IPv4Address}, {r.bgp.V6, n.Spec.BGP.IPv6Address}} {
-			peer, err := api.ParseAddrNet(ends.peer)
-			if err != nil || !ends.own.IsValid() || peer.Addr() == ends.own.Addr() || explicit[peer.Addr()] {
+		for _, ends := range r.sharedFamilies(n) {
+			if explicit[ends.peer] {
 				continue
 			}
 			if r.def.NodeMeshPassword != nil {
@@ -36,15 +32,36 @@ func (r *bgpReader) mesh() {
 					"no session with another node: remove it if the sessions may do without")
 				return
 			}
-			p := r.meshPeer(keys[i].Name, n, ends.own.Addr(), peer.Addr())
+			p := r.meshPeer(keys[i].Name, n, ends.own, ends.peer)
 			r.bgp.Peers["Mesh_"+dashed(p.Address)] = p
 		}
 	}
 }
 
+// ends are the addresses of this node and of another one, of the same family.
+type ends struct{ own, peer netip.Addr }
+
+// sharedFamilies returns the ends for each family in which both nodes have an address.
+func (r *bgpReader) sharedFamilies(n *api.Node) (list []ends) {
+	if n.Spec.BGP == nil {
+		return nil
+	}
+	for _, family := range [...]struct {
+		own  netip.Prefix
+		peer string
+	}{{r.bgp.V4, n.Spec.BGP.IPv4Address}, {r.bgp.V6, n.Spec.BGP.IPv6Address}} {
+		peer, err := api.ParseAddrNet(family.peer)
+		if err == nil && family.own.IsValid() && peer.Addr() != family.own.Addr() {
+			list = append(list, ends{family.own.Addr(), peer.Addr()})
+		}
+	}
+	return list
+}
+
 func reflects(n *api.Node) bool { return n.Spec.BGP != nil && n.Spec.BGP.RouteReflectorClusterID != "" }
 
-func (r *bgpReader) meshPeer(name string, n *api.Node, own, peer netip.Addr) Peer {
+// nodePeer is the session with another node, between two addresses of one family.
+func (r *bgpReader) nodePeer(name string, n *api.Node, own, peer netip.Addr) Peer {
 	p := Peer{
 		Node: name, Address: peer, Port: r.listenPort(name), AS: r.globalAS(), Source: own, RestartTime: defaultRestartTime,
 		Passive: isPassive(own, peer),
@@ -52,6 +69,11 @@ func (r *bgpReader) meshPeer(name string, n *api.Node, own, peer netip.Addr) Pee
 	if as := n.Spec.BGP.ASNumber; as != nil {
 		p.AS = uint32(*as)
 	}
+	return p
+}
+
+func (r *bgpReader) meshPeer(name string, n *api.Node, own, peer netip.Addr) Peer {
+	p := r.nodePeer(name, n, own, peer)
 	if t := r.def.NodeMeshMaxRestartTime; t != nil {
 		p.RestartTime = t.Duration
 	}
