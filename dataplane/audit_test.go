@@ -15,7 +15,7 @@ import (
 	"github.com/margay-project/margay/dataplane/gate"
 )
 
-// repairLog keeps the lines that tell of repairs.
+// repairLog keeps the log lines about repairs.
 type repairLog struct {
 	mu    sync.Mutex
 	lines []string
@@ -52,8 +52,8 @@ func readSetting(t *testing.T, path string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// Whatever others change of what the Driver programs is put right at once where the kernel tells of it, told in one line,
-// and counted.
+// Other programs change state of the Driver. The Driver repairs it, logs one line, and counts the repair. It does so at once
+// where the kernel sends a notification.
 func TestChangesByOthersAreRepaired(t *testing.T) {
 	h := newHost(t)
 	log := &repairLog{}
@@ -69,7 +69,7 @@ func TestChangesByOthersAreRepaired(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.settle(func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
 	if told := log.drain(); told != "" {
-		t.Errorf("without a change by others: %s", told)
+		t.Errorf("repair logged without a change by others: %s", told)
 	}
 	setting := func(path, value string) func() bool {
 		return func() bool { return readSetting(t, path) == value }
@@ -82,7 +82,7 @@ func TestChangesByOthersAreRepaired(t *testing.T) {
 	}{
 		{"a route is deleted", func() { h.MustRun("ip", "route", "del", "10.65.0.2") },
 			func() bool { return strings.Contains(h.MustRun("ip", "route", "show", "10.65.0.2"), "cali2") }, "routes: 10.65.0.2/32 (gone)"},
-		{"all are", func() {
+		{"all routes are deleted", func() {
 			h.MustRun("ip", "route", "flush", "proto", "86")
 			h.MustRun("ip", "-6", "route", "flush", "proto", "86")
 		},
@@ -90,31 +90,31 @@ func TestChangesByOthersAreRepaired(t *testing.T) {
 				return strings.Count(h.MustRun("ip", "route", "show", "proto", "86"), "\n") == 3 &&
 					strings.Count(h.MustRun("ip", "-6", "route", "show", "proto", "86"), "\n") == 2
 			}, "routes: 10.65.0.1/32 (gone), "},
-		{"one is added in our name", func() { h.MustRun("ip", "route", "add", "10.65.0.9", "dev", "cali1", "proto", "86") },
+		{"a route with our protocol number is added", func() { h.MustRun("ip", "route", "add", "10.65.0.9", "dev", "cali1", "proto", "86") },
 			func() bool { return h.MustRun("ip", "route", "show", "10.65.0.9") == "" }, "routes: 10.65.0.9/32 (not ours, but with our mark)"},
-		{"forwarding of IPv4", func() { writeSetting(t, "net/ipv4/ip_forward", "0") }, setting("net/ipv4/ip_forward", "1"), "settings: net/ipv4/"},
-		{"forwarding of IPv6", func() { writeSetting(t, "net/ipv6/conf/all/forwarding", "0") }, setting("net/ipv6/conf/all/forwarding", "1"), "settings: net/ipv6/"},
-		{"proxy ARP", func() { writeSetting(t, "net/ipv4/conf/cali1/proxy_arp", "0") }, setting("net/ipv4/conf/cali1/proxy_arp", "1"),
+		{"IPv4 forwarding changes", func() { writeSetting(t, "net/ipv4/ip_forward", "0") }, setting("net/ipv4/ip_forward", "1"), "settings: net/ipv4/"},
+		{"IPv6 forwarding changes", func() { writeSetting(t, "net/ipv6/conf/all/forwarding", "0") }, setting("net/ipv6/conf/all/forwarding", "1"), "settings: net/ipv6/"},
+		{"proxy ARP changes", func() { writeSetting(t, "net/ipv4/conf/cali1/proxy_arp", "0") }, setting("net/ipv4/conf/cali1/proxy_arp", "1"),
 			"settings: net/ipv4/conf/cali1/proxy_arp (changed)"},
-		{"proxy NDP", func() { writeSetting(t, "net/ipv6/conf/cali1/proxy_ndp", "0") }, setting("net/ipv6/conf/cali1/proxy_ndp", "1"),
+		{"proxy NDP changes", func() { writeSetting(t, "net/ipv6/conf/cali1/proxy_ndp", "0") }, setting("net/ipv6/conf/cali1/proxy_ndp", "1"),
 			"settings: net/ipv6/conf/cali1/proxy_ndp (changed)"},
-		{"the reverse path filter", func() { writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "1") }, setting("net/ipv4/conf/cali1/rp_filter", "2"),
+		{"the reverse path filter changes", func() { writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "1") }, setting("net/ipv4/conf/cali1/rp_filter", "2"),
 			"settings: net/ipv4/conf/cali1/rp_filter (changed)"},
 		{"a chain of the gate is flushed", func() { h.MustRun("nft", "flush", "chain", "inet", "margay", "outgoing") },
 			func() bool {
 				return strings.Contains(h.MustRun("nft", "list", "table", "inet", "margay"), "masquerade")
 			},
 			"gate: chain outgoing: it has 0 rules instead of 2, changed by nft (process "},
-		{"all of them are", func() { h.MustRun("nft", "flush", "table", "inet", "margay") },
+		{"all chains of the gate are flushed", func() { h.MustRun("nft", "flush", "table", "inet", "margay") },
 			func() bool { return strings.Contains(h.MustRun("nft", "list", "table", "inet", "margay"), "drop") }, "gate: chain from_workloads"},
-		{"there is no gate", func() { h.MustRun("nft", "flush", "ruleset") },
+		{"the whole ruleset is flushed", func() { h.MustRun("nft", "flush", "ruleset") },
 			func() bool { there, _ := gate.Exists(); return there }, "gate: the table is gone, changed by nft (process "},
-		// Of these the kernel tells nobody.
-		{"router advertisements", func() { writeSetting(t, "net/ipv6/conf/cali1/accept_ra", "1"); c.later() },
+		// The kernel sends no notification of these changes.
+		{"accept_ra of a workload changes", func() { writeSetting(t, "net/ipv6/conf/cali1/accept_ra", "1"); c.later() },
 			setting("net/ipv6/conf/cali1/accept_ra", "0"), "settings: net/ipv6/conf/cali1/accept_ra (changed)"},
-		{"learning of routers", func() { writeSetting(t, "net/ipv6/conf/lo/accept_ra", "1"); c.later() },
+		{"accept_ra of the host changes", func() { writeSetting(t, "net/ipv6/conf/lo/accept_ra", "1"); c.later() },
 			setting("net/ipv6/conf/lo/accept_ra", "2"), "settings: net/ipv6/conf/all/forwarding (changed)"},
-		{"an address of the host", func() { must(t, d.shared.Locals.Delete(bpf.Address(netip.MustParseAddr("127.0.0.1")))); c.later() },
+		{"an address of the host is deleted", func() { must(t, d.shared.Locals.Delete(bpf.Address(netip.MustParseAddr("127.0.0.1")))); c.later() },
 			func() bool {
 				_, found, err := d.shared.Locals.Get(bpf.Address(netip.MustParseAddr("127.0.0.1")))
 				return found && err == nil
@@ -126,18 +126,18 @@ func TestChangesByOthersAreRepaired(t *testing.T) {
 		d.settle(change.is)
 		must(t, d.Apply(calc.Delta{}))
 		if told := log.drain(); !strings.HasPrefix(told, change.told) {
-			t.Errorf("%s: told %q, want %q", change.name, told, change.told)
+			t.Errorf("%s: logged %q, want %q", change.name, told, change.told)
 		}
 		if total(d.Status().Repairs) == before {
-			t.Errorf("%s: not counted: %v", change.name, d.Status().Repairs)
+			t.Errorf("%s: the repair is not counted: %v", change.name, d.Status().Repairs)
 		}
 		if !client.Reaches("tcp", server.Addresses[0], 80) {
-			t.Errorf("%s: no answer", change.name)
+			t.Errorf("%s: the server does not answer", change.name)
 		}
 	}
 }
 
-// later moves the clock past the next reading of everything.
+// later moves the clock past the next complete audit.
 func (c *clock) later() { c.now = c.now.Add(2 * readBack) }
 
 func total(counts map[string]uint64) (n uint64) {
@@ -147,7 +147,7 @@ func total(counts map[string]uint64) (n uint64) {
 	return n
 }
 
-// Changes of the Driver itself, and of the kernel together with an interface, are no changes by others.
+// Changes by the Driver itself, and changes that the kernel makes together with an interface, do not count as repairs.
 func TestOwnChangesAreNotRepairs(t *testing.T) {
 	h := newHost(t)
 	log := &repairLog{}
@@ -179,7 +179,7 @@ func TestOwnChangesAreNotRepairs(t *testing.T) {
 	}
 }
 
-// A felix that starts while the datastore is out of reach finds a gate without rules: interfaces that appear must be closed.
+// Felix starts while the datastore is out of reach, and the gate has no rules. Interfaces that appear must be closed.
 func TestAnEmptyGateIsFilledBeforeTheInputIsComplete(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()

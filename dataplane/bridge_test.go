@@ -10,22 +10,23 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// bridge makes a bridge as libvirt does for a network: STP, no delay, and the network's gateway on it.
+// bridge makes a bridge like a network of libvirt: STP, no delay, and the gateway's address on the bridge.
 func (h *host) bridge(name, gateway string) netlink.Link {
 	h.Helper()
 	h.MustRun("ip", "link", "add", name, "type", "bridge", "stp_state", "1", "forward_delay", "0")
 	return h.Up(name, gateway)
 }
 
-// join gives a machine's interface to a bridge, and the machine an address of the bridge's network.
+// join makes a VM's interface a port of a bridge, and gives the VM an address of the bridge's network.
 func (m *vm) join(bridge netlink.Link, prefix string) {
 	m.h.Helper()
 	m.h.Join(m.Device, bridge)
 	m.Up("eth0", prefix)
 }
 
-// An endpoint of a port of a bridge, such as libvirt's default network has, is closed and says what to do. Felix makes no
-// route by the port, which would take the machine's packets from the bridge, and changes none of its settings.
+// An endpoint names a port of a bridge, such as a port of libvirt's default network. Felix closes the port and gives advice.
+// It makes no route through the port, because that would take the VM's packets from the bridge. It changes no setting of
+// the port.
 func TestABridgePortIsClosedWithAdvice(t *testing.T) {
 	h := newHost(t)
 	routed := h.plug("cali1", "10.65.0.1", "fd00:65::1")
@@ -55,7 +56,7 @@ func TestABridgePortIsClosedWithAdvice(t *testing.T) {
 		}
 	}
 	if routes := h.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet0") {
-		t.Errorf("routes by the port:\n%s", routes)
+		t.Errorf("routes through the port:\n%s", routes)
 	}
 	if now := readSetting(t, "net/ipv4/conf/vnet0/proxy_arp"); now != proxy {
 		t.Errorf("proxy_arp of the port is %s", now)
@@ -68,23 +69,23 @@ func TestABridgePortIsClosedWithAdvice(t *testing.T) {
 		waits = waits || r.Destination == netip.PrefixFrom(toBridged, 32) && r.State == "waiting" && strings.Contains(r.Error, "port of virbr0")
 	}
 	if !waits {
-		t.Errorf("the route that is not made is not told: %+v", d.dumpRoutes())
+		t.Errorf("the missing route is not reported as waiting: %+v", d.dumpRoutes())
 	}
 
 	link, err := netlink.LinkByName("vnet0")
 	must(t, err)
-	must(t, netlink.LinkSetNoMaster(link)) // as the advice says
+	must(t, netlink.LinkSetNoMaster(link)) // follows the advice
 	d.settle(func() bool {
 		return d.stateOfInterface("vnet0") == Enforced && routed.ReachesAtOnce("tcp", bridged.Addresses[0], 80)
 	})
-	must(t, netlink.LinkSetMaster(link, virbr0)) // and back: also while felix runs
+	must(t, netlink.LinkSetMaster(link, virbr0)) // becomes a port again while felix runs
 	d.settle(func() bool { return d.stateOfInterface("vnet0") == Closed })
 	if routes := h.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet0") {
-		t.Errorf("routes by the port that came back:\n%s", routes)
+		t.Errorf("routes through the port after its return:\n%s", routes)
 	}
 }
 
-// A machine of the bridge that no endpoint is about goes on as before, beside routed ones.
+// A VM on the bridge has no endpoint. It keeps its connectivity beside routed VMs.
 func TestABridgeWithoutEndpointsIsLeftAlone(t *testing.T) {
 	h := newHost(t)
 	routed := h.plug("cali1", "10.65.0.1", "fd00:65::1")

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A child of this variable holds the name of an agent until its input ends.
+// With this variable set, a child process holds the name of an agent until its input ends.
 const holdsName = "MARGAY_TEST_HOLDS_NAME"
 
 func TestMain(m *testing.M) {
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// nameHeld has a process of another user hold the name in the host's network namespace.
+// nameHeld starts a process of another user that holds the name in the host's network namespace.
 func (h *host) nameHeld(capabilities ...uintptr) (pid int, release func()) {
 	h.Helper()
 	child := exec.Command("/proc/self/exe")
@@ -46,7 +46,7 @@ func (h *host) nameHeld(capabilities ...uintptr) (pid int, release func()) {
 	must(h, child.Start())
 	said := make([]byte, 5)
 	if _, err := io.ReadFull(out, said); err != nil || string(said) != "held\n" {
-		h.Fatalf("the child says %q: %v", said, err)
+		h.Fatalf("the child printed %q: %v", said, err)
 	}
 	return child.Process.Pid, func() { in.Close(); child.Wait() }
 }
@@ -55,7 +55,7 @@ func refuses(t testing.TB, err error, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
 		if err == nil || !strings.Contains(err.Error(), text) {
-			t.Errorf("%v: does not say %q", err, text)
+			t.Errorf("error %v does not contain %q", err, text)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func TestThereIsOneDriverForEachNamespaceAndPinDirectory(t *testing.T) {
 		refuses(t, err, who, "pins to "+h.pins, "--pin-dir")
 		other, err := New(Options{PinDir: h.pinDir(), Log: h.log})
 		if err != nil {
-			t.Errorf("with a namespace and a pin directory of its own: %v", err)
+			t.Errorf("a driver with its own namespace and pin directory fails: %v", err)
 			return nil
 		}
 		return other.Close()
@@ -83,20 +83,20 @@ func TestThereIsOneDriverForEachNamespaceAndPinDirectory(t *testing.T) {
 	must(t, h.start(Options{}).Close())
 }
 
-// Anybody may take a name in the network namespace. Policy is enforced all the same.
+// Any user may take a name in the network namespace. Policy must be enforced nevertheless.
 func TestAnUnprivilegedUserCannotStopAnAgentByTakingItsName(t *testing.T) {
 	h := newHost(t)
 	pid, release := h.nameHeld()
 	d := h.run(newWorld(), Options{})
 	problems := strings.Join(d.Status().Problems, "\n")
 	if want := fmt.Sprintf("process %d of user 65534, which is no felix", pid); !strings.Contains(problems, want) {
-		t.Errorf("%q does not say %q", problems, want)
+		t.Errorf("problems %q do not contain %q", problems, want)
 	}
 	must(t, d.Uninstall())
 	release()
 	d = h.start(Options{})
 	if problems := d.Status().Problems; len(problems) > 0 {
-		t.Errorf("after the name is free: %v", problems)
+		t.Errorf("problems after the name is free: %v", problems)
 	}
 	must(t, d.Close())
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// world is a State being put together.
+// world is a State under construction.
 type world struct{ *calc.State }
 
 func newWorld() world {
@@ -34,7 +34,7 @@ func newWorld() world {
 
 var allowAll = calc.PolicyID{Kind: api.KindProfile, Name: "open"}
 
-// workload adds the endpoint of a machine and the routes to it.
+// workload adds the endpoint of a VM and the routes to it.
 func (w world) workload(m *vm) calc.EndpointID {
 	id := calc.EndpointID{Kind: "WorkloadEndpoint", Namespace: "default", Name: m.Device}
 	w.Endpoints[id] = calc.Endpoint{ID: id, Interface: m.Device, Addresses: m.Addresses, Profiles: []string{"open"}}
@@ -44,7 +44,7 @@ func (w world) workload(m *vm) calc.EndpointID {
 	return id
 }
 
-// protect makes an endpoint accept only some TCP port.
+// protect makes an endpoint accept only one TCP port.
 func (w world) protect(id calc.EndpointID, port uint16) {
 	policy := calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.protect-" + id.Name}
 	w.Policies[policy] = calc.Policy{ID: policy, Tier: "default", Ingress: []calc.Rule{{
@@ -55,14 +55,14 @@ func (w world) protect(id calc.EndpointID, port uint16) {
 	w.Endpoints[id] = ep
 }
 
-// clone is the world as it is now.
+// clone returns a copy of the world.
 func (w world) clone() *calc.State {
 	s := &calc.State{}
 	s.Fold(calc.Diff(nil, w.State))
 	return s
 }
 
-// driver is a Driver under test and the state that it was given.
+// driver is a Driver under test and the state that it has received.
 type driver struct {
 	*Driver
 	h     *host
@@ -77,7 +77,7 @@ func (h *host) start(options Options) *driver {
 	return &driver{Driver: d, h: h}
 }
 
-// become gives the Driver what is new in a world.
+// become gives the Driver the difference to a new world.
 func (d *driver) become(w world) error {
 	next := w.clone()
 	delta := calc.Diff(d.given, next)
@@ -85,7 +85,7 @@ func (d *driver) become(w world) error {
 	return d.Apply(delta)
 }
 
-// settle applies nothing until nothing is left to do, following interface events.
+// settle applies an empty delta at each interface event, and every 20 ms, until the condition holds.
 func (d *driver) settle(is func() bool) {
 	d.h.Helper()
 	for deadline := time.Now().Add(lab.Patience); !is(); {
@@ -94,15 +94,15 @@ func (d *driver) settle(is func() bool) {
 		case <-time.After(20 * time.Millisecond):
 		}
 		if err := d.Apply(calc.Delta{}); err != nil {
-			d.h.Log("not yet: ", err)
+			d.h.Log("last error: ", err)
 		}
 		if time.Now().After(deadline) {
-			d.h.Fatal("never settled")
+			d.h.Fatal("the condition never held")
 		}
 	}
 }
 
-// pair is two machines, of which the server answers on ports 80 and 81.
+// pair returns two VMs. The server answers on ports 80 and 81.
 func (h *host) pair() (client, server *vm) {
 	client = h.plug("cali1", "10.65.0.1", "fd00:65::1")
 	server = h.plug("cali2", "10.65.0.2", "fd00:65::2")
@@ -135,17 +135,17 @@ func TestTheDriverEnforcesPolicyAndUninstalls(t *testing.T) {
 	must(t, d.Apply(calc.Delta{}))
 	for _, a := range server.Addresses {
 		if !client.Reaches("tcp", a, 80) {
-			t.Errorf("%v does not answer where it may", a)
+			t.Errorf("%v does not answer on an allowed port", a)
 		}
 		if client.ReachesAtOnce("tcp", a, 81) || client.ReachesAtOnce("udp", a, 80) {
-			t.Errorf("%v answers where it may not", a)
+			t.Errorf("%v answers on a denied port", a)
 		}
 	}
 	must(t, d.Uninstall())
 	h.leavesNothing()
 }
 
-// leavesNothing checks that the host is as if there had never been a Driver. Of /proc/sys see former_test.go.
+// leavesNothing checks that nothing of the Driver is left on the host. The tests in former_test.go check /proc/sys.
 func (h *host) leavesNothing() {
 	h.Helper()
 	pins, err := os.ReadDir(h.pins)
@@ -195,10 +195,10 @@ func TestAPolicyChangeEndsAnOpenConnection(t *testing.T) {
 	w.protect(id, 81)
 	must(t, d.become(w))
 	if lab.AnsweredAtOnce(open) {
-		t.Error("an open connection lives on although policy no longer allows it")
+		t.Error("an open connection still works although policy no longer allows it")
 	}
 	if !client.Reaches("tcp", server.Addresses[0], 81) {
-		t.Error("what the new policy allows does not pass")
+		t.Error("the new policy does not allow port 81")
 	}
 }
 
@@ -216,7 +216,7 @@ func TestPolicyReturnsWithAReplacedInterface(t *testing.T) {
 		server.Replug()
 		d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced })
 		if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
-			t.Error("not the same policy after the machine came back")
+			t.Error("the policy is not in force after the VM has come back")
 		}
 	}
 }
@@ -239,15 +239,15 @@ func TestAVMWithoutItsEndpointStaysClosed(t *testing.T) {
 	d := h.run(w, Options{})
 	defer d.Uninstall()
 	if !client.Reaches("tcp", server.Addresses[0], 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	delete(w.Endpoints, id)
 	must(t, d.become(w))
 	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
-		t.Error("a machine without an endpoint is open")
+		t.Error("a VM without an endpoint is open")
 	}
 	if state := d.stateOfInterface("cali2"); state != Closed {
-		t.Errorf("its interface is %s", state)
+		t.Errorf("the interface of the VM is %s", state)
 	}
 	w.Endpoints[id] = calc.Endpoint{ID: id, Interface: "cali2", Addresses: server.Addresses, Profiles: []string{"open"}}
 	must(t, d.become(w))
@@ -265,19 +265,19 @@ func TestARestartLosesNoPacketAndNoConnection(t *testing.T) {
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	if !client.Reaches("udp", server.Addresses[0], 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	tcp, err := client.Dial("tcp", server.Addresses[0], 80)
 	must(t, err)
 	defer tcp.Close()
 	s := client.Stream(server.Addresses[0], 80, aTick)
 	for range 3 {
-		must(t, d.Close()) // a kill closes the same handles, without a word
+		must(t, d.Close()) // a kill closes the same handles
 		d = h.start(Options{})
 		must(t, d.Apply(calc.Delta{})) // nothing is known yet
 		half := newWorld()
 		half.workload(client)
-		must(t, d.become(half)) // half of the input: the other machine is not known yet
+		must(t, d.become(half)) // half of the input: the other VM is not known yet
 		answers := s.Answers()
 		h.until("traffic in this state", func() bool { return s.Answers() > answers+10 })
 		must(t, d.become(w))
@@ -293,11 +293,11 @@ func TestARestartLosesNoPacketAndNoConnection(t *testing.T) {
 	w.protect(id, 81)
 	must(t, d.become(w))
 	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
-		t.Error("the new process does not enforce what it is told")
+		t.Error("the new process does not enforce the new policy")
 	}
 }
 
-// Firewall scripts flush what they do not know. The next process must neither cut off nor let go of the machines then.
+// Firewall scripts flush tables that they do not know. The next process must neither cut the VMs off nor open them.
 func TestARestartWithoutTheGateKeepsPolicyInForce(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
@@ -309,7 +309,7 @@ func TestARestartWithoutTheGateKeepsPolicyInForce(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	to := server.Addresses[0]
 	if !client.Reaches("tcp", to, 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	must(t, d.Close())
 	must(t, gate.Remove())
@@ -317,7 +317,7 @@ func TestARestartWithoutTheGateKeepsPolicyInForce(t *testing.T) {
 	config := newWorld()
 	must(t, d.become(config)) // names of workload interfaces are known, but the input is not complete
 	if !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
-		t.Error("before the input is complete: not the policy that was in force")
+		t.Error("before the input is complete the earlier policy is not in force")
 	}
 	for i := range w.Endpoints {
 		delete(w.Endpoints, i)
@@ -326,7 +326,7 @@ func TestARestartWithoutTheGateKeepsPolicyInForce(t *testing.T) {
 	d.InSync()
 	must(t, d.Apply(calc.Delta{}))
 	if client.ReachesAtOnce("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
-		t.Error("a machine without an endpoint is open")
+		t.Error("a VM without an endpoint is open")
 	}
 }
 
@@ -339,7 +339,7 @@ func TestANewGenerationLosesNoPacketUnderTraffic(t *testing.T) {
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	if !client.Reaches("udp", server.Addresses[0], 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	s := client.Stream(server.Addresses[0], 80, aTick)
 	for _, size := range []int{8192, 6000} {

@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// sendFrom sends a datagram from a port of the machine's own choice.
+// sendFrom sends a datagram from a source port that the test chooses.
 func (m *vm) sendFrom(from int, to netip.Addr, port int) {
 	m.h.Helper()
 	must(m.h, m.Do(func() error {
@@ -51,7 +51,7 @@ func TestADatagramFromAWellKnownPortIsNoAnswer(t *testing.T) {
 		outside.sendFrom(53, hostAddress, 81)
 		must(t, service.SetReadDeadline(time.Now().Add(lab.AnswerTime)))
 		if n, _, err := service.ReadFrom(make([]byte, 16)); err == nil {
-			t.Errorf("%d bytes came to a port that no policy opens, for they came from port 53", n)
+			t.Errorf("%d bytes from port 53 reached a port that no policy opens", n)
 		}
 	}
 }

@@ -32,9 +32,9 @@ func TestAFailedDetachKeepsTheWholePolicyOfTheHost(t *testing.T) {
 	delete(w.Endpoints, id)
 	delete(w.Policies, calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.host"})
 	if d.become(w) == nil {
-		t.Error("nothing is reported")
+		t.Error("the failed detach is not reported")
 	}
-	for i := range 20 { // others take over the numbers that its policy had
+	for i := range 20 { // other objects reuse the numbers of its policy
 		w.protect(other, uint16(1000+i))
 		_ = d.become(w)
 		c.now = c.now.Add(time.Hour)
@@ -45,13 +45,13 @@ func TestAFailedDetachKeepsTheWholePolicyOfTheHost(t *testing.T) {
 		})
 	}
 	if !outside.Reaches("tcp", hostAddress, 80) || !outside.Reaches("tcp", hostAddress, 22) || outside.ReachesAtOnce("tcp", hostAddress, 81) {
-		t.Error("the interface that could not be freed has not its former policy")
+		t.Error("the interface that could not be detached has lost its policy")
 	}
 	broken = false
 	c.now = c.now.Add(time.Hour)
 	must(t, d.Apply(calc.Delta{}))
 	if !outside.Reaches("tcp", hostAddress, 81) {
-		t.Error("the host is not free")
+		t.Error("the host is still under policy")
 	}
 	if got := d.Status(); len(got.Problems) > 0 {
 		t.Error(got.Problems)
@@ -73,7 +73,7 @@ func TestAClosedDriverStillAnswers(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	if err := d.Follow(ctx, func(Event) {}); err == nil {
-		t.Error("a closed driver tells events")
+		t.Error("a closed driver delivers events")
 	}
 	must(t, other.Uninstall())
 }

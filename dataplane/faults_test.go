@@ -14,12 +14,12 @@ import (
 	"github.com/margay-project/margay/dataplane/classifier"
 )
 
-// fault makes the n-th write to the kernel fail, and the same one again until it is healed. Of writes that differ only in
-// their key the first two count.
+// fault makes the n-th write to the kernel fail, and every retry of it until the fault is healed. Of the writes that differ
+// only in their key, only the first two are counted.
 type fault struct {
 	at, count int
 	kinds     map[string]int
-	what      string // that failed; empty: the fault was never reached
+	what      string // the write that failed; empty: the fault was never reached
 }
 
 func (f *fault) step(what string) error {
@@ -45,7 +45,7 @@ func (f *fault) step(what string) error {
 
 func (f *fault) heal() { f.at, f.what = -1, "" }
 
-// clock is the time that the Driver sees; tests move it on, so that retries come at once.
+// clock is the Driver's clock. Tests move it forward so that retries happen at once.
 type clock struct{ now time.Time }
 
 func (c *clock) time() time.Time { return c.now }
@@ -64,7 +64,7 @@ func TestAFailureAtAnyStepOfTheStartOpensNothing(t *testing.T) {
 		err := d.become(w)
 		what := f.what
 		if (what != "") != (err != nil) {
-			t.Errorf("step %d %q failed, and the pass says %v", n, what, err)
+			t.Errorf("step %d (%s) failed, and the pass returned %v", n, what, err)
 		}
 		if client.ReachesAtOnce("tcp", to, 81) {
 			t.Errorf("open after step %d failed: %s", n, what)
@@ -75,7 +75,7 @@ func TestAFailureAtAnyStepOfTheStartOpensNothing(t *testing.T) {
 			err = d.Apply(calc.Delta{})
 		}
 		if err != nil || !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
-			t.Errorf("not as wanted after step %d (%s) was healed: %v\n%+v", n, what, err, d.Status())
+			t.Errorf("the state is not as desired after step %d (%s) was healed: %v\n%+v", n, what, err, d.Status())
 		}
 		must(t, d.Uninstall())
 		if what == "" {
@@ -97,7 +97,7 @@ func TestAFailureAtAnyStepOfAChangeOpensNothing(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	to := server.Addresses[0]
 	if !client.Reaches("tcp", to, 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	ports := []uint16{81, 80}
 	reached := 0
@@ -113,10 +113,10 @@ func TestAFailureAtAnyStepOfAChangeOpensNothing(t *testing.T) {
 		f.heal()
 		c.now = c.now.Add(time.Hour)
 		if err := d.Apply(calc.Delta{}); err != nil {
-			t.Errorf("after step %d (%s) was healed: %v", n, what, err)
+			t.Errorf("error after step %d (%s) was healed: %v", n, what, err)
 		}
 		if !client.Reaches("tcp", to, port) || client.ReachesAtOnce("tcp", to, other) {
-			t.Errorf("not the new policy after step %d (%s) was healed", n, what)
+			t.Errorf("the new policy is not in force after step %d (%s) was healed", n, what)
 		}
 		if what == "" {
 			break
@@ -144,28 +144,28 @@ func TestPolicyReachesAnInterfaceThatCannotChangeItsGeneration(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	to := server.Addresses[0]
 	if !client.Reaches("tcp", to, 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	broken = true
 	d.generations.renew = "the test asks for it"
 	w.protect(id, 81)
 	if err := d.become(w); err == nil {
-		t.Error("nothing is reported")
+		t.Error("the failed swap is not reported")
 	}
 	if got := d.Status(); got.Generations != 2 {
 		t.Errorf("%d generations", got.Generations)
 	}
 	if client.ReachesAtOnce("tcp", to, 80) || !client.Reaches("tcp", to, 81) {
-		t.Error("the generation that could not be left has the old policy")
+		t.Error("the interface that stayed in its generation has the old policy")
 	}
 	broken = false
 	c.now = c.now.Add(time.Hour)
 	must(t, d.Apply(calc.Delta{}))
 	if got := d.Status(); got.Generations != 1 {
-		t.Errorf("%d generations after it was healed", got.Generations)
+		t.Errorf("%d generations after the fault was healed", got.Generations)
 	}
 	if client.ReachesAtOnce("tcp", to, 80) || !client.Reaches("tcp", to, 81) {
-		t.Error("not the same policy in the new generation")
+		t.Error("the policy is not in force in the new generation")
 	}
 }
 
@@ -196,15 +196,15 @@ func TestFullTablesGrow(t *testing.T) {
 	_ = d.become(w)
 	d.settle(func() bool { return d.Apply(calc.Delta{}) == nil })
 	if d.generations.sizes == first {
-		t.Error("the tables are not larger")
+		t.Error("the tables have not grown")
 	}
 	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
-		t.Errorf("not as wanted: %+v", d.Status())
+		t.Errorf("the state is not as desired: %+v", d.Status())
 	}
 }
 
-// A change that needs a copy of each rule of a policy that has more than half of all the room there can be: what is in the
-// tables has no room for it, and there are no larger ones.
+// A change needs a second copy of each rule of a policy. The policy already fills more than half of the largest possible
+// tables, so the copy has no room beside it, and the tables cannot grow.
 func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
@@ -231,18 +231,18 @@ func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 	d.InSync()
 	become()
 	if !client.Reaches("tcp", server.Addresses[0], 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	w.Sets["refused"] = client.asMembers()
 	w.Policies[letsNobodyIn] = calc.Policy{ID: letsNobodyIn, Tier: "default"}
 	w.judgedBy(id, large, letsNobodyIn)
 	become()
 	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
-		t.Errorf("let in by the former policy: %v", d.Status().Problems)
+		t.Errorf("the old policy still allows the connection: %v", d.Status().Problems)
 	}
 }
 
-// Work that failed at the end of a grace period is tried again without another change.
+// Work that failed at the end of a grace period is retried without another change.
 func TestAnUnusedAddressIsRemovedInTheEnd(t *testing.T) {
 	h := newHost(t)
 	c, broken, failed := &clock{time.Now()}, false, false
@@ -269,7 +269,7 @@ func TestAnUnusedAddressIsRemovedInTheEnd(t *testing.T) {
 		return n
 	}
 	if addresses() != 1 {
-		t.Fatalf("%d addresses", addresses())
+		t.Fatalf("%d addresses are left", addresses())
 	}
 	broken = true
 	delete(w.Policies, letsClientsIn)
@@ -282,8 +282,8 @@ func TestAnUnusedAddressIsRemovedInTheEnd(t *testing.T) {
 	d.settle(func() bool { later(); return addresses() == 0 })
 }
 
-// The kernel has no memory for some counters of rules, as when many are made in a row. Nothing waits for them: policy is in
-// force, and they are tried again later, once each.
+// The kernel lacks memory for some rule counters, as when many are made in a row. Policy must not wait for them. Each is
+// retried once, later.
 func TestCountersAreRetriedAfterTheKernelLackedMemory(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
@@ -301,7 +301,7 @@ func TestCountersAreRetriedAfterTheKernelLackedMemory(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.InSync()
 	if err := d.become(w); !errors.Is(err, unix.ENOMEM) {
-		t.Errorf("%v, want that memory lacks", err)
+		t.Errorf("error %v, want one about memory", err)
 	}
 	if to := server.Addresses[0]; !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
 		t.Error("policy is not in force")
@@ -311,13 +311,13 @@ func TestCountersAreRetriedAfterTheKernelLackedMemory(t *testing.T) {
 	}
 	for what, n := range tries {
 		if n != 1 {
-			t.Errorf("%s was tried %d times at once", what, n)
+			t.Errorf("%s was tried %d times without a pause", what, n)
 		}
 	}
 	short = false
 	c.now = c.now.Add(time.Minute)
 	must(t, d.Apply(calc.Delta{}))
 	if s := d.counters.Status(); s.Failed != 0 || s.Programmed != s.Wanted {
-		t.Errorf("later: %+v", s)
+		t.Errorf("status after the retry: %+v", s)
 	}
 }

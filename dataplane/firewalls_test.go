@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/internal/skip"
 )
 
-// needs skips the test on a machine without a tool.
+// needs skips the test on a machine that lacks a tool.
 func needs(t *testing.T, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {
@@ -20,7 +20,7 @@ func needs(t *testing.T, tools ...string) {
 	}
 }
 
-// protected is a host with two machines, of which one accepts a TCP port only.
+// protected is a host with two VMs. One of them accepts only one TCP port.
 func (h *host) protected() (d *driver, client, server *vm, c *clock) {
 	h.Helper()
 	client, server = h.pair()
@@ -31,7 +31,7 @@ func (h *host) protected() (d *driver, client, server *vm, c *clock) {
 	return h.run(w, Options{clock: c.time}), client, server, c
 }
 
-// settles applies nothing, with time going on, until a condition holds.
+// settles applies empty deltas and moves the clock forward until a condition holds.
 func (d *driver) settles(c *clock, is func() bool) {
 	d.h.Helper()
 	d.settle(func() bool {
@@ -43,7 +43,8 @@ func (d *driver) settles(c *clock, is func() bool) {
 	})
 }
 
-// iptables drops what is forwarded, as Docker and ufw have it: what policy allows passes all the same, and nothing else.
+// iptables drops forwarded packets, as Docker and ufw configure it. Packets that policy allows pass nevertheless, and no
+// others.
 func TestPolicyWorksBesideIptables(t *testing.T) {
 	for _, variant := range []string{"nft", "legacy"} {
 		for name, drop := range map[string][]string{
@@ -81,7 +82,7 @@ func TestPolicyWorksBesideIptables(t *testing.T) {
 	}
 }
 
-// The rules of iptables change while felix runs: others flush them, and begin to drop.
+// Other programs flush the rules of iptables while felix runs, and then begin to drop.
 func TestTheRuleInIptablesIsRestored(t *testing.T) {
 	for _, tool := range []string{"iptables-nft", "iptables-legacy"} {
 		t.Run(tool, func(t *testing.T) {
@@ -92,7 +93,7 @@ func TestTheRuleInIptablesIsRestored(t *testing.T) {
 			reach := func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) }
 			d.settles(c, reach)
 			if rules := h.MustRun("nft", "list", "ruleset"); strings.Contains(rules, "table ip filter") {
-				t.Errorf("tables of iptables are made where nobody uses it:\n%s", rules)
+				t.Errorf("felix makes tables of iptables on a host that does not use it:\n%s", rules)
 			}
 			for range 2 {
 				h.MustRun(tool, "-F", "FORWARD")
@@ -108,7 +109,8 @@ func TestTheRuleInIptablesIsRestored(t *testing.T) {
 	}
 }
 
-// A chain of nftables belongs to whoever made it. When it drops what policy allows, status names it and says what to do.
+// A chain of another program in nftables drops packets that policy allows. Felix must not change it. Status names the chain
+// and gives advice.
 func TestStatusNamesAnotherTableThatDrops(t *testing.T) {
 	needs(t, "nft")
 	for name, chain := range map[string]string{
@@ -142,7 +144,7 @@ func TestStatusNamesAnotherTableThatDrops(t *testing.T) {
 	}
 }
 
-// A firewall that drops by default and accepts the machines by rules of its own is in nobody's way.
+// A firewall that drops by default and accepts the VMs by its own rules is no problem.
 func TestAnotherTableThatAcceptsIsNoProblem(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)

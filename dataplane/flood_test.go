@@ -11,9 +11,9 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// One machine floods while others wait for answers. Policy allows the answers only to who has asked.
+// One VM floods while others wait for answers. Policy allows answers only to a VM that has asked.
 func TestAnswersArriveWhileAnotherVMFloods(t *testing.T) {
-	const questions, flood = 20, 20_000 // of 4,096 unproven connections that there is room for
+	const questions, flood = 20, 20_000 // the table has room for 4,096 unproven connections
 	h := newHost(t)
 	outside := h.uplink()
 	outside.RouteVia("10.65.0.0/16", hostAddress.String())
@@ -59,11 +59,11 @@ func TestAnswersArriveWhileAnotherVMFloods(t *testing.T) {
 	}
 	atomic.StoreUint32(&d.shared.Settings.OpeningShare, math.MaxUint32)
 	if n := answered(lab.AnswerTime); n == questions {
-		t.Error("all questions are answered without shares too: this is no flood")
+		t.Error("all questions are answered without shares too: the flood is too small")
 	}
 }
 
-// listens opens a UDP socket of a machine.
+// listens opens a UDP socket of a VM.
 func (m *vm) listens(port int) (c net.PacketConn) {
 	m.h.Helper()
 	must(m.h, m.Do(func() (err error) {

@@ -39,12 +39,12 @@ func compareSettings(t *testing.T, got, want map[string]string) {
 	}
 }
 
-// Every setting is after an uninstall what it was before the first start, also after restarts, and after others changed it
-// meanwhile. A plain stop leaves all as it is.
+// An uninstall restores every setting to its value before the first start, also after restarts and after changes by others.
+// A plain stop changes no setting.
 func TestUninstallRestoresSettings(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
-	h.plug("eth9", "192.0.2.9", "2001:db8::9") // the host's own: it learns routers
+	h.plug("eth9", "192.0.2.9", "2001:db8::9") // an interface of the host that accepts router advertisements
 	writeSetting(t, "net/ipv4/ip_forward", "0")
 	writeSetting(t, "net/ipv6/conf/all/forwarding", "0")
 	writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "1")
@@ -62,7 +62,7 @@ func TestUninstallRestoresSettings(t *testing.T) {
 			t.Fatalf("%s is %s, want %s", path, during[path], value)
 		}
 	}
-	writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "0") // by somebody else; it is put right
+	writeSetting(t, "net/ipv4/conf/cali1/rp_filter", "0") // a change by another program; felix repairs it
 	d.settle(func() bool { return readSetting(t, "net/ipv4/conf/cali1/rp_filter") == "2" })
 	must(t, d.Close())
 	compareSettings(t, allSettings(t), during)
@@ -75,12 +75,12 @@ func TestUninstallRestoresSettings(t *testing.T) {
 	must(t, d.Apply(calc.Delta{}))
 	must(t, d.Close())
 
-	d = h.start(Options{}) // as felix --uninstall does: nothing of the policy is known
+	d = h.start(Options{}) // as felix --uninstall does: the policy is not known
 	told := test.NewLocal(h.log.Logger)
 	must(t, d.Uninstall())
 	for _, e := range told.AllEntries() {
 		if strings.Contains(e.Message, "another pin directory") {
-			t.Errorf("of its own programs it says: %s", e.Message)
+			t.Errorf("felix logged about its own programs: %s", e.Message)
 		}
 	}
 	after := allSettings(t)
@@ -98,7 +98,7 @@ func TestUninstallRestoresSettings(t *testing.T) {
 	h.leavesNothing()
 }
 
-// A setting that was right before felix came, and one that somebody has changed since, stay.
+// An uninstall keeps a setting that had the right value before felix started, and one that others have changed since.
 func TestUninstallKeepsSettingsOfOthers(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()

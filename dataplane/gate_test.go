@@ -17,14 +17,14 @@ func TestARemovedGateIsRestored(t *testing.T) {
 	w.workload(server)
 	d := h.run(w, Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
-	must(t, gate.Remove()) // of this process, so that nothing is heard of it
+	must(t, gate.Remove()) // by this process: the Driver ignores notifications of its own process
 	c.later()
 	must(t, d.Apply(calc.Delta{}))
 	if there, err := gate.Exists(); !there || err != nil {
 		t.Errorf("the gate is not there: %v", err)
 	}
 	if !client.Reaches("tcp", server.Addresses[0], 80) {
-		t.Error("no answer")
+		t.Error("the server does not answer")
 	}
 }
 
@@ -41,6 +41,6 @@ func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
 		t.Error("a missing gate is not reported")
 	}
 	if to := server.Addresses[0]; !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
-		t.Error("not as wanted")
+		t.Error("policy is not in force")
 	}
 }

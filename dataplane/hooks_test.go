@@ -25,13 +25,13 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// Answers of the programs of strangers.
+// Return values of foreign programs.
 const (
 	tcxNext = -1
 	tcxPass = 0
 )
 
-// stranger attaches a program of somebody else before all others at a hook.
+// stranger attaches a foreign program before all others at a hook.
 func (m *vm) stranger(at bpf.Hook, answer int32) link.Link {
 	m.h.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
@@ -59,7 +59,7 @@ func (m *vm) index() int {
 	return i.Index
 }
 
-// order lists the programs at both hooks of the machine's interface.
+// order lists the programs at both hooks of the VM's interface.
 func (m *vm) order() string {
 	m.h.Helper()
 	var hooks []string
@@ -78,7 +78,7 @@ func (m *vm) order() string {
 	return strings.Join(hooks, ", ")
 }
 
-// detach detaches what is first at a hook, as bpftool does.
+// detach detaches the first program at a hook, as bpftool does.
 func (m *vm) detach(at bpf.Hook) {
 	m.h.Helper()
 	list, err := bpf.NewHooks().Read(uint32(m.index()), at)
@@ -86,7 +86,7 @@ func (m *vm) detach(at bpf.Hook) {
 	must(m.h, list[0].TakeOff())
 }
 
-// sink listens on UDP port 82 of the machine, answers nothing, and counts what arrives.
+// sink listens on UDP port 82 of the VM and counts the packets that arrive. It sends no answer.
 func (m *vm) sink() *atomic.Int64 {
 	m.h.Helper()
 	arrived := &atomic.Int64{}
@@ -109,7 +109,7 @@ func (m *vm) sink() *atomic.Int64 {
 	return arrived
 }
 
-// knocking sends to UDP port 82 all the time, until the function that it returns is called.
+// knocking sends to UDP port 82 until the returned function is called.
 func (m *vm) knocking(to netip.Addr) func() {
 	m.h.Helper()
 	conn, err := m.Dial("udp", to, 82)
@@ -134,8 +134,8 @@ func (m *vm) knocking(to netip.Addr) func() {
 	}
 }
 
-// under is a host with two machines of which one accepts only UDP and TCP on port 80, and traffic that never pauses. The
-// function that it returns ends the traffic: nothing allowed was lost, nothing denied has passed.
+// under starts a host with two VMs and constant traffic between them. The server accepts only UDP and TCP on port 80. The
+// function end stops the traffic and checks that no allowed packet was lost and no denied packet has passed.
 func (h *host) under(c *clock) (d *driver, w world, client, server *vm, log *repairLog, end func()) {
 	h.Helper()
 	log = &repairLog{}
@@ -155,7 +155,7 @@ func (h *host) under(c *clock) (d *driver, w world, client, server *vm, log *rep
 	}
 	d = h.run(w, Options{clock: c.time})
 	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("udp", server.Addresses[0], 81) {
-		h.Fatal("not the policy")
+		h.Fatal("the policy is not in force")
 	}
 	arrived := server.sink()
 	allowed, stop := client.Stream(server.Addresses[0], 80, aTick), client.knocking(server.Addresses[0])
@@ -171,7 +171,7 @@ func (h *host) under(c *clock) (d *driver, w world, client, server *vm, log *rep
 	}
 }
 
-// readHooks has the hooks read in the next pass.
+// readHooks makes one pass that reads the hooks.
 func (d *driver) readHooks(c *clock) {
 	d.h.Helper()
 	c.now = c.now.Add(2 * readBackSoon)
@@ -197,7 +197,7 @@ func TestOurProgramBecomesFirstAgainUnderTraffic(t *testing.T) {
 			}
 		}
 		if told := log.drain(); strings.Count(told, `"stranger" (program `) < 4 || !strings.Contains(told, "hooks: egress of cali2 (") {
-			t.Errorf("told %q", told)
+			t.Errorf("logged %q", told)
 		}
 	}
 	if n := d.Status().Repairs["hooks"]; n != 4*rounds {
@@ -206,28 +206,28 @@ func TestOurProgramBecomesFirstAgainUnderTraffic(t *testing.T) {
 	end()
 }
 
-// A program that accepts everything before ours opens what policy denies, until ours is first again. Where it comes back again
-// and again that is a problem.
+// A foreign program before ours accepts everything, so it opens connections that policy denies until ours is first again. If
+// it returns repeatedly, felix reports a problem.
 func TestOurProgramOvertakesAForeignProgramThatAccepts(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
 	defer func() { must(t, d.Uninstall()) }()
 	to := server.Addresses[0]
 	if !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
-		t.Fatal("not the policy")
+		t.Fatal("the policy is not in force")
 	}
 	arrived := server.sink()
 	defer client.knocking(to)()
 	server.stranger(bpf.Egress, tcxPass)
 	h.until("a packet that policy denies", func() bool { return arrived.Load() > 0 })
 	d.readHooks(c)
-	lab.LetPass(lab.AnswerTime) // packets that are under way give no sign when they have arrived
+	lab.LetPass(lab.AnswerTime) // nothing shows when packets in flight have arrived
 	before := arrived.Load()
 	if !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) || arrived.Load() > before {
-		t.Error("not the policy after ours is first again")
+		t.Error("the policy is not in force after our program is first again")
 	}
 	if s := d.Status(); len(s.Problems) > 0 || d.stateOfInterface("cali2") != Enforced {
-		t.Errorf("once is no problem: %v", s.Problems)
+		t.Errorf("a single repair is reported as a problem: %v", s.Problems)
 	}
 	for range 6 {
 		server.stranger(bpf.Egress, tcxPass)
@@ -236,28 +236,29 @@ func TestOurProgramOvertakesAForeignProgramThatAccepts(t *testing.T) {
 	problems := strings.Join(d.Status().Problems, "\n")
 	for _, text := range []string{`"stranger" (program `, "tcx egress of cali2", "bpftool net show dev cali2"} {
 		if !strings.Contains(problems, text) {
-			t.Errorf("%q does not say %q", problems, text)
+			t.Errorf("problems %q do not contain %q", problems, text)
 		}
 	}
 	if n := d.Status().Repairs["hooks"]; n < 2 || n > 5 {
 		t.Errorf("%d repairs in a minute", n)
 	}
 	if d.stateOfInterface("cali2") != Failed {
-		t.Error("enforced, although a program that accepts everything is first")
+		t.Error("the interface is called enforced although a program that accepts everything is first")
 	}
 	c.later()
 	d.readHooks(c)
 	if client.ReachesAtOnce("tcp", to, 81) || d.stateOfInterface("cali2") != Enforced {
-		t.Error("not first again")
+		t.Error("our program is not first again")
 	}
 	c.now = c.now.Add(2 * rivalForgotten)
 	d.readHooks(c)
 	if s := d.Status(); len(s.Problems) > 0 {
-		t.Errorf("after it has long been quiet: %v", s.Problems)
+		t.Errorf("problems long after the last repair: %v", s.Problems)
 	}
 }
 
-// A program that came before ours while no felix ran is behind it as soon as felix judges by the policy of now.
+// A foreign program was attached before ours while no felix ran. Ours is first again as soon as felix enforces the current
+// policy.
 func TestARestartOvertakesAForeignProgram(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
@@ -269,7 +270,7 @@ func TestARestartOvertakesAForeignProgram(t *testing.T) {
 		t.Error(order)
 	}
 	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
-		t.Error("not the policy")
+		t.Error("the policy is not in force")
 	}
 }
 
@@ -304,7 +305,7 @@ func TestAFailedRepairIsAProblem(t *testing.T) {
 	}
 }
 
-// A program behind ours is nobody's problem.
+// A foreign program behind ours is no problem.
 func TestAForeignProgramBehindOursIsNoProblem(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
@@ -317,7 +318,7 @@ func TestAForeignProgramBehindOursIsNoProblem(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.readHooks(c)
 	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
-		t.Error("not the policy")
+		t.Error("the policy is not in force")
 	}
 	if s := d.Status(); len(s.Problems)+len(s.Repairs) > 0 {
 		t.Errorf("problems %v, repairs %v", s.Problems, s.Repairs)
@@ -362,12 +363,12 @@ func TestDetachedOrUnpinnedLinksAreRepaired(t *testing.T) {
 		if s := d.Status(); len(s.Problems) > 0 {
 			t.Errorf("%s: %v", name, s.Problems)
 		}
-		must(t, d.Close()) // what is not pinned ends here
+		must(t, d.Close()) // links that are not pinned end here
 		if client.order()+server.order() != "ours, oursours, ours" {
-			t.Errorf("%s: after the process has ended: %s, %s", name, client.order(), server.order())
+			t.Errorf("%s: programs after the process has ended: %s, %s", name, client.order(), server.order())
 		}
 		if !client.Reaches("tcp", to, 80) || client.ReachesAtOnce("tcp", to, 81) {
-			t.Errorf("%s: not the policy", name)
+			t.Errorf("%s: the policy is not in force", name)
 		}
 		given := d.given
 		d = h.run(world{given}, Options{clock: c.time})
@@ -381,7 +382,7 @@ func (h *host) elsewhere(w world, c *clock) *driver {
 	return h.run(w, Options{clock: c.time})
 }
 
-// The programs of a former life judge by the policy of that time until the new ones are there, and no longer.
+// Programs of an earlier process enforce the old policy until the new programs replace them.
 func TestARestartWithAnotherPinDirectoryLosesNoConnection(t *testing.T) {
 	h := newHost(t)
 	c := &clock{time.Now()}
@@ -409,23 +410,24 @@ func TestARestartWithAnotherPinDirectoryLosesNoConnection(t *testing.T) {
 	w.protect(w.workload(server), 81)
 	must(t, d.become(w))
 	if !client.Reaches("tcp", server.Addresses[0], 81) || client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
-		t.Error("not the new policy")
+		t.Error("the new policy is not in force")
 	}
 }
 
-// Interfaces that are under policy no more are free of the programs of a former life. The others stay closed until the input is known.
+// Programs of an earlier process are removed from interfaces that no policy applies to any more. Other interfaces keep them
+// until the input is known.
 func TestProgramsOfAnEarlierProcessAreRemovedWhereNoPolicyApplies(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
 	w := newWorld()
-	w.Config.InterfacePrefixes = []string{"tap"} // so these are no workloads by their names
+	w.Config.InterfacePrefixes = []string{"tap"} // so the names of the interfaces do not make them workloads
 	w.workload(client)
 	id := w.workload(server)
 	w.protect(id, 80)
 	c := &clock{time.Now()}
 	d := h.run(w, Options{clock: c.time})
 	if !client.Reaches("tcp", server.Addresses[0], 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	must(t, d.Close())
 	h.pins = h.pinDir()
@@ -445,12 +447,12 @@ func TestProgramsOfAnEarlierProcessAreRemovedWhereNoPolicyApplies(t *testing.T) 
 		t.Errorf("%s, %s", client.order(), server.order())
 	}
 	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
-		t.Error("a machine that lost its endpoint is open")
+		t.Error("a VM that lost its endpoint is open")
 	}
 }
 
-// felix --uninstall takes off what any felix has left, wherever that is pinned. It says that settings stay which another
-// pin directory remembers.
+// felix --uninstall removes the programs of every earlier felix, also those in another pin directory. It logs that settings
+// recorded in another pin directory stay as they are.
 func TestUninstallRemovesProgramsOfEarlierProcesses(t *testing.T) {
 	h := newHost(t)
 	d, _, _, _ := h.protected()
@@ -462,18 +464,18 @@ func TestUninstallRemovesProgramsOfEarlierProcesses(t *testing.T) {
 	h.leavesNothing()
 	for _, want := range []string{"no setting under /proc/sys is put back", "run felix --uninstall with that --pin-dir too"} {
 		if !slices.ContainsFunc(told.AllEntries(), func(e *logrus.Entry) bool { return strings.Contains(e.Message, want) }) {
-			t.Errorf("nothing says: %s", want)
+			t.Errorf("no log line contains: %s", want)
 		}
 	}
 	h.pins = former
 	told.Reset()
 	must(t, h.start(Options{}).Uninstall())
 	if all := told.AllEntries(); len(all) != 1 || !strings.Contains(all[0].Message, "are put back to what they were before felix") {
-		t.Errorf("the former pin directory: %v", all)
+		t.Errorf("the uninstall with the earlier pin directory logged: %v", all)
 	}
 }
 
-// An agent in another network namespace keeps what it has attached there.
+// An agent in another network namespace keeps its programs there.
 func TestProgramsOfAnotherNamespaceStay(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
@@ -496,8 +498,8 @@ func TestProgramsOfAnotherNamespaceStay(t *testing.T) {
 	}
 }
 
-// A locked datastore changes nothing of what is in force: programs of others do not come before ours, and the agent is not
-// kept busy by what it must not do.
+// A locked datastore changes nothing that is in force: foreign programs do not stay before ours. The agent does not loop over
+// work that the lock forbids.
 func TestHooksAreKeptWhileTheDatastoreIsLocked(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()

@@ -32,7 +32,7 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-// pinDir is a directory in which a Driver may pin; it is removed with everything in it.
+// pinDir makes a directory in which a Driver may pin. The test's cleanup removes it with its contents.
 func (h *host) pinDir() string {
 	h.Helper()
 	dir := filepath.Join(h.TempDir(), "bpf")
@@ -57,7 +57,7 @@ type vm struct {
 	h *host
 }
 
-// plug adds a virtual machine with these addresses.
+// plug adds a VM with these addresses.
 func (h *host) plug(iface string, addresses ...string) *vm {
 	h.Helper()
 	return &vm{VM: h.Plug(iface, addresses...), h: h}

@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// uplink connects the host with the outside: a machine at the other end of eth0, by which the default route leaves.
+// uplink connects eth0 of the host to an outside machine. The default route leaves through eth0.
 func (h *host) uplink() *vm {
 	h.Helper()
 	outside := h.plug("eth0", "192.0.2.1")
@@ -57,23 +57,23 @@ func TestAHostEndpointProtectsTheHostAndKeepsFailsafes(t *testing.T) {
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	if !outside.Reaches("tcp", hostAddress, 80) || !outside.Reaches("tcp", hostAddress, 22) {
-		t.Error("what is allowed does not answer")
+		t.Error("an allowed port does not answer")
 	}
 	if outside.ReachesAtOnce("tcp", hostAddress, 81) {
-		t.Error("what is not allowed answers")
+		t.Error("a denied port answers")
 	}
-	ep := w.Endpoints[id] // broken from now on
+	ep := w.Endpoints[id] // invalid from now on
 	ep.Closed, ep.Profiles = "cannot be read", nil
 	ep.Policies[calc.Normal][calc.Ingress] = ep.Policies[calc.Normal][calc.Ingress][:1]
 	w.Endpoints[id] = ep
 	must(t, d.become(w))
 	if outside.ReachesAtOnce("tcp", hostAddress, 80) || !outside.Reaches("tcp", hostAddress, 22) {
-		t.Error("a closed host is either open or locked")
+		t.Error("a closed host endpoint opens the host, or blocks its failsafes")
 	}
 	delete(w.Endpoints, id)
 	must(t, d.become(w))
 	if !outside.Reaches("tcp", hostAddress, 81) {
-		t.Error("without a host endpoint the host must be free")
+		t.Error("the host is still under policy without a host endpoint")
 	}
 }
 
@@ -133,7 +133,7 @@ func TestFailedWorkIsRetriedWithoutNewInput(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.InSync()
 	if d.become(w) == nil {
-		t.Error("nothing is reported")
+		t.Error("the failure is not reported")
 	}
 	broken = false
 	deadline := time.After(lab.Patience)
@@ -142,11 +142,11 @@ func TestFailedWorkIsRetriedWithoutNewInput(t *testing.T) {
 		case <-d.Wake():
 			_ = d.Apply(calc.Delta{})
 		case <-deadline:
-			t.Fatalf("never tried again: %+v", d.Status().Interfaces)
+			t.Fatalf("the work was never retried: %+v", d.Status().Interfaces)
 		}
 	}
 	if !client.Reaches("tcp", server.Addresses[0], 80) {
-		t.Error("no answer")
+		t.Error("the server does not answer")
 	}
 }
 
@@ -166,7 +166,7 @@ func TestVerifyFindsWrongRules(t *testing.T) {
 		}
 	}
 	if err := g.verify(d.state); err == nil {
-		t.Error("nobody noticed that every rule allows")
+		t.Error("verify accepts rules that all allow")
 	}
 }
 
@@ -182,7 +182,7 @@ func TestRuleHitsAndRoutesAreShown(t *testing.T) {
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
-		t.Error("not as wanted")
+		t.Error("policy is not in force")
 	}
 	dump, err := d.Dump(100)
 	must(t, err)
@@ -237,7 +237,7 @@ func TestDropsAreTold(t *testing.T) {
 		case e := <-told:
 			found = e.Kind == "drop" && e.Destination.Port() == 81 && e.Interface == "cali2" && e.Rule.String() == "end of tier default"
 		case <-deadline:
-			t.Fatal("the drop was not told")
+			t.Fatal("the drop was not reported")
 		}
 	}
 	cancel()
@@ -246,7 +246,7 @@ func TestDropsAreTold(t *testing.T) {
 	}
 }
 
-// Until an agent has read the policy, its status says of every interface that a former one's program still judges it.
+// Until an agent has read the policy, its status shows for each interface that a program of an earlier agent judges it.
 func TestStatusShowsAnEarlierProgramOnAHostInterface(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
@@ -257,7 +257,7 @@ func TestStatusShowsAnEarlierProgramOnAHostInterface(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	must(t, d.Apply(calc.Delta{}))
 	if state := d.stateOfInterface("eth0"); state != Enforced {
-		t.Errorf("before the input is known eth0 is %q, and a program judges it", state)
+		t.Errorf("before the input is known the status of eth0 is %q, although a program judges it", state)
 	}
 	d.InSync()
 	must(t, d.become(newWorld()))

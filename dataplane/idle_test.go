@@ -24,7 +24,7 @@ func TestAnEndpointMatchesAnAlternativeInterfaceName(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced && d.routes.Status().Failed == 0 })
 	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
-		t.Error("the endpoint's policy is not that of the interface")
+		t.Error("the interface does not have the endpoint's policy")
 	}
 	must(t, netlink.LinkDelAltName(cali2, "vm-web"))
 	d.settle(func() bool { return d.stateOfInterface("cali2") == Closed })
@@ -43,7 +43,7 @@ func TestAWorkloadCannotUseAnAlternativeNameOfAnUplink(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.refuses(id, "carries the host's default route", outside)
 	if why := d.Facts().Uplinks["enp9s0"]; !strings.Contains(why, "default route") {
-		t.Errorf("the calculation is told %q", why)
+		t.Errorf("calc receives the reason %q", why)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestStatusShowsHowLongAnEndpointHasNoInterface(t *testing.T) {
 		return -1
 	}
 	c.now = c.now.Add(time.Minute)
-	d.plan.pending = true // as after any change
+	d.plan.pending = true // as after a change
 	must(t, d.Apply(calc.Delta{}))
 	if got := idle(); got != time.Minute {
 		t.Errorf("idle for %v", got)

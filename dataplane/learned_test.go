@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/dataplane/routes"
 )
 
-// learnedInKernel is a line for each route of BGP neighbours in the kernel.
+// learnedInKernel returns a line for each route of BGP neighbours in the kernel.
 func (h *host) learnedInKernel() string {
 	h.Helper()
 	var lines []string
@@ -44,7 +44,7 @@ func (h *host) wantLearned(why string, want ...string) {
 	}
 }
 
-// announce is one change of routes of BGP neighbours.
+// announce returns one change of routes of BGP neighbours.
 func announce(prefix string, hops ...string) map[netip.Prefix][]netip.Addr {
 	var next []netip.Addr
 	for _, h := range hops {
@@ -55,7 +55,7 @@ func announce(prefix string, hops ...string) map[netip.Prefix][]netip.Addr {
 
 func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 	h := newHost(t)
-	h.uplink() // 192.0.2.2, and the default route by 192.0.2.1
+	h.uplink() // 192.0.2.2, and the default route through 192.0.2.1
 	h.plug("eth1", "198.51.100.1").Up("eth0", "198.51.100.1/24", "fd99::1/64")
 	h.Up("eth1", "198.51.100.2/24", "fd99::2/64")
 	w := newWorld()
@@ -89,7 +89,7 @@ func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 	}
 	learn(announce("10.65.0.7/32"))
 
-	// Next hops behind a router, on no network, and behind a route of our own.
+	// Next hops behind a router, on no connected network, and behind a route of our own.
 	learn(announce("10.65.2.0/26", "203.0.113.9"))
 	h.wantLearned("behind the default route", "10.65.1.0/26 via 198.51.100.1", "10.65.2.0/26 via 192.0.2.1")
 	learn(announce("10.65.2.0/26", "10.65.1.9"))
@@ -103,7 +103,7 @@ func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 	}
 }
 
-// No neighbour takes over addresses that this host needs, and each refusal is told.
+// A neighbour cannot take over addresses that this host needs. Each refusal is reported.
 func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
@@ -143,11 +143,11 @@ func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 	}
 }
 
-// Routes of a former process stay until neighbours have announced everything, and routes of other programs always stay.
+// Routes of an earlier process stay until the neighbours have announced everything. Routes of other programs always stay.
 func TestLearnedRoutesOfAnEarlierProcessStayUntilAllAreLearned(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
-	h.RouteVia("10.65.9.0/26", "192.0.2.1") // an operator's
+	h.RouteVia("10.65.9.0/26", "192.0.2.1") // a route of an operator
 	d := h.run(newWorld(), Options{})
 	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
 	d.Learn(announce("10.65.2.0/26", "192.0.2.1"), true)
@@ -172,7 +172,7 @@ func TestLearnedRoutesOfAnEarlierProcessStayUntilAllAreLearned(t *testing.T) {
 	}
 }
 
-// The kernel drops routes without a word when an interface goes down; they come back with it.
+// The kernel removes routes without a notification when an interface goes down. They return with the interface.
 func TestLearnedRoutesComeBackWithTheirInterface(t *testing.T) {
 	h := newHost(t)
 	h.uplink()

@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// hasTableOf says whether connections are kept in a table of this size, and in no other.
+// hasTableOf reports whether a table of this size, and no other, holds the connections.
 func (d *driver) hasTableOf(size int) func() bool {
 	return func() bool {
 		s := d.Status()
@@ -29,7 +29,7 @@ func TestTheConnectionTableChangesItsSizeRepeatedly(t *testing.T) {
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	if !client.Reaches("udp", server.Addresses[0], 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	conn, err := client.Dial("tcp", server.Addresses[0], 80)
 	must(t, err)
@@ -40,7 +40,7 @@ func TestTheConnectionTableChangesItsSizeRepeatedly(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for range 3 {
 		var size int
-		for range 3 { // asked for one after the other: the last counts
+		for range 3 { // one request after the other: the last one counts
 			size = 200 + random.IntN(20000)
 			w.Config.FlowTableSize = size
 			must(t, d.become(w))
@@ -68,7 +68,7 @@ func TestASmallerConnectionTableWaitsUntilConnectionsFit(t *testing.T) {
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	if !client.Reaches("tcp", server.Addresses[0], 80) {
-		t.Fatal("no answer")
+		t.Fatal("the server does not answer")
 	}
 	var open []net.Conn
 	for range 50 {
@@ -112,7 +112,7 @@ func TestASmallerConnectionTableWaitsUntilConnectionsFit(t *testing.T) {
 	}
 }
 
-// sweepNow has connections swept and counted with the next pass, and waits for the counts.
+// sweepNow makes the next pass sweep and count the connections, and waits for the counts.
 func (d *driver) sweepNow() {
 	d.flows.wait()
 	d.flows.due = time.Time{}

@@ -17,8 +17,8 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// A rule that translates addresses, or one that routes by a mark, must not lead a workload to its host, when
-// defaultEndpointToHostAction is Drop: the program judged the packet before, as one that goes elsewhere.
+// A rule that translates addresses, or one that routes by a mark, may send a workload's packet to the host after the program
+// has judged it as forwarded. The packet must not arrive when defaultEndpointToHostAction is Drop.
 func TestAddressTranslationDoesNotBypassEndpointToHostAction(t *testing.T) {
 	needs(t, "nft")
 	away, away6 := netip.MustParseAddr("198.51.100.9"), netip.MustParseAddr("2001:db8:51::9")
@@ -47,7 +47,7 @@ func TestAddressTranslationDoesNotBypassEndpointToHostAction(t *testing.T) {
 	}{{"tcp", away, 80}, {"udp", away, 80}, {"tcp", away6, 80}, {"tcp", hostAddress, 8080}}
 	for _, c := range ways {
 		if !client.Reaches(c.network, c.to, c.port) {
-			t.Errorf("%s %v %d: not reached where it is accepted", c.network, c.to, c.port)
+			t.Errorf("%s %v %d: not reached although the action is Accept", c.network, c.to, c.port)
 		}
 	}
 	w.Config.ToHost = false
@@ -57,7 +57,7 @@ func TestAddressTranslationDoesNotBypassEndpointToHostAction(t *testing.T) {
 			t.Errorf("%s %v %d: reached although the action is Drop", c.network, c.to, c.port)
 		}
 	}
-	// This host opens connections to the workload all the same.
+	// This host can still open connections to the workload.
 	for _, to := range server.Addresses {
 		for _, network := range []string{"tcp", "udp"} {
 			if !h.Reaches(network, to, 80) {
@@ -71,7 +71,7 @@ func TestAddressTranslationDoesNotBypassEndpointToHostAction(t *testing.T) {
 	}
 }
 
-// Errors that answer packets of this host come in while the action is Drop.
+// ICMP errors that answer packets of this host arrive while the action is Drop.
 func TestICMPErrorsReachTheHostWhileTheActionIsDrop(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
@@ -93,8 +93,8 @@ func TestICMPErrorsReachTheHostWhileTheActionIsDrop(t *testing.T) {
 	}
 }
 
-// The programs of a former version do not mark what workloads may send to this host. Until other ones have taken their place
-// the gate does not ask for the mark: answers to this host arrive also while that fails.
+// Programs of another version do not mark packets from workloads to this host. The gate does not require the mark until new
+// programs have replaced them, so answers to this host arrive even while the replacement fails.
 func TestAnswersArriveWhileProgramsOfAnotherVersionRun(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)
@@ -108,7 +108,7 @@ func TestAnswersArriveWhileProgramsOfAnotherVersionRun(t *testing.T) {
 		return h.Reaches("tcp", server.Addresses[0], 80) && h.Reaches("udp", server.Addresses[1], 80)
 	}
 	if !answers() {
-		t.Fatal("answers to this host are lost from the beginning")
+		t.Fatal("answers to this host are lost before any change")
 	}
 	atomic.StoreUint32(&d.shared.Settings.ToHostMark, 0)
 	must(t, d.Close())
@@ -127,33 +127,33 @@ func TestAnswersArriveWhileProgramsOfAnotherVersionRun(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.InSync()
 	if err := d.become(w); err == nil {
-		t.Fatal("no program is loaded, and nothing is wrong")
+		t.Fatal("no program could be loaded, but there is no error")
 	}
 	if !answers() {
-		t.Error("answers to this host are lost while programs of a former version run")
+		t.Error("answers to this host are lost while programs of another version run")
 	}
 	broken = false
 	if rules := h.MustRun("nft", "list", "ruleset"); strings.Contains(rules, "to_host") {
-		t.Errorf("the gate asks for a mark that the programs do not set:\n%s", rules)
+		t.Errorf("the gate requires a mark that the programs do not set:\n%s", rules)
 	}
 	d.settles(c, func() bool { return strings.Contains(h.MustRun("nft", "list", "ruleset"), "to_host") })
 	if !answers() {
 		t.Error("answers to this host are lost")
 	}
 	must(t, d.Close())
-	broken = true // of the same version: the gate goes on to ask
+	broken = true // of the same version: the gate still requires the mark
 	d.Driver = h.start(Options{step: step}).Driver
 	d.InSync()
 	if err := d.Apply(calc.Diff(nil, w.clone())); err == nil {
-		t.Fatal("no program is loaded, and nothing is wrong")
+		t.Fatal("no program could be loaded, but there is no error")
 	}
 	if rules := h.MustRun("nft", "list", "ruleset"); !strings.Contains(rules, "to_host") || !answers() {
-		t.Errorf("after a restart:\n%s", rules)
+		t.Errorf("after a restart the gate does not require the mark, or answers are lost:\n%s", rules)
 	}
 }
 
-// Others write the mark of every packet that comes in: wg-quick, and whoever routes by the marks of connections, restore it.
-// Packets that were judged as for this host arrive all the same, and no others. Other firewalls let judged packets pass.
+// Other programs overwrite the mark of each incoming packet: wg-quick and routing by connection marks restore it. Packets
+// that policy allows to this host must arrive nevertheless, and no others. Other firewalls let the judged packets pass.
 func TestAllowedPacketsArriveAlthoughOthersOverwriteTheMark(t *testing.T) {
 	needs(t, "nft")
 	h := newHost(t)

@@ -20,7 +20,7 @@ func (w world) misnamed(iface string) calc.EndpointID {
 	return id
 }
 
-// refuses waits until the endpoint is refused for a reason that has this text, and looks whether the host still answers.
+// refuses waits until the endpoint is refused with this text in the reason, and checks that the host still answers.
 func (d *driver) refuses(id calc.EndpointID, reason string, outside *vm) {
 	d.h.Helper()
 	d.settle(func() bool {
@@ -56,7 +56,7 @@ func TestAnUplinkWithoutItsDefaultRouteStaysAnUplink(t *testing.T) {
 	must(t, netlink.RouteAdd(way))
 	d.refuses(id, "eth0 carries the host's default route", outside)
 
-	must(t, netlink.LinkSetDown(eth0)) // the kernel takes the route away
+	must(t, netlink.LinkSetDown(eth0)) // the kernel removes the route
 	must(t, d.Apply(calc.Delta{}))
 	must(t, netlink.LinkSetUp(eth0))
 	d.refuses(id, "eth0 carried the host's default route before", outside)
@@ -72,7 +72,7 @@ func TestAnUplinkWithoutItsDefaultRouteStaysAnUplink(t *testing.T) {
 	must(t, netlink.LinkSetUp(eth0))
 	d.settle(func() bool { return d.stateOfInterface("wan0") == Waiting })
 
-	// Another felix, which finds the interface idle.
+	// A new process finds the interface without a default route.
 	carried := d.Uplinks()
 	must(t, d.Close())
 	d = h.start(Options{})
@@ -81,7 +81,7 @@ func TestAnUplinkWithoutItsDefaultRouteStaysAnUplink(t *testing.T) {
 	must(t, d.become(w))
 	d.refuses(id, "eth0 carried the host's default route before", outside)
 
-	// The operator says that it is a workload's now.
+	// The operator gives the interface to a workload.
 	delete(w.Endpoints, id)
 	must(t, d.become(w))
 	d.ReleaseUplink("eth0")
@@ -104,8 +104,8 @@ func TestAnUplinkInUseIsNotReleased(t *testing.T) {
 	d.refuses(id, "eth0 carries the host's default route", outside)
 }
 
-// An interface without a default route is an uplink too, when the host reaches etcd or a BGP peer by it, or has the Node's
-// address there.
+// An interface without a default route is an uplink too if the host reaches etcd or a BGP peer through it, or if it has the
+// Node's address.
 func TestTheInterfaceTowardsEtcdAndPeersIsAnUplink(t *testing.T) {
 	etcd, etcd6 := netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8:9::9")
 	for name, c := range map[string]struct {
@@ -120,7 +120,7 @@ func TestTheInterfaceTowardsEtcdAndPeersIsAnUplink(t *testing.T) {
 			must(h, netlink.RouteAdd(&netlink.Route{LinkIndex: eth1, Dst: netlink.NewIPNet(etcd6.AsSlice())}))
 			d.Protect([]netip.Addr{etcd6})
 		}},
-		"a BGP peer by one of two ways": {"the traffic to BGP peer 203.0.113.9", func(h *host, _ *driver, w world, eth1 int) {
+		"a BGP peer by one of two next hops": {"the traffic to BGP peer 203.0.113.9", func(h *host, _ *driver, w world, eth1 int) {
 			eth0, err := netlink.LinkByName("eth0")
 			must(h, err)
 			must(h, netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(etcd.AsSlice()), MultiPath: []*netlink.NexthopInfo{
@@ -154,13 +154,13 @@ func TestTheInterfaceTowardsEtcdAndPeersIsAnUplink(t *testing.T) {
 			must(t, d.become(w))
 			d.refuses(id, "eth1 carries "+c.reason, outside)
 			if why := d.Facts().Uplinks["eth1"]; !strings.Contains(why, c.reason) {
-				t.Errorf("the calculation is told %q", why)
+				t.Errorf("calc receives the reason %q", why)
 			}
 		})
 	}
 }
 
-// A route to etcd that moves to another interface makes no change of an interface.
+// A route to etcd moves to another interface. The kernel sends no interface event for this change.
 func TestAMovedRouteToEtcdIsNoticed(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
@@ -181,7 +181,7 @@ func TestAMovedRouteToEtcdIsNoticed(t *testing.T) {
 	}
 }
 
-// The way of the host may lead through a machine of its own, a virtual router. That machine stays a workload.
+// The host's default route may lead through its own VM, a virtual router. That VM stays a workload.
 func TestAWorkloadThatCarriesTheDefaultRouteStaysAWorkload(t *testing.T) {
 	h := newHost(t)
 	router := h.plug("cali1", "10.65.0.1")
@@ -198,8 +198,8 @@ func TestAWorkloadThatCarriesTheDefaultRouteStaysAWorkload(t *testing.T) {
 	}
 }
 
-// The host's way out may leave by an interface that was made on another one, such as a VLAN. Policy on that one would have
-// the packets of both.
+// The default route may leave through an interface on top of another one, such as a VLAN. Policy on the lower interface would
+// judge the packets of both.
 func TestTheParentInterfaceOfAnUplinkIsAnUplink(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()
@@ -219,7 +219,7 @@ func TestTheParentInterfaceOfAnUplinkIsAnUplink(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.refuses(id, "eth0 carries the packets of wan0, and so the host's default route", outside)
 	if why := d.Facts().Uplinks["eth0"]; !strings.Contains(why, "carries the packets of wan0") {
-		t.Errorf("the calculation is told %q", why)
+		t.Errorf("calc receives the reason %q", why)
 	}
 	must(t, netlink.RouteDel(way))
 	d.refuses(id, "eth0 carried the packets of wan0, and so the host's default route before", outside)

@@ -11,8 +11,9 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// The server's policy lets clients in, and nobody is a client; then it lets nobody in, and the other machine is a client.
-// Before every write to the kernel that machine tries: it is never let in, whatever waits or fails meanwhile.
+// First the server's policy allows clients, and the other VM is not a client. Then the policy allows no VM, and the other VM
+// is a client. Neither state lets that VM in. It tries to connect before every write to the kernel, and must always fail,
+// also after failed writes and during grace periods.
 func TestNoDeniedPacketPassesDuringAChange(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
@@ -73,14 +74,14 @@ func TestNoDeniedPacketPassesDuringAChange(t *testing.T) {
 	w.Ready = true
 	must(t, d.become(w))
 	if now := d.Status().Rules; now > 2*rules {
-		t.Errorf("%d rules in the tables, and %d before: each change has left some", now, rules)
+		t.Errorf("%d rules in the tables, %d before: changes leave rules behind", now, rules)
 	}
 
 	watched = ""
 	former()
 	watched, broken = "the policy cannot be written", "interface policy"
 	if err := errors.Join(policy(), members()); err == nil {
-		t.Error("nothing is reported")
+		t.Error("the failure is not reported")
 	}
 	broken = ""
 	c.now = c.now.Add(time.Hour)
@@ -94,7 +95,7 @@ var (
 	letsNobodyIn  = calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.lets-nobody-in"}
 )
 
-// judgedBy gives an endpoint policies for what comes in.
+// judgedBy gives an endpoint ingress policies.
 func (w world) judgedBy(id calc.EndpointID, policies ...calc.PolicyID) {
 	ep := w.Endpoints[id]
 	ep.Policies[calc.Normal][calc.Ingress] = []calc.TierPolicies{{Tier: "default", Policies: policies}}

@@ -17,8 +17,8 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// The agent on a host that carries no routes but its own, and on a router with a full table: how long its start takes and a
-// new interface waits, how much processor time an event takes, and how much memory is resident.
+// Compares the agent on a host that has only its own routes with the agent on a router with a full table: the time of a
+// start, the wait of a new interface, the processor time of an event, and the resident memory.
 func BenchmarkForeignRoutes(b *testing.B) {
 	for _, foreign := range []int{0, 300_000} {
 		b.Run(fmt.Sprintf("foreign=%d", foreign), func(b *testing.B) {
@@ -102,7 +102,7 @@ func addForeignRoutes(dev string, n int) error {
 	return nil
 }
 
-// flap makes events of an interface: its transmit queue gets another length, again and again.
+// flap makes events of an interface: it changes the length of the transmit queue repeatedly.
 func flap(dev string, events int) error {
 	link, err := netlink.LinkByName(dev)
 	for i := 0; i < events && err == nil; i++ {
@@ -112,7 +112,7 @@ func flap(dev string, events int) error {
 	return err
 }
 
-// processorTime is what felix has used so far.
+// processorTime returns the processor time that felix has used so far.
 func (f *felix) processorTime() time.Duration {
 	f.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.process.Process.Pid))
@@ -127,7 +127,7 @@ func (f *felix) processorTime() time.Duration {
 	return time.Duration(ticks) * time.Second / 100 // USER_HZ
 }
 
-// resident is felix's memory, in bytes.
+// resident returns felix's resident memory in bytes.
 func (f *felix) resident() int64 {
 	f.Helper()
 	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", f.process.Process.Pid))

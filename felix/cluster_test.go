@@ -15,7 +15,7 @@ import (
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
-// joinCluster makes a cluster the site's etcd: felix reaches it over the network, the test over sockets.
+// joinCluster replaces the site's etcd by a cluster. Felix reaches it over the network, the test over sockets.
 func (l *site) joinCluster(c *etcdlab.Cluster) (host etcdlab.Port) {
 	l.Helper()
 	host = c.Attach(l.host, "etcd0")
@@ -50,7 +50,7 @@ func TestFelixSurvivesFailuresOfItsEtcdCluster(t *testing.T) {
 	l.apply(policy("web", "web", "Allow"))
 	f.await(connected(false))
 	if l.reaches(webAddress) {
-		t.Error("policy that nobody told felix of is in force, or none is")
+		t.Error("the last policy that felix has read is not in force")
 	}
 	c.Heal(t)
 	l.awaitReach(webAddress, true)
@@ -60,9 +60,9 @@ func TestFelixSurvivesFailuresOfItsEtcdCluster(t *testing.T) {
 	closed, err := api.Decode([]byte(policy("closed", "web", "Deny")))
 	must(t, err)
 	if _, err := l.store.Create(context.Background(), closed[0]); err == nil || !strings.Contains(err.Error(), "is full") {
-		t.Errorf("a full etcd takes a policy, or says: %v", err)
+		t.Errorf("creating a policy in a full etcd returns: %v", err)
 	}
-	f.kill() // and one that starts now enforces what there is
+	f.kill() // a felix that starts now must enforce the stored policy
 	f = l.startSynced()
 	f.awaitEnforced("cali-web")
 	l.delete("GlobalNetworkPolicy", "", "web")
@@ -80,7 +80,7 @@ func TestFelixSurvivesFailuresOfItsEtcdCluster(t *testing.T) {
 	l.awaitReach(webAddress, false)
 }
 
-// fill has a cluster believe that it is full, or not any more.
+// fill raises or clears the cluster's NOSPACE alarm, as a full database does.
 func (l *site) fill(c *etcdlab.Cluster, action pb.AlarmRequest_AlarmAction) {
 	l.Helper()
 	client := c.Leader(l).Client(l)

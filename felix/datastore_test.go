@@ -19,7 +19,7 @@ const (
 	port       = 7007
 )
 
-// web makes a VM with an endpoint that everybody reaches.
+// web makes a VM with an endpoint that every client reaches.
 func (l *site) web() {
 	l.Helper()
 	l.vm("web", webAddress).Echo(port)
@@ -69,7 +69,8 @@ func TestFelixWaitsForEtcdAndSurvivesItsOutage(t *testing.T) {
 	l.awaitReach(webAddress, false)
 }
 
-// Whatever was restored, mistyped or written by another version must not open or cut anything that worked.
+// Objects may be unreadable after a restore, a typing error or a write by another version. They must not open or cut working
+// connections.
 func TestAnUnreadableObjectKeepsItsLastVersionOrClosesEndpoints(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
@@ -91,7 +92,7 @@ func TestAnUnreadableObjectKeepsItsLastVersionOrClosesEndpoints(t *testing.T) {
 		t.Error("the last valid version is not in force any more")
 	}
 
-	f.kill() // the next one has not seen the valid version, but etcd has
+	f.kill() // the next process has not seen the valid version, but etcd still has it
 	f = l.startSynced()
 	f.awaitProblem("GlobalNetworkPolicy(web)", "last valid version is in force")
 	f.awaitEnforced("cali-web")
@@ -99,7 +100,7 @@ func TestAnUnreadableObjectKeepsItsLastVersionOrClosesEndpoints(t *testing.T) {
 
 	l.put(strings.Replace(web, "web", "broken", 1), `{"kind":"GlobalNetworkPolicy"`)
 	f.awaitProblem("GlobalNetworkPolicy(broken)", "denies")
-	l.awaitReach(webAddress, false) // nobody knows what it says, or whom it selects
+	l.awaitReach(webAddress, false) // its rules and its selector are unknown
 	l.apply(policy("broken", "nobody", "Deny") + policy("web", "web", "Allow") + openProfile)
 	l.awaitReach(webAddress, true)
 }
@@ -134,17 +135,17 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 		return nil
 	})
 	if !l.reaches(webAddress) {
-		t.Error("the pause tears down, or changes policy")
+		t.Error("the pause removes or changes policy")
 	}
 	if l.reaches("10.65.0.3") {
 		t.Error("an interface opens during the pause")
 	}
 
-	f.kill() // the next one has nothing in force of its own, and leaves what it finds
+	f.kill() // the next process has programmed nothing itself, and keeps the state that it finds
 	f = l.start()
 	f.awaitPause()
 	if !l.reaches(webAddress) {
-		t.Error("a restart during the pause tears down, or changes policy")
+		t.Error("a restart during the pause removes or changes policy")
 	}
 	if l.reaches("10.65.0.3") {
 		t.Error("an interface opens in a restart during the pause")
@@ -161,7 +162,7 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 	l.awaitReach("10.65.0.3", true)
 }
 
-// awaitPause waits until everything is read and the datastore says that nothing is to be changed.
+// awaitPause waits until everything is read and the status shows that the datastore is not ready.
 func (f *felix) awaitPause() {
 	f.Helper()
 	f.await(func(s *agentv1.StatusResponse) error {
@@ -172,7 +173,7 @@ func (f *felix) awaitPause() {
 	})
 }
 
-// Somebody deletes everything, or puts an empty etcd in the place of the right one.
+// An operator deletes everything, or replaces the right etcd by an empty one.
 func TestAnEmptiedDatastoreLeavesPolicyInForce(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
@@ -193,7 +194,7 @@ func TestAnEmptiedDatastoreLeavesPolicyInForce(t *testing.T) {
 	must(t, err)
 	f.awaitPause()
 	if !l.reaches(webAddress) {
-		t.Error("what was in force is torn down")
+		t.Error("the earlier policy is not in force any more")
 	}
 	if _, err := l.store.Get(ctx, informationKey); !isError[datastore.NotFoundError](err) {
 		t.Errorf("felix makes the empty datastore ready: %v", err)
@@ -269,7 +270,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 	}
 }
 
-// awaitNode waits for the host's Node object, with the address that was found.
+// awaitNode waits for the host's Node object with the detected address.
 func (l *site) awaitNode() {
 	l.Helper()
 	lab.Await(l, func() error {

@@ -15,7 +15,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// aMachine has a virtual address of keepalived before its own on eth0, containers, and a second network.
+// aMachine has containers, a second network, and on eth0 a virtual address of keepalived before its own address.
 func aMachine() machine {
 	address := func(index int, iface, prefix string, change ...func(*ifaceAddress)) ifaceAddress {
 		a := ifaceAddress{prefix: netip.MustParsePrefix(prefix), index: index, iface: iface}
@@ -68,9 +68,9 @@ func TestAutodetectionFindsTheNodeAddress(t *testing.T) {
 		"the first of two ways":                                 {change: by(hop{true, 4, gateway("198.51.100.1"), netip.Addr{}}, hop{true, 2, gateway("203.0.113.1"), netip.Addr{}}), want: "198.51.100.10/24"},
 		"the second way when the first has no address":          {change: by(hop{true, 9, netip.Addr{}, netip.Addr{}}, hop{true, 4, netip.Addr{}, netip.Addr{}}), want: "198.51.100.10/24"},
 		"IPv6 neither temporary nor deprecated":                 {v6: true, change: by(hop{false, 2, gateway("fe80::9"), netip.Addr{}}), want: "2001:db8::10/64"},
-		"a route of the other family tells nothing":             {v6: true, change: by(hop{true, 2, netip.Addr{}, netip.Addr{}}), want: ""},
+		"a route of the other family is ignored":                {v6: true, change: by(hop{true, 2, netip.Addr{}, netip.Addr{}}), want: ""},
 		"without a default route on the way to etcd":            {want: "198.51.100.10/24"},
-		"nothing where there is no way at all":                  {change: func(m *machine) { m.source = func(netip.Addr) netip.Addr { return netip.Addr{} } }, want: ""},
+		"no address without any route":                          {change: func(m *machine) { m.source = func(netip.Addr) netip.Addr { return netip.Addr{} } }, want: ""},
 		"first-found leaves out containers":                     {method: "first-found", want: "203.0.113.10/24"},
 		"first-found finds IPv6":                                {method: "first-found", v6: true, want: "2001:db8::10/64"},
 		"can-reach an address":                                  {method: "can-reach=10.1.1.1", want: "198.51.100.10/24"},
@@ -116,7 +116,7 @@ func TestInvalidDetectionMethodsAreRefused(t *testing.T) {
 	}
 }
 
-// The kernel's own words: a default route with two ways, and an address that keepalived marks as its own.
+// Reads a default route with two next hops, and an address with the mark of keepalived, from a real kernel.
 func TestRoutesAndAddressesAreReadFromTheKernel(t *testing.T) {
 	t.Parallel()
 	host, other := lab.NewHost(t), lab.NewHost(t)
@@ -171,7 +171,7 @@ func addVirtualAddress(index int, addr net.IP, bits int) error {
 	return err
 }
 
-// felix starts before DHCP; later the lease changes; at last the operator writes an address by hand.
+// Felix starts before DHCP has an address. Later the lease changes. At last the operator sets an address by hand.
 func TestTheNodeAddressFollowsTheHostAddress(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
@@ -189,7 +189,7 @@ func TestTheNodeAddressFollowsTheHostAddress(t *testing.T) {
 			return nil
 		})
 	}
-	l.host.RemoveAddress("eth0", hostAddress+"/24") // the default route goes with it
+	l.host.RemoveAddress("eth0", hostAddress+"/24") // the kernel also removes the default route
 	l.apply(openProfile)
 	f := l.startSynced()
 	if node := stored(); node.Spec.BGP != nil {

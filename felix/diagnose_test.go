@@ -33,7 +33,7 @@ func TestFelixAnswersCheckSystemAndDiagnose(t *testing.T) {
 		}
 	}
 	if len(system.Requirements) < 8 {
-		t.Errorf("only %d requirements were looked at", len(system.Requirements))
+		t.Errorf("only %d requirements were checked", len(system.Requirements))
 	}
 	files := map[string]string{}
 	for _, file := range diagnosis.Files {
@@ -45,11 +45,11 @@ func TestFelixAnswersCheckSystemAndDiagnose(t *testing.T) {
 		"state.json":     webAddress,
 	} {
 		if !strings.Contains(files[name], want) {
-			t.Errorf("%s does not say %s:\n%s", name, want, files[name])
+			t.Errorf("%s does not contain %s:\n%s", name, want, files[name])
 		}
 	}
 	if !json.Valid([]byte(files["state.json"])) {
-		t.Error("state.json is no JSON")
+		t.Error("state.json is not valid JSON")
 	}
 	if files["heap.pprof"] == "" {
 		t.Error("heap.pprof is empty")
@@ -61,7 +61,7 @@ func TestTheSettingsSummaryListsEveryFlag(t *testing.T) {
 	got := (&settings{}).summary()
 	new(settings).flags().VisitAll(func(f *pflag.Flag) {
 		if !isAction(f.Name) && !strings.Contains(got, f.Name+": ") {
-			t.Errorf("%s is not in it:\n%s", f.Name, got)
+			t.Errorf("the summary lacks %s:\n%s", f.Name, got)
 		}
 	})
 }
@@ -74,11 +74,11 @@ func TestTheSettingsSummaryHidesSecrets(t *testing.T) {
 	must(t, err)
 	got := s.summary()
 	if strings.Contains(got, "hush") {
-		t.Errorf("the password is in it:\n%s", got)
+		t.Errorf("the summary contains the password:\n%s", got)
 	}
 	for _, line := range []string{"node-name: a\n", "etcd-username: felix\n", "FELIX_BPFLOGLEVEL: debug\n"} {
 		if !strings.Contains(got, line) {
-			t.Errorf("%q is not in it:\n%s", line, got)
+			t.Errorf("the summary lacks %q:\n%s", line, got)
 		}
 	}
 }

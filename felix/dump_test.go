@@ -10,7 +10,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// Policies that apply to no endpoint here are counted always, and listed on demand, without endpoints.
+// A dump always counts the policies that apply to no endpoint of this node. It lists them on demand, without endpoints.
 func TestADumpCountsAndListsPoliciesWithoutEndpoints(t *testing.T) {
 	t.Parallel()
 	g := calc.New("n1", calc.Facts{})

@@ -59,7 +59,7 @@ func (f *felix) awaitDatastoreError(parts ...string) {
 	f.await(func(s *agentv1.StatusResponse) error { return lacksError(s, parts...) })
 }
 
-// lacksError says which of the parts the error of the datastore lacks.
+// lacksError returns an error if the datastore's error lacks one of the parts.
 func lacksError(s *agentv1.StatusResponse, parts ...string) error {
 	for _, part := range parts {
 		if !strings.Contains(s.Datastore.Error, part) {
@@ -79,7 +79,7 @@ func TestFelixSurvivesAFullDiskOfTheEmbeddedEtcd(t *testing.T) {
 	l.awaitReach(webAddress, true)
 
 	filler := l.fillDisk()
-	f.await(func(s *agentv1.StatusResponse) error { // etcd ends once it has written more than it had allocated
+	f.await(func(s *agentv1.StatusResponse) error { // etcd ends when it has written more than it had allocated
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, _ = l.store.KV().Commit(ctx, nil, []kv.Write{{Key: "/filler", Value: bytes.Repeat([]byte{2}, 1<<20)}})
@@ -114,14 +114,14 @@ func TestFelixRestartsTheEmbeddedEtcdAfterACrash(t *testing.T) {
 	l.apply(policy("closed", "web", "Deny"))
 	l.awaitReach(webAddress, false)
 
-	// etcd ends with felix, however felix ends, so that the next felix can start its own.
+	// etcd always ends together with felix, so that the next felix can start its own.
 	f.kill()
 	f = l.launch([]string{"--embedded-etcd", l.etcdDir()})
 	f.await(connected(true))
 	f.terminate()
 }
 
-// etcdChild returns the process in which felix runs etcd.
+// etcdChild returns the process id of felix's embedded etcd.
 func etcdChild(t *testing.T, f *felix) int {
 	t.Helper()
 	pid := f.process.Process.Pid
@@ -141,13 +141,13 @@ func etcdChild(t *testing.T, f *felix) int {
 
 func TestFelixSaysWhyTheEmbeddedEtcdCannotStart(t *testing.T) {
 	l := newSite(t)
-	l.startEtcd() // which uses the directory
+	l.startEtcd() // this etcd uses the directory
 	f := l.launch([]string{"--embedded-etcd", l.etcdDir()})
 	<-f.process.Ended()
 	if code := f.process.ProcessState.ExitCode(); code != 1 {
 		t.Errorf("exit status %d", code)
 	}
 	if want := "felix: embedded etcd: another process uses " + l.etcdDir(); !strings.Contains(f.log.String(), want) {
-		t.Errorf("felix does not say %q", want)
+		t.Errorf("felix does not log %q", want)
 	}
 }

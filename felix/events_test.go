@@ -54,9 +54,9 @@ func TestAFloodOfEventsIsCountedAndNotLogged(t *testing.T) {
 	}
 	e.note(dataplane.Event{Kind: "drop"}, now.Add(time.Second))
 	if n := strings.Count(out.String(), "\n"); n != linesPerSecond+2 {
-		t.Errorf("%d lines", n)
+		t.Errorf("%d lines are logged", n)
 	}
 	if !strings.Contains(out.String(), "4900 more events were not logged") {
-		t.Error("the rest is not counted")
+		t.Error("the other events are not counted")
 	}
 }

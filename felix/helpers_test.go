@@ -18,7 +18,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// routes are the host's routes of our protocol, one a line.
+// routes returns the host's routes of our protocol, one per line.
 func (l *site) routes() string {
 	l.Helper()
 	var text strings.Builder
@@ -45,7 +45,7 @@ func (f *felix) dump(tables ...string) (answer *agentv1.DumpResponse) {
 	return answer
 }
 
-// ask calls the agent; it must answer.
+// ask calls the agent. The test fails if the call fails.
 func (f *felix) ask(call func(context.Context, agentv1.AgentClient) error) {
 	f.Helper()
 	conn, err := grpc.NewClient("unix://"+f.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -56,7 +56,7 @@ func (f *felix) ask(call func(context.Context, agentv1.AgentClient) error) {
 	must(f, call(ctx, agentv1.NewAgentClient(conn)))
 }
 
-// lock says in a datastore whether it is locked, as margayctl datastore migrate lock and unlock do.
+// lock locks or unlocks a datastore, as margayctl datastore migrate lock and unlock do.
 func lock(t *testing.T, store *datastore.Store, locked bool) {
 	t.Helper()
 	o, err := store.Get(context.Background(), api.Key{Kind: "ClusterInformation", Name: "default"})
@@ -67,7 +67,7 @@ func lock(t *testing.T, store *datastore.Store, locked bool) {
 	must(t, err)
 }
 
-// everything is what a datastore holds under each key.
+// everything returns the whole datastore: each key and its value.
 func everything(t *testing.T, store datastore.KV) map[string]string {
 	t.Helper()
 	page, err := store.Range(context.Background(), kv.Prefix("/"), 0, 1000)
@@ -79,7 +79,7 @@ func everything(t *testing.T, store datastore.KV) map[string]string {
 	return all
 }
 
-// reserved says whether IPAM knows an address as held by an endpoint of the host.
+// reserved reports whether IPAM has reserved an address for an endpoint of the host.
 func (l *site) reserved(address string) bool {
 	l.Helper()
 	for _, block := range readBlocks(l, l.store.KV(), "host1").list {

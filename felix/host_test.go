@@ -29,7 +29,7 @@ import (
 	"github.com/margay-project/margay/internal/skip"
 )
 
-// A stream runs through the host while felix is killed again and again; at last felix ends as it should, and is removed.
+// A stream runs through the host while felix is killed repeatedly. At last felix ends cleanly and is uninstalled.
 func TestKillingFelixLosesNoPacket(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
@@ -41,7 +41,7 @@ func TestKillingFelixLosesNoPacket(t *testing.T) {
 
 	stream := l.client.Stream(netip.MustParseAddr(webAddress), port, 2*time.Millisecond)
 	for i := range 5 {
-		lab.LetPass(time.Duration(i) * 150 * time.Millisecond) // in another phase of its start each time
+		lab.LetPass(time.Duration(i) * 150 * time.Millisecond) // each time in another phase of the start
 		f.kill()
 		f = l.start()
 	}
@@ -60,10 +60,10 @@ func TestKillingFelixLosesNoPacket(t *testing.T) {
 		t.Error("the last policy is not in force any more after a clean end")
 	}
 	if len(l.routes()) == 0 {
-		t.Error("routes went with felix")
+		t.Error("routes were removed when felix ended")
 	}
 	if said := l.uninstall(); !strings.Contains(said, "no policy is in force") {
-		t.Errorf("uninstall says %s", said)
+		t.Errorf("uninstall logs %s", said)
 	}
 	if routes := l.routes(); routes != "" {
 		t.Errorf("routes are left:\n%s", routes)
@@ -138,7 +138,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 		}
 	}
 	if n != 1 {
-		t.Errorf("%d problems say so: %v", n, s.Problems)
+		t.Errorf("%d problems mention the port: %v", n, s.Problems)
 	}
 	other.Close()
 	f.await(func(s *agentv1.StatusResponse) error {
@@ -187,7 +187,7 @@ spec: {cidr: 10.65.0.0/24}
 	expect("10.65.0.3")
 	l.startSynced()
 	expect("10.65.0.5")
-	// Somebody cleans up and is too thorough.
+	// An operator releases addresses that are still in use.
 	must(t, ipam.ReleaseAddress(context.Background(), l.store.KV(), netip.MustParseAddr("10.65.0.5")))
 	expect("10.65.0.5")
 }
@@ -212,7 +212,7 @@ spec: {bpfLogLevel: "Off", logSeverityScreen: Info}
 		t.Errorf("%v", c)
 	}
 	if n := f.log.Lines("did you mean FELIX_BPFLOGLEVEL"); n != 1 {
-		t.Errorf("%d lines of the log say so", n)
+		t.Errorf("%d log lines name the misspelt variable", n)
 	}
 	lab.Await(t, func() error {
 		l.reaches(webAddress)
@@ -224,7 +224,7 @@ spec: {bpfLogLevel: "Off", logSeverityScreen: Info}
 	})
 }
 
-// An obstacle to the start of felix is one clear line with what to do, and exit status 1.
+// Felix reports an obstacle to its start in one clear line with advice, and ends with exit status 1.
 func TestFelixRefusesToStart(t *testing.T) {
 	l := newSite(t)
 	refusedIn := func(t *testing.T, where *lab.Host, cmd *exec.Cmd, texts ...string) {
@@ -267,7 +267,7 @@ func TestFelixRefusesToStart(t *testing.T) {
 			refused(t, l.command(args...), who+"programs this network namespace", "stop it first")
 		}
 		if _, err := os.Stat(elsewhere); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("the refused ones left something: %v", err)
+			t.Errorf("the refused processes left files behind: %v", err)
 		}
 		other := lab.NewHost(t)
 		refusedIn(t, other, l.command(append([]string{"--agent-socket", elsewhere + ".sock"}, nowhere...)...), who+"pins to "+l.pins(), "its own --pin-dir")
@@ -281,7 +281,7 @@ func TestFelixRefusesToStart(t *testing.T) {
 		refused(t, l.command("--embedded-etcd", l.etcdDir()), "another process uses "+l.etcdDir(), "choose another directory")
 	})
 	t.Run("as a user", func(t *testing.T) {
-		binary := filepath.Join(l.dir, "felix") // where everybody may read it
+		binary := filepath.Join(l.dir, "felix") // in a directory that every user may read
 		must(t, os.Chmod(l.dir, 0o755))
 		text, err := os.ReadFile(l.binary)
 		must(t, err)
@@ -302,7 +302,7 @@ func TestFelixRefusesToStart(t *testing.T) {
 	})
 }
 
-// fakeProcess is a process that can be shown under another command line to those who mount file over cmdline.
+// fakeProcess is a process that appears with another command line to a felix that mounts file over cmdline.
 func (l *site) fakeProcess(t *testing.T, commandLine string) (fake struct{ file, cmdline string }) {
 	t.Helper()
 	sleep := l.host.Start(exec.Command("sleep", "1000"))
@@ -312,7 +312,7 @@ func (l *site) fakeProcess(t *testing.T, commandLine string) (fake struct{ file,
 	return fake
 }
 
-// Where the gate cannot be made, here because the table belongs to another program, policy is enforced all the same.
+// The gate cannot be made, because its table belongs to another program. Policy is enforced nevertheless.
 func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
@@ -342,7 +342,7 @@ func TestPolicyIsInForceWithoutTheGate(t *testing.T) {
 	l.awaitReach(webAddress, true)
 }
 
-// ownTable makes an nftables table that nobody else can change until it is released.
+// ownTable makes an nftables table that no other process can change until it is released.
 func (l *site) ownTable(name string) (release func()) {
 	l.Helper()
 	if _, err := exec.LookPath("nft"); err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// programs counts what runs at the two hooks of an interface of the host.
+// programs counts the programs at the two hooks of an interface of the host.
 func (l *site) programs(dev string) (n int) {
 	l.Helper()
 	l.host.Must(func() error {
@@ -38,8 +38,8 @@ func (l *site) programs(dev string) (n int) {
 	return n
 }
 
-// A service manager may give felix a mount namespace that goes with it: PrivateTmp=, ProtectSystem= and `ip netns exec` make
-// one that follows the host's mounts, `unshare -m` one that does not.
+// A service manager may run felix in a mount namespace that ends together with felix. PrivateTmp=, ProtectSystem= and
+// `ip netns exec` make one that follows the host's mounts. `unshare -m` makes one that does not.
 func TestPolicyStaysInForceAfterFelixAndItsMountNamespaceEnd(t *testing.T) {
 	for _, propagation := range []string{"private", "slave", "shared"} {
 		t.Run(propagation, func(t *testing.T) {
@@ -48,7 +48,7 @@ func TestPolicyStaysInForceAfterFelixAndItsMountNamespaceEnd(t *testing.T) {
 			l.web()
 			l.apply(policy("closed", "web", "Deny"))
 			l.within = []string{"unshare", "--mount", "--propagation", propagation}
-			for range 2 { // what the first one pinned, the second one finds
+			for range 2 { // the second run finds the pins of the first
 				f := l.startSynced()
 				f.awaitEnforced("cali-web")
 				f.kill()
@@ -60,7 +60,7 @@ func TestPolicyStaysInForceAfterFelixAndItsMountNamespaceEnd(t *testing.T) {
 				}
 			}
 			l.within = nil
-			f := l.startSynced() // and so does one without such a namespace
+			f := l.startSynced() // a felix without such a namespace finds them too
 			f.awaitEnforced("cali-web")
 			f.terminate()
 			if n := l.programs("cali-web"); n != 2 {
@@ -70,8 +70,8 @@ func TestPolicyStaysInForceAfterFelixAndItsMountNamespaceEnd(t *testing.T) {
 	}
 }
 
-// The file system in which felix pins is unmounted while felix runs, in the mount namespace of process 1: policy outlives felix
-// all the same, wherever felix itself is.
+// The file system of the pins is unmounted in the mount namespace of process 1 while felix runs. Policy stays in force after
+// felix has ended. It does not matter in which mount namespace felix runs.
 func TestPolicyStaysInForceAfterThePinsAreUnmounted(t *testing.T) {
 	for name, within := range map[string][]string{"as process 1": nil, "private": {"unshare", "--mount", "--propagation", "private"}} {
 		t.Run(name, func(t *testing.T) {
@@ -104,7 +104,7 @@ func TestPolicyStaysInForceAfterThePinsAreUnmounted(t *testing.T) {
 	}
 }
 
-// Process 1 of a container ends with it. There felix pins only to what the host has mounted for it.
+// Process 1 of a container ends together with the container. In a container felix pins only to a mount of the host.
 func TestFelixInAContainerAsksForAMountOfTheHost(t *testing.T) {
 	l := newSite(t)
 	l.startEtcd()
@@ -125,7 +125,7 @@ func TestFelixInAContainerAsksForAMountOfTheHost(t *testing.T) {
 	f.await(func(*agentv1.StatusResponse) error { return nil })
 	f.awaitEnforced("cali-web")
 	f.kill()
-	lab.Await(t, func() error { // the container ends behind its parent
+	lab.Await(t, func() error { // the container ends after its parent process
 		if _, err := f.status(); err == nil {
 			return errors.New("it still answers")
 		}

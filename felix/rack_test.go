@@ -15,7 +15,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// newRack makes two hosts with one cable between them, and one etcd. Each runs felix as a node of its own.
+// newRack makes two hosts, a cable between them, and one etcd. Each host runs felix as its own node.
 func newRack(t *testing.T) (one, two *site) {
 	one, two = newSite(t), nil
 	two = &site{TB: t, host: lab.NewHost(t), client: lab.NewHost(t), binary: one.binary, dir: one.dir + "2", node: "host2"}
@@ -50,7 +50,7 @@ func (l *site) place(name, address string) {
 	l.apply(strings.ReplaceAll(workload(name, "cali-"+name, address), "host1", l.node))
 }
 
-// learned are the routes of BGP neighbours in the kernel of the host.
+// learned returns the routes of BGP neighbours in the kernel of the host.
 func (l *site) learned() (list string) {
 	l.Helper()
 	l.host.Must(func() error {
@@ -83,8 +83,8 @@ func established(s *agentv1.StatusResponse) error {
 	return nil
 }
 
-// Two hosts with nothing but a cable between them: their VMs reach each other, also while either felix is killed and started
-// again, and after a VM has moved.
+// Only a cable connects two hosts. Their VMs reach each other, also while either felix is killed and restarted, and after a
+// VM has moved.
 func TestVMsOfTwoHostsReachEachOther(t *testing.T) {
 	one, two := newRack(t)
 	f1, f2 := one.start("FELIX_IP=198.51.100.1/24"), two.start("FELIX_IP=198.51.100.2/24")
@@ -123,7 +123,7 @@ func TestVMsOfTwoHostsReachEachOther(t *testing.T) {
 		}
 	}
 
-	// a moves to the other host with its address, which lies in the block of the host that it leaves.
+	// VM a moves to the other host and keeps its address. The address is in the block of the first host.
 	one.delete("WorkloadEndpoint", "shop", "host1-libvirt-a-eth0")
 	a.Unplug()
 	c := two.plug("c", "10.65.0.2")

@@ -24,15 +24,15 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 		found      machine
 		record     datastore.AgentRecord
 	}{
-		"nothing is known": {},
-		"what was found": {
+		"nothing is detected or configured": {},
+		"a detected address is stored": {
 			found: found,
 			want: api.Node{Spec: api.NodeSpec{
 				BGP:       &api.NodeBGPSpec{IPv4Address: "192.0.2.10/24"},
 				Addresses: []api.NodeAddress{{Address: "192.0.2.10/24", Type: "CalicoNodeIP"}},
 			}},
 		},
-		"what is stored wins over what was found": {
+		"stored values win over detected ones": {
 			node: api.Node{Spec: api.NodeSpec{
 				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: as(64999)},
 				Addresses: []api.NodeAddress{{Address: "198.51.100.7"}},
@@ -43,7 +43,7 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 				Addresses: []api.NodeAddress{{Address: "198.51.100.7"}},
 			}},
 		},
-		"an address that was found goes with its lease": {
+		"a detected address is replaced when its lease changes": {
 			node: api.Node{Spec: api.NodeSpec{
 				BGP:       &api.NodeBGPSpec{IPv4Address: "192.0.2.9/24", ASNumber: as(64999)},
 				Addresses: []api.NodeAddress{{Address: "192.0.2.9/24", Type: "CalicoNodeIP"}, {Address: "10.1.1.1", Type: "InternalIP"}},
@@ -54,7 +54,7 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 				Addresses: []api.NodeAddress{{Address: "192.0.2.10/24", Type: "CalicoNodeIP"}, {Address: "10.1.1.1", Type: "InternalIP"}},
 			}},
 		},
-		"an address that was found stays while there is no other": {
+		"a detected address stays while no other is detected": {
 			node: api.Node{Spec: api.NodeSpec{
 				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.9/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.9/24"}},
 			}},
@@ -63,7 +63,7 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.9/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.9/24"}},
 			}},
 		},
-		"an address that was found stays while an interface has it": {
+		"a detected address stays while an interface has it": {
 			node: api.Node{Spec: api.NodeSpec{
 				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.11/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.11/24"}},
 			}},
@@ -72,7 +72,7 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.11/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.11/24"}},
 			}},
 		},
-		"a method wins over what is stored": {
+		"a configured method wins over stored values": {
 			node: api.Node{Spec: api.NodeSpec{
 				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.10/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.10/24"}},
 			}},
@@ -82,7 +82,7 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.11/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.11/24"}},
 			}},
 		},
-		"none looks for nothing": {settings: settings{ipv4: given("none")}, found: found},
+		"the setting none detects no address": {settings: settings{ipv4: given("none")}, found: found},
 		"flags win over everything": {
 			node: api.Node{Metadata: api.Metadata{Labels: map[string]string{"rack": "r0", "zone": "a"}}, Spec: api.NodeSpec{
 				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: as(64999)},
@@ -105,12 +105,12 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 		if again, err := completeNode(&got, &c.settings, c.found, &c.record); again || err != nil {
-			t.Errorf("%s: a second time changes something", name)
+			t.Errorf("%s: completing the node again changes it", name)
 		}
 	}
 }
 
-// machineWith is a machine with addresses on eth0, by which its default route leaves.
+// machineWith returns a machine with addresses on eth0. Its default route leaves through eth0.
 func machineWith(addresses ...string) machine {
 	m := machine{
 		defaults: func() ([]hop, error) { return []hop{{family4: true, index: 2}}, nil },
@@ -122,7 +122,7 @@ func machineWith(addresses ...string) machine {
 	return m
 }
 
-// given is the setting of an address.
+// given returns the setting of a fixed address.
 func given(address string) addressSetting {
 	a := addressSetting{address: address}
 	if err := a.parse("--ip", !strings.Contains(address, ":")); err != nil {
@@ -131,7 +131,7 @@ func given(address string) addressSetting {
 	return a
 }
 
-// found4 is the setting of a method.
+// found4 returns the setting of an IPv4 detection method.
 func found4(method string) addressSetting {
 	a := addressSetting{method: method}
 	if err := a.parse("--ip", true); err != nil {
@@ -140,7 +140,7 @@ func found4(method string) addressSetting {
 	return a
 }
 
-// A locked datastore may be one that is just being imported, into which an agent must not write its own Node.
+// An import may be running while the datastore is locked. An agent must not write its own Node during the import.
 func TestANodeIsRegisteredAfterTheDatastoreIsUnlocked(t *testing.T) {
 	t.Parallel()
 	memory := kvtest.NewMemory()
@@ -152,16 +152,16 @@ func TestANodeIsRegisteredAfterTheDatastoreIsUnlocked(t *testing.T) {
 	before := everything(t, memory)
 	agents, s := store.WhileUnlocked(), &settings{nodeName: "n1"}
 	if err := register(ctx, agents, s, machineWith()); !errors.Is(err, datastore.ErrLocked) {
-		t.Errorf("while it is locked: %v", err)
+		t.Errorf("error while the datastore is locked: %v", err)
 	}
 	if diff := cmp.Diff(before, everything(t, memory)); diff != "" {
-		t.Errorf("written while it is locked: %s", diff)
+		t.Errorf("written while the datastore is locked: %s", diff)
 	}
 	lock(t, store, false)
 	must(t, register(ctx, agents, s, machineWith()))
 	lock(t, store, true)
 	if err := register(ctx, agents, s, machineWith()); err != nil {
-		t.Errorf("of a node that has all it needs: %v", err)
+		t.Errorf("error for a complete node: %v", err)
 	}
 }
 

@@ -18,9 +18,9 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-// TestIPAMNeverFreesAnAddressInUse lets endpoints appear, move between nodes, be renamed and go, in every order, while agents die
-// and come back. After each write of anybody: an address that was reserved, and that some endpoint has had ever since, is
-// not free. At the end the books of IPAM agree with the endpoints.
+// TestIPAMNeverFreesAnAddressInUse creates, moves, renames and deletes endpoints in random order while
+// agents die and restart. The test checks after each write: an address that was reserved, and that an endpoint has had
+// ever since, is not free. At the end the records of IPAM agree with the endpoints.
 func TestIPAMNeverFreesAnAddressInUse(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -44,14 +44,14 @@ type fleet struct {
 	memory  kv.KV
 	store   *datastore.Store
 	nodes   []*fleetNode
-	covered map[netip.Addr]bool // reserved, and in use ever since
-	failure error               // of the last turn that failed
+	covered map[netip.Addr]bool // addresses that were reserved and have been in use ever since
+	failure error               // error of the last failed turn
 	serial  int
 	now     time.Time
 	story   string
 }
 
-// fleetNode is the part of an agent that keeps the books.
+// fleetNode is the part of an agent that records reservations.
 type fleetNode struct {
 	name   string
 	graph  *calc.Graph
@@ -112,10 +112,10 @@ func (f *fleet) start(n *fleetNode) {
 	n.keeper.now = func() time.Time { return f.now }
 }
 
-// say adds a line to the story that a failure prints.
+// say adds a line to the history. A failure prints the history.
 func (f *fleet) say(format string, args ...any) { f.story += fmt.Sprintf(format, args...) + "\n" }
 
-// check holds the promise after each write.
+// check fails the test if an address in use is free.
 func (f *fleet) check() {
 	used := map[netip.Addr]bool{}
 	for _, ep := range f.endpoints() {
@@ -161,7 +161,7 @@ func addressIn(ep *api.WorkloadEndpoint) netip.Addr {
 	return netip.MustParsePrefix(ep.Spec.IPNetworks[0]).Addr()
 }
 
-// act does one thing at random, with the agents at work between its steps.
+// act does one random action. The agents work between its steps.
 func (f *fleet) act() {
 	endpoints := f.endpoints()
 	pick := func() *api.WorkloadEndpoint { return endpoints[f.random.IntN(len(endpoints))] }
@@ -171,7 +171,7 @@ func (f *fleet) act() {
 		f.create(node.name, netip.AddrFrom4([4]byte{10, 65, 0, byte(f.random.IntN(12))}))
 	case action < 4:
 		f.remove(pick())
-	case action < 8: // it moves, or is renamed if the node is its own
+	case action < 8: // the endpoint moves, or is renamed if the node is the same
 		old := pick()
 		if f.random.IntN(3) > 0 {
 			f.create(node.name, addressIn(old))
@@ -220,7 +220,7 @@ func (f *fleet) remove(ep *api.WorkloadEndpoint) {
 	must(f, err)
 }
 
-// work lets some agents take some turns.
+// work makes some agents take some turns.
 func (f *fleet) work() {
 	for range f.random.IntN(6) {
 		if n := f.nodes[f.random.IntN(len(f.nodes))]; !n.dead {
@@ -229,7 +229,7 @@ func (f *fleet) work() {
 	}
 }
 
-// turn is what the loop of an agent does with the news, and then what the bookkeeper does. Sometimes the news are late.
+// turn does the work of an agent's loop with new events, and then the work of the bookkeeper. Events are sometimes late.
 func (f *fleet) turn(n *fleetNode) {
 	if f.random.IntN(4) > 0 {
 		f.read(n)
@@ -242,7 +242,7 @@ func (f *fleet) turn(n *fleetNode) {
 	}
 }
 
-// read takes what the agent's watch tells, up to now.
+// read takes the events of the agent's watch up to now.
 func (f *fleet) read(n *fleetNode) {
 	page, err := f.memory.Range(f.Context(), kv.Single("/"), 0, 1)
 	must(f, err)
@@ -258,7 +258,7 @@ func (f *fleet) read(n *fleetNode) {
 	}
 }
 
-// settle ends migrations, lets all agents work until nothing is left to do, and looks at the books.
+// settle ends migrations, runs all agents until no work is left, and checks the records of IPAM.
 func (f *fleet) settle() {
 	migrating := map[netip.Addr]bool{}
 	for _, ep := range f.endpoints() {

@@ -18,7 +18,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
-// ledger is a bookkeeper with a datastore in memory that has one pool.
+// ledger is a bookkeeper with an in-memory datastore that has one pool.
 type ledger struct {
 	*testing.T
 	*bookkeeper
@@ -38,7 +38,7 @@ func newLedger(t *testing.T) *ledger {
 	return &ledger{T: t, memory: memory, bookkeeper: newBookkeeper(store, "n1")}
 }
 
-// read returns the blocks as the agent of a node sees them.
+// read returns the blocks from the view of a node's agent.
 func (l *ledger) read() *blocks {
 	l.Helper()
 	return readBlocks(l.T, l.store.KV(), "n1")
@@ -68,7 +68,7 @@ func (l *ledger) recordedNow() map[reservation]bool {
 	return all
 }
 
-// turn hands the books over, as the loop does when something has changed.
+// turn gives the bookkeeper its input, as the loop does after a change.
 func (l *ledger) turn(wanted ...reservation) error {
 	l.Helper()
 	state := &calc.State{
@@ -110,7 +110,7 @@ func TestReservationsFollowEndpoints(t *testing.T) {
 	a, b := held("10.65.0.2", "a"), held("10.65.0.3", "b")
 	l.settle(a, b)
 	l.settle(b)
-	l.settle(b, held("10.65.0.2", "c")) // another takes the address over
+	l.settle(b, held("10.65.0.2", "c")) // another endpoint takes the address over
 	l.settle()
 }
 
@@ -123,7 +123,7 @@ func TestAReservationThatOthersReleasedIsRestored(t *testing.T) {
 	l.settle(a)
 }
 
-// An endpoint that is not this node's any more, or that cannot be read, is still there: its address is not free.
+// An endpoint that has moved to another node, or that cannot be read, still exists. Its address is not free.
 func TestAnAddressIsReleasedOnlyAfterItsEndpointIsDeleted(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
@@ -148,7 +148,7 @@ func TestAnAddressIsReleasedOnlyAfterItsEndpointIsDeleted(t *testing.T) {
 	l.settle()
 }
 
-// Whoever locked the datastore counts, moves or splits what is in it: retries wait until it is unlocked.
+// A locked datastore may be under migration or repair. Retries wait until it is unlocked.
 func TestNothingIsReservedOrReleasedWhileTheDatastoreIsLocked(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
@@ -159,10 +159,10 @@ func TestNothingIsReservedOrReleasedWhileTheDatastoreIsLocked(t *testing.T) {
 	lock(t, operator, true)
 	before := everything(t, l.memory)
 	if err := l.turn(b); !errors.Is(err, datastore.ErrLocked) {
-		t.Errorf("while it is locked: %v", err)
+		t.Errorf("error while the datastore is locked: %v", err)
 	}
 	if diff := cmp.Diff(before, everything(t, l.memory)); diff != "" {
-		t.Errorf("written while it is locked: %s", diff)
+		t.Errorf("written while the datastore is locked: %s", diff)
 	}
 	lock(t, operator, false)
 	l.settle(b)
@@ -198,8 +198,8 @@ func TestOnlyWorkloadAddressesInPoolsAreReserved(t *testing.T) {
 	}
 }
 
-// While addresses of a pool are in use it may be deleted and made again: its blocks are announced as a whole again only
-// when a node owns them.
+// A pool is deleted and made again while its addresses are in use. Its blocks are announced as a whole again only after a
+// node owns them.
 func TestABlockThatLostItsOwnerIsClaimedAgain(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)

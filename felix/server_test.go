@@ -19,9 +19,9 @@ func TestTheSocketIsPrivateAndReplacesAStaleOne(t *testing.T) {
 		t.Errorf("mode %v", info.Mode())
 	}
 	if _, err := listenPrivately(path); err == nil || !strings.Contains(err.Error(), "another felix, of another network namespace, answers on "+path) {
-		t.Errorf("a second felix: %v", err)
+		t.Errorf("error of a second felix: %v", err)
 	}
-	first.Close() // as a crash: the file stays
+	first.Close() // as after a crash: the file stays
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
 	}
@@ -34,6 +34,6 @@ func TestTheSocketIsPrivateAndReplacesAStaleOne(t *testing.T) {
 	left, err := os.ReadDir(filepath.Dir(path))
 	must(t, err)
 	if len(left) != 1 {
-		t.Errorf("left are %v", left)
+		t.Errorf("files left: %v", left)
 	}
 }

@@ -30,11 +30,11 @@ func TestSessionsWithEtcdComeFromItsEndpoints(t *testing.T) {
 	}
 	e.add([]netip.Addr{netip.MustParseAddr("::ffff:192.0.2.1")}, 12379)
 	<-e.news
-	e.add([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, 12379) // nothing new
+	e.add([]netip.Addr{netip.MustParseAddr("192.0.2.1")}, 12379) // no new address
 	e.add(nil, 12379)                                            // a lookup that failed
 	select {
 	case <-e.news:
-		t.Error("news although nothing is new")
+		t.Error("a notification without a new address")
 	default:
 	}
 	if diff := cmp.Diff(session("192.0.2.1", 12379), e.sessions()[3], same); diff != "" || len(e.sessions()) != 5 {
@@ -48,7 +48,7 @@ func TestHostNamesOfEtcdAreResolved(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); e.run(ctx) }()
-	<-e.news // the hosts file knows localhost
+	<-e.news // the hosts file has localhost
 	cancel()
 	<-ended
 	for _, s := range e.sessions() {

@@ -105,7 +105,7 @@ func TestVersionCheckAndUninstallNeedNoDatastore(t *testing.T) {
 	}
 }
 
-// Settings of the environment count before the datastore is read.
+// Settings in the environment apply before the datastore is read.
 func TestTheLogStartsAtTheConfiguredLevel(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -139,7 +139,7 @@ func TestARestartDiffersFromTheFirstStartAfterABoot(t *testing.T) {
 		t.Error(got)
 	}
 	if _, err := sameBoot(filepath.Join(file, "x"), "n1"); err == nil {
-		t.Error("a note that cannot be written is no error")
+		t.Error("a file that cannot be written causes no error")
 	}
 }
 
@@ -154,6 +154,6 @@ func TestACommonHostNameIsRefusedAsNodeName(t *testing.T) {
 		}
 	}
 	if err := (&settings{nodeName: "localhost"}).checkNodeName(); err != nil {
-		t.Errorf("although it was given: %v", err)
+		t.Errorf("a name that was configured is refused: %v", err)
 	}
 }

@@ -32,8 +32,8 @@ import (
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
-// The tests with a site run the real program, built once for all of them, on a host of their own: a network namespace
-// with VMs behind it, and etcd in the test's process, so that a test can stop it.
+// The tests with a site run the real program, which is built once for all of them. Each site has a host of its own, which is a
+// network namespace with VMs behind it. Etcd runs in the test's process so that a test can stop it.
 
 func TestMain(m *testing.M) {
 	etcdlab.BecomeMember()
@@ -53,7 +53,7 @@ var built struct {
 	err  error
 }
 
-// felixBinary is the program, with the race detector if the test has it.
+// felixBinary builds the program and returns its path. It has the race detector if the test has it.
 func felixBinary(t testing.TB) string {
 	t.Helper()
 	built.once.Do(func() {
@@ -79,7 +79,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// site is a host called host1 with an uplink to a client, VMs, and an etcd.
+// site is a host named host1 with an uplink to a client, VMs, and an etcd.
 type site struct {
 	testing.TB
 	node         string // its name
@@ -88,7 +88,7 @@ type site struct {
 	etcd         *embed.Server
 	store        *datastore.Store
 	binary       string
-	within       []string // the command that runs felix; none: the test itself
+	within       []string // the command that runs felix; empty: the test runs it directly
 	cluster      []string // endpoints of the etcd that felix uses instead of the site's own
 }
 
@@ -117,7 +117,7 @@ func newSite(t testing.TB) *site {
 	return l
 }
 
-// leaveNothing uninstalls felix, which must leave no pin and no mount behind.
+// leaveNothing uninstalls felix and checks that no pin and no mount is left.
 func (l *site) leaveNothing() {
 	l.stopEtcd()
 	l.uninstall()
@@ -133,7 +133,7 @@ func (l *site) leaveNothing() {
 	must(l, os.RemoveAll(l.dir))
 }
 
-// uninstall returns what felix said.
+// uninstall returns the output of felix.
 func (l *site) uninstall() string {
 	l.Helper()
 	out, err := l.host.Run(l.command("--uninstall"))
@@ -154,7 +154,7 @@ func quiet() *logrus.Entry {
 	return logrus.NewEntry(log)
 }
 
-// startEtcd starts etcd with the data that it had.
+// startEtcd starts etcd with its earlier data.
 func (l *site) startEtcd() {
 	l.Helper()
 	l.etcd = etcdlab.StartServer(l, l.etcdDir())
@@ -201,7 +201,7 @@ func (l *site) delete(kind, namespace, name string) {
 	must(l, err)
 }
 
-// put writes a value straight into etcd, past every check.
+// put writes a value directly into etcd, without any check.
 func (l *site) put(key, value string) {
 	l.Helper()
 	_, err := l.store.KV().Commit(context.Background(), nil, []kv.Write{{Key: key, Value: []byte(value)}})
@@ -214,13 +214,13 @@ func (l *site) vm(name, address string) *lab.VM {
 	return l.host.Plug("cali-"+name, address)
 }
 
-// reaches says whether a new flow from the client is answered.
+// reaches reports whether a new flow from the client is answered.
 func (l *site) reaches(address string) bool {
 	l.Helper()
 	return l.client.Reaches("udp", netip.MustParseAddr(address), port)
 }
 
-// awaitReach waits until new flows from the client are answered, or are not.
+// awaitReach waits until new flows from the client are answered, or until they are not.
 func (l *site) awaitReach(address string, want bool) {
 	l.Helper()
 	lab.Await(l, func() error {
@@ -231,7 +231,7 @@ func (l *site) awaitReach(address string, want bool) {
 	})
 }
 
-// workload is the manifest of a VM's endpoint.
+// workload returns the manifest of a VM's endpoint.
 func workload(name, dev, address string) string {
 	return fmt.Sprintf(`
 apiVersion: projectcalico.org/v3
@@ -242,7 +242,7 @@ spec: {node: host1, orchestrator: libvirt, workload: %s, endpoint: eth0, interfa
 `, name, name, name, dev, address)
 }
 
-// openProfile lets everything in and out that no policy is about.
+// openProfile allows all traffic of endpoints without a policy.
 const openProfile = `
 apiVersion: projectcalico.org/v3
 kind: Profile
@@ -251,7 +251,7 @@ spec: {ingress: [{action: Allow}], egress: [{action: Allow}]}
 ---
 `
 
-// policy is a manifest that has one rule for what comes to the VMs of a role.
+// policy returns a manifest with one ingress rule for the VMs of a role.
 func policy(name, role, action string) string {
 	return fmt.Sprintf(`
 apiVersion: projectcalico.org/v3
@@ -276,7 +276,7 @@ func (l *site) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start starts felix on the host; variables are further ones of its environment.
+// start starts felix on the host with additional environment variables.
 func (l *site) start(variables ...string) *felix {
 	l.Helper()
 	endpoints := l.endpoint()
@@ -286,7 +286,7 @@ func (l *site) start(variables ...string) *felix {
 	return l.launch([]string{"--etcd-endpoints", endpoints}, variables...)
 }
 
-// launch starts felix on the host with further arguments and variables.
+// launch starts felix on the host with additional arguments and environment variables.
 func (l *site) launch(args []string, variables ...string) *felix {
 	l.Helper()
 	cmd := l.command(args...)
@@ -297,7 +297,7 @@ func (l *site) launch(args []string, variables ...string) *felix {
 	l.Cleanup(func() {
 		f.kill()
 		if l.Failed() || testing.Verbose() {
-			l.Logf("felix said:\n%s", f.log)
+			l.Logf("output of felix:\n%s", f.log)
 		}
 		if strings.Contains(f.log.String(), "DATA RACE") {
 			l.Errorf("felix has a data race:\n%s", f.log)
@@ -306,7 +306,7 @@ func (l *site) launch(args []string, variables ...string) *felix {
 	return f
 }
 
-// startSynced starts felix and waits until what the datastore holds is in force.
+// startSynced starts felix and waits until the datastore's contents are in force.
 func (l *site) startSynced(variables ...string) *felix {
 	l.Helper()
 	f := l.start(variables...)
@@ -319,12 +319,12 @@ func (l *site) startSynced(variables ...string) *felix {
 	return f
 }
 
-// kill ends felix as a crash does.
+// kill ends felix like a crash.
 func (f *felix) kill() {
 	f.process.Kill()
 }
 
-// terminate asks felix to end, and sees that it does so in peace.
+// terminate asks felix to end, and checks that it ends cleanly.
 func (f *felix) terminate() {
 	f.Helper()
 	must(f, f.process.Process.Signal(syscall.SIGTERM))
@@ -349,7 +349,7 @@ func (f *felix) status() (*agentv1.StatusResponse, error) {
 	return agentv1.NewAgentClient(conn).Status(ctx, &agentv1.StatusRequest{})
 }
 
-// await waits for a status.
+// await waits until the status fulfils a condition.
 func (f *felix) await(condition func(*agentv1.StatusResponse) error) (s *agentv1.StatusResponse) {
 	f.Helper()
 	lab.Await(f, func() (err error) {
@@ -361,7 +361,7 @@ func (f *felix) await(condition func(*agentv1.StatusResponse) error) (s *agentv1
 	return s
 }
 
-// awaitApplied waits until everything that is in the datastore now is in force.
+// awaitApplied waits until the datastore's current revision is in force.
 func (f *felix) awaitApplied() {
 	f.Helper()
 	page, err := f.store.KV().Range(context.Background(), kv.Prefix("/calico/"), 0, 1)
@@ -387,7 +387,7 @@ func (f *felix) awaitEnforced(dev string) {
 	})
 }
 
-// awaitProblem waits for a problem of an object that has all of these texts.
+// awaitProblem waits for a problem of an object that contains all of these texts.
 func (f *felix) awaitProblem(object string, texts ...string) {
 	f.Helper()
 	f.await(func(s *agentv1.StatusResponse) error {

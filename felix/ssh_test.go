@@ -16,7 +16,7 @@ import (
 
 const serverVariable = "FELIX_TEST_LISTEN"
 
-// becomeServer has a copy of the test's program listen at an address, under the name of its file.
+// becomeServer makes a copy of the test program listen at an address. The process has the name of the copy's file.
 func becomeServer() {
 	if at := os.Getenv(serverVariable); at != "" {
 		if _, err := net.Listen("tcp", at); err != nil {
@@ -28,7 +28,7 @@ func becomeServer() {
 	}
 }
 
-// server runs a program of some name on the host, which listens at an address.
+// server runs a program with a given name on the host. The program listens at an address.
 func (l *site) server(name, at string) {
 	l.Helper()
 	self, err := os.Executable()

@@ -38,7 +38,7 @@ func TestEachProblemIsShownOnceAndInOrder(t *testing.T) {
 		t.Error(diff)
 	}
 	if len(a.invalid) != 2 {
-		t.Error("to show problems changes them")
+		t.Error("showing the problems changes them")
 	}
 }
 
@@ -97,7 +97,7 @@ func TestADumpedRuleSaysWhyItIsNotEnforced(t *testing.T) {
 	}
 }
 
-// Passes follow each other whatever the datastore does: the host changes, or something failed before.
+// A pass may run without a new revision: after a change of the host, or as a retry.
 func TestARevisionIsAppliedSinceItsFirstPass(t *testing.T) {
 	t.Parallel()
 	a, first := &agent{revision: 7}, time.Unix(1000, 0)

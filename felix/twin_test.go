@@ -23,26 +23,26 @@ func TestTwoAgentsWithTheSameNodeNameDetectEachOther(t *testing.T) {
 	one.keepRecord(ctx, store)
 	one.keepRecord(ctx, store)
 	if problem := one.twinProblem(time.Now()); problem != "" {
-		t.Errorf("alone it says %s", problem)
+		t.Errorf("a single agent reports %s", problem)
 	}
 	again := agent("boot1", "web-1 (192.0.2.1)") // the same machine after a restart of felix
 	again.keepRecord(ctx, store)
 	if problem := again.twinProblem(time.Now()); problem != "" {
-		t.Errorf("after a restart it says %s", problem)
+		t.Errorf("after a restart the agent reports %s", problem)
 	}
 	two.keepRecord(ctx, store)
 	if problem := two.twinProblem(time.Now()); problem != "" {
-		t.Errorf("the other may have ended, but it says %s", problem)
+		t.Errorf("the other agent may have ended, but the problem is %s", problem)
 	}
 	one.keepRecord(ctx, store)
 	two.keepRecord(ctx, store)
 	for r, other := range map[*registrar]string{one: "web-2 (192.0.2.2)", two: "web-1 (192.0.2.1)"} {
 		problem := r.twinProblem(time.Now())
 		if !strings.Contains(problem, "another felix also runs as node n1: on "+other) || !strings.Contains(problem, "--node-name") {
-			t.Errorf("%s says %q", r.identity.Host, problem)
+			t.Errorf("%s reports %q", r.identity.Host, problem)
 		}
 		if problem := r.twinProblem(time.Now().Add(twinGone + time.Minute)); problem != "" {
-			t.Errorf("after the other has ended it says %s", problem)
+			t.Errorf("after the other agent has ended the problem is %s", problem)
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// A second uplink, without the Node's address, loses its default route while felix is away, and the wrong endpoint is still
-// there when felix starts again.
+// A second uplink, without the Node's address, loses its default route while felix does not run. The wrong endpoint still
+// exists when felix starts again.
 func TestAnUplinkStaysAnUplinkAfterARestart(t *testing.T) {
 	const hostSide, otherSide = "198.51.100.10", "198.51.100.1"
 	l := newSite(t)

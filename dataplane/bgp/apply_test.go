@@ -40,7 +40,7 @@ func node() calc.BGP {
 	}
 }
 
-// with returns the node with a change; its maps are its own.
+// with returns a changed copy of the node, with maps of its own.
 func with(change func(*calc.BGP)) calc.BGP {
 	n := node()
 	n.Peers, n.Paths = maps.Clone(n.Peers), maps.Clone(n.Paths)
@@ -213,7 +213,7 @@ func TestInvalidChangesKeepTheRunningSessions(t *testing.T) {
 	}
 }
 
-// restarted is what a start calls when the agent only restarted.
+// restarted lists the calls of a start after a restart of the agent.
 var restarted = strings.Replace(strings.ReplaceAll(started, "AS 65000", "AS 65000 restarting"), "add peer", "begin restart\nadd peer", 1)
 
 func TestRestartIsAnnouncedOnceToTheFirstPeers(t *testing.T) {

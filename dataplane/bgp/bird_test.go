@@ -44,7 +44,7 @@ func node(peerAS uint32) calc.BGP {
 	}
 }
 
-// without is the node without some of its paths, as when a pool is disabled.
+// without returns the node without some of its paths, as after a pool is disabled.
 func without(n calc.BGP, prefixes ...string) calc.BGP {
 	n.Paths = maps.Clone(n.Paths)
 	for _, p := range prefixes {
@@ -53,7 +53,7 @@ func without(n calc.BGP, prefixes ...string) calc.BGP {
 	return n
 }
 
-// birdConfig is a router with a session for each family. Its own static routes are offered to the host.
+// birdConfig configures a router with a session for each family. The router announces its static routes to the host.
 func birdConfig(as uint32) string {
 	return fmt.Sprintf(`
 router id %[1]s;
@@ -206,17 +206,17 @@ func TestSpeakerListensWithPlainTCPAndReportsATakenPort(t *testing.T) {
 	}
 }
 
-// routeChanges are those that the router's BIRD makes to its kernel.
+// routeChanges records the changes that BIRD makes to the router's kernel routes.
 type routeChanges struct {
 	soFar func() []string
-	known int // of the first ones, which the test expects
+	known int // number of changes that the test has awaited
 }
 
 func followRoutes(l *pair) *routeChanges {
 	return &routeChanges{soFar: l.router.FollowRoutes(unix.RTPROT_BIRD)}
 }
 
-// await waits until each of the prefixes has changed. Changes from then on are further ones.
+// await waits until the changes name each of the prefixes. All changes up to then count as known.
 func (c *routeChanges) await(t *testing.T, prefixes ...string) {
 	t.Helper()
 	lab.Await(t, func() error {
@@ -255,7 +255,7 @@ func TestKilledSpeakerCausesNoRouteChange(t *testing.T) {
 		t.Errorf("route changes at the router:\n%s", strings.Join(got, "\n"))
 	}
 
-	// The watch works, and a first start says nothing about a restart.
+	// The watch sees changes, and a first start does not announce a restart.
 	s.Kill()
 	s = run(t, l.host, "speaker")
 	s.apply(t, without(node(routerAS), block4))
@@ -268,7 +268,7 @@ func TestKilledSpeakerCausesNoRouteChange(t *testing.T) {
 	})
 }
 
-// One neighbour is back and has sent all it has, seconds before the other can connect.
+// One neighbour reconnects and sends all its routes seconds before the other can connect.
 func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
@@ -309,7 +309,7 @@ func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 	}
 	out, err := b.Ask("show protocols all session4")
 	if err != nil || !strings.Contains(out, "AF preserved: ipv4") {
-		t.Errorf("the late neighbour did not hear that forwarding went on: %v\n%s", err, out)
+		t.Errorf("the late neighbour was not told that forwarding continued: %v\n%s", err, out)
 	}
 }
 

@@ -18,9 +18,9 @@ import (
 	"github.com/margay-project/margay/internal/lab/router"
 )
 
-// The test binary runs itself again as a speaker or a router in a network namespace: GoBGP makes its sockets on any
-// thread, so the whole process must be there, and it has to be killed. A speaker's requests come
-// on standard input, each with an answer on standard output; the end of the input ends the process.
+// The test binary runs itself again as a speaker or a router in a network namespace. GoBGP opens its sockets on any thread,
+// so the whole process must be in the namespace. Tests also need a process that they can kill. A speaker reads requests from
+// standard input and writes an answer to each to standard output. The end of the input ends the process.
 const roleVariable = "MARGAY_BGP_TEST_ROLE"
 
 func TestMain(m *testing.M) {
@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// request asks a speaker for one thing.
+// request asks a speaker for one action.
 type request struct {
 	Apply     *calc.BGP
 	Status    bool
@@ -98,7 +98,7 @@ func serve(s *bgp.Speaker, r request) answer {
 	return a
 }
 
-// listeners finds this process's listening TCP sockets and says of which protocol each is.
+// listeners returns the protocol number of each listening TCP socket of this process.
 func listeners() []int {
 	const soAcceptConn, soProtocol = 30, 38
 	var protocols []int

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// fakeServer keeps what it was given, writes down each call, and fails those that contain one of fail's strings.
+// fakeServer stores its input and records each call. A call fails if it contains one of the strings in fail.
 type fakeServer struct {
 	calls  []string
 	fail   []string

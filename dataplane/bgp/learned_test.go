@@ -14,10 +14,10 @@ import (
 	"github.com/margay-project/margay/internal/lab/router"
 )
 
-// routes are those that a speaker has learned so far.
+// routes holds the routes that a speaker has learned so far.
 type routes map[netip.Prefix][]netip.Addr
 
-// String is a line for each route: the prefix and its next hops.
+// String returns a line for each route: the prefix and its next hops.
 func (r routes) String() string {
 	var lines []string
 	for prefix, hops := range r {
@@ -27,7 +27,7 @@ func (r routes) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// awaitLearned adds up the changes until the routes are these, and the speaker says whether it has heard all.
+// awaitLearned applies changes until the routes equal want and the speaker reports the wanted value of Complete.
 func (p *process) awaitLearned(t *testing.T, r routes, complete bool, want ...string) {
 	t.Helper()
 	lab.Await(t, func() error {
@@ -62,7 +62,7 @@ func fabric(t *testing.T) (host *lab.Host, routers [2]*lab.Host) {
 	return host, routers
 }
 
-// leafConfig is a router of the fabric, which announces the same networks as the other one.
+// leafConfig configures a router of the fabric. Both routers announce the same networks.
 func leafConfig(i int) string {
 	return fmt.Sprintf(`
 router id 10.99.%[1]d.2;
@@ -99,7 +99,7 @@ func TestRoutesOfTwoRoutersAreOneRouteWithTwoNextHops(t *testing.T) {
 	s.awaitLearned(t, learned, true,
 		"2001:db8:1::/48 [fd99::2 fd99:1::2", "203.0.113.0/24 [10.99.0.2 10.99.1.2")
 
-	for _, command := range []string{"disable four", "disable six"} { // one leg goes
+	for _, command := range []string{"disable four", "disable six"} { // one router withdraws the route
 		if _, err := leaves[0].Ask(command); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +125,7 @@ func meshNode(own, peer, block string, passive bool) calc.BGP {
 	}
 }
 
-// Two agents find each other again after a restart of either, each time: the one that waits and the one that connects.
+// Two agents connect again after each restart of either side: the passive side and the connecting side.
 func TestTwoNodesOfAMeshLearnFromEachOther(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)

@@ -35,7 +35,7 @@ func newPair(t *testing.T) *pair {
 	return p
 }
 
-// process is this test binary in another role.
+// process is this test binary, run in another role.
 type process struct {
 	*lab.Process
 	in  io.WriteCloser
@@ -101,7 +101,7 @@ func (p *process) waitUp(t *testing.T) {
 	})
 }
 
-// testWriter puts a child's log into the test's.
+// testWriter copies a child's log into the test's log.
 type testWriter struct{ t *testing.T }
 
 func (w *testWriter) Write(b []byte) (int, error) {

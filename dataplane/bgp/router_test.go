@@ -11,7 +11,7 @@ import (
 	"github.com/margay-project/margay/internal/lab/router"
 )
 
-// lines gives what a process prints, line by line.
+// lines returns the output of a process line by line.
 func (p *process) lines() <-chan string {
 	lines := make(chan string, 100)
 	go func() {
@@ -39,11 +39,11 @@ func expectLines(t *testing.T, lines <-chan string, want ...string) {
 		select {
 		case line := <-lines:
 			if !missing[line] {
-				t.Fatalf("the router says %q, want %v", line, missing)
+				t.Fatalf("the router printed %q, want %v", line, missing)
 			}
 			delete(missing, line)
 		case <-deadline:
-			t.Fatalf("the router does not say %v", missing)
+			t.Fatalf("the router did not print %v", missing)
 		}
 	}
 }
@@ -75,9 +75,9 @@ func TestRouterInGoPrintsLearnedRoutes(t *testing.T) {
 	changed := without(node(routerAS))
 	changed.Paths[prefix("192.0.2.1/32")] = calc.Path{Reason: "borrowed"}
 	s.apply(t, changed)
-	for line := range lines { // a route that is sent again is no change; a withdrawal would be
+	for line := range lines { // a repeated announcement is no change; a withdrawal is one
 		if strings.HasPrefix(line, "-") {
-			t.Errorf("restart: the router says %q", line)
+			t.Errorf("after the restart the router printed %q", line)
 		}
 		if line == "+ 192.0.2.1/32" {
 			break

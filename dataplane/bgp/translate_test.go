@@ -164,7 +164,7 @@ func TestJournalKeepsTheLastError(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("a bug in GoBGP did not end the process")
+			t.Error("a fatal log entry of GoBGP did not end the process")
 		}
 	}()
 	j.Fatal("code logic bug", nil)

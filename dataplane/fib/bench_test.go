@@ -8,7 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// The time of each question on a host with a router's table of that many routes.
+// The time of each lookup on a host with that many foreign routes, such as a router.
 func BenchmarkRouteLookups(b *testing.B) {
 	for _, foreign := range []int{0, 300_000} {
 		b.Run(fmt.Sprintf("foreign=%d", foreign), func(b *testing.B) {

@@ -20,7 +20,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// newHost puts the test into a network namespace of its own with interfaces a and b, up, with addresses.
+// newHost puts the test into a network namespace of its own. Interfaces a and b are up and have addresses.
 func newHost(t testing.TB) (a, b int, reader *fib.Reader) {
 	t.Helper()
 	h := lab.Enter(t)
@@ -61,7 +61,7 @@ func TestDefaultRoutesOfEveryTableAreFound(t *testing.T) {
 		{Dst: network("::/0"), LinkIndex: b, Priority: 2000},
 		{Dst: network("2000::/3"), LinkIndex: a, Table: 9},
 		{Dst: network("::/0"), Table: 10, MultiPath: []*netlink.NexthopInfo{{Gw: net.ParseIP("fd00:0::9")}, {Gw: net.ParseIP("fd00:1::9")}}},
-		// And none:
+		// These are not default routes:
 		{Dst: network("0.0.0.0/0"), Table: 11, Type: unix.RTN_BLACKHOLE},
 		{Dst: network("64.0.0.0/2"), LinkIndex: a, Scope: netlink.SCOPE_LINK},
 		{Dst: network("10.0.0.0/8"), LinkIndex: a, Scope: netlink.SCOPE_LINK},
@@ -105,7 +105,7 @@ func TestDefaultRoutesOfEveryTableAreFound(t *testing.T) {
 	}
 }
 
-// The slow reader lists everything and filters here.
+// The expected routes come from a full listing that the test filters itself.
 func TestRoutesOfAProtocolMatchAFullListing(t *testing.T) {
 	a, b, reader := newHost(t)
 	seed := uint64(time.Now().UnixNano())
@@ -166,8 +166,8 @@ func TestTheBestRouteHasThisPrefixAndIsInTheMainTable(t *testing.T) {
 	}
 }
 
-// A socket that nobody reads has room for some hundred notifications. With the filter a feed of thousands leaves it room
-// for the one that matters; without, that one is lost.
+// A socket without a reader has room for some hundred notifications. The filter keeps a feed of thousands out of it, so the
+// notification about the default route fits. Without the filter it is lost.
 func TestAFeedOfRoutesDoesNotHideTheDefaultRoute(t *testing.T) {
 	a, _, _ := newHost(t)
 	listen := func(filtered bool) *nl.NetlinkSocket {
@@ -209,7 +209,7 @@ func TestAFeedOfRoutesDoesNotHideTheDefaultRoute(t *testing.T) {
 	}
 }
 
-// feed adds n routes, as a router that receives a full table does.
+// feed adds n routes, like a router that receives a full table.
 func feed(t testing.TB, index, n int) {
 	t.Helper()
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)

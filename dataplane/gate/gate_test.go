@@ -12,7 +12,7 @@ import (
 	"github.com/margay-project/margay/internal/skip"
 )
 
-// ruleset is the namespace's ruleset as nft prints it, without counts.
+// ruleset returns the namespace's ruleset in the format of nft, without counters.
 func ruleset(t *testing.T) string {
 	t.Helper()
 	out, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
@@ -20,7 +20,7 @@ func ruleset(t *testing.T) string {
 		skip.For(t, "nft cannot list (not installed?): %v %s", err, out)
 	}
 	text := regexp.MustCompile(`counter packets \d+ bytes \d+`).ReplaceAllString(string(out), "counter")
-	text = regexp.MustCompile(`,\s+`).ReplaceAllString(text, ", ") // old versions print an element a line
+	text = regexp.MustCompile(`,\s+`).ReplaceAllString(text, ", ") // old versions of nft print one element per line
 	return strings.ReplaceAll(text, "\t", "  ")
 }
 
@@ -94,7 +94,7 @@ func TestApplyMakesTheTableAndRemoveDeletesIt(t *testing.T) {
 		t.Errorf("%v; left\n%s", err, ruleset(t))
 	}
 	if err := gate.Remove(); err != nil {
-		t.Error("removing what is not there:", err)
+		t.Error("removing a missing table:", err)
 	}
 }
 
@@ -233,7 +233,7 @@ func TestARemovedTableIsRestored(t *testing.T) {
 	if err := g.Apply(someRules()); err != nil || ruleset(t) != wholeTable {
 		t.Errorf("%v\n%s", err, ruleset(t))
 	}
-	// Also when nobody checked: changing an element of what is gone makes the whole.
+	// Also without a Check: a change of an element of a missing table makes the whole table.
 	if err := gate.Remove(); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +244,7 @@ func TestARemovedTableIsRestored(t *testing.T) {
 	}
 }
 
-// Every way in which others change the table is found, told and put right, and nothing else is.
+// Each kind of change by others is found, reported and repaired. Nothing else is reported.
 func TestAChangedTableIsRepaired(t *testing.T) {
 	lab.Enter(t)
 	var g gate.Gate
@@ -282,7 +282,7 @@ func TestAChangedTableIsRepaired(t *testing.T) {
 	}
 }
 
-// ruleHandle is the handle of a chain's first rule.
+// ruleHandle returns the handle of a chain's first rule.
 func ruleHandle(t *testing.T, chain string) string {
 	t.Helper()
 	out, err := exec.Command("nft", "-a", "list", "chain", "inet", "margay", chain).CombinedOutput()
@@ -326,7 +326,7 @@ func TestTransactionsOfOtherProgramsAreNoticed(t *testing.T) {
 	}
 	defer l.Close()
 	var g gate.Gate
-	if err := g.Apply(someRules()); err != nil { // our own is not told
+	if err := g.Apply(someRules()); err != nil { // our own transaction is not reported
 		t.Fatal(err)
 	}
 	for _, change := range []struct {
@@ -344,7 +344,7 @@ func TestTransactionsOfOtherProgramsAreNoticed(t *testing.T) {
 		}
 		got := <-heard
 		if got.Ours != change.ours || got.Others != change.others || !strings.HasPrefix(got.By, "nft (process ") {
-			t.Errorf("%s is heard as %+v", change.command, got)
+			t.Errorf("%s is reported as %+v", change.command, got)
 		}
 	}
 }
@@ -355,6 +355,6 @@ func TestAGateWithoutAMarkIsRefused(t *testing.T) {
 	rules := someRules()
 	rules.Mark = 0
 	if err := g.Apply(rules); err == nil || !strings.Contains(err.Error(), "mark") {
-		t.Errorf("%v; every packet has all of no bits", err)
+		t.Errorf("error %v, want one about the mark: every packet matches an empty mark", err)
 	}
 }

@@ -1,6 +1,6 @@
 package interfaces
 
-// RouteReadings is how often the routing tables were read.
+// RouteReadings returns how often the routing tables were read.
 func (w *Watcher) RouteReadings() int {
 	w.uplinks.mu.Lock()
 	defer w.uplinks.mu.Unlock()

@@ -29,7 +29,7 @@ func closed(ep calc.Endpoint, why string) calc.Endpoint {
 	return ep
 }
 
-// aHost has loopback, an uplink, a second network, a bridge with a member, and two interfaces of workloads.
+// aHost has loopback, an uplink, a second network, a bridge with a port, and two interfaces of workloads.
 func aHost() interfaces.Links {
 	addresses := func(text ...string) (list []netip.Addr) {
 		for _, t := range text {
@@ -52,7 +52,7 @@ func aHost() interfaces.Links {
 	return links
 }
 
-// picture prints who governs what: one line for each interface with a role and each endpoint without an interface.
+// picture prints one line for each interface with a role, and one for each endpoint without an interface.
 func picture(links interfaces.Links, endpoints []calc.Endpoint, rules interfaces.Rules) string {
 	byID := map[calc.EndpointID]calc.Endpoint{}
 	for _, ep := range endpoints {
@@ -81,7 +81,7 @@ func picture(links interfaces.Links, endpoints []calc.Endpoint, rules interfaces
 
 var cali = interfaces.Rules{Prefixes: []string{"cali"}}
 
-// A virtual machine may be a port of the bridge that the host's way out leaves by.
+// A VM's interface may be a port of the bridge that carries the host's default route.
 func TestAVMOnTheBridgeOfTheUplinkIsNoUplink(t *testing.T) {
 	links := aHost()
 	tap := links[6]
@@ -104,7 +104,7 @@ func TestMatchAssignsEndpointsToInterfaces(t *testing.T) {
 	}{
 		{"an interface with the prefix is closed until an endpoint names it", nil, cali,
 			"cali1: workload  " + orphan + "\ncali2: workload  " + orphan},
-		{"a workload endpoint governs the interface it names, whatever its prefix",
+		{"a workload endpoint governs the interface it names, also without the prefix",
 			[]calc.Endpoint{workload("web", "cali1"), workload("db", "eth1")}, interfaces.Rules{Prefixes: []string{"tap"}},
 			"cali1: workload web\neth1: workload db"},
 		{"a workload endpoint waits for its interface", []calc.Endpoint{workload("web", "tap1")}, interfaces.Rules{},
@@ -112,9 +112,9 @@ func TestMatchAssignsEndpointsToInterfaces(t *testing.T) {
 		{"the first by name keeps an interface that two workloads name",
 			[]calc.Endpoint{workload("b", "cali1"), workload("a", "cali1")}, interfaces.Rules{},
 			"cali1: workload a\nb idle: interface cali1 belongs to WorkloadEndpoint a"},
-		{"a broken endpoint closes its interface", []calc.Endpoint{closed(workload("web", "cali1"), "too many rules")}, interfaces.Rules{},
+		{"an invalid endpoint closes its interface", []calc.Endpoint{closed(workload("web", "cali1"), "too many rules")}, interfaces.Rules{},
 			"cali1: workload web closed: too many rules"},
-		{"a workload endpoint never gets loopback or the way out",
+		{"a workload endpoint never gets loopback or an uplink",
 			[]calc.Endpoint{workload("a", "lo"), workload("b", "eth0")}, interfaces.Rules{},
 			"eth0: none  refused: eth0 carries the host's default route: correct spec.interfaceName or interfacePrefix\n" +
 				"lo: none  refused: lo is the host's loopback: correct spec.interfaceName or interfacePrefix\n" +
@@ -123,7 +123,7 @@ func TestMatchAssignsEndpointsToInterfaces(t *testing.T) {
 		{"a workload's interface that is a port of a bridge is closed", []calc.Endpoint{workload("a", "eth2")}, interfaces.Rules{},
 			"eth2: workload a closed: eth2 is a port of br0, and felix routes workloads: take it off (ip link set eth2 nomaster) " +
 				"and give the workload its address with the gateway 169.254.1.1, or remove the endpoint"},
-		{"the port that carries the bridge of the way out is never a workload's", []calc.Endpoint{workload("a", "eth2")},
+		{"a port of an uplink's bridge is never a workload's", []calc.Endpoint{workload("a", "eth2")},
 			interfaces.Rules{Uplinks: map[string]string{"br0": "has an address of the Node"}},
 			"eth2: none  refused: eth2 carries br0, which has an address of the Node: correct spec.interfaceName or interfacePrefix\n" +
 				"a idle: eth2 carries br0, which has an address of the Node: correct spec.interfaceName or interfacePrefix"},
@@ -136,22 +136,22 @@ func TestMatchAssignsEndpointsToInterfaces(t *testing.T) {
 		{"an endpoint with a name is never found by its address",
 			[]calc.Endpoint{host("a", "eth7", "192.0.2.10")}, interfaces.Rules{},
 			"a idle: waiting for interface eth7; this host has br0, cali1, cali2, eth0, eth1, eth2"},
-		{"an alternative name is a name", []calc.Endpoint{host("a", "enp3s0")}, interfaces.Rules{}, "eth1: host a"},
-		{"an alternative name is a workload's too", []calc.Endpoint{workload("a", "enp3s0"), workload("b", "eth1")}, interfaces.Rules{},
+		{"a host endpoint matches an alternative name", []calc.Endpoint{host("a", "enp3s0")}, interfaces.Rules{}, "eth1: host a"},
+		{"a workload endpoint matches an alternative name", []calc.Endpoint{workload("a", "enp3s0"), workload("b", "eth1")}, interfaces.Rules{},
 			"eth1: workload a\nb idle: interface eth1 belongs to WorkloadEndpoint a"},
-		{"an uplink that carries nothing now is no workload's", []calc.Endpoint{workload("a", "enp3s0")},
+		{"an uplink that carries no traffic now is no workload's", []calc.Endpoint{workload("a", "enp3s0")},
 			interfaces.Rules{Uplinks: map[string]string{"eth1": "carried the traffic to etcd before"}},
 			"eth1: none  refused: eth1 carried the traffic to etcd before: correct spec.interfaceName or interfacePrefix\n" +
 				"a idle: eth1 carried the traffic to etcd before: correct spec.interfaceName or interfacePrefix"},
-		{"* takes the host's interfaces that are left, no workloads, no loopback, no members",
+		{"* takes the remaining host interfaces except workloads, loopback and ports",
 			[]calc.Endpoint{host("all", "*"), host("zzz", "*"), host("one", "eth1")}, cali,
 			"br0: host all\ncali1: workload  " + orphan + "\ncali2: workload  " + orphan + "\neth0: host all\neth1: host one\n" +
 				"zzz idle: no interface is left for it: each of the others is governed by another endpoint, belongs to a workload, or is a port of a bridge or bond"},
-		{"a bridge's member is not the place for policy", []calc.Endpoint{host("a", "eth2"), host("b", "br0")}, interfaces.Rules{},
+		{"a host endpoint does not get a port of a bridge", []calc.Endpoint{host("a", "eth2"), host("b", "br0")}, interfaces.Rules{},
 			"br0: host b\na idle: eth2 is a port of br0, where its packets are judged: name br0 in spec.interfaceName"},
 		{"a host endpoint does not get a workload's interface", []calc.Endpoint{host("a", "cali1"), workload("w", "cali1")}, interfaces.Rules{},
 			"cali1: workload w\na idle: interface cali1 belongs to a workload"},
-		{"an endpoint that says nothing governs nothing", []calc.Endpoint{host("a", ""), workload("w", "")}, interfaces.Rules{},
+		{"an endpoint without a name or an address gets no interface", []calc.Endpoint{host("a", ""), workload("w", "")}, interfaces.Rules{},
 			"a idle: the endpoint names no interface and no address: set spec.interfaceName or spec.expectedIPs\n" +
 				"w idle: the endpoint names no interface: set spec.interfaceName"},
 	} {
@@ -163,7 +163,8 @@ func TestMatchAssignsEndpointsToInterfaces(t *testing.T) {
 	}
 }
 
-// Whatever carries the packets of an uplink: ports of a bond, and what it was made on. Guests are ports of a bridge too.
+// The interfaces that carry the packets of an uplink: the ports of a bond or a bridge, and the parent of a VLAN. Interfaces
+// of VMs are ports of a bridge too, but carry no uplink.
 func TestCarriesFindsPortsAndParentInterfaces(t *testing.T) {
 	links := interfaces.Links{}
 	for _, l := range []interfaces.Link{

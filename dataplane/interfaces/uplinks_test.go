@@ -28,7 +28,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// upWithAddress makes an interface that can have routes.
+// upWithAddress makes an interface that is up and can have routes.
 func upWithAddress(h *lab.Host, name, prefix string) netlink.Link {
 	h.Veth(name, "p"+name)
 	return h.Up(name, prefix)
@@ -59,7 +59,7 @@ func TestADefaultRouteInAnyTableMakesAnUplink(t *testing.T) {
 	}
 }
 
-// The kernel says nothing of a route that goes with an address.
+// The kernel sends no notification of a route that it removes together with an address.
 func TestTheWatcherNoticesADefaultRouteRemovedWithoutAnEvent(t *testing.T) {
 	h, w, wake := newHost(t)
 	link := upWithAddress(h, "up", "192.0.2.1/24")
@@ -71,7 +71,7 @@ func TestTheWatcherNoticesADefaultRouteRemovedWithoutAnEvent(t *testing.T) {
 	eventually(t, w, wake, "no uplink", isUplink("up", false))
 }
 
-// Two routes leave by one interface, and one by two.
+// One interface has two default routes, and one default route has two interfaces.
 func TestAnUplinkStaysAnUplinkWhileADefaultRouteIsLeft(t *testing.T) {
 	h, w, wake := newHost(t)
 	a, b := upWithAddress(h, "a", "192.0.0.1/24"), upWithAddress(h, "b", "192.0.1.1/24")
@@ -92,7 +92,7 @@ func TestAnUplinkStaysAnUplinkWhileADefaultRouteIsLeft(t *testing.T) {
 	eventually(t, w, wake, "b in place of a", func(l interfaces.Links) bool { return isUplink("a", false)(l) && isUplink("b", true)(l) })
 }
 
-// A host may have hundreds of thousands of routes: none of these events is a reason to read them.
+// A host may have hundreds of thousands of routes. These events must not read them.
 func TestInterfaceEventsDoNotReadTheRoutes(t *testing.T) {
 	h, w, wake := newHost(t)
 	uplink := upWithAddress(h, "up", "192.0.2.1/24")

@@ -15,7 +15,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// newHost puts the test onto a host of its own and watches it.
+// newHost puts the test on a host of its own and watches the interfaces.
 func newHost(t *testing.T) (*lab.Host, *interfaces.Watcher, chan struct{}) {
 	t.Helper()
 	h := lab.Enter(t)
@@ -33,7 +33,7 @@ func newHost(t *testing.T) (*lab.Host, *interfaces.Watcher, chan struct{}) {
 	return h, watcher, wake
 }
 
-// eventually waits until the watcher's picture is as it should be.
+// eventually waits until the watcher's links fulfil a condition.
 func eventually(t *testing.T, w *interfaces.Watcher, wake chan struct{}, what string, is func(interfaces.Links) bool) interfaces.Links {
 	t.Helper()
 	deadline := time.After(lab.Patience)
@@ -41,7 +41,7 @@ func eventually(t *testing.T, w *interfaces.Watcher, wake chan struct{}, what st
 		select {
 		case <-wake:
 		case <-deadline:
-			t.Fatalf("never came: %s; links %+v", what, w.Links())
+			t.Fatalf("timeout: %s; links %+v", what, w.Links())
 		}
 	}
 	return w.Links()
@@ -74,7 +74,7 @@ func TestTheWatcherFollowsInterfaces(t *testing.T) {
 	check(netlink.LinkSetDown(link))
 	down := eventually(t, w, wake, "down, without the route", named("cali1", func(l interfaces.Link) bool { return !l.Up && !l.Uplink }))
 	if second, _ := down.Named("cali1"); second.Life == first.Life {
-		t.Error("an interface that was down has the same life")
+		t.Error("an interface that was down counts as the same one")
 	}
 	check(netlink.LinkSetName(link, "cali2"))
 	eventually(t, w, wake, "the new name", named("cali2", func(l interfaces.Link) bool { return l.Index == first.Index }))
@@ -90,6 +90,6 @@ func TestTheWatcherSeesEveryInterfaceOfABurst(t *testing.T) {
 	}
 	eventually(t, w, wake, "all of them", func(l interfaces.Links) bool { return len(l) == 2*n+1 })
 	if err := w.Resync(); err != nil || len(w.Links()) != 2*n+1 {
-		t.Error("listed anew:", len(w.Links()), err)
+		t.Error("links after a second listing:", len(w.Links()), err)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/margay-project/margay/internal/lab"
 )
 
-// newHost puts the test onto a host of its own with these interfaces, all up.
+// newHost puts the test on a host of its own. All the given interfaces are up.
 func newHost(t *testing.T, names ...string) *lab.Host {
 	t.Helper()
 	h := lab.Enter(t)
@@ -28,7 +28,7 @@ func newHost(t *testing.T, names ...string) *lab.Host {
 	return h
 }
 
-// routing is the pair of a table and the kernel that it keeps.
+// routing is a table and the kernel that it programs.
 type routing struct {
 	t      *testing.T
 	kernel *routes.Kernel
@@ -71,7 +71,7 @@ func (r *routing) want(wanted map[string]string, inSync bool) error {
 	return r.table.Reconcile(r.now, inSync)
 }
 
-// kernelRoutes are the routes of the main table as text, without those that the kernel itself makes.
+// kernelRoutes returns the routes of the main table as text, without the routes that the kernel makes.
 func kernelRoutes(t *testing.T) string {
 	t.Helper()
 	var lines []string
@@ -165,10 +165,10 @@ func TestRoutesOfOtherProgramsAreNeverReplaced(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	if err := r.want(nil, true); err != nil {
-		t.Error("ours that never was:", err)
+		t.Error("error of a route that was never made:", err)
 	}
 	if got := kernelRoutes(t); got != "10.0.0.1/32 eth0 proto static\n"+gateway+"\nfd00::1/128 eth0 proto static" {
-		t.Errorf("the stranger's was removed with ours:\n%s", got)
+		t.Errorf("the foreign route was removed together with ours:\n%s", got)
 	}
 	for _, prefix := range prefixes {
 		dst, _ := netlink.ParseIPNet(prefix)
@@ -177,7 +177,7 @@ func TestRoutesOfOtherProgramsAreNeverReplaced(t *testing.T) {
 		}
 	}
 	if err := r.want(wanted, true); err != nil {
-		t.Error("after the stranger left:", err)
+		t.Error("error after the foreign route was removed:", err)
 	}
 }
 
@@ -238,7 +238,7 @@ func TestTwoOfOurRoutesToOneAddressBecomeOne(t *testing.T) {
 	}
 }
 
-// Our route to the address is there, but a lookup of the address does not find it: a stranger's has a better metric, or a
+// Our route to the address exists, but a lookup of the address does not find it: a foreign route has a better metric, or a
 // rule sends the lookup to another table.
 func TestOurRouteIsReplacedWhereALookupDoesNotFindIt(t *testing.T) {
 	h := newHost(t, "cali1", "cali2", "eth0")

@@ -9,7 +9,7 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// full is a target without room.
+// full is a target that refuses every new entry.
 type full struct{}
 
 func (full) Put(int, int) error         { return errors.New("no room") }

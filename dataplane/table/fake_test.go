@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// fake is a target that holds state, writes down what is done to it and can be told to fail.
+// fake is a target that holds state, records the operations on it, and can be made to fail.
 type fake struct {
 	held  map[string]string
 	fails map[string]string // operation, or operation and key, to: refuse (does nothing), lost (does it and says no)
@@ -53,7 +53,7 @@ func (f *fake) List() (map[string]string, error) {
 	return held, nil
 }
 
-// drain returns what was done since the last call, sorted: the order among entries does not matter.
+// drain returns the operations since the last call, sorted, because the order among entries does not matter.
 func (f *fake) drain() []string {
 	calls := f.calls
 	f.calls = nil

@@ -11,9 +11,8 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// TestRandomHistoriesEndInTheDesiredState plays random histories of wishes, faults, strangers and restarts. Whatever happened,
-// when the faults end the target holds what is wanted and nothing else; and before the input is complete nothing
-// is ever deleted.
+// TestRandomHistoriesEndInTheDesiredState plays random histories of desired states, faults, foreign changes and restarts.
+// After the faults end, the target holds exactly the desired state. Before the input is complete nothing is deleted.
 func TestRandomHistoriesEndInTheDesiredState(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -52,7 +51,7 @@ func history(t *testing.T, random *rand.Rand) {
 		case 8:
 			delete(target.held, key)
 			entries.Resync()
-		case 9: // a new process, which has not yet heard everything
+		case 9: // a new process, whose input is not yet complete
 			entries = table.New("things", target, same)
 			for k, v := range wanted {
 				entries.Want(k, v)
@@ -76,27 +75,27 @@ func history(t *testing.T, random *rand.Rand) {
 	clear(target.fails)
 	now = now.Add(time.Hour)
 	if err := entries.Reconcile(now, true); err != nil {
-		t.Errorf("after the faults: %v", err)
+		t.Errorf("error after the faults have ended: %v", err)
 	}
 	if !maps.Equal(target.held, wanted) {
 		t.Errorf("holds %v, wanted %v", target.held, wanted)
 	}
 	target.drain()
 	if err := entries.Reconcile(now, true); err != nil || len(target.drain()) > 0 {
-		t.Errorf("a further pass was not idle: %v", err)
+		t.Errorf("a further pass still had work: %v", err)
 	}
 	entries.Repairs()
 	made, told := strangersAtWork(random, target, wanted, now, entries)
 	if !maps.Equal(target.held, wanted) || !maps.Equal(made, told) {
-		t.Errorf("others made changes %v, told were %v; holds %v, wanted %v", made, told, target.held, wanted)
+		t.Errorf("others made changes %v, reported were %v; holds %v, wanted %v", made, told, target.held, wanted)
 	}
 	if s := entries.Status(); s.Wanted != len(wanted) || s.Programmed != len(wanted) || s.Failed != 0 || s.Error != nil {
 		t.Errorf("status %+v", s)
 	}
 }
 
-// strangersAtWork changes some entries of the target and has them repaired. It returns the changes, and those of which the
-// table told.
+// strangersAtWork changes some entries of the target and lets the table repair them. It returns the changes, and the changes
+// that the table reported.
 func strangersAtWork(random *rand.Rand, target *fake, wanted map[string]string, now time.Time,
 	entries *table.Table[string, string]) (made, told map[string]table.Change) {
 	made, told = map[string]table.Change{}, map[string]table.Change{}

@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
 
-// TestStories plays testdata/*.txt. A line is a command; the indented lines under it are what it printed.
+// TestStories runs the commands in testdata/*.txt. The indented lines under a command are its expected output.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -34,7 +34,7 @@ func TestStories(t *testing.T) {
 				}
 			}
 			if got != string(text) && !*update {
-				t.Errorf("the story went otherwise:\n%s", got)
+				t.Errorf("the output differs from the story:\n%s", got)
 			}
 		})
 	}
@@ -55,7 +55,7 @@ func play(t *testing.T, story string) string {
 			continue
 		}
 		switch words[0] {
-		case "held": // what a former process, or a stranger, left in the target
+		case "held": // an entry of an earlier process or of another program in the target
 			target.held[words[1]] = words[2]
 		case "lost":
 			delete(target.held, words[1])

@@ -25,7 +25,7 @@ func fabric(t *testing.T) (host, client *lab.Host, web, db *lab.VM) {
 	lab.Cable(host, "eth0", client, "eth0")
 	host.Up("eth0", "192.0.2.10/24", "2001:db8:2::10/64")
 	client.Up("eth0", "192.0.2.1/24", "2001:db8:2::1/64")
-	host.DefaultRoute("eth0", "192.0.2.1") // so that it answers for the gateway of its VMs
+	host.DefaultRoute("eth0", "192.0.2.1") // the host needs it to answer for the gateway of its VMs
 	client.DefaultRoute("eth0", "192.0.2.10")
 	client.DefaultRoute("eth0", "2001:db8:2::10")
 	host.Forward()
@@ -54,7 +54,7 @@ func TestHostsReachEachOther(t *testing.T) {
 		t.Error("a VM does not reach its neighbour")
 	}
 	if client.ReachesAtOnce("tcp", db.Addresses[0], 80) {
-		t.Error("a VM answers where nobody listens")
+		t.Error("a VM answers on a port without a listener")
 	}
 	web.Unplug()
 	if client.ReachesAtOnce("udp", web.Addresses[0], 80) {
@@ -86,7 +86,7 @@ func TestEnterMovesOnlyTheTestsGoroutine(t *testing.T) {
 	}
 }
 
-// links are the names of the interfaces that a goroutine sees.
+// links returns the names of the interfaces that a goroutine sees.
 func links(t *testing.T) string {
 	list, err := netlink.LinkList()
 	if err != nil {
@@ -109,7 +109,7 @@ func TestProgramsRunOnTheirHostAndEndWithTheTest(t *testing.T) {
 			t.Errorf("the program sees %s", out)
 		}
 		if _, err := h.Run(exec.Command("false")); err == nil {
-			t.Error("a program that fails has not")
+			t.Error("a failing program returned no error")
 		}
 		var out lab.Output
 		cmd := exec.Command("sh", "-c", "echo ready; exec sleep 1000")
@@ -133,7 +133,7 @@ func TestAStreamCountsItsLosses(t *testing.T) {
 	web.Echo(5000)
 	s := client.Stream(web.Addresses[0], 5000, time.Millisecond)
 	if lost := lab.Lost(s.End()); lost != 0 {
-		t.Errorf("%d lost although nothing was in the way", lost)
+		t.Errorf("%d packets lost although nothing blocked them", lost)
 	}
 	s = client.Stream(web.Addresses[0], 5000, time.Millisecond)
 	host.Down("cali1")
