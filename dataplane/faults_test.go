@@ -234,8 +234,8 @@ func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 		t.Fatal("the server does not answer")
 	}
 	w.Sets["refused"] = client.asMembers()
-	w.Policies[letsNobodyIn] = calc.Policy{ID: letsNobodyIn, Tier: "default"}
-	w.judgedBy(id, large, letsNobodyIn)
+	w.Policies[allowsNone] = calc.Policy{ID: allowsNone, Tier: "default"}
+	w.judgedBy(id, large, allowsNone)
 	become()
 	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
 		t.Errorf("the old policy still allows the connection: %v", d.Status().Problems)
@@ -248,9 +248,9 @@ func TestAnUnusedAddressIsRemovedInTheEnd(t *testing.T) {
 	c, broken, failed := &clock{time.Now()}, false, false
 	w := newWorld()
 	id := w.workload(h.plug("cali1", "10.65.0.1"))
-	w.Policies[letsClientsIn] = calc.Policy{ID: letsClientsIn, Tier: "default", Ingress: []calc.Rule{
+	w.Policies[allowsClients] = calc.Policy{ID: allowsClients, Tier: "default", Ingress: []calc.Rule{
 		{Action: api.Allow, V4: true, V6: true, Source: calc.Match{Set: "clients"}}}}
-	w.judgedBy(id, letsClientsIn)
+	w.judgedBy(id, allowsClients)
 	w.Sets = map[calc.SetID]calc.Members{"clients": {netip.MustParsePrefix("10.9.0.1/32"): {}}}
 	d := h.run(w, Options{clock: c.time, step: func(what string) error {
 		if broken && strings.HasPrefix(what, "delete address") {
@@ -272,7 +272,7 @@ func TestAnUnusedAddressIsRemovedInTheEnd(t *testing.T) {
 		t.Fatalf("%d addresses are left", addresses())
 	}
 	broken = true
-	delete(w.Policies, letsClientsIn)
+	delete(w.Policies, allowsClients)
 	w.Sets = nil
 	w.judgedBy(id)
 	must(t, d.become(w))

@@ -31,8 +31,8 @@ func (h *host) protected() (d *driver, client, server *vm, c *clock) {
 	return h.run(w, Options{clock: c.time}), client, server, c
 }
 
-// settles applies empty deltas and moves the clock forward until a condition holds.
-func (d *driver) settles(c *clock, is func() bool) {
+// settleOverTime applies empty deltas and moves the clock forward until a condition holds.
+func (d *driver) settleOverTime(c *clock, is func() bool) {
 	d.h.Helper()
 	d.settle(func() bool {
 		if is() {
@@ -64,7 +64,7 @@ func TestPolicyWorksBesideIptables(t *testing.T) {
 				}
 				before := h.MustRun(v4, "-S") + h.MustRun(v6, "-S")
 				d, client, server, c := h.protected()
-				d.settles(c, func() bool {
+				d.settleOverTime(c, func() bool {
 					return client.ReachesAtOnce("tcp", server.Addresses[0], 80) && client.ReachesAtOnce("tcp", server.Addresses[1], 80)
 				})
 				if client.ReachesAtOnce("tcp", server.Addresses[0], 81) || client.ReachesAtOnce("tcp", server.Addresses[1], 81) {
@@ -91,15 +91,15 @@ func TestTheRuleInIptablesIsRestored(t *testing.T) {
 			d, client, server, c := h.protected()
 			defer func() { must(t, d.Uninstall()) }()
 			reach := func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) }
-			d.settles(c, reach)
+			d.settleOverTime(c, reach)
 			if rules := h.MustRun("nft", "list", "ruleset"); strings.Contains(rules, "table ip filter") {
 				t.Errorf("felix makes tables of iptables on a host that does not use it:\n%s", rules)
 			}
 			for range 2 {
 				h.MustRun(tool, "-F", "FORWARD")
 				h.MustRun(tool, "-P", "FORWARD", "DROP")
-				d.settles(c, func() bool { return strings.Contains(h.MustRun(tool, "-S", "FORWARD"), "margay") })
-				d.settles(c, reach)
+				d.settleOverTime(c, func() bool { return strings.Contains(h.MustRun(tool, "-S", "FORWARD"), "margay") })
+				d.settleOverTime(c, reach)
 			}
 			must(t, d.Apply(calc.Delta{}))
 			if n := strings.Count(h.MustRun(tool, "-S", "FORWARD"), "margay"); n != 1 {
@@ -121,10 +121,10 @@ func TestStatusNamesAnotherTableThatDrops(t *testing.T) {
 			h := newHost(t)
 			d, client, server, c := h.protected()
 			defer func() { must(t, d.Uninstall()) }()
-			d.settles(c, func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
+			d.settleOverTime(c, func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
 			h.MustRun("nft", "table inet corp { chain forwarding "+chain+"\n}")
 			advice := ""
-			d.settles(c, func() bool {
+			d.settleOverTime(c, func() bool {
 				client.ReachesAtOnce("tcp", server.Addresses[0], 80)
 				for _, p := range d.Status().Problems {
 					if strings.Contains(p, "nftables table inet corp, chain forwarding") {
@@ -134,7 +134,7 @@ func TestStatusNamesAnotherTableThatDrops(t *testing.T) {
 				return advice != ""
 			})
 			h.MustRun("sh", "-c", advice)
-			d.settles(c, func() bool {
+			d.settleOverTime(c, func() bool {
 				return client.ReachesAtOnce("tcp", server.Addresses[0], 80) && len(d.Status().Problems) == 0
 			})
 			if client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
@@ -152,7 +152,7 @@ func TestAnotherTableThatAcceptsIsNoProblem(t *testing.T) {
 }`)
 	d, client, server, c := h.protected()
 	defer func() { must(t, d.Uninstall()) }()
-	d.settles(c, func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
+	d.settleOverTime(c, func() bool { return client.ReachesAtOnce("tcp", server.Addresses[0], 80) })
 	for range 20 {
 		c.now = c.now.Add(time.Second)
 		must(t, d.Apply(calc.Delta{}))

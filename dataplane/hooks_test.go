@@ -31,8 +31,8 @@ const (
 	tcxPass = 0
 )
 
-// stranger attaches a foreign program before all others at a hook.
-func (m *vm) stranger(at bpf.Hook, answer int32) link.Link {
+// foreignProgram attaches a foreign program before all others at a hook.
+func (m *vm) foreignProgram(at bpf.Hook, answer int32) link.Link {
 	m.h.Helper()
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "stranger", Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, answer), asm.Return()},
@@ -109,8 +109,8 @@ func (m *vm) sink() *atomic.Int64 {
 	return arrived
 }
 
-// knocking sends to UDP port 82 until the returned function is called.
-func (m *vm) knocking(to netip.Addr) func() {
+// sendDenied sends to UDP port 82 until the returned function is called.
+func (m *vm) sendDenied(to netip.Addr) func() {
 	m.h.Helper()
 	conn, err := m.Dial("udp", to, 82)
 	must(m.h, err)
@@ -134,9 +134,9 @@ func (m *vm) knocking(to netip.Addr) func() {
 	}
 }
 
-// under starts a host with two VMs and constant traffic between them. The server accepts only UDP and TCP on port 80. The
-// function end stops the traffic and checks that no allowed packet was lost and no denied packet has passed.
-func (h *host) under(c *clock) (d *driver, w world, client, server *vm, log *repairLog, end func()) {
+// hostWithTraffic starts a host with two VMs and constant traffic between them. The server accepts only UDP and TCP on port
+// 80. The function end stops the traffic and checks that no allowed packet was lost and no denied packet has passed.
+func (h *host) hostWithTraffic(c *clock) (d *driver, w world, client, server *vm, log *repairLog, end func()) {
 	h.Helper()
 	log = &repairLog{}
 	h.log.Logger.AddHook(log)
@@ -158,7 +158,7 @@ func (h *host) under(c *clock) (d *driver, w world, client, server *vm, log *rep
 		h.Fatal("the policy is not in force")
 	}
 	arrived := server.sink()
-	allowed, stop := client.Stream(server.Addresses[0], 80, aTick), client.knocking(server.Addresses[0])
+	allowed, stop := client.Stream(server.Addresses[0], 80, aTick), client.sendDenied(server.Addresses[0])
 	return d, w, client, server, log, func() {
 		h.Helper()
 		stop()
@@ -181,13 +181,13 @@ func (d *driver) readHooks(c *clock) {
 func TestOurProgramBecomesFirstAgainUnderTraffic(t *testing.T) {
 	h := newHost(t)
 	c := &clock{time.Now()}
-	d, _, client, server, log, end := h.under(c)
+	d, _, client, server, log, end := h.hostWithTraffic(c)
 	defer func() { must(t, d.Uninstall()) }()
 	const rounds = 5
 	for range rounds {
 		for _, m := range []*vm{client, server} {
-			m.stranger(bpf.Ingress, tcxNext)
-			m.stranger(bpf.Egress, tcxNext)
+			m.foreignProgram(bpf.Ingress, tcxNext)
+			m.foreignProgram(bpf.Egress, tcxNext)
 		}
 		c.now = c.now.Add(readBack)
 		d.readHooks(c)
@@ -217,8 +217,8 @@ func TestOurProgramOvertakesAForeignProgramThatAccepts(t *testing.T) {
 		t.Fatal("the policy is not in force")
 	}
 	arrived := server.sink()
-	defer client.knocking(to)()
-	server.stranger(bpf.Egress, tcxPass)
+	defer client.sendDenied(to)()
+	server.foreignProgram(bpf.Egress, tcxPass)
 	h.until("a packet that policy denies", func() bool { return arrived.Load() > 0 })
 	d.readHooks(c)
 	lab.LetPass(lab.AnswerTime) // nothing shows when packets in flight have arrived
@@ -230,7 +230,7 @@ func TestOurProgramOvertakesAForeignProgramThatAccepts(t *testing.T) {
 		t.Errorf("a single repair is reported as a problem: %v", s.Problems)
 	}
 	for range 6 {
-		server.stranger(bpf.Egress, tcxPass)
+		server.foreignProgram(bpf.Egress, tcxPass)
 		d.readHooks(c)
 	}
 	problems := strings.Join(d.Status().Problems, "\n")
@@ -263,7 +263,7 @@ func TestARestartOvertakesAForeignProgram(t *testing.T) {
 	h := newHost(t)
 	d, client, server, c := h.protected()
 	must(t, d.Close())
-	server.stranger(bpf.Egress, tcxPass)
+	server.foreignProgram(bpf.Egress, tcxPass)
 	d = h.run(world{d.given}, Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
 	if order := server.order(); order != "ours, ours stranger" {
@@ -309,7 +309,7 @@ func TestAFailedRepairIsAProblem(t *testing.T) {
 func TestAForeignProgramBehindOursIsNoProblem(t *testing.T) {
 	h := newHost(t)
 	client, server := h.pair()
-	server.stranger(bpf.Egress, tcxPass) // before felix starts
+	server.foreignProgram(bpf.Egress, tcxPass) // before felix starts
 	w := newWorld()
 	w.workload(client)
 	w.protect(w.workload(server), 80)
@@ -386,7 +386,7 @@ func (h *host) elsewhere(w world, c *clock) *driver {
 func TestARestartWithAnotherPinDirectoryLosesNoConnection(t *testing.T) {
 	h := newHost(t)
 	c := &clock{time.Now()}
-	d, w, client, server, log, end := h.under(c)
+	d, w, client, server, log, end := h.hostWithTraffic(c)
 	tcp, err := client.Dial("tcp", server.Addresses[0], 80)
 	must(t, err)
 	defer tcp.Close()
@@ -512,7 +512,7 @@ func TestHooksAreKeptWhileTheDatastoreIsLocked(t *testing.T) {
 	w.Ready = false
 	must(t, d.become(w))
 	c.later()
-	server.stranger(bpf.Egress, tcxPass)
+	server.foreignProgram(bpf.Egress, tcxPass)
 	server.detach(bpf.Ingress)
 	d.readHooks(c)
 	if order := server.order(); order != "ours, ours stranger" {

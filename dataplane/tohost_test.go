@@ -136,7 +136,7 @@ func TestAnswersArriveWhileProgramsOfAnotherVersionRun(t *testing.T) {
 	if rules := h.MustRun("nft", "list", "ruleset"); strings.Contains(rules, "to_host") {
 		t.Errorf("the gate requires a mark that the programs do not set:\n%s", rules)
 	}
-	d.settles(c, func() bool { return strings.Contains(h.MustRun("nft", "list", "ruleset"), "to_host") })
+	d.settleOverTime(c, func() bool { return strings.Contains(h.MustRun("nft", "list", "ruleset"), "to_host") })
 	if !answers() {
 		t.Error("answers to this host are lost")
 	}
@@ -186,7 +186,7 @@ func TestAllowedPacketsArriveAlthoughOthersOverwriteTheMark(t *testing.T) {
 	if client.ReachesAtOnce("tcp", netip.MustParseAddr("198.51.100.9"), 80) || client.ReachesAtOnce("tcp", hostAddress, 8080) {
 		t.Error("this host is reached although the action is Drop")
 	}
-	d.settles(c, func() bool { return strings.Contains(h.MustRun("nft", "list", "ruleset"), "chain judged") })
+	d.settleOverTime(c, func() bool { return strings.Contains(h.MustRun("nft", "list", "ruleset"), "chain judged") })
 	if !client.Reaches("tcp", server.Addresses[0], 80) {
 		t.Error("workloads do not reach each other")
 	}

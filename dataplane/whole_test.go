@@ -35,30 +35,30 @@ func TestNoDeniedPacketPassesDuringAChange(t *testing.T) {
 	w := newWorld()
 	w.workload(client)
 	id := w.workload(server)
-	w.Policies[letsClientsIn] = calc.Policy{ID: letsClientsIn, Tier: "default", Ingress: []calc.Rule{
+	w.Policies[allowsClients] = calc.Policy{ID: allowsClients, Tier: "default", Ingress: []calc.Rule{
 		{Action: api.Allow, V4: true, V6: true, Source: calc.Match{Set: "clients"}}}}
-	w.Policies[letsNobodyIn] = calc.Policy{ID: letsNobodyIn, Tier: "default"}
+	w.Policies[allowsNone] = calc.Policy{ID: allowsNone, Tier: "default"}
 	d := h.start(Options{step: step, clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
 	d.InSync()
 
-	w.judgedBy(id, letsClientsIn)
+	w.judgedBy(id, allowsClients)
 	w.Sets = map[calc.SetID]calc.Members{"clients": client.asMembers()}
 	must(t, d.become(w))
 	if !client.Reaches("tcp", to, 80) {
 		t.Fatal("a client is not let in")
 	}
 	former := func() {
-		w.judgedBy(id, letsClientsIn)
+		w.judgedBy(id, allowsClients)
 		w.Sets["clients"] = calc.Members{}
 		must(t, d.become(w))
 	}
-	policy := func() error { w.judgedBy(id, letsNobodyIn); return d.become(w) }
+	policy := func() error { w.judgedBy(id, allowsNone); return d.become(w) }
 	members := func() error { w.Sets["clients"] = client.asMembers(); return d.become(w) }
 
 	former()
 	watched = "both at once"
-	w.judgedBy(id, letsNobodyIn)
+	w.judgedBy(id, allowsNone)
 	must(t, members())
 
 	watched = ""
@@ -91,8 +91,8 @@ func TestNoDeniedPacketPassesDuringAChange(t *testing.T) {
 }
 
 var (
-	letsClientsIn = calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.lets-clients-in"}
-	letsNobodyIn  = calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.lets-nobody-in"}
+	allowsClients = calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.lets-clients-in"}
+	allowsNone    = calc.PolicyID{Kind: "GlobalNetworkPolicy", Name: "default.lets-nobody-in"}
 )
 
 // judgedBy gives an endpoint ingress policies.
