@@ -128,7 +128,7 @@ func TestStatusNamesAnotherTableThatDrops(t *testing.T) {
 				client.ReachesAtOnce("tcp", server.Addresses[0], 80)
 				for _, p := range d.Status().Problems {
 					if strings.Contains(p, "nftables table inet corp, chain forwarding") {
-						_, advice, _ = strings.Cut(p, "have it accept them: ")
+						_, advice, _ = strings.Cut(p, "add a rule that accepts them: ")
 					}
 				}
 				return advice != ""
