@@ -23,15 +23,11 @@ type server struct {
 }
 
 func (s *server) Status(ctx context.Context, _ *agentv1.StatusRequest) (*agentv1.StatusResponse, error) {
-	var response *agentv1.StatusResponse
-	err := s.ask(ctx, func(a *agent) error { response = a.status(); return nil })
-	return response, err
+	return askLoop(ctx, s, func(a *agent) (*agentv1.StatusResponse, error) { return a.status(), nil })
 }
 
 func (s *server) Dump(ctx context.Context, request *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
-	var response *agentv1.DumpResponse
-	err := s.ask(ctx, func(a *agent) (err error) { response, err = a.dump(request); return err })
-	return response, err
+	return askLoop(ctx, s, func(a *agent) (*agentv1.DumpResponse, error) { return a.dump(request) })
 }
 
 // CheckSystem tests the kernel. It needs none of the agent's state.
@@ -41,25 +37,30 @@ func (s *server) CheckSystem(context.Context, *agentv1.CheckSystemRequest) (*age
 
 func (s *server) Diagnose(ctx context.Context, _ *agentv1.DiagnoseRequest) (*agentv1.DiagnoseResponse, error) {
 	response := &agentv1.DiagnoseResponse{Files: processFiles()} // sent even if the loop does not answer
-	var files []*agentv1.File
-	err := s.ask(ctx, func(a *agent) (err error) { files, err = a.diagnose(); return err })
+	files, err := askLoop(ctx, s, (*agent).diagnose)
 	response.Files = append(response.Files, files...)
 	return response, err
 }
 
-// ask runs a question on the loop's goroutine and waits for its end.
-func (s *server) ask(ctx context.Context, question func(*agent) error) error {
-	answered := make(chan error, 1)
+// askLoop runs a question on the loop's goroutine and waits for its answer. A client may give up before the loop has made the answer:
+// nothing that the loop writes is read then.
+func askLoop[T any](ctx context.Context, s *server, question func(*agent) (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	var none T
+	answered := make(chan answer, 1)
 	select {
-	case s.questions <- func(a *agent) { answered <- question(a) }:
+	case s.questions <- func(a *agent) { value, err := question(a); answered <- answer{value, err} }:
 	case <-ctx.Done():
-		return status.Error(codes.Unavailable, "felix is busy or stopping; try again")
+		return none, status.Error(codes.Unavailable, "felix is busy or stopping; try again")
 	}
 	select {
-	case err := <-answered:
-		return err
+	case a := <-answered:
+		return a.value, a.err
 	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
+		return none, status.FromContextError(ctx.Err()).Err()
 	}
 }
 

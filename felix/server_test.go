@@ -1,11 +1,16 @@
 package main
 
 import (
+	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 func TestTheSocketIsPrivateAndReplacesAStaleOne(t *testing.T) {
@@ -36,4 +41,26 @@ func TestTheSocketIsPrivateAndReplacesAStaleOne(t *testing.T) {
 	if len(left) != 1 {
 		t.Errorf("files left: %v", left)
 	}
+}
+
+// A client that gives up does not read an answer that the loop is still making.
+func TestAClientMayGiveUpBeforeTheAnswer(t *testing.T) {
+	t.Parallel()
+	questions := make(chan func(*agent))
+	s := &server{questions: questions}
+	ctx, giveUp := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() {
+		value, err := askLoop(ctx, s, func(*agent) (*int, error) { n := 1; return &n, nil })
+		if value != nil {
+			err = fmt.Errorf("an answer of %d", *value)
+		}
+		left <- err
+	}()
+	question := <-questions
+	giveUp()
+	if err := <-left; status.Code(err) != codes.Canceled {
+		t.Error(err)
+	}
+	question(nil)
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netns"
 
@@ -23,6 +24,7 @@ type T interface {
 // Host is a network namespace, with the test that it belongs to.
 type Host struct {
 	t  T
+	mu sync.RWMutex // held while ns is used, and to close it: a connection that retries may outlive the test
 	ns netns.NsHandle
 }
 
@@ -41,7 +43,7 @@ func NewHost(t T) *Host {
 	if err := <-made; err != nil {
 		skip.For(t, "make a network namespace: %v", err)
 	}
-	t.Cleanup(func() { _ = h.ns.Close() })
+	t.Cleanup(h.close)
 	h.Up("lo")
 	return h
 }
@@ -73,8 +75,14 @@ func Here(t T) *Host {
 	var err error
 	h.ns, err = netns.Get()
 	h.check(err, "open the network namespace")
-	t.Cleanup(func() { _ = h.ns.Close() })
+	t.Cleanup(h.close)
 	return h
+}
+
+func (h *Host) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_ = h.ns.Close()
 }
 
 func needRoot(t T) {
@@ -95,7 +103,10 @@ func (h *Host) Do(f func() error) error {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		err := errors.New("the function ended its goroutine")
 		defer func() { done <- err }()
-		if err = netns.Set(h.ns); err != nil {
+		h.mu.RLock()
+		err = netns.Set(h.ns)
+		h.mu.RUnlock()
+		if err != nil {
 			err = fmt.Errorf("enter a host: %w", err)
 			return
 		}
