@@ -21,6 +21,7 @@ func (s *Speaker) Apply(want calc.BGP) error {
 		return errClosed
 	}
 	s.wanted, s.applied = want, true
+	defer s.signalComplete()
 	if len(want.Peers) == 0 {
 		// Without peers, the port is left to other programs.
 		return s.stopUnused()

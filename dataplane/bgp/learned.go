@@ -106,13 +106,21 @@ func (s *Speaker) News() <-chan struct{} { return s.learned.news }
 // neighbour has sent an end of RIB, or the longest restart time has passed since the first peers were added and a session is up.
 // Until then, routes that a former process learned may still be valid.
 func (s *Speaker) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete bool) {
+	s.mu.Lock()
 	complete = s.complete() // before the routes are taken: they come before the end of RIB
+	s.tookComplete = complete
+	s.mu.Unlock()
 	return s.learned.take(), complete
 }
 
+// signalComplete has TakeLearned called again if it would say something else than the last time: peers may have come or gone.
+func (s *Speaker) signalComplete() {
+	if s.complete() != s.tookComplete {
+		s.learned.signal()
+	}
+}
+
 func (s *Speaker) complete() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if len(s.wanted.Peers) == 0 {
 		return s.applied
 	}

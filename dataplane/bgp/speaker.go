@@ -80,6 +80,8 @@ type Speaker struct {
 	learned  *learned
 	deadline time.Time // see TakeLearned
 
+	tookComplete bool // that TakeLearned returned last
+
 	restarting      bool            // the first peers, which are to hear of our restart, have not been added yet
 	restartingPeers map[string]bool // by name: those that have not connected since our restart
 	restartTimer    *time.Timer
