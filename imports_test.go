@@ -56,7 +56,7 @@ var pure = map[string][]string{
 
 var inputOutput = []string{"io/fs", "net", "net/http", "os", "os/exec", "syscall"}
 
-// mayNotLink is what a package must not depend on, directly or through others: the paths of packages, each with all below.
+// mayNotLink lists the packages on which a package must not depend, directly or through others: their paths, each with all below.
 var mayNotLink = map[string][]string{
 	"ctl":                  {"go.etcd.io/etcd/server", module + "datastore/etcd/embed", module + "datastore/kv/kvtest", module + "internal", packets}, // a server is 4 MB
 	"felix":                {module + "datastore/kv/kvtest", module + "internal", packets},

@@ -74,7 +74,7 @@ type BGPPeerSpec struct {
 	PeerIP                   string       `json:"peerIP,omitempty"`                   // address of the peer: IP, V4:PORT or [V6]:PORT; the port is 179 unless given
 	PeerSelector             string       `json:"peerSelector,omitempty"`             // selects nodes to peer with, instead of peerIP
 	ASNumber                 ASNumber     `json:"asNumber,omitempty"`                 // AS number of the peer
-	LocalASNumber            *ASNumber    `json:"localASNumber,omitempty"`            // the node's own AS number in this session
+	LocalASNumber            *ASNumber    `json:"localASNumber,omitempty"`            // the AS number that the node sends to this peer, instead of its own
 	KeepOriginalNextHop      bool         `json:"keepOriginalNextHop,omitempty"`      // deprecated; the same as nextHopMode Keep
 	NextHopMode              *string      `json:"nextHopMode,omitempty"`              // next hop of routes that the node passes on: Auto, Self (the node) or Keep (unchanged)
 	Password                 *BGPPassword `json:"password,omitempty"`                 // password of the session (TCP MD5, RFC 2385)

@@ -38,8 +38,8 @@ enum parsed {
 
 /*
  * Copies a header out of the packet. False if the packet is too short. Most headers are in the linear part, where a
- * direct read is cheap; bpf_skb_load_bytes reads the others. HIDE makes the compiler compare the pointer that it reads
- * from, which is what the verifier wants.
+ * direct read is cheap; bpf_skb_load_bytes reads the others. The verifier accepts a read only if the
+ * program has compared the same pointer with the end of the packet: HIDE keeps the compiler from comparing another one.
  */
 #define READ(skb, offset, header) \
 	({ \

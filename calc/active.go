@@ -4,7 +4,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// activity is what is active on this node. A policy is active while an endpoint's lists name it, and a profile while an endpoint has
+// activity knows the policies, tiers and sets that are active on this node. A policy is active while an endpoint's lists name it, and a profile while an endpoint has
 // it. Tiers are active while one of their policies is.
 type activity struct {
 	refs     map[PolicyID]int          // how many groups and endpoints make a policy active; no zeros. Set by refer

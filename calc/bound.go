@@ -11,7 +11,7 @@ import (
 // with the next tier, after a Pass, at most MaxContinuations times. And it has room for MaxSlots rules. An endpoint that exceeds a bound
 // is closed, so that other endpoints are not affected.
 
-// cost is what an active policy takes of the classifier's bounds.
+// cost counts the share of an active policy in each of the classifier's bounds.
 type cost struct {
 	searchCost
 	slots [2]int // by direction; a rule needs one for each combination of its named ports

@@ -31,7 +31,8 @@ func (t entity) parts() (labels string, c contribution) {
 	return string(t[size:end]), contribution(t[end:])
 }
 
-// contribution is what an entity contributes to sets, packed: the number of its named ports, the ports, and its addresses or networks.
+// contribution has the parts of an entity that become members of sets, packed: the number of its named ports, the ports, and its
+// addresses or networks.
 type contribution string
 
 // eachPort yields the ports that the entity names, and returns the rest: the packed addresses.

@@ -42,7 +42,7 @@ spec:
 }
 
 // BenchmarkApply is the time of the whole command against an etcd on the same machine: reading the file, checking, writing.
-// One by one is what it is without transactions of many objects.
+// The case "one by one" writes each object in a transaction of its own.
 func BenchmarkApply(b *testing.B) {
 	for _, c := range []struct {
 		name         string

@@ -22,12 +22,12 @@ type learned struct {
 	uses      map[netip.Addr]int            // by next hop: the prefixes that have it
 	complete  bool                          // neighbours have announced everything: routes that only a former process knew may go
 
-	pending  map[netip.Prefix]struct{} // to be planned
-	serial   int                       // of the plan that planLearned saw last
-	resolved map[netip.Addr]resolution // by next hop
-	due      time.Time                 // of the next look at the ways to next hops: routes may change without any interface
-	reserved []reservation             // sorted by prefix
-	refused  map[netip.Prefix]string   // announced and not wanted, and why
+	pending   map[netip.Prefix]struct{} // to be planned
+	serial    int                       // of the plan that planLearned saw last
+	resolved  map[netip.Addr]resolution // by next hop
+	due       time.Time                 // of the next look at the ways to next hops: routes may change without any interface
+	protected []protectedPrefix         // sorted by prefix
+	refused   map[netip.Prefix]string   // announced and not wanted, and why
 }
 
 // resolution is the way to a next hop.
@@ -93,8 +93,8 @@ func (d *Driver) planLearned(now time.Time) {
 	changed := d.resolveNextHops(now)
 	if l.serial != d.plan.serial {
 		l.serial = d.plan.serial
-		if reserved := d.reservations(); !slices.Equal(reserved, l.reserved) {
-			l.reserved, changed = reserved, true
+		if list := d.protectedPrefixes(); !slices.Equal(list, l.protected) {
+			l.protected, changed = list, true
 		}
 	}
 	if changed {
@@ -128,10 +128,7 @@ func (d *Driver) planLearnedRoute(prefix netip.Prefix) {
 		return
 	}
 	delete(l.refused, prefix)
-	slices.SortFunc(hops, func(a, b routes.Hop) int {
-		return cmp.Or(a.Gateway.Compare(b.Gateway), cmp.Compare(a.Interface, b.Interface))
-	})
-	l.table.Want(prefix, routes.LearnedRoute{Hops: slices.Compact(hops)})
+	l.table.Want(prefix, routes.Through(hops))
 }
 
 // resolveNextHops finds the way to each next hop. It says whether one has changed. Routes whose interface had a new life are
@@ -172,8 +169,8 @@ func (d *Driver) rewriteLearned(next netip.Addr) {
 	}
 }
 
-// reservation is an address or network that no route of a neighbour may replace, and why.
-type reservation struct {
+// protectedPrefix is an address or network that no route of a neighbour may replace, and why.
+type protectedPrefix struct {
 	prefix netip.Prefix
 	why    string
 	// exact is for addresses and blocks to which this node has routes of its own: these win over the routes of larger networks.
@@ -181,44 +178,44 @@ type reservation struct {
 	exact bool
 }
 
-// reservations returns the addresses of this host, its workloads, etcd and BGP peers, and the blocks of this node.
-func (d *Driver) reservations() (list []reservation) {
-	reserve := func(p netip.Prefix, why string, exact bool) {
+// protectedPrefixes returns the addresses of this host, its workloads, etcd and BGP peers, and the blocks of this node.
+func (d *Driver) protectedPrefixes() (list []protectedPrefix) {
+	protect := func(p netip.Prefix, why string, exact bool) {
 		if p.IsValid() && !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
-			list = append(list, reservation{p.Masked(), why, exact})
+			list = append(list, protectedPrefix{p.Masked(), why, exact})
 		}
 	}
 	single := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a.WithZone(""), a.BitLen()) }
 	for id, e := range d.state.Endpoints {
 		for _, a := range e.Addresses {
-			reserve(single(a), "an address of "+id.Kind+" "+id.Name, true)
+			protect(single(a), "an address of "+id.Kind+" "+id.Name, true)
 		}
 	}
 	for _, a := range d.plan.links.Addresses() {
-		reserve(single(a), "an address of this host", true)
+		protect(single(a), "an address of this host", true)
 	}
 	for _, a := range d.uplinks.etcd {
-		reserve(single(a), "an address of etcd", false)
+		protect(single(a), "an address of etcd", false)
 	}
 	for _, p := range d.state.BGP.Peers {
-		reserve(single(p.Address), "the address of a BGP peer", false)
+		protect(single(p.Address), "the address of a BGP peer", false)
 	}
 	for prefix, route := range d.state.Routes {
 		if route.Kind == calc.BlockHole {
-			reserve(prefix, "a block of this node", true)
+			protect(prefix, "a block of this node", true)
 		}
 	}
-	slices.SortFunc(list, func(a, b reservation) int {
+	slices.SortFunc(list, func(a, b protectedPrefix) int {
 		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()), cmp.Compare(a.why, b.why))
 	})
 	return slices.Compact(list)
 }
 
-// covered finds a reservation that forbids a prefix. A smaller prefix inside of a reserved block is fine: it is the address of a
+// covered finds a protectedPrefix that forbids a prefix. A smaller prefix inside of a protected block is fine: it is the address of a
 // workload that has moved.
-func (l *learned) covered(prefix netip.Prefix) (reservation, bool) {
-	at, _ := slices.BinarySearchFunc(l.reserved, prefix.Addr(), func(r reservation, a netip.Addr) int { return r.prefix.Addr().Compare(a) })
-	for _, r := range l.reserved[at:] {
+func (l *learned) covered(prefix netip.Prefix) (protectedPrefix, bool) {
+	at, _ := slices.BinarySearchFunc(l.protected, prefix.Addr(), func(r protectedPrefix, a netip.Addr) int { return r.prefix.Addr().Compare(a) })
+	for _, r := range l.protected[at:] {
 		if !prefix.Contains(r.prefix.Addr()) {
 			break
 		}
@@ -226,7 +223,7 @@ func (l *learned) covered(prefix netip.Prefix) (reservation, bool) {
 			return r, true
 		}
 	}
-	return reservation{}, false
+	return protectedPrefix{}, false
 }
 
 // refusal says why an announced prefix is not wanted at all. It is empty if the prefix is fine.

@@ -88,6 +88,9 @@ func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 		t.Errorf("packets to the workload that has moved: %v, %v", found, err)
 	}
 	learn(announce("10.65.0.7/32"))
+	learn(announce("10.65.0.0/16", "198.51.100.1")) // around the own block, which has a route of its own
+	h.wantLearned("around the own block", "10.65.0.0/16 via 198.51.100.1", "10.65.1.0/26 via 198.51.100.1")
+	learn(announce("10.65.0.0/16"))
 
 	// Next hops behind a router, on no connected network, and behind a route of our own.
 	learn(announce("10.65.2.0/26", "203.0.113.9"))
@@ -189,6 +192,23 @@ func TestLearnedRoutesComeBackWithTheirInterface(t *testing.T) {
 	must(t, netlink.LinkSetDown(eth0)) // down and up again before the next pass
 	must(t, netlink.LinkSetUp(eth0))
 	d.settle(func() bool { return h.learnedInKernel() == "10.65.1.0/26 via 192.0.2.1" })
+}
+
+// While the datastore is locked policy stays as it is, but routes of neighbours come and go.
+func TestLearnedRoutesFollowWhileTheDatastoreIsLocked(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	w := newWorld()
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
+	must(t, d.Apply(calc.Delta{}))
+	w.Ready = false
+	must(t, d.become(w))
+	d.Learn(announce("10.65.1.0/26"), true)
+	d.Learn(announce("10.65.2.0/26", "192.0.2.1"), true)
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("locked", "10.65.2.0/26 via 192.0.2.1")
 }
 
 func routeTo(prefix string) *net.IPNet {

@@ -14,16 +14,20 @@ import (
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
+// completion is a node before and after felix has completed it.
+type completion struct {
+	node, want api.Node
+	settings   settings
+	found      machine
+	record     datastore.AgentRecord
+}
+
+func asNumber(n api.ASNumber) *api.ASNumber { return &n }
+
 func TestCompletingANodeKeepsItsValues(t *testing.T) {
 	t.Parallel()
-	as := func(n api.ASNumber) *api.ASNumber { return &n }
 	found := machineWith("192.0.2.10/24")
-	for name, c := range map[string]struct {
-		node, want api.Node
-		settings   settings
-		found      machine
-		record     datastore.AgentRecord
-	}{
+	complete(t, map[string]completion{
 		"nothing is detected or configured": {},
 		"a detected address is stored": {
 			found: found,
@@ -34,23 +38,23 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 		},
 		"stored values win over detected ones": {
 			node: api.Node{Spec: api.NodeSpec{
-				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: as(64999)},
+				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: asNumber(64999)},
 				Addresses: []api.NodeAddress{{Address: "198.51.100.7"}},
 			}},
 			found: found,
 			want: api.Node{Spec: api.NodeSpec{
-				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: as(64999)},
+				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: asNumber(64999)},
 				Addresses: []api.NodeAddress{{Address: "198.51.100.7"}},
 			}},
 		},
 		"a detected address is replaced when its lease changes": {
 			node: api.Node{Spec: api.NodeSpec{
-				BGP:       &api.NodeBGPSpec{IPv4Address: "192.0.2.9/24", ASNumber: as(64999)},
+				BGP:       &api.NodeBGPSpec{IPv4Address: "192.0.2.9/24", ASNumber: asNumber(64999)},
 				Addresses: []api.NodeAddress{{Address: "192.0.2.9/24", Type: "CalicoNodeIP"}, {Address: "10.1.1.1", Type: "InternalIP"}},
 			}},
 			found: found, record: datastore.AgentRecord{FoundV4: "192.0.2.9/24"},
 			want: api.Node{Spec: api.NodeSpec{
-				BGP:       &api.NodeBGPSpec{IPv4Address: "192.0.2.10/24", ASNumber: as(64999)},
+				BGP:       &api.NodeBGPSpec{IPv4Address: "192.0.2.10/24", ASNumber: asNumber(64999)},
 				Addresses: []api.NodeAddress{{Address: "192.0.2.10/24", Type: "CalicoNodeIP"}, {Address: "10.1.1.1", Type: "InternalIP"}},
 			}},
 		},
@@ -72,6 +76,13 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.11/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.11/24"}},
 			}},
 		},
+	})
+}
+
+func TestSettingsWinOverTheValuesOfANode(t *testing.T) {
+	t.Parallel()
+	found := machineWith("192.0.2.10/24")
+	complete(t, map[string]completion{
 		"a configured method wins over stored values": {
 			node: api.Node{Spec: api.NodeSpec{
 				BGP: &api.NodeBGPSpec{IPv4Address: "192.0.2.10/24"}, Addresses: []api.NodeAddress{{Address: "192.0.2.10/24"}},
@@ -85,17 +96,23 @@ func TestCompletingANodeKeepsItsValues(t *testing.T) {
 		"the setting none detects no address": {settings: settings{ipv4: given("none")}, found: found},
 		"flags win over everything": {
 			node: api.Node{Metadata: api.Metadata{Labels: map[string]string{"rack": "r0", "zone": "a"}}, Spec: api.NodeSpec{
-				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: as(64999)},
+				BGP:       &api.NodeBGPSpec{IPv4Address: "198.51.100.7/32", ASNumber: asNumber(64999)},
 				Addresses: []api.NodeAddress{{Address: "198.51.100.7"}},
 			}},
 			settings: settings{ipv4: given("203.0.113.1/24"), ipv6: given("2001:db8::1/64"), asNumber: 64512, labels: map[string]string{"rack": "r1"}},
 			found:    found,
 			want: api.Node{Metadata: api.Metadata{Labels: map[string]string{"rack": "r1", "zone": "a"}}, Spec: api.NodeSpec{
-				BGP:       &api.NodeBGPSpec{IPv4Address: "203.0.113.1/24", IPv6Address: "2001:db8::1/64", ASNumber: as(64512)},
+				BGP:       &api.NodeBGPSpec{IPv4Address: "203.0.113.1/24", IPv6Address: "2001:db8::1/64", ASNumber: asNumber(64512)},
 				Addresses: []api.NodeAddress{{Address: "198.51.100.7"}},
 			}},
 		},
-	} {
+	})
+}
+
+// complete checks each completion, and that a second one changes nothing.
+func complete(t *testing.T, cases map[string]completion) {
+	t.Helper()
+	for name, c := range cases {
 		before, got := c.node, c.node
 		changed, err := completeNode(&got, &c.settings, c.found, &c.record)
 		if must(t, err); changed != !cmp.Equal(before, c.want) {

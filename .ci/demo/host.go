@@ -14,7 +14,7 @@ import (
 // stage stands for the test that a lab belongs to: a failure ends the demo.
 type stage struct{ cleanups []func() }
 
-// failure is what Fatalf panics with; main prints it.
+// failure is the value of the panic in Fatalf; main prints it.
 type failure string
 
 func (s *stage) Helper()                       {}

@@ -63,7 +63,7 @@ func (r *Reader) Close() {
 // netlink.ErrDumpInterrupted some routes may be missing.
 func (r *Reader) Of(protocol, family int) ([]netlink.Route, error) {
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN, Protocol: netlink.RouteProtocol(protocol)}
-	return again(func() ([]netlink.Route, error) {
+	return Again(func() ([]netlink.Route, error) {
 		return r.dump.RouteListFiltered(family, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
 	})
 }
@@ -84,7 +84,7 @@ func (r *Reader) Best(prefix netip.Prefix) (netlink.Route, bool) {
 // Defaults returns the default routes of every table, in the kernel's order: the first of a table is the one that the kernel
 // prefers. With netlink.ErrDumpInterrupted some may be missing.
 func (r *Reader) Defaults() ([]Default, error) {
-	return again(func() (found []Default, err error) {
+	return Again(func() (found []Default, err error) {
 		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 			if err = r.defaults(family, &found); err != nil {
 				return found, fmt.Errorf("list default routes: %w", err)
@@ -110,10 +110,10 @@ func (r *Reader) defaults(family int, found *[]Default) error {
 	})
 }
 
-// again repeats a listing that the kernel interrupted because the table changed meanwhile, up to five times in all. If the table
+// Again repeats a listing that the kernel interrupted because the list changed meanwhile, up to ten times in all. If the list
 // changes all the time, it returns the last listing with netlink.ErrDumpInterrupted.
-func again[T any](list func() ([]T, error)) (entries []T, err error) {
-	for range 5 {
+func Again[T any](list func() ([]T, error)) (entries []T, err error) {
+	for range 10 {
 		if entries, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}

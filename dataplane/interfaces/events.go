@@ -1,7 +1,6 @@
 package interfaces
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -12,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/dataplane/fib"
 )
 
 // apply returns the interfaces after these events. It does not change links, and skips messages that it cannot parse. Each new life
@@ -107,11 +108,11 @@ func madeOn(a *netlink.LinkAttrs, kind string) int {
 
 // list lists all interfaces and their addresses. It leaves Uplink false.
 func list(handle *netlink.Handle) (Links, error) {
-	described, err := again(handle.LinkList)
+	described, err := fib.Again(handle.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
-	addresses, err := again(func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_ALL) })
+	addresses, err := fib.Again(func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -131,15 +132,4 @@ func list(handle *netlink.Handle) (Links, error) {
 		links[link.Index] = link
 	}
 	return links, nil
-}
-
-// again repeats a listing that the kernel interrupted because an entry changed, up to ten times.
-func again[T any](list func() ([]T, error)) ([]T, error) {
-	for range 10 {
-		entries, err := list()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return entries, err
-		}
-	}
-	return list()
 }

@@ -2,7 +2,6 @@
 package notify
 
 import (
-	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -79,10 +78,4 @@ func (l *Listener) follow(h Handler) {
 			h.Heard(messages)
 		}
 	}
-}
-
-// HostOrder returns a 16-bit field of a netlink message as a filter loads it: messages are in the byte order of the processor, and
-// a filter reads them as network order.
-func HostOrder(v uint16) uint32 {
-	return uint32(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, v)))
 }

@@ -26,7 +26,13 @@ type LearnedRoute struct {
 	Hops []Hop // sorted
 }
 
-// Hop is a next hop that a neighbour of an interface answers for.
+// Through returns the route with these hops, each once.
+func Through(hops []Hop) LearnedRoute {
+	slices.SortFunc(hops, compareHops)
+	return LearnedRoute{Hops: slices.Compact(hops)}
+}
+
+// Hop is a next hop on the network of an interface.
 type Hop struct {
 	Gateway   netip.Addr
 	Interface int
@@ -181,6 +187,5 @@ func (l *LearnedRoutes) Resolve(next netip.Addr) ([]Hop, error) {
 		}
 		hops = append(hops, found...)
 	}
-	slices.SortFunc(hops, compareHops)
-	return slices.Compact(hops), nil
+	return Through(hops).Hops, nil
 }

@@ -92,7 +92,7 @@ type Certificates struct{ Dir string }
 // Path is where a file is.
 func (c Certificates) Path(name string) string { return filepath.Join(c.Dir, name) }
 
-// serverNames are what the members of a cluster are called.
+// serverNames has the addresses and names of the members of a cluster.
 var serverNames = []string{"10.77.0.1", "10.77.0.2", "10.77.0.3", "m1.cluster.test", "m2.cluster.test", "m3.cluster.test"}
 
 // Issue writes all but the authority.
