@@ -26,12 +26,13 @@ type bgpReader struct {
 	def, own api.BGPConfigurationSpec // the configuration named default, and the node's
 	bgp      BGP
 	problems []Problem
+	refused  map[netip.Addr]bool // peers of BGPPeers that are not supported yet: the mesh must not open a plainer session
 	nodes    map[identity]string // names of nodes; made when it is first needed
 }
 
 // readBGP reads the BGP settings of a node. Paths are not in it: they depend on the node's endpoints.
 func readBGP(node string, o objects) *bgpReader {
-	r := &bgpReader{node: node, objects: o}
+	r := &bgpReader{node: node, objects: o, refused: map[netip.Addr]bool{}}
 	if c := named[api.BGPConfiguration](o, api.KindBGPConfiguration, "default"); c != nil {
 		r.def = c.Spec
 	}
@@ -205,6 +206,9 @@ func (r *bgpReader) selected(key api.Key, spec api.BGPPeerSpec) bool {
 func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	if field, instead := unsupportedPeer(spec); field != "" {
 		r.note(key, "%s is not supported yet, so there is no session with it: %s", field, instead)
+		if at, err := parsePeerIP(spec.PeerIP); err == nil {
+			r.refused[at.Addr()] = true
+		}
 		return Peer{}, false
 	}
 	at, err := parsePeerIP(spec.PeerIP)

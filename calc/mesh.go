@@ -8,7 +8,7 @@ import (
 )
 
 // mesh adds the sessions with all other nodes, one for each family in which both nodes have an address. A BGPPeer for the same
-// address wins. Nodes that reflect routes are left out: they have their peers by BGPPeer, as in Calico.
+// address wins, also one that is not supported yet: it asked for more than the mesh gives, a password for example. Nodes that reflect routes are left out: they have their peers by BGPPeer, as in Calico.
 func (r *bgpReader) mesh() {
 	own := named[api.Node](r.objects, api.KindNode, r.node)
 	if enabled := r.def.NodeToNodeMeshEnabled; enabled != nil && !*enabled || own == nil || reflects(own) {
@@ -24,7 +24,7 @@ func (r *bgpReader) mesh() {
 			continue
 		}
 		for _, ends := range r.sharedFamilies(n) {
-			if explicit[ends.peer] {
+			if explicit[ends.peer] || r.refused[ends.peer] {
 				continue
 			}
 			if r.def.NodeMeshPassword != nil {

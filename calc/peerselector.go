@@ -33,11 +33,9 @@ func (r *bgpReader) selectedPeers(key api.Key, spec api.BGPPeerSpec, reverse boo
 		return nil
 	}
 	first := !reverse || !uses
-	if field, instead := unsupportedPeer(spec); field != "" {
-		if first {
-			r.note(key, "%s is not supported yet, so there is no session with it: %s", field, instead)
-		}
-		return nil
+	field, instead := unsupportedPeer(spec)
+	if field != "" && first {
+		r.note(key, "%s is not supported yet, so there is no session with it: %s", field, instead)
 	}
 	nodes, keys := valid[api.Node](r.objects, api.KindNode)
 	for i, n := range nodes {
@@ -45,13 +43,17 @@ func (r *bgpReader) selectedPeers(key api.Key, spec api.BGPPeerSpec, reverse boo
 			continue
 		}
 		for _, e := range r.sharedFamilies(n) {
+			if field != "" {
+				r.refused[e.peer] = true
+				continue
+			}
 			p := r.nodePeer(keys[i].Name, n, e.own, e.peer)
 			p.Object, p.Source = key.Name, netip.Addr{}
 			r.applySpec(&p, spec)
 			peers = append(peers, p)
 		}
 	}
-	if first {
+	if first && field == "" {
 		r.partly(key, spec)
 	}
 	return peers
