@@ -41,6 +41,7 @@ func TestFelixSurvivesFailuresOfItsEtcdCluster(t *testing.T) {
 
 	leader := c.Leader(t)
 	leader.Kill()
+	c.Leader(t)
 	l.apply(policy("web", "web", "Deny"))
 	l.awaitReach(webAddress, false)
 	leader.Start(t)

@@ -174,25 +174,48 @@ func (l *site) stopEtcd() {
 // apply writes objects as margayctl would.
 func (l *site) apply(yaml string) {
 	l.Helper()
-	ctx := context.Background()
 	objects, err := api.Decode([]byte(yaml))
 	must(l, err)
-	must(l, l.store.EnsureInitialized(ctx))
+	l.awaitAnswer(func() error { return l.store.EnsureInitialized(context.Background()) })
 	for _, o := range objects {
-		_, err := l.store.Create(ctx, o)
-		if isError[datastore.ExistsError](err) {
-			current, getErr := l.store.Get(ctx, api.KeyOf(o))
-			if unreadable, ok := errors.AsType[datastore.UnreadableError](getErr); ok {
-				current, getErr = unreadable.Current, nil
-			}
-			must(l, getErr)
-			labels := o.Meta().Labels
-			*o.Meta() = *current.Meta()
-			o.Meta().Labels = labels
-			_, err = l.store.Update(ctx, o)
-		}
-		must(l, err)
+		l.awaitAnswer(func() error { return l.write(o) })
 	}
+}
+
+// awaitAnswer repeats a request to etcd while nobody answers: the members of a cluster may need long to elect a leader.
+func (l *site) awaitAnswer(request func() error) {
+	l.Helper()
+	var refusal error
+	lab.Await(l, func() error {
+		if err := request(); etcd.Unreachable(err) {
+			return err
+		} else {
+			refusal = err
+		}
+		return nil
+	})
+	must(l, refusal)
+}
+
+// write creates an object, or replaces the one of its name.
+func (l *site) write(o api.Object) error {
+	ctx := context.Background()
+	_, err := l.store.Create(ctx, o)
+	if !isError[datastore.ExistsError](err) {
+		return err
+	}
+	current, err := l.store.Get(ctx, api.KeyOf(o))
+	if unreadable, ok := errors.AsType[datastore.UnreadableError](err); ok {
+		current, err = unreadable.Current, nil
+	}
+	if err != nil {
+		return err
+	}
+	labels := o.Meta().Labels
+	*o.Meta() = *current.Meta()
+	o.Meta().Labels = labels
+	_, err = l.store.Update(ctx, o)
+	return err
 }
 
 func (l *site) delete(kind, namespace, name string) {
