@@ -1,4 +1,4 @@
-// Package router has routers that speak BGP, for labs: BIRD, as it runs in fabrics, and one in the test's own process
+// Package router has routers that speak BGP, for labs: BIRD and FRR, as they run in fabrics, and one in the test's own process
 // where no real router is installed.
 //
 // The latter, Run, only listens: it waits for its neighbours to connect, learns their routes and tells them to its caller. It
