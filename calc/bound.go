@@ -169,10 +169,10 @@ func (g *Graph) checkBounds(changed map[EndpointID]struct{}) {
 		}
 		n.excess = now.why
 		g.problems.set(id.key(), "bound", now.problem())
-		g.unroute(l.sent.now[id])
+		g.unlocate(l.sent.now[id])
 		e := n.published()
 		l.sent.set(id, e)
-		g.route(e, g.routes.set, g.paths.set)
+		g.locate(e)
 	}
 	g.active.boundPending = false
 }

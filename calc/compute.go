@@ -58,6 +58,8 @@ type computation struct {
 	space   space
 	bgp     *bgpReader
 
+	waysProblems []Problem
+
 	tiers    map[string]Tier
 	policies []*policy // in order
 	profiles map[string]*policy
@@ -235,29 +237,72 @@ func (c *computation) members(s setSource) Members {
 	return m
 }
 
-// routes makes the routes and paths of the node's blocks and of its workloads.
+// routes makes the routes and announcements: it decides about each block, and each address of an endpoint.
 func (c *computation) routes() {
-	c.state.Routes, c.bgp.bgp.Paths = c.space.blockRoutes(), c.space.blockPaths()
-	for _, e := range c.state.Endpoints {
-		if e.ID.Kind != api.KindWorkloadEndpoint || e.Closed != "" {
-			continue
+	f, all := c.fleet()
+	for prefix := range all {
+		d := f.decide(prefix)
+		if d.routed {
+			c.state.Routes[prefix] = d.route
 		}
-		for _, a := range e.Addresses {
-			c.state.Routes[host(a)] = Route{Kind: LocalWorkload, Interface: e.Interface}
-			if c.space.borrowed(a) {
-				c.bgp.bgp.Paths[host(a)] = Path{Reason: "borrowed"}
+		if d.told {
+			d.path.Communities = c.bgp.communities(prefix)
+			c.bgp.bgp.Paths[prefix] = d.path
+		}
+		if d.problem != "" {
+			c.note(d.about.key(), d.problem)
+		}
+	}
+}
+
+// fleet looks things up in maps that it makes for that. It also returns every block and every address of an endpoint.
+func (c *computation) fleet() (f *fleet, all map[netip.Prefix]bool) {
+	local, held, owners, all := map[netip.Addr]Endpoint{}, map[netip.Addr][]holder{}, map[netip.Prefix]string{}, map[netip.Prefix]bool{}
+	for _, b := range c.space.blocks {
+		all[b] = true
+	}
+	for _, u := range c.objects.of(api.KindIPAMBlock) {
+		if cidr, node, ok := ownerOf(u); ok {
+			owners[cidr], all[cidr] = node, true
+		}
+	}
+	for _, u := range c.objects.of(api.KindWorkloadEndpoint) {
+		h, addresses, _ := readHolder(u)
+		for _, a := range addresses {
+			held[a], all[host(a)] = append(held[a], h), true
+		}
+	}
+	for _, e := range c.state.Endpoints {
+		if e.ID.Kind == api.KindWorkloadEndpoint && e.Closed == "" {
+			for _, a := range e.Addresses {
+				local[a] = e
 			}
 		}
 	}
-	for prefix, path := range c.bgp.bgp.Paths {
-		path.Communities = c.bgp.communities(prefix)
-		c.bgp.bgp.Paths[prefix] = path
-	}
+	isHeld := func(a netip.Addr) bool { return len(held[a]) > 0 }
+	ways := readWays(c.node, c.objects, c.config.Config, c.facts, c.bgp.bgp, isHeld)
+	c.waysProblems = ways.problems
+	return &fleet{
+		node: c.node, ways: ways.ways, space: &c.space,
+		known:   func(node string) bool { return c.objects.has(api.Key{Kind: api.KindNode, Name: node}) },
+		local:   func(a netip.Addr) (Endpoint, bool) { e, yes := local[a]; return e, yes },
+		holders: func(a netip.Addr) []holder { return held[a] },
+		owner:   func(p netip.Prefix) (string, bool) { node, yes := owners[p]; return node, yes },
+		around: func(a netip.Addr) (netip.Prefix, string, bool) {
+			for bits := a.BitLen(); bits >= 0; bits-- {
+				p := netip.PrefixFrom(a, bits).Masked()
+				if node, yes := owners[p]; yes {
+					return p, node, true
+				}
+			}
+			return netip.Prefix{}, "", false
+		},
+	}, all
 }
 
 // problems notes the problems that readers returned, and those of invalid objects that are ignored.
 func (c *computation) problems() {
-	for _, list := range [][]Problem{c.config.problems, c.space.problems, c.bgp.problems} {
+	for _, list := range [][]Problem{c.config.problems, c.space.problems, c.bgp.problems, c.waysProblems} {
 		for _, p := range list {
 			c.note(p.Object, p.Text)
 		}

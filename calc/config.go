@@ -105,6 +105,10 @@ func (c *configuration) readWords(spec api.FelixConfigurationSpec, note func(fie
 		"trace", "debug", "info", "warning", "error", "fatal")
 	toHost := word("defaultEndpointToHostAction", spec.DefaultEndpointToHostAction, "drop", "drop", "accept", "return")
 	c.ToHost = toHost != "drop"
+	if text := spec.ProgramClusterRoutes; text != nil {
+		routes := word("programClusterRoutes", *text, "enabledipiponly", "enabled", "disabled", "enabledipiponly", "enablednoencaponly")
+		c.ClusterRoutes = routes == "enabled" || routes == "enablednoencaponly"
+	}
 }
 
 // mergedConfig is one configuration made of several.

@@ -18,6 +18,7 @@ type entities struct {
 	profiles     profiles
 	profileLists map[string]*profileList // those of no profile or of several, by their names; the others are profile.own
 	index        *index                  // of the sets' selectors over all entities
+	holders      holders
 	members
 }
 
@@ -36,6 +37,7 @@ func newEntities(prints prints) entities {
 		names:        newLabelNames(),
 		profiles:     profiles{},
 		profileLists: map[string]*profileList{},
+		holders:      newHolders(),
 		members:      newMembers(),
 	}
 	return t
@@ -101,8 +103,10 @@ func (g *Graph) updateEntity(u api.Update) {
 		old, before := g.entities.labelsOf(id), g.entities.list[id].contribution()
 		g.entities.inherit(id, g.entities.profileListOf(profiles))
 		g.entities.list[id].entity = t
+		g.hold(id, u, before)
 		g.relabel(id, old, before)
 	case known:
+		g.hold(id, api.Update{Key: u.Key}, g.entities.list[id].contribution())
 		g.removeEntity(id, print)
 	}
 }

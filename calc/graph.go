@@ -35,8 +35,11 @@ type Graph struct {
 	config    configuration
 	space     space
 	bgp       *bgpReader
+	ways      *wayReader
 	failsafes map[PolicyID]*policy // the six lists of rules that failsafePolicies makes, by ID
 
+	blocks blockOwners // of all nodes; set by updateBlock
+	marks  marks       // which prefixes updateRoutes must decide about
 	// Outputs. Each table knows what changed since the last Flush.
 	routes *table[netip.Prefix, Route]
 	paths  *table[netip.Prefix, Path]
@@ -55,6 +58,7 @@ type pendingReadings struct {
 	space     bool // readSpace, and all routes and paths
 	bgp       bool // readBGP
 	guard     bool // newGuard, and whether it refuses any endpoint
+	ways      bool // readWays
 	failsafes bool // readFailsafes
 }
 
@@ -66,13 +70,15 @@ func New(node string, facts Facts) *Graph {
 		node:   node, facts: facts,
 		updates:  map[string][]api.Update{},
 		objects:  objects{},
-		pending:  pendingReadings{config: true, space: true, bgp: true, guard: true, failsafes: true},
+		pending:  pendingReadings{config: true, space: true, bgp: true, guard: true, failsafes: true, ways: true},
 		tiers:    map[string]Tier{},
 		policies: map[fingerprint]*keptPolicy{},
 		active:   newActivity(),
 		entities: newEntities(prints),
 		local:    newLocals(prints),
 		problems: newProblemBook(),
+		blocks:   newBlockOwners(),
+		marks:    newMarks(),
 		routes:   newTable[netip.Prefix](same[Route]),
 		paths:    newTable[netip.Prefix](Path.equal),
 		pools:    newTable[netip.Prefix](same[Pool]),
@@ -95,7 +101,7 @@ func (g *Graph) Update(u api.Update) {
 func (g *Graph) SetFacts(f Facts) {
 	g.pending.config = g.pending.config || !maps.Equal(g.facts.Parameters, f.Parameters)
 	g.facts = f
-	g.pending.guard, g.pending.failsafes = true, true
+	g.pending.guard, g.pending.failsafes, g.pending.ways = true, true, true
 }
 
 // Flush returns how the State changed since the last Flush. Folding all Deltas of a Graph gives what Compute returns for all updates.
@@ -118,6 +124,7 @@ func (g *Graph) Flush() Delta {
 	changed := g.updateLocals()
 	g.activate()
 	g.checkBounds(changed)
+	g.updateRoutes()
 	return g.delta()
 }
 
@@ -153,8 +160,11 @@ func (g *Graph) updateObjects(byKind map[string][]api.Update) {
 	}
 }
 
-// updateBlock keeps only the blocks that say that they are this node's. Their allocations do not matter here.
+// updateBlock keeps the owner of each block, and only this node's blocks as objects. Their allocations do not matter here.
 func (g *Graph) updateBlock(u api.Update) {
+	if cidr, node, _ := ownerOf(u); cidr.IsValid() && g.blocks.set(cidr, node) {
+		g.touchBlock(cidr)
+	}
 	old := named[api.IPAMBlock](g.objects, api.KindIPAMBlock, u.Key.Name)
 	b, ok := u.Object.(*api.IPAMBlock)
 	if !ok || u.Invalid != "" || !ownedBy(g.node, b) {
@@ -171,12 +181,15 @@ func (g *Graph) readPending() {
 	if g.pending.config {
 		g.config = readConfig(g.node, g.facts.Parameters, g.objects)
 		g.problems.setAll(api.KindFelixConfiguration, g.config.problems)
-		g.pending.failsafes = true
+		g.pending.failsafes, g.pending.ways = true, true
 	}
 	if g.pending.bgp {
 		g.bgp = readBGP(g.node, g.objects)
 		g.problems.setAll("BGP", g.bgp.problems)
-		g.pending.failsafes, g.pending.guard, g.pending.space = true, true, true // sessions are failsafes, peers are guarded, and paths have the communities of BGPConfiguration
+		g.pending.failsafes, g.pending.guard, g.pending.space, g.pending.ways = true, true, true, true // sessions are failsafes, peers are guarded, and paths have the communities of BGPConfiguration
+	}
+	if g.pending.ways {
+		g.readWays()
 	}
 	if g.pending.space {
 		g.space = readSpace(g.node, g.objects)

@@ -224,12 +224,12 @@ func (g *Graph) assignGroup(n *local) {
 	l.join(n, matched, &g.active)
 }
 
-// publishLocals puts the pending endpoints into the table of endpoints, and puts their routes, paths and profiles in force.
+// publishLocals puts the pending endpoints into the table of endpoints, makes their profiles active, and marks the routes to them.
 func (g *Graph) publishLocals() {
 	l := &g.local
 	for id := range l.pending {
 		if old, there := l.sent.now[id]; there {
-			g.unroute(old)
+			g.unlocate(old)
 		}
 	}
 	for id := range l.pending {
@@ -244,10 +244,7 @@ func (g *Graph) publishLocals() {
 		e := n.published()
 		l.sent.set(id, e)
 		g.referProfiles(n, n.effective.Profiles)
-		g.route(e, g.routes.set, g.paths.set)
-	}
-	if g.pending.space {
-		g.rebuildRoutes()
+		g.locate(e)
 	}
 }
 

@@ -38,6 +38,12 @@ func compareKeys(a, b api.Key) int {
 	return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Name, b.Name), strings.Compare(a.Namespace, b.Namespace))
 }
 
+// has reports whether an object exists, valid or not.
+func (o objects) has(key api.Key) bool {
+	_, there := o[key.Kind][key]
+	return there
+}
+
 // valid lists the valid objects of a kind, in order of their keys. T is the kind's Go type.
 func valid[T any](o objects, kind string) (all []*T, keys []api.Key) {
 	for _, u := range o.of(kind) {

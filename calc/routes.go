@@ -125,29 +125,8 @@ func (s *space) exports(p netip.Prefix) bool {
 	return within && !pool.Disabled && !pool.NoExport && pool.Encap == ""
 }
 
-// blockRoutes are the black holes of the node's blocks: packets to an address that no workload has must not leave the node by its default
-// route. They are there while the node owns the block, announced or not. A block of one address has none: it would replace the
-// workload's route.
-func (s *space) blockRoutes() map[netip.Prefix]Route {
-	routes := map[netip.Prefix]Route{}
-	for _, b := range s.blocks {
-		if !b.IsSingleIP() {
-			routes[b] = Route{Kind: BlockHole}
-		}
-	}
-	return routes
-}
-
-// blockPaths announce the node's own blocks.
-func (s *space) blockPaths() map[netip.Prefix]Path {
-	paths := map[netip.Prefix]Path{}
-	for _, b := range s.blocks {
-		if s.exports(b) {
-			paths[b] = Path{Reason: "block"}
-		}
-	}
-	return paths
-}
+// owns reports whether a prefix is a block of this node.
+func (s *space) owns(p netip.Prefix) bool { return slices.Contains(s.blocks, p) }
 
 // borrowed reports whether an address of a workload of this node is announced by itself: it lies in a pool that is announced, and in no
 // block of the node.
@@ -160,43 +139,4 @@ func (s *space) borrowed(a netip.Addr) bool {
 func ready(o objects) bool {
 	info := named[api.ClusterInformation](o, api.KindClusterInformation, "default")
 	return info == nil || !info.Locked()
-}
-
-// rebuildRoutes makes all routes and paths again, after the address space changed.
-func (g *Graph) rebuildRoutes() {
-	routes, paths := g.space.blockRoutes(), map[netip.Prefix]Path{}
-	for prefix, path := range g.space.blockPaths() {
-		path.Communities = g.bgp.communities(prefix)
-		paths[prefix] = path
-	}
-	for _, e := range g.local.sent.now {
-		g.route(e, func(p netip.Prefix, r Route) { routes[p] = r }, func(p netip.Prefix, path Path) { paths[p] = path })
-	}
-	g.routes.replace(routes)
-	g.paths.replace(paths)
-}
-
-// route makes the routes and paths to a workload endpoint, and hands them to the two functions.
-func (g *Graph) route(e Endpoint, route func(netip.Prefix, Route), path func(netip.Prefix, Path)) {
-	if e.ID.Kind != api.KindWorkloadEndpoint || e.Closed != "" {
-		return
-	}
-	for _, a := range e.Addresses {
-		route(host(a), Route{Kind: LocalWorkload, Interface: e.Interface})
-		if g.space.borrowed(a) {
-			path(host(a), Path{Reason: "borrowed", Communities: g.bgp.communities(host(a))})
-		}
-	}
-}
-
-// unroute removes the routes and paths to an endpoint.
-func (g *Graph) unroute(e Endpoint) {
-	if e.ID.Kind == api.KindWorkloadEndpoint && e.Closed == "" {
-		for _, a := range e.Addresses {
-			g.routes.remove(host(a))
-			if g.space.borrowed(a) {
-				g.paths.remove(host(a))
-			}
-		}
-	}
 }

@@ -209,12 +209,16 @@ type RouteKind uint8
 const (
 	LocalWorkload RouteKind = iota // an address behind a local interface
 	BlockHole                      // a block of this node: packets to its addresses that no workload has are dropped
+	ViaNode                        // a block of another node, or an address that a workload has there
 )
 
 // Route is a route that this node's kernel must have. Its destination is its key in State.Routes.
 type Route struct {
 	Kind      RouteKind `json:"kind"`
 	Interface string    `json:"interface,omitempty"` // LocalWorkload
+	// ViaNode: the other node, and its address in a network of this host.
+	Node    string     `json:"node,omitempty"`
+	Gateway netip.Addr `json:"gateway,omitzero"`
 }
 
 // Pool is an address pool. A disabled one gives out no addresses and is not announced. Addresses that it gave out before stay, so it
@@ -272,7 +276,8 @@ type Config struct {
 	LogLevel            string // bpfLogLevel: off, info, debug
 	ScreenLevel         string // logSeverityScreen, in lower case; empty when it is not set
 	Timeouts            Timeouts
-	DeviceRouteProtocol int // marks felix's routes in the kernel (rtm_protocol)
+	DeviceRouteProtocol int  // marks felix's routes in the kernel (rtm_protocol)
+	ClusterRoutes       bool // programClusterRoutes: routes to other nodes follow from their blocks, without BGP
 }
 
 // Timeouts says after how long without packets a tracked connection ends.

@@ -57,7 +57,11 @@ func (t *text) tier(tier Tier) {
 }
 
 func (t *text) route(to netip.Prefix, r Route) {
-	t.line("route", to.String(), r.Kind.String(), r.Interface)
+	via := ""
+	if r.Kind == ViaNode {
+		via = fmt.Sprintf("via %v of Node(%s)", r.Gateway, r.Node)
+	}
+	t.line("route", to.String(), r.Kind.String(), r.Interface, via)
 }
 
 func (t *text) pool(cidr netip.Prefix, p Pool) {
@@ -199,7 +203,7 @@ func (o Order) String() string {
 	return "order " + strconv.FormatFloat(o.Value, 'f', -1, 64)
 }
 
-func (k RouteKind) String() string { return [...]string{"workload", "blackhole"}[k] }
+func (k RouteKind) String() string { return [...]string{"workload", "blackhole", "node"}[k] }
 
 // String is the rule as a sentence: allow tcp from role == "web" to port 80.
 func (r Rule) String() string {

@@ -42,12 +42,15 @@ func Protocol(configured int) int {
 	return configured
 }
 
-// Plan returns the routes that can be programmed now, and why others must wait. workloads has the interfaces of workloads by name.
+// Plan returns the routes to local workloads and blocks that can be programmed now, and why others must wait. workloads has the interfaces of workloads by name.
 // bridged has those that are ports of a bridge: the bridge gets their packets, and a route by the port would lead nowhere.
 // loopback is the index of lo if the gateway is to have its route, otherwise 0.
 func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, bridged map[string]string, loopback, protocol int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
 	plan, waiting := map[netip.Prefix]Route{}, map[netip.Prefix]string{}
 	for prefix, route := range wanted {
+		if route.Kind == calc.ViaNode {
+			continue
+		}
 		prefix = prefix.Masked()
 		if route.Kind == calc.BlockHole {
 			plan[prefix] = Route{Kind: BlackHole, Protocol: protocol}
