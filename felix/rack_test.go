@@ -138,3 +138,33 @@ func TestVMsOfTwoHostsReachEachOther(t *testing.T) {
 	f1.await(established)
 	f2.await(established)
 }
+
+// A connection outlives the move of either end: the host that the VM moves to has not seen its first packets.
+func TestConnectionsSurviveAMove(t *testing.T) {
+	one, two := newRack(t)
+	f1, f2 := one.start("FELIX_IP=198.51.100.1/24"), two.start("FELIX_IP=198.51.100.2/24")
+	a, b := one.plug("a", "10.65.0.2"), one.plug("b", "10.65.0.3")
+	two.plug("c", "10.65.0.66")
+	f1.awaitEnforced("cali-b")
+	f2.awaitEnforced("cali-c")
+	f1.await(established)
+
+	conn, err := a.DialTimeout("tcp", netip.AddrPortFrom(b.Addresses[0], port).String(), lab.Patience)
+	must(t, err)
+	defer conn.Close()
+	if !lab.Answered(conn) {
+		t.Fatal("the connection does not work")
+	}
+	for _, move := range []struct {
+		vm       *lab.VM
+		name     string
+		from, to *site
+	}{{b, "b", one, two}, {a, "a", one, two}, {b, "b", two, one}} {
+		move.from.delete("WorkloadEndpoint", "shop", move.from.node+"-libvirt-"+move.name+"-eth0")
+		move.vm.Move(move.to.host, "cali-"+move.name)
+		move.to.place(move.name, move.vm.Addresses[0].String())
+		if !lab.Answered(conn) {
+			t.Fatalf("the connection is broken after %s has moved to %s", move.name, move.to.node)
+		}
+	}
+}

@@ -45,6 +45,14 @@ func (v *VM) Unplug() {
 	})
 }
 
+// Move puts the VM, which keeps its addresses and its connections, behind an interface of another host, which it makes.
+func (v *VM) Move(to *Host, dev string) {
+	v.t.Helper()
+	v.Unplug()
+	v.behind, v.Device = to, dev
+	v.Replug()
+}
+
 // Replug makes the interface again, as starting the VM does.
 func (v *VM) Replug() {
 	v.t.Helper()
