@@ -17,22 +17,35 @@ import (
 
 // newRack makes two hosts, a cable between them, and one etcd. Each host runs felix as its own node.
 func newRack(t *testing.T) (one, two *site) {
-	one, two = newSite(t), nil
-	two = &site{TB: t, host: lab.NewHost(t), client: lab.NewHost(t), binary: one.binary, dir: one.dir + "2", node: "host2"}
-	t.Cleanup(two.leaveNothing)
+	sites := newSites(t, 2)
+	one, two = sites[0], sites[1]
 	lab.Cable(one.host, "rack", two.host, "rack")
 	one.host.Up("rack", "198.51.100.1/24")
 	two.host.Up("rack", "198.51.100.2/24")
-	two.host.Forward()
+	return one, two
+}
+
+// newSites makes hosts, host1 and so on, that share an etcd. Nothing connects them. The store has a pool and a profile.
+func newSites(t *testing.T, n int) (sites []*site) {
+	one := newSite(t)
 	one.startEtcd()
-	two.cluster, two.store = []string{one.endpoint()}, one.store
+	sites = append(sites, one)
+	for i := 2; i <= n; i++ {
+		l := &site{
+			TB: t, host: lab.NewHost(t), client: lab.NewHost(t), binary: one.binary, dir: fmt.Sprint(one.dir, "-", i), node: fmt.Sprint("host", i),
+			cluster: []string{one.endpoint()}, store: one.store,
+		}
+		t.Cleanup(l.leaveNothing)
+		l.host.Forward()
+		sites = append(sites, l)
+	}
 	one.apply(openProfile + `
 apiVersion: projectcalico.org/v3
 kind: IPPool
 metadata: {name: vms}
 spec: {cidr: 10.65.0.0/16}
 `)
-	return one, two
+	return sites
 }
 
 // plug adds a VM with its endpoint to the host.

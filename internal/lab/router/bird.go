@@ -18,8 +18,11 @@ import (
 
 // BIRD is BIRD 2 on a host. It puts the routes that it learns into the kernel if its configuration says so.
 type BIRD struct {
-	t      lab.T
-	socket string
+	t       lab.T
+	on      *lab.Host
+	dir     string
+	socket  string
+	running *lab.Process
 }
 
 // FindBIRD returns the path of BIRD, which is not on everybody's PATH.
@@ -37,25 +40,39 @@ func StartBIRD(t lab.T, on *lab.Host, dir, config string) *BIRD {
 	if err != nil {
 		skip.For(t, "BIRD 2 is not installed")
 	}
-	b := &BIRD{t: t, socket: filepath.Join(dir, "bird.ctl")}
-	file := filepath.Join(dir, "bird.conf")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+	b := &BIRD{t: t, on: on, dir: dir, socket: filepath.Join(dir, "bird.ctl")}
+	if err := os.WriteFile(b.file(), []byte(config), 0o600); err != nil {
 		t.Fatalf("write the configuration of BIRD: %v", err)
 	}
+	b.start(path)
+	return b
+}
+
+func (b *BIRD) file() string { return filepath.Join(b.dir, "bird.conf") }
+
+func (b *BIRD) start(path string, arguments ...string) {
+	b.t.Helper()
 	var out lab.Output
-	cmd := exec.Command(path, "-f", "-c", file, "-s", b.socket, "-P", filepath.Join(dir, "bird.pid"))
+	cmd := exec.Command(path, append(arguments, "-f", "-c", b.file(), "-s", b.socket, "-P", filepath.Join(b.dir, "bird.pid"))...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	running := on.Start(cmd)
-	lab.Await(t, func() error {
+	b.running = b.on.Start(cmd)
+	lab.Await(b.t, func() error {
 		select {
-		case <-running.Ended():
-			t.Fatalf("BIRD has ended: %s", out.String())
+		case <-b.running.Ended():
+			b.t.Fatalf("BIRD has ended: %s", out.String())
 		default:
 		}
 		_, err := b.Ask("show status")
 		return err
 	})
-	return b
+}
+
+// Restart kills BIRD and starts it again. Neighbours are asked to keep its routes meanwhile. Its routes in the kernel stay if its
+// kernel protocol says "persist".
+func (b *BIRD) Restart() {
+	b.t.Helper()
+	b.running.Kill()
+	b.start(b.running.Path, "-R")
 }
 
 // Ask sends one command of birdc. A Unix socket is the same in every network namespace.
