@@ -80,7 +80,9 @@ func degraded(a *agentv1.StatusResponse) []string {
 		}
 	}
 	for _, p := range a.Peers {
-		if p.State != "established" {
+		// A problem of the agent names all sessions of the mesh that are down.
+		isDownInMesh := p.State != "established" && p.Type == "node-to-node mesh"
+		if (p.State != "established" || p.Error != "") && !isDownInMesh {
 			say("BGP peer %s at %s is %s: %s", p.Name, p.Address, p.State, because(p.Error, "the session is not established yet"))
 		}
 	}

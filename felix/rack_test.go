@@ -96,6 +96,19 @@ func established(s *agentv1.StatusResponse) error {
 	return nil
 }
 
+// uses says that the only peer is established, and that as many routes of it are in the kernel.
+func uses(routes uint64) func(*agentv1.StatusResponse) error {
+	return func(s *agentv1.StatusResponse) error {
+		if err := established(s); err != nil {
+			return err
+		}
+		if p := s.Peers[0]; p.Used != routes || p.Received != routes || p.Type != "node-to-node mesh" {
+			return fmt.Errorf("peer %v", p)
+		}
+		return nil
+	}
+}
+
 // Only a cable connects two hosts. Their VMs reach each other, also while either felix is killed and restarted, and after a
 // VM has moved.
 func TestVMsOfTwoHostsReachEachOther(t *testing.T) {
@@ -106,8 +119,8 @@ func TestVMsOfTwoHostsReachEachOther(t *testing.T) {
 	f2.awaitEnforced("cali-b")
 	one.awaitLearned("10.65.0.64/26 via 198.51.100.2\n")
 	two.awaitLearned("10.65.0.0/26 via 198.51.100.1\n")
-	f1.await(established)
-	f2.await(established)
+	f1.await(uses(1))
+	f2.await(uses(1))
 	addressA, addressB := netip.MustParseAddr("10.65.0.2"), netip.MustParseAddr("10.65.0.66")
 	lab.Await(t, func() error {
 		if !a.Reaches("udp", addressB, port) || !b.Reaches("udp", addressA, port) {

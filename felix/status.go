@@ -52,7 +52,7 @@ func (a *agent) status() *agentv1.StatusResponse {
 		})
 	}
 	response.Peers = a.statusOfPeers()
-	response.Problems = a.problems(kernel.Problems, kernel.Interfaces)
+	response.Problems = a.problems(kernel.Problems, kernel.Interfaces, meshProblem(response.Peers))
 	return response
 }
 
@@ -63,25 +63,8 @@ func statusOfInterface(i dataplane.Interface) *agentv1.Interface {
 	}
 }
 
-func (a *agent) statusOfPeers() (peers []*agentv1.Peer) {
-	for _, p := range a.speaker.Status() {
-		peer := &agentv1.Peer{
-			Name: p.Object, Address: p.Address.String(), As: p.AS, State: strings.ToLower(p.State),
-			Error: p.LastError, Announced: uint64(p.Announced), Received: uint64(p.Received),
-		}
-		if !p.Since.IsZero() {
-			peer.Since = p.Since.UnixNano()
-		}
-		if peer.State == "established" {
-			peer.Error = "" // the last error is over
-		}
-		peers = append(peers, peer)
-	}
-	return peers
-}
-
-// problems returns the problems of the calculation, the datastore, the kernel and BGP, each once, sorted.
-func (a *agent) problems(kernel []string, interfaces []dataplane.Interface) (list []*agentv1.Problem) {
+// problems returns the problems of the calculation, the datastore, the kernel and BGP, and more, each once, sorted.
+func (a *agent) problems(kernel []string, interfaces []dataplane.Interface, more []*agentv1.Problem) (list []*agentv1.Problem) {
 	invalid := maps.Clone(a.invalid)
 	for p := range a.state.Problems {
 		list = append(list, &agentv1.Problem{Object: p.Object.String(), Text: p.Text})
@@ -97,6 +80,7 @@ func (a *agent) problems(kernel []string, interfaces []dataplane.Interface) (lis
 	for _, line := range kernel {
 		list = append(list, &agentv1.Problem{Object: "dataplane", Text: line})
 	}
+	list = append(list, more...)
 	list = append(list, idleProblems(interfaces)...)
 	list = append(list, a.sshProblems(interfaces)...)
 	list = append(list, a.nodeProblems()...)

@@ -34,7 +34,7 @@ func TestEachProblemIsShownOnceAndInOrder(t *testing.T) {
 		{Object: "HostEndpoint(typo)", Text: "it governs no interface, so its policies are in force nowhere: waiting for interface etho0; correct spec.interfaceName or spec.expectedIPs, or delete it"},
 		{Object: "dataplane", Text: "no gate"},
 	}
-	if diff := cmp.Diff(want, a.problems([]string{"no gate"}, []dataplane.Interface{idle("new", idleGrace-1), idle("typo", idleGrace)}), protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff(want, a.problems([]string{"no gate"}, []dataplane.Interface{idle("new", idleGrace-1), idle("typo", idleGrace)}, nil), protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
 	if len(a.invalid) != 2 {

@@ -169,11 +169,20 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 			errs = append(errs, fmt.Errorf("end session with BGP peer %s: %w", called(name, have.calc), err))
 			continue
 		}
+		s.ended(have, endCause(wanted, named))
 		delete(s.peers, name)
 		delete(s.links, have.session.Address.WithZone(""))
 		s.heardOfRestart(name)
 	}
 	return errs
+}
+
+// endCause says why deletePeers ends a session.
+func endCause(wanted, named bool) string {
+	if wanted || named {
+		return "its settings have changed, so it starts anew"
+	}
+	return "this node has no such peer any more"
 }
 
 func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]session) []error {

@@ -319,7 +319,7 @@ func TestStatusShowsPeersAndAnnouncedPaths(t *testing.T) {
 		{Name: "Global_10_0_0_9", Object: "tor", Address: addr("10.0.0.9"), AS: 65000, State: established,
 			LastError: "connect: refused", ErrorAt: time.Unix(1, 0), Announced: 1, Received: 7},
 		{Name: "Global_fd00__9", Object: "tor6", Address: addr("fd00::9"), AS: 65000, State: established,
-			LastError: "the neighbour takes no IPv6 routes; enable that address family there"},
+			Why: "the neighbour takes no IPv6 routes; enable that address family there"},
 	}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)

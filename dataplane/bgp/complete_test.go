@@ -39,7 +39,7 @@ func TestTheOwnerHearsWhenNeighboursHaveToldTheirRoutes(t *testing.T) {
 	apply()
 	four, six := addr("10.0.0.9"), addr("fd00::9")
 	s.observe(event{Address: four, Up: true})
-	s.learned.put(map[netip.Prefix][]netip.Addr{prefix("203.0.113.0/24"): {four}})
+	s.learned.put(map[netip.Prefix][]Way{prefix("203.0.113.0/24"): {{four, four}}})
 	s.learned.end([]netip.Addr{four})
 	if changed, complete := awaitNews(t, s, "one of two"); complete || len(changed) != 1 {
 		t.Errorf("one of two neighbours has told its routes: %v, complete is %v", changed, complete)

@@ -16,30 +16,26 @@ type learned struct {
 
 	mu      sync.Mutex
 	changed map[netip.Prefix][]netip.Addr // since the last take; no next hops: withdrawn
-	known   map[netip.Prefix]struct{}     // that have next hops
+	origins origins                       // of the prefixes that have next hops
 	told    map[netip.Addr]struct{}       // neighbours, without zone, that have sent an end of RIB in their present session
 }
 
 func newLearned() *learned {
 	return &learned{
-		news: make(chan struct{}, 1), changed: map[netip.Prefix][]netip.Addr{}, known: map[netip.Prefix]struct{}{},
+		news: make(chan struct{}, 1), changed: map[netip.Prefix][]netip.Addr{}, origins: newOrigins(),
 		told: map[netip.Addr]struct{}{},
 	}
 }
 
-// put replaces the next hops of prefixes.
-func (l *learned) put(routes map[netip.Prefix][]netip.Addr) {
+// put replaces the best paths to prefixes.
+func (l *learned) put(routes map[netip.Prefix][]Way) {
 	l.mu.Lock()
-	for prefix, hops := range routes {
-		if _, known := l.known[prefix]; !known && len(hops) == 0 {
+	for prefix, ways := range routes {
+		if l.origins.of[prefix] == nil && len(ways) == 0 {
 			continue
 		}
-		l.changed[prefix] = hops
-		if len(hops) > 0 {
-			l.known[prefix] = struct{}{}
-		} else {
-			delete(l.known, prefix)
-		}
+		l.changed[prefix] = hopsOf(ways)
+		l.origins.set(prefix, ways)
 	}
 	l.mu.Unlock()
 	l.signal()
@@ -48,10 +44,10 @@ func (l *learned) put(routes map[netip.Prefix][]netip.Addr) {
 // withdrawAll withdraws every route.
 func (l *learned) withdrawAll() {
 	l.mu.Lock()
-	for prefix := range l.known {
+	for prefix := range l.origins.of {
 		l.changed[prefix] = nil
 	}
-	clear(l.known)
+	l.origins.clear()
 	clear(l.told)
 	l.mu.Unlock()
 	l.signal()
@@ -161,25 +157,25 @@ func endsOf(paths []*api.Path) (neighbours []netip.Addr) {
 	return neighbours
 }
 
-// routesOf reads an event of GoBGP about the best paths. For each prefix the event has the complete set of next hops, or a
+// routesOf reads an event of GoBGP about the best paths. For each prefix the event has the complete set of best paths, or a
 // withdrawal. Own paths are on the same stream; they have no neighbour.
-func routesOf(paths []*api.Path) map[netip.Prefix][]netip.Addr {
-	routes := map[netip.Prefix][]netip.Addr{}
+func routesOf(paths []*api.Path) map[netip.Prefix][]Way {
+	routes := map[netip.Prefix][]Way{}
 	for _, path := range paths {
 		prefix, ok := prefixOf(path)
 		if !ok {
 			continue
 		}
-		hops := routes[prefix]
-		if _, err := netip.ParseAddr(path.GetNeighborIp()); err == nil && !path.GetIsWithdraw() {
-			if hop, ok := nextHopOf(path); ok && !slices.Contains(hops, hop) {
-				hops = append(hops, hop)
+		ways := routes[prefix]
+		if neighbour, ok := neighbourOf(path); ok && !path.GetIsWithdraw() {
+			if hop, ok := nextHopOf(path); ok && !slices.Contains(ways, Way{neighbour, hop}) {
+				ways = append(ways, Way{neighbour, hop})
 			}
 		}
-		routes[prefix] = hops
+		routes[prefix] = ways
 	}
-	for _, hops := range routes {
-		slices.SortFunc(hops, netip.Addr.Compare)
+	for _, ways := range routes {
+		slices.SortFunc(ways, compareWays)
 	}
 	return routes
 }

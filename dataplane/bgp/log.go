@@ -35,13 +35,24 @@ func (j *journal) forget(a netip.Addr) {
 	delete(j.last, a.String())
 }
 
+// keep replaces the last error of a session. A vague one does not replace a clear one for a while: after an error, many routers close
+// further connections without a word for up to five minutes.
+func (j *journal) keep(key string, f failure) {
+	if f.Text == "" {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if last := j.last[key]; f.vague && last.Text != "" && !last.vague && f.At.Sub(last.At) < 5*time.Minute {
+		return
+	}
+	j.last[key] = f
+}
+
 func (j *journal) write(level logrus.Level, msg string, fields gobgplog.Fields) {
 	if key, ok := fields["Key"].(string); ok {
-		if text := failureText(msg, fields); text != "" {
-			j.mu.Lock()
-			j.last[key] = failure{Text: text, At: time.Now()}
-			j.mu.Unlock()
-		}
+		j.keep(key, failure{Text: failureText(msg, fields), At: time.Now()})
+		j.keep(key, failure{Text: refusalCause(msg, fields), At: time.Now(), vague: true})
 	}
 	if j.log.Logger.IsLevelEnabled(level) {
 		j.log.WithFields(logrus.Fields(fields)).Log(level, "gobgp: "+msg)
@@ -56,7 +67,7 @@ func failureText(msg string, fields gobgplog.Fields) string {
 	case "Mismatched local address":
 		return fmt.Sprintf("the neighbour connects to %v, but this session's source address is %v", fields["Addr"], fields["Configured addr"])
 	case "Peer Down":
-		return fmt.Sprintf("session lost: %v", fields["Reason"])
+		return downCause(fmt.Sprint(fields["Reason"]))
 	case "hold timer expired":
 		return "hold timer expired: the neighbour has sent nothing"
 	case "received notification":
@@ -73,14 +84,14 @@ func notification(fields gobgplog.Fields) string {
 	code, ok := fields["Code"].(uint8)
 	subcode, ok2 := fields["Subcode"].(uint8)
 	if ok && ok2 {
-		text := bgp.NewNotificationErrorCode(code, subcode).String()
+		text := cause(code, subcode)
 		if reason, _ := fields["Communicated-Reason"].(string); reason != "" {
 			text += ": " + reason
 		}
 		return text
 	}
 	if e, ok := fields["Data"].(*bgp.MessageError); ok {
-		return bgp.NewNotificationErrorCode(e.TypeCode, e.SubTypeCode).String() + ": " + e.Message
+		return cause(e.TypeCode, e.SubTypeCode) + ": " + e.Message
 	}
 	return fmt.Sprint(fields["Data"])
 }

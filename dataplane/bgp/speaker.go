@@ -40,8 +40,9 @@ const established = "Established"
 
 // failure is the last error of a session.
 type failure struct {
-	Text string
-	At   time.Time
+	Text  string
+	At    time.Time
+	vague bool // GoBGP hides the cause
 }
 
 // event says that a session went up or down.
@@ -93,10 +94,11 @@ type peer struct {
 	session session
 }
 
-// link says whether a session is up, and since when.
+// link says whether a session is up, since when, and how often it was lost.
 type link struct {
 	up    bool
 	since time.Time
+	flaps int
 }
 
 // New returns a Speaker that does nothing before the first Apply.
@@ -161,13 +163,7 @@ func (s *Speaker) observe(e event) {
 		return
 	}
 	if l.up != e.Up {
-		s.links[e.Address.WithZone("")] = link{up: e.Up, since: time.Now()}
-		log := s.log.WithField("address", e.Address).WithField("peer", s.nameOf(e.Address))
-		if e.Up {
-			log.Info("BGP session is up")
-		} else {
-			log.WithField("reason", s.srv.lastError(e.Address).Text).Warn("BGP session is down")
-		}
+		s.links[e.Address.WithZone("")] = s.changed(e, l, time.Now())
 	}
 	if e.Up {
 		s.heardOfRestart(s.nameOf(e.Address))

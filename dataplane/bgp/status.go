@@ -15,8 +15,10 @@ type PeerStatus struct {
 	AS        uint32
 	State     string // as in RFC 4271, or Failed: there is no session
 	Since     time.Time
+	Why       string // why the session does not do all that it should, in words; empty if it does
 	LastError string // the last error, also after the session has recovered; empty: there was none
 	ErrorAt   time.Time
+	Flaps     int // times that the established session was lost
 	Announced int // paths of ours that the neighbour has
 	Received  int // routes that the neighbour has sent
 }
@@ -41,7 +43,7 @@ func (s *Speaker) Status() []PeerStatus {
 			want := s.wanted.Peers[name]
 			status := PeerStatus{Name: name, Object: called(name, want), Address: want.Address, AS: want.AS, State: "Failed"}
 			if err := s.failed[name]; err != nil {
-				status.LastError = err.Error()
+				status.LastError, status.Why = err.Error(), err.Error()
 			}
 			list = append(list, status)
 			continue
@@ -52,22 +54,24 @@ func (s *Speaker) Status() []PeerStatus {
 }
 
 func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
-	last := s.srv.lastError(p.session.Address)
+	last, l := s.srv.lastError(p.session.Address), s.links[p.session.Address.WithZone("")]
 	status := PeerStatus{
 		Name:      name,
 		Object:    called(name, p.calc),
 		Address:   p.session.Address,
 		AS:        p.session.AS,
 		State:     state.State,
-		Since:     s.links[p.session.Address.WithZone("")].since,
+		Since:     l.since,
+		Why:       notEstablished(p.session, state.State, last),
 		LastError: last.Text,
 		ErrorAt:   last.At,
+		Flaps:     l.flaps,
 		Received:  state.Received,
 	}
 	if err := s.failed[name]; err != nil {
-		status.LastError, status.ErrorAt = "the session keeps its former settings: "+err.Error(), time.Time{}
+		status.Why = "the session keeps its former settings: " + err.Error()
 	} else if state.State == established && !state.Negotiated {
-		status.LastError, status.ErrorAt = "the neighbour takes no "+family(p.session.Address)+" routes; enable that address family there", time.Time{}
+		status.Why = "the neighbour takes no " + family(p.session.Address) + " routes; enable that address family there"
 	}
 	for prefix := range s.paths {
 		if has(p, state, prefix) {

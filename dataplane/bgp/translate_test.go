@@ -159,7 +159,7 @@ func TestJournalKeepsTheLastError(t *testing.T) {
 	if got := j.lastError(addr("10.0.0.9")).Text; got != "connect: refused" {
 		t.Error(got)
 	}
-	if got := j.lastError(addr("fd00::9")).Text; !strings.Contains(got, "bad-peer-as") && !strings.Contains(got, "bad peer as") {
+	if got := j.lastError(addr("fd00::9")).Text; !strings.Contains(got, "bad peer AS") {
 		t.Error(got)
 	}
 	defer func() {

@@ -47,6 +47,15 @@ func (t *Table[K, V]) Wanted() iter.Seq2[K, Entry[V]] {
 	}
 }
 
+// Missing calls f with each wanted entry that is not programmed. It looks only at entries that are pending, which are few.
+func (t *Table[K, V]) Missing(f func(K)) {
+	for k := range t.pending {
+		if v, wanted := t.wanted[k]; wanted && !t.holds(k, v) {
+			f(k)
+		}
+	}
+}
+
 // Entry is one wanted entry's state.
 type Entry[V any] struct {
 	Value      V

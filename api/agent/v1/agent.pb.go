@@ -495,16 +495,22 @@ func (x *Interface) GetMac() string {
 	return ""
 }
 
+// Peer is a BGP session that the objects ask for.
 type Peer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // of the BGPPeer
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // of the BGPPeer, or of the mesh and its node
 	Address       string                 `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
 	As            uint32                 `protobuf:"varint,3,opt,name=as,proto3" json:"as,omitempty"`
-	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // established, active, ...
-	Since         int64                  `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`
-	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
-	Announced     uint64                 `protobuf:"varint,7,opt,name=announced,proto3" json:"announced,omitempty"`
-	Received      uint64                 `protobuf:"varint,8,opt,name=received,proto3" json:"received,omitempty"`
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`                           // failed, idle, connect, active, opensent, openconfirm, established
+	Since         int64                  `protobuf:"varint,5,opt,name=since,proto3" json:"since,omitempty"`                          // time of the last change between established and not established
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`                           // why the session is not established or carries no routes, in words; empty: it does all that it should
+	Announced     uint64                 `protobuf:"varint,7,opt,name=announced,proto3" json:"announced,omitempty"`                  // prefixes that the peer has from this node
+	Received      uint64                 `protobuf:"varint,8,opt,name=received,proto3" json:"received,omitempty"`                    // prefixes that the peer has sent
+	Type          string                 `protobuf:"bytes,9,opt,name=type,proto3" json:"type,omitempty"`                             // as calicoctl calls it: node-to-node mesh, node specific, global
+	Used          uint64                 `protobuf:"varint,10,opt,name=used,proto3" json:"used,omitempty"`                           // received prefixes that the kernel has with a next hop from this peer
+	LastError     string                 `protobuf:"bytes,11,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"` // the last failure of the session, also after it has recovered
+	LastErrorAt   int64                  `protobuf:"varint,12,opt,name=last_error_at,json=lastErrorAt,proto3" json:"last_error_at,omitempty"`
+	Flaps         uint32                 `protobuf:"varint,13,opt,name=flaps,proto3" json:"flaps,omitempty"` // times that the established session was lost since felix has it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -591,6 +597,41 @@ func (x *Peer) GetAnnounced() uint64 {
 func (x *Peer) GetReceived() uint64 {
 	if x != nil {
 		return x.Received
+	}
+	return 0
+}
+
+func (x *Peer) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Peer) GetUsed() uint64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Peer) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Peer) GetLastErrorAt() int64 {
+	if x != nil {
+		return x.LastErrorAt
+	}
+	return 0
+}
+
+func (x *Peer) GetFlaps() uint32 {
+	if x != nil {
+		return x.Flaps
 	}
 	return 0
 }
@@ -2008,7 +2049,7 @@ const file_agent_proto_rawDesc = "" +
 	"\rendpoint_kind\x18\x04 \x01(\tR\fendpointKind\x12\x14\n" +
 	"\x05state\x18\x05 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x10\n" +
-	"\x03mac\x18\a \x01(\tR\x03mac\"\xc0\x01\n" +
+	"\x03mac\x18\a \x01(\tR\x03mac\"\xc1\x02\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
@@ -2017,7 +2058,14 @@ const file_agent_proto_rawDesc = "" +
 	"\x05since\x18\x05 \x01(\x03R\x05since\x12\x14\n" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12\x1c\n" +
 	"\tannounced\x18\a \x01(\x04R\tannounced\x12\x1a\n" +
-	"\breceived\x18\b \x01(\x04R\breceived\"\x81\x01\n" +
+	"\breceived\x18\b \x01(\x04R\breceived\x12\x12\n" +
+	"\x04type\x18\t \x01(\tR\x04type\x12\x12\n" +
+	"\x04used\x18\n" +
+	" \x01(\x04R\x04used\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\v \x01(\tR\tlastError\x12\"\n" +
+	"\rlast_error_at\x18\f \x01(\x03R\vlastErrorAt\x12\x14\n" +
+	"\x05flaps\x18\r \x01(\rR\x05flaps\"\x81\x01\n" +
 	"\x05Table\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06wanted\x18\x02 \x01(\rR\x06wanted\x12\x1e\n" +
