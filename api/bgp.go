@@ -47,16 +47,18 @@ type PrefixAdvertisement struct {
 	Communities []string `json:"communities,omitempty"` // 1 to 50 communities: values, or names from spec.communities
 }
 
-// BGPPassword refers to a password. The password itself is never in the datastore.
+// BGPPassword says where each node finds a password of 1 to 80 bytes. The password itself is never in the datastore.
 type BGPPassword struct {
-	SecretKeyRef *SecretKey `json:"secretKeyRef,omitempty"` // the value of a Kubernetes Secret that is the password
+	SecretKeyRef *SecretKey `json:"secretKeyRef,omitempty"` // the password is in the file NAME/KEY below felix's --secrets-dir
+	FromFile     string     `json:"fromFile,omitempty"`     // the password is in this file of the node, instead of secretKeyRef; only in Margay
+	FromEnv      string     `json:"fromEnv,omitempty"`      // the password is in this environment variable of felix, instead of secretKeyRef; only in Margay
 }
 
-// SecretKey names one value of a Kubernetes Secret.
+// SecretKey names a file with a secret. Calico names one value of a Kubernetes Secret in this way.
 type SecretKey struct {
-	Name     string `json:"name,omitempty"`     // name of the Secret
-	Key      string `json:"key"`                // name of the value in the Secret
-	Optional *bool  `json:"optional,omitempty"` // whether the Secret or the value may be missing
+	Name     string `json:"name,omitempty"`     // name of the directory below --secrets-dir
+	Key      string `json:"key"`                // name of the file in the directory
+	Optional *bool  `json:"optional,omitempty"` // kept for Calico's agents; has no effect in Margay: without the file there is no session
 }
 
 // BGPPeer is a router, or a group of nodes or workloads, that nodes speak BGP with.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -44,6 +45,7 @@ func (c *checker) bgpConfiguration(b *BGPConfiguration) {
 		}
 	}
 	c.mesh(s)
+	c.password("spec.nodeMeshPassword", s.NodeMeshPassword)
 	if b.Name != "default" {
 		c.onlyOnDefault(s)
 	}
@@ -157,11 +159,35 @@ func (c *checker) bgpPeer(p *BGPPeer) {
 	}
 	c.oneOf("spec.sourceAddress", s.SourceAddress, "UseNodeIP", "None")
 	c.optionalOneOf("spec.reversePeering", s.ReversePeering, "Auto", "Manual")
+	c.password("spec.password", s.Password)
 	for i, name := range s.Filters {
 		if !isName(name, 127) {
 			c.add(at("spec.filters", i), name, "want the name of a BGPFilter: a-z, 0-9, dashes and dots inside")
 		}
 	}
+}
+
+// password checks that a password has at most one source. Calico accepts one without a source, and so must we; there is no session then.
+func (c *checker) password(path string, p *BGPPassword) {
+	if p == nil {
+		return
+	}
+	if p.FromFile != "" && (!filepath.IsAbs(p.FromFile) || strings.ContainsRune(p.FromFile, 0)) {
+		c.add(path+".fromFile", p.FromFile, "want the absolute path of a file, such as /etc/margay/bgp-password")
+	}
+	if p.FromEnv != "" && !isPasswordVariable(p.FromEnv) {
+		c.add(path+".fromEnv", p.FromEnv, "want the name of an environment variable: letters, digits and _, not beginning with a digit, FELIX_ or ETCD_")
+	}
+	if p.FromFile != "" && p.FromEnv != "" || p.SecretKeyRef != nil && p.FromFile+p.FromEnv != "" {
+		c.add(path, p, "want only one of secretKeyRef, fromFile and fromEnv: remove the others")
+	}
+}
+
+// isPasswordVariable says whether a variable may hold a password of BGP. Settings of felix and secrets of etcd must not be used as one:
+// a peer can find out a short password from the signatures.
+func isPasswordVariable(name string) bool {
+	upper := strings.ToUpper(name)
+	return hasOnly(name, "_") && !strings.HasPrefix(upper, "FELIX_") && !strings.HasPrefix(upper, "ETCD_") && (name[0] < '0' || name[0] > '9')
 }
 
 // whoToPeerWith checks the three fields that name the peer: only one of them may be set.

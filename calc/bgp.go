@@ -26,13 +26,13 @@ type bgpReader struct {
 	def, own api.BGPConfigurationSpec // the configuration named default, and the node's
 	bgp      BGP
 	problems []Problem
-	refused  map[netip.Addr]bool // peers of BGPPeers that are not supported yet: the mesh must not open a plainer session
-	nodes    map[identity]string // names of nodes; made when it is first needed
+	refused  map[netip.Addr]string // peers that get no session, by BGPPeers that ask for what is not possible: nobody may open a plainer one
+	nodes    map[identity]string   // names of nodes; made when it is first needed
 }
 
 // readBGP reads the BGP settings of a node. Paths are not in it: they depend on the node's endpoints.
 func readBGP(node string, o objects) *bgpReader {
-	r := &bgpReader{node: node, objects: o, refused: map[netip.Addr]bool{}}
+	r := &bgpReader{node: node, objects: o, refused: map[netip.Addr]string{}}
 	if c := named[api.BGPConfiguration](o, api.KindBGPConfiguration, "default"); c != nil {
 		r.def = c.Spec
 	}
@@ -147,7 +147,7 @@ func (r *bgpReader) listenPort(node string) uint16 {
 // nodes, one that is for this node before one that has it as a peer in reverse, and then the first by name.
 func (r *bgpReader) peers() {
 	peers, keys := valid[api.BGPPeer](r.objects, api.KindBGPPeer)
-	taken := map[netip.AddrPort]string{}
+	var all []candidate
 	for _, reverse := range []bool{false, true} {
 		for _, global := range []bool{true, false} {
 			for i, p := range peers {
@@ -155,17 +155,21 @@ func (r *bgpReader) peers() {
 					continue
 				}
 				for _, peer := range r.sessionsOf(keys[i], p.Spec, reverse) {
-					at := netip.AddrPortFrom(peer.Address, peer.Port)
-					by, yes := taken[at]
-					if yes && p.Spec.PeerSelector == "" {
-						r.note(keys[i], "BGPPeer(%s) already peers with %v, so this one is not used: remove one of them", by, at)
-					}
-					if !yes {
-						taken[at] = keys[i].Name
-						r.bgp.Peers[peerName(global, peer, p.Spec)] = peer
-					}
+					all = append(all, candidate{keys[i], global, p.Spec, peer})
 				}
 			}
+		}
+	}
+	taken := map[netip.AddrPort]string{}
+	for _, c := range r.withoutPlainer(all) {
+		at := netip.AddrPortFrom(c.peer.Address, c.peer.Port)
+		by, yes := taken[at]
+		if yes && c.spec.PeerSelector == "" {
+			r.note(c.key, "BGPPeer(%s) already peers with %v, so this one is not used: remove one of them", by, at)
+		}
+		if !yes {
+			taken[at] = c.key.Name
+			r.bgp.Peers[peerName(c.global, c.peer, c.spec)] = c.peer
 		}
 	}
 }
@@ -204,10 +208,10 @@ func (r *bgpReader) selected(key api.Key, spec api.BGPPeerSpec) bool {
 
 // peer reads one BGPPeer. It reports false if there is no session with the peer, and notes why.
 func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
-	if field, instead := unsupportedPeer(spec); field != "" {
-		r.note(key, "%s is not supported yet, so there is no session with it: %s", field, instead)
+	if why := impossible(spec); why != "" {
+		r.note(key, "%s", why)
 		if at, err := parsePeerIP(spec.PeerIP); err == nil {
-			r.refused[at.Addr()] = true
+			r.refused[at.Addr()] = key.Name
 		}
 		return Peer{}, false
 	}
@@ -218,6 +222,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	}
 	if spec.ASNumber == 0 {
 		r.note(key, "has no asNumber, so there is no session with it: give the peer's")
+		r.refused[at.Addr()] = key.Name
 		return Peer{}, false
 	}
 	if at.Addr() == r.bgp.V4.Addr() || at.Addr() == r.bgp.V6.Addr() {
@@ -254,16 +259,26 @@ func (r *bgpReader) applySpec(p *Peer, spec api.BGPPeerSpec) {
 	if spec.TTLSecurity != nil {
 		p.TTLSecurity = *spec.TTLSecurity
 	}
+	p.Password, _ = readPassword(spec.Password) // impossible has checked it
 }
 
-// unsupportedPeer names a field that is not supported and must not be ignored, and what to do. Without its password or its filters, for
-// example, a session would accept and announce more than it may.
+// impossible says why a BGPPeer gets no session. It is empty if the BGPPeer asks only for what is possible.
+func impossible(spec api.BGPPeerSpec) string {
+	if field, instead := unsupportedPeer(spec); field != "" {
+		return fmt.Sprintf("%s is not supported yet, so there is no session with it: %s", field, instead)
+	}
+	if _, err := readPassword(spec.Password); err != nil {
+		return fmt.Sprintf("%v; until then there is no session with it", err)
+	}
+	return ""
+}
+
+// unsupportedPeer names a field that is not supported and must not be ignored, and what to do. Without its filters, for example, a
+// session would accept and announce more than it may.
 func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
 	switch {
 	case spec.LocalWorkloadSelector != "":
 		return "localWorkloadSelector", "name each peer by peerIP"
-	case spec.Password != nil:
-		return "password", "remove it if the session may do without, also on the peer"
 	case len(spec.Filters) > 0:
 		return "filters", "filter on the peer and remove them here"
 	case spec.ReachableBy != "":

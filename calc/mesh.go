@@ -8,10 +8,15 @@ import (
 )
 
 // mesh adds the sessions with all other nodes, one for each family in which both nodes have an address. A BGPPeer for the same
-// address wins, also one that is not supported yet: it asked for more than the mesh gives, a password for example. Nodes that reflect routes are left out: they have their peers by BGPPeer, as in Calico.
+// address wins, also one that asks for what is not possible: it asked for more than the mesh gives. Nodes that reflect routes are left out: they have their peers by BGPPeer, as in Calico.
 func (r *bgpReader) mesh() {
 	own := named[api.Node](r.objects, api.KindNode, r.node)
 	if enabled := r.def.NodeToNodeMeshEnabled; enabled != nil && !*enabled || own == nil || reflects(own) {
+		return
+	}
+	password, err := readPassword(r.def.NodeMeshPassword)
+	if err != nil {
+		r.note(api.Key{Kind: api.KindBGPConfiguration, Name: "default"}, "nodeMeshPassword: %v; until then there is no session with another node", err)
 		return
 	}
 	explicit := map[netip.Addr]bool{}
@@ -24,15 +29,11 @@ func (r *bgpReader) mesh() {
 			continue
 		}
 		for _, ends := range r.sharedFamilies(n) {
-			if explicit[ends.peer] || r.refused[ends.peer] {
+			if explicit[ends.peer] || r.refused[ends.peer] != "" {
 				continue
 			}
-			if r.def.NodeMeshPassword != nil {
-				r.note(api.Key{Kind: api.KindBGPConfiguration, Name: "default"}, "nodeMeshPassword is not supported yet, so there is "+
-					"no session with another node: remove it if the sessions may do without")
-				return
-			}
 			p := r.meshPeer(keys[i].Name, n, ends.own, ends.peer)
+			p.Password = password
 			r.bgp.Peers["Mesh_"+dashed(p.Address)] = p
 		}
 	}

@@ -33,9 +33,9 @@ func (r *bgpReader) selectedPeers(key api.Key, spec api.BGPPeerSpec, reverse boo
 		return nil
 	}
 	first := !reverse || !uses
-	field, instead := unsupportedPeer(spec)
-	if field != "" && first {
-		r.note(key, "%s is not supported yet, so there is no session with it: %s", field, instead)
+	why := impossible(spec)
+	if why != "" && first {
+		r.note(key, "%s", why)
 	}
 	nodes, keys := valid[api.Node](r.objects, api.KindNode)
 	for i, n := range nodes {
@@ -43,8 +43,8 @@ func (r *bgpReader) selectedPeers(key api.Key, spec api.BGPPeerSpec, reverse boo
 			continue
 		}
 		for _, e := range r.sharedFamilies(n) {
-			if field != "" {
-				r.refused[e.peer] = true
+			if why != "" {
+				r.refused[e.peer] = key.Name
 				continue
 			}
 			p := r.nodePeer(keys[i].Name, n, e.own, e.peer)
@@ -53,7 +53,7 @@ func (r *bgpReader) selectedPeers(key api.Key, spec api.BGPPeerSpec, reverse boo
 			peers = append(peers, p)
 		}
 	}
-	if first && field == "" {
+	if first && why == "" {
 		r.partly(key, spec)
 	}
 	return peers

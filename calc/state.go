@@ -255,6 +255,7 @@ type Peer struct {
 	Keepalive   time.Duration `json:"-"`                     // 0: default
 	TTLSecurity uint8         `json:"ttlSecurity,omitempty"` // 0: off
 	Passive     bool          `json:"passive,omitempty"`     // the other node connects
+	Password    Password      `json:"password,omitzero"`
 }
 
 // Path is a prefix that the node announces. The prefix is its key in BGP.Paths.

@@ -106,7 +106,7 @@ func (t *text) bgp(b BGP) {
 		t.line("peer", name, netip.AddrPortFrom(p.Address, p.Port).String(), fmt.Sprintf("as %d", p.AS),
 			when(p.LocalAS != 0, fmt.Sprintf("local as %d", p.LocalAS)), when(p.Source.IsValid(), "from "+p.Source.String()),
 			fmt.Sprintf("restart %v", p.RestartTime), when(p.Keepalive != 0, fmt.Sprintf("keepalive %v", p.Keepalive)),
-			when(p.TTLSecurity != 0, fmt.Sprintf("ttl security %d", p.TTLSecurity)), when(p.Passive, "passive"), p.origin())
+			when(p.TTLSecurity != 0, fmt.Sprintf("ttl security %d", p.TTLSecurity)), when(p.Passive, "passive"), when(p.Password.IsSet(), "password from "+p.Password.String()), p.origin())
 	}
 	for _, p := range sortedPrefixes(b.Paths) {
 		t.line("path", p.String(), b.Paths[p].Reason, strings.Join(b.Paths[p].Communities, ", "))

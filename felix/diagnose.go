@@ -69,6 +69,7 @@ func (s *settings) summary() string {
 	line("labels", s.labels)
 	line("pin-dir", s.pinDir)
 	line("agent-socket", s.agentSocket)
+	line("secrets-dir", s.secretsDir)
 	line("log-level", s.logLevel)
 	for _, name := range slices.Sorted(maps.Keys(s.parameters)) {
 		line("FELIX_"+strings.ToUpper(name), s.parameters[name])

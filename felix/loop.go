@@ -102,6 +102,8 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 	var batches <-chan datastore.Batch // none before there is a connection
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
+	passwords := time.NewTicker(passwordInterval)
+	defer passwords.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -128,6 +130,11 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 			a.pass()
 		case <-retry.C:
 			a.pass()
+		case <-passwords.C:
+			if a.speaker.RefreshPasswords() {
+				a.log.Info("a password of a BGP session has changed, or whether it can be read")
+				a.pass()
+			}
 		case question := <-questions:
 			question(a)
 			continue
@@ -299,6 +306,10 @@ func (a *agent) report(err error) {
 
 // bgpRetry is the pause before the speaker tries again. The driver wakes the loop for its own failures.
 const bgpRetry = 5 * time.Second
+
+// passwordInterval is the time within which felix notices that the file of a password has changed. It reads the files again: editors and
+// symbolic links replace files in too many ways for a watch.
+const passwordInterval = 5 * time.Second
 
 // applyLogLevel follows logSeverityScreen. If nothing sets it, the level is that of --log-level.
 func (a *agent) applyLogLevel() {

@@ -110,7 +110,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 	if err != nil {
 		log.WithError(err).Warn("felix cannot tell whether the machine was rebooted, so it does not ask BGP peers to keep its routes over this start")
 	}
-	speaker := bgp.New(log.WithField("part", "bgp"), bgp.Options{Restarting: restarting})
+	speaker := bgp.New(log.WithField("part", "bgp"), bgp.Options{Restarting: restarting, SecretsDir: s.secretsDir})
 	defer speaker.Close()
 
 	questions := make(chan func(*agent))

@@ -25,6 +25,7 @@ type settings struct {
 	embeddedListen string
 	pinDir         string
 	agentSocket    string
+	secretsDir     string
 	ipv4, ipv6     addressSetting
 	asNumber       uint32
 	labels         map[string]string
@@ -99,6 +100,7 @@ func (s *settings) flags() *pflag.FlagSet {
 	flags.StringToStringVar(&s.labels, "labels", nil, "labels for this node's Node object, for example rack=r1,zone=a")
 	flags.StringVar(&s.pinDir, "pin-dir", "/run/margay/bpf", "where BPF links and connections outlive felix; bpffs is mounted there")
 	flags.StringVar(&s.agentSocket, "agent-socket", "/run/margay/felix.sock", "unix socket on which margayctl finds felix")
+	flags.StringVar(&s.secretsDir, "secrets-dir", "/etc/margay/secrets", "directory of passwords of BGP sessions: secretKeyRef {name: N, key: K} is the file N/K in it")
 	flags.StringVar(&s.logLevel, "log-level", "info", "trace, debug, info, warning or error, until FelixConfiguration says otherwise")
 	flags.BoolVar(&s.etcdOnly, "etcd-only", false, "run only the etcd of --embedded-etcd, for other machines, and put nothing under policy here")
 	flags.BoolVar(&s.showVersion, "version", false, "print the version and exit")

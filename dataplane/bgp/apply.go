@@ -93,6 +93,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	owners := map[netip.Addr]string{}
 	var errs []error
 	s.failed = map[string]error{}
+	s.secrets.forget(want.Peers)
 	fail := func(name string, err error) {
 		s.failed[name] = err
 		errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, want.Peers[name]), err))
@@ -104,10 +105,14 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			continue
 		}
 		if owner, taken := owners[sess.Address]; taken {
-			fail(name, fmt.Errorf("%v has a session already, for peer %s; remove one of the two", sess.Address, called(owner, want.Peers[owner])))
+			fail(name, fmt.Errorf("%v belongs to peer %s already; remove one of the two", sess.Address, called(owner, want.Peers[owner])))
 			continue
 		}
-		owners[sess.Address] = name
+		owners[sess.Address] = name // also without a readable password: no other peer may have the address without one
+		if sess.Password, err = s.secrets.of(want.Peers[name].Password); err != nil {
+			fail(name, err)
+			continue
+		}
 		sessions[name] = sess
 	}
 	return sessions, errs
@@ -148,7 +153,7 @@ func (s *Speaker) deletePaths(want map[netip.Prefix]calc.Path) []error {
 }
 
 // deletePeers removes the peers that are not wanted, and those whose session must start anew. A peer that is wanted but has become
-// invalid keeps its session.
+// invalid keeps its session, unless a password is wanted and the session has none.
 func (s *Speaker) deletePeers(want map[string]session) []error {
 	var errs []error
 	addresses := map[netip.Addr]bool{}
@@ -161,8 +166,9 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 		if wanted && sess == have.session {
 			continue
 		}
-		_, named := s.wanted.Peers[name]
-		if !wanted && named && !addresses[have.session.Address] {
+		peer, named := s.wanted.Peers[name]
+		weaker := peer.Password.IsSet() && have.session.Password == ""
+		if !wanted && named && !weaker && !addresses[have.session.Address] {
 			continue
 		}
 		if err := s.srv.deletePeer(have.session.Address); err != nil {

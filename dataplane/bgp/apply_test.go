@@ -197,7 +197,7 @@ func TestInvalidChangesKeepTheRunningSessions(t *testing.T) {
 		"a source of the other family": {func(n *calc.BGP) { setPeer(n, func(p *calc.Peer) { p.Source = addr("fd00::1") }) },
 			"BGP peer tor: source fd00::1 is not of the neighbour's family"},
 		"a second peer with the address": {func(n *calc.BGP) { n.Peers["Node_x"] = calc.Peer{Address: addr("10.0.0.9"), AS: 1, Port: 1179} },
-			"BGP peer Node_x: 10.0.0.9 has a session already, for peer tor"},
+			"BGP peer Node_x: 10.0.0.9 belongs to peer tor already"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -42,6 +42,7 @@ type request struct {
 	Listeners bool
 	Learned   bool // changes since the last request
 	Shutdown  bool
+	Refresh   bool // read the passwords again
 	Second    bool // start a second speaker in the process
 }
 
@@ -52,6 +53,7 @@ type answer struct {
 	Listeners []int // protocol number of each listening socket
 	Learned   map[netip.Prefix][]netip.Addr
 	Complete  bool
+	Changed   bool // passwords
 }
 
 func speak(restarting bool) {
@@ -89,6 +91,8 @@ func serve(s *bgp.Speaker, r request) answer {
 		a.Listeners = listeners()
 	case r.Learned:
 		a.Learned, a.Complete = s.TakeLearned()
+	case r.Refresh:
+		a.Changed = s.RefreshPasswords()
 	case r.Shutdown:
 		err = s.Shutdown()
 	}

@@ -27,10 +27,14 @@ type gobgpServer struct {
 	bgp     *gobgp.BgpServer // nil until the first start
 	global  global
 	gate    gate
+
+	protected map[netip.Addr]session // peers whose password the listener has
 }
 
 func newGoBGP(log *logrus.Entry, observe func(event), learned *learned) *gobgpServer {
-	return &gobgpServer{journal: &journal{log: log, last: map[string]failure{}}, observe: observe, learned: learned}
+	return &gobgpServer{
+		journal: newJournal(log), observe: observe, learned: learned, protected: map[netip.Addr]session{},
+	}
 }
 
 func (g *gobgpServer) start(want global) error {
@@ -108,6 +112,7 @@ func (g *gobgpServer) stop() error {
 		return nil
 	}
 	g.closeGate()
+	clear(g.protected)
 	done := make(chan error, 1)
 	go func() { done <- g.bgp.StopBgp(context.Background(), &api.StopBgpRequest{}) }()
 	select {
@@ -168,10 +173,17 @@ func (g *gobgpServer) deletePath(prefix netip.Prefix) error {
 // addPeer begins a session. It forgets the last error of a former session with the same address.
 func (g *gobgpServer) addPeer(s session, restarting bool) error {
 	g.journal.forget(s.Address)
-	return g.bgp.AddPeer(context.Background(), &api.AddPeerRequest{Peer: apiPeer(s, restarting)})
+	peer := apiPeer(s, restarting)
+	if s.Password != "" {
+		return g.addProtected(s, peer)
+	}
+	return g.bgp.AddPeer(context.Background(), &api.AddPeerRequest{Peer: peer})
 }
 
 func (g *gobgpServer) deletePeer(a netip.Addr) error {
+	if err := g.unprotect(a); err != nil {
+		return err
+	}
 	return g.bgp.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: a.String()})
 }
 

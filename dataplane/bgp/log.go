@@ -1,6 +1,8 @@
 package bgp
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -19,8 +21,20 @@ import (
 type journal struct {
 	log *logrus.Entry
 
-	mu   sync.Mutex
-	last map[string]failure // by the neighbour's address
+	mu          sync.Mutex
+	last        map[string]failure // by the neighbour's address
+	unprotected map[string]error   // by the neighbour's address: the listener did not take its password
+}
+
+func newJournal(log *logrus.Entry) *journal {
+	return &journal{log: log, last: map[string]failure{}, unprotected: map[string]error{}}
+}
+
+// passwordError says why the listener did not take the password of a neighbour. It is nil if it did.
+func (j *journal) passwordError(a netip.Addr) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.unprotected[a.String()]
 }
 
 func (j *journal) lastError(a netip.Addr) failure {
@@ -33,6 +47,7 @@ func (j *journal) forget(a netip.Addr) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	delete(j.last, a.String())
+	delete(j.unprotected, a.String())
 }
 
 // keep replaces the last error of a session. A vague one does not replace a clear one for a while: after an error, many routers close
@@ -74,8 +89,8 @@ func failureText(msg string, fields gobgplog.Fields) string {
 		return "the neighbour ended the session: " + notification(fields)
 	case "sent notification":
 		return "session refused: " + notification(fields)
-	case "failed to set md5":
-		return fmt.Sprintf("set password: %v", fields["Err"])
+	case "failed to unset md5":
+		return fmt.Sprintf("take the former password off the listener: %v; restart felix", fields["Err"])
 	}
 	return ""
 }
@@ -108,11 +123,13 @@ func (j *journal) Fatal(msg string, fields gobgplog.Fields) { j.Panic(msg, field
 func (j *journal) Error(msg string, fields gobgplog.Fields) { j.write(logrus.WarnLevel, msg, fields) }
 
 func (j *journal) Warn(msg string, fields gobgplog.Fields) {
-	level := logrus.DebugLevel
-	if msg == "failed to set md5" {
-		level = logrus.ErrorLevel // GoBGP goes on without the password
+	if key, ok := fields["Key"].(string); ok && msg == "failed to set md5" {
+		err, _ := fields["Err"].(error)
+		j.mu.Lock()
+		j.unprotected[key] = cmp.Or(err, errors.New("unknown error"))
+		j.mu.Unlock()
 	}
-	j.write(level, msg, fields)
+	j.write(logrus.DebugLevel, msg, fields)
 }
 
 func (j *journal) Info(msg string, fields gobgplog.Fields)  { j.write(logrus.DebugLevel, msg, fields) }

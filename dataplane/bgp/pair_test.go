@@ -47,9 +47,15 @@ type process struct {
 
 func run(t *testing.T, on *lab.Host, role string) *process {
 	t.Helper()
+	return runLogging(t, on, role, &testWriter{t})
+}
+
+// runLogging runs a process that writes its log to a writer.
+func runLogging(t *testing.T, on *lab.Host, role string, log io.Writer, environment ...string) *process {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleVariable+"="+role)
-	cmd.Stderr = &testWriter{t}
+	cmd.Env = append(append(os.Environ(), roleVariable+"="+role), environment...)
+	cmd.Stderr = log
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

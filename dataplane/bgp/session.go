@@ -36,6 +36,7 @@ type session struct {
 	Keepalive   uint16     // seconds
 	MinTTL      uint8      // 0: no TTL security
 	Passive     bool       // the neighbour connects
+	Password    secret     // empty: none
 }
 
 func newGlobal(want calc.BGP, port int) (global, error) {
@@ -65,6 +66,9 @@ func newSession(p calc.Peer) (session, error) {
 	source := p.Source.Unmap()
 	if source.IsValid() && source.Is4() != address.Is4() {
 		return session{}, fmt.Errorf("source %v is not of the neighbour's family; give the Node an address of that family or set sourceAddress to None", source)
+	}
+	if p.Password.IsSet() && address.Zone() != "" {
+		return session{}, errors.New("GoBGP supports no password with a link-local address; remove the password, also on the neighbour")
 	}
 	s := session{
 		Address:     address,

@@ -59,6 +59,9 @@ type Options struct {
 
 	// ListenPort overrides the port of calc.BGP. With -1 the Speaker does not listen.
 	ListenPort int
+
+	// SecretsDir is the directory of the files that secretKeyRef names.
+	SecretsDir string
 }
 
 // Speaker keeps BGP sessions and announcements as calc wants them. Its methods may be called from any goroutine.
@@ -77,6 +80,8 @@ type Speaker struct {
 	wanted  calc.BGP
 	applied bool                // wanted was given
 	links   map[netip.Addr]link // by address without zone: events have none
+
+	secrets secrets
 
 	learned  *learned
 	deadline time.Time // see TakeLearned
@@ -110,6 +115,7 @@ func New(log *logrus.Entry, opts Options) *Speaker {
 
 func newSpeaker(log *logrus.Entry, opts Options, srv server) *Speaker {
 	s := &Speaker{log: log, opts: opts, srv: srv, restarting: opts.Restarting, learned: newLearned()}
+	s.secrets = secrets{dir: opts.SecretsDir, known: map[calc.Password]reading{}}
 	s.forget()
 	return s
 }

@@ -31,6 +31,7 @@ func apiPeer(s session, restarting bool) *api.Peer {
 			NeighborAddress: s.Address.String(),
 			PeerAsn:         s.AS,
 			LocalAsn:        s.LocalAS,
+			AuthPassword:    string(s.Password),
 		},
 		Transport: &api.Transport{RemotePort: uint32(s.Port), PassiveMode: s.Passive},
 		Timers: &api.Timers{Config: &api.TimersConfig{

@@ -152,7 +152,7 @@ func TestCapabilitiesDecideTheNegotiatedFamilies(t *testing.T) {
 }
 
 func TestJournalKeepsTheLastError(t *testing.T) {
-	j := &journal{log: quiet(), last: map[string]failure{}}
+	j := newJournal(quiet())
 	j.Debug("failed to connect", gobgplog.Fields{"Key": "10.0.0.9", "Error": fmt.Errorf("refused")})
 	j.Info("Peer Up", gobgplog.Fields{"Key": "10.0.0.9"})
 	j.Warn("received notification", gobgplog.Fields{"Key": "fd00::9", "Code": uint8(2), "Subcode": uint8(2)})

@@ -41,9 +41,7 @@ func StartBIRD(t lab.T, on *lab.Host, dir, config string) *BIRD {
 		skip.For(t, "BIRD 2 is not installed")
 	}
 	b := &BIRD{t: t, on: on, dir: dir, socket: filepath.Join(dir, "bird.ctl")}
-	if err := os.WriteFile(b.file(), []byte(config), 0o600); err != nil {
-		t.Fatalf("write the configuration of BIRD: %v", err)
-	}
+	b.write(config)
 	b.start(path)
 	return b
 }
@@ -73,6 +71,23 @@ func (b *BIRD) Restart() {
 	b.t.Helper()
 	b.running.Kill()
 	b.start(b.running.Path, "-R")
+}
+
+func (b *BIRD) write(config string) {
+	b.t.Helper()
+	if err := os.WriteFile(b.file(), []byte(config), 0o600); err != nil {
+		b.t.Fatalf("write the configuration of BIRD: %v", err)
+	}
+}
+
+// Configure gives BIRD another configuration.
+func (b *BIRD) Configure(config string) {
+	b.t.Helper()
+	b.write(config)
+	out, err := b.Ask("configure")
+	if err != nil || !strings.Contains(out, "Reconfigur") {
+		b.t.Fatalf("configure BIRD: %v\n%s", err, out)
+	}
 }
 
 // Ask sends one command of birdc. A Unix socket is the same in every network namespace.
