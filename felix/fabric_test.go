@@ -9,7 +9,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/dataplane/routes"
 	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/router"
@@ -161,19 +160,6 @@ func (l *site) awaitNextHops(block string, gateways ...string) {
 	})
 }
 
-func twoSessions(s *agentv1.StatusResponse) error {
-	up := 0
-	for _, p := range s.Peers {
-		if p.State == "established" {
-			up++
-		}
-	}
-	if up != 2 || len(s.Problems) > 0 {
-		return fmt.Errorf("peers %v, problems %v", s.Peers, s.Problems)
-	}
-	return nil
-}
-
 // VMs in two racks reach each other by two leaves and two spines. Nothing is lost while an agent or a router is killed and restarted,
 // and traffic goes on when a router withdraws its routes.
 func TestVMsOfTwoRacksReachEachOther(t *testing.T) {
@@ -186,8 +172,8 @@ func TestVMsOfTwoRacksReachEachOther(t *testing.T) {
 	f2.awaitEnforced("cali-b")
 	one.awaitNextHops("10.65.0.64/26", "10.1.1.1", "10.1.2.1")
 	two.awaitNextHops("10.65.0.0/26", "10.2.1.1", "10.2.2.1")
-	f1.await(twoSessions)
-	f2.await(twoSessions)
+	f1.await(sessions(2))
+	f2.await(sessions(2))
 	lab.Await(t, func() error {
 		if !a.Reaches("udp", b.Addresses[0], port) || !b.Reaches("udp", a.Addresses[0], port) {
 			return errors.New("the VMs do not reach each other")
@@ -198,13 +184,13 @@ func TestVMsOfTwoRacksReachEachOther(t *testing.T) {
 	stream := a.Stream(b.Addresses[0], port, 2*time.Millisecond)
 	f1.kill()
 	f1 = f.start(1)
-	f1.await(twoSessions)
+	f1.await(sessions(2))
 	f2.kill()
 	f2 = f.start(2)
-	f2.await(twoSessions)
+	f2.await(sessions(2))
 	leaf := f.birds[1][0]
 	leaf.Restart()
-	f2.await(twoSessions)
+	f2.await(sessions(2))
 	if sent := stream.End(); lab.Lost(sent) > 0 || len(sent) < 100 {
 		t.Errorf("%d of %d packets were lost", lab.Lost(sent), len(sent))
 	}
