@@ -24,7 +24,6 @@ func newBlock(cidr netip.Prefix, node string, now time.Time) *api.IPAMBlock {
 		AffinityClaimTime:           &api.Time{Time: now.UTC().Truncate(time.Second)},
 		Allocations:                 make([]*int, size),
 		Unallocated:                 make([]int, size),
-		Attributes:                  []api.IPAMAttribute{},
 		SequenceNumber:              uint64(now.UnixNano()),
 		SequenceNumberForAllocation: map[string]uint64{},
 	}
@@ -36,9 +35,14 @@ func newBlock(cidr netip.Prefix, node string, now time.Time) *api.IPAMBlock {
 
 // own makes a node the owner of a block.
 func own(b *api.IPAMBlock, node string, now time.Time) {
+	setOwner(b, node, now)
+	b.SequenceNumber++
+}
+
+// setOwner is own for a block that changes otherwise too: finish increments its sequence number.
+func setOwner(b *api.IPAMBlock, node string, now time.Time) {
 	owner := ownerOf(node)
 	b.Affinity, b.AffinityClaimTime = &owner, &api.Time{Time: now.UTC().Truncate(time.Second)}
-	b.SequenceNumber++
 }
 
 func ownerOf(node string) string { return "host:" + node }
@@ -51,6 +55,16 @@ func ordinal(cidr netip.Prefix, addr netip.Addr) int {
 	}
 	base, at := cidr.Addr().As16(), addr.As16()
 	return int(new(big.Int).Sub(new(big.Int).SetBytes(at[:]), new(big.Int).SetBytes(base[:])).Int64())
+}
+
+// addressAt returns the address with an ordinal.
+func addressAt(cidr netip.Prefix, at int) netip.Addr {
+	bytes := cidr.Addr().AsSlice()
+	// A block has at most 4096 addresses and begins at a multiple of its size, so the last two bytes are enough.
+	last := binary.BigEndian.Uint16(bytes[len(bytes)-2:])
+	binary.BigEndian.PutUint16(bytes[len(bytes)-2:], last+uint16(at))
+	addr, _ := netip.AddrFromSlice(bytes)
+	return addr
 }
 
 // handleOf returns the handle that holds an ordinal. allocated is false for a free one. cooling says that the address was released and
@@ -131,6 +145,13 @@ func free(b *api.IPAMBlock, at int) {
 // finish must be called after every change of a block. It frees ordinals that have cooled down, drops unused attributes, and
 // increments the sequence number.
 func finish(b *api.IPAMBlock, cooldown time.Duration, now time.Time) {
+	thaw(b, cooldown, now)
+	compact(b)
+	b.SequenceNumber++
+}
+
+// thaw frees ordinals that have cooled down.
+func thaw(b *api.IPAMBlock, cooldown time.Duration, now time.Time) {
 	for at, index := range b.Allocations {
 		if index == nil || *index < 0 || *index >= len(b.Attributes) {
 			continue
@@ -139,8 +160,6 @@ func finish(b *api.IPAMBlock, cooldown time.Duration, now time.Time) {
 			free(b, at)
 		}
 	}
-	compact(b)
-	b.SequenceNumber++
 }
 
 // compact drops unused attributes, with their unknown fields. The unknown fields of the other attributes move with them.

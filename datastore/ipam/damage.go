@@ -213,7 +213,7 @@ func (b *books) wrongClaims() []string {
 
 func (b *books) faultsOfClaim(claim bookedClaim, owners map[netip.Prefix]string) []string {
 	var faults []string
-	if claim.state != "confirmed" {
+	if claim.state != confirmed {
 		faults = append(faults, "the claim is "+describeState(claim.state))
 	}
 	switch owner, exists := owners[claim.cidr]; {

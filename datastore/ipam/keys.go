@@ -69,14 +69,16 @@ func ParseAffinityKey(key string) (node string, cidr netip.Prefix, ok bool) {
 func parseClaimKey(key string) (owner string, cidr netip.Prefix, ok bool) {
 	if rest, virtual := strings.CutPrefix(key, virtualRoot); virtual {
 		owner, cidr, ok = ParseAffinityKey(AffinityRoot + rest) // they differ only in the root
-		return "virtual:" + owner, cidr, ok
+		return virtualOwner + owner, cidr, ok
 	}
 	owner, cidr, ok = ParseAffinityKey(key)
 	return ownerOf(owner), cidr, ok
 }
 
-func family(addr netip.Addr) string {
-	if addr.Is4() {
+func family(addr netip.Addr) string { return familyName(addr.Is4()) }
+
+func familyName(v4 bool) string {
+	if v4 {
 		return "ipv4"
 	}
 	return "ipv6"

@@ -110,7 +110,7 @@ func claim(ctx context.Context, store kv.KV, node string, cidr netip.Prefix) err
 		return err
 	}
 	block := &heldBlock{IPAMBlock: newBlock(cidr, node, time.Now()), cidr: cidr, entry: kv.Entry{Key: BlockKey(cidr)}}
-	return ignoreDone(commit(ctx, store, &affinityState{State: "confirmed", key: key, revision: kv.RevisionOf(affinity)}, block))
+	return ignoreDone(commit(ctx, store, &affinityState{State: confirmed, key: key, revision: kv.RevisionOf(affinity)}, block))
 }
 
 // adopt makes the node the owner of a block without an owner, unless another allocator is faster. Such a block remains after its pool
@@ -122,7 +122,17 @@ func adopt(ctx context.Context, store kv.KV, node string, block *heldBlock) erro
 		return err
 	}
 	own(block.IPAMBlock, node, time.Now())
-	return ignoreDone(commit(ctx, store, &affinityState{State: "confirmed", key: key, revision: kv.RevisionOf(affinity)}, block))
+	return ignoreDone(commit(ctx, store, &affinityState{State: confirmed, key: key, revision: kv.RevisionOf(affinity)}, block))
+}
+
+// confirmed is the state of a claim that counts.
+const confirmed = "confirmed"
+
+// stateOf returns the state of a stored claim; empty for a value of a very old version, and for an unreadable one.
+func stateOf(value []byte) string {
+	var a affinityState
+	_ = json.Unmarshal(value, &a)
+	return a.State
 }
 
 // affinityState is a node's claim on a block.
@@ -148,7 +158,12 @@ type stored interface {
 
 // commit writes all parts in one commit. It returns false if one of them has changed since it was read.
 func commit(ctx context.Context, store kv.KV, parts ...stored) (bool, error) {
-	var conditions []kv.Condition
+	return commitIf(ctx, store, nil, parts...)
+}
+
+// commitIf is commit with further conditions.
+func commitIf(ctx context.Context, store kv.KV, further []kv.Condition, parts ...stored) (bool, error) {
+	conditions := slices.Clone(further)
 	var writes []kv.Write
 	for _, part := range parts {
 		condition, write, err := part.write()

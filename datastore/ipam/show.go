@@ -2,7 +2,6 @@ package ipam
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -203,20 +202,10 @@ func reservations(ctx context.Context, store kv.KV) ([]netip.Prefix, error) {
 	return withoutNested(all), nil
 }
 
+// reservedBy returns the networks of an IPReservation, as far as they are readable.
 func reservedBy(reservation []byte) []netip.Prefix {
-	var r struct {
-		Spec struct{ ReservedCIDRs []string }
-	}
-	if json.Unmarshal(reservation, &r) != nil {
-		return nil
-	}
-	var all []netip.Prefix
-	for _, text := range r.Spec.ReservedCIDRs {
-		if cidr, err := netip.ParsePrefix(text); err == nil {
-			all = append(all, cidr.Masked())
-		}
-	}
-	return all
+	networks, _ := reservedNetworks(reservation)
+	return networks
 }
 
 // withoutNested leaves out networks inside of others, so that no address is counted twice.

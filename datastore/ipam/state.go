@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,8 +23,12 @@ var errContended = errors.New("other programs keep changing the same addresses: 
 type settings struct {
 	StrictAffinity     bool `json:"strict_affinity"`
 	AutoAllocateBlocks bool `json:"auto_allocate_blocks"`
+	MaxBlocksPerHost   int  `json:"maxBlocksPerHost"`
 	CooldownSeconds    int  `json:"ipCooldownSeconds"`
 }
+
+// mostBlocks returns the largest number of blocks that a node claims by itself. The default is Calico's.
+func (s settings) mostBlocks() int { return cmp.Or(s.MaxBlocksPerHost, 20) }
 
 func (s settings) cooldown() time.Duration { return time.Duration(s.CooldownSeconds) * time.Second }
 
@@ -58,10 +63,7 @@ func poolOf(ctx context.Context, store kv.KV, addr netip.Addr) (*api.IPPool, err
 		return nil
 	})
 	if found != nil && found.Spec.BlockSize == 0 {
-		found.Spec.BlockSize = 26
-		if addr.Is6() {
-			found.Spec.BlockSize = 122
-		}
+		found.Spec.BlockSize = defaultBlockBits(addr)
 	}
 	return found, err
 }
@@ -74,8 +76,9 @@ func (e damagedError) Unwrap() error { return e.error }
 // heldBlock is a block with its stored entry, for a commit.
 type heldBlock struct {
 	*api.IPAMBlock
-	cidr  netip.Prefix
-	entry kv.Entry
+	cidr    netip.Prefix
+	entry   kv.Entry
+	damaged error // only from lookupBlocks: the value is unreadable, and IPAMBlock is nil
 }
 
 // blockOf returns the block that contains an address; nil if there is none. size is the block size of the pool, which most blocks have.

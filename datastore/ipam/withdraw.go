@@ -41,9 +41,19 @@ func ReleaseNode(ctx context.Context, store kv.KV, node string, addrs []netip.Ad
 
 // ReleaseAddress releases one address, for any holder. It is no error if nobody holds it.
 func ReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) error {
+	return releaseIf(ctx, store, addr, func(string) bool { return true })
+}
+
+// ReleaseHeld releases one address if the handle holds it, and changes nothing otherwise.
+func ReleaseHeld(ctx context.Context, store kv.KV, addr netip.Addr, handle string) error {
+	return releaseIf(ctx, store, addr, func(holder string) bool { return holder == trimHandle(handle) })
+}
+
+// releaseIf releases one address if its holder is the right one.
+func releaseIf(ctx context.Context, store kv.KV, addr netip.Addr, right func(handle string) bool) error {
 	addr = addr.Unmap()
 	for range attempts {
-		done, err := tryReleaseAddress(ctx, store, addr)
+		done, err := tryReleaseAddress(ctx, store, addr, right)
 		if err != nil {
 			return fmt.Errorf("release %v: %w", addr, err)
 		}
@@ -54,7 +64,7 @@ func ReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) error {
 	return fmt.Errorf("release %v: %w", addr, errContended)
 }
 
-func tryReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) (bool, error) {
+func tryReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr, right func(handle string) bool) (bool, error) {
 	config, err := readSettings(ctx, store)
 	if err != nil {
 		return false, err
@@ -65,7 +75,7 @@ func tryReleaseAddress(ctx context.Context, store kv.KV, addr netip.Addr) (bool,
 	}
 	at, now := ordinal(block.cidr, addr), time.Now()
 	id, allocated, cooling := handleOf(block.IPAMBlock, at)
-	if !allocated || cooling {
+	if !allocated || cooling || !right(id) {
 		return true, nil
 	}
 	release(block.IPAMBlock, at, now)
