@@ -33,6 +33,7 @@ type store interface {
 	CalicoNodes(ctx context.Context) ([]string, error)
 	KV() datastore.KV
 	DryRun() *datastore.Store
+	WhileUnlocked() *datastore.Store
 	Begin() *datastore.Transaction
 	Export(ctx context.Context) (*datastore.Archive, error)
 	Import(ctx context.Context, a *datastore.Archive, merge bool) (datastore.Imported, error)

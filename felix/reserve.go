@@ -25,7 +25,7 @@ type reservation struct {
 }
 
 // handlePrefix begins the IPAM handles of addresses that operators wrote into endpoints.
-const handlePrefix = "margay."
+const handlePrefix = api.HandlePrefix
 
 func (r reservation) handle() string {
 	return handlePrefix + r.endpoint.Namespace + "." + r.endpoint.Name + "." + r.addr.String()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/ctl/arguments"
+	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/kv"
 )
 
@@ -28,6 +29,7 @@ type Session struct {
 // Store is the part of the datastore that the commands use. Addresses are not objects: KV gives access to their keys.
 type Store interface {
 	KV() kv.KV
+	WhileUnlocked() *datastore.Store // the same store, whose changes fail while it is locked
 	List(ctx context.Context, kind, namespace string) ([]api.Object, string, error)
 	SplitPool(ctx context.Context, name string, parts int) ([]*api.IPPool, error)
 }
@@ -36,13 +38,14 @@ type Store interface {
 func New(s Session) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ipam",
-		Short: "Show who holds each address, and correct IPAM's records",
+		Short: "Show who holds each address, assign addresses, and correct IPAM's records",
 		Example: `  margayctl ipam show --show-blocks
+  margayctl ipam assign --node=host1 --handle=vm-42
   margayctl ipam check --show-problem-ips`,
 		Args: arguments.NoSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newShow(s), newCheck(s), newRelease(s), newSplit(s), newConfigure(s))
+	cmd.AddCommand(newShow(s), newAssign(s), newCheck(s), newRelease(s), newSplit(s), newConfigure(s))
 	return cmd
 }
 

@@ -17,15 +17,16 @@ import (
 )
 
 func newRelease(s Session) *cobra.Command {
-	var text string
+	var text, handle string
 	var reports []string
 	var force bool
 	cmd := &cobra.Command{
-		Use:   "release [--ip=IP | --from-report=FILE [FILE...]]",
+		Use:   "release [--ip=IP | --handle=ID | --from-report=FILE [FILE...]]",
 		Short: "Release addresses that nobody uses any more",
 		Long: `Release addresses that nobody uses any more.
 
-With --ip, margayctl does not check whether the address is in use. An allocator may give it to another workload at once.
+With --ip or --handle, margayctl does not check whether an address is in use. An allocator may give it to another workload at
+once. --handle releases all addresses of a handle.
 
 With --from-report, margayctl releases the addresses and handles that a report of "margayctl ipam check" calls leaked. With
 several reports, it releases only those that all reports name: an address that was just being allocated during one check is
@@ -35,6 +36,7 @@ locked, so that no allocator changes anything meanwhile. An address that has a n
 --force accepts an unlocked datastore and reports of other versions. It does not accept a report of another datastore, and
 at least one report must be newer than the last change of the lock.`,
 		Example: `  margayctl ipam release --ip=10.0.0.7
+  margayctl ipam release --handle=vm-42
 
   margayctl datastore migrate lock
   margayctl ipam check -o report.json
@@ -47,22 +49,26 @@ at least one report must be newer than the last change of the lock.`,
 			return arguments.None(cmd, args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if !cmd.Flags().Changed("ip") && len(reports) == 0 {
-				fmt.Fprintln(s.Stderr, "nothing is released: give --ip=IP or --from-report=FILE")
+			if !cmd.Flags().Changed("ip") && handle == "" && len(reports) == 0 {
+				fmt.Fprintln(s.Stderr, "nothing is released: give --ip=IP, --handle=ID or --from-report=FILE")
 				return nil // no error, as in calicoctl: scripts pass an empty list of flags
 			}
 			return s.withKV(cmd.Context(), func(store kv.KV) error {
 				if len(reports) > 0 {
 					return s.releaseReported(cmd.Context(), store, append(reports, args...), force)
 				}
+				if handle != "" {
+					return s.releaseHandle(cmd.Context(), store, handle)
+				}
 				return s.releaseOne(cmd.Context(), store, text)
 			})
 		},
 	}
 	cmd.Flags().StringVar(&text, "ip", "", "the address to release")
+	cmd.Flags().StringVar(&handle, "handle", "", "release all addresses of this handle")
 	cmd.Flags().StringArrayVar(&reports, "from-report", nil, "release the leaks in this report of ipam check; may be repeated")
 	cmd.Flags().BoolVar(&force, "force", false, "accept an unlocked datastore and reports of other versions")
-	cmd.MarkFlagsMutuallyExclusive("ip", "from-report")
+	cmd.MarkFlagsMutuallyExclusive("ip", "handle", "from-report")
 	_ = cmd.MarkFlagFilename("from-report", "json")
 	return cmd
 }
@@ -83,6 +89,23 @@ func (s Session) releaseOne(ctx context.Context, store kv.KV, text string) error
 		fmt.Fprintf(s.Stdout, "Successfully released IP address %s\n", addr)
 	}
 	return err
+}
+
+func (s Session) releaseHandle(ctx context.Context, store kv.KV, handle string) error {
+	addrs, err := ipam.Held(ctx, store, handle)
+	if err != nil {
+		return err
+	}
+	if len(addrs) == 0 {
+		return hints.With(fmt.Errorf("handle %s holds no address", handle), "margayctl ipam check shows handles without addresses")
+	}
+	if err := ipam.Release(ctx, store, handle); err != nil {
+		return err
+	}
+	for _, addr := range addrs {
+		fmt.Fprintf(s.Stdout, "Successfully released IP address %s\n", addr)
+	}
+	return nil
 }
 
 // releaseReported releases the leaks that all reports name, except those that a new check finds in use.

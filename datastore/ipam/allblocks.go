@@ -130,6 +130,20 @@ func lookupBlocks(ctx context.Context, store kv.KV, cidrs []netip.Prefix) ([]*he
 	return blocks, nil
 }
 
+// Held returns the addresses that a handle holds, sorted: IPv4 first.
+func Held(ctx context.Context, store kv.KV, handle string) ([]netip.Addr, error) {
+	h, err := readHandle(ctx, store, handle)
+	if err != nil {
+		return nil, err
+	}
+	v4, err := addressesOf(ctx, store, h, true)
+	if err != nil {
+		return nil, err
+	}
+	v6, err := addressesOf(ctx, store, h, false)
+	return append(v4, v6...), err
+}
+
 // addressesOf returns the addresses of one family that a handle holds, sorted.
 func addressesOf(ctx context.Context, store kv.KV, handle *handleState, v4 bool) ([]netip.Addr, error) {
 	var cidrs []netip.Prefix

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -84,10 +85,7 @@ func readBooks(ctx context.Context, store kv.KV) (*books, error) {
 }
 
 func (b *books) read(ctx context.Context, store kv.KV) error {
-	for _, part := range []struct {
-		span kv.Span
-		read func(kv.Entry)
-	}{
+	err := b.readParts(ctx, store, []booksPart{
 		{kv.Single(clusterKey), b.readCluster},
 		{kv.Single(configKey), b.readConfig},
 		{kv.Prefix(BlockRoot), b.readBlock},
@@ -98,7 +96,20 @@ func (b *books) read(ctx context.Context, store kv.KV) error {
 		{kv.Prefix(reservationRoot), b.readReservation},
 		{kv.Prefix(nodeRoot), b.readNode},
 		{kv.Prefix(workloadRoot), b.readWorkload},
-	} {
+	})
+	b.reserved = withoutNested(b.reserved)
+	return err
+}
+
+// booksPart is a part of the records with its reader.
+type booksPart struct {
+	span kv.Span
+	read func(kv.Entry)
+}
+
+// readParts reads parts of the records at one revision.
+func (b *books) readParts(ctx context.Context, store kv.KV, parts []booksPart) error {
+	for _, part := range parts {
 		revision, err := kv.Each(ctx, store, part.span, b.revision, func(page kv.Page) error {
 			for _, entry := range page.Entries {
 				part.read(entry)
@@ -110,7 +121,6 @@ func (b *books) read(ctx context.Context, store kv.KV) error {
 		}
 		b.revision = revision
 	}
-	b.reserved = withoutNested(b.reserved)
 	return nil
 }
 
@@ -248,4 +258,28 @@ func appendUses(uses []Use, owner string, texts []string) ([]Use, error) {
 		uses = append(uses, Use{Addr: addr.Unmap().WithZone(""), Owner: owner})
 	}
 	return uses, nil
+}
+
+// UsesIn returns a function for Request.InUse. At its first call it reads all nodes and workload endpoints.
+func UsesIn(store kv.KV) func(ctx context.Context, free []netip.Addr) (map[netip.Addr]bool, error) {
+	var used map[netip.Addr]bool
+	return func(ctx context.Context, _ []netip.Addr) (map[netip.Addr]bool, error) {
+		if used != nil {
+			return used, nil
+		}
+		b := &books{nodes: map[string]bool{}}
+		if err := b.readParts(ctx, store, []booksPart{{kv.Prefix(nodeRoot), b.readNode}, {kv.Prefix(workloadRoot), b.readWorkload}}); err != nil {
+			return nil, err
+		}
+		if len(b.blind) > 0 {
+			return nil, fmt.Errorf("these objects are unreadable, so it is not known which addresses they have: %s: replace or delete them",
+				strings.Join(b.blind, ", "))
+		}
+		found := map[netip.Addr]bool{}
+		for _, use := range slices.Concat(b.tunnels, b.workload) {
+			found[use.Addr] = true
+		}
+		used = found
+		return used, nil
+	}
 }

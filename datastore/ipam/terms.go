@@ -82,11 +82,11 @@ func readNode(ctx context.Context, store kv.KV, name string) (*api.Node, *kv.Ent
 	case err != nil:
 		return nil, nil, err
 	case entry == nil:
-		return nil, nil, fmt.Errorf("Node %s does not exist, so no block can be claimed for it: start felix there, or correct the name", name)
+		return nil, nil, fmt.Errorf("the Node %s does not exist, so no block can be claimed for it: start felix there, or correct the name", name)
 	}
 	o, err := api.DecodeStored(api.KindNode, entry.Value)
 	if err != nil {
-		return nil, nil, fmt.Errorf("Node %s is unreadable, so it is not known which pools select it: %w: correct it", name, err)
+		return nil, nil, fmt.Errorf("the Node %s is unreadable, so it is not known which pools select it: %w: correct it", name, err)
 	}
 	return o.(*api.Node), entry, nil
 }
@@ -106,7 +106,7 @@ func namespaceLabels(ctx context.Context, store kv.KV, namespace string) (map[st
 	}
 	o, err := api.DecodeStored(api.KindProfile, entry.Value)
 	if err != nil {
-		return nil, fmt.Errorf("Profile %s is unreadable, so it is not known which pools select the namespace: %w: correct it",
+		return nil, fmt.Errorf("the Profile %s is unreadable, so it is not known which pools select the namespace: %w: correct it",
 			namespacePart+namespace, err)
 	}
 	for name, value := range o.(*api.Profile).Spec.LabelsToApply {
