@@ -15,10 +15,14 @@ import (
 )
 
 // tableNames are the tables of an agent, in the order in which they are printed.
-var tableNames = [...]string{"endpoints", "policies", "sets", "rules", "connections", "routes", "announcements"}
+var tableNames = [...]string{"endpoints", "policies", "sets", "rules", "connections", "routes", "announcements", "received", "bgp"}
 
 const dumpHelp = `Print what this node enforces and announces: its tables, read back from the kernel and the BGP speaker, in the terms of
-policy. The tables are endpoints, policies, sets, rules, connections, routes and announcements. Without names, all are printed.
+policy. The tables are endpoints, policies, sets, rules, connections, routes, announcements and received. Without names, all are
+printed.
+
+routes has the routes of felix in the kernel. received has every route that a peer has sent, with its attributes, and why the kernel
+does not have it. announcements has what this node announces; bgp has the same, peer by peer.
 
 A policy that applies to no endpoint of this node is not in force here. Such policies are counted below the table of policies;
 --all lists them, with 0 endpoints.
@@ -28,7 +32,7 @@ in lowerCamelCase, 64-bit numbers as strings, empty fields left out. Fields are 
 
 func newDump(s *session) *cobra.Command {
 	var output string
-	var connections uint32
+	var connections, received uint32
 	var all bool
 	cmd := &cobra.Command{
 		Use:   "dump [TABLE...]",
@@ -37,6 +41,7 @@ func newDump(s *session) *cobra.Command {
 		Example: `  margayctl dump
   margayctl dump rules
   margayctl dump policies --all
+  margayctl dump bgp received
   margayctl dump connections -o json | jq '.connections[] | select(.state != "established")'`,
 		ValidArgs: tableNames[:],
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -47,12 +52,15 @@ func newDump(s *session) *cobra.Command {
 			if err := print.CheckOutput(output); err != nil {
 				return err
 			}
-			return s.dump(cmd.Context(), &agentv1.DumpRequest{Tables: tables, MaxConnections: connections, IdlePolicies: all}, output)
+			return s.dump(cmd.Context(), &agentv1.DumpRequest{
+				Tables: agentTables(tables), MaxConnections: connections, MaxReceived: received, IdlePolicies: all,
+			}, tables, output)
 		},
 	}
 	s.addAgentFlag(cmd)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	cmd.Flags().Uint32Var(&connections, "max-connections", 0, "print at most this many connections (default 10000)")
+	cmd.Flags().Uint32Var(&received, "max-received", 0, "print at most this many received routes (default 10000)")
 	cmd.Flags().BoolVar(&all, "all", false, "also the policies of the datastore that apply to no endpoint of this node")
 	return cmd
 }
@@ -91,7 +99,18 @@ func wantedTables(args []string) ([]string, error) {
 	return tables, nil
 }
 
-func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, output string) error {
+// agentTables returns the agent's names of tables: bgp is another view of its announcements.
+func agentTables(tables []string) (names []string) {
+	for _, name := range tables {
+		if name == "bgp" {
+			name = "announcements"
+		}
+		names = append(names, name)
+	}
+	return names
+}
+
+func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, tables []string, output string) error {
 	var answer *agentv1.DumpResponse
 	err := s.askAgent(ctx, func(ctx context.Context, agent agentv1.AgentClient) (err error) {
 		answer, err = agent.Dump(ctx, request)
@@ -103,7 +122,7 @@ func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, output
 	if output != "table" {
 		return print.Message(s.stdout, answer, output)
 	}
-	for i, t := range dumpTables(answer, request.Tables) {
+	for i, t := range dumpTables(answer, tables) {
 		if i > 0 {
 			fmt.Fprintln(s.stdout)
 		}
@@ -115,7 +134,7 @@ func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, output
 		}
 	}
 	for _, name := range answer.Truncated {
-		fmt.Fprintf(s.stderr, "the table %s is not complete: raise --max-connections to see more\n", name)
+		fmt.Fprintf(s.stderr, "the table %s is not complete: raise --max-%[1]s to see more\n", name)
 	}
 	return nil
 }

@@ -15,11 +15,13 @@ import (
 func dumpTables(d *agentv1.DumpResponse, wanted []string) []print.Section {
 	all := []print.Section{
 		endpointTable(d.Endpoints), policyTable(d.Policies), setTable(d.Sets), ruleTable(d.Rules),
-		connectionTable(d.Connections), routeTable(d.Routes), announcementTable(d.Announcements),
+		connectionTable(d.Connections), routeTable(d.Routes), announcementTable(d.Announcements), receivedTable(d.Received),
 	}
-	return slices.DeleteFunc(all, func(t print.Section) bool {
-		return len(wanted) > 0 && !slices.Contains(wanted, strings.ToLower(t.Title))
-	})
+	if len(wanted) == 0 {
+		return all
+	}
+	all = append(all, bgpTable(d.Announcements))
+	return slices.DeleteFunc(all, func(t print.Section) bool { return !slices.Contains(wanted, strings.ToLower(t.Title)) })
 }
 
 // endpointTable has a row for each stage and direction of each endpoint; only the first row of an endpoint names it.

@@ -1,25 +1,46 @@
 package dataplane
 
-import "net/netip"
+import (
+	"cmp"
+	"net/netip"
+)
 
 // LearnedState tells the BGP speaker which learned routes the kernel has. It is valid on the loop that applies changes.
-type LearnedState struct{ l *learned }
+type LearnedState struct{ d *Driver }
 
 // Learned returns the state of the learned routes.
-func (d *Driver) Learned() LearnedState { return LearnedState{&d.learned} }
+func (d *Driver) Learned() LearnedState { return LearnedState{d} }
 
 // Missing calls f with each learned prefix that the kernel does not have.
 func (s LearnedState) Missing(f func(netip.Prefix)) {
-	for prefix := range s.l.refused {
+	for prefix := range s.d.learned.refused {
 		f(prefix)
 	}
-	s.l.table.Missing(f)
-	for prefix := range s.l.pending { // not planned yet
-		if _, wanted := s.l.table.Wants(prefix); !wanted && s.l.refused[prefix] == "" {
+	s.d.learned.table.Missing(f)
+	for prefix := range s.d.learned.pending { // not planned yet
+		if _, wanted := s.d.learned.table.Wants(prefix); !wanted && s.d.learned.refused[prefix] == "" {
 			f(prefix)
 		}
 	}
 }
 
 // Reaches says whether a next hop has a way.
-func (s LearnedState) Reaches(next netip.Addr) bool { return len(s.l.resolved[next].hops) > 0 }
+func (s LearnedState) Reaches(next netip.Addr) bool { return len(s.d.learned.resolved[next].hops) > 0 }
+
+// Of says whether the kernel has a learned prefix with a next hop: programmed, failed, waiting or not used, and why if it does not.
+func (s LearnedState) Of(prefix netip.Prefix, next netip.Addr) (state, why string) {
+	entry, wanted := s.d.learned.table.Wants(prefix)
+	switch {
+	case s.d.learned.refused[prefix] != "":
+		return "not used", s.d.learned.refused[prefix]
+	case !wanted:
+		return "waiting", ""
+	case !s.Reaches(next):
+		return "not used", cmp.Or(s.d.learned.resolved[next].err, "the way to its next hop is not known yet")
+	case entry.Programmed:
+		return "programmed", ""
+	case entry.Error != nil:
+		return "failed", entry.Error.Error()
+	}
+	return "waiting", ""
+}

@@ -17,23 +17,30 @@ import (
 const (
 	defaultConnections = 10000
 	mostMembers        = 1000 // of a set
+	defaultReceived    = 10000
 	announcements      = "announcements"
+	received           = "received"
 )
 
 // dumpTables lists the tables that a request may name.
 var dumpTables = [...]string{
 	dataplane.TableEndpoints, dataplane.TablePolicies, dataplane.TableSets, dataplane.TableRules,
-	dataplane.TableConnections, dataplane.TableRoutes, announcements,
+	dataplane.TableConnections, dataplane.TableRoutes, announcements, received,
+}
+
+// checkTables refuses tables that do not exist.
+func checkTables(tables []string) error {
+	for _, name := range tables {
+		if !slices.Contains(dumpTables[:], name) {
+			return fmt.Errorf("there is no table %q: ask for %s", name, strings.Join(dumpTables[:], ", "))
+		}
+	}
+	return nil
 }
 
 // dump lists the state in force, read back from the kernel and the speaker.
 func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
 	tables := request.Tables
-	for _, name := range tables {
-		if !slices.Contains(dumpTables[:], name) {
-			return nil, fmt.Errorf("there is no table %q: ask for %s", name, strings.Join(dumpTables[:], ", "))
-		}
-	}
 	if len(tables) == 0 {
 		tables = dumpTables[:]
 	}

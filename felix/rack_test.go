@@ -121,6 +121,7 @@ func TestVMsOfTwoHostsReachEachOther(t *testing.T) {
 	two.awaitLearned("10.65.0.0/26 via 198.51.100.1\n")
 	f1.await(uses(1))
 	f2.await(uses(1))
+	f1.awaitReceived("10.65.0.64/26 from mesh with host2: programmed ")
 	addressA, addressB := netip.MustParseAddr("10.65.0.2"), netip.MustParseAddr("10.65.0.66")
 	lab.Await(t, func() error {
 		if !a.Reaches("udp", addressB, port) || !b.Reaches("udp", addressA, port) {

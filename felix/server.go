@@ -27,7 +27,20 @@ func (s *server) Status(ctx context.Context, _ *agentv1.StatusRequest) (*agentv1
 }
 
 func (s *server) Dump(ctx context.Context, request *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
-	return askLoop(ctx, s, func(a *agent) (*agentv1.DumpResponse, error) { return a.dump(request) })
+	if err := checkTables(request.Tables); err != nil {
+		return nil, err
+	}
+	routes, err := s.receivedRoutes(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return askLoop(ctx, s, func(a *agent) (*agentv1.DumpResponse, error) {
+		response, err := a.dump(request)
+		if err == nil {
+			a.dumpReceived(routes, int(request.MaxReceived), response)
+		}
+		return response, err
+	})
 }
 
 // CheckSystem tests the kernel. It needs none of the agent's state.

@@ -41,6 +41,7 @@ type request struct {
 	Announced bool
 	Listeners bool
 	Learned   bool // changes since the last request
+	Received  bool
 	Shutdown  bool
 	Refresh   bool // read the passwords again
 	Second    bool // start a second speaker in the process
@@ -54,6 +55,7 @@ type answer struct {
 	Learned   map[netip.Prefix][]netip.Addr
 	Complete  bool
 	Changed   bool // passwords
+	Received  []bgp.Received
 }
 
 func speak(restarting bool) {
@@ -93,6 +95,8 @@ func serve(s *bgp.Speaker, r request) answer {
 		a.Learned, a.Complete = s.TakeLearned()
 	case r.Refresh:
 		a.Changed = s.RefreshPasswords()
+	case r.Received:
+		a.Received, err = s.Received()
 	case r.Shutdown:
 		err = s.Shutdown()
 	}

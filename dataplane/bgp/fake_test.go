@@ -78,6 +78,10 @@ func (f *fakeServer) peers() map[netip.Addr]peerState { return f.states }
 
 func (f *fakeServer) lastError(a netip.Addr) failure { return f.errors[a] }
 
+func (f *fakeServer) received(netip.Addr) ([]Received, error) { return nil, nil }
+
+func (f *fakeServer) accepted() (map[candidate]bool, error) { return nil, nil }
+
 func (f *fakeServer) beginRestart() error { return f.call("begin restart") }
 
 func (f *fakeServer) endRestart() { _ = f.call("end restart") }

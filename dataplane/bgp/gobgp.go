@@ -199,6 +199,39 @@ func (g *gobgpServer) peers() map[netip.Addr]peerState {
 	return states
 }
 
+// received returns the routes of a neighbour as it has sent them.
+func (g *gobgpServer) received(a netip.Addr) (list []Received, err error) {
+	err = g.bgp.ListPath(context.Background(), &api.ListPathRequest{
+		TableType: api.TableType_ADJ_IN, Name: a.String(), Family: apiFamily(a),
+	}, func(d *api.Destination) {
+		for _, path := range d.GetPaths() {
+			if r, ok := receivedOf(path); ok {
+				list = append(list, r)
+			}
+		}
+	})
+	return list, err
+}
+
+// accepted returns the routes of neighbours that the import policy has accepted.
+func (g *gobgpServer) accepted() (map[candidate]bool, error) {
+	all := map[candidate]bool{}
+	for _, family := range []*api.Family{apiFamily(netip.IPv4Unspecified()), apiFamily(netip.IPv6Unspecified())} {
+		err := g.bgp.ListPath(context.Background(), &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: family}, func(d *api.Destination) {
+			for _, path := range d.GetPaths() {
+				prefix, ok := prefixOf(path)
+				if neighbour, learned := neighbourOf(path); ok && learned {
+					all[candidate{prefix, neighbour}] = true
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
 func (g *gobgpServer) lastError(a netip.Addr) failure {
 	return g.journal.lastError(a)
 }

@@ -22,6 +22,8 @@ type server interface {
 	deletePeer(netip.Addr) error // sends Cease
 	peers() map[netip.Addr]peerState
 	lastError(netip.Addr) failure
+	received(netip.Addr) ([]Received, error) // with no Peer, Neighbour, Best
+	accepted() (map[candidate]bool, error)
 
 	// Peers that are added as restarting between these two tell their neighbours so, however late they connect.
 	beginRestart() error

@@ -767,12 +767,14 @@ func (x *Problem) GetText() string {
 
 type DumpRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names of tables: endpoints, policies, sets, rules, connections, routes, announcements. Empty: all.
+	// Names of tables: endpoints, policies, sets, rules, connections, routes, announcements, received. Empty: all.
 	Tables []string `protobuf:"bytes,1,rep,name=tables,proto3" json:"tables,omitempty"`
 	// At most this many connections; 0: the agent's default of 10,000.
 	MaxConnections uint32 `protobuf:"varint,2,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	// Also the policies of the datastore that apply to no endpoint of this node.
-	IdlePolicies  bool `protobuf:"varint,3,opt,name=idle_policies,json=idlePolicies,proto3" json:"idle_policies,omitempty"`
+	IdlePolicies bool `protobuf:"varint,3,opt,name=idle_policies,json=idlePolicies,proto3" json:"idle_policies,omitempty"`
+	// At most this many received routes; 0: the agent's default of 10,000.
+	MaxReceived   uint32 `protobuf:"varint,4,opt,name=max_received,json=maxReceived,proto3" json:"max_received,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -828,6 +830,13 @@ func (x *DumpRequest) GetIdlePolicies() bool {
 	return false
 }
 
+func (x *DumpRequest) GetMaxReceived() uint32 {
+	if x != nil {
+		return x.MaxReceived
+	}
+	return 0
+}
+
 type DumpResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -840,7 +849,8 @@ type DumpResponse struct {
 	Announcements []*Announcement        `protobuf:"bytes,8,rep,name=announcements,proto3" json:"announcements,omitempty"`
 	Truncated     []string               `protobuf:"bytes,9,rep,name=truncated,proto3" json:"truncated,omitempty"` // names of tables that are not complete
 	// The number of policies of the datastore that apply to no endpoint of this node. policies has them only on request.
-	IdlePolicies  *uint32 `protobuf:"varint,10,opt,name=idle_policies,json=idlePolicies,proto3,oneof" json:"idle_policies,omitempty"`
+	IdlePolicies  *uint32          `protobuf:"varint,10,opt,name=idle_policies,json=idlePolicies,proto3,oneof" json:"idle_policies,omitempty"`
+	Received      []*ReceivedRoute `protobuf:"bytes,11,rep,name=received,proto3" json:"received,omitempty"` // sorted by prefix and peer
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -943,6 +953,13 @@ func (x *DumpResponse) GetIdlePolicies() uint32 {
 		return *x.IdlePolicies
 	}
 	return 0
+}
+
+func (x *DumpResponse) GetReceived() []*ReceivedRoute {
+	if x != nil {
+		return x.Received
+	}
+	return nil
 }
 
 type Endpoint struct {
@@ -1704,6 +1721,139 @@ func (x *Announcement) GetPeers() []string {
 	return nil
 }
 
+// ReceivedRoute is a route as a peer has sent it, before any filter.
+type ReceivedRoute struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Prefix          string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	Peer            string                 `protobuf:"bytes,2,opt,name=peer,proto3" json:"peer,omitempty"`       // name of the BGPPeer, or the mesh and its node
+	Address         string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"` // of the peer
+	NextHop         string                 `protobuf:"bytes,4,opt,name=next_hop,json=nextHop,proto3" json:"next_hop,omitempty"`
+	AsPath          string                 `protobuf:"bytes,5,opt,name=as_path,json=asPath,proto3" json:"as_path,omitempty"`
+	Communities     []string               `protobuf:"bytes,6,rep,name=communities,proto3" json:"communities,omitempty"`
+	LocalPreference *uint32                `protobuf:"varint,7,opt,name=local_preference,json=localPreference,proto3,oneof" json:"local_preference,omitempty"` // unset: the peer sent none
+	Med             *uint32                `protobuf:"varint,8,opt,name=med,proto3,oneof" json:"med,omitempty"`                                                // unset: the peer sent none
+	Best            bool                   `protobuf:"varint,9,opt,name=best,proto3" json:"best,omitempty"`                                                    // one of the best paths
+	State           string                 `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`                                                  // programmed, failed, waiting, not used
+	Reason          string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`                                                // why the kernel does not have it
+	Stale           bool                   `protobuf:"varint,12,opt,name=stale,proto3" json:"stale,omitempty"`                                                 // from before a restart of the peer that is not over
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ReceivedRoute) Reset() {
+	*x = ReceivedRoute{}
+	mi := &file_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceivedRoute) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceivedRoute) ProtoMessage() {}
+
+func (x *ReceivedRoute) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceivedRoute.ProtoReflect.Descriptor instead.
+func (*ReceivedRoute) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ReceivedRoute) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *ReceivedRoute) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ReceivedRoute) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ReceivedRoute) GetNextHop() string {
+	if x != nil {
+		return x.NextHop
+	}
+	return ""
+}
+
+func (x *ReceivedRoute) GetAsPath() string {
+	if x != nil {
+		return x.AsPath
+	}
+	return ""
+}
+
+func (x *ReceivedRoute) GetCommunities() []string {
+	if x != nil {
+		return x.Communities
+	}
+	return nil
+}
+
+func (x *ReceivedRoute) GetLocalPreference() uint32 {
+	if x != nil && x.LocalPreference != nil {
+		return *x.LocalPreference
+	}
+	return 0
+}
+
+func (x *ReceivedRoute) GetMed() uint32 {
+	if x != nil && x.Med != nil {
+		return *x.Med
+	}
+	return 0
+}
+
+func (x *ReceivedRoute) GetBest() bool {
+	if x != nil {
+		return x.Best
+	}
+	return false
+}
+
+func (x *ReceivedRoute) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ReceivedRoute) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ReceivedRoute) GetStale() bool {
+	if x != nil {
+		return x.Stale
+	}
+	return false
+}
+
 type CheckSystemRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1712,7 +1862,7 @@ type CheckSystemRequest struct {
 
 func (x *CheckSystemRequest) Reset() {
 	*x = CheckSystemRequest{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1874,7 @@ func (x *CheckSystemRequest) String() string {
 func (*CheckSystemRequest) ProtoMessage() {}
 
 func (x *CheckSystemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1887,7 @@ func (x *CheckSystemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSystemRequest.ProtoReflect.Descriptor instead.
 func (*CheckSystemRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 type CheckSystemResponse struct {
@@ -1749,7 +1899,7 @@ type CheckSystemResponse struct {
 
 func (x *CheckSystemResponse) Reset() {
 	*x = CheckSystemResponse{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1911,7 @@ func (x *CheckSystemResponse) String() string {
 func (*CheckSystemResponse) ProtoMessage() {}
 
 func (x *CheckSystemResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1924,7 @@ func (x *CheckSystemResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSystemResponse.ProtoReflect.Descriptor instead.
 func (*CheckSystemResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckSystemResponse) GetRequirements() []*Requirement {
@@ -1797,7 +1947,7 @@ type Requirement struct {
 
 func (x *Requirement) Reset() {
 	*x = Requirement{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +1959,7 @@ func (x *Requirement) String() string {
 func (*Requirement) ProtoMessage() {}
 
 func (x *Requirement) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +1972,7 @@ func (x *Requirement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
 func (*Requirement) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Requirement) GetName() string {
@@ -1861,7 +2011,7 @@ type DiagnoseRequest struct {
 
 func (x *DiagnoseRequest) Reset() {
 	*x = DiagnoseRequest{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2023,7 @@ func (x *DiagnoseRequest) String() string {
 func (*DiagnoseRequest) ProtoMessage() {}
 
 func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2036,7 @@ func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
 func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 type DiagnoseResponse struct {
@@ -1898,7 +2048,7 @@ type DiagnoseResponse struct {
 
 func (x *DiagnoseResponse) Reset() {
 	*x = DiagnoseResponse{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1910,7 +2060,7 @@ func (x *DiagnoseResponse) String() string {
 func (*DiagnoseResponse) ProtoMessage() {}
 
 func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1923,7 +2073,7 @@ func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
 func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DiagnoseResponse) GetFiles() []*File {
@@ -1943,7 +2093,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1955,7 +2105,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1968,7 +2118,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *File) GetName() string {
@@ -2076,11 +2226,12 @@ const file_agent_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\tR\x05error\"5\n" +
 	"\aProblem\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x12\n" +
-	"\x04text\x18\x02 \x01(\tR\x04text\"s\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\"\x96\x01\n" +
 	"\vDumpRequest\x12\x16\n" +
 	"\x06tables\x18\x01 \x03(\tR\x06tables\x12'\n" +
 	"\x0fmax_connections\x18\x02 \x01(\rR\x0emaxConnections\x12#\n" +
-	"\ridle_policies\x18\x03 \x01(\bR\fidlePolicies\"\xf5\x03\n" +
+	"\ridle_policies\x18\x03 \x01(\bR\fidlePolicies\x12!\n" +
+	"\fmax_received\x18\x04 \x01(\rR\vmaxReceived\"\xb1\x04\n" +
 	"\fDumpResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x127\n" +
 	"\tendpoints\x18\x02 \x03(\v2\x19.margay.agent.v1.EndpointR\tendpoints\x123\n" +
@@ -2092,7 +2243,8 @@ const file_agent_proto_rawDesc = "" +
 	"\rannouncements\x18\b \x03(\v2\x1d.margay.agent.v1.AnnouncementR\rannouncements\x12\x1c\n" +
 	"\ttruncated\x18\t \x03(\tR\ttruncated\x12(\n" +
 	"\ridle_policies\x18\n" +
-	" \x01(\rH\x00R\fidlePolicies\x88\x01\x01B\x10\n" +
+	" \x01(\rH\x00R\fidlePolicies\x88\x01\x01\x12:\n" +
+	"\breceived\x18\v \x03(\v2\x1e.margay.agent.v1.ReceivedRouteR\breceivedB\x10\n" +
 	"\x0e_idle_policies\"\xf8\x01\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
@@ -2160,7 +2312,23 @@ const file_agent_proto_rawDesc = "" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12 \n" +
 	"\vcommunities\x18\x03 \x03(\tR\vcommunities\x12\x14\n" +
-	"\x05peers\x18\x04 \x03(\tR\x05peers\"\x14\n" +
+	"\x05peers\x18\x04 \x03(\tR\x05peers\"\xe7\x02\n" +
+	"\rReceivedRoute\x12\x16\n" +
+	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x12\n" +
+	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x19\n" +
+	"\bnext_hop\x18\x04 \x01(\tR\anextHop\x12\x17\n" +
+	"\aas_path\x18\x05 \x01(\tR\x06asPath\x12 \n" +
+	"\vcommunities\x18\x06 \x03(\tR\vcommunities\x12.\n" +
+	"\x10local_preference\x18\a \x01(\rH\x00R\x0flocalPreference\x88\x01\x01\x12\x15\n" +
+	"\x03med\x18\b \x01(\rH\x01R\x03med\x88\x01\x01\x12\x12\n" +
+	"\x04best\x18\t \x01(\bR\x04best\x12\x14\n" +
+	"\x05state\x18\n" +
+	" \x01(\tR\x05state\x12\x16\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\x12\x14\n" +
+	"\x05stale\x18\f \x01(\bR\x05staleB\x13\n" +
+	"\x11_local_preferenceB\x06\n" +
+	"\x04_med\"\x14\n" +
 	"\x12CheckSystemRequest\"W\n" +
 	"\x13CheckSystemResponse\x12@\n" +
 	"\frequirements\x18\x01 \x03(\v2\x1c.margay.agent.v1.RequirementR\frequirements\"m\n" +
@@ -2193,7 +2361,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_agent_proto_goTypes = []any{
 	(*StatusRequest)(nil),       // 0: margay.agent.v1.StatusRequest
 	(*StatusResponse)(nil),      // 1: margay.agent.v1.StatusResponse
@@ -2214,15 +2382,16 @@ var file_agent_proto_goTypes = []any{
 	(*Approval)(nil),            // 16: margay.agent.v1.Approval
 	(*Route)(nil),               // 17: margay.agent.v1.Route
 	(*Announcement)(nil),        // 18: margay.agent.v1.Announcement
-	(*CheckSystemRequest)(nil),  // 19: margay.agent.v1.CheckSystemRequest
-	(*CheckSystemResponse)(nil), // 20: margay.agent.v1.CheckSystemResponse
-	(*Requirement)(nil),         // 21: margay.agent.v1.Requirement
-	(*DiagnoseRequest)(nil),     // 22: margay.agent.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),    // 23: margay.agent.v1.DiagnoseResponse
-	(*File)(nil),                // 24: margay.agent.v1.File
-	nil,                         // 25: margay.agent.v1.StatusResponse.ConfigurationEntry
-	nil,                         // 26: margay.agent.v1.Dataplane.DropsEntry
-	nil,                         // 27: margay.agent.v1.Dataplane.RepairsEntry
+	(*ReceivedRoute)(nil),       // 19: margay.agent.v1.ReceivedRoute
+	(*CheckSystemRequest)(nil),  // 20: margay.agent.v1.CheckSystemRequest
+	(*CheckSystemResponse)(nil), // 21: margay.agent.v1.CheckSystemResponse
+	(*Requirement)(nil),         // 22: margay.agent.v1.Requirement
+	(*DiagnoseRequest)(nil),     // 23: margay.agent.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),    // 24: margay.agent.v1.DiagnoseResponse
+	(*File)(nil),                // 25: margay.agent.v1.File
+	nil,                         // 26: margay.agent.v1.StatusResponse.ConfigurationEntry
+	nil,                         // 27: margay.agent.v1.Dataplane.DropsEntry
+	nil,                         // 28: margay.agent.v1.Dataplane.RepairsEntry
 }
 var file_agent_proto_depIdxs = []int32{
 	2,  // 0: margay.agent.v1.StatusResponse.datastore:type_name -> margay.agent.v1.Datastore
@@ -2231,9 +2400,9 @@ var file_agent_proto_depIdxs = []int32{
 	5,  // 3: margay.agent.v1.StatusResponse.peers:type_name -> margay.agent.v1.Peer
 	6,  // 4: margay.agent.v1.StatusResponse.tables:type_name -> margay.agent.v1.Table
 	7,  // 5: margay.agent.v1.StatusResponse.problems:type_name -> margay.agent.v1.Problem
-	25, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
-	26, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
-	27, // 8: margay.agent.v1.Dataplane.repairs:type_name -> margay.agent.v1.Dataplane.RepairsEntry
+	26, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
+	27, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
+	28, // 8: margay.agent.v1.Dataplane.repairs:type_name -> margay.agent.v1.Dataplane.RepairsEntry
 	10, // 9: margay.agent.v1.DumpResponse.endpoints:type_name -> margay.agent.v1.Endpoint
 	12, // 10: margay.agent.v1.DumpResponse.policies:type_name -> margay.agent.v1.Policy
 	13, // 11: margay.agent.v1.DumpResponse.sets:type_name -> margay.agent.v1.Set
@@ -2241,24 +2410,25 @@ var file_agent_proto_depIdxs = []int32{
 	15, // 13: margay.agent.v1.DumpResponse.connections:type_name -> margay.agent.v1.Connection
 	17, // 14: margay.agent.v1.DumpResponse.routes:type_name -> margay.agent.v1.Route
 	18, // 15: margay.agent.v1.DumpResponse.announcements:type_name -> margay.agent.v1.Announcement
-	11, // 16: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
-	16, // 17: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
-	16, // 18: margay.agent.v1.Connection.refusals:type_name -> margay.agent.v1.Approval
-	21, // 19: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
-	24, // 20: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
-	0,  // 21: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
-	8,  // 22: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
-	19, // 23: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
-	22, // 24: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
-	1,  // 25: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
-	9,  // 26: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
-	20, // 27: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
-	23, // 28: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
-	25, // [25:29] is the sub-list for method output_type
-	21, // [21:25] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	19, // 16: margay.agent.v1.DumpResponse.received:type_name -> margay.agent.v1.ReceivedRoute
+	11, // 17: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
+	16, // 18: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
+	16, // 19: margay.agent.v1.Connection.refusals:type_name -> margay.agent.v1.Approval
+	22, // 20: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
+	25, // 21: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
+	0,  // 22: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
+	8,  // 23: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
+	20, // 24: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
+	23, // 25: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
+	1,  // 26: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
+	9,  // 27: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
+	21, // 28: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
+	24, // 29: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
+	26, // [26:30] is the sub-list for method output_type
+	22, // [22:26] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2267,13 +2437,14 @@ func file_agent_proto_init() {
 		return
 	}
 	file_agent_proto_msgTypes[9].OneofWrappers = []any{}
+	file_agent_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/dataplane/bgp"
+)
+
+// receivedRoutes reads the routes of all peers, if a request asks for them. It runs beside the loop, because there may be many.
+func (s *server) receivedRoutes(ctx context.Context, request *agentv1.DumpRequest) ([]bgp.Received, error) {
+	if len(request.Tables) > 0 && !slices.Contains(request.Tables, received) {
+		return nil, nil
+	}
+	speaker, err := askLoop(ctx, s, func(a *agent) (*bgp.Speaker, error) { return a.speaker, nil })
+	if err != nil {
+		return nil, err
+	}
+	return speaker.Received()
+}
+
+// dumpReceived says for each received route whether the kernel has it, and if not, why. 0 routes at most: the default.
+func (a *agent) dumpReceived(routes []bgp.Received, most int, response *agentv1.DumpResponse) {
+	if most = cmp.Or(most, defaultReceived); len(routes) > most {
+		routes = routes[:most]
+		response.Truncated = append(response.Truncated, received)
+	}
+	kernel := a.driver.Learned()
+	for _, r := range routes {
+		out := &agentv1.ReceivedRoute{
+			Prefix: r.Prefix.String(), Peer: r.Peer, Address: r.Neighbour.String(), AsPath: r.ASPath, Communities: r.Communities,
+			LocalPreference: r.LocalPref, Med: r.MED, Best: r.Best, Stale: r.Stale, State: "not used", Reason: r.Unused,
+		}
+		if r.NextHop.IsValid() {
+			out.NextHop = r.NextHop.String()
+		}
+		if r.Best {
+			out.State, out.Reason = kernel.Of(r.Prefix, r.NextHop)
+		}
+		response.Received = append(response.Received, out)
+	}
+}
