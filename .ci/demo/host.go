@@ -47,16 +47,32 @@ func (s *stage) logFile(path string) *os.File {
 
 // hasRoute says whether the host's kernel has a route to exactly this prefix.
 func (h *host) hasRoute(prefix netip.Prefix) (found bool, err error) {
-	err = h.Do(func() error {
+	err = h.eachRoute(prefix, func(netlink.Route) { found = true })
+	return found, err
+}
+
+// gateway is the next hop of the route to exactly this prefix.
+func (h *host) gateway(prefix netip.Prefix) (by string, err error) {
+	err = h.eachRoute(prefix, func(r netlink.Route) {
+		if r.Gw != nil {
+			by = r.Gw.String()
+		}
+	})
+	return by, err
+}
+
+func (h *host) eachRoute(prefix netip.Prefix, yield func(netlink.Route)) error {
+	return h.Do(func() error {
 		family := netlink.FAMILY_V4
 		if prefix.Addr().Is6() {
 			family = netlink.FAMILY_V6
 		}
 		routes, err := netlink.RouteList(nil, family)
 		for _, r := range routes {
-			found = found || (r.Dst != nil && r.Dst.String() == prefix.String())
+			if r.Dst != nil && r.Dst.String() == prefix.String() {
+				yield(r)
+			}
 		}
 		return err
 	})
-	return found, err
 }

@@ -1,8 +1,8 @@
-// Demo runs Margay's main job for people to watch: one host with felix and three VMs behind it, a client outside and
+// Demo runs Margay's main job for people to watch: two hosts with felix and VMs behind them, a client outside and
 // the fabric's router between them, all in network namespaces of its own, with real packets. Each step prints the
 // command that a user would type and what traffic did; the exit status is 0 only if every verdict was the expected one.
 //
-// Start at steps.go, the story; site.go builds the hosts, traffic.go sends the packets.
+// Start at steps.go, the story; rack.go has its part with two hosts, site.go builds the hosts, traffic.go sends the packets.
 package main
 
 import (

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -16,25 +17,31 @@ import (
 	"github.com/margay-project/margay/internal/lab/router"
 )
 
-// birdConfig makes BIRD learn what host1 announces and put it into the router's kernel.
-const birdConfig = `
+// birdConfig makes BIRD learn what the hosts announce, put it into the router's kernel, and pass it on to the other host. The hosts
+// have one AS number and would refuse a route that has it in its path, so the router takes it out.
+func birdConfig() string {
+	text := `
 router id 192.0.2.1;
 protocol device {}
 protocol kernel kernel4 { ipv4 { export where source = RTS_BGP; import none; }; }
 protocol kernel kernel6 { ipv6 { export where source = RTS_BGP; import none; }; }
-protocol bgp host1 {
-	local 192.0.2.1 as 64600;
-	neighbor 192.0.2.10 as 64512;
-	graceful restart on;
-	ipv4 { import all; export none; };
-}
-protocol bgp host1v6 {
-	local 2001:db8:2::1 as 64600;
-	neighbor 2001:db8:2::10 as 64512;
-	graceful restart on;
-	ipv6 { import all; export none; };
-}
+filter pass_on { if source != RTS_BGP then reject; bgp_path.delete(64512); accept; }
 `
+	for name, host := range map[string]string{"host1": hostIP, "host2": host2IP, "host1v6": hostIP6, "host2v6": host2IP6} {
+		own, family := routerIP, "ipv4"
+		if strings.Contains(host, ":") {
+			own, family = routerIP6, "ipv6"
+		}
+		text += fmt.Sprintf(`
+protocol bgp %s {
+	local %s as 64600; neighbor %s as 64512;
+	graceful restart on;
+	%s { import all; export filter pass_on; next hop self; };
+}
+`, name, own, host, family)
+	}
+	return text
+}
 
 // startRouter starts the fabric's router: BIRD when it is installed, otherwise a second GoBGP speaker.
 func (s *story) startRouter(ctx context.Context) {
@@ -44,7 +51,8 @@ func (s *story) startRouter(ctx context.Context) {
 		return
 	}
 	fmt.Println("\n# on the router:  bird")
-	router.StartBIRD(s, s.router.Host, s.dir, birdConfig)
+	router.StartBIRD(s, s.router.Host, s.dir, birdConfig())
+	s.passesOn = true
 }
 
 // speaker is the argument with which the demo runs itself as the router's BGP speaker: GoBGP opens its sockets on any
@@ -62,20 +70,17 @@ func (s *story) startSpeaker(ctx context.Context) {
 func runSpeaker() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	var neighbours []router.Neighbour
+	for _, host := range []string{hostIP, hostIP6, host2IP, host2IP6} {
+		neighbours = append(neighbours, router.Neighbour{Address: netip.MustParseAddr(host), AS: 64512})
+	}
 	return router.Run(ctx, router.Config{
 		AS: 64600, RouterID: netip.MustParseAddr(routerIP),
-		Neighbours: []router.Neighbour{
-			{Address: netip.MustParseAddr(hostIP), AS: 64512},
-			{Address: netip.MustParseAddr(hostIP6), AS: 64512},
-		},
-	}, func(prefix netip.Prefix, withdrawn bool) {
-		gateway := hostIP
-		if prefix.Addr().Is6() {
-			gateway = hostIP6
-		}
+		Neighbours: neighbours,
+	}, func(prefix netip.Prefix, from netip.Addr, withdrawn bool) {
 		route := &netlink.Route{
 			Dst: &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())},
-			Gw:  net.ParseIP(gateway),
+			Gw:  from.AsSlice(),
 		}
 		act := netlink.RouteReplace
 		if withdrawn {

@@ -18,7 +18,10 @@ import (
 const (
 	webIP, webIP6   = "10.65.0.2", "fd00:65::2"
 	dbIP, batchIP   = "10.65.0.3", "10.65.0.4"
+	web2IP          = "10.65.0.66"
 	hostIP, hostIP6 = "192.0.2.10", "2001:db8:2::10"
+	host2IP         = "192.0.2.11"
+	host2IP6        = "2001:db8:2::11"
 	routerIP        = "192.0.2.1"
 	routerIP6       = "2001:db8:2::1"
 	clientIP        = "198.51.100.10"
@@ -27,12 +30,14 @@ const (
 
 // site is the demo's network:
 //
-//	web, db, batch --- host1 (felix) --- router (BGP) --- client
+//	web, db, batch --- host1 (felix) --- switch --- router (BGP) --- client
+//	          web2 --- host2 (felix) -----/
 type site struct {
 	*stage
 	dir                          string
-	host1, router, client        *host
-	web, db, batch               *host
+	host1, host2, router, client *host
+	web, db, batch, web2         *host
+	webVM                        *lab.VM // web, which moves
 	felix                        *lab.Process
 	env                          []string // for margayctl
 	felixBinary, margayctlBinary string
@@ -44,11 +49,16 @@ func newSite(stage *stage) *site {
 	l.env = []string{
 		"DATASTORE_TYPE=etcdv3",
 		"ETCD_ENDPOINTS=unix://" + filepath.Join(l.dir, "etcd", "etcd.sock"),
-		"MARGAY_AGENT=unix://" + filepath.Join(l.dir, "felix.sock"),
+		"MARGAY_AGENT=unix://" + filepath.Join(l.dir, "host1.sock"),
 	}
 	l.connectFabric()
-	l.web, l.db, l.batch = l.vm("web", webIP, webIP6), l.vm("db", dbIP), l.vm("batch", batchIP)
-	l.Cleanup(func() { syscall.Unmount(filepath.Join(l.dir, "bpf"), syscall.MNT_DETACH) })
+	l.webVM = l.host1.Plug("cali-web", webIP, webIP6)
+	l.web = &host{l.webVM.Host, "web"}
+	l.db, l.batch = vm(l.host1, "db", dbIP), vm(l.host1, "batch", batchIP)
+	l.web2 = vm(l.host2, "web2", web2IP)
+	for _, h := range []*host{l.host1, l.host2} {
+		l.Cleanup(func() { syscall.Unmount(l.pins(h), syscall.MNT_DETACH) })
+	}
 	return l
 }
 
@@ -62,61 +72,72 @@ func (l *site) binary(name string) string {
 
 func (l *site) host(name string) *host { return &host{lab.NewHost(l), name} }
 
-// connectFabric builds what a network team gives: host1, the router and the client, without any route to the VMs.
+// connectFabric builds what a network team gives: two hosts and a router on a switch, and a client, without any route to the VMs.
 func (l *site) connectFabric() {
-	l.host1, l.router, l.client = l.host("host1"), l.host("router"), l.host("client")
-	lab.Cable(l.host1.Host, "eth0", l.router.Host, "rack")
+	l.host1, l.host2, l.router, l.client = l.host("host1"), l.host("host2"), l.host("router"), l.host("client")
+	sw := l.host("switch")
+	bridge := sw.Bridge("switch")
+	for _, end := range []struct {
+		at  *host
+		dev string
+	}{{l.host1, "eth0"}, {l.host2, "eth0"}, {l.router, "rack"}} {
+		lab.Cable(end.at.Host, end.dev, sw.Host, end.at.name)
+		sw.Join(end.at.name, bridge)
+		sw.Up(end.at.name)
+	}
 	lab.Cable(l.client.Host, "eth0", l.router.Host, "office")
 	l.host1.Up("eth0", hostIP+"/24", hostIP6+"/64")
+	l.host2.Up("eth0", host2IP+"/24", host2IP6+"/64")
 	l.router.Up("rack", routerIP+"/24", routerIP6+"/64")
 	l.router.Up("office", "198.51.100.1/24", "2001:db8:100::1/64")
 	l.client.Up("eth0", clientIP+"/24", clientIP6+"/64")
 	l.router.Forward()
-	l.host1.DefaultRoute("eth0", routerIP)
-	l.host1.DefaultRoute("eth0", routerIP6)
+	for _, h := range []*host{l.host1, l.host2} {
+		h.DefaultRoute("eth0", routerIP)
+		h.DefaultRoute("eth0", routerIP6)
+	}
 	l.client.DefaultRoute("eth0", "198.51.100.1")
 	l.client.DefaultRoute("eth0", "2001:db8:100::1")
 }
 
 // vm builds what a hypervisor gives: an interface on the host for each VM, and nothing else on the host.
-func (l *site) vm(name string, addresses ...string) *host {
-	return &host{l.host1.Plug("cali-"+name, addresses...).Host, name}
+func vm(on *host, name string, addresses ...string) *host {
+	return &host{on.Plug("cali-"+name, addresses...).Host, name}
 }
 
 // startFelix starts the agent on host1 as an operator would, with its own etcd.
-func (l *site) startFelix(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, l.felixBinary,
-		"--node-name", "host1",
-		"--embedded-etcd", filepath.Join(l.dir, "etcd"),
-		"--agent-socket", filepath.Join(l.dir, "felix.sock"),
-		"--pin-dir", filepath.Join(l.dir, "bpf"),
-	)
-	cmd.Stdout = l.logFile(l.felixLog())
-	cmd.Stderr = cmd.Stdout
-	l.felix = l.host1.Start(cmd)
-	l.Cleanup(l.terminateFelix)
-	return l.waitFelix(ctx)
+func (l *site) startFelix(ctx context.Context) (err error) {
+	l.felix, err = l.startAgent(ctx, l.host1, "--embedded-etcd", filepath.Join(l.dir, "etcd"))
+	return err
 }
 
-// waitFelix waits until the agent answers and has read the datastore.
-func (l *site) waitFelix(ctx context.Context) error {
+// startAgent starts an agent and waits until it answers and has read the datastore.
+func (l *site) startAgent(ctx context.Context, on *host, datastore ...string) (*lab.Process, error) {
+	cmd := exec.CommandContext(ctx, l.felixBinary, append(datastore,
+		"--node-name", on.name, "--agent-socket", l.socket(on), "--pin-dir", l.pins(on))...)
+	cmd.Stdout = l.logFile(l.felixLog(on))
+	cmd.Stderr = cmd.Stdout
+	running := on.Start(cmd)
+	l.Cleanup(func() { terminate(running) })
 	deadline := time.Now().Add(30 * time.Second)
 	for time.Now().Before(deadline) && ctx.Err() == nil {
 		var status struct{ Datastore struct{ InSync bool } }
-		if l.margayctlJSON(&status, "status") == nil && status.Datastore.InSync {
-			return nil
+		if l.margayctlJSON(&status, "status", "--agent", "unix://"+l.socket(on)) == nil && status.Datastore.InSync {
+			return running, nil
 		}
 		select {
-		case <-l.felix.Ended():
+		case <-running.Ended():
 			deadline = time.Now()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	log, _ := os.ReadFile(l.felixLog())
-	return fmt.Errorf("felix did not start; its log:\n%s", log)
+	log, _ := os.ReadFile(l.felixLog(on))
+	return running, fmt.Errorf("felix on %s did not start; its log:\n%s", on.name, log)
 }
 
-func (l *site) felixLog() string { return filepath.Join(l.dir, "felix.log") }
+func (l *site) felixLog(on *host) string { return filepath.Join(l.dir, on.name+".log") }
+func (l *site) socket(on *host) string   { return filepath.Join(l.dir, on.name+".sock") }
+func (l *site) pins(on *host) string     { return filepath.Join(l.dir, "bpf-"+on.name) }
 
 // margayctl runs the command line and returns all that it printed.
 func (l *site) margayctl(args ...string) (string, error) {
@@ -139,12 +160,12 @@ func (l *site) margayctlCommand(args []string) *exec.Cmd {
 	return cmd
 }
 
-// terminateFelix ends the agent as a service manager does.
-func (l *site) terminateFelix() {
-	_ = l.felix.Process.Signal(syscall.SIGTERM)
+// terminate ends an agent as a service manager does.
+func terminate(felix *lab.Process) {
+	_ = felix.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-l.felix.Ended():
+	case <-felix.Ended():
 	case <-time.After(5 * time.Second):
-		l.felix.Kill()
+		felix.Kill()
 	}
 }

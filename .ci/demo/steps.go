@@ -30,6 +30,7 @@ type story struct {
 	latency         time.Duration // median
 	slowest         time.Duration
 	lostOverRestart int
+	passesOn        bool // the router announces to each host the routes of the other
 }
 
 func tell(ctx context.Context, l *site) error {
@@ -45,6 +46,9 @@ func tell(ctx context.Context, l *site) error {
 		{"The fabric's router and the pool", s.disablePool},
 		{"Settings and dumps", s.settings},
 		{"Kill felix: the kernel goes on judging; start it again: nothing was lost", s.restart},
+		{"A second host: VMs of both talk, without a router in between", s.secondHost},
+		{"The same with the fabric's router in between", s.betweenRouters},
+		{"web moves to host2 while a TCP connection is open", s.move},
 	} {
 		fmt.Printf("\n=== %s\n", step.title)
 		err := step.run()
@@ -129,7 +133,7 @@ func (s *story) start() error {
 	s.db.Echo(5432)
 	s.client.Echo(80, 5353, 9999)
 	s.host1.Echo(22, 8080)
-	fmt.Printf("\n# on host1:  felix --node-name host1 --embedded-etcd %[1]s/etcd --agent-socket %[1]s/felix.sock --pin-dir %[1]s/bpf\n", s.dir)
+	fmt.Printf("\n# on host1:  felix --node-name host1 --embedded-etcd %[1]s/etcd --agent-socket %[1]s/host1.sock --pin-dir %[1]s/bpf-host1\n", s.dir)
 	fmt.Printf("# for margayctl:  export %s\n", strings.Join(s.env, " "))
 	if err := s.startFelix(s.ctx); err != nil {
 		return err

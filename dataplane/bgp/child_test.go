@@ -136,7 +136,7 @@ func route() {
 		_ = in.Decode(&struct{}{}) // the end of the input
 		cancel()
 	}()
-	err := router.Run(ctx, cfg, func(p netip.Prefix, withdrawn bool) {
+	err := router.Run(ctx, cfg, func(p netip.Prefix, _ netip.Addr, withdrawn bool) {
 		sign := "+"
 		if withdrawn {
 			sign = "-"

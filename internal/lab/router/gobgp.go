@@ -25,8 +25,8 @@ type Neighbour struct {
 }
 
 // Run runs the router until ctx ends and then takes leave of its neighbours. It calls onRoute for each prefix
-// that is learned, changed or withdrawn, one call at a time.
-func Run(ctx context.Context, cfg Config, onRoute func(prefix netip.Prefix, withdrawn bool)) error {
+// that is learned, changed or withdrawn, with the neighbour that it is from, one call at a time.
+func Run(ctx context.Context, cfg Config, onRoute func(prefix netip.Prefix, from netip.Addr, withdrawn bool)) error {
 	s := gobgp.NewBgpServer(gobgp.LoggerOption(silent{}))
 	go s.Serve() // ends with the process
 	err := s.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
@@ -43,7 +43,8 @@ func Run(ctx context.Context, cfg Config, onRoute func(prefix netip.Prefix, with
 	}}, func(r *api.WatchEventResponse) {
 		for _, path := range r.GetTable().GetPaths() {
 			if prefix, ok := prefixOf(path); ok {
-				onRoute(prefix, path.GetIsWithdraw())
+				from, _ := netip.ParseAddr(path.GetNeighborIp())
+				onRoute(prefix, from, path.GetIsWithdraw())
 			}
 		}
 	})
