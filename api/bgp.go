@@ -21,7 +21,7 @@ type BGPConfigurationSpec struct {
 	ListenPort                     uint16                `json:"listenPort,omitempty"`                     // TCP port that nodes accept BGP on: 179 unless set
 	NodeMeshPassword               *BGPPassword          `json:"nodeMeshPassword,omitempty"`               // password of the sessions of the mesh; needs the mesh; only in the object named default
 	NodeMeshMaxRestartTime         *Duration             `json:"nodeMeshMaxRestartTime,omitempty"`         // how long peers of the mesh keep a restarting node's routes (graceful restart): 120s unless set; only in the object named default
-	BindMode                       *string               `json:"bindMode,omitempty"`                       // None: nodes accept BGP on every address; NodeIP: only on the address of the Node
+	BindMode                       *string               `json:"bindMode,omitempty"`                       // None: nodes accept BGP on every address; NodeIP: only on the addresses of the Node
 	IgnoredInterfaces              []string              `json:"ignoredInterfaces,omitempty"`              // names of interfaces, in which * stands for any text; has no effect in Margay
 	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty"`       // IPv4 address of the node for workloads that peer with it
 	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty"`       // IPv6 address of the node for workloads that peer with it
@@ -82,8 +82,9 @@ type BGPPeerSpec struct {
 	Password                 *BGPPassword `json:"password,omitempty"`                 // password of the session (TCP MD5, RFC 2385)
 	SourceAddress            string       `json:"sourceAddress,omitempty"`            // UseNodeIP: connect from the address of the Node; None: the kernel chooses; UseNodeIP unless set
 	MaxRestartTime           *Duration    `json:"maxRestartTime,omitempty"`           // how long the peer keeps a restarting node's routes (graceful restart): 120s unless set
-	KeepaliveTime            *Duration    `json:"keepaliveTime,omitempty"`            // time between keepalives; the hold time is three times as long, at least 90s
-	NumAllowedLocalASNumbers *int32       `json:"numAllowedLocalASNumbers,omitempty"` // how often the node's own AS number may occur in the path of a route from the peer
+	KeepaliveTime            *Duration    `json:"keepaliveTime,omitempty"`            // time between keepalives, in whole seconds of at least 1s: 30s unless set; the session ends when nothing has arrived for three times as long
+	NumAllowedLocalASNumbers *int32       `json:"numAllowedLocalASNumbers,omitempty"` // how often the node's own AS number may occur in the path of a route from the peer: 0 unless set, at most 255
+	MaxPrefixes              *uint32      `json:"maxPrefixes,omitempty"`              // how many routes the peer may send; one more closes the session: 1000000 unless set; only in Margay
 	TTLSecurity              *uint8       `json:"ttlSecurity,omitempty"`              // how many hops away the peer may be (RFC 5082); 0: any number
 	ReachableBy              string       `json:"reachableBy,omitempty"`              // address of the gateway to the peer, of the same family; needs peerIP
 	Filters                  []string     `json:"filters,omitempty"`                  // names of BGPFilters, in order of evaluation

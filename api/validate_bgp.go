@@ -160,6 +160,9 @@ func (c *checker) bgpPeer(p *BGPPeer) {
 	c.oneOf("spec.sourceAddress", s.SourceAddress, "UseNodeIP", "None")
 	c.optionalOneOf("spec.reversePeering", s.ReversePeering, "Auto", "Manual")
 	c.password("spec.password", s.Password)
+	if s.MaxPrefixes != nil {
+		c.between("spec.maxPrefixes", int64(*s.MaxPrefixes), 1, math.MaxUint32)
+	}
 	for i, name := range s.Filters {
 		if !isName(name, 127) {
 			c.add(at("spec.filters", i), name, "want the name of a BGPFilter: a-z, 0-9, dashes and dots inside")

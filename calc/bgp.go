@@ -1,9 +1,11 @@
 package calc
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,6 +19,10 @@ const (
 	defaultAS          = 64512
 	defaultBGPPort     = 179
 	defaultRestartTime = 120 * time.Second
+
+	// Each route of a peer takes about 2 kB of memory. A million of them is as many as the internet has, and as a machine without
+	// other work for the memory can hold.
+	defaultMaxPrefixes = 1_000_000
 )
 
 // bgpReader reads how this node's BGP speaker must be configured. routes.go makes its paths.
@@ -77,6 +83,8 @@ func (r *bgpReader) speaker() {
 		}
 	}
 	r.shared(about)
+	bind := cmp.Or(r.own.BindMode, r.def.BindMode)
+	r.bgp.BindNodeIP = bind != nil && *bind == "NodeIP"
 	r.bgp.RouterID = routerID(r.node, r.bgp.V4)
 }
 
@@ -229,7 +237,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 		return Peer{}, false // a global BGPPeer may name the node itself
 	}
 	p := Peer{
-		Object: key.Name, Address: at.Addr(), Port: at.Port(), AS: uint32(spec.ASNumber), RestartTime: defaultRestartTime,
+		Object: key.Name, Address: at.Addr(), Port: at.Port(), AS: uint32(spec.ASNumber), RestartTime: defaultRestartTime, MaxPrefixes: defaultMaxPrefixes,
 	}
 	if name, known := r.nodeOf(p); known {
 		p.Node, p.Passive = name, isPassive(r.addressFor(p.Address), p.Address)
@@ -239,6 +247,9 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	}
 	if spec.LocalASNumber != nil {
 		p.LocalAS = uint32(*spec.LocalASNumber)
+	}
+	if n := spec.NumAllowedLocalASNumbers; n != nil {
+		p.AllowOwnAS = uint8(min(max(*n, 0), math.MaxUint8))
 	}
 	r.applySpec(&p, spec)
 	r.partly(key, spec)
@@ -258,6 +269,9 @@ func (r *bgpReader) applySpec(p *Peer, spec api.BGPPeerSpec) {
 	}
 	if spec.TTLSecurity != nil {
 		p.TTLSecurity = *spec.TTLSecurity
+	}
+	if spec.MaxPrefixes != nil {
+		p.MaxPrefixes = *spec.MaxPrefixes
 	}
 	p.Password, _ = readPassword(spec.Password) // impossible has checked it
 }
@@ -295,8 +309,11 @@ func (r *bgpReader) partly(key api.Key, spec api.BGPPeerSpec) {
 	if spec.KeepOriginalNextHop {
 		r.note(key, "keepOriginalNextHop is not supported yet, so next hops are those of nextHopMode Auto: remove it")
 	}
-	if n := spec.NumAllowedLocalASNumbers; n != nil && *n > 0 {
-		r.note(key, "numAllowedLocalASNumbers is not supported yet, so routes with the node's own AS are not accepted: remove it")
+	if n := spec.NumAllowedLocalASNumbers; n != nil && *n > 0 && spec.PeerIP == "" {
+		r.note(key, "numAllowedLocalASNumbers counts only with peerIP, so routes with the node's own AS are not accepted: remove it")
+	}
+	if as := spec.LocalASNumber; as != nil && spec.PeerIP == "" {
+		r.note(key, "localASNumber counts only with peerIP, so the sessions have the node's own AS number: remove it")
 	}
 }
 
@@ -386,15 +403,6 @@ func (r *bgpReader) unsupported() {
 	about := api.Key{Kind: api.KindBGPConfiguration, Name: "default"}
 	if len(r.def.ServiceClusterIPs)+len(r.def.ServiceExternalIPs)+len(r.def.ServiceLoadBalancerIPs) > 0 {
 		r.note(about, "ranges of service addresses are not announced yet: announce them from a router")
-	}
-	for _, c := range []struct {
-		name string
-		spec api.BGPConfigurationSpec
-	}{{"default", r.def}, {"node." + r.node, r.own}} {
-		if c.spec.BindMode != nil && *c.spec.BindMode == "NodeIP" {
-			r.note(api.Key{Kind: api.KindBGPConfiguration, Name: c.name}, "bindMode NodeIP is not supported yet, "+
-				"so the speaker listens on every address: limit it with a HostEndpoint")
-		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (t *TierPolicies) equal(u *TierPolicies) bool {
 }
 
 func (b BGP) equal(c BGP) bool {
-	return b.AS == c.AS && b.RouterID == c.RouterID && b.ListenPort == c.ListenPort && b.V4 == c.V4 && b.V6 == c.V6 &&
+	return b.AS == c.AS && b.RouterID == c.RouterID && b.ListenPort == c.ListenPort && b.BindNodeIP == c.BindNodeIP && b.V4 == c.V4 && b.V6 == c.V6 &&
 		maps.Equal(b.Peers, c.Peers) && maps.EqualFunc(b.Paths, c.Paths, Path.equal)
 }
 

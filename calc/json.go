@@ -150,11 +150,12 @@ func (b BGP) MarshalJSON() ([]byte, error) {
 		AS         uint32       `json:"as"`
 		RouterID   netip.Addr   `json:"routerID"`
 		ListenPort uint16       `json:"listenPort"`
+		BindNodeIP bool         `json:"bindNodeIP,omitempty"`
 		V4         netip.Prefix `json:"ipv4Address,omitzero"`
 		V6         netip.Prefix `json:"ipv6Address,omitzero"`
 		Peers      []peer       `json:"peers"`
 		Paths      []path       `json:"paths"`
-	}{AS: b.AS, RouterID: b.RouterID, ListenPort: b.ListenPort, V4: b.V4, V6: b.V6, Peers: []peer{}, Paths: []path{}}
+	}{AS: b.AS, RouterID: b.RouterID, ListenPort: b.ListenPort, BindNodeIP: b.BindNodeIP, V4: b.V4, V6: b.V6, Peers: []peer{}, Paths: []path{}}
 	for _, name := range slices.Sorted(maps.Keys(b.Peers)) {
 		p := b.Peers[name]
 		keepalive := ""

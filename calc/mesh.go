@@ -65,7 +65,7 @@ func reflects(n *api.Node) bool { return n.Spec.BGP != nil && n.Spec.BGP.RouteRe
 func (r *bgpReader) nodePeer(name string, n *api.Node, own, peer netip.Addr) Peer {
 	p := Peer{
 		Node: name, Address: peer, Port: r.listenPort(name), AS: r.globalAS(), Source: own, RestartTime: defaultRestartTime,
-		Passive: isPassive(own, peer),
+		Passive: isPassive(own, peer), MaxPrefixes: defaultMaxPrefixes,
 	}
 	if as := n.Spec.BGP.ASNumber; as != nil {
 		p.AS = uint32(*as)

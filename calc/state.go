@@ -237,6 +237,7 @@ type BGP struct {
 	AS         uint32
 	RouterID   netip.Addr
 	ListenPort uint16
+	BindNodeIP bool            // listen only on V4 and V6
 	V4, V6     netip.Prefix    // the node's addresses with their networks; invalid if it has none
 	Peers      map[string]Peer // by name: Global_ or Node_, and the address
 	Paths      map[netip.Prefix]Path
@@ -256,6 +257,8 @@ type Peer struct {
 	TTLSecurity uint8         `json:"ttlSecurity,omitempty"` // 0: off
 	Passive     bool          `json:"passive,omitempty"`     // the other node connects
 	Password    Password      `json:"password,omitzero"`
+	AllowOwnAS  uint8         `json:"allowOwnAS,omitempty"` // how often the own AS may occur in a path from the peer
+	MaxPrefixes uint32        `json:"maxPrefixes"`          // routes of the peer above which the session is closed
 }
 
 // Path is a prefix that the node announces. The prefix is its key in BGP.Paths.

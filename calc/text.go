@@ -100,13 +100,15 @@ func (t *text) endpoint(e Endpoint) {
 
 func (t *text) bgp(b BGP) {
 	t.line("bgp as", fmt.Sprint(b.AS), "router id", b.RouterID.String(), "port", fmt.Sprint(b.ListenPort),
-		when(b.V4.IsValid(), b.V4.String()), when(b.V6.IsValid(), b.V6.String()))
+		when(b.BindNodeIP, "only on"), when(b.V4.IsValid(), b.V4.String()), when(b.V6.IsValid(), b.V6.String()))
 	for _, name := range slices.Sorted(maps.Keys(b.Peers)) {
 		p := b.Peers[name]
 		t.line("peer", name, netip.AddrPortFrom(p.Address, p.Port).String(), fmt.Sprintf("as %d", p.AS),
 			when(p.LocalAS != 0, fmt.Sprintf("local as %d", p.LocalAS)), when(p.Source.IsValid(), "from "+p.Source.String()),
 			fmt.Sprintf("restart %v", p.RestartTime), when(p.Keepalive != 0, fmt.Sprintf("keepalive %v", p.Keepalive)),
-			when(p.TTLSecurity != 0, fmt.Sprintf("ttl security %d", p.TTLSecurity)), when(p.Passive, "passive"), when(p.Password.IsSet(), "password from "+p.Password.String()), p.origin())
+			when(p.TTLSecurity != 0, fmt.Sprintf("ttl security %d", p.TTLSecurity)), when(p.Passive, "passive"), when(p.Password.IsSet(), "password from "+p.Password.String()),
+			when(p.AllowOwnAS != 0, fmt.Sprintf("allow own as %d", p.AllowOwnAS)),
+			when(p.MaxPrefixes != defaultMaxPrefixes, fmt.Sprintf("at most %d routes", p.MaxPrefixes)), p.origin())
 	}
 	for _, p := range sortedPrefixes(b.Paths) {
 		t.line("path", p.String(), b.Paths[p].Reason, strings.Join(b.Paths[p].Communities, ", "))

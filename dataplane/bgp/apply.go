@@ -58,7 +58,7 @@ func (s *Speaker) ensureRunning(want calc.BGP) error {
 		s.log.WithFields(map[string]any{
 			"as": g.AS, "routerID": g.RouterID, "port": g.Port,
 			"wasAS": s.running.AS, "wasRouterID": s.running.RouterID, "wasPort": s.running.Port,
-		}).Warn("BGP restarts: the node's AS number, router id or listen port has changed; all sessions start anew")
+		}).Warn("BGP restarts: the node's AS number, router id, listen port or listen addresses have changed; all sessions start anew")
 		if err := s.stop(); err != nil {
 			return fmt.Errorf("stop BGP to restart it: %w", err)
 		}

@@ -45,7 +45,7 @@ func (g *gobgpServer) start(want global) error {
 		Asn:             want.AS,
 		RouterId:        want.RouterID.String(),
 		ListenPort:      int32(want.Port),
-		ListenAddresses: listenAddresses(),
+		ListenAddresses: listenAddresses(want),
 
 		UseMultiplePaths: true,
 	}})
@@ -59,6 +59,9 @@ func (g *gobgpServer) start(want global) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("listen for BGP on port %d: another process has it (BIRD, FRR or Calico's own agent?); "+
 			"stop that one, set listenPort in BGPConfiguration, or set nodeToNodeMeshEnabled to false there if this node needs no BGP", want.Port)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("listen for BGP on %v: bindMode is NodeIP, and no interface of this machine has the address of the Node; "+
+			"correct spec.bgp of the Node, or remove bindMode", listenAddresses(want))
 	case errors.Is(err, syscall.EACCES):
 		return fmt.Errorf("listen for BGP on port %d: %w; the agent needs CAP_NET_BIND_SERVICE", want.Port, err)
 	}
@@ -98,8 +101,18 @@ func (g *gobgpServer) translate(r *api.WatchEventResponse) {
 	}
 }
 
-// listenAddresses leaves out IPv6 where the kernel has none: GoBGP would refuse to start.
-func listenAddresses() []string {
+// listenAddresses leaves out IPv6 where the kernel has none: GoBGP would refuse to start. The gate connects over the loopback, which
+// nobody outside reaches.
+func listenAddresses(g global) (list []string) {
+	if g.Bound {
+		list = append(list, "127.0.0.1")
+		for _, a := range []netip.Addr{g.Listen4, g.Listen6} {
+			if a.IsValid() {
+				list = append(list, a.String())
+			}
+		}
+		return list
+	}
 	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
 		return []string{"0.0.0.0"}
 	}

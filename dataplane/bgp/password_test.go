@@ -19,14 +19,14 @@ import (
 
 // secretBIRD configures a router with one session per family, with a password unless it is empty, that connects or waits.
 func secretBIRD(password string, passive bool) string {
-	lines := "connect delay time 1; connect retry time 1; error wait time 1, 2; graceful restart on;"
+	lines := "graceful restart on;"
 	if password != "" {
 		lines += fmt.Sprintf(" password %q;", password)
 	}
 	if passive {
 		lines += " passive on;"
 	}
-	return strings.ReplaceAll(birdConfig(routerAS), "graceful restart on;", lines)
+	return strings.ReplaceAll(impatient(birdConfig(routerAS)), "graceful restart on;", lines)
 }
 
 // secretNode is the node with passwords from a file, unless it is empty. It waits for the router if passive.
@@ -50,24 +50,9 @@ func writePassword(t *testing.T, file, text string) {
 // expected, or a wrong one.
 func (p *pair) dropped() (missing, unexpected, wrong int) {
 	for _, host := range []*lab.Host{p.host, p.router} {
-		host.Must(func() error {
-			text, err := os.ReadFile("/proc/thread-self/net/netstat")
-			names, values, _ := strings.Cut(string(text), "\n")
-			values, _, _ = strings.Cut(values, "\n")
-			numbers := strings.Fields(values)
-			for i, name := range strings.Fields(names) {
-				n := 0
-				switch fmt.Sscan(numbers[i], &n); name {
-				case "TCPMD5NotFound":
-					missing += n
-				case "TCPMD5Unexpected":
-					unexpected += n
-				case "TCPMD5Failure":
-					wrong += n
-				}
-			}
-			return err
-		})
+		missing += counter(host, "TCPMD5NotFound")
+		unexpected += counter(host, "TCPMD5Unexpected")
+		wrong += counter(host, "TCPMD5Failure")
 	}
 	return missing, unexpected, wrong
 }
@@ -152,7 +137,7 @@ func TestPasswordsAreRotatedAndRemoved(t *testing.T) {
 		if got := s.ask(t, request{Apply: &n}).Error; !strings.Contains(got, why) || !strings.Contains(got, file) {
 			t.Errorf("the error is %q, want %q", got, why)
 		}
-		if st := s.status(t)[0]; st.State != "Established" || st.Since != before || !strings.Contains(st.LastError, "keeps its former settings") {
+		if st := s.status(t)[0]; st.State != "Established" || st.Since != before || !strings.Contains(st.Why, "keeps its former settings") {
 			t.Errorf("%s: %+v", why, st)
 		}
 	}
@@ -161,7 +146,7 @@ func TestPasswordsAreRotatedAndRemoved(t *testing.T) {
 		t.Error("the password is back and this is not noticed")
 	}
 	s.apply(t, n)
-	if st := s.status(t)[0]; st.State != "Established" || st.Since != before || st.LastError != "" {
+	if st := s.status(t)[0]; st.State != "Established" || st.Since != before || st.Why != "" {
 		t.Errorf("the same password is back: %+v", st)
 	}
 	if s.ask(t, request{Refresh: true}).Changed {

@@ -22,6 +22,10 @@ type global struct {
 	AS       uint32
 	RouterID netip.Addr
 	Port     int // -1: do not listen
+
+	// If Bound, the speaker listens only on these addresses; one may be invalid.
+	Bound            bool
+	Listen4, Listen6 netip.Addr
 }
 
 // session has everything that a session with a peer depends on. If it stays equal, the session stays up.
@@ -37,6 +41,8 @@ type session struct {
 	MinTTL      uint8      // 0: no TTL security
 	Passive     bool       // the neighbour connects
 	Password    secret     // empty: none
+	AllowOwnAS  uint8      // how often our AS may occur in a path of the neighbour
+	MaxPrefixes uint32     // 0: any number
 }
 
 func newGlobal(want calc.BGP, port int) (global, error) {
@@ -52,7 +58,14 @@ func newGlobal(want calc.BGP, port int) (global, error) {
 	if port == 0 {
 		port = defaultPort
 	}
-	return global{AS: want.AS, RouterID: want.RouterID, Port: port}, nil
+	g := global{AS: want.AS, RouterID: want.RouterID, Port: port}
+	if want.BindNodeIP {
+		g.Bound, g.Listen4, g.Listen6 = true, want.V4.Addr(), want.V6.Addr()
+	}
+	if g.Bound && !g.Listen4.IsValid() && !g.Listen6.IsValid() {
+		return global{}, errors.New("start BGP: bindMode is NodeIP, and the Node has no address; give it one in spec.bgp, or remove bindMode")
+	}
+	return g, nil
 }
 
 func newSession(p calc.Peer) (session, error) {
@@ -79,11 +92,13 @@ func newSession(p calc.Peer) (session, error) {
 		Source:      source,
 		RestartTime: seconds(p.RestartTime, defaultRestartTime, maxRestartTime),
 		Keepalive:   seconds(p.Keepalive, defaultHold/3, maxHold/3),
+		AllowOwnAS:  p.AllowOwnAS,
+		MaxPrefixes: p.MaxPrefixes,
 	}
 	if s.Port == 0 {
 		s.Port = defaultPort
 	}
-	s.Hold = max(defaultHold, 3*s.Keepalive)
+	s.Hold = 3 * s.Keepalive // at least 3 s, the shortest that RFC 4271 allows
 	if p.TTLSecurity > 0 {
 		// Over N hops, a packet that was sent with a TTL of 255 arrives with at least 256-N (RFC 5082).
 		s.MinTTL = uint8(256 - int(p.TTLSecurity))

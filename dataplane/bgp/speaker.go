@@ -36,6 +36,7 @@ type peerState struct {
 	Restarting bool   // our own restart: updates are held until the neighbours have sent theirs
 	Negotiated bool   // the neighbour takes routes of the session's family
 	Received   int    // routes
+	Limited    bool   // closed, because the neighbour sent more routes than allowed
 }
 
 const established = "Established"

@@ -32,6 +32,7 @@ func apiPeer(s session, restarting bool) *api.Peer {
 			PeerAsn:         s.AS,
 			LocalAsn:        s.LocalAS,
 			AuthPassword:    string(s.Password),
+			AllowOwnAsn:     uint32(s.AllowOwnAS),
 		},
 		Transport: &api.Transport{RemotePort: uint32(s.Port), PassiveMode: s.Passive},
 		Timers: &api.Timers{Config: &api.TimersConfig{
@@ -50,6 +51,9 @@ func apiPeer(s session, restarting bool) *api.Peer {
 			Config:            &api.AfiSafiConfig{Family: apiFamily(s.Address), Enabled: true},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
 		}},
+	}
+	if s.MaxPrefixes > 0 {
+		p.AfiSafis[0].PrefixLimits = &api.PrefixLimit{Family: apiFamily(s.Address), MaxPrefixes: s.MaxPrefixes}
 	}
 	switch {
 	case s.Source.IsValid():
@@ -140,6 +144,7 @@ func parseCommunities(list []string) (standard []uint32, large []*api.LargeCommu
 // peerStateOf reads the state of a session from GoBGP's form of a peer.
 func peerStateOf(p *api.Peer) peerState {
 	state := peerState{State: stateName(p.GetState().GetSessionState())}
+	state.Limited = p.GetState().GetAdminState() == api.PeerState_PFX_CT
 	state.Restarting = p.GetGracefulRestart().GetLocalRestarting()
 	for _, af := range p.GetAfiSafis() {
 		state.Received += int(af.GetState().GetReceived())
