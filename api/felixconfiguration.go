@@ -154,7 +154,7 @@ type FelixConfigurationSpec struct {
 	NodeSelector                             string                  `json:"nodeSelector,omitempty"` // selects the nodes that the object is for; not allowed in the objects default and node.NAME
 	OpenstackRegion                          string                  `json:"openstackRegion,omitempty"`
 	PolicySyncPathPrefix                     string                  `json:"policySyncPathPrefix,omitempty"`
-	ProgramClusterRoutes                     *string                 `json:"programClusterRoutes,omitempty"`
+	ProgramClusterRoutes                     *string                 `json:"programClusterRoutes,omitempty"` // Enabled or EnabledNoEncapOnly: the agent makes routes to the blocks of nodes in its own network, without BGP
 	PrometheusGoMetricsEnabled               *bool                   `json:"prometheusGoMetricsEnabled,omitempty"`
 	PrometheusMetricsCAFile                  string                  `json:"prometheusMetricsCAFile,omitempty"`
 	PrometheusMetricsCertFile                string                  `json:"prometheusMetricsCertFile,omitempty"`

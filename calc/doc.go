@@ -6,7 +6,8 @@
 //
 // Start at state.go: the values that calc hands out. Then read compute.go: it calls one reader after the other. A reader is a function
 // from objects to values, in a file of its own: tier.go, policy.go, resolve.go and rule.go, profile.go, entity.go and labels.go (what selectors
-// see), ports.go (named ports), endpoint.go, failsafe.go, config.go and parameters.go, routes.go, bgp.go. order.go is the order of
+// see), ports.go (named ports), endpoint.go, failsafe.go, config.go and parameters.go, routes.go (pools and blocks),
+// nodeways.go (ways to other nodes), clusterroutes.go (what each prefix needs), bgp.go. order.go is the order of
 // evaluation, and bound.go compares an endpoint's policies with the classifier's bounds.
 //
 // # How Graph follows a change

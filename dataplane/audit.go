@@ -119,6 +119,7 @@ func (d *Driver) startAudits() {
 	resync := func(t interface{ Resync() }) func() error { return func() error { t.Resync(); return nil } }
 	d.audits.ofRoutes = d.addAudit("routes", readBack, resync(d.routes))
 	d.addAudit("learned routes", readBack, resync(d.learned.table))
+	d.addAudit("routes to other nodes", readBack, resync(d.toNodes.table))
 	settings := d.addAudit("settings", readBack, resync(d.settings))
 	ofGate := d.addAudit("gate", readBack, d.checkGate)
 	d.addAudit("host addresses", readBack, resync(d.locals))
@@ -187,6 +188,7 @@ func (d *Driver) tellRepairs() {
 	tell := func(what string, repairs []table.Repair) { d.repaired(what, len(repairs), someOf(repairs)) }
 	tell("routes", d.routes.Repairs())
 	tell("learned routes", d.learned.table.Repairs())
+	tell("routes to other nodes", d.toNodes.table.Repairs())
 	tell("settings", d.settings.Repairs())
 	tell("host addresses", d.locals.Repairs())
 	tell("rule counters", d.counters.Repairs())

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -86,7 +87,8 @@ type Driver struct {
 	uplinks      uplinkCare
 	idleSince    map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes       *table.Table[netip.Prefix, routes.Route]
-	learned      learned
+	learned      hopRoutes // of BGP neighbours
+	toNodes      hopRoutes // to other nodes, derived from their blocks
 	settings     *table.Table[interfaces.Sysctl, string]
 	proc         interfaces.Proc
 	former       *bpf.FormerSettings // opened with shared
@@ -131,7 +133,7 @@ func New(options Options) (*Driver, error) {
 		d.kernel.Close()
 		return nil, errors.Join(err, claim.close())
 	}
-	if err := d.openLearned(); err != nil {
+	if err := d.openHopRoutes(); err != nil {
 		d.watcher.Close()
 		d.kernel.Close()
 		return nil, errors.Join(err, claim.close())
@@ -216,16 +218,28 @@ func (d *Driver) InSync() {
 func (d *Driver) Apply(delta calc.Delta) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.noteRoutesToNodes(delta)
+	local := d.changesLocalRoutes(delta)
 	d.fold(delta)
 	d.rules.note(delta)
-	if len(delta.Endpoints)+len(delta.EndpointsGone)+len(delta.Routes)+len(delta.RoutesGone)+
-		len(delta.Pools)+len(delta.PoolsGone) > 0 || delta.Config != nil {
+	if local || len(delta.Endpoints)+len(delta.EndpointsGone)+len(delta.Pools)+len(delta.PoolsGone) > 0 || delta.Config != nil {
 		d.plan.pending = true
 	}
 	err := d.pass(d.clock())
 	d.lastErr = err
 	d.schedule()
 	return err
+}
+
+// changesLocalRoutes says whether a Delta, which is not in the State yet, changes routes other than those to other nodes.
+func (d *Driver) changesLocalRoutes(delta calc.Delta) bool {
+	for prefix, r := range delta.Routes {
+		before, there := d.state.Routes[prefix]
+		if r.Kind != calc.ViaNode || there && before.Kind != calc.ViaNode {
+			return true
+		}
+	}
+	return slices.ContainsFunc(delta.RoutesGone, func(p netip.Prefix) bool { return d.state.Routes[p].Kind != calc.ViaNode })
 }
 
 // Facts returns the facts about the host that the calculation needs.
@@ -252,6 +266,7 @@ func (d *Driver) Close() error {
 	d.flows.wait()
 	d.kernel.Close()
 	d.learned.kernel.Close()
+	d.toNodes.kernel.Close()
 	err := d.generations.close()
 	if d.former != nil {
 		err = errors.Join(err, d.former.Close())
@@ -296,8 +311,11 @@ func (d *Driver) remove() error {
 		}
 	}
 	d.routes.WantExactly(nil)
-	d.learned.table.WantExactly(nil)
-	err = errors.Join(err, d.routes.Reconcile(d.clock(), true), d.learned.table.Reconcile(d.clock(), true))
+	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))
+	for _, l := range []*hopRoutes{&d.learned, &d.toNodes} {
+		l.table.WantExactly(nil)
+		err = errors.Join(err, l.table.Reconcile(d.clock(), true))
+	}
 	err = errors.Join(err, firewall.Remove(d.Mark))
 	if there, _ := gate.Exists(); there { // a kernel without nftables has no gate
 		err = errors.Join(err, gate.Remove())

@@ -72,7 +72,7 @@ type Approval struct {
 type Route struct {
 	Destination netip.Prefix
 	Interface   string
-	Kind        string // workload, blackhole, gateway, bgp
+	Kind        string // workload, blackhole, gateway, bgp, node
 	State       string // programmed, failed, waiting, not used
 	Error       string
 }
@@ -264,10 +264,10 @@ func stageName(number int) string {
 	return "unknown"
 }
 
-// dumpLearned lists the routes of BGP neighbours, also those that are not wanted.
-func (d *Driver) dumpLearned() (list []Route) {
-	for prefix, entry := range d.learned.table.Wanted() {
-		r := Route{Destination: prefix, Kind: "bgp", State: "waiting"}
+// dumpHopRoutes lists the routes of one kind, also those that are not wanted.
+func (d *Driver) dumpHopRoutes(l *hopRoutes) (list []Route) {
+	for prefix, entry := range l.table.Wanted() {
+		r := Route{Destination: prefix, Kind: l.kind, State: "waiting"}
 		var names []string
 		for _, hop := range entry.Value.Hops {
 			names = append(names, fmt.Sprintf("%v %s", hop.Gateway, d.plan.links[hop.Interface].Name))
@@ -281,8 +281,8 @@ func (d *Driver) dumpLearned() (list []Route) {
 		}
 		list = append(list, r)
 	}
-	for prefix, why := range d.learned.refused {
-		list = append(list, Route{Destination: prefix, Kind: "bgp", State: "not used", Error: why})
+	for prefix, why := range l.refused {
+		list = append(list, Route{Destination: prefix, Kind: l.kind, State: "not used", Error: why})
 	}
 	return list
 }
@@ -299,7 +299,7 @@ func (d *Driver) dumpRoutes() (list []Route) {
 		}
 		list = append(list, r)
 	}
-	list = append(list, d.dumpLearned()...)
+	list = append(append(list, d.dumpHopRoutes(&d.learned)...), d.dumpHopRoutes(&d.toNodes)...)
 	for prefix, why := range d.plan.waiting {
 		list = append(list, Route{prefix, d.state.Routes[prefix].Interface, "workload", "waiting", why})
 	}

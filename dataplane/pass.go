@@ -46,7 +46,7 @@ func (d *Driver) pass(now time.Time) error {
 		g.confirm(d.plan.names, now)
 	}
 	d.advance()
-	errs = append(errs, d.routes.Reconcile(now, true), d.keepLearned(now), d.settings.Reconcile(now, true))
+	errs = append(errs, d.routes.Reconcile(now, true), d.keepHopRoutes(&d.toNodes, now), d.keepHopRoutes(&d.learned, now), d.settings.Reconcile(now, true))
 	d.planCounters()
 	errs = append(errs, d.counters.Reconcile(now, true), d.tidy(now))
 	d.tellRepairs()
@@ -60,7 +60,7 @@ func (d *Driver) keepInForce(now time.Time) error {
 		return nil
 	}
 	d.sweepFlows(now)
-	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now), d.keepLearned(now))
+	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now), d.keepHopRoutes(&d.learned, now))
 }
 
 // closeEarly is the pass before the input is complete. A host without a gate gets one, so interfaces with a workload's name

@@ -26,6 +26,8 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	if !d.inSync || !d.state.Ready {
 		return at
 	}
+	due(d.toNodes.table.Retry())
+	due(d.toNodes.due, len(d.toNodes.uses) > 0)
 	due(d.links.Retry())
 	due(d.routes.Retry())
 	due(d.settings.Retry())

@@ -29,6 +29,54 @@ func (s stepped[K, V]) Delete(k K) error {
 	return s.target.Delete(k)
 }
 
+// PutAll and DeleteAll hand over together the entries whose step succeeded, if the target can write them together.
+func (s stepped[K, V]) PutAll(keys []K, values []V) []error {
+	batches, can := s.target.(table.Batches[K, V])
+	return s.all("put", keys, func(i int) error { return s.target.Put(keys[i], values[i]) }, can, func(at []int) []error {
+		return batches.PutAll(chosen(keys, at), chosen(values, at))
+	})
+}
+
+func (s stepped[K, V]) DeleteAll(keys []K) []error {
+	batches, can := s.target.(table.Batches[K, V])
+	return s.all("delete", keys, func(i int) error { return s.target.Delete(keys[i]) }, can, func(at []int) []error {
+		return batches.DeleteAll(chosen(keys, at))
+	})
+}
+
+// all makes the step of each key, and then the writes: together if that is possible, otherwise each one after its step.
+func (s stepped[K, V]) all(verb string, keys []K, one func(i int) error, together bool, write func(at []int) []error) []error {
+	errs := make([]error, len(keys))
+	var at []int // the keys that are written together
+	for i, k := range keys {
+		if errs[i] = s.d.step(fmt.Sprintf("%s %s %v", verb, s.what, k)); errs[i] != nil {
+			continue
+		}
+		if together {
+			at = append(at, i)
+		} else {
+			errs[i] = one(i)
+		}
+	}
+	if len(at) > 0 {
+		for n, err := range write(at) {
+			errs[at[n]] = err
+		}
+	}
+	return errs
+}
+
+func chosen[T any](all []T, at []int) []T {
+	if len(at) == len(all) {
+		return all
+	}
+	some := make([]T, len(at))
+	for n, i := range at {
+		some[n] = all[i]
+	}
+	return some
+}
+
 func (s stepped[K, V]) List() (map[K]V, error) { return s.target.List() }
 
 // localTarget is the table of the addresses of this host. They decide the stage of a packet, so a change starts a new epoch.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -63,11 +64,11 @@ func (l *site) place(name, address string) {
 	l.apply(strings.ReplaceAll(workload(name, "cali-"+name, address), "host1", l.node))
 }
 
-// learned returns the routes of BGP neighbours in the kernel of the host.
+// learned returns the routes by other hosts in the kernel of the host.
 func (l *site) learned() (list string) {
 	l.Helper()
 	l.host.Must(func() error {
-		all, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: routes.LearnedProtocol}, netlink.RT_FILTER_PROTOCOL)
+		all, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: netlink.RouteProtocol(cmp.Or(l.protocol, routes.LearnedProtocol))}, netlink.RT_FILTER_PROTOCOL)
 		for _, r := range all {
 			list += fmt.Sprintf("%v via %v\n", r.Dst, r.Gw)
 		}

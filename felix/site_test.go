@@ -89,6 +89,7 @@ type site struct {
 	store        *datastore.Store
 	binary       string
 	within       []string // the command that runs felix; empty: the test runs it directly
+	protocol     int      // of the routes that learned returns; 0: those of BGP neighbours
 	cluster      []string // endpoints of the etcd that felix uses instead of the site's own
 }
 

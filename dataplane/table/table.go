@@ -18,6 +18,12 @@ type Target[K comparable, V any] interface {
 	List() (map[K]V, error)
 }
 
+// Batches is a Target that writes many entries faster together than one by one. Each method returns one error for each entry.
+type Batches[K comparable, V any] interface {
+	PutAll([]K, []V) []error
+	DeleteAll([]K) []error
+}
+
 // Table is one reconciled table. New makes one.
 type Table[K comparable, V any] struct {
 	name   string
@@ -101,6 +107,17 @@ func (t *Table[K, V]) Resync() {
 	t.listing = failure{}
 }
 
+// Lost says that another program has removed an entry: the next Fill writes it again and counts a repair.
+func (t *Table[K, V]) Lost(k K) {
+	v, want := t.wanted[k]
+	if !want || !t.holds(k, v) {
+		return
+	}
+	delete(t.programmed, k)
+	t.mark(k)
+	t.drift[k] = Gone
+}
+
 // Rewrite says that one entry may be missing or different in the target: the next Fill writes it again.
 func (t *Table[K, V]) Rewrite(k K) {
 	t.uncertain[k] = struct{}{}
@@ -110,6 +127,8 @@ func (t *Table[K, V]) Rewrite(k K) {
 // Fill writes the wanted entries that are not programmed. It goes on after an error, and returns the first five.
 func (t *Table[K, V]) Fill(now time.Time) error {
 	errs := []error{t.list(now)}
+	var keys []K
+	var values []V
 	for k := range t.pending {
 		v, want := t.wanted[k]
 		if !want || t.failed[k].again.After(now) {
@@ -119,12 +138,16 @@ func (t *Table[K, V]) Fill(now time.Time) error {
 			t.done(k)
 			continue
 		}
-		if err := t.target.Put(k, v); err != nil {
+		keys, values = append(keys, k), append(values, v)
+	}
+	for i, err := range putAll(t.target, keys, values) {
+		k := keys[i]
+		if err != nil {
 			t.uncertain[k] = struct{}{}
 			errs = append(errs, t.fail(k, "write", err, now))
 			continue
 		}
-		t.programmed[k] = v
+		t.programmed[k] = values[i]
 		t.repaired(k)
 		t.done(k)
 	}
@@ -135,6 +158,12 @@ func (t *Table[K, V]) Fill(now time.Time) error {
 // could not delete stay pending. While the target cannot be listed, unknown entries in it stay.
 func (t *Table[K, V]) Sweep(now time.Time) error {
 	errs := []error{t.list(now)}
+	var keys []K
+	gone := func(k K) {
+		delete(t.programmed, k)
+		t.repaired(k)
+		t.done(k)
+	}
 	for k := range t.pending {
 		if _, want := t.wanted[k]; want || t.failed[k].again.After(now) {
 			continue
@@ -142,17 +171,44 @@ func (t *Table[K, V]) Sweep(now time.Time) error {
 		_, there := t.programmed[k]
 		_, uncertain := t.uncertain[k]
 		if there || uncertain {
-			if err := t.target.Delete(k); err != nil {
-				t.uncertain[k] = struct{}{}
-				errs = append(errs, t.fail(k, "delete", err, now))
-				continue
-			}
+			keys = append(keys, k)
+		} else {
+			gone(k)
 		}
-		delete(t.programmed, k)
-		t.repaired(k)
-		t.done(k)
+	}
+	for i, err := range deleteAll(t.target, keys) {
+		k := keys[i]
+		if err != nil {
+			t.uncertain[k] = struct{}{}
+			errs = append(errs, t.fail(k, "delete", err, now))
+			continue
+		}
+		gone(k)
 	}
 	return t.join(errs)
+}
+
+// putAll writes entries, together if the target can.
+func putAll[K comparable, V any](target Target[K, V], keys []K, values []V) []error {
+	if b, can := target.(Batches[K, V]); can && len(keys) > 0 {
+		return b.PutAll(keys, values)
+	}
+	errs := make([]error, len(keys))
+	for i, k := range keys {
+		errs[i] = target.Put(k, values[i])
+	}
+	return errs
+}
+
+func deleteAll[K comparable, V any](target Target[K, V], keys []K) []error {
+	if b, can := target.(Batches[K, V]); can && len(keys) > 0 {
+		return b.DeleteAll(keys)
+	}
+	errs := make([]error, len(keys))
+	for i, k := range keys {
+		errs[i] = target.Delete(k)
+	}
+	return errs
 }
 
 // Reconcile calls Fill, and Sweep if the input is complete.

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -13,17 +14,25 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// learned brings the routes that BGP neighbours announce into the kernel.
-type learned struct {
-	kernel *routes.LearnedRoutes
-	table  *table.Table[netip.Prefix, routes.LearnedRoute]
+// hopRoutes brings routes by other hosts into the kernel. There are two kinds: those that BGP neighbours announce, and those to other
+// nodes of the same networks, which the calculation derives from the nodes' blocks. If both have one prefix, that of the neighbours
+// wins by its metric: a neighbour that fails takes its route back, and then the other one is already there.
+type hopRoutes struct {
+	name     string // of one route, in messages
+	names    string // of several
+	kind     string // of a route, in a Dump
+	remedy   string // for a prefix that must not be routed
+	adjacent bool   // next hops must be on a network of this host
+	kernel   *routes.HopRoutes
+	table    *table.Table[netip.Prefix, routes.HopRoute]
 
-	announced map[netip.Prefix][]netip.Addr // the next hops of each prefix, as neighbours announce them
+	announced map[netip.Prefix][]netip.Addr // the next hops of each prefix
 	uses      map[netip.Addr]int            // by next hop: the prefixes that have it
-	complete  bool                          // neighbours have announced everything: routes that only a former process knew may go
+	complete  bool                          // everything is announced: routes that only a former process knew may go
 
 	pending   map[netip.Prefix]struct{} // to be planned
-	serial    int                       // of the plan that planLearned saw last
+	serial    int                       // of the plan that planHopRoutes saw last
+	metric    [2]int                    // of IPv4 and IPv6 routes, in the last plan
 	resolved  map[netip.Addr]resolution // by next hop
 	due       time.Time                 // of the next look at the ways to next hops: routes may change without any interface
 	protected []protectedPrefix         // sorted by prefix
@@ -41,56 +50,90 @@ func (r resolution) equal(o resolution) bool {
 	return slices.Equal(r.hops, o.hops) && r.life == o.life && r.err == o.err
 }
 
-func (d *Driver) openLearned() error {
-	kernel, err := routes.NewLearnedRoutes()
-	if err != nil {
+func (d *Driver) openHopRoutes() error {
+	d.learned = hopRoutes{name: "learned route", names: "learned routes", kind: "bgp", remedy: "filter it on the peer that announces it"}
+	d.toNodes = hopRoutes{
+		name: "route to another node", names: "routes to other nodes", kind: "node",
+		remedy: "correct the block or the addresses of endpoints there", adjacent: true, complete: true,
+	}
+	return errors.Join(d.openHopRoutesOf(&d.learned, routes.LearnedProtocol), d.openHopRoutesOf(&d.toNodes, routes.NodeProtocol))
+}
+
+func (d *Driver) openHopRoutesOf(l *hopRoutes, protocol int) (err error) {
+	l.announced, l.uses = map[netip.Prefix][]netip.Addr{}, map[netip.Addr]int{}
+	l.pending, l.resolved, l.refused = map[netip.Prefix]struct{}{}, map[netip.Addr]resolution{}, map[netip.Prefix]string{}
+	if l.kernel, err = routes.NewHopRoutes(protocol, d.ownsProtocol); err != nil {
 		return err
 	}
-	d.learned = learned{
-		kernel: kernel, announced: map[netip.Prefix][]netip.Addr{}, uses: map[netip.Addr]int{},
-		pending: map[netip.Prefix]struct{}{}, resolved: map[netip.Addr]resolution{}, refused: map[netip.Prefix]string{},
-	}
-	d.learned.table = table.New("learned routes", stepped[netip.Prefix, routes.LearnedRoute]{d, "learned route", kernel},
-		routes.LearnedRoute.Equal)
+	l.table = table.New(l.names, stepped[netip.Prefix, routes.HopRoute]{d, l.name, l.kernel}, routes.HopRoute.Equal)
 	return nil
+}
+
+// ownsProtocol says whether routes with a protocol number are felix's.
+func (d *Driver) ownsProtocol(protocol int) bool {
+	return protocol == routes.LearnedProtocol || protocol == routes.NodeProtocol || slices.Contains(d.kernel.Protocols(), protocol)
 }
 
 // Learn notes changed routes of BGP neighbours: the next hops of each prefix, none for a prefix that was withdrawn. complete says
 // that neighbours have announced all their routes; before that, routes of a former process stay. Apply brings them into the
 // kernel.
 func (d *Driver) Learn(changes map[netip.Prefix][]netip.Addr, complete bool) {
-	l := &d.learned
-	l.complete = complete
+	d.learned.complete = complete
 	for prefix, hops := range changes {
-		for _, hop := range l.announced[prefix] {
-			if l.uses[hop]--; l.uses[hop] == 0 {
-				delete(l.uses, hop)
-				delete(l.resolved, hop)
-			}
-		}
-		for _, hop := range hops {
-			l.uses[hop]++
-		}
-		l.pending[prefix] = struct{}{}
-		if len(hops) > 0 {
-			l.announced[prefix] = hops
-		} else {
-			delete(l.announced, prefix)
-		}
+		d.learned.note(prefix, hops)
 	}
 }
 
-// keepLearned brings learned routes into the kernel.
-func (d *Driver) keepLearned(now time.Time) error {
-	d.planLearned(now)
-	return d.learned.table.Reconcile(now, d.learned.complete)
+// noteRoutesToNodes notes the routes to other nodes in a Delta.
+func (d *Driver) noteRoutesToNodes(delta calc.Delta) {
+	for prefix, r := range delta.Routes {
+		if r.Kind == calc.ViaNode {
+			d.toNodes.note(prefix, []netip.Addr{r.Gateway})
+		} else {
+			d.toNodes.note(prefix, nil)
+		}
+	}
+	for _, prefix := range delta.RoutesGone {
+		d.toNodes.note(prefix, nil)
+	}
 }
 
-// planLearned tells the table which learned routes are wanted. Usually it looks only at those that have changed. It looks at all
-// of them when the way to a next hop has changed, or the prefixes that neighbours may not take over.
-func (d *Driver) planLearned(now time.Time) {
-	l := &d.learned
-	changed := d.resolveNextHops(now)
+// note replaces the next hops of a prefix.
+func (l *hopRoutes) note(prefix netip.Prefix, hops []netip.Addr) {
+	before, announced := l.announced[prefix]
+	if !announced && len(hops) == 0 {
+		return
+	}
+	for _, hop := range before {
+		if l.uses[hop]--; l.uses[hop] == 0 {
+			delete(l.uses, hop)
+			delete(l.resolved, hop)
+		}
+	}
+	for _, hop := range hops {
+		l.uses[hop]++
+	}
+	l.pending[prefix] = struct{}{}
+	if len(hops) > 0 {
+		l.announced[prefix] = hops
+	} else {
+		delete(l.announced, prefix)
+	}
+}
+
+// keepHopRoutes brings one kind of routes into the kernel.
+func (d *Driver) keepHopRoutes(l *hopRoutes, now time.Time) error {
+	d.planHopRoutes(l, now)
+	return l.table.Reconcile(now, l.complete)
+}
+
+// planHopRoutes tells the table which routes are wanted. Usually it looks only at those that have changed. It looks at all of them when
+// the way to a next hop has changed, the metric, or the prefixes that must not be routed elsewhere.
+func (d *Driver) planHopRoutes(l *hopRoutes, now time.Time) {
+	changed := d.resolveNextHops(l, now)
+	if metric := d.metricOf(l); metric != l.metric {
+		l.metric, changed = metric, true
+	}
 	if l.serial != d.plan.serial {
 		l.serial = d.plan.serial
 		if list := d.protectedPrefixes(); !slices.Equal(list, l.protected) {
@@ -103,13 +146,22 @@ func (d *Driver) planLearned(now time.Time) {
 		}
 	}
 	for prefix := range l.pending {
-		d.planLearnedRoute(prefix)
+		l.plan(prefix)
 	}
 	clear(l.pending)
 }
 
-func (d *Driver) planLearnedRoute(prefix netip.Prefix) {
-	l := &d.learned
+// metricOf returns the metrics of IPv4 and IPv6 routes of a kind. Routes to other nodes come behind those of BGP neighbours.
+func (d *Driver) metricOf(l *hopRoutes) [2]int {
+	metric := [2]int{routes.LearnedMetric, routes.LearnedMetric}
+	if l == &d.toNodes {
+		metric[0]++
+		metric[1]++
+	}
+	return metric
+}
+
+func (l *hopRoutes) plan(prefix netip.Prefix) {
 	next, announced := l.announced[prefix]
 	if !announced {
 		delete(l.refused, prefix)
@@ -128,21 +180,28 @@ func (d *Driver) planLearnedRoute(prefix netip.Prefix) {
 		return
 	}
 	delete(l.refused, prefix)
-	l.table.Want(prefix, routes.Through(hops))
+	metric := l.metric[0]
+	if prefix.Addr().Is6() {
+		metric = l.metric[1]
+	}
+	l.table.Want(prefix, routes.Through(hops, metric))
 }
 
 // resolveNextHops finds the way to each next hop. It says whether one has changed. Routes whose interface had a new life are
 // written again.
-func (d *Driver) resolveNextHops(now time.Time) (changed bool) {
-	l := &d.learned
+func (d *Driver) resolveNextHops(l *hopRoutes, now time.Time) (changed bool) {
 	if l.serial == d.plan.serial && len(l.resolved) == len(l.uses) && now.Before(l.due) {
 		return false
 	}
 	l.due = now.Add(lookAtWays)
+	find := l.kernel.Resolve
+	if l.adjacent {
+		find = l.kernel.Neighbour
+	}
 	for next := range l.uses {
 		var way resolution
 		var err error
-		if way.hops, err = l.kernel.Resolve(next); err != nil {
+		if way.hops, err = find(next); err != nil {
 			way.err = err.Error()
 		}
 		for _, hop := range way.hops {
@@ -153,18 +212,18 @@ func (d *Driver) resolveNextHops(now time.Time) (changed bool) {
 			continue
 		}
 		if known && before.life != way.life {
-			d.rewriteLearned(next)
+			l.rewrite(next)
 		}
 		l.resolved[next], changed = way, true
 	}
 	return changed
 }
 
-// rewriteLearned has the routes with a next hop written again.
-func (d *Driver) rewriteLearned(next netip.Addr) {
-	for prefix, hops := range d.learned.announced {
-		if _, wanted := d.learned.table.Wants(prefix); wanted && slices.Contains(hops, next) {
-			d.learned.table.Rewrite(prefix)
+// rewrite has the routes with a next hop written again.
+func (l *hopRoutes) rewrite(next netip.Addr) {
+	for prefix, hops := range l.announced {
+		if _, wanted := l.table.Wants(prefix); wanted && slices.Contains(hops, next) {
+			l.table.Rewrite(prefix)
 		}
 	}
 }
@@ -213,7 +272,7 @@ func (d *Driver) protectedPrefixes() (list []protectedPrefix) {
 
 // covered finds a protectedPrefix that forbids a prefix. A smaller prefix inside of a protected block is fine: it is the address of a
 // workload that has moved.
-func (l *learned) covered(prefix netip.Prefix) (protectedPrefix, bool) {
+func (l *hopRoutes) covered(prefix netip.Prefix) (protectedPrefix, bool) {
 	at, _ := slices.BinarySearchFunc(l.protected, prefix.Addr(), func(r protectedPrefix, a netip.Addr) int { return r.prefix.Addr().Compare(a) })
 	for _, r := range l.protected[at:] {
 		if !prefix.Contains(r.prefix.Addr()) {
@@ -227,37 +286,37 @@ func (l *learned) covered(prefix netip.Prefix) (protectedPrefix, bool) {
 }
 
 // refusal says why an announced prefix is not wanted at all. It is empty if the prefix is fine.
-func (l *learned) refusal(prefix netip.Prefix) string {
+func (l *hopRoutes) refusal(prefix netip.Prefix) string {
 	a := prefix.Addr()
 	switch {
 	case prefix.Bits() == 0:
 		return "felix uses no default route of a neighbour"
 	case a.IsLoopback(), a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified():
-		return "the prefix is not for unicast between hosts: filter it on the peer that announces it"
+		return "the prefix is not for unicast between hosts: " + l.remedy
 	}
 	if r, covered := l.covered(prefix); covered {
-		return fmt.Sprintf("it covers %v, %s: filter it on the peer that announces it", r.prefix, r.why)
+		return fmt.Sprintf("it covers %v, %s: %s", r.prefix, r.why, l.remedy)
 	}
 	return ""
 }
 
 // isExpected says that a refused route is no problem: routers often announce a default route, and the address of a workload of this
 // node may still be announced by the node from which it came.
-func (l *learned) isExpected(prefix netip.Prefix) bool {
+func (l *hopRoutes) isExpected(prefix netip.Prefix) bool {
 	_, covered := l.covered(prefix)
-	return prefix.Bits() == 0 || prefix.IsSingleIP() && covered
+	return !l.adjacent && (prefix.Bits() == 0 || prefix.IsSingleIP() && covered)
 }
 
-// problems names the learned routes that are missing in the kernel and that no local address explains.
-func (l *learned) problems() (texts []string) {
+// problems names the routes that are missing in the kernel and that no local address explains.
+func (l *hopRoutes) problems() (texts []string) {
 	const few = 5
 	prefixes := slices.SortedFunc(maps.Keys(l.refused), netip.Prefix.Compare)
 	prefixes = slices.DeleteFunc(prefixes, l.isExpected)
 	for i, prefix := range prefixes {
 		if i == few {
-			return append(texts, fmt.Sprintf("%d more learned routes are not in the kernel: margayctl dump routes lists them", len(prefixes)-few))
+			return append(texts, fmt.Sprintf("%d more %s are not in the kernel: margayctl dump routes lists them", len(prefixes)-few, l.names))
 		}
-		texts = append(texts, fmt.Sprintf("the learned route to %v is not in the kernel: %s", prefix, l.refused[prefix]))
+		texts = append(texts, fmt.Sprintf("the %s to %v is not in the kernel: %s", l.name, prefix, l.refused[prefix]))
 	}
 	return texts
 }
