@@ -2,7 +2,7 @@ package api
 
 import "fmt"
 
-// CalicoNodeStatus asks the agent of one node to write its state into the object's status. felix does not fill in the status yet.
+// CalicoNodeStatus asks the agent of one node to write its state into the object's status.
 type CalicoNodeStatus struct {
 	TypeMeta
 	Metadata `json:"metadata"`

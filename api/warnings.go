@@ -28,8 +28,6 @@ func OwnWarnings(o Object) []string {
 		if o.Spec.QoSControls != nil {
 			return []string{"spec.qosControls is stored, not enforced yet"}
 		}
-	case *CalicoNodeStatus:
-		return []string{"the object is stored; the agent does not fill in its status yet"}
 	case *KubeControllersConfiguration:
 		return []string{"the object is stored and has no effect, because Margay does not use Kubernetes"}
 	case *IPPool:

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"cmp"
 	"net/netip"
+	"strings"
 )
 
 // LearnedState tells the BGP speaker which learned routes the kernel has. It is valid on the loop that applies changes.
@@ -26,6 +27,15 @@ func (s LearnedState) Missing(f func(netip.Prefix)) {
 
 // Reaches says whether a next hop has a way.
 func (s LearnedState) Reaches(next netip.Addr) bool { return len(s.d.learned.resolved[next].hops) > 0 }
+
+// Interfaces returns the names of the interfaces by which packets to a next hop leave.
+func (s LearnedState) Interfaces(next netip.Addr) string {
+	var names []string
+	for _, hop := range s.d.learned.resolved[next].hops {
+		names = append(names, s.d.plan.links[hop.Interface].Name)
+	}
+	return strings.Join(names, ", ")
+}
 
 // Of says whether the kernel has a learned prefix with a next hop: programmed, failed, waiting or not used, and why if it does not.
 func (s LearnedState) Of(prefix netip.Prefix, next netip.Addr) (state, why string) {

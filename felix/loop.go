@@ -29,6 +29,7 @@ type agent struct {
 	speaker       *bgp.Speaker
 	reservations  *reservations
 	registrar     *registrar
+	reports       *nodeReports
 	connection    *connection
 	etcdAddresses *etcdAddresses
 
@@ -44,11 +45,12 @@ type agent struct {
 	claimed   map[api.Key]string // by WorkloadEndpoint of this node: the interface that it names
 	blocks    *blocks
 
-	noted      datastore.AgentRecord // that was last handed to the registrar, for the next start
-	nodeGone   bool                  // this node's Node object was deleted
-	otherBooks bool                  // endpoints, pools or blocks have changed since the reservations got them
-	bgpError   error
-	failing    string // the last logged errors of passes
+	noted        datastore.AgentRecord // that was last handed to the registrar, for the next start
+	nodeGone     bool                  // this node's Node object was deleted
+	otherBooks   bool                  // endpoints, pools or blocks have changed since the reservations got them
+	bgpError     error
+	bgpChangedAt time.Time // of the last change of what BGP must do
+	failing      string    // the last logged errors of passes
 }
 
 func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *bgp.Speaker) *agent {
@@ -56,6 +58,7 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 		log: log, settings: s, started: time.Now(),
 		driver: driver, speaker: speaker,
 		reservations: newReservations(log, s.nodeName),
+		reports:      newNodeReports(log, s.nodeName),
 		connection:   &connection{log: log.WithField("part", "datastore")},
 		claimed:      map[api.Key]string{},
 		blocks:       newBlocks(s.nodeName),
@@ -92,6 +95,7 @@ func (a *agent) serveDatastore(ctx context.Context, connected chan<- beginning) 
 	var jobs sync.WaitGroup
 	jobs.Go(func() { a.registrar.run(ctx, store) })
 	jobs.Go(func() { a.reservations.run(ctx, store) })
+	jobs.Go(func() { a.reports.run(ctx, store) })
 	jobs.Go(func() { a.connection.watch(ctx, store) })
 	jobs.Wait()
 }
@@ -171,6 +175,8 @@ func (a *agent) receive(batch datastore.Batch) {
 		case api.KindWorkloadEndpoint: // of any node: an endpoint that left this node may have kept its address here
 			a.otherBooks = true
 			a.claim(u)
+		case api.KindCalicoNodeStatus:
+			a.reports.note(u)
 		}
 	}
 	if batch.InSync && !a.inSync {
@@ -286,6 +292,9 @@ func (a *agent) flush() calc.Delta {
 	own := delta
 	own.Policies, own.PoliciesGone, own.Sets, own.SetsGone = nil, nil, nil, nil
 	a.state.Fold(own)
+	if own.BGP != nil {
+		a.bgpChangedAt = time.Now()
+	}
 	a.otherBooks = a.otherBooks || len(own.Endpoints)+len(own.EndpointsGone)+len(own.Pools)+len(own.PoolsGone) > 0
 	return delta
 }

@@ -123,6 +123,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 	defer cancel()
 	a := newAgent(log, s, driver, speaker)
 	a.connection.outage = outage
+	a.reports.questions = questions
 	connected := make(chan beginning, 1)
 	background.Go(func() { a.serveDatastore(ctx, connected) })
 	background.Go(func() { a.etcdAddresses.run(ctx) })

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/dataplane/bgp"
 )
 
 // statusOfPeers returns the BGP sessions that the objects ask for.
@@ -41,7 +42,7 @@ func meshProblem(peers []*agentv1.Peer) []*agentv1.Problem {
 		}
 		total++
 		if p.State != "established" {
-			names = append(names, fmt.Sprintf("%s at %s", strings.TrimPrefix(p.Name, "mesh with "), p.Address))
+			names = append(names, fmt.Sprintf("%s at %s", strings.TrimPrefix(p.Name, bgp.MeshPrefix), p.Address))
 		}
 	}
 	if len(names) == 0 {

@@ -78,10 +78,13 @@ func (s *Speaker) ensureRunning(want calc.BGP) error {
 	return nil
 }
 
+// MeshPrefix begins the name of a session of the mesh; the name of the node follows.
+const MeshPrefix = "mesh with "
+
 // called returns the name by which operators know a peer: that of its BGPPeer, or of the node in the mesh.
 func called(session string, p calc.Peer) string {
 	if p.Object == "" && p.Node != "" {
-		return "mesh with " + p.Node
+		return MeshPrefix + p.Node
 	}
 	return cmp.Or(p.Object, session)
 }

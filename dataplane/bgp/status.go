@@ -32,6 +32,13 @@ type Announcement struct {
 	Peers       []string // established peers that have it, sorted by name
 }
 
+// Running says whether the BGP server runs.
+func (s *Speaker) Running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running != nil
+}
+
 // Status returns the wanted peers, sorted by name.
 func (s *Speaker) Status() []PeerStatus {
 	s.mu.Lock()
