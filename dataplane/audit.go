@@ -45,8 +45,10 @@ type audits struct {
 	listeners []listener
 	repairs   map[string]uint64 // since the start, by the kind of state
 
-	ofRoutes *audit
-	routes   *routes.Listener
+	ofRoutes    *audit
+	routes      *routes.Listener
+	ofHopRoutes *audit
+	hopRoutes   *routes.Listener
 
 	gateChangedBy    atomic.Value // string: who made the last nftables transaction on our table
 	firewallsChanged atomic.Bool  // since they were read
@@ -85,6 +87,7 @@ func (a *audit) next() time.Time {
 
 // makeAudits makes the audits that are due.
 func (d *Driver) makeAudits(now time.Time) error {
+	d.hearHopRoutes()
 	errs := []error{d.hearRoutes()}
 	for _, a := range d.audits.list {
 		errs = append(errs, a.make(now))
@@ -118,8 +121,11 @@ func (d *Driver) startAudits() {
 	d.audits.repairs = map[string]uint64{}
 	resync := func(t interface{ Resync() }) func() error { return func() error { t.Resync(); return nil } }
 	d.audits.ofRoutes = d.addAudit("routes", readBack, resync(d.routes))
-	d.addAudit("learned routes", readBack, resync(d.learned.table))
-	d.addAudit("routes to other nodes", readBack, resync(d.toNodes.table))
+	d.audits.ofHopRoutes = d.addAudit("routes by other hosts", readBack, func() error {
+		d.learned.table.Resync()
+		d.toNodes.table.Resync()
+		return nil
+	})
 	settings := d.addAudit("settings", readBack, resync(d.settings))
 	ofGate := d.addAudit("gate", readBack, d.checkGate)
 	d.addAudit("host addresses", readBack, resync(d.locals))
@@ -134,8 +140,14 @@ func (d *Driver) startAudits() {
 	d.hooks.audit = d.addAudit("hooks", readBackSoon, d.checkHooks)
 	d.firewalls.audit = d.addAudit("other firewalls", readBack, d.checkFirewalls)
 	d.listen(d.audits.ofRoutes, func() (listener, error) {
-		l, err := routes.Listen(d.kernel.Protocols(), d.signal)
+		l, err := routes.Listen(d.kernel.Protocols(), nil, d.signal)
 		d.audits.routes = l
+		return l, err
+	})
+	d.listen(d.audits.ofHopRoutes, func() (listener, error) {
+		ports := []uint32{d.learned.kernel.Port(), d.toNodes.kernel.Port()}
+		l, err := routes.Listen([]int{routes.LearnedProtocol, routes.NodeProtocol}, ports, d.signal)
+		d.audits.hopRoutes = l
 		return l, err
 	})
 	d.listen(settings, func() (listener, error) {
@@ -170,7 +182,7 @@ func (a *audits) close() {
 	for _, l := range a.listeners {
 		l.Close()
 	}
-	a.listeners, a.routes = nil, nil
+	a.listeners, a.routes, a.hopRoutes = nil, nil, nil
 }
 
 // repaired logs and counts entries that other programs had changed and that are as wanted again.
@@ -227,6 +239,35 @@ func (d *Driver) checkGate() error {
 	}
 	d.audits.gateDrift = difference
 	return nil
+}
+
+// hearHopRoutes notes the routes by other hosts that somebody else has removed, so this pass writes them again. A route that the kernel
+// removed with an interface is no repair. Other changes are read back.
+func (d *Driver) hearHopRoutes() {
+	if d.audits.hopRoutes == nil {
+		return
+	}
+	heard, all := d.audits.hopRoutes.Take()
+	suspect := !all
+	for _, h := range heard {
+		l := &d.learned
+		if h.Protocol == routes.NodeProtocol {
+			l = &d.toNodes
+		}
+		_, wanted := l.table.Wants(h.Prefix)
+		switch {
+		case !h.Gone || !wanted:
+			suspect = true
+		case h.ByKernel:
+			l.table.Rewrite(h.Prefix)
+		default:
+			l.kernel.Forget(h.Prefix)
+			l.table.Lost(h.Prefix)
+		}
+	}
+	if suspect {
+		d.ask(d.audits.ofHopRoutes)
+	}
 }
 
 // hearRoutes asks for the audit of routes when the kernel tells of a change that is not our own last one.

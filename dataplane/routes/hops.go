@@ -111,6 +111,10 @@ func (h *HopRoutes) PutAll(prefixes []netip.Prefix, routes []HopRoute) []error {
 	}
 	errs := h.batcher.send(changes)
 	for i, p := range prefixes {
+		if errors.Is(errs[i], unix.EEXIST) && h.isOurs(p, routes[i].Metric) {
+			changes[i].flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+			errs[i] = h.batcher.send(changes[i : i+1])[0]
+		}
 		switch {
 		case errors.Is(errs[i], unix.EEXIST):
 			errs[i] = fmt.Errorf("%w with the metric %d: remove that route", ErrConflict, routes[i].Metric)
@@ -120,6 +124,12 @@ func (h *HopRoutes) PutAll(prefixes []netip.Prefix, routes []HopRoute) []error {
 		}
 	}
 	return errs
+}
+
+// isOurs says whether the best route to a prefix is ours and has this metric.
+func (h *HopRoutes) isOurs(prefix netip.Prefix, metric int) bool {
+	best, found := h.reader.Best(prefix)
+	return found && int(best.Protocol) == h.protocol && best.Priority == metric
 }
 
 // removeOthers removes the routes of ours to a prefix that have another metric.
