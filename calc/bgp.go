@@ -252,6 +252,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 		p.AllowOwnAS = uint8(min(max(*n, 0), math.MaxUint8))
 	}
 	r.applySpec(&p, spec)
+	p.Filters = r.filters(key, spec, p)
 	r.partly(key, spec)
 	return p, true
 }
@@ -287,14 +288,11 @@ func impossible(spec api.BGPPeerSpec) string {
 	return ""
 }
 
-// unsupportedPeer names a field that is not supported and must not be ignored, and what to do. Without its filters, for example, a
-// session would accept and announce more than it may.
+// unsupportedPeer names a field that is not supported and must not be ignored, and what to do.
 func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
 	switch {
 	case spec.LocalWorkloadSelector != "":
 		return "localWorkloadSelector", "name each peer by peerIP"
-	case len(spec.Filters) > 0:
-		return "filters", "filter on the peer and remove them here"
 	case spec.ReachableBy != "":
 		return "reachableBy", "add a route to the peer and remove it"
 	}

@@ -55,7 +55,7 @@ func (f *fleet) decideAddress(p netip.Prefix, d *destination) {
 	case best.node == f.node:
 		d.route, d.routed = Route{Kind: LocalWorkload, Interface: l.Interface}, true
 		if f.space.borrowed(p.Addr()) {
-			d.path, d.told = Path{Reason: "borrowed"}, true
+			d.path, d.told = Path{Reason: "borrowed", Interface: l.Interface}, true
 		}
 		if rival != "" {
 			d.about, d.problem = l.ID, fmt.Sprintf("address %v also belongs to an endpoint of Node(%s); this one is older or its node comes "+

@@ -48,12 +48,12 @@ func (t *TierPolicies) equal(u *TierPolicies) bool {
 }
 
 func (b BGP) equal(c BGP) bool {
-	return b.AS == c.AS && b.RouterID == c.RouterID && b.ListenPort == c.ListenPort && b.BindNodeIP == c.BindNodeIP && b.V4 == c.V4 && b.V6 == c.V6 &&
-		maps.Equal(b.Peers, c.Peers) && maps.EqualFunc(b.Paths, c.Paths, Path.equal)
+	return b.AS == c.AS && b.RouterID == c.RouterID && b.ListenPort == c.ListenPort && b.BindNodeIP == c.BindNodeIP && b.ClusterID == c.ClusterID && b.V4 == c.V4 && b.V6 == c.V6 &&
+		maps.EqualFunc(b.Peers, c.Peers, Peer.equal) && maps.EqualFunc(b.Paths, c.Paths, Path.equal)
 }
 
 func (p Path) equal(q Path) bool {
-	return p.Reason == q.Reason && slices.Equal(p.Communities, q.Communities)
+	return p.Reason == q.Reason && p.Interface == q.Interface && slices.Equal(p.Communities, q.Communities)
 }
 
 func (c Config) equal(d Config) bool {

@@ -139,7 +139,7 @@ func (g *Graph) updateObjects(byKind map[string][]api.Update) {
 			case api.KindNode:
 				g.pending.bgp = true
 				g.pending.config = g.pending.config || u.Key.Name == g.node
-			case api.KindBGPPeer, api.KindBGPConfiguration:
+			case api.KindBGPPeer, api.KindBGPFilter, api.KindBGPConfiguration:
 				g.pending.bgp = true
 			case api.KindIPPool:
 				g.pending.space = true

@@ -257,7 +257,9 @@ func (w world) workloadPort() api.WorkloadPort {
 }
 
 func (w world) bgpObject(meta func(...string) api.Metadata) api.Object {
-	switch w.IntN(4) {
+	switch w.IntN(5) {
+	case 4:
+		return &api.BGPFilter{Metadata: meta("f", "g"), Spec: api.BGPFilterSpec{ImportV4: w.filterRules(), ExportV4: w.filterRules(), ImportV6: w.filterRules()}}
 	case 0:
 		return &api.Node{Metadata: meta("n1", "n1", "n2"), Spec: api.NodeSpec{BGP: pick(w, nil, &api.NodeBGPSpec{
 			IPv4Address: pick(w, "", "10.70.0.1/24", "10.70.0.2"), ASNumber: pick(w, nil, ptr(api.ASNumber(65001))),
@@ -273,8 +275,16 @@ func (w world) bgpObject(meta func(...string) api.Metadata) api.Object {
 	}
 	return &api.BGPPeer{Metadata: meta("peer1", "peer2", "peer3"), Spec: api.BGPPeerSpec{
 		Node: pick(w, "", "", "n1", "n2"), PeerIP: pick(w, "10.70.0.2", "10.65.0.1:1179", "fd00::9", ""), ASNumber: pick[api.ASNumber](w, 0, 64512, 65001),
-		Filters: pick(w, nil, nil, []string{"f"}),
+		Filters: pick(w, nil, nil, []string{"f"}, []string{"g", "f"}), LocalASNumber: pick(w, nil, nil, ptr(api.ASNumber(65001))),
 	}}
+}
+
+func (w world) filterRules() []api.BGPFilterRule {
+	rule := func() api.BGPFilterRule {
+		return api.BGPFilterRule{CIDR: pick(w, "", "10.65.0.0/16", "?"), MatchOperator: pick(w, "In", "NotEqual"), PeerType: pick(w, "", "", "eBGP", "iBGP"),
+			Interface: pick(w, "", "", "", "cali*"), Priority: pick(w, nil, nil, nil, ptr(1024)), Action: pick(w, "Accept", "Reject")}
+	}
+	return some(w, rule(), rule())
 }
 
 func (w world) policy() api.GlobalNetworkPolicySpec {

@@ -238,6 +238,7 @@ type BGP struct {
 	RouterID   netip.Addr
 	ListenPort uint16
 	BindNodeIP bool            // listen only on V4 and V6
+	ClusterID  netip.Addr      // the node reflects routes with this cluster id (RFC 4456); invalid: it does not
 	V4, V6     netip.Prefix    // the node's addresses with their networks; invalid if it has none
 	Peers      map[string]Peer // by name: Global_ or Node_, and the address
 	Paths      map[netip.Prefix]Path
@@ -259,12 +260,14 @@ type Peer struct {
 	Password    Password      `json:"password,omitzero"`
 	AllowOwnAS  uint8         `json:"allowOwnAS,omitempty"` // how often the own AS may occur in a path from the peer
 	MaxPrefixes uint32        `json:"maxPrefixes"`          // routes of the peer above which the session is closed
+	Filters     *RouteFilters `json:"filters,omitempty"`    // nil: the BGPPeer names none
 }
 
 // Path is a prefix that the node announces. The prefix is its key in BGP.Paths.
 type Path struct {
 	Communities []string `json:"communities,omitempty"` // as text, for example 64512:7
 	Reason      string   `json:"reason"`                // block or borrowed (docs/glossary.md)
+	Interface   string   `json:"interface,omitempty"`   // to the workload; empty for a block
 }
 
 // Config is the configuration of this node: the environment and the FelixConfigurations, merged. Fields that are not set have their

@@ -109,9 +109,10 @@ func (t *text) bgp(b BGP) {
 			when(p.TTLSecurity != 0, fmt.Sprintf("ttl security %d", p.TTLSecurity)), when(p.Passive, "passive"), when(p.Password.IsSet(), "password from "+p.Password.String()),
 			when(p.AllowOwnAS != 0, fmt.Sprintf("allow own as %d", p.AllowOwnAS)),
 			when(p.MaxPrefixes != defaultMaxPrefixes, fmt.Sprintf("at most %d routes", p.MaxPrefixes)), p.origin())
+		t.filters(name, p.Filters)
 	}
 	for _, p := range sortedPrefixes(b.Paths) {
-		t.line("path", p.String(), b.Paths[p].Reason, strings.Join(b.Paths[p].Communities, ", "))
+		t.line("path", p.String(), b.Paths[p].Reason, when(b.Paths[p].Interface != "", "by "+b.Paths[p].Interface), strings.Join(b.Paths[p].Communities, ", "))
 	}
 }
 

@@ -289,8 +289,10 @@ func (l *hopRoutes) covered(prefix netip.Prefix) (protectedPrefix, bool) {
 func (l *hopRoutes) refusal(prefix netip.Prefix) string {
 	a := prefix.Addr()
 	switch {
+	case prefix.Bits() == 0 && l.adjacent:
+		return "a default route leads to no single node: " + l.remedy
 	case prefix.Bits() == 0:
-		return "felix uses no default route of a neighbour"
+		return "" // the Speaker hands a default route over only if a BGPFilter accepts it
 	case a.IsLoopback(), a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified():
 		return "the prefix is not for unicast between hosts: " + l.remedy
 	}
@@ -300,11 +302,11 @@ func (l *hopRoutes) refusal(prefix netip.Prefix) string {
 	return ""
 }
 
-// isExpected says that a refused route is no problem: routers often announce a default route, and the address of a workload of this
-// node may still be announced by the node from which it came.
+// isExpected says that a refused route is no problem: the address of a workload of this node may still be announced by the node from
+// which it came.
 func (l *hopRoutes) isExpected(prefix netip.Prefix) bool {
 	_, covered := l.covered(prefix)
-	return !l.adjacent && (prefix.Bits() == 0 || prefix.IsSingleIP() && covered)
+	return !l.adjacent && prefix.IsSingleIP() && covered
 }
 
 // problems names the routes that are missing in the kernel and that no local address explains.

@@ -120,7 +120,6 @@ func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 	defer func() { must(t, d.Uninstall()) }()
 	d.Protect([]netip.Addr{netip.MustParseAddr("203.0.113.79")})
 	for prefix, why := range map[string]string{
-		"0.0.0.0/0":       "",
 		"10.65.0.0/26":    "it covers 10.65.0.0/26, a block of this node",
 		"10.65.0.5/32":    "",
 		"192.0.2.2/32":    "",
@@ -140,6 +139,13 @@ func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 			t.Errorf("%s: problems: %q", prefix, problems)
 		}
 		d.Learn(announce(prefix), true)
+	}
+	// A filter has accepted this one, otherwise it would not come here. The host's own default route has a lower metric.
+	d.Learn(announce("0.0.0.0/0", "192.0.2.1"), true)
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("a default route", "0.0.0.0/0 via 192.0.2.1")
+	if p := d.Status().Problems; len(p) != 0 {
+		t.Errorf("problems: %v", p)
 	}
 	if !outside.Reaches("tcp", hostAddress, 22) {
 		t.Error("the host does not answer")

@@ -30,10 +30,19 @@ func (s *Speaker) Apply(want calc.BGP) error {
 		return err
 	}
 	sessions, errs := s.wantedSessions(want)
-	errs = append(errs, s.addPaths(want.Paths)...)
+	peers := s.filteredPeers(want, sessions)
+	if err := s.setImports(peers); err != nil {
+		return errors.Join(append(errs, err)...) // without it no peer may be added
+	}
+	errs = append(errs, s.judgeAgain(peers)...)
+	errs = append(errs, s.applyExports(want.Paths, peers)...)
+	if s.policy[exports] == nil {
+		return errors.Join(errs...)
+	}
 	errs = append(errs, s.deletePeers(sessions)...)
 	errs = append(errs, s.deletePaths(want.Paths)...)
-	errs = append(errs, s.addPeers(want.Peers, sessions)...)
+	ready, waiting := s.holdBack(sessions, peers)
+	errs = append(append(errs, waiting...), s.addPeers(want.Peers, ready)...)
 	return errors.Join(errs...)
 }
 
@@ -68,12 +77,6 @@ func (s *Speaker) ensureRunning(want calc.BGP) error {
 			return err
 		}
 		s.running = &g
-	}
-	if !s.policy {
-		if err := s.srv.setPolicy(); err != nil {
-			return fmt.Errorf("set BGP policy: %w", err) // without it no peer may be added
-		}
-		s.policy = true
 	}
 	return nil
 }
@@ -121,21 +124,21 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	return sessions, errs
 }
 
-// addPaths announces new and changed paths. A path that cannot be changed stays as it was.
-func (s *Speaker) addPaths(want map[netip.Prefix]calc.Path) []error {
+// addPaths announces new and changed paths, and those that get another mark. A path that cannot be changed stays as it was.
+func (s *Speaker) addPaths(want map[netip.Prefix]calc.Path, marks map[netip.Prefix]uint32) []error {
 	var errs []error
 	for _, prefix := range sortedPrefixes(want) {
 		path := want[prefix]
 		have, there := s.paths[prefix]
-		if there && slices.Equal(have.Communities, path.Communities) {
+		if there && slices.Equal(have.Communities, path.Communities) && s.marks[prefix] == marks[prefix] {
 			s.paths[prefix] = path // the reason may differ
 			continue
 		}
-		if err := s.srv.addPath(prefix, path.Communities); err != nil {
+		if err := s.srv.addPath(prefix, path.Communities, marks[prefix]); err != nil {
 			errs = append(errs, fmt.Errorf("announce %v: %w", prefix, err))
 			continue
 		}
-		s.paths[prefix] = path
+		s.paths[prefix], s.marks[prefix] = path, marks[prefix]
 	}
 	return errs
 }
@@ -151,6 +154,7 @@ func (s *Speaker) deletePaths(want map[netip.Prefix]calc.Path) []error {
 			continue
 		}
 		delete(s.paths, prefix)
+		delete(s.marks, prefix)
 	}
 	return errs
 }

@@ -15,8 +15,10 @@
 //
 //   - IPv4 routes go over sessions with IPv4 neighbours and IPv6 routes over sessions with IPv6 neighbours, as Calico
 //     does; the next hop is the session's own address.
-//   - Only this node's own paths are exported; the default is reject. Routes of neighbours are accepted and handed to the owner of
-//     the Speaker, who decides which of them the kernel gets.
+//   - Only this node's own paths are exported; the default is reject. Routes of neighbours that filters accept are handed to the
+//     owner of the Speaker, who decides which of them the kernel gets.
+//   - A change of filters touches no session. The import policy of the server consists of the rules for routes of peers (imports.go).
+//     Rules for our own paths are judged here, by package filter (exports.go).
 //   - Any change of a peer's address, port, AS, local AS, source, timers or TTL security ends its session with a Cease
 //     and starts a new one: the OPEN message carries these values, and a session has one. The neighbour drops our routes and
 //     learns them anew.
@@ -30,5 +32,5 @@
 // A process can start one Speaker: GoBGP v3 keeps its choice of routes in package variables, and its goroutine never ends.
 //
 // Package calc decides which routes are announced to which peers, and package dataplane programs routes. Start reading in
-// speaker.go. Only gobgp.go, gate.go, translate.go, learned.go and log.go know GoBGP.
+// speaker.go. Only gobgp.go, gobgppolicy.go, gate.go, translate.go, learned.go and log.go know GoBGP.
 package bgp

@@ -46,10 +46,25 @@ func (f *fakeServer) stop() error {
 	return f.call("stop")
 }
 
-func (f *fakeServer) setPolicy() error { return f.call("policy") }
+// setPolicy does not record the statements that every policy has.
+func (f *fakeServer) setPolicy(d direction, list []statement) error {
+	text := "policy " + string(d)
+	for _, s := range list {
+		if line := s.String(); !strings.Contains("own : accept|marked : unmark|0.0.0.0/0 0-0 : reject|::/0 0-0 : reject|: accept|: reject", line) {
+			text += "; " + line
+		}
+	}
+	return f.call("%s", text)
+}
 
-func (f *fakeServer) addPath(p netip.Prefix, communities []string) error {
-	return f.call("announce %v", strings.TrimSpace(fmt.Sprint(p, " ", strings.Join(communities, " "))))
+func (f *fakeServer) refresh(a netip.Addr) error { return f.call("refresh %v", a) }
+
+func (f *fakeServer) addPath(p netip.Prefix, communities []string, mark uint32) error {
+	text := ""
+	if mark != 0 {
+		text = fmt.Sprintf(" mark %d", mark)
+	}
+	return f.call("announce %v", strings.TrimSpace(fmt.Sprint(p, " ", strings.Join(communities, " "), text)))
 }
 
 func (f *fakeServer) deletePath(p netip.Prefix) error { return f.call("withdraw %v", p) }

@@ -29,11 +29,15 @@ type gobgpServer struct {
 	gate    gate
 
 	protected map[netip.Addr]session // peers whose password the listener has
+
+	policies map[direction]installed
+	serial   int // of the last policy
 }
 
 func newGoBGP(log *logrus.Entry, observe func(event), learned *learned) *gobgpServer {
 	return &gobgpServer{
 		journal: newJournal(log), observe: observe, learned: learned, protected: map[netip.Addr]session{},
+		policies: map[direction]installed{},
 	}
 }
 
@@ -136,37 +140,8 @@ func (g *gobgpServer) stop() error {
 	}
 }
 
-// setPolicy exports only our own paths, and accepts every route of a neighbour. GoBGP's import policy judges our own paths too.
-func (g *gobgpServer) setPolicy() error {
-	ctx := context.Background()
-	own := &api.Policy{Name: "own", Statements: []*api.Statement{{
-		Name:       "own",
-		Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL},
-		Actions:    &api.Actions{RouteAction: api.RouteAction_ACCEPT},
-	}}}
-	// A former attempt may have failed half way.
-	_ = g.bgp.DeletePolicy(ctx, &api.DeletePolicyRequest{Policy: own, All: true})
-	if err := g.bgp.AddPolicy(ctx, &api.AddPolicyRequest{Policy: own}); err != nil {
-		return err
-	}
-	for direction, other := range map[api.PolicyDirection]api.RouteAction{
-		api.PolicyDirection_EXPORT: api.RouteAction_REJECT, api.PolicyDirection_IMPORT: api.RouteAction_ACCEPT,
-	} {
-		err := g.bgp.SetPolicyAssignment(ctx, &api.SetPolicyAssignmentRequest{Assignment: &api.PolicyAssignment{
-			Name:          "global",
-			Direction:     direction,
-			Policies:      []*api.Policy{{Name: own.Name}},
-			DefaultAction: other,
-		}})
-		if err != nil {
-			return fmt.Errorf("assign to %v: %w", direction, err)
-		}
-	}
-	return nil
-}
-
-func (g *gobgpServer) addPath(prefix netip.Prefix, communities []string) error {
-	path, err := apiPath(prefix, communities)
+func (g *gobgpServer) addPath(prefix netip.Prefix, communities []string, mark uint32) error {
+	path, err := apiPath(prefix, communities, mark)
 	if err != nil {
 		return err
 	}
@@ -176,7 +151,7 @@ func (g *gobgpServer) addPath(prefix netip.Prefix, communities []string) error {
 
 // deletePath passes the path itself: GoBGP would search the whole table for a UUID, and without a path it deletes all.
 func (g *gobgpServer) deletePath(prefix netip.Prefix) error {
-	path, err := apiPath(prefix, nil)
+	path, err := apiPath(prefix, nil, 0)
 	if err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func (l *learned) take() map[netip.Prefix][]netip.Addr {
 func (s *Speaker) News() <-chan struct{} { return s.learned.news }
 
 // TakeLearned returns the learned routes that have changed since the last call: the next hops of the best paths to each prefix,
-// or none if the prefix was withdrawn. complete says that neighbours have told all their routes: every wanted session is up and its
+// or none if the prefix was withdrawn. A default route is among them only if a filter accepts it. complete says that neighbours have told all their routes: every wanted session is up and its
 // neighbour has sent an end of RIB, or the longest restart time has passed since the first peers were added and a session is up.
 // Until then, routes that a former process learned may still be valid.
 func (s *Speaker) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete bool) {

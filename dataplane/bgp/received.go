@@ -93,8 +93,10 @@ func (s *Speaker) judge(list []Received, names map[netip.Addr]string) error {
 			r.Unused = "its next hop cannot be used"
 		case r.loop != 0:
 			r.Unused = fmt.Sprintf("its AS path has this node's AS %d: it has been here before", r.loop)
+		case r.Prefix.Bits() == 0:
+			r.Unused = "no BGPFilter of the BGPPeer accepts this default route"
 		default:
-			r.Unused = "the import policy of this node rejects it"
+			r.Unused = "a BGPFilter of the BGPPeer rejects it"
 		}
 	}
 	return nil

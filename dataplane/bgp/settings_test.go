@@ -52,8 +52,8 @@ func TestRoutesWithTheOwnASAreTakenAsOftenAsAllowed(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	looped := strings.Replace(birdConfig(routerAS), "export where source = RTS_STATIC;",
-		"export filter { if net = 0.0.0.0/0 then { bgp_path.prepend(64512); bgp_path.prepend(64512); } if source = RTS_STATIC then accept; reject; };", 1)
-	router.StartBIRD(t, l.router, t.TempDir(), looped)
+		"export filter { if net = 198.51.100.0/24 then { bgp_path.prepend(64512); bgp_path.prepend(64512); } if source = RTS_STATIC then accept; reject; };", 1)
+	router.StartBIRD(t, l.router, t.TempDir(), strings.Replace(looped, "route 0.0.0.0/0", "route 198.51.100.0/24", 1))
 	s := run(t, l.host, "speaker")
 	for allowed, want := range []bool{false, false, true} {
 		s.apply(t, only4(func(p *calc.Peer) { p.AllowOwnAS = uint8(allowed) }))
@@ -65,12 +65,12 @@ func TestRoutesWithTheOwnASAreTakenAsOftenAsAllowed(t *testing.T) {
 		})
 		got := learnedBy{}
 		lab.Await(t, func() error {
-			if !got.from(t, s)[prefix("203.0.113.0/24")] || want && !got[prefix("0.0.0.0/0")] {
+			if !got.from(t, s)[prefix("203.0.113.0/24")] || want && !got[prefix("198.51.100.0/24")] {
 				return fmt.Errorf("learned: %v", got)
 			}
 			return nil
 		})
-		if got[prefix("0.0.0.0/0")] != want {
+		if got[prefix("198.51.100.0/24")] != want {
 			t.Errorf("with %d allowed: learned %v", allowed, got)
 		}
 	}

@@ -14,9 +14,10 @@ import (
 // server is the BGP server behind a Speaker. It gets paths and peers one by one and keeps them until stop.
 type server interface {
 	start(global) error
-	stop() error // sends Cease to all peers
-	setPolicy() error
-	addPath(netip.Prefix, []string) error // replaces the path if there is one
+	stop() error                                                          // sends Cease to all peers
+	setPolicy(direction, []statement) error                               // for routes from now on
+	refresh(netip.Addr) error                                             // judges the routes of a peer again by the import policy
+	addPath(prefix netip.Prefix, communities []string, mark uint32) error // replaces the path if there is one; the mark is not sent
 	deletePath(netip.Prefix) error
 	addPeer(s session, restarting bool) error
 	deletePeer(netip.Addr) error // sends Cease
@@ -73,16 +74,19 @@ type Speaker struct {
 	opts Options
 	srv  server
 
-	mu      sync.Mutex
-	closed  bool
-	running *global // nil: not started
-	policy  bool    // the server has its policy
-	paths   map[netip.Prefix]calc.Path
-	peers   map[string]peer
-	failed  map[string]error // peers that are wanted but could not be added, and why
-	wanted  calc.BGP
-	applied bool                // wanted was given
-	links   map[netip.Addr]link // by address without zone: events have none
+	mu       sync.Mutex
+	closed   bool
+	running  *global                   // nil: not started
+	policy   map[direction][]statement // that the server has
+	paths    map[netip.Prefix]calc.Path
+	marks    map[netip.Prefix]uint32 // of the paths; see exports.go
+	exports  exportState
+	imported map[netip.Addr]string // by peer: its rules by which the server has judged its routes
+	peers    map[string]peer
+	failed   map[string]error // peers that are wanted but could not be added, and why
+	wanted   calc.BGP
+	applied  bool                // wanted was given
+	links    map[netip.Addr]link // by address without zone: events have none
 
 	secrets secrets
 
@@ -125,8 +129,9 @@ func newSpeaker(log *logrus.Entry, opts Options, srv server) *Speaker {
 
 // forget sets the state that fits a server that is not running.
 func (s *Speaker) forget() {
-	s.running, s.policy = nil, false
-	s.paths = map[netip.Prefix]calc.Path{}
+	s.running, s.policy = nil, map[direction][]statement{}
+	s.paths, s.marks = map[netip.Prefix]calc.Path{}, map[netip.Prefix]uint32{}
+	s.exports, s.imported = newExportState(), map[netip.Addr]string{}
 	s.peers = map[string]peer{}
 	s.failed = map[string]error{}
 	s.links = map[netip.Addr]link{}

@@ -85,7 +85,7 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 		status.Why = "the neighbour takes no " + family(p.session.Address) + " routes; enable that address family there"
 	}
 	for prefix := range s.paths {
-		if has(p, state, prefix) {
+		if s.gets(p, state, prefix) {
 			status.Announced++
 		}
 	}
@@ -103,7 +103,7 @@ func (s *Speaker) Announced() []Announcement {
 		path := s.paths[prefix]
 		a := Announcement{Prefix: prefix, Communities: path.Communities, Reason: path.Reason}
 		for _, name := range names {
-			if p := s.peers[name]; has(p, states[p.session.Address], prefix) {
+			if p := s.peers[name]; s.gets(p, states[p.session.Address], prefix) {
 				a.Peers = append(a.Peers, called(name, p.calc))
 			}
 		}
@@ -119,11 +119,10 @@ func (s *Speaker) states() map[netip.Addr]peerState {
 	return s.srv.peers()
 }
 
-// has says whether the neighbour has one of our paths. Policy passes every path of ours to every peer of its family, so the
-// state of the session is enough to tell.
-func has(p peer, state peerState, prefix netip.Prefix) bool {
+// gets says whether the neighbour has one of our paths. The state of the session and the filters are enough to tell.
+func (s *Speaker) gets(p peer, state peerState, prefix netip.Prefix) bool {
 	return state.State == established && state.Negotiated && !state.Restarting &&
-		p.session.Address.Is4() == prefix.Addr().Is4()
+		p.session.Address.Is4() == prefix.Addr().Is4() && s.exports.gets(p.session.Address.WithZone(""), s.marks[prefix])
 }
 
 func family(a netip.Addr) string {

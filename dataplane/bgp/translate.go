@@ -77,7 +77,7 @@ func apiFamily(a netip.Addr) *api.Family {
 }
 
 // apiPath makes GoBGP's form of a path of ours. Its next hop is unspecified: each session sends its own address.
-func apiPath(prefix netip.Prefix, communities []string) (*api.Path, error) {
+func apiPath(prefix netip.Prefix, communities []string, mark uint32) (*api.Path, error) {
 	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
 		return nil, fmt.Errorf("%v is not a network", prefix)
 	}
@@ -96,6 +96,9 @@ func apiPath(prefix netip.Prefix, communities []string) (*api.Path, error) {
 	}
 	if len(standard) > 0 {
 		attributes = append(attributes, &api.CommunitiesAttribute{Communities: standard})
+	}
+	if mark != 0 {
+		large = append(large, &api.LargeCommunity{GlobalAdmin: markAdmin, LocalData1: markKind, LocalData2: mark})
 	}
 	if len(large) > 0 {
 		attributes = append(attributes, &api.LargeCommunitiesAttribute{Communities: large})

@@ -100,7 +100,7 @@ func TestPeerIsTranslatedForGoBGP(t *testing.T) {
 }
 
 func TestPathIsTranslatedForGoBGP(t *testing.T) {
-	got, err := apiPath(prefix("2001:db8::40/122"), []string{"64512:100", "64512:1:4294967295"})
+	got, err := apiPath(prefix("2001:db8::40/122"), []string{"64512:100", "64512:1:4294967295"}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,12 +119,12 @@ func TestPathIsTranslatedForGoBGP(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, bad := range []string{"", "1", "1:2:3:4", "65536:1", "1:65536", "a:1", "-1:1", "1:2:4294967296", "1: 2"} {
-		if _, err := apiPath(prefix("10.0.0.0/26"), []string{bad}); err == nil {
+		if _, err := apiPath(prefix("10.0.0.0/26"), []string{bad}, 0); err == nil {
 			t.Errorf("community %q was accepted", bad)
 		}
 	}
 	for _, bad := range []string{"10.0.0.1/26", "::ffff:10.0.0.0/122"} {
-		if _, err := apiPath(prefix(bad), nil); err == nil {
+		if _, err := apiPath(prefix(bad), nil, 0); err == nil {
 			t.Errorf("prefix %s was accepted", bad)
 		}
 	}

@@ -1,0 +1,204 @@
+package bgp
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/bgp/filter"
+)
+
+// The filters of peers judge our own paths here, not in the server: the server knows neither the interface nor the metric of a path. Each
+// path gets a mark for all that filters decide about it, and the export policy says for each mark which peers get the path, and with
+// which changes. The mark itself is never sent.
+//
+// A path whose decisions change gets another mark. The server then judges the former path and the new one: it withdraws the path from
+// peers that only had the former one, announces it to the others if it has changed for them, and touches no session. GoBGP v3 withdraws
+// nothing when only its policy changes.
+
+// outcome is what filters decide about a path for some peers.
+type outcome struct {
+	peers   []netip.Addr
+	accept  bool
+	changes calc.RouteChanges
+}
+
+// exportState is what the export policy knows.
+type exportState struct {
+	marks map[string]uint32    // by the decisions as text
+	known map[uint32][]outcome // by mark
+	last  uint32               // mark that was given
+	// strict are the peers that get no path without a mark, sorted. A peer is strict when every path has a mark for it.
+	strict []netip.Addr
+}
+
+func newExportState() exportState {
+	return exportState{marks: map[string]uint32{}, known: map[uint32][]outcome{}}
+}
+
+// exportText is the same for peers with the same rules. It is empty if no rule is about exports.
+func exportText(f filtered) string {
+	switch {
+	case f.filters.Closed != "":
+		return fmt.Sprint("closed ", f.peer.Is4())
+	case len(f.filters.Export) == 0:
+		return ""
+	}
+	return fmt.Sprint(f.peer.Is4(), f.ownAS, f.filters.Export)
+}
+
+// judge returns the decisions of all filters about a path.
+func judge(groups []group, peers []filtered, prefix netip.Prefix, path calc.Path) (outcomes []outcome) {
+	for _, g := range groups {
+		first := peers[g.members[0]]
+		if first.peer.Is4() != prefix.Addr().Is4() {
+			continue
+		}
+		o := outcome{peers: g.peers, accept: first.filters.Closed == ""}
+		if o.accept {
+			rule, matched := filter.Judge(first.filters.Export, filter.Route{
+				Prefix: prefix, Communities: path.Communities, Priority: calc.DefaultPriority, Interface: path.Interface,
+			})
+			if matched {
+				o.accept, o.changes = rule.Accept, changesFor(rule.Changes, first.ownAS, path)
+			}
+		}
+		outcomes = append(outcomes, o)
+	}
+	return outcomes
+}
+
+// changesFor leaves out communities that the path has. Neighbours in another AS may drop routes whose AS path does not begin with our
+// AS (RFC 4271, section 6.3), so that one comes first: GoBGP puts other numbers in front of it.
+func changesFor(c calc.RouteChanges, ownAS uint32, path calc.Path) calc.RouteChanges {
+	c.Communities = slices.DeleteFunc(slices.Clone(c.Communities), func(text string) bool { return slices.Contains(path.Communities, text) })
+	if len(c.Prepend) > 0 && ownAS != 0 && c.Prepend[0] != ownAS {
+		c.Prepend = append([]uint32{ownAS}, c.Prepend...)
+	}
+	return c
+}
+
+// markOf returns the mark for decisions. A path about which there are none has no mark, which is 0. seen has the marks that were returned
+// before for the same groups: peers make a text long.
+func (e *exportState) markOf(outcomes []outcome, seen map[string]uint32) uint32 {
+	if len(outcomes) == 0 {
+		return 0
+	}
+	short := fmt.Sprint(outcomes[0].peers[0].Is4())
+	for _, o := range outcomes {
+		short += fmt.Sprint(" ", o.accept, o.changes)
+	}
+	if mark, known := seen[short]; known {
+		return mark
+	}
+	text := fmt.Sprint(outcomes)
+	mark, known := e.marks[text]
+	if !known {
+		e.last++
+		mark = e.last
+		e.marks[text], e.known[mark] = mark, outcomes
+	}
+	seen[short] = mark
+	return mark
+}
+
+// forget drops the marks that are not in use.
+func (e *exportState) forget(used map[uint32]bool) {
+	maps.DeleteFunc(e.marks, func(_ string, mark uint32) bool { return !used[mark] })
+	maps.DeleteFunc(e.known, func(mark uint32, _ []outcome) bool { return !used[mark] })
+}
+
+// policy is the export policy for all known marks. Only our own paths are exported.
+func (e *exportState) policy(strict []netip.Addr) (list []statement) {
+	for _, mark := range slices.Sorted(maps.Keys(e.known)) {
+		for _, o := range e.known[mark] {
+			s := statement{Own: true, Mark: mark, Peers: o.peers, Action: reject}
+			if o.accept {
+				s.Changes, s.Unmark, s.Action = o.changes, true, accept
+			}
+			list = append(list, s)
+		}
+	}
+	if len(strict) > 0 {
+		list = append(list, statement{Own: true, Peers: strict, Action: reject})
+	}
+	if len(e.known) > 0 {
+		list = append(list, statement{Own: true, Marked: true, Unmark: true, Action: accept})
+	}
+	return append(list, statement{Own: true, Action: accept}, statement{Action: reject})
+}
+
+// gets says whether filters let a peer have a path of ours with a mark.
+func (e *exportState) gets(peer netip.Addr, mark uint32) bool {
+	for _, o := range e.known[mark] {
+		if slices.Contains(o.peers, peer) {
+			return o.accept
+		}
+	}
+	return !slices.Contains(e.strict, peer)
+}
+
+// applyExports announces new and changed paths, and those about which filters decide something else than before. A path that cannot be
+// changed stays as it was.
+func (s *Speaker) applyExports(want map[netip.Prefix]calc.Path, peers []filtered) []error {
+	groups := groupBy(peers, exportText)
+	var strict []netip.Addr
+	for _, g := range groups {
+		strict = append(strict, g.peers...)
+	}
+	slices.SortFunc(strict, netip.Addr.Compare)
+	marks, used := map[netip.Prefix]uint32{}, map[uint32]bool{}
+	seen := map[string]uint32{}
+	for prefix, path := range want {
+		marks[prefix] = s.exports.markOf(judge(groups, peers, prefix, path), seen)
+		used[marks[prefix]] = true
+	}
+	// Until every path has its new mark, the policy still knows the former marks, and which peers get paths without one.
+	both := slices.DeleteFunc(slices.Clone(strict), func(a netip.Addr) bool { return !slices.Contains(s.exports.strict, a) })
+	if err := s.setExports(both); err != nil {
+		return []error{err}
+	}
+	errs := s.addPaths(want, marks)
+	if len(errs) > 0 {
+		return errs
+	}
+	s.exports.forget(used) // a path that is about to go may have another mark
+	if err := s.setExports(strict); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+func (s *Speaker) setExports(strict []netip.Addr) error {
+	policy := s.exports.policy(strict)
+	if !sameStatements(policy, s.policy[exports]) {
+		if err := s.srv.setPolicy(exports, policy); err != nil {
+			return fmt.Errorf("set the BGP export policy: %w", err)
+		}
+		s.policy[exports] = policy
+	}
+	s.exports.strict = strict
+	return nil
+}
+
+// holdBack returns the sessions that may begin, and an error for each that may not yet: a path that could not be changed has no mark for
+// its filters.
+func (s *Speaker) holdBack(sessions map[string]session, peers []filtered) (ready map[string]session, errs []error) {
+	ready = maps.Clone(sessions)
+	for _, f := range peers {
+		if exportText(f) == "" || slices.Contains(s.exports.strict, f.peer) {
+			continue
+		}
+		for name, sess := range sessions {
+			if _, up := s.peers[name]; !up && sess.Address.WithZone("") == f.peer {
+				delete(ready, name)
+				s.failed[name] = errors.New("its filters are not in force yet; see the other problems of BGP")
+				errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, s.wanted.Peers[name]), s.failed[name]))
+			}
+		}
+	}
+	return ready, errs
+}

@@ -1,0 +1,147 @@
+package bgp
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/margay-project/margay/calc"
+)
+
+// filtered is a peer with a session, or to get one, and its filters.
+type filtered struct {
+	peer    netip.Addr
+	ownAS   uint32 // of this node in the session, if the peer is in another AS; otherwise 0
+	filters *calc.RouteFilters
+}
+
+// filteredPeers returns the peers that have filters, sorted. A peer that is about to go keeps those that it had.
+func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (list []filtered) {
+	add := func(p calc.Peer, at netip.Addr) {
+		if p.Filters == nil {
+			return
+		}
+		f := filtered{peer: at.WithZone(""), filters: p.Filters, ownAS: want.AS}
+		if p.LocalAS != 0 {
+			f.ownAS = p.LocalAS
+		}
+		if f.ownAS == p.AS {
+			f.ownAS = 0
+		}
+		list = append(list, f)
+	}
+	addresses := map[netip.Addr]bool{}
+	for name, sess := range sessions {
+		addresses[sess.Address] = true
+		add(want.Peers[name], sess.Address)
+	}
+	for name, have := range s.peers {
+		if addresses[have.session.Address] {
+			continue
+		}
+		if p, wanted := want.Peers[name]; wanted {
+			add(p, have.session.Address) // its new settings are invalid, so it keeps its session
+		} else {
+			add(have.calc, have.session.Address)
+		}
+	}
+	slices.SortFunc(list, func(a, b filtered) int { return a.peer.Compare(b.peer) })
+	return list
+}
+
+// importPolicy accepts what the rules of a peer accept. A route that no rule matches is accepted too, unless it is a default route: that
+// one would redirect all traffic of the host. The policy of the server judges our own paths as well.
+func importPolicy(peers []filtered) []statement {
+	policy := []statement{{Own: true, Action: accept}, {Marked: true, Unmark: true}} // a peer cannot give marks
+	for _, g := range groupBy(peers, importText) {
+		first := peers[g.members[0]].filters
+		if first.Closed != "" {
+			policy = append(policy, statement{Peers: g.peers, Action: reject})
+			continue
+		}
+		for _, rule := range first.Import {
+			policy = append(policy, statementOf(rule, g.peers))
+		}
+	}
+	return append(policy,
+		exactly(netip.PrefixFrom(netip.IPv4Unspecified(), 0), reject),
+		exactly(netip.PrefixFrom(netip.IPv6Unspecified(), 0), reject),
+		statement{Action: accept})
+}
+
+// importText is the same for peers with the same rules. It is empty if no rule is about imports.
+func importText(f filtered) string {
+	switch {
+	case f.filters.Closed != "":
+		return "closed"
+	case len(f.filters.Import) == 0:
+		return ""
+	}
+	return fmt.Sprint(f.peer.Is4(), f.filters.Import)
+}
+
+// group is the peers with the same text, sorted, and their places in the list from which the group was made.
+type group struct {
+	peers   []netip.Addr
+	members []int
+}
+
+// groupBy groups peers that have the same text, in the order of their first peers. Peers with an empty text are left out.
+func groupBy(peers []filtered, text func(filtered) string) (groups []group) {
+	at := map[string]int{}
+	for i, f := range peers {
+		key := text(f)
+		if key == "" {
+			continue
+		}
+		n, known := at[key]
+		if !known {
+			n = len(groups)
+			at[key], groups = n, append(groups, group{})
+		}
+		groups[n].peers, groups[n].members = append(groups[n].peers, f.peer), append(groups[n].members, i)
+	}
+	return groups
+}
+
+// setImports sets the import policy for routes that come from now on.
+func (s *Speaker) setImports(peers []filtered) error {
+	policy := importPolicy(peers)
+	if sameStatements(policy, s.policy[imports]) {
+		return nil
+	}
+	if err := s.srv.setPolicy(imports, policy); err != nil {
+		return fmt.Errorf("set the BGP import policy: %w", err)
+	}
+	s.policy[imports] = policy
+	return nil
+}
+
+// judgeAgain has the server judge the routes again of each peer whose rules have changed. The session stays up: the server remembers
+// all routes that the peer has sent.
+func (s *Speaker) judgeAgain(peers []filtered) (errs []error) {
+	now := map[netip.Addr]string{}
+	for _, f := range peers {
+		if text := importText(f); text != "" {
+			now[f.peer] = text
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
+		address := s.peers[name].session.Address
+		key := address.WithZone("")
+		if s.imported[key] == now[key] {
+			continue
+		}
+		if err := s.srv.refresh(address); err != nil {
+			errs = append(errs, fmt.Errorf("filter the routes of BGP peer %s again: %w", called(name, s.peers[name].calc), err))
+			if before, had := s.imported[key]; had {
+				now[key] = before
+			} else {
+				delete(now, key)
+			}
+		}
+	}
+	s.imported = now
+	return errs
+}
