@@ -8,7 +8,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/dataplane/routes"
 	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/router"
@@ -18,11 +17,13 @@ import (
 // announcement to the last route, and the memory is resident afterwards.
 func BenchmarkLearnedRoutes(b *testing.B) {
 	for _, n := range []int{10_000, 100_000} {
-		b.Run(fmt.Sprintf("felix/routes=%d", n), func(b *testing.B) {
-			for b.Loop() {
-				measureLearnedByFelix(b, n)
-			}
-		})
+		for _, hops := range []int{1, 2} {
+			b.Run(fmt.Sprintf("felix/routes=%d/hops=%d", n, hops), func(b *testing.B) {
+				for b.Loop() {
+					measureLearnedByFelix(b, n, hops)
+				}
+			})
+		}
 		b.Run(fmt.Sprintf("BIRD/routes=%d", n), func(b *testing.B) {
 			for b.Loop() {
 				measureLearnedByBIRD(b, n)
@@ -45,42 +46,47 @@ protocol bgp session { local %[1]s as 65001; neighbor %[2]s as 64512; ipv4 { imp
 `, own, neighbour, many.String()))
 }
 
-func measureLearnedByFelix(b *testing.B, n int) {
+// measureLearnedByFelix measures the agent with one or two routers that announce the same routes.
+func measureLearnedByFelix(b *testing.B, n, hops int) {
 	l := newSite(b)
 	l.startEtcd()
-	l.apply(`
-apiVersion: projectcalico.org/v3
-kind: BGPPeer
-metadata: {name: router}
-spec: {peerIP: ` + clientAddress + `, asNumber: 65001}
-`)
-	bird := announcer(b, l.client, n, clientAddress, hostAddress)
+	birds := []*router.BIRD{announcer(b, l.client, n, clientAddress, hostAddress)}
+	l.apply(routerPeer(clientAddress))
+	if hops == 2 {
+		second := lab.NewHost(b)
+		lab.Cable(l.host, "eth1", second, "eth0")
+		l.host.Up("eth1", "198.51.100.10/24")
+		second.Up("eth0", "198.51.100.1/24")
+		birds = append(birds, announcer(b, second, n, "198.51.100.1", "198.51.100.10"))
+		l.apply(routerPeer("198.51.100.1"))
+	}
 	f := l.startSynced("FELIX_IP=" + hostAddress + "/24")
-	f.await(func(s *agentv1.StatusResponse) error {
-		if len(s.Peers) != 1 || s.Peers[0].State != "established" {
-			return fmt.Errorf("peers %v", s.Peers)
-		}
-		return nil
-	})
+	f.await(sessions(hops))
 	before := f.resident()
 	began := time.Now()
-	enable(b, bird)
-	f.await(func(s *agentv1.StatusResponse) error {
-		for _, t := range s.Tables {
-			if t.Name == "learned routes" && int(t.Programmed) == n {
-				return nil
-			}
+	for _, bird := range birds {
+		enable(b, bird)
+	}
+	lab.Await(b, func() error {
+		if got := l.countRoutes(routes.LearnedProtocol, hops); got != n {
+			return fmt.Errorf("%d routes with %d next hops are in the kernel", got, hops)
 		}
-		return fmt.Errorf("tables %v", s.Tables)
+		return nil
 	})
 	b.ReportMetric(float64(time.Since(began).Milliseconds()), "all-ms")
 	b.ReportMetric(float64(f.resident())/(1<<20), "resident-MB")
 	b.ReportMetric(float64(f.resident()-before)/(1<<20), "more-MB")
 	b.ReportMetric(0, "ns/op")
-	if got := l.countRoutes(routes.LearnedProtocol); got != n {
-		b.Errorf("%d routes are in the kernel", got)
-	}
 	f.kill()
+}
+
+func routerPeer(address string) string {
+	return fmt.Sprintf(`
+apiVersion: projectcalico.org/v3
+kind: BGPPeer
+metadata: {name: router-%s}
+spec: {peerIP: %s, asNumber: 65001, sourceAddress: None}
+`, strings.ReplaceAll(address, ".", "-"), address)
 }
 
 func measureLearnedByBIRD(b *testing.B, n int) {
@@ -103,7 +109,7 @@ protocol bgp session { local %[1]s as 64512; neighbor %[2]s as 65001; ipv4 { imp
 	began := time.Now()
 	enable(b, bird)
 	lab.Await(b, func() error {
-		if got := l.countRoutes(birdProtocol); got != n {
+		if got := l.countRoutes(birdProtocol, 1); got != n {
 			return fmt.Errorf("%d routes are in the kernel", got)
 		}
 		return nil
@@ -119,12 +125,17 @@ func enable(b *testing.B, bird *router.BIRD) {
 	}
 }
 
-// countRoutes counts the host's IPv4 routes of a protocol.
-func (l *site) countRoutes(protocol netlink.RouteProtocol) (n int) {
+// countRoutes counts the host's IPv4 routes of a protocol with so many next hops.
+func (l *site) countRoutes(protocol netlink.RouteProtocol, hops int) (n int) {
 	l.Helper()
 	l.host.Must(func() error {
 		return netlink.RouteListFilteredIter(netlink.FAMILY_V4, &netlink.Route{Protocol: protocol}, netlink.RT_FILTER_PROTOCOL,
-			func(netlink.Route) bool { n++; return true })
+			func(r netlink.Route) bool {
+				if max(len(r.MultiPath), 1) == hops {
+					n++
+				}
+				return true
+			})
 	})
 	return n
 }

@@ -27,7 +27,7 @@ func newRack(t *testing.T) (one, two *site) {
 }
 
 // newSites makes hosts, host1 and so on, that share an etcd. Nothing connects them. The store has a pool and a profile.
-func newSites(t *testing.T, n int) (sites []*site) {
+func newSites(t testing.TB, n int) (sites []*site) {
 	one := newSite(t)
 	one.startEtcd()
 	sites = append(sites, one)
