@@ -1,4 +1,69 @@
 package api
 
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
 // HandlePrefix begins the IPAM handles of the addresses of WorkloadEndpoints that agents keep records for.
 const HandlePrefix = "margay."
+
+// AddressAnnotation is the annotation by which a WorkloadEndpoint without ipNetworks asks the agent of its node for addresses. Its value
+// is an AddressRequest in JSON.
+const AddressAnnotation = "margay.io/ipam"
+
+// AddressRequest says how many addresses a WorkloadEndpoint wants, and from which pools.
+type AddressRequest struct {
+	Pools     []string `json:"pools"`     // names of IPPools; empty: every enabled pool that selects the node and the namespace
+	Count     int      `json:"count"`     // number of IPv4 addresses; 1 if neither count is there
+	IPv6Count int      `json:"ipv6Count"` // number of IPv6 addresses
+}
+
+// mostRequested is the largest number of addresses of one family that an endpoint may ask for.
+const mostRequested = 64
+
+// AddressRequestOf returns the request of an endpoint for addresses. asks is false if it has ipNetworks, or no annotation.
+func AddressRequestOf(w *WorkloadEndpoint) (request AddressRequest, asks bool, err error) {
+	text, there := w.Annotations[AddressAnnotation]
+	if !there || len(w.Spec.IPNetworks) > 0 {
+		return AddressRequest{}, false, nil
+	}
+	request, err = parseAddressRequest(text)
+	if err != nil {
+		err = fmt.Errorf(`%w: want JSON such as {"pools": ["vms"], "count": 1, "ipv6Count": 0}, or {} for one IPv4 address`, err)
+	}
+	return request, true, err
+}
+
+func parseAddressRequest(text string) (AddressRequest, error) {
+	var r AddressRequest
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &fields); err != nil {
+		return r, err
+	}
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&r); err != nil {
+		return r, err
+	}
+	_, four := fields["count"]
+	if _, six := fields["ipv6Count"]; !four && !six {
+		r.Count = 1
+	}
+	for _, pool := range r.Pools {
+		if !isName(pool, 253) {
+			return r, fmt.Errorf("pools: %q is not the name of an IPPool", pool)
+		}
+	}
+	switch {
+	case r.Count < 0 || r.Count > mostRequested:
+		return r, fmt.Errorf("count is %d, want 0 to %d", r.Count, mostRequested)
+	case r.IPv6Count < 0 || r.IPv6Count > mostRequested:
+		return r, fmt.Errorf("ipv6Count is %d, want 0 to %d", r.IPv6Count, mostRequested)
+	case r.Count+r.IPv6Count == 0:
+		return r, errors.New("it asks for no address")
+	}
+	return r, nil
+}

@@ -69,6 +69,9 @@ func (c *checker) workloadEndpoint(w *WorkloadEndpoint) {
 	default:
 		c.name(w.Name, 127)
 	}
+	if _, _, err := AddressRequestOf(w); err != nil {
+		c.add("metadata.annotations["+AddressAnnotation+"]", w.Annotations[AddressAnnotation], "%v", err)
+	}
 	c.nodeName("spec.node", s.Node)
 	for path, name := range inOrder(map[string]string{"spec.orchestrator": s.Orchestrator, "spec.workload": s.Workload, "spec.pod": s.Pod,
 		"spec.endpoint": s.Endpoint, "spec.serviceAccountName": s.ServiceAccountName}) {

@@ -20,7 +20,7 @@ func localEndpoint(node string, u api.Update) (e Endpoint, problems []string, ok
 		if o.Spec.Node != node {
 			return e, nil, false
 		}
-		problems = e.readWorkload(o.Spec)
+		problems = e.readWorkload(o)
 	case *api.HostEndpoint:
 		if o.Spec.Node != node {
 			return e, nil, false
@@ -50,7 +50,8 @@ func namedFor(node string, key api.Key) bool {
 }
 
 // readWorkload reads the spec of a workload endpoint. An invalid address closes the endpoint, and so does no address at all.
-func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []string) {
+func (e *Endpoint) readWorkload(w *api.WorkloadEndpoint) (problems []string) {
+	spec := &w.Spec
 	e.Interface, e.MAC, e.Profiles = spec.InterfaceName, strings.ToLower(spec.MAC), spec.Profiles
 	for _, text := range spec.IPNetworks {
 		n, err := api.ParseNet(text)
@@ -70,7 +71,7 @@ func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []strin
 		problems = append(problems, "has no interfaceName, so it is not in force: name its interface")
 	case len(e.Addresses) == 0:
 		e.close("it has no ipNetworks")
-		problems = append(problems, "has no ipNetworks, so it is closed: give its addresses")
+		problems = append(problems, withoutAddresses(w))
 	}
 	if len(spec.AllowSpoofedSourcePrefixes) > 0 {
 		problems = append(problems, "allowSpoofedSourcePrefixes is not supported yet, so only its own addresses may send: remove it")
@@ -82,6 +83,14 @@ func (e *Endpoint) readWorkload(spec api.WorkloadEndpointSpec) (problems []strin
 		problems = append(problems, "qosControls are not enforced yet: limit the rate elsewhere")
 	}
 	return problems
+}
+
+// withoutAddresses returns the problem of an endpoint without ipNetworks.
+func withoutAddresses(w *api.WorkloadEndpoint) string {
+	if _, asks, err := api.AddressRequestOf(w); asks && err == nil {
+		return "has no ipNetworks yet, so it is closed: felix is to assign its addresses (annotation " + api.AddressAnnotation + ")"
+	}
+	return "has no ipNetworks, so it is closed: give its addresses, or let felix assign one with the annotation " + api.AddressAnnotation + ": '{}'"
 }
 
 // readHost reads the spec of a host endpoint. An invalid address is ignored: the others still tell which interface it governs.

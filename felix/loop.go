@@ -44,6 +44,8 @@ type agent struct {
 	invalid   map[api.Key]string // objects whose stored value is not in force, and why
 	claimed   map[api.Key]string // by WorkloadEndpoint of this node: the interface that it names
 	blocks    *blocks
+	asking    asking
+	lookups   chan func(*agent) // questions of the reservations
 
 	noted        datastore.AgentRecord // that was last handed to the registrar, for the next start
 	nodeGone     bool                  // this node's Node object was deleted
@@ -57,14 +59,16 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 	a := &agent{
 		log: log, settings: s, started: time.Now(),
 		driver: driver, speaker: speaker,
-		reservations: newReservations(log, s.nodeName),
-		reports:      newNodeReports(log, s.nodeName),
-		connection:   &connection{log: log.WithField("part", "datastore")},
-		claimed:      map[api.Key]string{},
-		blocks:       newBlocks(s.nodeName),
+		reports:    newNodeReports(log, s.nodeName),
+		connection: &connection{log: log.WithField("part", "datastore")},
+		claimed:    map[api.Key]string{},
+		blocks:     newBlocks(s.nodeName),
+		asking:     asking{},
+		lookups:    make(chan func(*agent)),
 
 		etcdAddresses: newEtcdAddresses(log, s.datastore),
 	}
+	a.reservations = newReservations(log, s.nodeName, a.having)
 	a.registrar = newRegistrar(log, s, a.etcdAddresses)
 	driver.Protect(a.etcdAddresses.addresses())
 	a.facts = a.readFacts()
@@ -142,6 +146,9 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 		case question := <-questions:
 			question(a)
 			continue
+		case lookup := <-a.lookups:
+			lookup(a)
+			continue
 		}
 		if a.bgpError != nil {
 			retry.Reset(bgpRetry)
@@ -175,6 +182,7 @@ func (a *agent) receive(batch datastore.Batch) {
 		case api.KindWorkloadEndpoint: // of any node: an endpoint that left this node may have kept its address here
 			a.otherBooks = true
 			a.claim(u)
+			a.asking.update(a.settings.nodeName, u)
 		case api.KindCalicoNodeStatus:
 			a.reports.note(u)
 		}
@@ -254,7 +262,7 @@ func (a *agent) pass() {
 	a.remember()
 	a.bgpError = a.speaker.Apply(a.state.BGP)
 	if a.otherBooks {
-		a.reservations.set(a.blocks.books(&a.state, a.graph.Having))
+		a.reservations.set(a.blocks.books(&a.state, a.asking, a.graph.Having))
 		a.otherBooks = false
 	}
 	a.applyLogLevel()

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -31,13 +32,20 @@ func (r reservation) handle() string {
 	return handlePrefix + r.endpoint.Namespace + "." + r.endpoint.Name + "." + r.addr.String()
 }
 
-// reservations records in IPAM the addresses that operators wrote into local endpoints. It runs beside the loop: enforcement never
-// waits for it.
+// reservations records in IPAM the addresses that operators wrote into local endpoints, and assigns addresses to those that ask for
+// some. It runs beside the loop: enforcement never waits for it.
 type reservations struct {
-	log  *logrus.Entry
-	node string
-	news chan books
+	log    *logrus.Entry
+	node   string
+	news   chan books
+	having having
+
+	mu    sync.Mutex
+	unmet map[api.Key]string // endpoints that did not get addresses in the last pass, and why
 }
+
+// having returns those of some addresses that an endpoint or a network set of the datastore has.
+type having func(context.Context, map[netip.Addr]bool) (map[netip.Addr]bool, error)
 
 // books compares the addresses of endpoints with the blocks of the datastore.
 type books struct {
@@ -45,10 +53,11 @@ type books struct {
 	recorded map[reservation]bool // the blocks have these under handles of this node's endpoints
 	reserved map[reservation]bool // wanted addresses that are allocated, under any handle, in a block that has an owner
 	shared   map[netip.Addr]bool  // recorded addresses that are not wanted, but that another endpoint may have
+	asking   asking
 }
 
-func newReservations(log *logrus.Entry, node string) *reservations {
-	return &reservations{log: log, node: node, news: make(chan books, 1)}
+func newReservations(log *logrus.Entry, node string, having having) *reservations {
+	return &reservations{log: log, node: node, news: make(chan books, 1), having: having}
 }
 
 // set replaces the books. Those that run has not taken yet are dropped.
@@ -62,7 +71,7 @@ func (r *reservations) set(b books) {
 
 // run reserves and releases until ctx ends. It tries again after a failure.
 func (r *reservations) run(ctx context.Context, store *datastore.Store) {
-	w := newBookkeeper(store, r.node)
+	w := newBookkeeper(r.log, store, r.node, r.having)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	failing := ""
@@ -78,6 +87,7 @@ func (r *reservations) run(ctx context.Context, store *datastore.Store) {
 		if ctx.Err() != nil {
 			return
 		}
+		r.note(w.unmet)
 		switch {
 		case err != nil:
 			retry.Reset(reserveAgain)
@@ -85,7 +95,7 @@ func (r *reservations) run(ctx context.Context, store *datastore.Store) {
 			retry.Reset(askAgain)
 		}
 		if err != nil && err.Error() != failing {
-			r.log.WithError(err).Warn("some addresses of this node's endpoints cannot be recorded in IPAM; felix tries again")
+			r.log.WithError(err).Warn("some addresses of this node's endpoints cannot be recorded or assigned in IPAM; felix tries again")
 		}
 		failing = text(err)
 	}
@@ -99,16 +109,19 @@ const (
 // bookkeeper brings the blocks in line with the endpoints. An address that an endpoint has is never free in between: it goes from
 // one holder to the next in one transaction.
 type bookkeeper struct {
-	store *datastore.Store
-	node  string
+	log    *logrus.Entry
+	store  *datastore.Store
+	node   string
+	having having
 	books
 	kept    map[reservation]time.Time // kept for another endpoint, and when that was last checked
 	foreign map[reservation]bool      // allocated under the handle of another allocator, which releases it
+	unmet   map[api.Key]string        // endpoints that did not get addresses in this pass, and why
 	now     func() time.Time
 }
 
-func newBookkeeper(store *datastore.Store, node string) *bookkeeper {
-	return &bookkeeper{store: store, node: node, kept: map[reservation]time.Time{}, foreign: map[reservation]bool{}, now: time.Now}
+func newBookkeeper(log *logrus.Entry, store *datastore.Store, node string, having having) *bookkeeper {
+	return &bookkeeper{log: log, store: store, node: node, having: having, kept: map[reservation]time.Time{}, foreign: map[reservation]bool{}, now: time.Now}
 }
 
 // pass works on every difference and returns the first failure.
@@ -117,31 +130,37 @@ func (w *bookkeeper) pass(ctx context.Context) (failure error) {
 	maps.DeleteFunc(w.kept, func(is reservation, _ time.Time) bool { return !w.recorded[is] || w.wanted[is] })
 	maps.DeleteFunc(w.foreign, func(is reservation, _ bool) bool { return !w.reserved[is] })
 	for is := range w.recorded {
-		if !w.wanted[is] {
+		if _, asks := w.asking[is.endpoint]; !w.wanted[is] && !asks {
 			note(w.leave(ctx, is))
 		}
 	}
 	for should := range w.wanted {
 		switch {
 		case !w.reserved[should]:
-			note(ipam.Reserve(ctx, w.store.KV(), w.node, should.addr, should.handle(), w.attributes(should)))
+			note(ipam.Reserve(ctx, w.store.KV(), w.node, should.addr, should.handle(), w.attributes(should.endpoint)))
 		case !w.recorded[should] && !w.foreign[should]:
 			note(w.inherit(ctx, should))
 		}
 	}
+	note(w.giveAll(ctx))
 	return failure
 }
 
-func (w *bookkeeper) attributes(r reservation) map[string]string {
-	return map[string]string{"node": w.node, "namespace": r.endpoint.Namespace, "pod": r.endpoint.Name}
+// attributes returns what IPAM stores about the holder of an address.
+func (w *bookkeeper) attributes(endpoint api.Key) map[string]string {
+	return map[string]string{"node": w.node, "namespace": endpoint.Namespace, "pod": endpoint.Name}
 }
 
 // leave gives up an address that is recorded for an endpoint that is not on this node any more. Another endpoint of this node that
 // has the address gets it. If no endpoint has it, it becomes free. An endpoint that is only invalid, or in no pool, keeps it.
 func (w *bookkeeper) leave(ctx context.Context, is reservation) error {
+	holder, taken, err := ipam.Lookup(ctx, w.store.KV(), is.addr)
+	if err != nil || !taken || !isFor(holder, is.endpoint) {
+		return err // the blocks have changed since
+	}
 	for other := range w.wanted {
 		if other.addr == is.addr {
-			_, err := ipam.Transfer(ctx, w.store.KV(), is.addr, is.handle(), other.handle(), w.attributes(other))
+			_, err := ipam.Transfer(ctx, w.store.KV(), is.addr, holder.Handle, other.handle(), w.attributes(other.endpoint))
 			return err
 		}
 	}
@@ -157,7 +176,12 @@ func (w *bookkeeper) leave(ctx context.Context, is reservation) error {
 			return err
 		}
 	}
-	return ipam.Release(ctx, w.store.KV(), is.handle())
+	return ipam.ReleaseHeld(ctx, w.store.KV(), is.addr, holder.Handle)
+}
+
+// isFor says whether an address is recorded for an endpoint, under a handle of an agent.
+func isFor(holder ipam.Assignment, endpoint api.Key) bool {
+	return strings.HasPrefix(holder.Handle, handlePrefix) && holder.Attributes["namespace"] == endpoint.Namespace && holder.Attributes["pod"] == endpoint.Name
 }
 
 // inherit takes over an address for an endpoint of this node from an endpoint that had it before. The former one may have been
@@ -177,7 +201,7 @@ func (w *bookkeeper) inherit(ctx context.Context, should reservation) error {
 			return err // both have it: the former holder keeps it until it goes
 		}
 	}
-	_, err = ipam.Transfer(ctx, w.store.KV(), should.addr, holder.Handle, should.handle(), w.attributes(should))
+	_, err = ipam.Transfer(ctx, w.store.KV(), should.addr, holder.Handle, should.handle(), w.attributes(should.endpoint))
 	return err
 }
 

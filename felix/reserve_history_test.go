@@ -57,6 +57,7 @@ type fleetNode struct {
 	graph  *calc.Graph
 	state  calc.State
 	blocks *blocks
+	asking asking
 	keeper *bookkeeper
 	dead   bool
 
@@ -106,10 +107,17 @@ func (f *fleet) start(n *fleetNode) {
 	}
 	var ctx context.Context
 	ctx, n.stop = context.WithCancel(f.Context())
-	n.graph, n.state, n.blocks = calc.New(n.name, calc.Facts{}), calc.State{}, newBlocks(n.name)
+	n.graph, n.state, n.blocks, n.asking = calc.New(n.name, calc.Facts{}), calc.State{}, newBlocks(n.name), asking{}
 	n.batches, n.revision = datastore.New(f.memory).Watch(ctx, quiet()), 0
-	n.keeper, n.dead = newBookkeeper(f.store.WhileUnlocked(), n.name), false
+	n.keeper, n.dead = newBookkeeper(quiet(), f.store.WhileUnlocked(), n.name, f.having(n)), false
 	n.keeper.now = func() time.Time { return f.now }
+}
+
+// having asks the node's own calculation.
+func (f *fleet) having(n *fleetNode) having {
+	return func(_ context.Context, addrs map[netip.Addr]bool) (map[netip.Addr]bool, error) {
+		return n.graph.Having(addrs), nil
+	}
 }
 
 // say adds a line to the history. A failure prints the history.
@@ -119,7 +127,9 @@ func (f *fleet) say(format string, args ...any) { f.story += fmt.Sprintf(format,
 func (f *fleet) check() {
 	used := map[netip.Addr]bool{}
 	for _, ep := range f.endpoints() {
-		used[addressIn(ep)] = true
+		if addr, has := addressIn(ep); has {
+			used[addr] = true
+		}
 	}
 	taken := readBlocks(f.T, f.memory, "")
 	for addr := range f.covered {
@@ -157,8 +167,12 @@ func (f *fleet) endpoints() []*api.WorkloadEndpoint {
 	return all
 }
 
-func addressIn(ep *api.WorkloadEndpoint) netip.Addr {
-	return netip.MustParsePrefix(ep.Spec.IPNetworks[0]).Addr()
+// addressIn returns the address of an endpoint; false if it waits for one.
+func addressIn(ep *api.WorkloadEndpoint) (netip.Addr, bool) {
+	if len(ep.Spec.IPNetworks) == 0 {
+		return netip.Addr{}, false
+	}
+	return netip.MustParsePrefix(ep.Spec.IPNetworks[0]).Addr(), true
 }
 
 // act does one random action. The agents work between its steps.
@@ -166,22 +180,27 @@ func (f *fleet) act() {
 	endpoints := f.endpoints()
 	pick := func() *api.WorkloadEndpoint { return endpoints[f.random.IntN(len(endpoints))] }
 	node := f.nodes[f.random.IntN(len(f.nodes))]
-	switch action := f.random.IntN(10); {
+	switch action := f.random.IntN(11); {
 	case action < 2 || len(endpoints) == 0:
 		f.create(node.name, netip.AddrFrom4([4]byte{10, 65, 0, byte(f.random.IntN(12))}))
 	case action < 4:
 		f.remove(pick())
-	case action < 8: // the endpoint moves, or is renamed if the node is the same
+	case action < 6:
+		f.ask(node.name)
+	case action < 9: // the endpoint moves, or is renamed if the node is the same
 		old := pick()
-		if f.random.IntN(3) > 0 {
-			f.create(node.name, addressIn(old))
+		addr, has := addressIn(old)
+		switch {
+		case !has:
+		case f.random.IntN(3) > 0:
+			f.create(node.name, addr)
 			f.work()
 			f.remove(old)
-		} else {
+		default:
 			f.remove(old)
-			f.create(node.name, addressIn(old))
+			f.create(node.name, addr)
 		}
-	case action < 9:
+	case action < 10:
 		if node.dead {
 			f.say("%s runs again", node.name)
 			f.start(node)
@@ -200,18 +219,35 @@ func (f *fleet) act() {
 	f.work()
 }
 
+// create creates an endpoint with a hand-written address.
 func (f *fleet) create(node string, addr netip.Addr) {
 	f.serial++
-	workload := fmt.Sprint("vm", f.serial)
-	f.say("%s: %s has %v", node, workload, addr)
-	_, err := f.store.Create(f.Context(), &api.WorkloadEndpoint{
+	f.say("%s: vm%d has %v", node, f.serial, addr)
+	ep := endpointOf(node, fmt.Sprint("vm", f.serial))
+	ep.Spec.IPNetworks = []string{addr.String() + "/32"}
+	_, err := f.store.Create(f.Context(), ep)
+	must(f, err)
+}
+
+// ask creates an endpoint that asks for an address.
+func (f *fleet) ask(node string) {
+	f.serial++
+	f.say("%s: vm%d asks for an address", node, f.serial)
+	ep := endpointOf(node, fmt.Sprint("vm", f.serial))
+	ep.Annotations = map[string]string{api.AddressAnnotation: `{"pools":["vms"]}`}
+	_, err := f.store.Create(f.Context(), ep)
+	must(f, err)
+}
+
+// endpointOf returns an endpoint without addresses.
+func endpointOf(node, workload string) *api.WorkloadEndpoint {
+	return &api.WorkloadEndpoint{
 		TypeMeta: api.TypeMeta{Kind: "WorkloadEndpoint", APIVersion: api.APIVersion},
 		Metadata: api.Metadata{Name: node + "-libvirt-" + workload + "-eth0", Namespace: "shop"},
 		Spec: api.WorkloadEndpointSpec{
-			Node: node, Orchestrator: "libvirt", Workload: workload, Endpoint: "eth0", InterfaceName: "cali" + workload, IPNetworks: []string{addr.String() + "/32"},
+			Node: node, Orchestrator: "libvirt", Workload: workload, Endpoint: "eth0", InterfaceName: "cali" + workload,
 		},
-	})
-	must(f, err)
+	}
 }
 
 func (f *fleet) remove(ep *api.WorkloadEndpoint) {
@@ -235,7 +271,7 @@ func (f *fleet) turn(n *fleetNode) {
 		f.read(n)
 	}
 	n.state.Fold(n.graph.Flush())
-	n.keeper.books = n.blocks.books(&n.state, n.graph.Having)
+	n.keeper.books = n.blocks.books(&n.state, n.asking, n.graph.Having)
 	if err := n.keeper.pass(f.Context()); err != nil {
 		f.say("%s: %v", n.name, err)
 		f.failure = err
@@ -253,6 +289,9 @@ func (f *fleet) read(n *fleetNode) {
 			if u.Key.Kind == "IPAMBlock" {
 				n.blocks.update(u)
 			}
+			if u.Key.Kind == "WorkloadEndpoint" {
+				n.asking.update(n.name, u)
+			}
 		}
 		n.revision = batch.Revision
 	}
@@ -262,9 +301,9 @@ func (f *fleet) read(n *fleetNode) {
 func (f *fleet) settle() {
 	migrating := map[netip.Addr]bool{}
 	for _, ep := range f.endpoints() {
-		if addr := addressIn(ep); migrating[addr] {
+		if addr, has := addressIn(ep); migrating[addr] {
 			f.remove(ep)
-		} else {
+		} else if has {
 			migrating[addr] = true
 		}
 	}
@@ -284,6 +323,14 @@ func (f *fleet) settle() {
 	}
 	if f.failure != nil {
 		f.Error(f.failure)
+	}
+	has := map[netip.Addr]bool{}
+	for _, ep := range f.endpoints() {
+		addr, got := addressIn(ep)
+		if !got || has[addr] {
+			f.Errorf("%s has no address, or one that another endpoint has: %v", ep.Name, ep.Spec.IPNetworks)
+		}
+		has[addr] = true
 	}
 	check, err := ipam.RunCheck(context.Background(), f.memory, time.Now())
 	must(f, err)

@@ -23,7 +23,11 @@ type ledger struct {
 	*testing.T
 	*bookkeeper
 	memory *kvtest.Memory
+	asks   asking
 }
+
+// havingNone says that no endpoint has an address that IPAM does not know.
+func havingNone(context.Context, map[netip.Addr]bool) (map[netip.Addr]bool, error) { return nil, nil }
 
 func newLedger(t *testing.T) *ledger {
 	t.Helper()
@@ -35,13 +39,13 @@ func newLedger(t *testing.T) *ledger {
 		Spec: api.IPPoolSpec{CIDR: "10.65.0.0/24"},
 	})
 	must(t, err)
-	return &ledger{T: t, memory: memory, bookkeeper: newBookkeeper(store, "n1")}
+	return &ledger{T: t, memory: memory, asks: asking{}, bookkeeper: newBookkeeper(quiet(), store, "n1", havingNone)}
 }
 
 // read returns the blocks from the view of a node's agent.
 func (l *ledger) read() *blocks {
 	l.Helper()
-	return readBlocks(l.T, l.store.KV(), "n1")
+	return readBlocks(l.T, l.memory, "n1")
 }
 
 func readBlocks(t testing.TB, store kv.KV, node string) *blocks {
@@ -81,7 +85,7 @@ func (l *ledger) turn(wanted ...reservation) error {
 		ep.Addresses = append(ep.Addresses, r.addr)
 		state.Endpoints[id] = ep
 	}
-	l.books = l.read().books(state, func(addrs map[netip.Addr]bool) map[netip.Addr]bool { return addrs })
+	l.books = l.read().books(state, l.asks, func(addrs map[netip.Addr]bool) map[netip.Addr]bool { return addrs })
 	return l.pass(context.Background())
 }
 

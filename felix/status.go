@@ -84,6 +84,7 @@ func (a *agent) problems(kernel []string, interfaces []dataplane.Interface, more
 	list = append(list, idleProblems(interfaces)...)
 	list = append(list, a.sshProblems(interfaces)...)
 	list = append(list, a.nodeProblems()...)
+	list = append(list, a.addressProblems()...)
 	if a.bgpError != nil {
 		list = append(list, &agentv1.Problem{Object: "BGP", Text: a.bgpError.Error()})
 	}
