@@ -59,7 +59,7 @@ func (w *bookkeeper) giveAll(ctx context.Context) (failure error) {
 		case errors.Is(err, datastore.ErrLocked) || errors.Is(err, context.DeadlineExceeded):
 			stopped = err
 		}
-		w.unmet[endpoint] = text(err)
+		w.unmet[endpoint] = strings.TrimPrefix(text(err), "assign addresses to "+assignedHandle(endpoint)+": ") // the status names the endpoint
 		failure = cmp.Or(failure, fmt.Errorf("%v: %w", endpoint, err))
 	}
 	return failure

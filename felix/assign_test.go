@@ -167,7 +167,7 @@ func TestWhyAnEndpointGetsNoAddresses(t *testing.T) {
 		a:    "IPPool nowhere does not exist: create it, or name another one",
 		full: "there is no IPPool with IPv6 addresses: create one",
 	} {
-		if got := l.unmet[key]; !strings.Contains(got, want) {
+		if got := l.unmet[key]; !strings.HasPrefix(got, want) {
 			t.Errorf("%v: %q, want %q", key, got, want)
 		}
 	}

@@ -42,7 +42,8 @@ that the handle has already, so the command may be repeated, for example after a
 Addresses come from blocks of the node, or else from a new block, which the node then announces. Without --pool, the pools are
 those that are enabled, are for workloads, and select the node. With --ip, the given address is assigned if nobody has it.
 
-"margayctl ipam check" calls an assigned address leaked until a WorkloadEndpoint or a Node has it.`,
+"margayctl ipam check" calls an assigned address leaked until a WorkloadEndpoint or a Node has it. WorkloadEndpoints with the
+annotation margay.io/ipam need no such command: the agent of their node assigns their addresses.`,
 		Example: `  margayctl ipam assign --node=host1 --handle=vm-42
   margayctl ipam assign --node=host1 --handle=vm-42 --pool=vms --count=2 -o json
   margayctl ipam assign --node=host1 --handle=vm-43 --ip=10.65.0.7`,
