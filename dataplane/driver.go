@@ -88,6 +88,7 @@ type Driver struct {
 	idleSince    map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes       *table.Table[netip.Prefix, routes.Route]
 	learned      hopRoutes // of BGP neighbours
+	arrivals     arrivals
 	toNodes      hopRoutes // to other nodes, derived from their blocks
 	settings     *table.Table[interfaces.Sysctl, string]
 	proc         interfaces.Proc
@@ -148,7 +149,7 @@ func New(options Options) (*Driver, error) {
 
 func (d *Driver) makeTables() {
 	d.links = table.New("interfaces", linkTarget{d}, func(a, b running) bool { return a == b })
-	d.routes = table.New("routes", stepped[netip.Prefix, routes.Route]{d, "route", d.kernel}, func(a, b routes.Route) bool { return a == b })
+	d.routes = table.New("routes", stepped[netip.Prefix, routes.Route]{d, "route", arriving{d.kernel, d}}, func(a, b routes.Route) bool { return a == b })
 	d.settings = table.New("settings", stepped[interfaces.Sysctl, string]{d, "setting", &d.proc}, func(a, b string) bool { return a == b })
 	d.locals = table.New("host addresses", stepped[netip.Addr, uint8]{d, "host address", localTarget{d}}, func(a, b uint8) bool { return a == b })
 	d.counters = table.New("rule counters", stepped[uint64, struct{}]{d, "rule counter", counterTarget{d}}, func(a, b struct{}) bool { return true })

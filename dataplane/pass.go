@@ -46,7 +46,9 @@ func (d *Driver) pass(now time.Time) error {
 		g.confirm(d.plan.names, now)
 	}
 	d.advance()
-	errs = append(errs, d.routes.Reconcile(now, true), d.keepHopRoutes(&d.toNodes, now), d.keepHopRoutes(&d.learned, now), d.settings.Reconcile(now, true))
+	errs = append(errs, d.routes.Reconcile(now, true))
+	d.tellArrivals(now)
+	errs = append(errs, d.keepHopRoutes(&d.toNodes, now), d.keepHopRoutes(&d.learned, now), d.settings.Reconcile(now, true))
 	d.planCounters()
 	errs = append(errs, d.counters.Reconcile(now, true), d.tidy(now))
 	d.tellRepairs()

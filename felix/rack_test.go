@@ -17,7 +17,7 @@ import (
 )
 
 // newRack makes two hosts, a cable between them, and one etcd. Each host runs felix as its own node.
-func newRack(t *testing.T) (one, two *site) {
+func newRack(t testing.TB) (one, two *site) {
 	sites := newSites(t, 2)
 	one, two = sites[0], sites[1]
 	lab.Cable(one.host, "rack", two.host, "rack")

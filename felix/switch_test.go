@@ -28,7 +28,7 @@ spec: {programClusterRoutes: Enabled}
 `
 
 // newSwitch is a rack without BGP. Both felixes run.
-func newSwitch(t *testing.T) (one, two *site, f1, f2 *felix) {
+func newSwitch(t testing.TB) (one, two *site, f1, f2 *felix) {
 	one, two = newRack(t)
 	one.protocol, two.protocol = routes.NodeProtocol, routes.NodeProtocol
 	one.apply(withoutBGP)
@@ -42,7 +42,7 @@ func quietWithoutSessions(s *agentv1.StatusResponse) error {
 	return nil
 }
 
-func awaitReaches(t *testing.T, from *lab.VM, address string) {
+func awaitReaches(t testing.TB, from *lab.VM, address string) {
 	t.Helper()
 	lab.Await(t, func() error {
 		if !from.Reaches("udp", netip.MustParseAddr(address), port) {
