@@ -65,6 +65,9 @@ func (b *BIRD) start(path string, arguments ...string) {
 	})
 }
 
+// Kill ends BIRD at once. Its routes stay in the kernel.
+func (b *BIRD) Kill() { b.running.Kill() }
+
 // Restart kills BIRD and starts it again. Neighbours are asked to keep its routes meanwhile. Its routes in the kernel stay if its
 // kernel protocol says "persist".
 func (b *BIRD) Restart() {
