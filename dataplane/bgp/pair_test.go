@@ -26,7 +26,7 @@ const (
 	cable          = "cable" // the interface at each end
 )
 
-func newPair(t *testing.T) *pair {
+func newPair(t testing.TB) *pair {
 	t.Helper()
 	p := &pair{host: lab.NewHost(t), router: lab.NewHost(t)}
 	lab.Cable(p.host, cable, p.router, cable)
@@ -45,13 +45,13 @@ type process struct {
 	answers   *gob.Decoder
 }
 
-func run(t *testing.T, on *lab.Host, role string) *process {
+func run(t testing.TB, on *lab.Host, role string) *process {
 	t.Helper()
 	return runLogging(t, on, role, &testWriter{t})
 }
 
 // runLogging runs a process that writes its log to a writer.
-func runLogging(t *testing.T, on *lab.Host, role string, log io.Writer, environment ...string) *process {
+func runLogging(t testing.TB, on *lab.Host, role string, log io.Writer, environment ...string) *process {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(append(os.Environ(), roleVariable+"="+role), environment...)
@@ -70,7 +70,7 @@ func runLogging(t *testing.T, on *lab.Host, role string, log io.Writer, environm
 	return p
 }
 
-func (p *process) ask(t *testing.T, r request) answer {
+func (p *process) ask(t testing.TB, r request) answer {
 	t.Helper()
 	if err := p.questions.Encode(r); err != nil {
 		t.Fatalf("ask the speaker: %v", err)
@@ -82,20 +82,20 @@ func (p *process) ask(t *testing.T, r request) answer {
 	return a
 }
 
-func (p *process) apply(t *testing.T, want calc.BGP) {
+func (p *process) apply(t testing.TB, want calc.BGP) {
 	t.Helper()
 	if a := p.ask(t, request{Apply: &want}); a.Error != "" {
 		t.Fatalf("apply: %s", a.Error)
 	}
 }
 
-func (p *process) status(t *testing.T) []bgp.PeerStatus {
+func (p *process) status(t testing.TB) []bgp.PeerStatus {
 	t.Helper()
 	return p.ask(t, request{Status: true}).Status
 }
 
 // waitUp waits until all peers are established and have our paths.
-func (p *process) waitUp(t *testing.T) {
+func (p *process) waitUp(t testing.TB) {
 	t.Helper()
 	lab.Await(t, func() error {
 		for _, s := range p.status(t) {
@@ -108,7 +108,7 @@ func (p *process) waitUp(t *testing.T) {
 }
 
 // testWriter copies a child's log into the test's log.
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w *testWriter) Write(b []byte) (int, error) {
 	w.t.Logf("%s", bytes.TrimSpace(b))
