@@ -2,6 +2,7 @@ package bgp_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -130,4 +131,85 @@ func TestTTLSecurityWorksWithFRR(t *testing.T) {
 	s.apply(t, n)
 	f.AwaitRoute(block4)
 	f.AwaitRoute(block6)
+}
+
+// FRR and the speaker have the same password, FRR has another one, and both have the same again.
+func TestPasswordsWorkWithFRR(t *testing.T) {
+	t.Parallel()
+	for name, passive := range map[string]bool{"the agent connects": false, "the router connects": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newPair(t)
+			file := filepath.Join(t.TempDir(), "password")
+			writePassword(t, file, "s3cret")
+			options := []string{"password s3cret"}
+			if !passive {
+				options = append(options, "passive")
+			}
+			f := router.StartFRR(t, l.router, frrConfig(routerAS, options...))
+			s := run(t, l.host, "speaker")
+			s.apply(t, secretNode(file, passive))
+			s.waitUp(t)
+			f.AwaitRoute(block4)
+			f.AwaitRoute(block6)
+
+			for _, neighbour := range []string{host4, host6} {
+				f.Configure(fmt.Sprintf("router bgp %d", routerAS), "neighbor "+neighbour+" password other")
+			}
+			lab.Await(t, func() error {
+				for _, st := range s.status(t) {
+					if st.State == "Established" {
+						return fmt.Errorf("%+v", st)
+					}
+				}
+				if _, _, wrong := l.dropped(); wrong < 4 {
+					return fmt.Errorf("only %d segments were dropped", wrong)
+				}
+				return nil
+			})
+			for _, neighbour := range []string{host4, host6} {
+				f.Configure(fmt.Sprintf("router bgp %d", routerAS), "neighbor "+neighbour+" password s3cret")
+			}
+			s.waitUp(t)
+		})
+	}
+}
+
+// The speaker is a client of a route reflector. It learns the next hops of the other client, which lie behind the reflector, and the
+// other client learns those of the node.
+func TestSpeakerIsAClientOfFRRAsReflector(t *testing.T) {
+	t.Parallel()
+	l := newPair(t)
+	const other, reflector = "10.98.0.1", "10.98.0.2"
+	client := lab.NewHost(t)
+	lab.Cable(client, cable, l.router, "other")
+	client.Up(cable, other+"/24")
+	l.router.Up("other", reflector+"/24")
+	f := router.StartFRR(t, l.router, fmt.Sprintf(`
+router bgp %[1]d
+ bgp router-id %[2]s
+ bgp cluster-id 10.98.0.99
+ neighbor %[3]s remote-as %[1]d
+ neighbor %[3]s timers connect 1
+ neighbor %[4]s remote-as %[1]d
+ neighbor %[4]s timers connect 1
+ address-family ipv4 unicast
+  neighbor %[3]s route-reflector-client
+  neighbor %[4]s route-reflector-client
+ exit-address-family
+`, hostAS, router4, host4, other))
+	b := router.StartBIRD(t, client, t.TempDir(), fmt.Sprintf(`
+router id %[1]s;
+protocol device { }
+protocol static { route %[4]s via %[2]s; ipv4; }
+protocol static offered { ipv4; route 203.0.113.0/24 blackhole; }
+protocol bgp session { local %[1]s as %[3]d; neighbor %[2]s as %[3]d; ipv4 { import all; export where proto = "offered"; }; }
+`, other, reflector, hostAS, host4+"/32"))
+	s := run(t, l.host, "speaker")
+	n := without(node(hostAS), block6)
+	delete(n.Peers, "v6")
+	s.apply(t, n)
+	f.AwaitRoute(block4)
+	b.AwaitRoute(block4, "BGP.next_hop: "+host4, "BGP.originator_id: "+host4, "BGP.cluster_list: 10.98.0.99")
+	s.awaitLearned(t, routes{}, true, "203.0.113.0/24 ["+other)
 }
