@@ -25,9 +25,9 @@ type BGPConfigurationSpec struct {
 	IgnoredInterfaces              []string              `json:"ignoredInterfaces,omitempty"`              // names of interfaces, in which * stands for any text; has no effect in Margay
 	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty"`       // IPv4 address of the node for workloads that peer with it
 	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty"`       // IPv6 address of the node for workloads that peer with it
-	ProgramClusterRoutes           *string               `json:"programClusterRoutes,omitempty"`           // which routes to pools BGP writes into the kernel: EnabledNoEncapOnly unless set
-	IPv4NormalRoutePriority        *int                  `json:"ipv4NormalRoutePriority,omitempty"`        // metric of IPv4 routes in the kernel: 1024 unless set
-	IPv6NormalRoutePriority        *int                  `json:"ipv6NormalRoutePriority,omitempty"`        // metric of IPv6 routes in the kernel: 1024 unless set
+	ProgramClusterRoutes           *string               `json:"programClusterRoutes,omitempty"`           // Disabled or EnabledIPIPOnly: learned routes to pools stay out of the kernel; only in the object named default
+	IPv4NormalRoutePriority        *int                  `json:"ipv4NormalRoutePriority,omitempty"`        // metric of learned IPv4 routes in the kernel: 2048 unless set; only in the object named default
+	IPv6NormalRoutePriority        *int                  `json:"ipv6NormalRoutePriority,omitempty"`        // metric of learned IPv6 routes in the kernel: 2048 unless set; only in the object named default
 }
 
 // CIDRBlock is one range of addresses of Kubernetes services.

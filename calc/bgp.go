@@ -70,6 +70,7 @@ func (r *bgpReader) note(about api.Key, format string, args ...any) {
 // speaker reads the node's own settings.
 func (r *bgpReader) speaker() {
 	r.bgp = BGP{AS: r.globalAS(), ListenPort: r.listenPort(r.node), Peers: map[string]Peer{}, Paths: map[netip.Prefix]Path{}}
+	r.kernelRoutes()
 	about := api.Key{Kind: api.KindNode, Name: r.node}
 	if n := named[api.Node](r.objects, api.KindNode, r.node); n != nil && n.Spec.BGP != nil {
 		spec := n.Spec.BGP

@@ -59,6 +59,11 @@ func (w routeWorld) object() api.Object {
 			CIDR: pick(w.world, "10.65.0.0/16", "fd00::/64"), IPIPMode: pick(w.world, "", "", "Always"), DisableBGPExport: w.IntN(4) == 0,
 		}}
 	}
+	if w.IntN(4) == 0 {
+		return &api.BGPConfiguration{Metadata: meta("default"), Spec: api.BGPConfigurationSpec{
+			ProgramClusterRoutes: pick(w.world, nil, ptr("Enabled"), ptr("Disabled")), IPv4NormalRoutePriority: pick(w.world, nil, ptr(1024)),
+		}}
+	}
 	return &api.FelixConfiguration{Metadata: meta("default"), Spec: api.FelixConfigurationSpec{
 		ProgramClusterRoutes: pick(w.world, nil, ptr("Enabled"), ptr("EnabledNoEncapOnly"), ptr("Disabled")),
 	}}

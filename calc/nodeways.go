@@ -37,6 +37,7 @@ func readWays(node string, o objects, c Config, facts Facts, bgp BGP, held func(
 		node: node, objects: o, bgp: bgp, held: held,
 		own: map[netip.Addr]bool{}, ways: map[string]way{}, takenBy: map[netip.Addr]string{}, asked: map[netip.Addr]bool{},
 	}
+	r.problems = routeless(bgp, c)
 	if !c.ClusterRoutes {
 		return r
 	}

@@ -240,6 +240,9 @@ type BGP struct {
 	BindNodeIP bool            // listen only on V4 and V6
 	ClusterID  netip.Addr      // the node reflects routes with this cluster id (RFC 4456); invalid: it does not
 	V4, V6     netip.Prefix    // the node's addresses with their networks; invalid if it has none
+	Metric4    int             // of learned IPv4 routes in the kernel; 0: the default
+	Metric6    int             // of learned IPv6 routes in the kernel; 0: the default
+	NoPools    bool            // learned routes to addresses of pools stay out of the kernel
 	Peers      map[string]Peer // by name: Global_ or Node_, and the address
 	Paths      map[netip.Prefix]Path
 }

@@ -100,7 +100,9 @@ func (t *text) endpoint(e Endpoint) {
 
 func (t *text) bgp(b BGP) {
 	t.line("bgp as", fmt.Sprint(b.AS), "router id", b.RouterID.String(), "port", fmt.Sprint(b.ListenPort),
-		when(b.BindNodeIP, "only on"), when(b.V4.IsValid(), b.V4.String()), when(b.V6.IsValid(), b.V6.String()))
+		when(b.BindNodeIP, "only on"), when(b.V4.IsValid(), b.V4.String()), when(b.V6.IsValid(), b.V6.String()),
+		when(b.Metric4 != 0, fmt.Sprintf("ipv4 metric %d", b.Metric4)), when(b.Metric6 != 0, fmt.Sprintf("ipv6 metric %d", b.Metric6)),
+		when(b.NoPools, "no learned routes to pools"))
 	for _, name := range slices.Sorted(maps.Keys(b.Peers)) {
 		p := b.Peers[name]
 		t.line("peer", name, netip.AddrPortFrom(p.Address, p.Port).String(), fmt.Sprintf("as %d", p.AS),

@@ -33,6 +33,7 @@ type hopRoutes struct {
 	pending   map[netip.Prefix]struct{} // to be planned
 	serial    int                       // of the plan that planHopRoutes saw last
 	metric    [2]int                    // of IPv4 and IPv6 routes, in the last plan
+	closed    []netip.Prefix            // pools to which there are no routes of this kind, in the last plan
 	resolved  map[netip.Addr]resolution // by next hop
 	due       time.Time                 // of the next look at the ways to next hops: routes may change without any interface
 	protected []protectedPrefix         // sorted by prefix
@@ -134,6 +135,9 @@ func (d *Driver) planHopRoutes(l *hopRoutes, now time.Time) {
 	if metric := d.metricOf(l); metric != l.metric {
 		l.metric, changed = metric, true
 	}
+	if pools := d.closedPools(l); !slices.Equal(pools, l.closed) {
+		l.closed, changed = pools, true
+	}
 	if l.serial != d.plan.serial {
 		l.serial = d.plan.serial
 		if list := d.protectedPrefixes(); !slices.Equal(list, l.protected) {
@@ -153,12 +157,24 @@ func (d *Driver) planHopRoutes(l *hopRoutes, now time.Time) {
 
 // metricOf returns the metrics of IPv4 and IPv6 routes of a kind. Routes to other nodes come behind those of BGP neighbours.
 func (d *Driver) metricOf(l *hopRoutes) [2]int {
-	metric := [2]int{routes.LearnedMetric, routes.LearnedMetric}
+	metric := [2]int{cmp.Or(d.state.BGP.Metric4, routes.LearnedMetric), cmp.Or(d.state.BGP.Metric6, routes.LearnedMetric)}
 	if l == &d.toNodes {
 		metric[0]++
 		metric[1]++
 	}
 	return metric
+}
+
+// closedPools returns the pools to which there are no learned routes, because programClusterRoutes says so.
+func (d *Driver) closedPools(l *hopRoutes) []netip.Prefix {
+	if l.adjacent || !d.state.BGP.NoPools {
+		return nil
+	}
+	return slices.SortedFunc(maps.Keys(d.state.Pools), netip.Prefix.Compare)
+}
+
+func (l *hopRoutes) isClosed(prefix netip.Prefix) bool {
+	return slices.ContainsFunc(l.closed, func(pool netip.Prefix) bool { return pool.Bits() <= prefix.Bits() && pool.Contains(prefix.Addr()) })
 }
 
 func (l *hopRoutes) plan(prefix netip.Prefix) {
@@ -296,17 +312,20 @@ func (l *hopRoutes) refusal(prefix netip.Prefix) string {
 	case a.IsLoopback(), a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified():
 		return "the prefix is not for unicast between hosts: " + l.remedy
 	}
+	if l.isClosed(prefix) {
+		return "programClusterRoutes of BGPConfiguration default keeps learned routes to pools out of the kernel"
+	}
 	if r, covered := l.covered(prefix); covered {
 		return fmt.Sprintf("it covers %v, %s: %s", r.prefix, r.why, l.remedy)
 	}
 	return ""
 }
 
-// isExpected says that a refused route is no problem: the address of a workload of this node may still be announced by the node from
-// which it came.
+// isExpected says that a refused route is no problem: it is to a pool to which there shall be none, or to the address of a workload of
+// this node, which the node from which it came may still announce.
 func (l *hopRoutes) isExpected(prefix netip.Prefix) bool {
 	_, covered := l.covered(prefix)
-	return !l.adjacent && prefix.IsSingleIP() && covered
+	return !l.adjacent && prefix.IsSingleIP() && covered || l.isClosed(prefix)
 }
 
 // problems names the routes that are missing in the kernel and that no local address explains.

@@ -106,6 +106,33 @@ func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 	}
 }
 
+// programClusterRoutes keeps learned routes to pools out of the kernel. The metric of the others can be set while felix runs, and each
+// route then has only the new one.
+func TestLearnedRoutesFollowTheConfiguration(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	w := newWorld()
+	pool := netip.MustParsePrefix("10.65.0.0/16")
+	w.Pools[pool] = calc.Pool{CIDR: pool}
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
+	d.Learn(announce("10.66.1.0/26", "192.0.2.1"), true)
+	must(t, d.Apply(calc.Delta{}))
+	h.wantRoutesTo("by default", "10.66.1.0/26", "87 via 192.0.2.1 metric 2048")
+	w.BGP.Metric4, w.BGP.NoPools = 1024, true
+	must(t, d.become(w))
+	h.wantRoutesTo("another metric", "10.66.1.0/26", "87 via 192.0.2.1 metric 1024")
+	h.wantRoutesTo("in a pool", "10.65.1.0/26")
+	if p := d.Status().Problems; len(p) > 0 {
+		t.Errorf("problems: %v", p)
+	}
+	w.BGP = calc.BGP{}
+	must(t, d.become(w))
+	h.wantRoutesTo("by default again", "10.65.1.0/26", "87 via 192.0.2.1 metric 2048")
+	h.wantRoutesTo("by default again", "10.66.1.0/26", "87 via 192.0.2.1 metric 2048")
+}
+
 // A neighbour cannot take over addresses that this host needs. Each refusal is reported.
 func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 	h := newHost(t)
