@@ -127,6 +127,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 	connected := make(chan beginning, 1)
 	background.Go(func() { a.serveDatastore(ctx, connected) })
 	background.Go(func() { a.etcdAddresses.run(ctx) })
+	background.Go(func() { speaker.WatchCarriers(ctx) })
 	background.Go(func() { (&eventLog{log: log.WithField("part", "packets")}).run(ctx, driver) })
 	log.WithFields(logrus.Fields{"node": s.nodeName, "version": version, "commit": commit}).Info("felix runs")
 	for name, why := range calc.CheckParameters(s.parameters) {

@@ -66,6 +66,7 @@ func speak(restarting bool) {
 		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "05.000"})
 	}
 	s := bgp.New(logrus.NewEntry(log), bgp.Options{Restarting: restarting})
+	go s.WatchCarriers(context.Background()) // ends with the process
 	in, out := gob.NewDecoder(os.Stdin), gob.NewEncoder(os.Stdout)
 	for {
 		var r request

@@ -81,6 +81,8 @@ func (f *fakeServer) addPeer(s session, restarting bool) error {
 	return err
 }
 
+func (f *fakeServer) reset(a netip.Addr, why string) error { return f.call("reset %v: %s", a, why) }
+
 func (f *fakeServer) deletePeer(a netip.Addr) error {
 	err := f.call("delete peer %v", a)
 	if err == nil {

@@ -168,6 +168,10 @@ func (g *gobgpServer) addPeer(s session, restarting bool) error {
 	return g.bgp.AddPeer(context.Background(), &api.AddPeerRequest{Peer: peer})
 }
 
+func (g *gobgpServer) reset(a netip.Addr, why string) error {
+	return g.bgp.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: a.String(), Communication: why})
+}
+
 func (g *gobgpServer) deletePeer(a netip.Addr) error {
 	if err := g.unprotect(a); err != nil {
 		return err

@@ -88,6 +88,9 @@ func failureText(msg string, fields gobgplog.Fields) string {
 	case "received notification":
 		return "the neighbour ended the session: " + notification(fields)
 	case "sent notification":
+		if why, _ := fields["Communicated-Reason"].(string); why != "" {
+			return why // our own, see reset
+		}
 		return "session refused: " + notification(fields)
 	case "failed to unset md5":
 		return fmt.Sprintf("take the former password off the listener: %v; restart felix", fields["Err"])

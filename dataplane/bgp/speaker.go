@@ -20,7 +20,8 @@ type server interface {
 	addPath(prefix netip.Prefix, communities []string, mark uint32) error // replaces the path if there is one; the mark is not sent
 	deletePath(netip.Prefix) error
 	addPeer(s session, restarting bool) error
-	deletePeer(netip.Addr) error // sends Cease
+	deletePeer(netip.Addr) error          // sends Cease
+	reset(a netip.Addr, why string) error // ends the session with a Cease; it may come up again
 	peers() map[netip.Addr]peerState
 	lastError(netip.Addr) failure
 	received(netip.Addr) ([]Received, error) // with no Peer, Neighbour, Best
