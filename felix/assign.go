@@ -126,6 +126,10 @@ func (w *bookkeeper) assign(ctx context.Context, endpoint api.Key, r api.Address
 		request.InUse = ipam.UsesIn(w.store.KV())
 		addrs, err = ipam.Assign(ctx, w.store.KV(), request)
 	}
+	if isError[*ipam.ShortageError](err) {
+		// A former attempt may have died with some of the addresses. Others may need them while this endpoint waits.
+		return nil, errors.Join(err, ipam.Release(ctx, w.store.KV(), request.Handle))
+	}
 	left := map[bool]int{true: r.Count, false: r.IPv6Count} // by whether the address is IPv4
 	return slices.DeleteFunc(addrs, func(addr netip.Addr) bool {
 		left[addr.Is4()]--

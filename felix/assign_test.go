@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
-	"github.com/margay-project/margay/datastore/kv"
+	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
 // newAskingLedger is a ledger with a Node and an endpoint that asks for addresses.
@@ -233,61 +233,15 @@ func TestAddressesThatAnEndpointHasArePassedOver(t *testing.T) {
 	}
 }
 
-// mortal is a KV whose user dies at one of its calls: before it takes effect, or after. Every later call fails.
-type mortal struct {
-	kv.KV
-	calls int
-	at    int  // the call at which it dies
-	after bool // the call takes effect
-	dead  bool
-}
-
-var errDead = errors.New("dead")
-
-// die counts a call, and says whether it fails and whether it takes effect nevertheless.
-func (m *mortal) die() (fails, effective bool) {
-	if m.dead {
-		return true, false
-	}
-	m.calls++
-	m.dead = m.calls == m.at
-	return m.dead, !m.dead || m.after
-}
-
-func (m *mortal) Range(ctx context.Context, span kv.Span, revision int64, limit int) (kv.Page, error) {
-	if fails, _ := m.die(); fails {
-		return kv.Page{}, errDead
-	}
-	return m.KV.Range(ctx, span, revision, limit)
-}
-
-func (m *mortal) Lookup(ctx context.Context, keys []string) ([]*kv.Entry, int64, error) {
-	if fails, _ := m.die(); fails {
-		return nil, 0, errDead
-	}
-	return m.KV.Lookup(ctx, keys)
-}
-
-func (m *mortal) Commit(ctx context.Context, conditions []kv.Condition, writes []kv.Write) (outcome kv.Outcome, err error) {
-	fails, effective := m.die()
-	if effective {
-		outcome, err = m.KV.Commit(ctx, conditions, writes)
-	}
-	if fails {
-		return kv.Outcome{}, errDead
-	}
-	return outcome, err
-}
-
 // felix dies at every call to the datastore in turn, while endpoints ask for addresses and while they go. The next felix finishes
 // the work, and nothing is leaked or assigned twice.
 func TestADeathAtAnyCallLeaksNoAddress(t *testing.T) {
 	t.Parallel()
-	for _, after := range []bool{false, true} {
+	for _, death := range []kvtest.Fault{kvtest.Dies, kvtest.DiesAfter} {
 		for at, died := 1, true; died; at++ {
 			l, a := newAskingLedger(t, `{"count":2}`)
 			l.createAsking("b", `{}`)
-			died = l.dieAt(at, after)
+			died = l.dieAt(at, death)
 			must(t, l.follow())
 			if got := l.networksOf(a); len(got) != 2 {
 				t.Errorf("call %d: it has got %v", at, got)
@@ -295,11 +249,11 @@ func TestADeathAtAnyCallLeaksNoAddress(t *testing.T) {
 			l.clean()
 			_, err := l.store.Delete(t.Context(), a, "")
 			must(t, err)
-			died = l.dieAt(at, after) || died
+			died = l.dieAt(at, death) || died
 			must(t, l.follow())
 			l.clean()
 			if c := l.check(); len(c.Allocations) != 1 || t.Failed() {
-				t.Fatalf("death at call %d, which takes effect: %t: allocations %v", at, after, c.Allocations)
+				t.Fatalf("fault %v at call %d: allocations %v", death, at, c.Allocations)
 			}
 			if at > 1000 {
 				t.Fatal("there is no end of calls")
@@ -309,12 +263,33 @@ func TestADeathAtAnyCallLeaksNoAddress(t *testing.T) {
 }
 
 // dieAt lets the bookkeeper work until it dies at a call, and replaces it. It returns false if it lived to the end.
-func (l *ledger) dieAt(at int, after bool) bool {
+func (l *ledger) dieAt(at int, death kvtest.Fault) bool {
 	l.Helper()
-	m := &mortal{KV: l.memory, at: at, after: after}
+	m := &kvtest.Faulty{KV: l.memory, Choose: func(call int) kvtest.Fault {
+		if call == at {
+			return death
+		}
+		return kvtest.None
+	}}
 	healthy := l.store
 	l.bookkeeper = newBookkeeper(quiet(), datastore.New(m).WhileUnlocked(), "n1", havingNone)
 	_ = l.follow()
 	l.bookkeeper = newBookkeeper(quiet(), healthy, "n1", havingNone)
-	return m.dead
+	return m.Dead
+}
+
+// An endpoint that cannot get all its addresses holds none: others may need them.
+func TestAnEndpointThatWaitsHoldsNoAddress(t *testing.T) {
+	t.Parallel()
+	for at, died := 1, true; died; at++ {
+		l, a := newAskingLedger(t, `{"count":64,"ipv6Count":1}`)
+		died = l.dieAt(at, kvtest.DiesAfter)
+		if err := l.follow(); err == nil {
+			t.Error("there is no pool with IPv6 addresses")
+		}
+		if c := l.check(); len(c.Allocations) > 0 || len(l.networksOf(a)) > 0 {
+			t.Fatalf("call %d: it waits, and holds %v", at, c.Allocations)
+		}
+		l.clean()
+	}
 }

@@ -3,6 +3,7 @@ package ipam_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -64,6 +65,8 @@ func newHistory(t *testing.T, random *rand.Rand) *history {
 	cooldown := time.Duration(random.IntN(3)) * 4 * time.Second
 	checked := &checkedKV{KV: kvtest.NewMemory(), t: t, cooldown: cooldown}
 	put(t, checked, pools+"v4", `{"metadata":{"name":"v4"},"spec":{"cidr":"10.0.0.0/28","blockSize":30}}`)
+	putNode(t, checked, "n0", "")
+	putNode(t, checked, "n1", "")
 	put(t, checked, root+"config", fmt.Sprintf(`{"auto_allocate_blocks":true,"ipCooldownSeconds":%d}`, int(cooldown.Seconds())))
 	h := &history{t: t, random: random, checked: checked, mayDie: random.IntN(3) == 0}
 	h.stock = &stockClient{t: t, store: checked, cooldown: cooldown}
@@ -126,7 +129,7 @@ func (h *history) act() {
 	ctx, a, handle := h.t.Context(), h.address(), h.handle()
 	before := h.checked.now
 	var err error
-	switch what := h.random.IntN(9); what {
+	switch what := h.random.IntN(11); what {
 	case 0:
 		h.stockStep()
 	case 1, 2, 3:
@@ -145,12 +148,30 @@ func (h *history) act() {
 		err = h.releaseFindings(ctx)
 	case 7:
 		err = ipam.ReleaseNode(ctx, h.store, h.node(), []netip.Addr{a})
+	case 9, 10:
+		err = h.assign(ctx, handle)
 	case 8:
 		err = ipam.ReleasePool(ctx, h.store, netip.MustParsePrefix("10.0.0.0/29"))
 	}
 	if err != nil {
 		h.t.Fatalf("%v, after %+v", err, before)
 	}
+}
+
+// assign requests up to 3 addresses for a handle. Another operation of the other client may give it more, or take some away.
+func (h *history) assign(ctx context.Context, handle string) error {
+	n := 1 + h.random.IntN(3)
+	addrs, err := ipam.Assign(ctx, h.store, ipam.Request{Node: h.node(), Handle: handle, V4: n})
+	if _, short := errors.AsType[*ipam.ShortageError](err); short {
+		if free := 16 - len(h.checked.now.holders); free > 8 {
+			h.t.Fatalf("%v, although %d addresses are free", err, free)
+		}
+		return nil
+	}
+	if err == nil && len(addrs) < n {
+		h.t.Fatalf("%s asked for %d and got %v", handle, n, addrs)
+	}
+	return err
 }
 
 // releaseFindings releases some leaks of earlier checks, and checks that nothing else is released.
