@@ -262,6 +262,22 @@ func TestADeathAtAnyCallLeaksNoAddress(t *testing.T) {
 	}
 }
 
+// felix dies while it assigns, and the endpoint is deleted before it runs again.
+func TestADeletionAfterADeathLeaksNoAddress(t *testing.T) {
+	t.Parallel()
+	for at, died := 1, true; died; at++ {
+		l, a := newAskingLedger(t, `{"count":2}`)
+		died = l.dieAt(at, kvtest.DiesAfter)
+		_, err := l.store.Delete(t.Context(), a, "")
+		must(t, err)
+		must(t, l.follow())
+		if c := l.check(); len(c.Allocations) > 0 {
+			t.Fatalf("call %d: %v", at, c.Allocations)
+		}
+		l.clean()
+	}
+}
+
 // dieAt lets the bookkeeper work until it dies at a call, and replaces it. It returns false if it lived to the end.
 func (l *ledger) dieAt(at int, death kvtest.Fault) bool {
 	l.Helper()

@@ -467,3 +467,53 @@ func TestOneAddressOfAHandleIsReleased(t *testing.T) {
 		t.Errorf("%v, %v", c.Allocations, c.Counts)
 	}
 }
+
+// What an operator changes between the reading and the commit counts.
+func TestAChangeDuringAnAssignmentCounts(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		change func(*testing.T, kv.KV)
+		want   string // part of the error; empty: an address that is not reserved
+	}{
+		{"the pool is disabled", func(t *testing.T, store kv.KV) {
+			putPool(t, store, "p", `"cidr":"10.0.0.0/30","blockSize":30,"disabled":true`)
+		}, "IPPool p is disabled"},
+		{"the pool is deleted", func(t *testing.T, store kv.KV) { remove(t, store, pools+"p") }, "there is no IPPool with IPv4 addresses"},
+		{"addresses are reserved", func(t *testing.T, store kv.KV) {
+			put(t, store, resourceRoot+"ipreservations/r", `{"spec":{"reservedCIDRs":["10.0.0.0/31","10.0.0.2"]}}`)
+		}, ""},
+		{"the node is deleted", func(t *testing.T, store kv.KV) { remove(t, store, nodes+"n1") }, "the Node n1 does not exist"},
+		{"another node takes them", func(t *testing.T, store kv.KV) { mustAssign(t, store, "n2", "b", 3) }, ""},
+		{"all addresses are taken", func(t *testing.T, store kv.KV) { mustAssign(t, store, "n2", "b", 4) }, "no IPv4 address is free"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			store := kvtest.NewMemory()
+			putNode(t, store, "n1", "")
+			putNode(t, store, "n2", "")
+			putPool(t, store, "p", `"cidr":"10.0.0.0/30","blockSize":30`)
+			changed := false
+			during := &meddling{KV: store, meddle: func() {
+				if !changed {
+					changed = true
+					test.change(t, store)
+				}
+			}}
+			addrs, err := assign(t, during, "n1", "a", 1)
+			switch {
+			case test.want == "" && (err != nil || len(addrs) != 1 || addrs[0] != addr("10.0.0.3")):
+				t.Errorf("%v, %v", addrs, err)
+			case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("%v, %v, want the error %q", addrs, err, test.want)
+			}
+		})
+	}
+}
+
+func remove(t *testing.T, store kv.KV, key string) {
+	t.Helper()
+	if _, err := store.Commit(t.Context(), nil, []kv.Write{{Key: key, Delete: true}}); err != nil {
+		t.Fatal(err)
+	}
+}
