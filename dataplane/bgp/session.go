@@ -14,7 +14,13 @@ const (
 	defaultHold        = 90  // seconds
 	defaultRestartTime = 120 // seconds, as Calico
 	maxRestartTime     = 4095
-	maxHold            = 65535
+
+	// The time between two attempts to connect, in seconds. GoBGP waits up to twice as long, and by default 120 s: a rebooted router
+	// would wait long. Routers get Calico's. After a restart of either end, nodes meet again sooner with a shorter one: for 5 s
+	// after a session has ended, GoBGP refuses connections.
+	routerRetry = 5
+	nodeRetry   = 2
+	maxHold     = 65535
 )
 
 // global has the values that all sessions share. A change of one restarts the server.
@@ -36,6 +42,7 @@ type session struct {
 	LocalAS     uint32     // 0: the node's
 	Source      netip.Addr // invalid: the kernel chooses
 	RestartTime uint16     // seconds
+	Retry       uint16     // seconds
 	Hold        uint16     // seconds
 	Keepalive   uint16     // seconds
 	MinTTL      uint8      // 0: no TTL security
@@ -97,6 +104,10 @@ func newSession(p calc.Peer) (session, error) {
 	}
 	if s.Port == 0 {
 		s.Port = defaultPort
+	}
+	s.Retry = routerRetry
+	if p.Node != "" {
+		s.Retry = nodeRetry
 	}
 	s.Hold = 3 * s.Keepalive // at least 3 s, the shortest that RFC 4271 allows
 	if p.TTLSecurity > 0 {

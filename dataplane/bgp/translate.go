@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	connectRetry = 5 // seconds, as Calico. With GoBGP's default of 120, a rebooted router would wait long
-	idleHold     = 5 // seconds after a reset; GoBGP's default is 30
+	idleHold = 5 // seconds after a reset; GoBGP's default is 30
 
 	// While we restart, GoBGP holds our updates back for this long after a session has come up, so neighbours can send their routes
 	// first. Our paths do not depend on theirs, so the shortest time that GoBGP takes is best.
@@ -36,7 +35,7 @@ func apiPeer(s session, restarting bool) *api.Peer {
 		},
 		Transport: &api.Transport{RemotePort: uint32(s.Port), PassiveMode: s.Passive},
 		Timers: &api.Timers{Config: &api.TimersConfig{
-			ConnectRetry:           connectRetry,
+			ConnectRetry:           uint64(s.Retry),
 			HoldTime:               uint64(s.Hold),
 			KeepaliveInterval:      uint64(s.Keepalive),
 			IdleHoldTimeAfterReset: idleHold,
