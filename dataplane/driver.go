@@ -93,6 +93,7 @@ type Driver struct {
 	settings     *table.Table[interfaces.Sysctl, string]
 	proc         interfaces.Proc
 	former       *bpf.FormerSettings // opened with shared
+	resumed      *resumed            // nil: Resume was not called, or the input is complete
 	locals       *table.Table[netip.Addr, uint8]
 	counters     *table.Table[uint64, struct{}]
 	gate         gate.Gate

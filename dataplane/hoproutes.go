@@ -275,6 +275,7 @@ func (d *Driver) protectedPrefixes() (list []protectedPrefix) {
 	for _, p := range d.state.BGP.Peers {
 		protect(single(p.Address), "the address of a BGP peer", false)
 	}
+	d.resumed.protect(protect)
 	for prefix, route := range d.state.Routes {
 		if route.Kind == calc.BlockHole {
 			protect(prefix, "a block of this node", true)

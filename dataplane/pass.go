@@ -28,6 +28,7 @@ func (d *Driver) pass(now time.Time) error {
 	if !d.inSync || !d.state.Ready {
 		return errors.Join(d.closeEarly(), d.keepInForce(now))
 	}
+	d.resumed = nil // from here on, the State names what is protected
 	errs := []error{d.open(), d.rememberSettings()}
 	if d.shared == nil {
 		return errors.Join(append(errs, d.keepGate())...)
@@ -58,8 +59,11 @@ func (d *Driver) pass(now time.Time) error {
 // keepInForce is the pass while the datastore is locked: policy stays as it is, hooks are repaired, expired connections make
 // room for others, and routes of BGP neighbours come and go.
 func (d *Driver) keepInForce(now time.Time) error {
-	if d.shared == nil {
+	if d.shared == nil && d.resumed == nil {
 		return nil
+	}
+	if d.shared == nil {
+		return d.keepHopRoutes(&d.learned, now)
 	}
 	d.sweepFlows(now)
 	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now), d.keepHopRoutes(&d.learned, now))

@@ -30,6 +30,7 @@ type agent struct {
 	reservations  *reservations
 	registrar     *registrar
 	reports       *nodeReports
+	resumption    *resumption
 	connection    *connection
 	etcdAddresses *etcdAddresses
 
@@ -52,14 +53,21 @@ type agent struct {
 	otherBooks   bool                  // endpoints, pools or blocks have changed since the reservations got them
 	bgpError     error
 	bgpChangedAt time.Time // of the last change of what BGP must do
+	told         bool      // the speaker has what the datastore wants
+	saved        time.Time // bgpChangedAt of what was saved last
 	failing      string    // the last logged errors of passes
 }
 
 func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *bgp.Speaker) *agent {
+	boot, err := bootID()
+	if err != nil {
+		log.WithError(err).Warn("felix cannot read the boot id of the machine, so it saves no BGP state for a start without the datastore")
+	}
 	a := &agent{
 		log: log, settings: s, started: time.Now(),
 		driver: driver, speaker: speaker,
 		reports:    newNodeReports(log, s.nodeName),
+		resumption: newResumption(log, savedFile(s), s.nodeName, boot),
 		connection: &connection{log: log.WithField("part", "datastore")},
 		claimed:    map[api.Key]string{},
 		blocks:     newBlocks(s.nodeName),
@@ -108,8 +116,9 @@ func (a *agent) serveDatastore(ctx context.Context, connected chan<- beginning) 
 func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <-chan func(*agent)) {
 	a.closeEarly()
 	var batches <-chan datastore.Batch // none before there is a connection
-	retry := time.NewTimer(time.Hour)
+	retry, resume := time.NewTimer(time.Hour), time.NewTimer(resumeAfter)
 	defer retry.Stop()
+	defer resume.Stop()
 	passwords := time.NewTicker(passwordInterval)
 	defer passwords.Stop()
 	for {
@@ -138,6 +147,8 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 			a.pass()
 		case <-retry.C:
 			a.pass()
+		case <-resume.C:
+			a.resume()
 		case <-passwords.C:
 			if a.speaker.RefreshPasswords() {
 				a.log.Info("a password of a BGP session has changed, or whether it can be read")
@@ -248,10 +259,12 @@ func (a *agent) noticeHost() {
 // says that it is not ready, everything in force stays as it is.
 func (a *agent) pass() {
 	if !a.inSync {
+		a.passResumed()
 		return
 	}
 	err := a.driver.Apply(a.flush())
 	if !a.state.Ready {
+		a.passResumed()
 		a.report(errors.New("the datastore is not ready (ClusterInformation default is missing, or has datastoreReady false): everything in force stays as it is until it is ready; margayctl datastore migrate unlock makes it ready"))
 		return
 	}
@@ -260,7 +273,7 @@ func (a *agent) pass() {
 		a.nodeGone = false
 	}
 	a.remember()
-	a.bgpError = a.speaker.Apply(a.state.BGP)
+	a.bgpError = a.tell()
 	if a.otherBooks {
 		a.reservations.set(a.blocks.books(&a.state, a.asking, a.graph.Having))
 		a.otherBooks = false

@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 	"sync"
 	"syscall"
 
@@ -128,6 +127,7 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 	background.Go(func() { a.serveDatastore(ctx, connected) })
 	background.Go(func() { a.etcdAddresses.run(ctx) })
 	background.Go(func() { speaker.WatchCarriers(ctx) })
+	background.Go(func() { a.resumption.run(ctx) })
 	background.Go(func() { (&eventLog{log: log.WithField("part", "packets")}).run(ctx, driver) })
 	log.WithFields(logrus.Fields{"node": s.nodeName, "version": version, "commit": commit}).Info("felix runs")
 	for name, why := range calc.CheckParameters(s.parameters) {
@@ -143,11 +143,11 @@ func bootFile(s *settings) string { return filepath.Join(filepath.Dir(s.agentSoc
 
 // sameBoot says whether a felix of this node has run since the machine was booted, and notes that one has.
 func sameBoot(file, node string) (bool, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
 		return false, err
 	}
-	now := node + " " + strings.TrimSpace(string(boot)) + "\n"
+	now := node + " " + boot + "\n"
 	before, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err

@@ -52,7 +52,7 @@ func (a *agent) status() *agentv1.StatusResponse {
 		})
 	}
 	response.Peers = a.statusOfPeers()
-	response.Problems = a.problems(kernel.Problems, kernel.Interfaces, meshProblem(response.Peers))
+	response.Problems = a.problems(kernel.Problems, kernel.Interfaces, append(meshProblem(response.Peers), a.resumptionProblems()...))
 	return response
 }
 

@@ -15,7 +15,7 @@ import (
 func uninstall(log *logrus.Entry, s *settings) error {
 	err := dataplane.Uninstall(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir})
 	if err == nil {
-		err = errors.Join(removeSocket(s.agentSocket), removeFile(bootFile(s)))
+		err = errors.Join(removeSocket(s.agentSocket), removeFile(bootFile(s)), removeFile(savedFile(s)))
 	}
 	if err != nil {
 		return fmt.Errorf("uninstall: %w", err)

@@ -1,0 +1,89 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/routes"
+)
+
+// Resumption is what a former process left in force, and what may be announced on the strength of that.
+type Resumption struct {
+	BGP     calc.BGP       // with the paths that have their route in the kernel
+	Missing []netip.Prefix // paths of the former process whose route is gone, sorted
+}
+
+// Resume is for a start without a datastore. It takes what a former process told the BGP speaker, with the protocol number of its
+// routes, and returns what can be announced again: the paths to which the kernel still has felix's route. It returns an error, and
+// nothing may be announced, if the policy of the former process is not in force: workloads could be reached that nobody
+// protects, or packets would be drawn here only to be dropped.
+//
+// From then on, routes of BGP peers come and go although the input is not complete. They do not replace routes of the former
+// process.
+func (d *Driver) Resume(former calc.BGP, protocol int) (r Resumption, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kernel.Own(routes.Protocol(protocol))
+	held, err := d.kernel.List()
+	if err != nil {
+		return r, fmt.Errorf("read the routes of the former felix: %w", err)
+	}
+	if err := d.formerPolicy(held); err != nil {
+		return r, err
+	}
+	r.BGP = former
+	r.BGP.Paths = map[netip.Prefix]calc.Path{}
+	for prefix, path := range former.Paths {
+		if _, there := held[prefix]; there {
+			r.BGP.Paths[prefix] = path
+		} else {
+			r.Missing = append(r.Missing, prefix)
+		}
+	}
+	slices.SortFunc(r.Missing, netip.Prefix.Compare)
+	if len(r.BGP.Paths) == 0 && len(former.Paths) > 0 {
+		return r, errors.New("no route of the former felix is in the kernel")
+	}
+	d.resumed = &resumed{peers: former.Peers, routes: slices.Collect(maps.Keys(held))}
+	d.learned.serial = 0 // protected prefixes are others now
+	return r, nil
+}
+
+// formerPolicy checks that a program of the former process judges the packets of every interface to which it made a route.
+func (d *Driver) formerPolicy(held map[netip.Prefix]routes.Route) error {
+	var open []string
+	links := d.watcher.Links()
+	for _, r := range held {
+		if r.Kind == routes.Workload && !d.enforced[r.Interface] {
+			open = append(open, links[r.Interface].Name)
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	slices.Sort(open)
+	return fmt.Errorf("the policy of the former felix is not in force on %s", strings.Join(slices.Compact(open), ", "))
+}
+
+// resumed is what Resume has taken over. It protects the routes of the former process until the input is complete.
+type resumed struct {
+	peers  map[string]calc.Peer
+	routes []netip.Prefix
+}
+
+func (r *resumed) protect(protect func(p netip.Prefix, why string, exact bool)) {
+	if r == nil {
+		return
+	}
+	for _, p := range r.peers {
+		protect(netip.PrefixFrom(p.Address.WithZone(""), p.Address.BitLen()), "the address of a BGP peer", false)
+	}
+	for _, prefix := range r.routes {
+		protect(prefix, "a route of the former felix", true)
+	}
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/calc"
+)
+
+const (
+	// resumeAfter is how long a start waits for the datastore. The peers' restart time, 120 s by default, runs meanwhile.
+	resumeAfter = 5 * time.Second
+	saveEvery   = time.Second      // at most
+	saveAgain   = 10 * time.Second // after a failure
+)
+
+// resumption keeps what the speaker is told for the next start, and takes over what the former agent was told if the datastore is
+// away at this one.
+type resumption struct {
+	log  *logrus.Entry
+	file string
+	node string
+	boot string // empty: not known, so nothing is saved or taken over
+
+	former  *savedBGP // nil: there is none, or it is not used any more
+	bgp     *calc.BGP // that the speaker got from former; nil: none
+	problem string    // why nothing or not all is announced from former
+
+	news   chan savedBGP
+	failed atomic.Pointer[string] // why the last save failed
+}
+
+// newResumption reads the saved state. boot is the present boot of the machine, empty if it is not known.
+func newResumption(log *logrus.Entry, file, node, boot string) *resumption {
+	r := &resumption{log: log, file: file, node: node, boot: boot, news: make(chan savedBGP, 1)}
+	err := errors.New("the boot id of the machine cannot be read")
+	if boot != "" {
+		r.former, err = readSaved(file, node, boot)
+	}
+	if err != nil {
+		r.problem = "the BGP state of the former felix: " + err.Error()
+		log.WithError(err).Warn("without the datastore, felix will announce nothing over BGP: the saved state of the former felix cannot be used")
+	}
+	return r
+}
+
+// save has run write what the speaker was told. A newer state replaces one that is not written yet.
+func (r *resumption) save(protocol int, bgp calc.BGP) {
+	if r.boot == "" {
+		return
+	}
+	select {
+	case <-r.news:
+	default:
+	}
+	r.news <- savedBGP{Node: r.node, Boot: r.boot, Saved: time.Now(), RouteProtocol: protocol, BGP: bgp}
+}
+
+// run writes the file until ctx ends, beside the loop. At the end it writes what is left.
+func (r *resumption) run(ctx context.Context) {
+	for {
+		var state savedBGP
+		select {
+		case state = <-r.news:
+		case <-ctx.Done():
+			return
+		}
+		pause := saveEvery
+		for !r.write(state) {
+			select {
+			case state = <-r.news:
+			case <-time.After(saveAgain):
+			case <-ctx.Done():
+				return
+			}
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			select {
+			case state = <-r.news:
+				r.write(state)
+			default:
+			}
+			return
+		}
+	}
+}
+
+func (r *resumption) write(state savedBGP) bool {
+	err := writeSaved(r.file, state)
+	now := text(err)
+	if was := r.failed.Swap(&now); err != nil && (was == nil || *was != now) {
+		r.log.WithError(err).Warn("the BGP state cannot be saved; felix tries again")
+	}
+	return err == nil
+}
+
+// resume announces what the former agent did, if the datastore has not been read. Workload routes and policy of the former process
+// must be in force. It is called once, resumeAfter the start.
+func (a *agent) resume() {
+	r := a.resumption
+	former := r.former
+	r.former = nil
+	if a.told || former == nil {
+		return
+	}
+	found, err := a.driver.Resume(former.BGP, former.RouteProtocol)
+	if err != nil {
+		r.problem = "without the datastore, felix announces nothing: " + err.Error()
+		a.log.WithError(err).Warn("without the datastore, felix announces nothing over BGP")
+		return
+	}
+	r.bgp = &found.BGP
+	if n := len(found.Missing); n > 0 {
+		r.problem = fmt.Sprintf("without the datastore, felix does not announce %d prefixes of the former felix, the first is %v: their routes are not in the kernel",
+			n, found.Missing[0])
+	}
+	a.log.WithFields(logrus.Fields{"saved": former.Saved.UTC().Format(time.DateTime), "peers": len(found.BGP.Peers), "paths": len(found.BGP.Paths)}).
+		Warn("no datastore that is ready has been read, so felix announces over BGP what the former felix did")
+	a.passResumed()
+}
+
+// passResumed is the pass while the speaker works by the saved state: routes of peers come and go, and failed peers are tried again.
+func (a *agent) passResumed() {
+	if a.resumption.bgp == nil || a.told {
+		return
+	}
+	err := a.driver.Apply(calc.Delta{})
+	a.bgpError = a.speaker.Apply(*a.resumption.bgp)
+	if err != nil {
+		a.log.WithError(err).Debug("a pass by the saved state")
+	}
+}
+
+// tell gives the speaker what the datastore wants, and saves it.
+func (a *agent) tell() error {
+	err := a.speaker.Apply(a.state.BGP)
+	if !a.told || a.saved != a.bgpChangedAt {
+		a.resumption.save(a.state.Config.DeviceRouteProtocol, a.state.BGP)
+	}
+	a.told, a.saved = true, a.bgpChangedAt
+	return err
+}
+
+// resumptionProblems reports what the saved state means for this start.
+func (a *agent) resumptionProblems() (list []*agentv1.Problem) {
+	r := a.resumption
+	say := func(text string) { list = append(list, &agentv1.Problem{Object: "BGP", Text: text}) }
+	if !a.told {
+		if r.bgp != nil {
+			say("felix has not read a datastore that is ready since it started, so it announces what the former felix did")
+		}
+		if r.problem != "" {
+			say(r.problem)
+		}
+	}
+	if why := r.failed.Load(); why != nil && *why != "" {
+		say("the BGP state cannot be saved, so a felix that starts without the datastore would announce nothing: " + cmp.Or(*why, "unknown"))
+	}
+	return list
+}
