@@ -79,9 +79,7 @@ func (r *bgpReader) speaker() {
 		}
 		r.bgp.V4 = r.nodeAddress(about, "ipv4Address", spec.IPv4Address)
 		r.bgp.V6 = r.nodeAddress(about, "ipv6Address", spec.IPv6Address)
-		if spec.RouteReflectorClusterID != "" {
-			r.note(about, "routeReflectorClusterID is not supported yet, so the node reflects no routes: use another reflector")
-		}
+		r.reflector(about, n)
 	}
 	r.shared(about)
 	bind := cmp.Or(r.own.BindMode, r.def.BindMode)
@@ -253,7 +251,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 		p.AllowOwnAS = uint8(min(max(*n, 0), math.MaxUint8))
 	}
 	r.applySpec(&p, spec)
-	p.Filters = r.filters(key, spec, p)
+	r.applyPolicy(key, spec, &p)
 	r.partly(key, spec)
 	return p, true
 }
@@ -302,12 +300,6 @@ func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
 
 // partly notes the fields that are not supported and that a session can do without.
 func (r *bgpReader) partly(key api.Key, spec api.BGPPeerSpec) {
-	if spec.NextHopMode != nil && *spec.NextHopMode != "Auto" {
-		r.note(key, "nextHopMode %s is not supported yet, so next hops are those of Auto: remove it", *spec.NextHopMode)
-	}
-	if spec.KeepOriginalNextHop {
-		r.note(key, "keepOriginalNextHop is not supported yet, so next hops are those of nextHopMode Auto: remove it")
-	}
 	if n := spec.NumAllowedLocalASNumbers; n != nil && *n > 0 && spec.PeerIP == "" {
 		r.note(key, "numAllowedLocalASNumbers counts only with peerIP, so routes with the node's own AS are not accepted: remove it")
 	}

@@ -225,9 +225,9 @@ func (g *Graph) delta() (d Delta) {
 	d.Pools, d.PoolsGone = g.pools.flush()
 	d.Problems, d.ProblemsGone = g.problems.flush()
 	changed, gone := g.paths.flush()
-	if g.pending.bgp || changed != nil || gone != nil {
+	if g.pending.bgp || g.pending.space || changed != nil || gone != nil {
 		bgp := g.bgp.bgp
-		bgp.Paths = maps.Clone(g.paths.now)
+		bgp.Paths, bgp.Transit = maps.Clone(g.paths.now), g.space.transit(bgp)
 		if g.sent.bgp == nil || !g.sent.bgp.equal(bgp) {
 			g.sent.bgp, d.BGP = &bgp, &bgp
 		}

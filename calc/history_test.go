@@ -262,7 +262,7 @@ func (w world) bgpObject(meta func(...string) api.Metadata) api.Object {
 		return &api.BGPFilter{Metadata: meta("f", "g"), Spec: api.BGPFilterSpec{ImportV4: w.filterRules(), ExportV4: w.filterRules(), ImportV6: w.filterRules()}}
 	case 0:
 		return &api.Node{Metadata: meta("n1", "n1", "n2"), Spec: api.NodeSpec{BGP: pick(w, nil, &api.NodeBGPSpec{
-			IPv4Address: pick(w, "", "10.70.0.1/24", "10.70.0.2"), ASNumber: pick(w, nil, ptr(api.ASNumber(65001))),
+			IPv4Address: pick(w, "", "10.70.0.1/24", "10.70.0.2"), RouteReflectorClusterID: pick(w, "", "", "1.0.0.1", "1.0.0.2", "x"), ASNumber: pick(w, nil, ptr(api.ASNumber(65001))),
 		})}}
 	case 1:
 		return &api.BGPConfiguration{Metadata: meta("default", "node.n1"), Spec: api.BGPConfigurationSpec{

@@ -153,9 +153,11 @@ func (b BGP) MarshalJSON() ([]byte, error) {
 		BindNodeIP bool         `json:"bindNodeIP,omitempty"`
 		V4         netip.Prefix `json:"ipv4Address,omitzero"`
 		V6         netip.Prefix `json:"ipv6Address,omitzero"`
+		ClusterID  netip.Addr   `json:"clusterID,omitzero"`
+		Transit    []RouteRule  `json:"transit,omitempty"`
 		Peers      []peer       `json:"peers"`
 		Paths      []path       `json:"paths"`
-	}{AS: b.AS, RouterID: b.RouterID, ListenPort: b.ListenPort, BindNodeIP: b.BindNodeIP, V4: b.V4, V6: b.V6, Peers: []peer{}, Paths: []path{}}
+	}{AS: b.AS, RouterID: b.RouterID, ListenPort: b.ListenPort, BindNodeIP: b.BindNodeIP, V4: b.V4, V6: b.V6, ClusterID: b.ClusterID, Transit: b.Transit, Peers: []peer{}, Paths: []path{}}
 	for _, name := range slices.Sorted(maps.Keys(b.Peers)) {
 		p := b.Peers[name]
 		keepalive := ""

@@ -50,7 +50,7 @@ func (r *bgpReader) selectedPeers(key api.Key, spec api.BGPPeerSpec, reverse boo
 			p := r.nodePeer(keys[i].Name, n, e.own, e.peer)
 			p.Object, p.Source = key.Name, netip.Addr{}
 			r.applySpec(&p, spec)
-			p.Filters = r.filters(key, spec, p)
+			r.applyPolicy(key, spec, &p)
 			peers = append(peers, p)
 		}
 	}

@@ -239,6 +239,7 @@ type BGP struct {
 	ListenPort uint16
 	BindNodeIP bool            // listen only on V4 and V6
 	ClusterID  netip.Addr      // the node reflects routes with this cluster id (RFC 4456); invalid: it does not
+	Transit    []RouteRule     // for routes of peers that the node reflects, after the filters; what no rule accepts is not passed on
 	V4, V6     netip.Prefix    // the node's addresses with their networks; invalid if it has none
 	Metric4    int             // of learned IPv4 routes in the kernel; 0: the default
 	Metric6    int             // of learned IPv6 routes in the kernel; 0: the default
@@ -264,6 +265,8 @@ type Peer struct {
 	AllowOwnAS  uint8         `json:"allowOwnAS,omitempty"` // how often the own AS may occur in a path from the peer
 	MaxPrefixes uint32        `json:"maxPrefixes"`          // routes of the peer above which the session is closed
 	Filters     *RouteFilters `json:"filters,omitempty"`    // nil: the BGPPeer names none
+	Client      bool          `json:"client,omitempty"`     // of this node, which reflects routes (RFC 4456)
+	NextHop     string        `json:"nextHop,omitempty"`    // of routes that the node passes on: Self or Keep; empty: Keep in the same AS, otherwise Self
 }
 
 // Path is a prefix that the node announces. The prefix is its key in BGP.Paths.

@@ -102,7 +102,10 @@ func (t *text) bgp(b BGP) {
 	t.line("bgp as", fmt.Sprint(b.AS), "router id", b.RouterID.String(), "port", fmt.Sprint(b.ListenPort),
 		when(b.BindNodeIP, "only on"), when(b.V4.IsValid(), b.V4.String()), when(b.V6.IsValid(), b.V6.String()),
 		when(b.Metric4 != 0, fmt.Sprintf("ipv4 metric %d", b.Metric4)), when(b.Metric6 != 0, fmt.Sprintf("ipv6 metric %d", b.Metric6)),
-		when(b.NoPools, "no learned routes to pools"))
+		when(b.NoPools, "no learned routes to pools"), when(b.ClusterID.IsValid(), "cluster "+b.ClusterID.String()))
+	for _, rule := range b.Transit {
+		t.line("transit", rule.String())
+	}
 	for _, name := range slices.Sorted(maps.Keys(b.Peers)) {
 		p := b.Peers[name]
 		t.line("peer", name, netip.AddrPortFrom(p.Address, p.Port).String(), fmt.Sprintf("as %d", p.AS),
@@ -110,7 +113,8 @@ func (t *text) bgp(b BGP) {
 			fmt.Sprintf("restart %v", p.RestartTime), when(p.Keepalive != 0, fmt.Sprintf("keepalive %v", p.Keepalive)),
 			when(p.TTLSecurity != 0, fmt.Sprintf("ttl security %d", p.TTLSecurity)), when(p.Passive, "passive"), when(p.Password.IsSet(), "password from "+p.Password.String()),
 			when(p.AllowOwnAS != 0, fmt.Sprintf("allow own as %d", p.AllowOwnAS)),
-			when(p.MaxPrefixes != defaultMaxPrefixes, fmt.Sprintf("at most %d routes", p.MaxPrefixes)), p.origin())
+			when(p.MaxPrefixes != defaultMaxPrefixes, fmt.Sprintf("at most %d routes", p.MaxPrefixes)), when(p.Client, "client"),
+			when(p.NextHop != "", "next hop "+p.NextHop), p.origin())
 		t.filters(name, p.Filters)
 	}
 	for _, p := range sortedPrefixes(b.Paths) {

@@ -31,12 +31,9 @@ func (s *Speaker) Apply(want calc.BGP) error {
 	}
 	sessions, errs := s.wantedSessions(want)
 	peers := s.filteredPeers(want, sessions)
-	if err := s.setImports(peers); err != nil {
-		return errors.Join(append(errs, err)...) // without it no peer may be added
-	}
-	errs = append(errs, s.judgeAgain(peers)...)
-	errs = append(errs, s.applyExports(want.Paths, peers)...)
-	if s.policy[exports] == nil {
+	failed, set := s.applyFilters(want, peers)
+	errs = append(errs, failed...)
+	if !set {
 		return errors.Join(errs...)
 	}
 	errs = append(errs, s.deletePeers(sessions)...)
@@ -119,6 +116,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			fail(name, err)
 			continue
 		}
+		sess.Cluster, sess.Client = want.ClusterID, want.Peers[name].Client
 		sessions[name] = sess
 	}
 	return sessions, errs
@@ -218,6 +216,9 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 		}
 		added = true
 		s.peers[name] = peer{calc: want[name], session: sess}
+		if key := sess.Address.WithZone(""); s.imported[key] == "" {
+			s.imported[key] = generationText(s.exports.mark())
+		}
 	}
 	if added {
 		s.restarting = false // neighbours of peers that come later keep no routes of ours

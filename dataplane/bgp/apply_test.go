@@ -65,8 +65,8 @@ func expect(t *testing.T, what, got, want string) {
 }
 
 const started = `start AS 64512 id 10.0.0.1 port 179
-	policy import
 	policy export
+	policy import
 	announce 192.0.2.0/26 64512:1
 	announce 2001:db8::40/122
 	add peer 10.0.0.9 AS 65000
@@ -146,8 +146,8 @@ func TestFailedEntriesAreRetriedAndBlockNoOthers(t *testing.T) {
 	f.fail = []string{"announce 192.0.2.0/26", "add peer 10.0.0.9"}
 	calls, failed := apply(t, s, f, node())
 	expect(t, "calls", calls, `start AS 64512 id 10.0.0.1 port 179
-	policy import
 	policy export
+	policy import
 	announce 192.0.2.0/26 64512:1 FAILS
 	announce 2001:db8::40/122
 	add peer 10.0.0.9 AS 65000 FAILS

@@ -40,9 +40,9 @@ func TestApplyOfFiltersChangesPoliciesAndMarksButNoSession(t *testing.T) {
 		}
 	})
 	calls, _ = apply(t, s, f, other)
-	expect(t, "calls for other filters", calls, `policy import; peer [10.0.0.9] : reject
+	expect(t, "calls for other filters", calls, `policy export; own peer [10.0.0.9] mark 1 : reject; own peer [10.0.0.9] mark 2 : add [1:2] prepend [64512 7] unmark accept; own peer [10.0.0.9] : reject; own marked : unmark accept
+		policy import; peer [10.0.0.9] : reject
 		refresh 10.0.0.9
-		policy export; own peer [10.0.0.9] mark 1 : reject; own peer [10.0.0.9] mark 2 : add [1:2] prepend [64512 7] unmark accept; own peer [10.0.0.9] : reject; own marked : unmark accept
 		announce 192.0.2.0/26 64512:1 mark 2
 		policy export; own peer [10.0.0.9] mark 2 : add [1:2] prepend [64512 7] unmark accept; own peer [10.0.0.9] : reject; own marked : unmark accept`)
 	if got := s.Status()[0].Announced; got != 1 {
@@ -52,9 +52,9 @@ func TestApplyOfFiltersChangesPoliciesAndMarksButNoSession(t *testing.T) {
 	expect(t, "calls when repeated", calls, "")
 
 	calls, _ = apply(t, s, f, node())
-	expect(t, "calls without filters", calls, `policy import
+	expect(t, "calls without filters", calls, `policy export; own peer [10.0.0.9] mark 2 : add [1:2] prepend [64512 7] unmark accept; own marked : unmark accept
+		policy import
 		refresh 10.0.0.9
-		policy export; own peer [10.0.0.9] mark 2 : add [1:2] prepend [64512 7] unmark accept; own marked : unmark accept
 		announce 192.0.2.0/26 64512:1
 		policy export`)
 }
@@ -128,4 +128,42 @@ func TestAPeerThatGoesKeepsItsFiltersUntilItsSessionHasEnded(t *testing.T) {
 	expect(t, "calls of the second attempt", calls, "delete peer 10.0.0.9")
 	calls, _ = apply(t, s, f, gone)
 	expect(t, "calls afterwards", calls, "policy export; own peer [10.0.0.9] mark 1 : reject; own marked : unmark accept\nannounce 192.0.2.0/26 64512:1\npolicy export")
+}
+
+func TestApplyOfAReflectorIsTheSameWhenRepeated(t *testing.T) {
+	reflecting := with(func(n *calc.BGP) {
+		n.ClusterID, n.Transit = addr("1.0.0.1"), []calc.RouteRule{{Within: prefix("192.0.2.0/24"), Shortest: 24, Longest: 32, Accept: true}}
+		setPeer(n, func(p *calc.Peer) { p.NextHop = "Self" })
+	})
+	f := newFake()
+	s := newSpeaker(quiet(), Options{}, f)
+	calls, _ := apply(t, s, f, reflecting)
+	expect(t, "calls", calls, `start AS 64512 id 10.0.0.1 port 179
+		policy export; peer [10.0.0.9] mark 1 : next hop Self; 192.0.2.0/24 24-32 mark 1 : unmark accept; mark 1 : reject
+		policy import; : set mark 1
+		announce 192.0.2.0/26 64512:1
+		announce 2001:db8::40/122
+		add peer 10.0.0.9 AS 65000
+		add peer fd00::9 AS 65000`)
+	calls, _ = apply(t, s, f, reflecting)
+	expect(t, "calls when repeated", calls, "")
+
+	other := reflecting
+	other.Transit = nil
+	calls, _ = apply(t, s, f, other)
+	expect(t, "calls without pools", calls, `policy export; peer [10.0.0.9] mark 1 : next hop Self; 192.0.2.0/24 24-32 mark 1 : unmark accept; mark 1 : reject; peer [10.0.0.9] mark 2 : next hop Self; mark 2 : reject
+		policy import; : set mark 2
+		refresh 10.0.0.9
+		refresh fd00::9
+		policy export; peer [10.0.0.9] mark 2 : next hop Self; mark 2 : reject`)
+
+	f.fail = []string{"refresh fd00::9"}
+	calls, failed := apply(t, s, f, reflecting)
+	if strings.Count(calls, "policy export") != 1 || !strings.Contains(failed, "filter the routes of BGP peer tor6 again") {
+		t.Errorf("the former rules were dropped although not all routes have the new mark:\n%s\nerror: %s", calls, failed)
+	}
+	f.fail = nil
+	calls, _ = apply(t, s, f, reflecting)
+	expect(t, "calls of the second attempt", calls, `refresh fd00::9
+		policy export; peer [10.0.0.9] mark 3 : next hop Self; 192.0.2.0/24 24-32 mark 3 : unmark accept; mark 3 : reject`)
 }

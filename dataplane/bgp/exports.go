@@ -28,20 +28,23 @@ type outcome struct {
 
 // exportState is what the export policy knows.
 type exportState struct {
-	marks map[string]uint32    // by the decisions as text
-	known map[uint32][]outcome // by mark
-	last  uint32               // mark that was given
+	marks       map[string]uint32    // by the decisions as text
+	known       map[uint32][]outcome // by mark
+	last        uint32               // mark that was given
+	generations []generation         // of the rules for routes of peers: the present one is the last. See transit.go
 	// strict are the peers that get no path without a mark, sorted. A peer is strict when every path has a mark for it.
 	strict []netip.Addr
 }
 
 func newExportState() exportState {
-	return exportState{marks: map[string]uint32{}, known: map[uint32][]outcome{}}
+	return exportState{marks: map[string]uint32{}, known: map[uint32][]outcome{}, generations: []generation{{}}}
 }
 
 // exportText is the same for peers with the same rules. It is empty if no rule is about exports.
 func exportText(f filtered) string {
 	switch {
+	case f.filters == nil:
+		return ""
 	case f.filters.Closed != "":
 		return fmt.Sprint("closed ", f.peer.Is4())
 	case len(f.filters.Export) == 0:
@@ -105,13 +108,14 @@ func (e *exportState) markOf(outcomes []outcome, seen map[string]uint32) uint32 
 	return mark
 }
 
-// forget drops the marks that are not in use.
+// forget drops the marks that are not in use, and former generations.
 func (e *exportState) forget(used map[uint32]bool) {
+	e.generations = e.generations[len(e.generations)-1:]
 	maps.DeleteFunc(e.marks, func(_ string, mark uint32) bool { return !used[mark] })
 	maps.DeleteFunc(e.known, func(mark uint32, _ []outcome) bool { return !used[mark] })
 }
 
-// policy is the export policy for all known marks. Only our own paths are exported.
+// policy is the export policy for all known marks. Only a reflector exports more than our own paths.
 func (e *exportState) policy(strict []netip.Addr) (list []statement) {
 	for _, mark := range slices.Sorted(maps.Keys(e.known)) {
 		for _, o := range e.known[mark] {
@@ -128,7 +132,8 @@ func (e *exportState) policy(strict []netip.Addr) (list []statement) {
 	if len(e.known) > 0 {
 		list = append(list, statement{Own: true, Marked: true, Unmark: true, Action: accept})
 	}
-	return append(list, statement{Own: true, Action: accept}, statement{Action: reject})
+	list = append(list, statement{Own: true, Action: accept})
+	return append(append(list, e.transit()...), statement{Action: reject})
 }
 
 // gets says whether filters let a peer have a path of ours with a mark.
@@ -141,35 +146,15 @@ func (e *exportState) gets(peer netip.Addr, mark uint32) bool {
 	return !slices.Contains(e.strict, peer)
 }
 
-// applyExports announces new and changed paths, and those about which filters decide something else than before. A path that cannot be
-// changed stays as it was.
-func (s *Speaker) applyExports(want map[netip.Prefix]calc.Path, peers []filtered) []error {
-	groups := groupBy(peers, exportText)
-	var strict []netip.Addr
-	for _, g := range groups {
-		strict = append(strict, g.peers...)
-	}
-	slices.SortFunc(strict, netip.Addr.Compare)
-	marks, used := map[netip.Prefix]uint32{}, map[uint32]bool{}
+// judgeAll returns the mark of each path, and which marks are in use.
+func (e *exportState) judgeAll(want map[netip.Prefix]calc.Path, groups []group, peers []filtered) (marks map[netip.Prefix]uint32, used map[uint32]bool) {
+	marks, used = map[netip.Prefix]uint32{}, map[uint32]bool{}
 	seen := map[string]uint32{}
 	for prefix, path := range want {
-		marks[prefix] = s.exports.markOf(judge(groups, peers, prefix, path), seen)
+		marks[prefix] = e.markOf(judge(groups, peers, prefix, path), seen)
 		used[marks[prefix]] = true
 	}
-	// Until every path has its new mark, the policy still knows the former marks, and which peers get paths without one.
-	both := slices.DeleteFunc(slices.Clone(strict), func(a netip.Addr) bool { return !slices.Contains(s.exports.strict, a) })
-	if err := s.setExports(both); err != nil {
-		return []error{err}
-	}
-	errs := s.addPaths(want, marks)
-	if len(errs) > 0 {
-		return errs
-	}
-	s.exports.forget(used) // a path that is about to go may have another mark
-	if err := s.setExports(strict); err != nil {
-		errs = append(errs, err)
-	}
-	return errs
+	return marks, used
 }
 
 func (s *Speaker) setExports(strict []netip.Addr) error {

@@ -95,13 +95,23 @@ type policyBuilder struct {
 // condition too, the first of these statements marks the route for the others, which see the changed path.
 func (b *policyBuilder) add(s statement) {
 	standard, large := splitCommunities(s.Changes.Communities)
+	strip := ""
+	if s.Unmark {
+		strip = anyMark()
+	}
 	if len(s.ASPath) > 0 && len(s.Changes.Prepend) > 0 {
 		mark := uint32(firstOwnMark + len(b.statements))
 		b.append(s, &api.Actions{LargeCommunity: &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: []string{markText(mark)}}})
-		s = statement{Peers: s.Peers, Mark: mark, Changes: s.Changes, Unmark: true, Action: s.Action}
+		if !s.Unmark {
+			strip = exactText(markText(mark))
+		}
+		s = statement{Peers: s.Peers, Mark: mark, Changes: s.Changes, NextHop: s.NextHop, Action: s.Action}
 	}
 	for i := len(s.Changes.Prepend) - 1; i >= 0; i-- {
 		b.append(s, &api.Actions{AsPrepend: &api.AsPrependAction{Asn: s.Changes.Prepend[i], Repeat: 1}})
+	}
+	if s.SetMark != 0 {
+		large = append(large, markText(s.SetMark))
 	}
 	if len(large) > 0 {
 		b.append(s, &api.Actions{LargeCommunity: &api.CommunityAction{Type: api.CommunityAction_ADD, Communities: large}})
@@ -113,8 +123,14 @@ func (b *policyBuilder) add(s statement) {
 	if s.Changes.Priority != 0 {
 		last.LocalPref = &api.LocalPrefAction{Value: localPreference(s.Changes.Priority)}
 	}
-	if s.Unmark {
-		last.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_REMOVE, Communities: []string{anyMark()}}
+	if strip != "" {
+		last.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_REMOVE, Communities: []string{strip}}
+	}
+	switch s.NextHop {
+	case "Self":
+		last.Nexthop = &api.NexthopAction{Self: true}
+	case "Keep":
+		last.Nexthop = &api.NexthopAction{Unchanged: true}
 	}
 	switch s.Action {
 	case accept:
@@ -166,21 +182,28 @@ func (b *policyBuilder) conditions(s statement) *api.Conditions {
 	if len(s.ASPath) > 0 {
 		c.AsPathSet = b.match(&api.DefinedSet{DefinedType: api.DefinedType_AS_PATH, List: []string{asPathPattern(s.ASPath)}})
 	}
-	large := ""
-	switch {
-	case s.Mark != 0:
-		large = exactText(markText(s.Mark))
-	case s.Marked:
-		large = anyMark()
-	case strings.Count(s.Community, ":") == 2:
-		large = exactText(s.Community)
-	case s.Community != "":
+	if s.Community != "" && strings.Count(s.Community, ":") != 2 {
 		c.CommunitySet = b.match(&api.DefinedSet{DefinedType: api.DefinedType_COMMUNITY, List: []string{exactText(s.Community)}})
 	}
-	if large != "" {
-		c.LargeCommunitySet = b.match(&api.DefinedSet{DefinedType: api.DefinedType_LARGE_COMMUNITY, List: []string{large}})
+	if large := largeConditions(s); len(large) > 0 {
+		c.LargeCommunitySet = b.match(&api.DefinedSet{DefinedType: api.DefinedType_LARGE_COMMUNITY, List: large})
+		c.LargeCommunitySet.Type = api.MatchSet_ALL
 	}
 	return c
+}
+
+// largeConditions are patterns of large communities, all of which the route must have.
+func largeConditions(s statement) (patterns []string) {
+	if s.Mark != 0 {
+		patterns = append(patterns, exactText(markText(s.Mark)))
+	}
+	if s.Marked {
+		patterns = append(patterns, anyMark())
+	}
+	if strings.Count(s.Community, ":") == 2 {
+		patterns = append(patterns, exactText(s.Community))
+	}
+	return patterns
 }
 
 // match refers to a set, which it defines if it is new.

@@ -12,17 +12,18 @@ import (
 // filtered is a peer with a session, or to get one, and its filters.
 type filtered struct {
 	peer    netip.Addr
-	ownAS   uint32 // of this node in the session, if the peer is in another AS; otherwise 0
-	filters *calc.RouteFilters
+	ownAS   uint32             // of this node in the session, if the peer is in another AS; otherwise 0
+	filters *calc.RouteFilters // nil: none
+	nextHop string             // of routes that the node passes on; see calc.Peer
 }
 
-// filteredPeers returns the peers that have filters, sorted. A peer that is about to go keeps those that it had.
+// filteredPeers returns the peers that have filters or a mode for next hops, sorted. A peer that is about to go keeps those that it had.
 func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (list []filtered) {
 	add := func(p calc.Peer, at netip.Addr) {
-		if p.Filters == nil {
+		if p.Filters == nil && p.NextHop == "" {
 			return
 		}
-		f := filtered{peer: at.WithZone(""), filters: p.Filters, ownAS: want.AS}
+		f := filtered{peer: at.WithZone(""), filters: p.Filters, nextHop: p.NextHop, ownAS: want.AS}
 		if p.LocalAS != 0 {
 			f.ownAS = p.LocalAS
 		}
@@ -52,8 +53,11 @@ func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (lis
 
 // importPolicy accepts what the rules of a peer accept. A route that no rule matches is accepted too, unless it is a default route: that
 // one would redirect all traffic of the host. The policy of the server judges our own paths as well.
-func importPolicy(peers []filtered) []statement {
+func importPolicy(peers []filtered, mark uint32) []statement {
 	policy := []statement{{Own: true, Action: accept}, {Marked: true, Unmark: true}} // a peer cannot give marks
+	if mark != 0 {
+		policy = append(policy, statement{SetMark: mark})
+	}
 	for _, g := range groupBy(peers, importText) {
 		first := peers[g.members[0]].filters
 		if first.Closed != "" {
@@ -73,6 +77,8 @@ func importPolicy(peers []filtered) []statement {
 // importText is the same for peers with the same rules. It is empty if no rule is about imports.
 func importText(f filtered) string {
 	switch {
+	case f.filters == nil:
+		return ""
 	case f.filters.Closed != "":
 		return "closed"
 	case len(f.filters.Import) == 0:
@@ -107,7 +113,7 @@ func groupBy(peers []filtered, text func(filtered) string) (groups []group) {
 
 // setImports sets the import policy for routes that come from now on.
 func (s *Speaker) setImports(peers []filtered) error {
-	policy := importPolicy(peers)
+	policy := importPolicy(peers, s.exports.mark())
 	if sameStatements(policy, s.policy[imports]) {
 		return nil
 	}
@@ -122,9 +128,14 @@ func (s *Speaker) setImports(peers []filtered) error {
 // all routes that the peer has sent.
 func (s *Speaker) judgeAgain(peers []filtered) (errs []error) {
 	now := map[netip.Addr]string{}
+	if mark := s.exports.mark(); mark != 0 {
+		for _, p := range s.peers {
+			now[p.session.Address.WithZone("")] = generationText(mark)
+		}
+	}
 	for _, f := range peers {
 		if text := importText(f); text != "" {
-			now[f.peer] = text
+			now[f.peer] = generationText(s.exports.mark()) + text
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {

@@ -48,6 +48,8 @@ type session struct {
 	MinTTL      uint8      // 0: no TTL security
 	Passive     bool       // the neighbour connects
 	Password    secret     // empty: none
+	Cluster     netip.Addr // of this node, if it is a route reflector; otherwise invalid
+	Client      bool       // of this reflector
 	AllowOwnAS  uint8      // how often our AS may occur in a path of the neighbour
 	MaxPrefixes uint32     // 0: any number
 }

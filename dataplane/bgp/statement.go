@@ -40,7 +40,9 @@ type statement struct {
 	Marked    bool   // the path has a mark
 
 	Changes calc.RouteChanges
-	Unmark  bool // take the mark away
+	Unmark  bool   // take the mark away
+	SetMark uint32 // give the route this mark; 0: none
+	NextHop string // Self: this node; Keep: as it came; empty: as it is
 	Action  action
 }
 
@@ -83,6 +85,8 @@ func (s statement) String() string {
 	say(len(s.Changes.Prepend) > 0, "prepend %v", s.Changes.Prepend)
 	say(s.Changes.Priority != 0, "priority %d", s.Changes.Priority)
 	say(s.Unmark, "unmark")
+	say(s.SetMark != 0, "set mark %d", s.SetMark)
+	say(s.NextHop != "", "next hop %s", s.NextHop)
 	say(s.Action != goOn, "%s", s.Action)
 	return strings.Join(words, " ")
 }

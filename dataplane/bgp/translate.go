@@ -16,8 +16,10 @@ const (
 	idleHold = 5 // seconds after a reset; GoBGP's default is 30
 
 	// While we restart, GoBGP holds our updates back for this long after a session has come up, so neighbours can send their routes
-	// first. Our paths do not depend on theirs, so the shortest time that GoBGP takes is best.
-	deferral = 1 // second
+	// first. Our paths do not depend on theirs, so the shortest time that GoBGP takes is best. A reflector waits for routes of its
+	// peers: they would drop each other's routes if it told them too early that it has sent all. Peers connect again within 10 s.
+	deferral          = 1  // seconds
+	reflectorDeferral = 30 // seconds
 
 	// Calico's BIRD sends this value for a route of metric 1024. In a mixed cluster both must agree on the best path.
 	localPref = math.MaxInt32 - 1024
@@ -50,6 +52,12 @@ func apiPeer(s session, restarting bool) *api.Peer {
 			Config:            &api.AfiSafiConfig{Family: apiFamily(s.Address), Enabled: true},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
 		}},
+	}
+	if s.Cluster.IsValid() {
+		p.GracefulRestart.DeferralTime = reflectorDeferral
+	}
+	if s.Client {
+		p.RouteReflector = &api.RouteReflector{RouteReflectorClient: true, RouteReflectorClusterId: s.Cluster.String()}
 	}
 	if s.MaxPrefixes > 0 {
 		p.AfiSafis[0].PrefixLimits = &api.PrefixLimit{Family: apiFamily(s.Address), MaxPrefixes: s.MaxPrefixes}
