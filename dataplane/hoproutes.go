@@ -152,7 +152,11 @@ func (d *Driver) planHopRoutes(l *hopRoutes, now time.Time) {
 	for prefix := range l.pending {
 		l.plan(prefix)
 	}
-	clear(l.pending)
+	if len(l.pending) > 64 { // clearing a map costs time in proportion to the largest size that it ever had
+		l.pending = map[netip.Prefix]struct{}{}
+	} else {
+		clear(l.pending)
+	}
 }
 
 // metricOf returns the metrics of IPv4 and IPv6 routes of a kind. Routes to other nodes come behind those of BGP neighbours.
