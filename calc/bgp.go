@@ -32,8 +32,12 @@ type bgpReader struct {
 	def, own api.BGPConfigurationSpec // the configuration named default, and the node's
 	bgp      BGP
 	problems []Problem
-	refused  map[netip.Addr]string // peers that get no session, by BGPPeers that ask for what is not possible: nobody may open a plainer one
-	nodes    map[identity]string   // names of nodes; made when it is first needed
+
+	draining bool // its routes must be the last choice of peers
+	drained  bool // it announces no routes
+
+	refused map[netip.Addr]string // peers that get no session, by BGPPeers that ask for what is not possible: nobody may open a plainer one
+	nodes   map[identity]string   // names of nodes; made when it is first needed
 }
 
 // readBGP reads the BGP settings of a node. Paths are not in it: they depend on the node's endpoints.
@@ -74,6 +78,7 @@ func (r *bgpReader) speaker() {
 	about := api.Key{Kind: api.KindNode, Name: r.node}
 	if n := named[api.Node](r.objects, api.KindNode, r.node); n != nil && n.Spec.BGP != nil {
 		spec := n.Spec.BGP
+		r.readDrain(about, n)
 		if spec.ASNumber != nil {
 			r.bgp.AS = uint32(*spec.ASNumber)
 		}
@@ -413,6 +418,9 @@ func (r *bgpReader) communities(of netip.Prefix) (values []string) {
 				values = append(values, value)
 			}
 		}
+	}
+	if r.draining && !slices.Contains(values, gracefulShutdown) {
+		values = append(values, gracefulShutdown)
 	}
 	return values
 }

@@ -246,7 +246,7 @@ func (c *computation) routes() {
 		if d.routed {
 			c.state.Routes[prefix] = d.route
 		}
-		if d.told {
+		if d.told && !c.bgp.drained {
 			d.path.Communities = c.bgp.communities(prefix)
 			c.bgp.bgp.Paths[prefix] = d.path
 		}

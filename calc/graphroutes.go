@@ -167,7 +167,7 @@ func (g *Graph) updateRoutes() {
 		} else {
 			g.routes.remove(p)
 		}
-		if d.told {
+		if d.told && !g.bgp.drained {
 			d.path.Communities = g.bgp.communities(p)
 			g.paths.set(p, d.path)
 		} else {

@@ -24,7 +24,7 @@ func newNode(s *session) *cobra.Command {
 		Args:    arguments.NoSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newNodeStatus(s), newCheckSystem(s), newDiags(s), newNodeRun())
+	cmd.AddCommand(newNodeStatus(s), newCheckSystem(s), newDiags(s), newDrain(s), newUndrain(s), newNodeRun())
 	return cmd
 }
 

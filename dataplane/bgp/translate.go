@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,8 @@ const (
 
 	// Calico's BIRD sends this value for a route of metric 1024. In a mixed cluster both must agree on the best path.
 	localPref = math.MaxInt32 - 1024
+
+	gracefulShutdown = 0xffff0000 // the community 65535:0 (RFC 8326)
 )
 
 // apiPeer makes GoBGP's form of a peer. Equal sessions must give equal peers: GoBGP resets a session whose peer changes.
@@ -95,12 +98,16 @@ func apiPath(prefix netip.Prefix, communities []string, mark uint32) (*api.Path,
 	attributes := []proto.Message{
 		&api.OriginAttribute{Origin: 0}, // IGP
 		&api.NextHopAttribute{NextHop: nextHop.String()},
-		&api.LocalPrefAttribute{LocalPref: localPref}, // GoBGP sends it to iBGP neighbours only
 	}
 	standard, large, err := parseCommunities(communities)
 	if err != nil {
 		return nil, err
 	}
+	preference := &api.LocalPrefAttribute{LocalPref: localPref} // GoBGP sends it to iBGP neighbours only
+	if slices.Contains(standard, gracefulShutdown) {
+		preference.LocalPref = 0 // the last choice
+	}
+	attributes = append(attributes, preference)
 	if len(standard) > 0 {
 		attributes = append(attributes, &api.CommunitiesAttribute{Communities: standard})
 	}
