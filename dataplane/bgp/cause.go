@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"fmt"
+	"strings"
 
 	gobgplog "github.com/osrg/gobgp/v3/pkg/log"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
@@ -109,8 +110,26 @@ func waiting(s session, state string) string {
 // notEstablished says why a session is not established: its last error and what it is doing.
 func notEstablished(s session, state string, last failure) string {
 	doing := waiting(s, state)
-	if doing == "" || last.Text == "" {
+	if doing == "" {
+		return ""
+	}
+	if strings.Contains(last.Text, "timeout") || last.Text == "" {
+		doing += silentDrops(s)
+	}
+	if last.Text == "" {
 		return doing
 	}
 	return last.Text + "; " + doing
+}
+
+// silentDrops names the settings because of which a kernel drops packets without an answer: no log of BGP tells of them.
+func silentDrops(s session) string {
+	text := ""
+	if s.Password != "" {
+		text += "; if the peer runs, it has another password or none"
+	}
+	if s.MinTTL > 0 {
+		text += fmt.Sprintf("; if the peer runs, it is more than %d hops away, or does not send with a TTL of 255 (ttlSecurity)", 256-int(s.MinTTL))
+	}
+	return text
 }

@@ -20,6 +20,12 @@ func TestWhyASessionIsNotEstablished(t *testing.T) {
 		{"passive", "Active", passive, "", "felix waits for the peer to connect: this node is the passive end"},
 		{"refused", "Idle", active, "session refused: bad peer AS", "session refused: bad peer AS; felix pauses for about 5 s before the next attempt"},
 		{"open sent", "OpenSent", active, "", "connected; the peer has not sent its OPEN yet"},
+		{"no answer with a password", "Active", session{Port: 179, Password: "x"}, "connect: i/o timeout",
+			"connect: i/o timeout; felix connects to port 179 of the peer every few seconds; if the peer runs, it has another password or none"},
+		{"refused with a password", "Active", session{Port: 179, Password: "x"}, "connect: refused",
+			"connect: refused; felix connects to port 179 of the peer every few seconds"},
+		{"silence with TTL security", "Active", session{Passive: true, MinTTL: 254}, "",
+			"felix waits for the peer to connect: this node is the passive end; if the peer runs, it is more than 2 hops away, or does not send with a TTL of 255 (ttlSecurity)"},
 		{"open confirmed", "OpenConfirm", active, "", "felix waits for the peer's first keepalive"},
 	} {
 		if got := notEstablished(c.of, c.state, failure{Text: c.last}); got != c.want {

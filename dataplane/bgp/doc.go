@@ -32,5 +32,5 @@
 // A process can start one Speaker: GoBGP v3 keeps its choice of routes in package variables, and its goroutine never ends.
 //
 // Package calc decides which routes are announced to which peers, and package dataplane programs routes. Start reading in
-// speaker.go. Only gobgp.go, gobgppolicy.go, gate.go, translate.go, learned.go and log.go know GoBGP.
+// speaker.go. Only gobgp.go, gobgppolicy.go, gate.go, protect.go, translate.go, learned.go and log.go know GoBGP.
 package bgp

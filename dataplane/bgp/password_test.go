@@ -101,6 +101,9 @@ func TestSessionsStayDownWithoutTheSamePassword(t *testing.T) {
 					if st.State == "Established" {
 						t.Fatalf("the session came up: %+v", st)
 					}
+					if c.ours != "" && !strings.Contains(st.Why, "it has another password or none") {
+						return fmt.Errorf("%+v", st)
+					}
 				}
 				if n := c.dropped(l.dropped()); n < 6 {
 					return fmt.Errorf("only %d segments were dropped", n)
