@@ -161,7 +161,7 @@ func (l *site) awaitNextHops(block string, gateways ...string) {
 }
 
 // VMs in two racks reach each other by two leaves and two spines. Nothing is lost while an agent or a router is killed and restarted,
-// and traffic goes on when a router withdraws its routes.
+// and traffic goes on when a router withdraws its routes and when a cable is lost.
 func TestVMsOfTwoRacksReachEachOther(t *testing.T) {
 	f := newFabric(t)
 	one, two := f.hosts[0], f.hosts[1]
@@ -207,4 +207,15 @@ func TestVMsOfTwoRacksReachEachOther(t *testing.T) {
 	_, err = leaf.Ask("enable host")
 	must(t, err)
 	two.awaitNextHops("10.65.0.0/26", "10.2.1.1", "10.2.2.1")
+	f.leaves[0][0].Down("host") // the cable between host1 and leaf11 is lost
+	one.awaitNextHops("10.65.0.64/26", "10.1.2.1")
+	lab.Await(t, func() error {
+		if !a.Reaches("udp", b.Addresses[0], port) || !b.Reaches("udp", a.Addresses[0], port) {
+			return errors.New("the VMs do not reach each other without the cable")
+		}
+		return nil
+	})
+	f.leaves[0][0].Up("host")
+	one.awaitNextHops("10.65.0.64/26", "10.1.1.1", "10.1.2.1")
+	f1.await(sessions(2))
 }
