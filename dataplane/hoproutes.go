@@ -161,7 +161,8 @@ func (d *Driver) planHopRoutes(l *hopRoutes, now time.Time) {
 
 // metricOf returns the metrics of IPv4 and IPv6 routes of a kind. Routes to other nodes come behind those of BGP neighbours.
 func (d *Driver) metricOf(l *hopRoutes) [2]int {
-	metric := [2]int{cmp.Or(d.state.BGP.Metric4, routes.LearnedMetric), cmp.Or(d.state.BGP.Metric6, routes.LearnedMetric)}
+	bgp := d.bgpInForce()
+	metric := [2]int{cmp.Or(bgp.Metric4, routes.LearnedMetric), cmp.Or(bgp.Metric6, routes.LearnedMetric)}
 	if l == &d.toNodes {
 		metric[0]++
 		metric[1]++
@@ -171,8 +172,11 @@ func (d *Driver) metricOf(l *hopRoutes) [2]int {
 
 // closedPools returns the pools to which there are no learned routes, because programClusterRoutes says so.
 func (d *Driver) closedPools(l *hopRoutes) []netip.Prefix {
-	if l.adjacent || !d.state.BGP.NoPools {
+	if l.adjacent || !d.bgpInForce().NoPools {
 		return nil
+	}
+	if d.resumed != nil {
+		return d.resumed.pools
 	}
 	return slices.SortedFunc(maps.Keys(d.state.Pools), netip.Prefix.Compare)
 }

@@ -18,17 +18,23 @@ type Resumption struct {
 	Missing []netip.Prefix // paths of the former process whose route is gone, sorted
 }
 
-// Resume is for a start without a datastore. It takes what a former process told the BGP speaker, with the protocol number of its
-// routes, and returns what can be announced again: the paths to which the kernel still has felix's route. It returns an error, and
+// Former is what a former process told the BGP speaker, and what it needed to keep routes.
+type Former struct {
+	BGP           calc.BGP
+	RouteProtocol int            // of its routes; 0: the default
+	Pools         []netip.Prefix // all pools, sorted
+}
+
+// Resume is for a start without a datastore. It takes what a former process told the BGP speaker and returns what can be announced again: the paths to which the kernel still has felix's route. It returns an error, and
 // nothing may be announced, if the policy of the former process is not in force: workloads could be reached that nobody
 // protects, or packets would be drawn here only to be dropped.
 //
 // From then on, routes of BGP peers come and go although the input is not complete. They do not replace routes of the former
 // process.
-func (d *Driver) Resume(former calc.BGP, protocol int) (r Resumption, err error) {
+func (d *Driver) Resume(former Former) (r Resumption, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.kernel.Own(routes.Protocol(protocol))
+	d.kernel.Own(routes.Protocol(former.RouteProtocol))
 	held, err := d.kernel.List()
 	if err != nil {
 		return r, fmt.Errorf("read the routes of the former felix: %w", err)
@@ -36,9 +42,9 @@ func (d *Driver) Resume(former calc.BGP, protocol int) (r Resumption, err error)
 	if err := d.formerPolicy(held); err != nil {
 		return r, err
 	}
-	r.BGP = former
+	r.BGP = former.BGP
 	r.BGP.Paths = map[netip.Prefix]calc.Path{}
-	for prefix, path := range former.Paths {
+	for prefix, path := range former.BGP.Paths {
 		if _, there := held[prefix]; there {
 			r.BGP.Paths[prefix] = path
 		} else {
@@ -46,10 +52,10 @@ func (d *Driver) Resume(former calc.BGP, protocol int) (r Resumption, err error)
 		}
 	}
 	slices.SortFunc(r.Missing, netip.Prefix.Compare)
-	if len(r.BGP.Paths) == 0 && len(former.Paths) > 0 {
+	if len(r.BGP.Paths) == 0 && len(former.BGP.Paths) > 0 {
 		return r, errors.New("no route of the former felix is in the kernel")
 	}
-	d.resumed = &resumed{peers: former.Peers, routes: slices.Collect(maps.Keys(held))}
+	d.resumed = &resumed{bgp: former.BGP, pools: former.Pools, routes: slices.Collect(maps.Keys(held))}
 	d.learned.serial = 0 // protected prefixes are others now
 	return r, nil
 }
@@ -72,15 +78,24 @@ func (d *Driver) formerPolicy(held map[netip.Prefix]routes.Route) error {
 
 // resumed is what Resume has taken over. It protects the routes of the former process until the input is complete.
 type resumed struct {
-	peers  map[string]calc.Peer
+	bgp    calc.BGP
+	pools  []netip.Prefix
 	routes []netip.Prefix
+}
+
+// bgpInForce returns the BGP settings that learned routes follow.
+func (d *Driver) bgpInForce() *calc.BGP {
+	if d.resumed != nil {
+		return &d.resumed.bgp
+	}
+	return &d.state.BGP
 }
 
 func (r *resumed) protect(protect func(p netip.Prefix, why string, exact bool)) {
 	if r == nil {
 		return
 	}
-	for _, p := range r.peers {
+	for _, p := range r.bgp.Peers {
 		protect(netip.PrefixFrom(p.Address.WithZone(""), p.Address.BitLen()), "the address of a BGP peer", false)
 	}
 	for _, prefix := range r.routes {

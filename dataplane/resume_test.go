@@ -18,7 +18,7 @@ func TestResumeAnnouncesOnlyWhatIsInForce(t *testing.T) {
 	block, gone := netip.MustParsePrefix("10.65.0.0/26"), netip.MustParsePrefix("10.66.0.0/26")
 	former := calc.BGP{AS: 64512, Peers: map[string]calc.Peer{"tor": {Address: netip.MustParseAddr("192.0.2.1")}}, Paths: map[netip.Prefix]calc.Path{
 		block: {Reason: "block"}, gone: {Reason: "block"},
-	}}
+	}, Metric4: 700, NoPools: true}
 	// resume leaves a former process's policy and routes, harms them, and starts again.
 	resume := func(t *testing.T, harm func(*host, *vm)) (*host, *driver, Resumption, error) {
 		h := newHost(t)
@@ -32,7 +32,7 @@ func TestResumeAnnouncesOnlyWhatIsInForce(t *testing.T) {
 		harm(h, vm)
 		d = h.start(Options{})
 		t.Cleanup(func() { must(t, d.Uninstall()) })
-		r, err := d.Resume(former, 0)
+		r, err := d.Resume(Former{BGP: former, Pools: []netip.Prefix{netip.MustParsePrefix("10.68.0.0/16")}})
 		return h, d, r, err
 	}
 	t.Run("all is there", func(t *testing.T) {
@@ -42,11 +42,16 @@ func TestResumeAnnouncesOnlyWhatIsInForce(t *testing.T) {
 		}
 		// Routes of peers come before the input, but not in place of those of the former process.
 		d.Learn(announce("10.67.0.0/26", "192.0.2.1"), false)
+		d.Learn(announce("10.68.0.0/26", "192.0.2.1"), false) // in a pool to which there are no learned routes
 		d.Learn(announce("10.65.0.5/32", "192.0.2.1"), false)
 		d.Learn(announce("10.65.0.0/26", "192.0.2.1"), false)
 		d.Learn(announce("192.0.2.0/30", "192.0.2.1"), false)
 		must(t, d.Apply(calc.Delta{}))
 		h.wantLearned("resumed", "10.67.0.0/26 via 192.0.2.1")
+		found, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: routes.LearnedProtocol}, netlink.RT_FILTER_PROTOCOL)
+		if err != nil || len(found) != 1 || found[0].Priority != former.Metric4 {
+			t.Errorf("the learned route has not the metric of the former felix: %v, %v", found, err)
+		}
 	})
 	t.Run("the routes are gone", func(t *testing.T) {
 		_, _, r, err := resume(t, func(h *host, _ *vm) {

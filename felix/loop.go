@@ -54,7 +54,7 @@ type agent struct {
 	bgpError     error
 	bgpChangedAt time.Time // of the last change of what BGP must do
 	told         bool      // the speaker has what the datastore wants
-	saved        time.Time // bgpChangedAt of what was saved last
+	unsaved      bool      // what the next start needs has changed since it was saved
 	failing      string    // the last logged errors of passes
 }
 
@@ -316,6 +316,7 @@ func (a *agent) flush() calc.Delta {
 	if own.BGP != nil {
 		a.bgpChangedAt = time.Now()
 	}
+	a.unsaved = a.unsaved || own.BGP != nil || own.Config != nil || len(own.Pools)+len(own.PoolsGone) > 0
 	a.otherBooks = a.otherBooks || len(own.Endpoints)+len(own.EndpointsGone)+len(own.Pools)+len(own.PoolsGone) > 0
 	return delta
 }

@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane"
 )
 
 const (
@@ -52,7 +56,7 @@ func newResumption(log *logrus.Entry, file, node, boot string) *resumption {
 }
 
 // save has run write what the speaker was told. A newer state replaces one that is not written yet.
-func (r *resumption) save(protocol int, bgp calc.BGP) {
+func (r *resumption) save(former dataplane.Former) {
 	if r.boot == "" {
 		return
 	}
@@ -60,7 +64,7 @@ func (r *resumption) save(protocol int, bgp calc.BGP) {
 	case <-r.news:
 	default:
 	}
-	r.news <- savedBGP{Node: r.node, Boot: r.boot, Saved: time.Now(), RouteProtocol: protocol, BGP: bgp}
+	r.news <- savedBGP{Node: r.node, Boot: r.boot, Saved: time.Now(), Former: former}
 }
 
 // run writes the file until ctx ends, beside the loop. At the end it writes what is left.
@@ -112,7 +116,7 @@ func (a *agent) resume() {
 	if a.told || former == nil {
 		return
 	}
-	found, err := a.driver.Resume(former.BGP, former.RouteProtocol)
+	found, err := a.driver.Resume(former.Former)
 	if err != nil {
 		r.problem = "without the datastore, felix announces nothing: " + err.Error()
 		a.log.WithError(err).Warn("without the datastore, felix announces nothing over BGP")
@@ -143,10 +147,13 @@ func (a *agent) passResumed() {
 // tell gives the speaker what the datastore wants, and saves it.
 func (a *agent) tell() error {
 	err := a.speaker.Apply(a.state.BGP)
-	if !a.told || a.saved != a.bgpChangedAt {
-		a.resumption.save(a.state.Config.DeviceRouteProtocol, a.state.BGP)
+	if a.unsaved {
+		a.resumption.save(dataplane.Former{
+			BGP: a.state.BGP, RouteProtocol: a.state.Config.DeviceRouteProtocol,
+			Pools: slices.SortedFunc(maps.Keys(a.state.Pools), netip.Prefix.Compare),
+		})
 	}
-	a.told, a.saved = true, a.bgpChangedAt
+	a.told, a.unsaved = true, false
 	return err
 }
 

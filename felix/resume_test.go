@@ -60,7 +60,7 @@ func TestAStartWithoutEtcdKeepsTheAnnouncements(t *testing.T) {
 		boot, err := bootID()
 		must(t, err)
 		saved, err := readSaved(savedFile(&settings{agentSocket: l.socket()}), "host1", boot)
-		if err != nil || saved == nil || len(saved.BGP.Paths) != 1 || saved.BGP.Paths[netip.MustParsePrefix("10.65.0.0/26")].Reason != "block" {
+		if err != nil || saved == nil || len(saved.Former.BGP.Paths) != 1 || saved.Former.BGP.Paths[netip.MustParsePrefix("10.65.0.0/26")].Reason != "block" {
 			return fmt.Errorf("the last state is not saved yet: %+v, %v", saved, err)
 		}
 		if !l.client.Reaches("udp", vm, port) {

@@ -13,17 +13,16 @@ import (
 	"strings"
 	"time"
 
-	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane"
 )
 
 // savedBGP is what felix last told its BGP speaker. A felix that starts while etcd is away announces the same, so peers do not
 // drop the routes to this node's workloads when their restart time is over. It has no secrets: passwords are references.
 type savedBGP struct {
-	Node          string
-	Boot          string // boot id of the machine: after a reboot, nothing of the former process is in the kernel
-	Saved         time.Time
-	RouteProtocol int // deviceRouteProtocol
-	BGP           calc.BGP
+	Node   string
+	Boot   string // boot id of the machine: after a reboot, nothing of the former process is in the kernel
+	Saved  time.Time
+	Former dataplane.Former
 }
 
 // savedFile is the file of the saved state. It is beside the agent's socket, so it is gone after most reboots.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane"
 )
 
 // fill sets every field of a value to something that is not zero.
@@ -84,7 +85,7 @@ func TestEveryFieldOfTheSavedStateIsRead(t *testing.T) {
 
 func TestASavedStateThatIsNotOfThisStartIsRefused(t *testing.T) {
 	t.Parallel()
-	good, err := savedBGP{Node: "n1", Boot: "b1", BGP: calc.BGP{AS: 64512}}.encode()
+	good, err := savedBGP{Node: "n1", Boot: "b1", Former: dataplane.Former{BGP: calc.BGP{AS: 64512}}}.encode()
 	must(t, err)
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)-1] ^= 1
@@ -131,10 +132,10 @@ func TestTheSavedStateIsReplacedInOneStep(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "bgp.state")
 	for as := range uint32(3) {
-		must(t, writeSaved(file, savedBGP{Node: "n1", Boot: "b1", BGP: calc.BGP{AS: as}}))
+		must(t, writeSaved(file, savedBGP{Node: "n1", Boot: "b1", Former: dataplane.Former{BGP: calc.BGP{AS: as}}}))
 		must(t, os.WriteFile(file+".new", []byte("half"), 0o600)) // of a process that has crashed
 		got, err := readSaved(file, "n1", "b1")
-		if err != nil || got.BGP.AS != as {
+		if err != nil || got.Former.BGP.AS != as {
 			t.Errorf("%+v, %v", got, err)
 		}
 	}
