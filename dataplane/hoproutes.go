@@ -336,17 +336,3 @@ func (l *hopRoutes) isExpected(prefix netip.Prefix) bool {
 	_, covered := l.covered(prefix)
 	return !l.adjacent && prefix.IsSingleIP() && covered || l.isClosed(prefix)
 }
-
-// problems names the routes that are missing in the kernel and that no local address explains.
-func (l *hopRoutes) problems() (texts []string) {
-	const few = 5
-	prefixes := slices.SortedFunc(maps.Keys(l.refused), netip.Prefix.Compare)
-	prefixes = slices.DeleteFunc(prefixes, l.isExpected)
-	for i, prefix := range prefixes {
-		if i == few {
-			return append(texts, fmt.Sprintf("%d more %s are not in the kernel: margayctl dump routes lists them", len(prefixes)-few, l.names))
-		}
-		texts = append(texts, fmt.Sprintf("the %s to %v is not in the kernel: %s", l.name, prefix, l.refused[prefix]))
-	}
-	return texts
-}

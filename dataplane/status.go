@@ -33,6 +33,7 @@ type Status struct {
 	Interfaces       []Interface
 	Tables           []table.Status
 	Problems         []string // each says what to do
+	RouteProblems    []string // those of Problems that are about routes by other hosts
 }
 
 // InterfaceState says whether policy is in force on an interface.
@@ -75,7 +76,7 @@ func (d *Driver) Status() Status {
 	if d.shared != nil {
 		d.countShared(&s)
 	}
-	s.Problems = d.problems()
+	s.Problems, s.RouteProblems = d.problems(), append(d.learned.problems(), d.toNodes.problems()...)
 	return s
 }
 

@@ -57,6 +57,14 @@ func meshProblem(peers []*agentv1.Peer) []*agentv1.Problem {
 		down, total, strings.Join(names, ", "), more)}}
 }
 
+// routeProblems are about routes by other hosts that the kernel does not have.
+func routeProblems(lines []string) (list []*agentv1.Problem) {
+	for _, line := range lines {
+		list = append(list, &agentv1.Problem{Object: "routes", Text: line})
+	}
+	return list
+}
+
 // sessionType is the type that calicoctl shows for a session. The name of a session begins with it, as in Calico.
 func sessionType(name string) string {
 	switch {

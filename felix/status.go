@@ -52,7 +52,9 @@ func (a *agent) status() *agentv1.StatusResponse {
 		})
 	}
 	response.Peers = a.statusOfPeers()
-	response.Problems = a.problems(kernel.Problems, kernel.Interfaces, append(meshProblem(response.Peers), a.resumptionProblems()...))
+	kernel.Problems = slices.DeleteFunc(kernel.Problems, func(line string) bool { return slices.Contains(kernel.RouteProblems, line) })
+	response.Problems = a.problems(kernel.Problems, kernel.Interfaces,
+		slices.Concat(routeProblems(kernel.RouteProblems), meshProblem(response.Peers), a.resumptionProblems()))
 	return response
 }
 
