@@ -191,8 +191,8 @@ func (r *reservations) whyUnmet(endpoint api.Key) string {
 	return r.unmet[endpoint]
 }
 
-// addressProblems says of each endpoint that asks for addresses why it has none. That it waits for them is a problem of the
-// calculation.
+// addressProblems says of each endpoint that asks for addresses why it has none. The calculation has another problem: the endpoint
+// is closed meanwhile.
 func (a *agent) addressProblems() (list []*agentv1.Problem) {
 	connected, _, _ := a.connection.state()
 	for endpoint := range a.asking {

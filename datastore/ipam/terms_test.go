@@ -156,7 +156,7 @@ func TestALargeReservationIsLeaptOver(t *testing.T) {
 	}
 }
 
-// What an operator changes between the reading and the commit counts.
+// A change of an operator between the reading and the commit counts.
 func TestAChangeDuringAnAssignmentCounts(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
