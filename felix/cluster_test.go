@@ -73,7 +73,7 @@ func TestFelixSurvivesFailuresOfItsEtcdCluster(t *testing.T) {
 		}
 		return nil
 	})
-	if !l.reaches(webAddress) {
+	if !l.stillReaches(webAddress) {
 		t.Error("traffic stops because etcd is full")
 	}
 	l.fill(c, pb.AlarmRequest_DEACTIVATE)

@@ -60,7 +60,7 @@ func TestFelixWaitsForEtcdAndSurvivesItsOutage(t *testing.T) {
 
 	l.stopEtcd()
 	f.await(connected(false))
-	if !l.reaches(webAddress) {
+	if !l.stillReaches(webAddress) {
 		t.Error("traffic stops with etcd")
 	}
 	l.startEtcd()
@@ -88,7 +88,7 @@ func TestAnUnreadableObjectKeepsItsLastVersionOrClosesEndpoints(t *testing.T) {
 	f.awaitProblem("GlobalNetworkPolicy(web)", "last valid version is in force")
 	f.awaitProblem("Profile(open)", "last valid version is in force")
 	f.awaitProblem("frobnicators(x)", "not enforced by this version")
-	if !l.reaches(webAddress) {
+	if !l.stillReaches(webAddress) {
 		t.Error("the last valid version is not in force any more")
 	}
 
@@ -134,7 +134,7 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 		}
 		return nil
 	})
-	if !l.reaches(webAddress) {
+	if !l.stillReaches(webAddress) {
 		t.Error("the pause removes or changes policy")
 	}
 	if l.reaches("10.65.0.3") {
@@ -144,7 +144,7 @@ func TestNothingChangesWhileTheDatastoreIsNotReady(t *testing.T) {
 	f.kill() // the next process has programmed nothing itself, and keeps the state that it finds
 	f = l.start()
 	f.awaitPause()
-	if !l.reaches(webAddress) {
+	if !l.stillReaches(webAddress) {
 		t.Error("a restart during the pause removes or changes policy")
 	}
 	if l.reaches("10.65.0.3") {
@@ -193,7 +193,7 @@ func TestAnEmptiedDatastoreLeavesPolicyInForce(t *testing.T) {
 	_, err = l.store.KV().Commit(ctx, nil, everything)
 	must(t, err)
 	f.awaitPause()
-	if !l.reaches(webAddress) {
+	if !l.stillReaches(webAddress) {
 		t.Error("the earlier policy is not in force any more")
 	}
 	if _, err := l.store.Get(ctx, informationKey); !isError[datastore.NotFoundError](err) {

@@ -85,7 +85,7 @@ func TestFelixSurvivesAFullDiskOfTheEmbeddedEtcd(t *testing.T) {
 		_, _ = l.store.KV().Commit(ctx, nil, []kv.Write{{Key: "/filler", Value: bytes.Repeat([]byte{2}, 1<<20)}})
 		return lacksError(s, "embedded etcd ended", "no space left on device", "is full", "MiB free")
 	})
-	if !l.reaches(webAddress) {
+	if !l.stillReaches(webAddress) {
 		t.Error("traffic stops with etcd")
 	}
 

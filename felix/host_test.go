@@ -56,7 +56,7 @@ func TestKillingFelixLosesNoPacket(t *testing.T) {
 		t.Errorf("the socket is left: %v", err)
 	}
 	l.apply(policy("web", "web", "Deny"))
-	if !l.reaches(webAddress) {
+	if !l.stillReaches(webAddress) {
 		t.Error("the last policy is not in force any more after a clean end")
 	}
 	if len(l.routes()) == 0 {
@@ -103,7 +103,7 @@ spec: {peerIP: 192.0.2.1, asNumber: 64600}
 		f.awaitProblem("WorkloadEndpoint(shop/host1-libvirt-"+name+"-eth0)", "")
 	}
 	f.awaitApplied()
-	if !l.reaches(hostAddress) {
+	if !l.stillReaches(hostAddress) {
 		t.Error("the host is cut off")
 	}
 	if routes := l.routes(); strings.Contains(routes, hostAddress) || strings.Contains(routes, clientAddress) || strings.Contains(routes, "10.65.0.9") {

@@ -245,6 +245,18 @@ func (l *site) reaches(address string) bool {
 }
 
 // awaitReach waits until new flows from the client are answered, or until they are not.
+// stillReaches reports whether a new flow from the client is answered. It has patience for a busy machine, which may be slow to answer
+// for seconds.
+func (l *site) stillReaches(address string) bool {
+	l.Helper()
+	for range 10 {
+		if l.reaches(address) {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *site) awaitReach(address string, want bool) {
 	l.Helper()
 	lab.Await(l, func() error {

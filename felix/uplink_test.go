@@ -51,7 +51,7 @@ func TestAnUplinkStaysAnUplinkAfterARestart(t *testing.T) {
 	f = l.startSynced()
 	f.awaitProblem(endpoint, "eth1 carried the host's default route before", "deleted and created again")
 	f.awaitApplied()
-	if !l.reaches(hostSide) {
+	if !l.stillReaches(hostSide) {
 		t.Error("the host is cut off")
 	}
 
