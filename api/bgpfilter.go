@@ -21,12 +21,12 @@ type BGPFilterRule struct {
 	CIDR          string                 `json:"cidr,omitempty"`          // network to compare the route with; needs matchOperator
 	PrefixLength  *BGPFilterPrefixLength `json:"prefixLength,omitempty"`  // prefix lengths of the routes; needs cidr
 	Source        string                 `json:"source,omitempty"`        // RemotePeers: only routes learned from other nodes or peers
-	Interface     string                 `json:"interface,omitempty"`     // interface of the route: a name, in which * stands for any text
+	Interface     string                 `json:"interface,omitempty"`     // interface of the route: a name, in which * stands for any text; only for exports of a node that reflects no routes: elsewhere no route passes
 	MatchOperator string                 `json:"matchOperator,omitempty"` // how the route's network compares with cidr: Equal, NotEqual, In, NotIn
 	PeerType      string                 `json:"peerType,omitempty"`      // peer that the route was learned from: eBGP (another AS) or iBGP (the same AS)
 	Communities   *BGPFilterCommunities  `json:"communities,omitempty"`   // a community that the route must have
 	ASPathPrefix  []ASNumber             `json:"asPathPrefix,omitempty"`  // AS numbers that the route's path must begin with
-	Priority      *int                   `json:"priority,omitempty"`      // metric of the route: 1 to 2147483646
+	Priority      *int                   `json:"priority,omitempty"`      // metric of the route: 1 to 2147483646; not for imports from peers of the same AS, nor for exports of a node that reflects routes: there no route passes
 	Action        string                 `json:"action"`                  // Accept, Reject
 	Operations    []BGPFilterOperation   `json:"operations,omitempty"`    // changes to an accepted route, at most 10, in order; only for Accept
 }

@@ -76,9 +76,12 @@ func (r *bgpReader) speaker() {
 	r.bgp = BGP{AS: r.globalAS(), ListenPort: r.listenPort(r.node), Peers: map[string]Peer{}, Paths: map[netip.Prefix]Path{}}
 	r.kernelRoutes()
 	about := api.Key{Kind: api.KindNode, Name: r.node}
-	if n := named[api.Node](r.objects, api.KindNode, r.node); n != nil && n.Spec.BGP != nil {
-		spec := n.Spec.BGP
+	n := named[api.Node](r.objects, api.KindNode, r.node)
+	if n != nil {
 		r.readDrain(about, n)
+	}
+	if n != nil && n.Spec.BGP != nil {
+		spec := n.Spec.BGP
 		if spec.ASNumber != nil {
 			r.bgp.AS = uint32(*spec.ASNumber)
 		}

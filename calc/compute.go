@@ -29,7 +29,7 @@ func Compute(node string, facts Facts, updates []api.Update) *State {
 	c.state.Config = c.config.Config
 	c.state.Pools = c.space.pools
 	c.state.BGP = c.bgp.bgp
-	c.state.BGP.Transit = c.space.transit(c.bgp.bgp)
+	c.state.BGP.Transit = c.bgp.transit(c.space)
 	c.state.Ready = ready(c.objects)
 	return c.state
 }

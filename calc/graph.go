@@ -227,7 +227,7 @@ func (g *Graph) delta() (d Delta) {
 	changed, gone := g.paths.flush()
 	if g.pending.bgp || g.pending.space || changed != nil || gone != nil {
 		bgp := g.bgp.bgp
-		bgp.Paths, bgp.Transit = maps.Clone(g.paths.now), g.space.transit(bgp)
+		bgp.Paths, bgp.Transit = maps.Clone(g.paths.now), g.bgp.transit(g.space)
 		if g.sent.bgp == nil || !g.sent.bgp.equal(bgp) {
 			g.sent.bgp, d.BGP = &bgp, &bgp
 		}

@@ -41,8 +41,13 @@ func newUndrain(s *session) *cobra.Command {
 		Args:              arguments.Exactly(1, "NODE"),
 		ValidArgsFunction: completeNode(s),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := s.setDrain(cmd.Context(), args[0], ""); err != nil {
+			before, err := s.setDrain(cmd.Context(), args[0], "")
+			if err != nil {
 				return err
+			}
+			if before == "" {
+				fmt.Fprintf(s.stdout, "Node %s was not drained\n", args[0])
+				return nil
 			}
 			fmt.Fprintf(s.stdout, "Node %s announces its routes again\n", args[0])
 			return nil
@@ -60,8 +65,12 @@ func completeNode(s *session) cobra.CompletionFunc {
 }
 
 func (s *session) drain(ctx context.Context, node string, wait time.Duration) error {
-	if err := s.setDrain(ctx, node, api.Draining); err != nil {
+	switch before, err := s.setDrain(ctx, node, api.Draining); {
+	case err != nil:
 		return err
+	case before == api.Drained:
+		fmt.Fprintf(s.stdout, "Node %s is drained already: it announces no routes\n", node)
+		return nil
 	}
 	fmt.Fprintf(s.stdout, "Node %s drains: peers have %v to move to other paths\n", node, wait)
 	select {
@@ -69,29 +78,31 @@ func (s *session) drain(ctx context.Context, node string, wait time.Duration) er
 		return fmt.Errorf("interrupted: node %s goes on draining; run margayctl node drain or undrain", node)
 	case <-time.After(wait):
 	}
-	if err := s.setDrain(ctx, node, api.Drained); err != nil {
+	if _, err := s.setDrain(ctx, node, api.Drained); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.stdout, "Node %s is drained: it announces no routes\n", node)
 	return nil
 }
 
-// setDrain writes the annotation. An empty state removes it. A node that somebody has undrained meanwhile does not become drained.
-func (s *session) setDrain(ctx context.Context, node, state string) error {
+// setDrain writes the annotation, and returns the one before. An empty state removes it. A drained node does not begin to drain again: it
+// would announce its routes. A node that somebody has undrained meanwhile does not become drained.
+func (s *session) setDrain(ctx context.Context, node, state string) (before string, err error) {
 	st, closeStore, err := s.open(ctx, s)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer closeStore()
-	return s.retry(ctx, false, func() error {
+	err = s.retry(ctx, false, func() error {
 		n, err := st.Get(ctx, api.Key{Kind: api.KindNode, Name: node})
 		if err != nil {
 			return err
 		}
 		meta := n.Meta()
-		before, there := meta.Annotations[api.DrainAnnotation]
+		var there bool
+		before, there = meta.Annotations[api.DrainAnnotation]
 		switch {
-		case state == "" && !there, state != "" && before == state:
+		case state == "" && !there, state != "" && before == state, state == api.Draining && before == api.Drained:
 			return nil
 		case state == api.Drained && before != api.Draining:
 			return fmt.Errorf("node %s was undrained meanwhile, so it goes on announcing its routes", node)
@@ -106,4 +117,5 @@ func (s *session) setDrain(ctx context.Context, node, state string) error {
 		_, err = st.Update(ctx, n)
 		return err
 	})
+	return before, err
 }

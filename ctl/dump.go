@@ -18,8 +18,8 @@ import (
 var tableNames = [...]string{"endpoints", "policies", "sets", "rules", "connections", "routes", "announcements", "received", "bgp"}
 
 const dumpHelp = `Print what this node enforces and announces: its tables, read back from the kernel and the BGP speaker, in the terms of
-policy. The tables are endpoints, policies, sets, rules, connections, routes, announcements and received. Without names, all are
-printed.
+policy. The tables are endpoints, policies, sets, rules, connections, routes, announcements, received and bgp. Without names, all
+but bgp are printed.
 
 routes has the routes of felix in the kernel. received has every route that a peer has sent, with its attributes, and why the kernel
 does not have it. announcements has what this node announces; bgp has the same, peer by peer.

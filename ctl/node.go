@@ -95,7 +95,7 @@ func bgpProblems(all []*agentv1.Problem) (list []*agentv1.Problem) {
 	for _, p := range all {
 		kind, _, _ := strings.Cut(p.Object, "(")
 		switch kind {
-		case "BGP", "BGPPeer", "BGPConfiguration", "BGPFilter", "routes":
+		case "BGP", "BGPPeer", "BGPConfiguration", "BGPFilter", "Node", "routes":
 			list = append(list, p)
 		}
 	}

@@ -32,7 +32,7 @@ func newPatch(s *session) *cobra.Command {
 
 The patch is JSON or YAML, of one of these types (-t):
 
-merge (RFC 7386) has the shape of the object. Its fields replace the stored ones, null removes a field, and lists are replaced
+merge (RFC 7396) has the shape of the object. Its fields replace the stored ones, null removes a field, and lists are replaced
 as a whole.
 
 strategic, the default, is like merge, but it adds elements to the lists finalizers and ownerReferences. It knows the

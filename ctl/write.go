@@ -180,6 +180,7 @@ func (s *session) update(ctx context.Context, st store, o api.Object, equal ifEq
 		if err != nil {
 			return err
 		}
+		keepAssigned(o, current)
 		meta := *current.Meta()
 		meta.Labels, meta.Annotations = given.Labels, given.Annotations
 		if given.ResourceVersion != "" {
@@ -195,6 +196,23 @@ func (s *session) update(ctx context.Context, st store, o api.Object, equal ifEq
 		return err
 	})
 	return done, err
+}
+
+// keepAssigned gives an endpoint that asks the agent for addresses those that it has already. The manifest does not name them, and
+// without them the endpoint would be closed until the agent has written them again.
+func keepAssigned(given, stored api.Object) {
+	endpoint, ok := given.(*api.WorkloadEndpoint)
+	if !ok {
+		return
+	}
+	_, asks, err := api.AddressRequestOf(endpoint)
+	before, same := stored.(*api.WorkloadEndpoint)
+	if !asks || err != nil || !same {
+		return
+	}
+	if _, asked := before.Annotations[api.AddressAnnotation]; asked && before.Spec.Node == endpoint.Spec.Node {
+		endpoint.Spec.IPNetworks = before.Spec.IPNetworks
+	}
 }
 
 // ifEqual says what to do with an object that is stored already as it is given.

@@ -194,6 +194,9 @@ func (r *reservations) whyUnmet(endpoint api.Key) string {
 // addressProblems says of each endpoint that asks for addresses why it has none. The calculation has another problem: the endpoint
 // is closed meanwhile.
 func (a *agent) addressProblems() (list []*agentv1.Problem) {
+	if len(a.asking) == 0 {
+		return nil
+	}
 	connected, _, _ := a.connection.state()
 	for endpoint := range a.asking {
 		why := a.reservations.whyUnmet(endpoint)

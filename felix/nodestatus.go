@@ -99,6 +99,10 @@ func ownRoutes(routes []dataplane.Route) (list []api.NodeRoute) {
 			continue
 		case "blackhole":
 			route.Interface, route.LearnedFrom.SourceType = "blackhole", "Static"
+		case "node":
+			if gateway, device, both := strings.Cut(r.Interface, " "); both {
+				route.Gateway, route.Interface = gateway, device
+			}
 		}
 		list = append(list, route)
 	}

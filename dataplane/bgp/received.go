@@ -92,7 +92,7 @@ func (s *Speaker) judge(list []Received, names map[netip.Addr]string) error {
 		case accepted[candidate{r.Prefix, r.Neighbour.WithZone("")}]:
 			r.Unused = "its next hop cannot be used"
 		case r.loop != 0:
-			r.Unused = fmt.Sprintf("its AS path has this node's AS %d: it has been here before", r.loop)
+			r.Unused = fmt.Sprintf("its AS path has this node's AS %d: give each node an asNumber of its own, or set numAllowedLocalASNumbers in the BGPPeer", r.loop)
 		case r.Prefix.Bits() == 0:
 			r.Unused = "no BGPFilter of the BGPPeer accepts this default route"
 		default:

@@ -51,7 +51,7 @@ func TestEveryReceivedRouteIsListedWithItsAttributes(t *testing.T) {
 	s.apply(t, n)
 	want := strings.Join([]string{
 		"198.51.100.0/24 from leaf1 at 10.99.1.2 via 10.99.1.2 path [65001 64512 65009] communities [] pref - med - best false: " +
-			"its AS path has this node's AS 64512: it has been here before",
+			"its AS path has this node's AS 64512: give each node an asNumber of its own, or set numAllowedLocalASNumbers in the BGPPeer",
 		"203.0.113.0/24 from leaf0 at 10.99.0.2 via 10.99.0.2 path [65001] communities [65001:7 65001:1:2] pref - med 5 best true: ",
 		"203.0.113.0/24 from leaf1 at 10.99.1.2 via 10.99.1.2 path [65001 65009] communities [] pref - med - best false: " +
 			"another path is better: that of leaf0 at 10.99.0.2",
