@@ -90,7 +90,8 @@ func called(session string, p calc.Peer) string {
 }
 
 // wantedSessions returns the sessions by the name of the peer. The server tells sessions apart by address, so if several peers
-// have one address, the first by name gets the session and the others an error.
+// have one address, the first by name gets the session and the others an error. That holds for a link-local address on several
+// interfaces too: the policies of the server know no interface, so each of these peers would get what the filters of another accept.
 func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	sessions := map[string]session{}
 	owners := map[netip.Addr]string{}
@@ -107,11 +108,15 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			fail(name, err)
 			continue
 		}
-		if owner, taken := owners[sess.Address]; taken {
-			fail(name, fmt.Errorf("%v belongs to peer %s already; remove one of the two", sess.Address, called(owner, want.Peers[owner])))
+		if owner, taken := owners[sess.Address.WithZone("")]; taken {
+			text := "%v belongs to peer %s already; remove one of the two"
+			if want.Peers[owner].Address.Zone() != sess.Address.Zone() {
+				text = "%v is the address of peer %s on another interface, and filters cannot tell the two apart; give one of the neighbours another link-local address"
+			}
+			fail(name, fmt.Errorf(text, sess.Address, called(owner, want.Peers[owner])))
 			continue
 		}
-		owners[sess.Address] = name // also without a readable password: no other peer may have the address without one
+		owners[sess.Address.WithZone("")] = name // also without a readable password: no other peer may have the address without one
 		if sess.Password, err = s.secrets.of(want.Peers[name].Password); err != nil {
 			fail(name, err)
 			continue
@@ -163,7 +168,7 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 	var errs []error
 	addresses := map[netip.Addr]bool{}
 	for _, sess := range want {
-		addresses[sess.Address] = true
+		addresses[sess.Address.WithZone("")] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
 		have := s.peers[name]
@@ -173,7 +178,7 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 		}
 		peer, named := s.wanted.Peers[name]
 		weaker := peer.Password.IsSet() && have.session.Password == ""
-		if !wanted && named && !weaker && !addresses[have.session.Address] {
+		if !wanted && named && !weaker && !addresses[have.session.Address.WithZone("")] {
 			continue
 		}
 		if err := s.srv.deletePeer(have.session.Address); err != nil {

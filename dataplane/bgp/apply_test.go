@@ -170,6 +170,33 @@ func TestFailedEntriesAreRetriedAndBlockNoOthers(t *testing.T) {
 	expect(t, "calls of the second retry", calls, "delete peer fd00::9\nwithdraw 192.0.2.0/26\nwithdraw 2001:db8::40/122")
 }
 
+// The server's policies know addresses without interfaces, so filters of one neighbour would let routes of another through.
+func TestOneLinkLocalAddressOnTwoInterfacesIsOnePeer(t *testing.T) {
+	f := newFake()
+	s := newSpeaker(quiet(), Options{}, f)
+	two := with(func(n *calc.BGP) {
+		n.Peers = map[string]calc.Peer{
+			"a": {Object: "leaf1", Address: addr("fe80::9%eth0"), AS: 65000, Filters: &calc.RouteFilters{Closed: "a filter is invalid"}},
+			"b": {Object: "leaf2", Address: addr("fe80::9%eth1"), AS: 65000},
+		}
+	})
+	calls, failed := apply(t, s, f, two)
+	if strings.Contains(calls, "%eth1") || !strings.Contains(calls, "add peer fe80::9%eth0") {
+		t.Errorf("calls:\n%s", calls)
+	}
+	expect(t, "error", failed, "BGP peer leaf2: fe80::9%eth1 is the address of peer leaf1 on another interface, and filters cannot tell the two apart; "+
+		"give one of the neighbours another link-local address")
+
+	// A peer whose new settings are invalid keeps its session only as long as no other peer has the address.
+	first := two.Peers["a"]
+	first.AS = 0
+	two.Peers = map[string]calc.Peer{"a": first, "b": two.Peers["b"]}
+	calls, _ = apply(t, s, f, two)
+	if !strings.Contains(calls, "delete peer fe80::9%eth0") || !strings.Contains(calls, "add peer fe80::9%eth1") {
+		t.Errorf("calls when the first is invalid:\n%s", calls)
+	}
+}
+
 func TestNoPeerIsAddedWithoutPolicyOrServer(t *testing.T) {
 	for _, step := range []string{"policy", "start"} {
 		f := newFake()

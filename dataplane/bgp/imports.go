@@ -34,11 +34,11 @@ func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (lis
 	}
 	addresses := map[netip.Addr]bool{}
 	for name, sess := range sessions {
-		addresses[sess.Address] = true
+		addresses[sess.Address.WithZone("")] = true
 		add(want.Peers[name], sess.Address)
 	}
 	for name, have := range s.peers {
-		if addresses[have.session.Address] {
+		if addresses[have.session.Address.WithZone("")] {
 			continue
 		}
 		if p, wanted := want.Peers[name]; wanted {
