@@ -1,6 +1,8 @@
 package bgp
 
 import (
+	"maps"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -57,6 +59,28 @@ func TestApplyOfFiltersChangesPoliciesAndMarksButNoSession(t *testing.T) {
 		refresh 10.0.0.9
 		announce 192.0.2.0/26 64512:1
 		policy export`)
+}
+
+// A filter that sets a priority must not make a draining node a good choice again.
+func TestAFilterDoesNotUndoADrain(t *testing.T) {
+	f := newFake()
+	s := newSpeaker(quiet(), Options{}, f)
+	draining := with(func(n *calc.BGP) {
+		n.Paths = map[netip.Prefix]calc.Path{prefix("192.0.2.0/26"): {Communities: []string{"65535:0"}}, prefix("192.0.2.64/26"): {}}
+		setPeer(n, func(p *calc.Peer) {
+			p.Filters = &calc.RouteFilters{Export: []calc.RouteRule{{Accept: true, Changes: calc.RouteChanges{Priority: 100}}}}
+		})
+	})
+	apply(t, s, f, draining)
+	priorities := map[netip.Prefix]int{}
+	for p, mark := range s.marks {
+		for _, o := range s.exports.known[mark] {
+			priorities[p] = o.changes.Priority
+		}
+	}
+	if want := map[netip.Prefix]int{prefix("192.0.2.0/26"): 0, prefix("192.0.2.64/26"): 100}; !maps.Equal(priorities, want) {
+		t.Errorf("priorities %v, want %v", priorities, want)
+	}
 }
 
 func TestAPathThatCannotBeMarkedReachesNoFilteredPeer(t *testing.T) {

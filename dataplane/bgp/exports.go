@@ -74,10 +74,14 @@ func judge(groups []group, peers []filtered, prefix netip.Prefix, path calc.Path
 	return outcomes
 }
 
-// changesFor leaves out communities that the path has. Neighbours in another AS may drop routes whose AS path does not begin with our
+// changesFor leaves out communities that the path has. It leaves out the priority for a node that drains: the path is the last choice, and
+// a priority would make it as good as others again for neighbours in the same AS. Neighbours in another AS may drop routes whose AS path does not begin with our
 // AS (RFC 4271, section 6.3), so that one comes first: GoBGP puts other numbers in front of it.
 func changesFor(c calc.RouteChanges, ownAS uint32, path calc.Path) calc.RouteChanges {
 	c.Communities = slices.DeleteFunc(slices.Clone(c.Communities), func(text string) bool { return slices.Contains(path.Communities, text) })
+	if slices.Contains(path.Communities, gracefulShutdownText) {
+		c.Priority = 0
+	}
 	if len(c.Prepend) > 0 && ownAS != 0 && c.Prepend[0] != ownAS {
 		c.Prepend = append([]uint32{ownAS}, c.Prepend...)
 	}

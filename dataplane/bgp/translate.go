@@ -25,7 +25,8 @@ const (
 	// Calico's BIRD sends this value for a route of metric 1024. In a mixed cluster both must agree on the best path.
 	localPref = math.MaxInt32 - 1024
 
-	gracefulShutdown = 0xffff0000 // the community 65535:0 (RFC 8326)
+	gracefulShutdown     = 0xffff0000 // the community 65535:0 (RFC 8326)
+	gracefulShutdownText = "65535:0"
 )
 
 // apiPeer makes GoBGP's form of a peer. Equal sessions must give equal peers: GoBGP resets a session whose peer changes.
