@@ -62,7 +62,7 @@ func TestSpeakerThatStaysAwayLosesItsRoutes(t *testing.T) {
 func TestRoutesOfARouterThatStaysAwayAreWithdrawn(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
-	config := strings.ReplaceAll(birdConfig(routerAS), "graceful restart on;", "graceful restart on; graceful restart time 4;")
+	config := strings.ReplaceAll(birdConfig(routerAS), "graceful restart on;", "graceful restart on; graceful restart time 20;")
 	b := router.StartBIRD(t, l.router, t.TempDir(), config)
 	s := run(t, l.host, "speaker")
 	s.apply(t, node(routerAS))
