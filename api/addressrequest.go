@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -42,6 +44,14 @@ func parseAddressRequest(text string) (AddressRequest, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &fields); err != nil {
 		return r, err
+	}
+	if fields == nil {
+		return r, errors.New("it is null")
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) { // the decoder takes other spellings, such as Count, for the same fields
+		if name != "pools" && name != "count" && name != "ipv6Count" {
+			return r, fmt.Errorf("unknown field %q", name)
+		}
 	}
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.DisallowUnknownFields()
