@@ -30,17 +30,18 @@ type Request struct {
 // them, in this order, from blocks of the node, from a new block, from a block without an owner, from an empty block of another node,
 // and, unless strict affinity is set, from other blocks of other nodes.
 //
-// If too few are free, the error is a ShortageError, and the addresses that this call has assigned are released. After another error
-// the handle may hold some of the addresses; a repeated request finds them.
+// If too few are free, the error is a ShortageError. Nothing is assigned then: what is free is counted first. If other programs take
+// addresses in between, those that this call has assigned are released. After another error the handle may hold some of the
+// addresses; a repeated request finds them.
 func Assign(ctx context.Context, store kv.KV, r Request) ([]netip.Addr, error) {
 	if r.Node == "" || r.Handle == "" {
 		return nil, errors.New("assign addresses: a node and a handle are needed")
 	}
+	if err := r.tooMuch(ctx, store); err != nil {
+		return nil, fmt.Errorf("assign addresses to %s: %w", r.Handle, err)
+	}
 	var all, added []netip.Addr
-	for _, part := range []struct {
-		v4 bool
-		n  int
-	}{{true, r.V4}, {false, r.V6}} {
+	for _, part := range r.parts() {
 		if part.n == 0 {
 			continue
 		}
@@ -54,6 +55,35 @@ func Assign(ctx context.Context, store kv.KV, r Request) ([]netip.Addr, error) {
 		}
 	}
 	return all, nil
+}
+
+// part is the part of a request for one family.
+type part struct {
+	v4 bool
+	n  int
+}
+
+func (r *Request) parts() []part { return []part{{true, r.V4}, {false, r.V6}} }
+
+// tooMuch returns a ShortageError if too few addresses are free, and writes nothing. A request for one address needs no look ahead: its
+// only commit gets the address or does not happen.
+func (r *Request) tooMuch(ctx context.Context, store kv.KV) error {
+	if r.V4+r.V6 < 2 {
+		return nil
+	}
+	for _, part := range r.parts() {
+		if part.n == 0 {
+			continue
+		}
+		a, err := newAttempt(ctx, store, r, part.v4)
+		if err != nil {
+			return err
+		}
+		if err := a.enough(ctx, part.n-len(a.held)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // giveBack releases addresses that a request has assigned before it failed.
@@ -110,7 +140,8 @@ type attempt struct {
 	handle  *handleState
 	held    []netip.Addr // addresses of the handle in this family, sorted
 	claims  map[netip.Prefix]claimEntry
-	all     *allBlocks // of the family; nil until they are needed
+	all     *allBlocks        // of the family; nil until they are needed
+	spare   map[*termPool]int // addresses that the request could get, but that are too few
 }
 
 func newAttempt(ctx context.Context, store kv.KV, r *Request, v4 bool) (*attempt, error) {
@@ -137,7 +168,7 @@ func (a *attempt) assign(ctx context.Context, n int) (some []netip.Addr, done bo
 		return nil, false, err
 	}
 	if len(ordinals) == 0 {
-		return nil, false, a.shortage(ctx, n)
+		return nil, false, a.shortage(ctx, n, n)
 	}
 	ordinals = ordinals[:min(n, len(ordinals))]
 	done, err = a.take(ctx, p, ordinals)
@@ -162,6 +193,48 @@ func (a *attempt) choose(ctx context.Context) (place, []int, error) {
 		}
 	}
 	return place{}, nil, nil
+}
+
+// enough returns a ShortageError if the request cannot get n more addresses. It counts them in the order in which choose takes them,
+// and without the blocks that the node could claim only above its limit.
+func (a *attempt) enough(ctx context.Context, n int) error {
+	if n <= 0 {
+		return nil
+	}
+	seen, claims, missing := map[netip.Prefix]bool{}, 0, n
+	a.spare = map[*termPool]int{}
+	for _, source := range []struct {
+		places places
+		claim  bool // to take one of these blocks is to claim it
+	}{{a.ownBlocks, false}, {a.newBlocks, true}, {a.ownerless, true}, {a.idle, true}, {a.borrowed, false}} {
+		for p, err := range source.places(ctx) {
+			if err != nil {
+				return err
+			}
+			if source.claim && a.claimed()+claims >= a.config.mostBlocks() {
+				break
+			}
+			if seen[p.block.cidr] {
+				continue
+			}
+			ordinals, err := a.free(ctx, p.block)
+			if err != nil {
+				return err
+			}
+			if len(ordinals) == 0 {
+				continue
+			}
+			if _, claimed := a.claims[p.block.cidr]; source.claim && !claimed {
+				claims++
+			}
+			seen[p.block.cidr] = true
+			a.spare[p.pool] += len(ordinals)
+			if missing -= len(ordinals); missing <= 0 {
+				return nil
+			}
+		}
+	}
+	return a.shortage(ctx, n, missing)
 }
 
 // free returns the ordinals of a block that may be assigned, those that are free for the longest time first. Ordinals that have cooled

@@ -29,13 +29,13 @@ func (e *ShortageError) Error() string {
 	return fmt.Sprintf("%s: %s: release addresses (margayctl ipam check finds leaks), or create an IPPool", some, strings.Join(e.Reasons, "; "))
 }
 
-// shortage returns the error for addresses that are not free.
-func (a *attempt) shortage(ctx context.Context, missing int) error {
+// shortage returns the error for a request for n more addresses, some of which are not free.
+func (a *attempt) shortage(ctx context.Context, n, missing int) error {
 	all, err := a.blocks(ctx)
 	if err != nil {
 		return err
 	}
-	short := &ShortageError{V4: a.v4, Wanted: len(a.held) + missing, Missing: missing}
+	short := &ShortageError{V4: a.v4, Wanted: len(a.held) + n, Missing: missing}
 	for _, pool := range a.pools {
 		short.Reasons = append(short.Reasons, a.describe(pool, all))
 	}
@@ -43,7 +43,7 @@ func (a *attempt) shortage(ctx context.Context, missing int) error {
 	return short
 }
 
-// describe counts the addresses of a pool that gave none, and names what forbids the use of its free ones.
+// describe counts the addresses of a pool that gives too few, and names what forbids the use of its free ones.
 func (a *attempt) describe(pool *termPool, all *allBlocks) string {
 	total, reserved := sizeOf(pool.cidr), coveredBy(pool.cidr, a.reserved)
 	var used, cooling float64
@@ -69,7 +69,11 @@ func (a *attempt) describe(pool *termPool, all *allBlocks) string {
 	if reserved > 0 {
 		text += fmt.Sprintf(", %.5g reserved", reserved)
 	}
-	if free := total - used - cooling - reserved; free > 0 {
+	spare := float64(a.spare[pool])
+	if spare > 0 {
+		text += fmt.Sprintf(", %.5g free", spare)
+	}
+	if free := total - used - cooling - reserved - spare; free > 0 {
 		text += fmt.Sprintf(", %.5g free that node %s may not use now (%s)", free, a.request.Node, a.hindrance())
 	}
 	return text

@@ -78,7 +78,7 @@ func TestRequestsThatCannotBeMet(t *testing.T) {
 		{"no such pool", nil, ipam.Request{Node: "n1", V4: 1, Pools: []string{"q"}}, "IPPool q does not exist: create it, or name another one"},
 		{"no pool of the family", nil, ipam.Request{Node: "n1", V6: 1}, "there is no IPPool with IPv6 addresses: create one"},
 		{"more than there are", nil, ipam.Request{Node: "n1", V4: 9},
-			"1 of 9 IPv4 addresses are missing: IPPool p has 8 addresses, 8 in use"},
+			"1 of 9 IPv4 addresses are missing: IPPool p has 8 addresses, 0 in use, 8 free: "},
 		{"the last one", func(t *testing.T, store kv.KV) { mustAssign(t, store, "n1", "all", 8) }, ipam.Request{Node: "n1", V4: 1},
 			"no IPv4 address is free: IPPool p has 8 addresses, 8 in use: release addresses (margayctl ipam check finds leaks), or create an IPPool"},
 		{"reserved", func(t *testing.T, store kv.KV) {
