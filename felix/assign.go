@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
@@ -41,13 +42,16 @@ func assignedHandle(endpoint api.Key) string {
 // giveAll assigns addresses to every endpoint that asks for some. It returns the first failure.
 func (w *bookkeeper) giveAll(ctx context.Context) (failure error) {
 	w.unmet = map[api.Key]string{}
-	short := map[string]error{} // by request: endpoints that ask for the same need not try in vain one by one
-	var stopped error           // the datastore is locked, or does not answer: no other attempt would succeed
+	maps.DeleteFunc(w.short, func(_ string, s shortage) bool { return !w.now().Before(s.until) })
+	var stopped error // the datastore is locked, or does not answer: no other attempt would succeed
 	eyes := &lookout{having: w.having, known: map[netip.Addr]bool{}}
 	for _, endpoint := range slices.SortedFunc(maps.Keys(w.asking), compareKeys) {
 		request := w.asking[endpoint]
 		same := fmt.Sprintf("%s %q %d %d", endpoint.Namespace, request.Pools, request.Count, request.IPv6Count)
-		err := cmp.Or(stopped, short[same])
+		if w.holds(endpoint) {
+			same += " " + endpoint.String() // it may need no free address
+		}
+		err := cmp.Or(stopped, w.short[same].err)
 		if err == nil {
 			err = w.give(ctx, endpoint, eyes)
 		}
@@ -55,7 +59,9 @@ func (w *bookkeeper) giveAll(ctx context.Context) (failure error) {
 		case err == nil:
 			continue
 		case isError[*ipam.ShortageError](err):
-			short[same] = err
+			if _, paused := w.short[same]; !paused {
+				w.short[same] = shortage{err, w.now().Add(reserveAgain)}
+			}
 		case errors.Is(err, datastore.ErrLocked) || errors.Is(err, context.DeadlineExceeded):
 			stopped = err
 		}
@@ -63,6 +69,31 @@ func (w *bookkeeper) giveAll(ctx context.Context) (failure error) {
 		failure = cmp.Or(failure, fmt.Errorf("%v: %w", endpoint, err))
 	}
 	return failure
+}
+
+// holds says whether the blocks have addresses for an endpoint, as when felix died before it wrote them into the object.
+func (w *bookkeeper) holds(endpoint api.Key) bool {
+	for is := range w.recorded {
+		if is.endpoint == endpoint {
+			return true
+		}
+	}
+	return false
+}
+
+// shortage is an attempt that found too few free addresses.
+type shortage struct {
+	err   error
+	until time.Time // no attempt before
+}
+
+// patience returns the time until the next pass after a failure. A pass that news has begun meanwhile does not put an attempt off.
+func (w *bookkeeper) patience() time.Duration {
+	wait := reserveAgain
+	for _, s := range w.short {
+		wait = min(wait, s.until.Sub(w.now()))
+	}
+	return wait
 }
 
 func compareKeys(a, b api.Key) int { return strings.Compare(a.String(), b.String()) }

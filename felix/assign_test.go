@@ -14,6 +14,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/datastore"
 	"github.com/margay-project/margay/datastore/ipam"
+	"github.com/margay-project/margay/datastore/kv"
 	"github.com/margay-project/margay/datastore/kv/kvtest"
 )
 
@@ -307,5 +308,98 @@ func TestAnEndpointThatWaitsHoldsNoAddress(t *testing.T) {
 			t.Fatalf("call %d: it waits, and holds %v", at, c.Allocations)
 		}
 		l.clean()
+	}
+}
+
+// counted counts the commits.
+type counted struct {
+	kv.KV
+	commits int
+}
+
+func (c *counted) Commit(ctx context.Context, conditions []kv.Condition, writes []kv.Write) (kv.Outcome, error) {
+	c.commits++
+	return c.KV.Commit(ctx, conditions, writes)
+}
+
+// A request that can be met only in part writes nothing, however often news begins a pass.
+func TestARequestThatCannotBeMetWritesNothing(t *testing.T) {
+	t.Parallel()
+	for _, request := range []string{`{"count":1,"ipv6Count":1}`, `{"pools":["small"],"count":2}`} {
+		l, a := newAskingLedger(t, request)
+		_, err := l.store.Create(t.Context(), &api.IPPool{
+			TypeMeta: api.TypeMeta{Kind: "IPPool", APIVersion: api.APIVersion}, Metadata: api.Metadata{Name: "small"},
+			Spec: api.IPPoolSpec{CIDR: "10.66.0.0/30", BlockSize: 30, NodeSelector: "!all()"},
+		})
+		must(t, err)
+		_, err = ipam.Assign(t.Context(), l.memory, ipam.Request{Node: "n1", Handle: "other", V4: 3, Pools: []string{"small"}})
+		must(t, err)
+		counter := &counted{KV: l.memory}
+		l.bookkeeper = newBookkeeper(quiet(), datastore.New(counter).WhileUnlocked(), "n1", havingNone)
+		now := time.Now()
+		l.now = func() time.Time { return now }
+		for range 5 {
+			if err := l.follow(); err == nil {
+				t.Errorf("%s: no error", request)
+			}
+			now = now.Add(reserveAgain)
+		}
+		if counter.commits > 0 {
+			t.Errorf("%s: %d commits in vain: %s", request, counter.commits, l.unmet[a])
+		}
+	}
+}
+
+// After a shortage felix waits, whatever news arrives: other programs may take and release addresses all the time.
+func TestAShortageIsFollowedByAPause(t *testing.T) {
+	t.Parallel()
+	l, a := newAskingLedger(t, `{"ipv6Count":1}`)
+	now := time.Now()
+	l.now = func() time.Time { return now }
+	if err := l.follow(); err == nil {
+		t.Error("there is no pool with IPv6 addresses")
+	}
+	_, err := l.store.Create(t.Context(), &api.IPPool{
+		TypeMeta: api.TypeMeta{Kind: "IPPool", APIVersion: api.APIVersion}, Metadata: api.Metadata{Name: "six"},
+		Spec: api.IPPoolSpec{CIDR: "fd00:65::/64"},
+	})
+	must(t, err)
+	now = now.Add(reserveAgain - time.Second)
+	if err := l.follow(); err == nil || len(l.networksOf(a)) > 0 || l.unmet[a] == "" {
+		t.Errorf("before the pause has ended: %v, %v, %q", err, l.networksOf(a), l.unmet[a])
+	}
+	if got := l.patience(); got != time.Second {
+		t.Errorf("the next pass is after %v", got)
+	}
+	now = now.Add(time.Second)
+	if err := l.follow(); err != nil || len(l.networksOf(a)) != 1 {
+		t.Errorf("after the pause: %v, %v", err, l.networksOf(a))
+	}
+}
+
+// felix died after it had assigned the last free addresses and before it wrote them into the endpoint. Another endpoint that asks for
+// the same comes first, and gets none.
+func TestAnEndpointThatHoldsItsAddressesGetsThem(t *testing.T) {
+	t.Parallel()
+	for _, request := range []string{`{"pools":["small"]}`, `{"pools":["small"],"count":2}`} {
+		l, first := newAskingLedger(t, request)
+		_, err := l.store.Create(t.Context(), &api.IPPool{
+			TypeMeta: api.TypeMeta{Kind: "IPPool", APIVersion: api.APIVersion}, Metadata: api.Metadata{Name: "small"},
+			Spec: api.IPPoolSpec{CIDR: "10.66.0.0/30", BlockSize: 30, NodeSelector: "!all()"},
+		})
+		must(t, err)
+		last := l.createAsking("b", request)
+		count := l.asks[last].Count
+		mine := ipam.Request{Node: "n1", Handle: assignedHandle(last), Attributes: l.attributes(last), V4: count, Pools: []string{"small"}}
+		_, err = ipam.Assign(t.Context(), l.memory, mine)
+		must(t, err)
+		_, err = ipam.Assign(t.Context(), l.memory, ipam.Request{Node: "n1", Handle: "other", V4: 4 - count, Pools: []string{"small"}})
+		must(t, err)
+		if err := l.follow(); err == nil || l.unmet[first] == "" {
+			t.Errorf("%s: the first has got %v", request, l.networksOf(first))
+		}
+		if got := l.networksOf(last); len(got) != count {
+			t.Errorf("%s: it holds addresses, and has got %v: %s", request, got, l.unmet[last])
+		}
 	}
 }

@@ -90,7 +90,7 @@ func (r *reservations) run(ctx context.Context, store *datastore.Store) {
 		r.note(w.unmet)
 		switch {
 		case err != nil:
-			retry.Reset(reserveAgain)
+			retry.Reset(w.patience())
 		case len(w.kept) > 0:
 			retry.Reset(askAgain)
 		}
@@ -117,11 +117,14 @@ type bookkeeper struct {
 	kept    map[reservation]time.Time // kept for another endpoint, and when that was last checked
 	foreign map[reservation]bool      // allocated under the handle of another allocator, which releases it
 	unmet   map[api.Key]string        // endpoints that did not get addresses in this pass, and why
-	now     func() time.Time
+	// By request: attempts that found too few addresses. Endpoints that ask for the same need not try in vain one by one, and news does
+	// not begin another attempt: what felix writes is news, too.
+	short map[string]shortage
+	now   func() time.Time
 }
 
 func newBookkeeper(log *logrus.Entry, store *datastore.Store, node string, having having) *bookkeeper {
-	return &bookkeeper{log: log, store: store, node: node, having: having, kept: map[reservation]time.Time{}, foreign: map[reservation]bool{}, now: time.Now}
+	return &bookkeeper{log: log, store: store, node: node, having: having, kept: map[reservation]time.Time{}, foreign: map[reservation]bool{}, short: map[string]shortage{}, now: time.Now}
 }
 
 // pass works on every difference and returns the first failure.
