@@ -120,7 +120,7 @@ func (h *HopRoutes) PutAll(prefixes []netip.Prefix, routes []HopRoute) []error {
 			errs[i] = fmt.Errorf("%w with the metric %d: remove that route", ErrConflict, routes[i].Metric)
 		case errs[i] == nil:
 			errs[i] = h.removeOthers(p, routes[i].Metric)
-			h.held[p] = routes[i].Metric
+			h.held[p] = routes[i].Metric // those that could not be removed are in more
 		}
 	}
 	return errs
@@ -132,17 +132,18 @@ func (h *HopRoutes) isOurs(prefix netip.Prefix, metric int) bool {
 	return found && int(best.Protocol) == h.protocol && best.Priority == metric
 }
 
-// removeOthers removes the routes of ours to a prefix that have another metric.
+// removeOthers removes the routes of ours to a prefix that have another metric. After an error, more has those that are left.
 func (h *HopRoutes) removeOthers(prefix netip.Prefix, keep int) error {
 	metrics := h.more[prefix]
 	if metric, held := h.held[prefix]; held {
 		metrics = append(metrics, metric)
 	}
-	for _, metric := range metrics {
+	for i, metric := range metrics {
 		if metric == keep {
 			continue
 		}
 		if err := h.batcher.send([]change{{prefix: prefix, protocol: h.protocol, metric: metric}})[0]; err != nil && !errors.Is(err, unix.ESRCH) {
+			h.more[prefix] = metrics[i:]
 			return fmt.Errorf("remove the route with the metric %d: %w", metric, err)
 		}
 	}
