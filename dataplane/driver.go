@@ -223,6 +223,9 @@ func (d *Driver) Apply(delta calc.Delta) error {
 	d.noteRoutesToNodes(delta)
 	local := d.changesLocalRoutes(delta)
 	d.fold(delta)
+	if delta.BGP != nil {
+		d.protectAnew()
+	}
 	d.rules.note(delta)
 	if local || len(delta.Endpoints)+len(delta.EndpointsGone)+len(delta.Pools)+len(delta.PoolsGone) > 0 || delta.Config != nil {
 		d.plan.pending = true

@@ -105,14 +105,16 @@ func (l *hopRoutes) note(prefix netip.Prefix, hops []netip.Addr) {
 	if !announced && len(hops) == 0 {
 		return
 	}
+	for _, hop := range hops {
+		l.uses[hop]++
+	}
+	// The new ones are counted already: a hop that stays keeps its resolution. By its life, resolveNextHops knows that the kernel may
+	// have dropped routes.
 	for _, hop := range before {
 		if l.uses[hop]--; l.uses[hop] == 0 {
 			delete(l.uses, hop)
 			delete(l.resolved, hop)
 		}
-	}
-	for _, hop := range hops {
-		l.uses[hop]++
 	}
 	l.pending[prefix] = struct{}{}
 	if len(hops) > 0 {
@@ -294,6 +296,9 @@ func (d *Driver) protectedPrefixes() (list []protectedPrefix) {
 	})
 	return slices.Compact(list)
 }
+
+// protectAnew has the next pass look at the protectedPrefixes again. It is for changes that the plan does not depend on.
+func (d *Driver) protectAnew() { d.learned.serial, d.toNodes.serial = 0, 0 }
 
 // covered finds a protectedPrefix that forbids a prefix. A smaller prefix inside of a protected block is fine: it is the address of a
 // workload that has moved.

@@ -106,6 +106,40 @@ func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 	}
 }
 
+// A new peer's address is protected with the pass that brings the peer, and free with the pass that takes it, although nothing else
+// changes.
+func TestLearnedRoutesFollowAChangeOfPeers(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	w := newWorld()
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.Learn(announce("10.66.0.0/24", "192.0.2.1"), true)
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("no peer", "10.66.0.0/24 via 192.0.2.1")
+	must(t, d.Apply(calc.Delta{BGP: &calc.BGP{Peers: map[string]calc.Peer{"far": {Object: "far", Address: netip.MustParseAddr("10.66.0.9")}}}}))
+	h.wantLearned("a peer inside of the prefix")
+	must(t, d.Apply(calc.Delta{BGP: &calc.BGP{}}))
+	h.wantLearned("the peer has gone", "10.66.0.0/24 via 192.0.2.1")
+}
+
+// A hop that is announced again must keep its life, or a route that the kernel dropped meanwhile is not written again.
+func TestAHopThatStaysKeepsItsResolution(t *testing.T) {
+	prefix, hop := netip.MustParsePrefix("10.66.0.0/24"), netip.MustParseAddr("192.0.2.1")
+	l := hopRoutes{
+		announced: map[netip.Prefix][]netip.Addr{prefix: {hop}}, uses: map[netip.Addr]int{hop: 1},
+		resolved: map[netip.Addr]resolution{hop: {life: 7}}, pending: map[netip.Prefix]struct{}{},
+	}
+	l.note(prefix, []netip.Addr{hop, netip.MustParseAddr("192.0.2.2")})
+	if l.resolved[hop].life != 7 || l.uses[hop] != 1 || len(l.uses) != 2 {
+		t.Errorf("resolved %v, uses %v", l.resolved, l.uses)
+	}
+	l.note(prefix, nil)
+	if len(l.resolved) != 0 || len(l.uses) != 0 {
+		t.Errorf("withdrawn: resolved %v, uses %v", l.resolved, l.uses)
+	}
+}
+
 // programClusterRoutes keeps learned routes to pools out of the kernel. The metric of the others can be set while felix runs, and each
 // route then has only the new one.
 func TestLearnedRoutesFollowTheConfiguration(t *testing.T) {

@@ -28,7 +28,10 @@ func (d *Driver) pass(now time.Time) error {
 	if !d.inSync || !d.state.Ready {
 		return errors.Join(d.closeEarly(), d.keepInForce(now))
 	}
-	d.resumed = nil // from here on, the State names what is protected
+	if d.resumed != nil {
+		d.resumed = nil // from here on, the State names what is protected
+		d.protectAnew()
+	}
 	errs := []error{d.open(), d.rememberSettings()}
 	if d.shared == nil {
 		return errors.Join(append(errs, d.keepGate())...)

@@ -56,7 +56,7 @@ func (d *Driver) Resume(former Former) (r Resumption, err error) {
 		return r, errors.New("no route of the former felix is in the kernel")
 	}
 	d.resumed = &resumed{bgp: former.BGP, pools: former.Pools, routes: slices.Collect(maps.Keys(held))}
-	d.learned.serial = 0 // protected prefixes are others now
+	d.protectAnew()
 	return r, nil
 }
 

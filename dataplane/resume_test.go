@@ -52,6 +52,11 @@ func TestResumeAnnouncesOnlyWhatIsInForce(t *testing.T) {
 		if err != nil || len(found) != 1 || found[0].Priority != former.Metric4 {
 			t.Errorf("the learned route has not the metric of the former felix: %v, %v", found, err)
 		}
+		// The complete input has no such block, and nothing has changed on the host.
+		d.InSync()
+		must(t, d.become(newWorld()))
+		h.wantLearned("the input is complete", "10.65.0.0/26 via 192.0.2.1", "10.65.0.5/32 via 192.0.2.1", "10.67.0.0/26 via 192.0.2.1",
+			"10.68.0.0/26 via 192.0.2.1", "192.0.2.0/30 via 192.0.2.1")
 	})
 	t.Run("the routes are gone", func(t *testing.T) {
 		_, _, r, err := resume(t, func(h *host, _ *vm) {
