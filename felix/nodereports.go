@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -22,13 +23,14 @@ type nodeReports struct {
 	questions chan<- func(*agent)
 	wanted    map[api.Key]api.CalicoNodeStatus      // of this node; the loop's
 	news      chan map[api.Key]api.CalicoNodeStatus // a copy of wanted, after a change
-	failing   string                                // the last logged error
+	failing   map[api.Key]string                    // the last logged error of each object
 }
 
 func newNodeReports(log *logrus.Entry, node string) *nodeReports {
 	return &nodeReports{
 		log: log, node: node,
 		wanted: map[api.Key]api.CalicoNodeStatus{}, news: make(chan map[api.Key]api.CalicoNodeStatus, 1),
+		failing: map[api.Key]string{},
 	}
 }
 
@@ -78,6 +80,7 @@ func (r *nodeReports) run(ctx context.Context, store *datastore.Store) {
 			return
 		case wanted := <-r.news:
 			reports = schedule(reports, wanted, time.Now())
+			maps.DeleteFunc(r.failing, func(key api.Key, _ string) bool { _, there := reports[key]; return !there })
 		case <-timer.C:
 		}
 		next := time.Hour
@@ -170,20 +173,27 @@ func (r *nodeReports) measure(ctx context.Context, o *api.CalicoNodeStatus) (api
 		if received, err = speaker.Received(); err != nil {
 			return o.Status, err
 		}
+		received = firstReceived(received)
 	}
-	return askLoop(ctx, loop, func(a *agent) (api.CalicoNodeStatusStatus, error) {
-		return a.nodeStatus(o.Status, o.Spec.Classes, received)
+	var routes []api.NodeRoute
+	now, err := askLoop(ctx, loop, func(a *agent) (now api.CalicoNodeStatusStatus, err error) {
+		now, routes, err = a.nodeStatus(o.Status, o.Spec.Classes, received)
+		return now, err
 	})
+	if err == nil && slices.Contains(o.Spec.Classes, "Routes") {
+		now.Routes = nodeRoutes(routes)
+	}
+	return now, err
 }
 
-// noteError logs an error once. A locked datastore is no error.
+// noteError logs an error of an object once. A locked datastore is no error.
 func (r *nodeReports) noteError(ctx context.Context, key api.Key, err error) {
 	if errors.Is(err, datastore.ErrLocked) || ctx.Err() != nil {
 		return
 	}
 	now := text(err)
-	if now != r.failing && err != nil {
+	if now != r.failing[key] && err != nil {
 		r.log.WithError(err).WithField("object", key).Warn("the status of the node cannot be written; felix tries again")
 	}
-	r.failing = now
+	r.failing[key] = now
 }

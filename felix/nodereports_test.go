@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/dataplane/bgp"
 	"github.com/margay-project/margay/internal/lab"
 )
 
@@ -104,6 +106,52 @@ func TestOnlyObjectsOfThisNodeAreReported(t *testing.T) {
 	expect("given to another node", "a")
 	r.note(api.Update{Key: api.KeyOf(reported)})
 	expect("deleted", "")
+}
+
+// The loop is asked only about routes that the status may have: the first of each family in the order of its texts.
+func TestOnlyTheFirstReceivedRoutesAreLookedUp(t *testing.T) {
+	t.Parallel()
+	var all []bgp.Received
+	var routes []api.NodeRoute
+	for i := range 2 * mostRoutes {
+		for _, prefix := range []netip.Prefix{
+			netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32),
+			netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(i >> 8), 15: byte(i)}), 128),
+		} {
+			all = append(all, bgp.Received{Prefix: prefix})
+			routes = append(routes, api.NodeRoute{Destination: prefix.String()})
+		}
+	}
+	want := nodeRoutes(routes)
+	var v4, v6 []api.NodeRoute
+	for _, r := range firstReceived(all) {
+		route := api.NodeRoute{Destination: r.Prefix.String()}
+		if r.Prefix.Addr().Is4() {
+			v4 = append(v4, route)
+		} else {
+			v6 = append(v6, route)
+		}
+	}
+	if !slices.Equal(v4, want.RoutesV4) || !slices.Equal(v6, want.RoutesV6) || len(v4) != mostRoutes || len(v6) != mostRoutes {
+		t.Errorf("%d and %d routes that differ from those of the status", len(v4), len(v6))
+	}
+}
+
+// Two objects that fail each with an error of its own do not make each other's news.
+func TestAnErrorOfAReportIsLoggedOnceForEachObject(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	log := logrus.New()
+	log.SetOutput(&out)
+	r := newNodeReports(logrus.NewEntry(log), "n1")
+	for range 3 {
+		for _, name := range []string{"a", "b"} {
+			r.noteError(context.Background(), api.Key{Kind: api.KindCalicoNodeStatus, Name: name}, errors.New("no answer for "+name))
+		}
+	}
+	if n := strings.Count(out.String(), "cannot be written"); n != 2 {
+		t.Errorf("%d lines:\n%s", n, out.String())
+	}
 }
 
 // The status is what Calico's agent would write. It is not written while the datastore is locked.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,9 +16,10 @@ import (
 const mostRoutes = 2500
 
 // nodeStatus returns the status of a CalicoNodeStatus with the wanted classes filled in, in Calico's words. Other classes stay as they
-// were. received has the routes of peers; only the class Routes needs them.
-func (a *agent) nodeStatus(was api.CalicoNodeStatusStatus, classes []string, received []bgp.Received) (api.CalicoNodeStatusStatus, error) {
-	now := was
+// were. received has the routes of peers; only the class Routes needs them. The routes of the status come apart: nodeRoutes sorts and limits
+// them outside of the loop.
+func (a *agent) nodeStatus(was api.CalicoNodeStatusStatus, classes []string, received []bgp.Received) (now api.CalicoNodeStatusStatus, routes []api.NodeRoute, err error) {
+	now = was
 	if slices.Contains(classes, "Agent") {
 		now.Agent = api.NodeAgentStatus{BIRDV4: a.daemonStatus(a.state.BGP.V4), BIRDV6: a.daemonStatus(a.state.BGP.V6)}
 	}
@@ -27,11 +29,11 @@ func (a *agent) nodeStatus(was api.CalicoNodeStatusStatus, classes []string, rec
 	if slices.Contains(classes, "Routes") {
 		kernel, err := a.driver.Dump(0, dataplane.TableRoutes)
 		if err != nil {
-			return was, err
+			return was, nil, err
 		}
-		now.Routes = nodeRoutes(append(ownRoutes(kernel.Routes), a.receivedRoutes(received)...))
+		routes = append(ownRoutes(kernel.Routes), a.receivedRoutes(received)...)
 	}
-	return now, nil
+	return now, routes, nil
 }
 
 // daemonStatus is the state of felix's BGP speaker for one family. It is not ready without an address of the family, or if it
@@ -126,6 +128,33 @@ func (a *agent) receivedRoutes(received []bgp.Received) (list []api.NodeRoute) {
 		list = append(list, route)
 	}
 	return list
+}
+
+// firstReceived returns those routes of which nodeRoutes may keep any: the first mostRoutes of each family, in its order.
+func firstReceived(all []bgp.Received) (first []bgp.Received) {
+	type place struct {
+		text string
+		at   int
+	}
+	order := make([]place, len(all))
+	for i, r := range all {
+		order[i] = place{r.Prefix.String() + " ", i}
+		if r.NextHop.IsValid() {
+			order[i].text += r.NextHop.String()
+		}
+	}
+	slices.SortFunc(order, func(a, b place) int { return cmp.Or(strings.Compare(a.text, b.text), a.at-b.at) })
+	var count [2]int
+	for _, o := range order {
+		family := 0
+		if all[o.at].Prefix.Addr().Is6() {
+			family = 1
+		}
+		if count[family]++; count[family] <= mostRoutes {
+			first = append(first, all[o.at])
+		}
+	}
+	return first
 }
 
 // nodeRoutes sorts routes by family, destination and gateway, and keeps the first mostRoutes of each family.
