@@ -148,7 +148,9 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 		case <-retry.C:
 			a.pass()
 		case <-resume.C:
-			a.resume()
+			if a.resume() {
+				resume.Reset(resumeAgain)
+			}
 		case <-passwords.C:
 			if a.speaker.RefreshPasswords() {
 				a.log.Info("a password of a BGP session has changed, or whether it can be read")

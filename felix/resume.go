@@ -23,6 +23,7 @@ const (
 	resumeAfter = 5 * time.Second
 	saveEvery   = time.Second      // at most
 	saveAgain   = 10 * time.Second // after a failure
+	resumeAgain = 5 * time.Second  // after a failure
 )
 
 // resumption keeps what the speaker is told for the next start, and takes over what the former agent was told if the datastore is
@@ -74,6 +75,7 @@ func (r *resumption) run(ctx context.Context) {
 		select {
 		case state = <-r.news:
 		case <-ctx.Done():
+			r.writeLast(nil)
 			return
 		}
 		pause := saveEvery
@@ -82,19 +84,28 @@ func (r *resumption) run(ctx context.Context) {
 			case state = <-r.news:
 			case <-time.After(saveAgain):
 			case <-ctx.Done():
+				r.writeLast(&state)
 				return
 			}
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			select {
-			case state = <-r.news:
-				r.write(state)
-			default:
-			}
+			r.writeLast(nil)
 			return
 		}
+	}
+}
+
+// writeLast writes a state that is not written yet, if there is one, or the newer one in its place.
+func (r *resumption) writeLast(left *savedBGP) {
+	select {
+	case newer := <-r.news:
+		left = &newer
+	default:
+	}
+	if left != nil {
+		r.write(*left)
 	}
 }
 
@@ -108,20 +119,26 @@ func (r *resumption) write(state savedBGP) bool {
 }
 
 // resume announces what the former agent did, if the datastore has not been read. Workload routes and policy of the former process
-// must be in force. It is called once, resumeAfter the start.
-func (a *agent) resume() {
+// must be in force. It is called resumeAfter the start, and again as long as it says so: what was missing may be there by then.
+func (a *agent) resume() (again bool) {
 	r := a.resumption
 	former := r.former
-	r.former = nil
-	if a.told || former == nil {
-		return
+	if a.told {
+		r.former = nil
+	}
+	if r.former == nil {
+		return false
 	}
 	found, err := a.driver.Resume(former.Former)
 	if err != nil {
-		r.problem = "without the datastore, felix announces nothing: " + err.Error()
-		a.log.WithError(err).Warn("without the datastore, felix announces nothing over BGP")
-		return
+		problem := "without the datastore, felix announces nothing: " + err.Error()
+		if problem != r.problem {
+			a.log.WithError(err).Warn("without the datastore, felix announces nothing over BGP; it tries again")
+		}
+		r.problem = problem
+		return true
 	}
+	r.former, r.problem = nil, ""
 	r.bgp = &found.BGP
 	if n := len(found.Missing); n > 0 {
 		r.problem = fmt.Sprintf("without the datastore, felix does not announce %d prefixes of the former felix, the first is %v: their routes are not in the kernel",
@@ -130,6 +147,7 @@ func (a *agent) resume() {
 	a.log.WithFields(logrus.Fields{"saved": former.Saved.UTC().Format(time.DateTime), "peers": len(found.BGP.Peers), "paths": len(found.BGP.Paths)}).
 		Warn("no datastore that is ready has been read, so felix announces over BGP what the former felix did")
 	a.passResumed()
+	return false
 }
 
 // passResumed is the pass while the speaker works by the saved state: routes of peers come and go, and failed peers are tried again.

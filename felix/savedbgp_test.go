@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -124,6 +125,22 @@ func TestASavedStateThatIsNotOfThisStartIsRefused(t *testing.T) {
 	}
 	if r := newResumption(quiet(), filepath.Join(t.TempDir(), "none"), "n1", "b1"); r.former != nil || r.problem != "" {
 		t.Errorf("without a file: %+v, %s", r.former, r.problem)
+	}
+}
+
+// What the speaker was told last is in the file when felix ends, also if felix ends before the file is due.
+func TestTheLastStateIsSavedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	for range 20 { // run may see the end before the news
+		file := filepath.Join(t.TempDir(), "bgp.state")
+		r := newResumption(quiet(), file, "n1", "b1")
+		r.save(dataplane.Former{BGP: calc.BGP{AS: 7}})
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		r.run(ctx)
+		if got, err := readSaved(file, "n1", "b1"); err != nil || got == nil || got.Former.BGP.AS != 7 {
+			t.Fatalf("%+v, %v", got, err)
+		}
 	}
 }
 
