@@ -207,7 +207,7 @@ func TestMalformedMessagesDoNotEndTheProcess(t *testing.T) {
 	}
 	s.apply(t, n)
 	var all sync.WaitGroup
-	slots := make(chan struct{}, 16)
+	slots := make(chan struct{}, 4)
 	for i, name := range names {
 		all.Go(func() {
 			slots <- struct{}{}
@@ -267,12 +267,12 @@ func misbehave(from netip.Addr, m []byte) error {
 
 // openSession opens a session with the speaker from an address.
 func openSession(from netip.Addr) (conn net.Conn, err error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}, Timeout: 30 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.AsSlice()}, Timeout: lab.Patience}
 	conn, err = d.Dial("tcp4", host4+":179")
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(lab.Patience))
 	id := from.As4()
 	// An OPEN with the capabilities IPv4 unicast and four-octet AS numbers (RFC 5492).
 	open := append([]byte{4, 0xfd, 0xe9, 0, 90}, id[:]...)

@@ -257,7 +257,7 @@ func TestAListenerThatTakesNoPasswordGetsNoSession(t *testing.T) {
 func (p *pair) refused(t *testing.T) {
 	t.Helper()
 	p.router.Must(func() error {
-		conn, err := net.DialTimeout("tcp4", host4+":179", 10*time.Second)
+		conn, err := net.DialTimeout("tcp4", host4+":179", lab.Patience)
 		if err != nil {
 			return fmt.Errorf("the speaker does not listen: %w", err)
 		}

@@ -161,7 +161,7 @@ func TestBindModeNodeIPListensOnTheNodesAddressesOnly(t *testing.T) {
 		t.Errorf("the speaker cannot tell that it has restarted: %s", text)
 	}
 	dial := func() (err error) {
-		conn, err := net.DialTimeout("tcp4", "10.99.0.3:179", 10*time.Second)
+		conn, err := net.DialTimeout("tcp4", "10.99.0.3:179", lab.Patience)
 		if err == nil {
 			conn.Close()
 		}
