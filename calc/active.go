@@ -4,8 +4,8 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// activity knows the policies, tiers and sets that are active on this node. A policy is active while an endpoint's lists name it, and a profile while an endpoint has
-// it. Tiers are active while one of their policies is.
+// activity knows the policies, tiers and sets that are active on this node. A policy is active while an endpoint's lists name it, and a
+// profile while an endpoint has it. Tiers are active while one of their policies is.
 type activity struct {
 	refs     map[PolicyID]int          // how many groups and endpoints make a policy active; no zeros. Set by refer
 	resolved map[PolicyID]activePolicy // the active policies, as they were last handed out; set by activatePolicy

@@ -20,7 +20,7 @@ type fleet struct {
 	around  func(netip.Addr) (b netip.Prefix, node string, yes bool) // the smallest block that contains an address
 }
 
-// destination is what a prefix needs: a route of the kernel, an announcement, or neither.
+// destination says whether a prefix needs a route of the kernel, and whether it is announced.
 type destination struct {
 	route   Route
 	path    Path

@@ -8,7 +8,7 @@ import (
 	"github.com/margay-project/margay/api"
 )
 
-// marks is what Graph remembers to decide only about the prefixes whose destination may have changed.
+// marks holds the prefixes whose destination may have changed. Graph decides only about these.
 type marks struct {
 	touched   map[netip.Prefix]struct{}   // to be decided again; updateRoutes empties it
 	local     map[netip.Addr]EndpointID   // this node's endpoints in force, by address; set by locate, reset by unlocate

@@ -8,7 +8,8 @@ import (
 )
 
 // mesh adds the sessions with all other nodes, one for each family in which both nodes have an address. A BGPPeer for the same
-// address wins, also one that asks for what is not possible: it asked for more than the mesh gives. Nodes that reflect routes are left out: they have their peers by BGPPeer, as in Calico.
+// address wins, also one that cannot have a session: it may ask for a password that the mesh does not have. Nodes that reflect routes are
+// left out: they have their peers by BGPPeer, as in Calico.
 func (r *bgpReader) mesh() {
 	own := named[api.Node](r.objects, api.KindNode, r.node)
 	if enabled := r.def.NodeToNodeMeshEnabled; enabled != nil && !*enabled || own == nil || reflects(own) {

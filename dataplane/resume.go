@@ -12,22 +12,22 @@ import (
 	"github.com/margay-project/margay/dataplane/routes"
 )
 
-// Resumption is what a former process left in force, and what may be announced on the strength of that.
+// Resumption holds the routes of a former process that are still in force, and the paths that may be announced because of them.
 type Resumption struct {
 	BGP     calc.BGP       // with the paths that have their route in the kernel
 	Missing []netip.Prefix // paths of the former process whose route is gone, sorted
 }
 
-// Former is what a former process told the BGP speaker, and what it needed to keep routes.
+// Former holds the last BGP state of a former process, and the settings of its routes.
 type Former struct {
 	BGP           calc.BGP
 	RouteProtocol int            // of its routes; 0: the default
 	Pools         []netip.Prefix // all pools, sorted
 }
 
-// Resume is for a start without a datastore. It takes what a former process told the BGP speaker and returns what can be announced again: the paths to which the kernel still has felix's route. It returns an error, and
-// nothing may be announced, if the policy of the former process is not in force: workloads could be reached that nobody
-// protects, or packets would be drawn here only to be dropped.
+// Resume is for a start without a datastore. It takes the last BGP state of a former process, and returns the paths that can be announced
+// again: those to which the kernel still has felix's route. If the policy of the former process is not in force, it returns an error
+// and nothing may be announced: workloads could be reached that nobody protects, or packets would come here only to be dropped.
 //
 // From then on, routes of BGP peers come and go although the input is not complete. They do not replace routes of the former
 // process.
@@ -76,7 +76,7 @@ func (d *Driver) formerPolicy(held map[netip.Prefix]routes.Route) error {
 	return fmt.Errorf("the policy of the former felix is not in force on %s", strings.Join(slices.Compact(open), ", "))
 }
 
-// resumed is what Resume has taken over. It protects the routes of the former process until the input is complete.
+// resumed holds the state that Resume has taken over. It protects the routes of the former process until the input is complete.
 type resumed struct {
 	bgp    calc.BGP
 	pools  []netip.Prefix

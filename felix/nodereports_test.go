@@ -154,7 +154,7 @@ func TestAnErrorOfAReportIsLoggedOnceForEachObject(t *testing.T) {
 	}
 }
 
-// The status is what Calico's agent would write. It is not written while the datastore is locked.
+// Felix writes the same status as Calico's agent. It does not write it while the datastore is locked.
 func TestCalicoNodeStatusIsFilledIn(t *testing.T) {
 	one, two := newRack(t)
 	one.apply(`

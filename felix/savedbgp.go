@@ -16,7 +16,7 @@ import (
 	"github.com/margay-project/margay/dataplane"
 )
 
-// savedBGP is what felix last told its BGP speaker. A felix that starts while etcd is away announces the same, so peers do not
+// savedBGP is the last state that felix gave its BGP speaker. A felix that starts while etcd is away announces the same, so peers do not
 // drop the routes to this node's workloads when their restart time is over. It has no secrets: passwords are references.
 type savedBGP struct {
 	Node   string

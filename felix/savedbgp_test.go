@@ -128,7 +128,7 @@ func TestASavedStateThatIsNotOfThisStartIsRefused(t *testing.T) {
 	}
 }
 
-// What the speaker was told last is in the file when felix ends, also if felix ends before the file is due.
+// The file has the last state of the speaker when felix ends, also if felix ends before the file is due.
 func TestTheLastStateIsSavedAtTheEnd(t *testing.T) {
 	t.Parallel()
 	for range 20 { // run may see the end before the news

@@ -19,14 +19,14 @@ import (
 // peers that only had the former one, announces it to the others if it has changed for them, and touches no session. GoBGP v3 withdraws
 // nothing when only its policy changes.
 
-// outcome is what filters decide about a path for some peers.
+// outcome is the decision of filters about a path. It holds for some peers.
 type outcome struct {
 	peers   []netip.Addr
 	accept  bool
 	changes calc.RouteChanges
 }
 
-// exportState is what the export policy knows.
+// exportState holds the marks of the export policy, and the decisions that each mark stands for.
 type exportState struct {
 	marks       map[string]uint32    // by the decisions as text
 	known       map[uint32][]outcome // by mark
@@ -74,9 +74,9 @@ func judge(groups []group, peers []filtered, prefix netip.Prefix, path calc.Path
 	return outcomes
 }
 
-// changesFor leaves out communities that the path has. It leaves out the priority for a node that drains: the path is the last choice, and
-// a priority would make it as good as others again for neighbours in the same AS. Neighbours in another AS may drop routes whose AS path does not begin with our
-// AS (RFC 4271, section 6.3), so that one comes first: GoBGP puts other numbers in front of it.
+// changesFor leaves out communities that the path has. It leaves out the priority for a node that drains: its path is the last choice, and
+// for peers in the same AS a priority would make it as good as others again. Peers in another AS may drop routes whose AS path does not
+// begin with our AS (RFC 4271, section 6.3), so that one comes first: GoBGP puts other numbers in front of it.
 func changesFor(c calc.RouteChanges, ownAS uint32, path calc.Path) calc.RouteChanges {
 	c.Communities = slices.DeleteFunc(slices.Clone(c.Communities), func(text string) bool { return slices.Contains(path.Communities, text) })
 	if slices.Contains(path.Communities, gracefulShutdownText) {

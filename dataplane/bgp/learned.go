@@ -98,9 +98,9 @@ func (l *learned) take() map[netip.Prefix][]netip.Addr {
 func (s *Speaker) News() <-chan struct{} { return s.learned.news }
 
 // TakeLearned returns the learned routes that have changed since the last call: the next hops of the best paths to each prefix,
-// or none if the prefix was withdrawn. A default route is among them only if a filter accepts it. complete says that neighbours have told all their routes: every wanted session is up and its
-// neighbour has sent an end of RIB, or the longest restart time has passed since the first peers were added and a session is up.
-// Until then, routes that a former process learned may still be valid.
+// or none if the prefix was withdrawn. A default route is among them only if a filter accepts it. complete says that the peers have sent
+// all their routes: every wanted session is up and its peer has sent an end of RIB, or the longest restart time has passed since the
+// first peers were added and a session is up. Until then, routes that a former process learned may still be valid.
 func (s *Speaker) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete bool) {
 	s.mu.Lock()
 	complete = s.complete() // before the routes are taken: they come before the end of RIB
@@ -134,7 +134,7 @@ func (s *Speaker) complete() bool {
 	return told == len(s.wanted.Peers) || up > 0 && !s.deadline.IsZero() && time.Now().After(s.deadline)
 }
 
-// awaitRoutes starts the time after which Complete no longer waits for neighbours that do not answer.
+// awaitRoutes starts the time after which complete no longer waits for peers that do not answer.
 func (s *Speaker) awaitRoutes(sessions map[string]session) {
 	if !s.deadline.IsZero() || len(sessions) == 0 {
 		return

@@ -77,7 +77,7 @@ func randomRoute(r *rand.Rand) filter.Route {
 		Communities: one(r, nil, []string{"1:2"}, []string{"1:22", "1:2:3"}, []string{"11:2", "1:2:33"})}
 }
 
-// expected is what must become of a route, as text.
+// expected returns the right result for a route, as text.
 func expected(rules []calc.RouteRule, route filter.Route) string {
 	rule, matched := filter.Judge(rules, route)
 	if matched && !rule.Accept {

@@ -42,8 +42,8 @@ func Protocol(configured int) int {
 	return configured
 }
 
-// Plan returns the routes to local workloads and blocks that can be programmed now, and why others must wait. workloads has the interfaces of workloads by name.
-// bridged has those that are ports of a bridge: the bridge gets their packets, and a route by the port would lead nowhere.
+// Plan returns the routes to local workloads and blocks that can be programmed now, and why others must wait. workloads has the
+// interfaces of workloads by name. bridged has those that are ports of a bridge: the bridge gets their packets, and a route by the port would lead nowhere.
 // loopback is the index of lo if the gateway is to have its route, otherwise 0.
 func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, bridged map[string]string, loopback, protocol int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
 	plan, waiting := map[netip.Prefix]Route{}, map[netip.Prefix]string{}

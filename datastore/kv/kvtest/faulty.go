@@ -7,7 +7,7 @@ import (
 	"github.com/margay-project/margay/datastore/kv"
 )
 
-// Fault is what happens at a call of a Faulty.
+// Fault is an event at a call of a Faulty.
 type Fault int
 
 const (
