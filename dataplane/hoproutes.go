@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/routes"
 	"github.com/margay-project/margay/dataplane/table"
@@ -254,7 +255,7 @@ func (l *hopRoutes) rewrite(next netip.Addr) {
 	}
 }
 
-// protectedPrefix is an address or network that no route of a neighbour may replace, and why.
+// protectedPrefix is an address or network that no route of a peer may replace, and the reason.
 type protectedPrefix struct {
 	prefix netip.Prefix
 	why    string
@@ -273,6 +274,10 @@ func (d *Driver) protectedPrefixes() (list []protectedPrefix) {
 	single := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a.WithZone(""), a.BitLen()) }
 	for id, e := range d.state.Endpoints {
 		for _, a := range e.Addresses {
+			route, routed := d.state.Routes[single(a)]
+			if id.Kind == api.KindWorkloadEndpoint && (!routed || route.Kind != calc.LocalWorkload) {
+				continue // an older endpoint of another node has the address too, and the traffic goes there
+			}
 			protect(single(a), "an address of "+id.Kind+" "+id.Name, true)
 		}
 	}
@@ -335,8 +340,8 @@ func (l *hopRoutes) refusal(prefix netip.Prefix) string {
 	return ""
 }
 
-// isExpected says that a refused route is no problem: it is to a pool to which there shall be none, or to the address of a workload of
-// this node, which the node from which it came may still announce.
+// isExpected says that a refused route is no problem: it is to a pool to which there shall be none, or to a single address that the host
+// reaches without it. The former node of a workload may still announce its address, and routers often announce addresses of peers.
 func (l *hopRoutes) isExpected(prefix netip.Prefix) bool {
 	_, covered := l.covered(prefix)
 	return !l.adjacent && prefix.IsSingleIP() && covered || l.isClosed(prefix)

@@ -167,7 +167,7 @@ func TestLearnedRoutesFollowTheConfiguration(t *testing.T) {
 	h.wantRoutesTo("by default again", "10.66.1.0/26", "87 via 192.0.2.1 metric 2048")
 }
 
-// A neighbour cannot take over addresses that this host needs. Each refusal is reported.
+// A peer cannot take over addresses that this host needs. Each refusal of a network is reported.
 func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()

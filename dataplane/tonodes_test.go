@@ -62,6 +62,26 @@ func TestRoutesToOtherNodesAreInTheKernel(t *testing.T) {
 		t.Errorf("problems: %v", p)
 	}
 
+	// An endpoint of this node whose address an older endpoint of the other node has too waits: the traffic goes there.
+	vm := h.plug("cali1", "10.65.0.9")
+	id := w.workload(vm)
+	w.Routes[netip.MustParsePrefix("10.65.0.9/32")] = viaNode("192.0.2.1")
+	must(t, d.become(w))
+	h.wantRoutesTo("to an address that another node has", "10.65.0.9/32", "88 via 192.0.2.1 metric 2049")
+	delete(w.Routes, netip.MustParsePrefix("10.65.0.9/32"))
+	must(t, d.become(w))
+	d.protectAnew()
+	d.Learn(announce("10.65.0.9/32", "192.0.2.3"), true)
+	must(t, d.become(w))
+	h.wantRoutesTo("the same by BGP", "10.65.0.9/32", "87 via 192.0.2.3 metric 2048")
+	w.Routes[netip.MustParsePrefix("10.65.0.9/32")] = calc.Route{Kind: calc.LocalWorkload, Interface: vm.Device}
+	must(t, d.become(w))
+	h.wantRoutesTo("taken over", "10.65.0.9/32", "86 via <nil> metric 0")
+	d.Learn(announce("10.65.0.9/32"), true)
+	delete(w.Endpoints, id)
+	delete(w.Routes, netip.MustParsePrefix("10.65.0.9/32"))
+	must(t, d.become(w))
+
 	// A learned route to the same prefix wins as long as it is there.
 	d.Learn(announce("10.65.1.0/26", "192.0.2.3"), true)
 	must(t, d.Apply(calc.Delta{}))
