@@ -58,6 +58,22 @@ func TestResumeAnnouncesOnlyWhatIsInForce(t *testing.T) {
 		h.wantLearned("the input is complete", "10.65.0.0/26 via 192.0.2.1", "10.65.0.5/32 via 192.0.2.1", "10.67.0.0/26 via 192.0.2.1",
 			"10.68.0.0/26 via 192.0.2.1", "192.0.2.0/30 via 192.0.2.1")
 	})
+	t.Run("the datastore is locked when it is read", func(t *testing.T) {
+		h, d, _, err := resume(t, func(*host, *vm) {})
+		must(t, err)
+		d.Learn(announce("192.0.2.0/30", "192.0.2.1"), false) // covers a peer of the former process
+		must(t, d.Apply(calc.Delta{}))
+		h.wantLearned("resumed")
+		d.InSync()
+		w := newWorld()
+		w.Ready = false
+		must(t, d.become(w))
+		must(t, d.Apply(calc.Delta{})) // the plan is as it will be
+		h.wantLearned("locked")
+		w.Ready = true
+		must(t, d.become(w))
+		h.wantLearned("unlocked", "192.0.2.0/30 via 192.0.2.1")
+	})
 	t.Run("the routes are gone", func(t *testing.T) {
 		_, _, r, err := resume(t, func(h *host, _ *vm) {
 			all, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: netlink.RouteProtocol(routes.Protocol(0))}, netlink.RT_FILTER_PROTOCOL)
