@@ -87,7 +87,7 @@ type Driver struct {
 	uplinks      uplinkCare
 	idleSince    map[calc.EndpointID]time.Time // endpoints that govern no interface
 	routes       *table.Table[netip.Prefix, routes.Route]
-	learned      hopRoutes // of BGP neighbours
+	learned      hopRoutes // of BGP peers
 	arrivals     arrivals
 	toNodes      hopRoutes // to other nodes, derived from their blocks
 	settings     *table.Table[interfaces.Sysctl, string]

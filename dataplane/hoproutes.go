@@ -15,9 +15,9 @@ import (
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// hopRoutes brings routes by other hosts into the kernel. There are two kinds: those that BGP neighbours announce, and those to other
-// nodes of the same networks, which the calculation derives from the nodes' blocks. If both have one prefix, that of the neighbours
-// wins by its metric: a neighbour that fails takes its route back, and then the other one is already there.
+// hopRoutes brings routes by other hosts into the kernel. There are two kinds: those that BGP peers announce, and those to other
+// nodes of the same networks, which the calculation derives from the nodes' blocks. If both have one prefix, that of the peers
+// wins by its metric: a peer that fails takes its route back, and then the other one is already there.
 type hopRoutes struct {
 	name     string // of one route, in messages
 	names    string // of several
@@ -76,8 +76,8 @@ func (d *Driver) ownsProtocol(protocol int) bool {
 	return protocol == routes.LearnedProtocol || protocol == routes.NodeProtocol || slices.Contains(d.kernel.Protocols(), protocol)
 }
 
-// Learn notes changed routes of BGP neighbours: the next hops of each prefix, none for a prefix that was withdrawn. complete says
-// that neighbours have announced all their routes; before that, routes of a former process stay. Apply brings them into the
+// Learn notes changed routes of BGP peers: the next hops of each prefix, none for a prefix that was withdrawn. complete says
+// that peers have announced all their routes; before that, routes of a former process stay. Apply brings them into the
 // kernel.
 func (d *Driver) Learn(changes map[netip.Prefix][]netip.Addr, complete bool) {
 	d.learned.complete = complete
@@ -162,7 +162,7 @@ func (d *Driver) planHopRoutes(l *hopRoutes, now time.Time) {
 	}
 }
 
-// metricOf returns the metrics of IPv4 and IPv6 routes of a kind. Routes to other nodes come behind those of BGP neighbours.
+// metricOf returns the metrics of IPv4 and IPv6 routes of a kind. Routes to other nodes come behind those of BGP peers.
 func (d *Driver) metricOf(l *hopRoutes) [2]int {
 	bgp := d.bgpInForce()
 	metric := [2]int{cmp.Or(bgp.Metric4, routes.LearnedMetric), cmp.Or(bgp.Metric6, routes.LearnedMetric)}

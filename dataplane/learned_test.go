@@ -14,7 +14,7 @@ import (
 	"github.com/margay-project/margay/dataplane/routes"
 )
 
-// learnedInKernel returns a line for each route of BGP neighbours in the kernel.
+// learnedInKernel returns a line for each route of BGP peers in the kernel.
 func (h *host) learnedInKernel() string {
 	h.Helper()
 	var lines []string
@@ -44,7 +44,7 @@ func (h *host) wantLearned(why string, want ...string) {
 	}
 }
 
-// announce returns one change of routes of BGP neighbours.
+// announce returns one change of routes of BGP peers.
 func announce(prefix string, hops ...string) map[netip.Prefix][]netip.Addr {
 	var next []netip.Addr
 	for _, h := range hops {
@@ -213,7 +213,7 @@ func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 	}
 }
 
-// Routes of an earlier process stay until the neighbours have announced everything. Routes of other programs always stay.
+// Routes of an earlier process stay until the peers have announced everything. Routes of other programs always stay.
 func TestLearnedRoutesOfAnEarlierProcessStayUntilAllAreLearned(t *testing.T) {
 	h := newHost(t)
 	h.uplink()
@@ -261,7 +261,7 @@ func TestLearnedRoutesComeBackWithTheirInterface(t *testing.T) {
 	d.settle(func() bool { return h.learnedInKernel() == "10.65.1.0/26 via 192.0.2.1" })
 }
 
-// While the datastore is locked policy stays as it is, but routes of neighbours come and go.
+// While the datastore is locked policy stays as it is, but routes of peers come and go.
 func TestLearnedRoutesFollowWhileTheDatastoreIsLocked(t *testing.T) {
 	h := newHost(t)
 	h.uplink()

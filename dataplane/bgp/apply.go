@@ -111,7 +111,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 		if owner, taken := owners[sess.Address.WithZone("")]; taken {
 			text := "%v belongs to peer %s already; remove one of the two"
 			if want.Peers[owner].Address.Zone() != sess.Address.Zone() {
-				text = "%v is the address of peer %s on another interface, and filters cannot tell the two apart; give one of the neighbours another link-local address"
+				text = "%v is the address of peer %s on another interface, and filters cannot tell the two apart; give one of the peers another link-local address"
 			}
 			fail(name, fmt.Errorf(text, sess.Address, called(owner, want.Peers[owner])))
 			continue
@@ -226,7 +226,7 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 		}
 	}
 	if added {
-		s.restarting = false // neighbours of peers that come later keep no routes of ours
+		s.restarting = false // peers that come later keep no routes of ours
 	}
 	return errs
 }

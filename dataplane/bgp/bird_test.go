@@ -104,9 +104,7 @@ func TestBIRDFollowsAnnouncedPaths(t *testing.T) {
 			s.apply(t, changed)
 			b.AwaitRoute(block4, "BGP.community: (64512,200)")
 
-			if a := s.ask(t, request{Shutdown: true}); a.Error != "" {
-				t.Error(a.Error)
-			}
+			s.apply(t, calc.BGP{}) // without peers the speaker ends its sessions
 			b.AwaitNoRoute(block4)
 			b.AwaitNoRoute(block6)
 			s.apply(t, node(as))
@@ -233,22 +231,38 @@ func (c *routeChanges) await(t *testing.T, prefixes ...string) {
 
 func (c *routeChanges) further() []string { return c.soFar()[c.known:] }
 
+// announced starts a speaker, and waits until the router has its blocks, in the kernel too.
+func (c *routeChanges) announced(t *testing.T, l *pair, r interface {
+	AwaitRoute(prefix string, texts ...string)
+}) *process {
+	t.Helper()
+	s := run(t, l.host, "speaker")
+	s.apply(t, node(routerAS))
+	r.AwaitRoute(block4)
+	r.AwaitRoute(block6)
+	s.waitUp(t)
+	c.await(t, block4, block6)
+	return s
+}
+
+// restart kills a speaker and starts it again. The router must keep the routes meanwhile.
+func restart(t *testing.T, l *pair, s *process, pause time.Duration) *process {
+	t.Helper()
+	s.Kill()
+	lab.LetPass(pause)
+	s = run(t, l.host, "restarted speaker")
+	s.apply(t, node(routerAS))
+	return s
+}
+
 func TestKilledSpeakerCausesNoRouteChange(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	b := router.StartBIRD(t, l.router, t.TempDir(), birdConfig(routerAS))
-	s := run(t, l.host, "speaker")
 	changes := followRoutes(l)
-	s.apply(t, node(routerAS))
-	b.AwaitRoute(block4)
-	b.AwaitRoute(block6)
-	s.waitUp(t)
-	changes.await(t, block4, block6)
+	s := changes.announced(t, l, b)
 	for range 3 {
-		s.Kill()
-		lab.LetPass(time.Second) // the router must keep the routes meanwhile
-		s = run(t, l.host, "restarted speaker")
-		s.apply(t, node(routerAS))
+		s = restart(t, l, s, time.Second)
 		s.waitUp(t)
 	}
 	if got := changes.further(); len(got) > 0 {
@@ -268,7 +282,7 @@ func TestKilledSpeakerCausesNoRouteChange(t *testing.T) {
 	})
 }
 
-// One neighbour reconnects and sends all its routes seconds before the other can connect.
+// One peer reconnects and sends all its routes seconds before the other can connect.
 func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
@@ -300,7 +314,7 @@ func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 		}
 		return nil
 	})
-	lab.LetPass(2 * time.Second) // the neighbour is late
+	lab.LetPass(2 * time.Second) // the peer is late
 	l.host.Up(cable, host4+"/24")
 	s.waitUp(t)
 	lab.LetPass(time.Second) // no route may change
@@ -309,7 +323,7 @@ func TestPeerThatConnectsLateAfterARestartKeepsItsRoutes(t *testing.T) {
 	}
 	out, err := b.Ask("show protocols all session4")
 	if err != nil || !strings.Contains(out, "AF preserved: ipv4") {
-		t.Errorf("the late neighbour was not told that forwarding continued: %v\n%s", err, out)
+		t.Errorf("the late peer was not told that forwarding continued: %v\n%s", err, out)
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// carriers knows which interfaces have a carrier, and their networks. It is for neighbours on the same network: without it, their
+// carriers knows which interfaces have a carrier, and their networks. It is for peers on the same network: without it, their
 // sessions would last until the hold time is over, and packets would go to a dead next hop for that long.
 type carriers struct {
 	up       map[int]bool // by index
@@ -20,7 +20,7 @@ type carriers struct {
 // An address that was removed still counts for this long: when an interface is taken down, IPv6 addresses go before its carrier.
 const addressLingers = 2 * time.Second
 
-// WatchCarriers ends the session with a neighbour at once when the interface to it has lost its carrier, until ctx ends. It belongs to
+// WatchCarriers ends the session with a peer at once when the interface to it has lost its carrier, until ctx ends. It belongs to
 // the network namespace of the thread that calls it.
 func (s *Speaker) WatchCarriers(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -112,7 +112,7 @@ func (c *carriers) networksOf(index int, now time.Time) (list []netip.Prefix) {
 	return list
 }
 
-// carrierLost ends the sessions with neighbours on the networks of an interface. A neighbour that packets reach over another interface,
+// carrierLost ends the sessions with peers on the networks of an interface. A peer that packets reach over another interface,
 // on the same network, keeps its session.
 func (s *Speaker) carrierLost(device string, networks []netip.Prefix) {
 	s.mu.Lock()
@@ -140,7 +140,7 @@ func isOn(a netip.Addr, device string, networks []netip.Prefix) bool {
 	return false
 }
 
-// reachedElsewhere says whether packets to a neighbour leave directly by another interface that works.
+// reachedElsewhere says whether packets to a peer leave directly by another interface that works.
 func reachedElsewhere(a netip.Addr, device string) bool {
 	routes, err := netlink.RouteGet(a.AsSlice())
 	if err != nil || len(routes) == 0 || routes[0].Gw != nil || a.Zone() != "" {

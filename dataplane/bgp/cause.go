@@ -15,7 +15,7 @@ func cause(code, subcode uint8) string {
 	case bgp.BGP_ERROR_OPEN_MESSAGE_ERROR:
 		switch subcode {
 		case bgp.BGP_ERROR_SUB_BAD_PEER_AS:
-			return "bad peer AS: the two ends do not agree on an AS number; correct asNumber of the BGPPeer or of the Node, or the neighbour's settings"
+			return "bad peer AS: the two ends do not agree on an AS number; correct asNumber of the BGPPeer or of the Node, or the peer's settings"
 		case bgp.BGP_ERROR_SUB_BAD_BGP_IDENTIFIER:
 			return "bad router id: both ends have the same one, or it is 0; give every node and router its own"
 		case bgp.BGP_ERROR_SUB_UNACCEPTABLE_HOLD_TIME:
@@ -58,15 +58,15 @@ func ceaseCause(subcode uint8) string {
 func downCause(reason string) string {
 	switch reason {
 	case "read-failed":
-		return "the connection ended without a message: the neighbour's BGP process or host is down, or something between closed it"
+		return "the connection ended without a message: the peer's BGP process or host is down, or something between closed it"
 	case "write-failed":
 		return "a message could not be sent: the connection is broken"
 	case "hold-timer-expired":
-		return "hold timer expired: the neighbour has sent nothing for the hold time"
+		return "hold timer expired: the peer has sent nothing for the hold time"
 	case "graceful-restart":
-		return "the neighbour restarts: its routes stay in use for its restart time"
+		return "the peer restarts: its routes stay in use for its restart time"
 	case "restart-timer-expired":
-		return "the neighbour did not come back within its restart time"
+		return "the peer did not come back within its restart time"
 	}
 	return ""
 }
@@ -80,11 +80,11 @@ func refusalCause(msg string, fields gobgplog.Fields) string {
 	reason := fmt.Sprint(fields["reason"])
 	switch old := fields["old"]; {
 	case old == "BGP_FSM_OPENCONFIRM" && reason == "invalid-msg":
-		return "the neighbour refused this node's OPEN message: does it expect another AS number, or has it the same router id? Its log says which"
+		return "the peer refused this node's OPEN message: does it expect another AS number, or has it the same router id? Its log says which"
 	case old == "BGP_FSM_OPENSENT" && (reason == "invalid-msg" || reason == "read-failed"):
-		return "the neighbour closed the connection before its OPEN message: it has no session with this node's address, or waits after an error. Its log says which"
+		return "the peer closed the connection before its OPEN message: it has no session with this node's address, or waits after an error. Its log says which"
 	case old == "BGP_FSM_OPENCONFIRM" && reason == "read-failed":
-		return "the neighbour closed the connection after this node's OPEN message. Its log says why"
+		return "the peer closed the connection after this node's OPEN message. Its log says why"
 	}
 	return ""
 }

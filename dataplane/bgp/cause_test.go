@@ -46,14 +46,14 @@ func TestTheNotificationStaysTheLastErrorOfALostSession(t *testing.T) {
 	}{
 		{func() {
 			j.Warn("received notification", key(gobgplog.Fields{"Code": uint8(6), "Subcode": uint8(2), "Communicated-Reason": "maintenance"}))
-		}, "the neighbour ended the session: shut down by its operator: maintenance"},
+		}, "the peer ended the session: shut down by its operator: maintenance"},
 		{func() { j.Info("Peer Down", key(gobgplog.Fields{"Reason": "notification-received code 6"})) },
-			"the neighbour ended the session: shut down by its operator: maintenance"},
+			"the peer ended the session: shut down by its operator: maintenance"},
 		{func() { j.Info("Peer Down", key(gobgplog.Fields{"Reason": "graceful-restart"})) },
-			"the neighbour restarts: its routes stay in use for its restart time"},
+			"the peer restarts: its routes stay in use for its restart time"},
 		{func() {
 			j.Warn("received notification", key(gobgplog.Fields{"Code": uint8(2), "Subcode": uint8(3)}))
-		}, "the neighbour ended the session: bad router id: both ends have the same one, or it is 0; give every node and router its own"},
+		}, "the peer ended the session: bad router id: both ends have the same one, or it is 0; give every node and router its own"},
 	} {
 		c.say()
 		if got := j.lastError(addr("192.0.2.1")).Text; got != c.want {

@@ -42,7 +42,6 @@ type request struct {
 	Listeners bool
 	Learned   bool // changes since the last request
 	Received  bool
-	Shutdown  bool
 	Refresh   bool // read the passwords again
 	Second    bool // start a second speaker in the process
 }
@@ -98,8 +97,6 @@ func serve(s *bgp.Speaker, r request) answer {
 		a.Changed = s.RefreshPasswords()
 	case r.Received:
 		a.Received, err = s.Received()
-	case r.Shutdown:
-		err = s.Shutdown()
 	}
 	if err != nil {
 		a.Error = err.Error()

@@ -17,7 +17,7 @@ func awaitNews(t *testing.T, s *Speaker, why string) (changed map[netip.Prefix][
 	return s.TakeLearned()
 }
 
-// The owner sweeps routes of a former process when the neighbours have told theirs. It must hear of that also when it is so because
+// The owner sweeps routes of a former process when the peers have told theirs. It must hear of that also when it is so because
 // peers have gone, and it must not be woken without end.
 func TestTheOwnerHearsWhenNeighboursHaveToldTheirRoutes(t *testing.T) {
 	t.Parallel()
@@ -42,7 +42,7 @@ func TestTheOwnerHearsWhenNeighboursHaveToldTheirRoutes(t *testing.T) {
 	s.learned.put(map[netip.Prefix][]Way{prefix("203.0.113.0/24"): {{four, four}}})
 	s.learned.end([]netip.Addr{four})
 	if changed, complete := awaitNews(t, s, "one of two"); complete || len(changed) != 1 {
-		t.Errorf("one of two neighbours has told its routes: %v, complete is %v", changed, complete)
+		t.Errorf("one of two peers has told its routes: %v, complete is %v", changed, complete)
 	}
 	apply()
 	select {
@@ -65,7 +65,7 @@ func TestTheOwnerHearsWhenNeighboursHaveToldTheirRoutes(t *testing.T) {
 	}
 	apply() // with the other one again
 	if _, complete := awaitNews(t, s, "another peer"); complete {
-		t.Error("complete although a new neighbour has told nothing")
+		t.Error("complete although a new peer has told nothing")
 	}
 	s.observe(event{Address: six, Up: true})
 	apply("Global_fd00__9", "Global_10_0_0_9")

@@ -79,18 +79,10 @@ func TestRestartedSpeakerChangesNoRouteOfFRR(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	f := router.StartFRR(t, l.router, frrConfig(routerAS))
-	s := run(t, l.host, "speaker")
 	changes := &routeChanges{soFar: l.router.FollowRoutes(unix.RTPROT_BGP)}
-	s.apply(t, node(routerAS))
-	f.AwaitRoute(block4)
-	f.AwaitRoute(block6)
-	s.waitUp(t)
-	changes.await(t, block4, block6)
+	s := changes.announced(t, l, f)
 	for range 2 {
-		s.Kill()
-		lab.LetPass(time.Second) // the router must keep the routes meanwhile
-		s = run(t, l.host, "restarted speaker")
-		s.apply(t, node(routerAS))
+		s = restart(t, l, s, time.Second)
 		s.waitUp(t)
 	}
 	if got := changes.further(); len(got) > 0 {

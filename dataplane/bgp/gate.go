@@ -13,10 +13,10 @@ import (
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
 )
 
-// The gate is a BGP neighbour that this process plays itself, over the loopback. It has graceful restart and never sends an end
+// The gate is a BGP peer that this process plays itself, over the loopback. It has graceful restart and never sends an end
 // of RIB.
 //
-// GoBGP v3 ends our restart for all peers when the peers that are up have sent their routes. A neighbour that connects later, even
+// GoBGP v3 ends our restart for all peers when the peers that are up have sent their routes. A peer that connects later, even
 // by a millisecond, hears that forwarding was not preserved. It drops the routes that it keeps for us and learns them anew. While
 // the gate is up, our restart does not end; each peer gets our routes when its own deferral time is over.
 type gate struct {

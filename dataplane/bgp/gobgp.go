@@ -191,7 +191,7 @@ func (g *gobgpServer) peers() map[netip.Addr]peerState {
 	return states
 }
 
-// received returns the routes of a neighbour as it has sent them.
+// received returns the routes of a peer as it has sent them.
 func (g *gobgpServer) received(a netip.Addr) (list []Received, err error) {
 	err = g.bgp.ListPath(context.Background(), &api.ListPathRequest{
 		TableType: api.TableType_ADJ_IN, Name: a.String(), Family: apiFamily(a),
@@ -205,7 +205,7 @@ func (g *gobgpServer) received(a netip.Addr) (list []Received, err error) {
 	return list, err
 }
 
-// accepted returns the routes of neighbours that the import policy has accepted.
+// accepted returns the routes of peers that the import policy has accepted.
 func (g *gobgpServer) accepted() (map[candidate]bool, error) {
 	all := map[candidate]bool{}
 	for _, family := range []*api.Family{apiFamily(netip.IPv4Unspecified()), apiFamily(netip.IPv6Unspecified())} {

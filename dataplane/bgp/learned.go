@@ -9,7 +9,7 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 )
 
-// learned gathers the routes that neighbours announce. The server's goroutine puts them in, and the owner of the Speaker takes
+// learned gathers the routes that peers announce. The server's goroutine puts them in, and the owner of the Speaker takes
 // them out. Of several changes of one prefix only the last is kept, so a slow owner costs no memory.
 type learned struct {
 	news chan struct{} // delivers when there may be something to take
@@ -17,7 +17,7 @@ type learned struct {
 	mu      sync.Mutex
 	changed map[netip.Prefix][]netip.Addr // since the last take; no next hops: withdrawn
 	origins origins                       // of the prefixes that have next hops
-	told    map[netip.Addr]struct{}       // neighbours, without zone, that have sent an end of RIB in their present session
+	told    map[netip.Addr]struct{}       // peers, without zone, that have sent an end of RIB in their present session
 }
 
 func newLearned() *learned {
@@ -53,7 +53,7 @@ func (l *learned) withdrawAll() {
 	l.signal()
 }
 
-// end notes that neighbours have sent all their routes. Their routes were put before.
+// end notes that peers have sent all their routes. Their routes were put before.
 func (l *learned) end(neighbours []netip.Addr) {
 	l.mu.Lock()
 	for _, a := range neighbours {
@@ -147,7 +147,7 @@ func (s *Speaker) awaitRoutes(sessions map[string]session) {
 	time.AfterFunc(longest+time.Second, s.learned.signal)
 }
 
-// endsOf returns the neighbours whose end of RIB is in an event.
+// endsOf returns the peers whose end of RIB is in an event.
 func endsOf(paths []*api.Path) (neighbours []netip.Addr) {
 	for _, path := range paths {
 		if a, err := netip.ParseAddr(path.GetNeighborIp()); err == nil && path.GetNlri() == nil {
@@ -158,7 +158,7 @@ func endsOf(paths []*api.Path) (neighbours []netip.Addr) {
 }
 
 // routesOf reads an event of GoBGP about the best paths. For each prefix the event has the complete set of best paths, or a
-// withdrawal. Own paths are on the same stream; they have no neighbour.
+// withdrawal. Own paths are on the same stream; they have no peer.
 func routesOf(paths []*api.Path) map[netip.Prefix][]Way {
 	routes := map[netip.Prefix][]Way{}
 	for _, path := range paths {

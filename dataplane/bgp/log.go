@@ -22,15 +22,15 @@ type journal struct {
 	log *logrus.Entry
 
 	mu          sync.Mutex
-	last        map[string]failure // by the neighbour's address
-	unprotected map[string]error   // by the neighbour's address: the listener did not take its password
+	last        map[string]failure // by the peer's address
+	unprotected map[string]error   // by the peer's address: the listener did not take its password
 }
 
 func newJournal(log *logrus.Entry) *journal {
 	return &journal{log: log, last: map[string]failure{}, unprotected: map[string]error{}}
 }
 
-// passwordError says why the listener did not take the password of a neighbour. It is nil if it did.
+// passwordError says why the listener did not take the password of a peer. It is nil if it did.
 func (j *journal) passwordError(a netip.Addr) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -80,13 +80,13 @@ func failureText(msg string, fields gobgplog.Fields) string {
 	case "failed to connect":
 		return fmt.Sprintf("connect: %v", fields["Error"])
 	case "Mismatched local address":
-		return fmt.Sprintf("the neighbour connects to %v, but this session's source address is %v", fields["Addr"], fields["Configured addr"])
+		return fmt.Sprintf("the peer connects to %v, but this session's source address is %v", fields["Addr"], fields["Configured addr"])
 	case "Peer Down":
 		return downCause(fmt.Sprint(fields["Reason"]))
 	case "hold timer expired":
-		return "hold timer expired: the neighbour has sent nothing"
+		return "hold timer expired: the peer has sent nothing"
 	case "received notification":
-		return "the neighbour ended the session: " + notification(fields)
+		return "the peer ended the session: " + notification(fields)
 	case "sent notification":
 		if why, _ := fields["Communicated-Reason"].(string); why != "" {
 			return why // our own, see reset
@@ -114,7 +114,7 @@ func notification(fields gobgplog.Fields) string {
 	return fmt.Sprint(fields["Data"])
 }
 
-// Panic and Fatal are called for bugs of GoBGP. The process ends as in any other crash: neighbours keep our routes until the next
+// Panic and Fatal are called for bugs of GoBGP. The process ends as in any other crash: peers keep our routes until the next
 // process takes over. An exit would hide the stack.
 func (j *journal) Panic(msg string, fields gobgplog.Fields) {
 	j.write(logrus.ErrorLevel, msg, fields)

@@ -352,7 +352,7 @@ var knownPanics = []string{
 	"(*SRv6ServiceTLV).DecodeFromBytes", "(*SRv6InformationSubTLV).DecodeFromBytes",
 }
 
-// A message that ends the process costs no routes: other neighbours keep those of the node until it is back.
+// A message that ends the process costs no routes: other peers keep those of the node until it is back.
 func TestOtherNeighboursKeepRoutesWhenAMessageEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)

@@ -7,9 +7,9 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 )
 
-// Way is a best path to a prefix: the neighbour that announces it, and the next hop.
+// Way is a best path to a prefix: the peer that announces it, and the next hop.
 type Way struct {
-	Neighbour, NextHop netip.Addr // Neighbour has no zone
+	Neighbour, NextHop netip.Addr // Peer has no zone
 }
 
 func compareWays(a, b Way) int {
@@ -83,7 +83,7 @@ func hopsOf(ways []Way) (hops []netip.Addr) {
 	return hops
 }
 
-// neighbourOf returns the neighbour of a path without its zone. It is false for a path of ours.
+// peerOf returns the peer of a path without its zone. It is false for a path of ours.
 func neighbourOf(path *api.Path) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(path.GetNeighborIp())
 	return a.WithZone(""), err == nil
@@ -97,7 +97,7 @@ type Kernel interface {
 	Reaches(next netip.Addr) bool
 }
 
-// InUse counts, for each neighbour, the prefixes that the kernel has with a next hop from it. It looks at each set of routers
+// InUse counts, for each peer, the prefixes that the kernel has with a next hop from it. It looks at each set of routers
 // and at each missing prefix, not at all routes.
 func (s *Speaker) InUse(kernel Kernel) map[netip.Addr]int {
 	l := s.learned

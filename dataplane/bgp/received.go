@@ -10,7 +10,7 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 )
 
-// Received is a route as a neighbour has sent it, before any filter.
+// Received is a route as a peer has sent it, before any filter.
 type Received struct {
 	Prefix      netip.Prefix
 	Peer        string     // the BGPPeer's name, or the mesh and its node
@@ -18,9 +18,9 @@ type Received struct {
 	NextHop     netip.Addr
 	ASPath      string
 	Communities []string // aa:nn and aa:nn:mm
-	LocalPref   *uint32  // nil: the neighbour sent none
-	MED         *uint32  // nil: the neighbour sent none
-	Stale       bool     // the neighbour restarts, and the route is from before
+	LocalPref   *uint32  // nil: the peer sent none
+	MED         *uint32  // nil: the peer sent none
+	Stale       bool     // the peer restarts, and the route is from before
 	Best        bool     // one of the best paths: what the kernel should have
 	Unused      string   // why it is none of the best paths
 
@@ -117,7 +117,7 @@ type candidate struct {
 	Neighbour netip.Addr // without zone
 }
 
-// receivedOf reads a route of a neighbour from GoBGP's form.
+// receivedOf reads a route of a peer from GoBGP's form.
 func receivedOf(path *api.Path) (Received, bool) {
 	prefix, ok := prefixOf(path)
 	if !ok {

@@ -16,17 +16,10 @@ func TestSpeakerThatCrashesRepeatedlyCausesNoRouteChange(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
 	b := router.StartBIRD(t, l.router, t.TempDir(), birdConfig(routerAS))
-	s := run(t, l.host, "speaker")
 	changes := followRoutes(l)
-	s.apply(t, node(routerAS))
-	b.AwaitRoute(block4)
-	b.AwaitRoute(block6)
-	s.waitUp(t)
-	changes.await(t, block4, block6)
+	s := changes.announced(t, l, b)
 	for range 4 {
-		s.Kill()
-		s = run(t, l.host, "restarted speaker")
-		s.apply(t, node(routerAS))
+		s = restart(t, l, s, 0)
 	}
 	s.waitUp(t)
 	if got := changes.further(); len(got) > 0 {

@@ -46,11 +46,11 @@ type session struct {
 	Hold        uint16     // seconds
 	Keepalive   uint16     // seconds
 	MinTTL      uint8      // 0: no TTL security
-	Passive     bool       // the neighbour connects
+	Passive     bool       // the peer connects
 	Password    secret     // empty: none
 	Cluster     netip.Addr // of this node, if it is a route reflector; otherwise invalid
 	Client      bool       // of this reflector
-	AllowOwnAS  uint8      // how often our AS may occur in a path of the neighbour
+	AllowOwnAS  uint8      // how often our AS may occur in a path of the peer
 	MaxPrefixes uint32     // 0: any number
 }
 
@@ -80,17 +80,17 @@ func newGlobal(want calc.BGP, port int) (global, error) {
 func newSession(p calc.Peer) (session, error) {
 	address := p.Address.Unmap()
 	if !address.IsValid() || address.IsUnspecified() || address.IsMulticast() {
-		return session{}, fmt.Errorf("%v is not the address of a neighbour; correct peerIP in the BGPPeer", p.Address)
+		return session{}, fmt.Errorf("%v is not the address of a peer; correct peerIP in the BGPPeer", p.Address)
 	}
 	if p.AS == 0 {
 		return session{}, errors.New("no AS number; set asNumber in the BGPPeer")
 	}
 	source := p.Source.Unmap()
 	if source.IsValid() && source.Is4() != address.Is4() {
-		return session{}, fmt.Errorf("source %v is not of the neighbour's family; give the Node an address of that family or set sourceAddress to None", source)
+		return session{}, fmt.Errorf("source %v is not of the peer's family; give the Node an address of that family or set sourceAddress to None", source)
 	}
 	if p.Password.IsSet() && address.Zone() != "" {
-		return session{}, errors.New("GoBGP supports no password with a link-local address; remove the password, also on the neighbour")
+		return session{}, errors.New("GoBGP supports no password with a link-local address; remove the password, also on the peer")
 	}
 	s := session{
 		Address:     address,

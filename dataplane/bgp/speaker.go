@@ -27,7 +27,7 @@ type server interface {
 	received(netip.Addr) ([]Received, error) // with no Peer, Neighbour, Best
 	accepted() (map[candidate]bool, error)
 
-	// Peers that are added as restarting between these two tell their neighbours so, however late they connect.
+	// Peers that are added as restarting between these two calls hear of our restart, however late they connect.
 	beginRestart() error
 	endRestart()
 }
@@ -35,10 +35,10 @@ type server interface {
 // peerState is the state of a session in the server.
 type peerState struct {
 	State      string // as in RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm, Established
-	Restarting bool   // our own restart: updates are held until the neighbours have sent theirs
-	Negotiated bool   // the neighbour takes routes of the session's family
+	Restarting bool   // our own restart: updates are held until the peers have sent theirs
+	Negotiated bool   // the peer takes routes of the session's family
 	Received   int    // routes
-	Limited    bool   // closed, because the neighbour sent more routes than allowed
+	Limited    bool   // closed, because the peer sent more routes than allowed
 }
 
 const established = "Established"
@@ -59,7 +59,7 @@ type event struct {
 // Options has facts that only the process knows.
 type Options struct {
 	// Restarting says that a former process announced the same routes, that forwarding went on meanwhile, and that the machine was
-	// not rebooted. The Speaker then asks neighbours to keep our routes until it has sent them again.
+	// not rebooted. The Speaker then asks peers to keep our routes until it has sent them again.
 	Restarting bool
 
 	// ListenPort overrides the port of calc.BGP. With -1 the Speaker does not listen.
@@ -140,20 +140,11 @@ func (s *Speaker) forget() {
 	s.learned.withdrawAll()
 }
 
-// Close sends nothing: neighbours keep our routes for the restart time. The sessions end with the process, which should end soon.
+// Close sends nothing: peers keep our routes for the restart time. The sessions end with the process, which should end soon.
 func (s *Speaker) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-}
-
-// Shutdown ends all sessions with a Cease: neighbours drop our routes at once. It is for a node that goes out of service, not for
-// a restart. A later Apply starts again.
-func (s *Speaker) Shutdown() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.wanted = calc.BGP{}
-	return s.stop()
 }
 
 func (s *Speaker) stop() error {
@@ -203,7 +194,7 @@ func (s *Speaker) beginRestart(sessions map[string]session) {
 		return
 	}
 	if err := s.srv.beginRestart(); err != nil {
-		s.log.WithError(err).Warn("the agent cannot tell BGP neighbours that connect late that it has only restarted: they may drop this node's routes for a moment")
+		s.log.WithError(err).Warn("the agent cannot tell BGP peers that connect late that it has only restarted: they may drop this node's routes for a moment")
 		return
 	}
 	longest := time.Duration(0)
@@ -211,7 +202,7 @@ func (s *Speaker) beginRestart(sessions map[string]session) {
 		s.restartingPeers[name] = true
 		longest = max(longest, time.Duration(sess.RestartTime)*time.Second)
 	}
-	// Later, no neighbour keeps routes for us any more.
+	// Later, no peer keeps routes for us any more.
 	s.restartTimer = time.AfterFunc(longest, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

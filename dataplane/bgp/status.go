@@ -20,8 +20,8 @@ type PeerStatus struct {
 	LastError string // the last error, also after the session has recovered; empty: there was none
 	ErrorAt   time.Time
 	Flaps     int // times that the established session was lost
-	Announced int // paths of ours that the neighbour has
-	Received  int // routes that the neighbour has sent
+	Announced int // paths of ours that the peer has
+	Received  int // routes that the peer has sent
 }
 
 // Announcement is a path of ours, and the peers that have it.
@@ -79,10 +79,10 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 	if err := s.failed[name]; err != nil {
 		status.Why = "the session keeps its former settings: " + err.Error()
 	} else if state.Limited {
-		status.Why = fmt.Sprintf("the neighbour sent more than %d routes, so the session is closed and stays so; announce fewer there, "+
+		status.Why = fmt.Sprintf("the peer sent more than %d routes, so the session is closed and stays so; announce fewer there, "+
 			"then change maxPrefixes of the BGPPeer or restart felix", p.session.MaxPrefixes)
 	} else if state.State == established && !state.Negotiated {
-		status.Why = "the neighbour takes no " + family(p.session.Address) + " routes; enable that address family there"
+		status.Why = "the peer takes no " + family(p.session.Address) + " routes; enable that address family there"
 	}
 	for prefix := range s.paths {
 		if s.gets(p, state, prefix) {
@@ -119,7 +119,7 @@ func (s *Speaker) states() map[netip.Addr]peerState {
 	return s.srv.peers()
 }
 
-// gets says whether the neighbour has one of our paths. The state of the session and the filters are enough to tell.
+// gets says whether the peer has one of our paths. The state of the session and the filters are enough to tell.
 func (s *Speaker) gets(p peer, state peerState, prefix netip.Prefix) bool {
 	return state.State == established && state.Negotiated && !state.Restarting &&
 		p.session.Address.Is4() == prefix.Addr().Is4() && s.exports.gets(p.session.Address.WithZone(""), s.marks[prefix])

@@ -16,7 +16,7 @@ import (
 const (
 	idleHold = 5 // seconds after a reset; GoBGP's default is 30
 
-	// While we restart, GoBGP holds our updates back for this long after a session has come up, so neighbours can send their routes
+	// While we restart, GoBGP holds our updates back for this long after a session has come up, so peers can send their routes
 	// first. Our paths do not depend on theirs, so the shortest time that GoBGP takes is best. A reflector waits for routes of its
 	// peers: they would drop each other's routes if it told them too early that it has sent all. Peers connect again within 10 s.
 	deferral          = 1  // seconds
@@ -104,7 +104,7 @@ func apiPath(prefix netip.Prefix, communities []string, mark uint32) (*api.Path,
 	if err != nil {
 		return nil, err
 	}
-	preference := &api.LocalPrefAttribute{LocalPref: localPref} // GoBGP sends it to iBGP neighbours only
+	preference := &api.LocalPrefAttribute{LocalPref: localPref} // GoBGP sends it to iBGP peers only
 	if slices.Contains(standard, gracefulShutdown) {
 		preference.LocalPref = 0 // the last choice
 	}
@@ -173,7 +173,7 @@ func peerStateOf(p *api.Peer) peerState {
 	return state
 }
 
-// takes says whether the capabilities of a neighbour include a family. A neighbour that names no family takes IPv4 (RFC 4760).
+// takes says whether the capabilities of a peer include a family. A peer that names no family takes IPv4 (RFC 4760).
 func takes(capabilities []*anypb.Any, family *api.Family) bool {
 	named := false
 	for _, c := range capabilities {

@@ -16,7 +16,7 @@ import (
 // Protocol numbers of routes with next hops. Each kind has one of its own, so neither listing nor removing them touches other routes
 // of ours. No other known program uses them.
 const (
-	LearnedProtocol = 87 // routes of BGP neighbours
+	LearnedProtocol = 87 // routes of BGP peers
 	NodeProtocol    = 88 // routes to other nodes that follow from their blocks
 )
 

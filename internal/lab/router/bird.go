@@ -2,13 +2,11 @@ package router
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -125,28 +123,11 @@ func (b *BIRD) Ask(command string) (string, error) {
 // AwaitRoute waits until a route is there and its attributes contain all texts.
 func (b *BIRD) AwaitRoute(prefix string, texts ...string) {
 	b.t.Helper()
-	lab.Await(b.t, func() error {
-		out, err := b.Ask("show route all " + prefix)
-		if err != nil {
-			return err
-		}
-		for _, text := range append(slices.Clone(texts), prefix) {
-			if !strings.Contains(out, text) {
-				return fmt.Errorf("%q is not in\n%s", text, out)
-			}
-		}
-		return nil
-	})
+	awaitRoute(b.t, b.Ask, "show route all "+prefix, append(texts, prefix)...)
 }
 
 // AwaitNoRoute waits until a route is gone.
 func (b *BIRD) AwaitNoRoute(prefix string) {
 	b.t.Helper()
-	lab.Await(b.t, func() error {
-		out, err := b.Ask("show route " + prefix)
-		if err == nil && strings.Contains(out, prefix) {
-			return errors.New(out)
-		}
-		return err
-	})
+	awaitNoRoute(b.t, b.Ask, "show route "+prefix, prefix)
 }

@@ -1,13 +1,11 @@
 package router
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -123,31 +121,17 @@ func (f *FRR) ask(daemon string, commands ...string) (string, error) {
 // AwaitRoute waits until bgpd has a route and its attributes contain all texts.
 func (f *FRR) AwaitRoute(prefix string, texts ...string) {
 	f.t.Helper()
-	lab.Await(f.t, func() error {
-		out, err := f.Ask(showRoute(prefix))
-		if err != nil {
-			return err
-		}
-		for _, text := range append(slices.Clone(texts), "BGP routing table entry for "+prefix) {
-			if !strings.Contains(out, text) {
-				return fmt.Errorf("%q is not in\n%s", text, out)
-			}
-		}
-		return nil
-	})
+	awaitRoute(f.t, f.Ask, showRoute(prefix), append(texts, entryOf(prefix))...)
 }
 
 // AwaitNoRoute waits until a route is gone.
 func (f *FRR) AwaitNoRoute(prefix string) {
 	f.t.Helper()
-	lab.Await(f.t, func() error {
-		out, err := f.Ask(showRoute(prefix))
-		if err == nil && strings.Contains(out, "BGP routing table entry for "+prefix) {
-			return errors.New(out)
-		}
-		return err
-	})
+	awaitNoRoute(f.t, f.Ask, showRoute(prefix), entryOf(prefix))
 }
+
+// entryOf begins the answer if there is a route to exactly this prefix.
+func entryOf(prefix string) string { return "BGP routing table entry for " + prefix }
 
 func showRoute(prefix string) string {
 	if strings.Contains(prefix, ":") {
