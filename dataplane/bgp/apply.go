@@ -98,6 +98,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	var errs []error
 	s.failed = map[string]error{}
 	s.secrets.forget(want.Peers)
+	maps.DeleteFunc(s.limited, func(name string, _ session) bool { _, wanted := want.Peers[name]; return !wanted })
 	fail := func(name string, err error) {
 		s.failed[name] = err
 		errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, want.Peers[name]), err))
@@ -122,6 +123,10 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			continue
 		}
 		sess.Cluster, sess.Client = want.ClusterID, want.Peers[name].Client
+		if s.isLimited(name, sess) {
+			s.failed[name] = limitError(sess) // no error of Apply: another attempt does not help
+			continue
+		}
 		sessions[name] = sess
 	}
 	return sessions, errs

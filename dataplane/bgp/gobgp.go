@@ -100,7 +100,9 @@ func (g *gobgpServer) translate(r *api.WatchEventResponse) {
 	}
 	if p := r.GetPeer(); p != nil {
 		if a, err := netip.ParseAddr(p.GetPeer().GetConf().GetNeighborAddress()); err == nil {
-			g.observe(event{Address: a, Up: p.GetPeer().GetState().GetSessionState() == api.PeerState_ESTABLISHED})
+			state := p.GetPeer().GetState()
+			up := state.GetSessionState() == api.PeerState_ESTABLISHED
+			g.observe(event{Address: a, Up: up, Limited: !up && state.GetAdminState() == api.PeerState_PFX_CT})
 		}
 	}
 }

@@ -100,8 +100,8 @@ func TestAShortKeepaliveTimeShortensTheHoldTime(t *testing.T) {
 func TestTooManyRoutesCloseTheSession(t *testing.T) {
 	t.Parallel()
 	l := newPair(t)
-	// Now and then GoBGP takes the end of the session for a restart of the router, and keeps the routes for its restart time.
-	both := strings.ReplaceAll(impatient(birdConfig(routerAS)), "graceful restart on;", "graceful restart on; graceful restart time 5;")
+	// Now and then GoBGP takes the end of the session for a restart of the router. It must not keep the routes for the restart time.
+	both := strings.ReplaceAll(impatient(birdConfig(routerAS)), "graceful restart on;", "graceful restart on; graceful restart time 4095;")
 	b := router.StartBIRD(t, l.router, t.TempDir(), strings.Replace(both, "route 0.0.0.0/0 blackhole;", "", 1))
 	s := run(t, l.host, "speaker")
 	n := node(routerAS)
@@ -125,6 +125,20 @@ func TestTooManyRoutesCloseTheSession(t *testing.T) {
 	lab.Await(t, func() error {
 		if first.from(t, s)[prefix("203.0.113.0/24")] {
 			return errors.New("the route of the closed session is still learned")
+		}
+		return nil
+	})
+	s.apply(t, n) // the peer stays closed
+	if st := s.status(t)[0]; st.State != "Failed" || !strings.Contains(st.Why, "sent more than 1 routes") {
+		t.Errorf("%+v", st)
+	}
+	without := node(routerAS)
+	delete(without.Peers, "v4")
+	s.apply(t, without)
+	s.apply(t, n) // the peer gets a new session, and closes it again
+	lab.Await(t, func() error {
+		if st := s.status(t)[0]; st.State != "Failed" || !strings.Contains(st.Why, "sent more than 1 routes") {
+			return fmt.Errorf("%+v", st)
 		}
 		return nil
 	})

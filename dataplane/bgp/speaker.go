@@ -38,7 +38,6 @@ type peerState struct {
 	Restarting bool   // our own restart: updates are held until the peers have sent theirs
 	Negotiated bool   // the peer takes routes of the session's family
 	Received   int    // routes
-	Limited    bool   // closed, because the peer sent more routes than allowed
 }
 
 const established = "Established"
@@ -54,6 +53,7 @@ type failure struct {
 type event struct {
 	Address netip.Addr
 	Up      bool
+	Limited bool // it went down because the peer sent more routes than allowed
 }
 
 // Options has facts that only the process knows.
@@ -84,7 +84,8 @@ type Speaker struct {
 	exports  exportState
 	imported map[netip.Addr]string // by peer: its rules by which the server has judged its routes
 	peers    map[string]peer
-	failed   map[string]error // peers that are wanted but could not be added, and why
+	failed   map[string]error   // peers that are wanted but could not be added, and why
+	limited  map[string]session // by name: those that were closed because the peer sent more routes than allowed
 	wanted   calc.BGP
 	applied  bool                // wanted was given
 	links    map[netip.Addr]link // by address without zone: events have none
@@ -135,6 +136,7 @@ func (s *Speaker) forget() {
 	s.exports, s.imported = newExportState(), map[netip.Addr]string{}
 	s.peers = map[string]peer{}
 	s.failed = map[string]error{}
+	s.limited = map[string]session{}
 	s.links = map[netip.Addr]link{}
 	s.restartingPeers = map[string]bool{}
 	s.learned.withdrawAll()
@@ -176,6 +178,9 @@ func (s *Speaker) observe(e event) {
 	}
 	if !e.Up {
 		s.learned.down(e.Address.WithZone(""))
+	}
+	if e.Limited {
+		s.closeLimited(e.Address)
 	}
 }
 

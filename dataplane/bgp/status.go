@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -78,9 +77,6 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 	}
 	if err := s.failed[name]; err != nil {
 		status.Why = "the session keeps its former settings: " + err.Error()
-	} else if state.Limited {
-		status.Why = fmt.Sprintf("the peer sent more than %d routes, so the session is closed and stays so; announce fewer there, "+
-			"then change maxPrefixes of the BGPPeer or restart felix", p.session.MaxPrefixes)
 	} else if state.State == established && !state.Negotiated {
 		status.Why = "the peer takes no " + family(p.session.Address) + " routes; enable that address family there"
 	}

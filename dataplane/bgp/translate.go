@@ -162,7 +162,6 @@ func parseCommunities(list []string) (standard []uint32, large []*api.LargeCommu
 // peerStateOf reads the state of a session from GoBGP's form of a peer.
 func peerStateOf(p *api.Peer) peerState {
 	state := peerState{State: stateName(p.GetState().GetSessionState())}
-	state.Limited = p.GetState().GetAdminState() == api.PeerState_PFX_CT
 	state.Restarting = p.GetGracefulRestart().GetLocalRestarting()
 	for _, af := range p.GetAfiSafis() {
 		state.Received += int(af.GetState().GetReceived())
