@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -127,9 +128,7 @@ func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 		return err
 	}
 	for i := range 20 { // until it has a connection to every member
-		if err := create(i); err != nil {
-			t.Fatal(err)
-		}
+		answered(t, func() error { return create(i) })
 	}
 	hung.Freeze(t)
 	var running sync.WaitGroup
@@ -148,9 +147,7 @@ func TestADeletedObjectStaysDeletedWhenAMemberGoesOn(t *testing.T) {
 			}
 			continue
 		}
-		if _, err := other.Commit(testContext(t), nil, []Write{{Key: policies + fmt.Sprint("p", i), Delete: true}}); err != nil {
-			t.Fatal(err)
-		}
+		commit(t, other, Write{Key: policies + fmt.Sprint("p", i), Delete: true})
 	}
 	hung.Thaw(t)
 	hung.Await(t)
@@ -191,12 +188,8 @@ func TestHistoryIsCompactedWhileTheWatchIsCutOff(t *testing.T) {
 	other := e.from(leader)
 	raw(t, other, policies+"y", string(entry("y", "all()", 0).Value))
 	at := raw(t, other, policies+"z", string(entry("z", "all()", 0).Value))
-	if _, err := other.Commit(testContext(t), nil, []Write{{Key: policies + "y", Delete: true}}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := leader.Client(t).Compact(testContext(t), at+1, clientv3.WithCompactPhysical()); err != nil {
-		t.Fatal(err)
-	}
+	commit(t, other, Write{Key: policies + "y", Delete: true})
+	answered(t, func() error { return compactBefore(testContext(t), leader.Client(t), at+1) })
 	e.Heal(t)
 	e.consumer.until("what happened meanwhile", e.consumer.reached(at))
 	e.settle("all are together")
@@ -225,7 +218,7 @@ func TestTheClusterIsFull(t *testing.T) {
 		resume := e.writers.pause()
 		defer resume()
 		var err error
-		for i := 0; err == nil; i++ {
+		for i := 0; err == nil || etcd.Unreachable(err); i++ {
 			_, err = store.Commit(ctx, nil, []Write{{Key: fmt.Sprintf("/filler/%d", i), Value: make([]byte, 1<<20)}})
 		}
 		for _, part := range []string{"is full", "compact and defragment", "etcdctl alarm disarm"} {
@@ -237,11 +230,7 @@ func TestTheClusterIsFull(t *testing.T) {
 			t.Errorf("it cannot be read: %v", err)
 		}
 		// Deletions free space: they are allowed, and told.
-		outcome, err := store.Commit(ctx, nil, []Write{{Key: policies + "z", Delete: true}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		e.consumer.until("the deletion", e.consumer.reached(outcome.Revision))
+		e.consumer.until("the deletion", e.consumer.reached(commit(t, store, Write{Key: policies + "z", Delete: true})))
 		e.makeRoom()
 		resume()
 		e.settle("there is room again")
@@ -253,26 +242,40 @@ func TestTheClusterIsFull(t *testing.T) {
 func (e *exercise) makeRoom() {
 	e.Helper()
 	ctx, admin := testContext(e), e.Leader(e).Client(e)
-	deleted, err := admin.Delete(ctx, "/filler/", clientv3.WithPrefix())
-	if err == nil {
-		_, err = admin.Compact(ctx, deleted.Header.Revision, clientv3.WithCompactPhysical())
-	}
+	answered(e, func() error {
+		deleted, err := admin.Delete(ctx, "/filler/", clientv3.WithPrefix())
+		if err != nil {
+			return err
+		}
+		return compactBefore(ctx, admin, deleted.Header.Revision)
+	})
 	for _, m := range e.Members {
-		for size := int64(fullAt); err == nil && size > fullAt/2; { // the other members compact in their own time
-			if _, err = m.Client(e).Defragment(ctx, m.URL); err == nil {
-				var status *clientv3.StatusResponse
-				if status, err = m.Client(e).Status(ctx, m.URL); err == nil {
+		for size := int64(fullAt); size > fullAt/2; { // the other members compact in their own time
+			answered(e, func() error {
+				if _, err := m.Client(e).Defragment(ctx, m.URL); err != nil {
+					return err
+				}
+				status, err := m.Client(e).Status(ctx, m.URL)
+				if err == nil {
 					size = status.DbSize
 				}
-			}
+				return err
+			})
 		}
 	}
-	if err == nil {
-		_, err = admin.AlarmDisarm(ctx, &clientv3.AlarmMember{})
+	answered(e, func() error {
+		_, err := admin.AlarmDisarm(ctx, &clientv3.AlarmMember{})
+		return err
+	})
+}
+
+// compactBefore forgets the history before a revision. It may be repeated.
+func compactBefore(ctx context.Context, admin *clientv3.Client, revision int64) error {
+	_, err := admin.Compact(ctx, revision, clientv3.WithCompactPhysical())
+	if errors.Is(err, rpctypes.ErrCompacted) {
+		return nil
 	}
-	if err != nil {
-		e.Fatal(err)
-	}
+	return err
 }
 
 // A restored cluster continues with revisions that were used before for other contents.

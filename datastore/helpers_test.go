@@ -35,12 +35,28 @@ func quiet() *logrus.Entry {
 
 func dial(t testing.TB, endpoint string) *etcd.Client {
 	t.Helper()
-	store, err := etcd.Dial(testContext(t), etcd.Config{Endpoints: []string{endpoint}})
+	store, err := etcd.Dial(testContext(t), etcd.Config{Endpoints: []string{endpoint}, DialTimeout: lab.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
 	return store
+}
+
+// answered repeats a request while nobody answers it: a cluster on a busy machine may need long to elect a leader.
+func answered(t testing.TB, request func() error) {
+	t.Helper()
+	var refusal error
+	lab.Await(t, func() error {
+		refusal = request()
+		if etcd.Unreachable(refusal) {
+			return refusal
+		}
+		return nil
+	})
+	if refusal != nil {
+		t.Fatal(refusal)
+	}
 }
 
 // onBoth runs a test against memory and against a real etcd.
@@ -85,10 +101,17 @@ func must[T api.Object](t *testing.T) func(o api.Object, err error) T {
 // raw writes a value directly, as another program would.
 func raw(t *testing.T, store KV, key, value string) int64 {
 	t.Helper()
-	outcome, err := store.Commit(testContext(t), nil, []Write{{Key: key, Value: []byte(value)}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return commit(t, store, Write{Key: key, Value: []byte(value)})
+}
+
+// commit makes one write and returns its revision. If an answer is missing, it may be made twice.
+func commit(t *testing.T, store KV, w Write) int64 {
+	t.Helper()
+	var outcome Outcome
+	answered(t, func() (err error) {
+		outcome, err = store.Commit(testContext(t), nil, []Write{w})
+		return err
+	})
 	return outcome.Revision
 }
 

@@ -81,7 +81,7 @@ func TestDialHasPatience(t *testing.T) {
 			return nil, ctx.Err()
 		}
 	}}
-	store, err := DialOver(t.Context(), Config{Endpoints: []string{etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint()}, DialTimeout: 5 * time.Second}, slow)
+	store, err := DialOver(t.Context(), Config{Endpoints: []string{etcdlab.StartServer(t, lab.ShortDir(t)).Endpoint()}, DialTimeout: lab.Patience}, slow)
 	if err != nil {
 		t.Fatal(err)
 	}

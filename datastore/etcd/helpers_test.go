@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/etcdlab"
 )
 
@@ -17,7 +18,7 @@ func TestMain(m *testing.M) {
 
 func dial(t testing.TB, endpoint string) *Client {
 	t.Helper()
-	store, err := Dial(t.Context(), Config{Endpoints: []string{endpoint}})
+	store, err := Dial(t.Context(), Config{Endpoints: []string{endpoint}, DialTimeout: lab.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -15,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // Authority signs certificates.
@@ -123,14 +127,18 @@ func (c Certificates) Options() Options {
 func EnableAuth(t testing.TB, admin *clientv3.Client, password string) {
 	t.Helper()
 	ctx := t.Context()
-	for _, step := range []func() error{
+	for _, step := range []func() error{ // each may be repeated
 		func() error { _, err := admin.RoleAdd(ctx, "root"); return err },
 		func() error { _, err := admin.UserAdd(ctx, "root", password); return err },
 		func() error { _, err := admin.UserGrantRole(ctx, "root", "root"); return err },
 		func() error { _, err := admin.AuthEnable(ctx); return err },
 	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
+		lab.Await(t, func() error {
+			err := step()
+			if errors.Is(err, rpctypes.ErrRoleAlreadyExist) || errors.Is(err, rpctypes.ErrUserAlreadyExist) {
+				return nil // a busy cluster has not answered in time
+			}
+			return err
+		})
 	}
 }
