@@ -50,18 +50,20 @@ type Member struct {
 // Start starts the server with the data that it has, and does not wait for it. Further arguments override.
 func (m *Member) Start(t testing.TB, arguments ...string) {
 	t.Helper()
-	cmd := m.command(append(m.arguments(), arguments...))
+	cmd := m.command(t, append(m.arguments(), arguments...))
 	m.output = &lab.Output{}
 	cmd.Stdout, cmd.Stderr = m.output, m.output
 	m.process = m.Host.Start(cmd)
 }
 
-func (m *Member) command(arguments []string) *exec.Cmd {
+func (m *Member) command(t testing.TB, arguments []string) *exec.Cmd {
+	t.Helper()
 	if m.cluster.options.Old {
 		return exec.Command("etcd", arguments...)
 	}
-	cmd := exec.Command(os.Args[0], append(arguments, "--unsafe-no-fsync")...)
-	cmd.Env = append(os.Environ(), memberVariable+"=1")
+	program, environment := memberProgram(t)
+	cmd := exec.Command(program, append(arguments, "--unsafe-no-fsync")...)
+	cmd.Env = append(os.Environ(), environment...)
 	return cmd
 }
 

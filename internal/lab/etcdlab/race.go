@@ -1,0 +1,5 @@
+//go:build race
+
+package etcdlab
+
+const raceDetector = true
