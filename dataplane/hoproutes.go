@@ -221,14 +221,10 @@ func (d *Driver) resolveNextHops(l *hopRoutes, now time.Time) (changed bool) {
 		return false
 	}
 	l.due = now.Add(lookAtWays)
-	find := l.kernel.Resolve
-	if l.adjacent {
-		find = l.kernel.Neighbour
-	}
 	for next := range l.uses {
 		var way resolution
 		var err error
-		if way.hops, err = find(next); err != nil {
+		if way.hops, err = l.find(next, d.plan.links); err != nil {
 			way.err = err.Error()
 		}
 		for _, hop := range way.hops {

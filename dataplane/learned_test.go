@@ -23,10 +23,8 @@ func (h *host) learnedInKernel() string {
 		must(h, err)
 		for _, r := range all {
 			var via []string
-			for _, hop := range append(r.MultiPath, &netlink.NexthopInfo{Gw: r.Gw}) {
-				if hop.Gw != nil {
-					via = append(via, hop.Gw.String())
-				}
+			for _, hop := range append(r.MultiPath, &netlink.NexthopInfo{Gw: r.Gw, Via: r.Via, LinkIndex: r.LinkIndex}) {
+				via = append(via, gatewayText(hop)...)
 			}
 			slices.Sort(via)
 			lines = append(lines, r.Dst.String()+" via "+strings.Join(via, " "))
@@ -34,6 +32,25 @@ func (h *host) learnedInKernel() string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// gatewayText is the gateway of a hop if it has one, with the interface if it is link-local.
+func gatewayText(hop *netlink.NexthopInfo) []string {
+	gateway := hop.Gw
+	if via, ok := hop.Via.(*netlink.Via); ok {
+		gateway = via.Addr
+	}
+	if gateway == nil {
+		return nil
+	}
+	if !gateway.IsLinkLocalUnicast() {
+		return []string{gateway.String()}
+	}
+	name := fmt.Sprint(hop.LinkIndex)
+	if link, err := netlink.LinkByIndex(hop.LinkIndex); err == nil {
+		name = link.Attrs().Name
+	}
+	return []string{gateway.String() + "%" + name}
 }
 
 func (h *host) wantLearned(why string, want ...string) {

@@ -121,19 +121,28 @@ func (c change) message(number uint32, last bool) []byte {
 	switch len(c.hops) {
 	case 0:
 	case 1:
-		r.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, c.hops[0].Gateway.AsSlice()))
+		r.AddData(gateway(c.prefix, c.hops[0]))
 		r.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(c.hops[0].Interface))))
 	default:
-		r.AddData(nl.NewRtAttr(unix.RTA_MULTIPATH, multipath(c.hops)))
+		r.AddData(nl.NewRtAttr(unix.RTA_MULTIPATH, multipath(c.prefix, c.hops)))
 	}
 	return r.Serialize()
 }
 
-func multipath(hops []Hop) (list []byte) {
+// gateway is the attribute for the address of a hop. An IPv4 route by a gateway with an IPv6 address has an attribute of its own:
+// struct rtvia in linux/rtnetlink.h, the address family and the address.
+func gateway(prefix netip.Prefix, h Hop) *nl.RtAttr {
+	if prefix.Addr().Is4() == h.Gateway.Is4() {
+		return nl.NewRtAttr(unix.RTA_GATEWAY, h.Gateway.AsSlice())
+	}
+	return nl.NewRtAttr(unix.RTA_VIA, append(binary.NativeEndian.AppendUint16(nil, unix.AF_INET6), h.Gateway.AsSlice()...))
+}
+
+func multipath(prefix netip.Prefix, hops []Hop) (list []byte) {
 	for _, h := range hops {
 		hop := nl.RtNexthop{
 			RtNexthop: unix.RtNexthop{Ifindex: int32(h.Interface)},
-			Children:  []nl.NetlinkRequestData{nl.NewRtAttr(unix.RTA_GATEWAY, h.Gateway.AsSlice())},
+			Children:  []nl.NetlinkRequestData{gateway(prefix, h)},
 		}
 		list = append(list, hop.Serialize()...)
 	}

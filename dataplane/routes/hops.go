@@ -38,7 +38,7 @@ func Through(hops []Hop, metric int) HopRoute {
 
 // Hop is a next hop on the network of an interface.
 type Hop struct {
-	Gateway   netip.Addr
+	Gateway   netip.Addr // without zone
 	Interface int
 }
 
@@ -210,14 +210,17 @@ func (h *HopRoutes) List() (map[netip.Prefix]HopRoute, error) {
 }
 
 func hopsOf(route netlink.Route) (hops []Hop) {
-	add := func(gateway []byte, index int) {
+	add := func(gateway []byte, other netlink.Destination, index int) {
+		if via, ok := other.(*netlink.Via); ok { // of the other address family
+			gateway = via.Addr
+		}
 		if a, ok := netip.AddrFromSlice(gateway); ok {
 			hops = append(hops, Hop{a.Unmap(), index})
 		}
 	}
-	add(route.Gw, route.LinkIndex)
+	add(route.Gw, route.Via, route.LinkIndex)
 	for _, h := range route.MultiPath {
-		add(h.Gw, h.LinkIndex)
+		add(h.Gw, h.Via, h.LinkIndex)
 	}
 	return hops
 }

@@ -1,0 +1,128 @@
+package dataplane
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
+)
+
+// Two routers have one link-local address on two interfaces. Routes of both families are by the interface of the peer that announces them.
+func TestLearnedRoutesLeaveByTheInterfaceOfALinkLocalNextHop(t *testing.T) {
+	h := newHost(t)
+	h.uplink() // 192.0.2.2, and the default route through 192.0.2.1
+	for _, dev := range []string{"eth1", "eth2"} {
+		h.plug(dev, "198.51.100.1").Up("eth0", "fe80::1/64", "2001:db8:1::1/64")
+		h.Up(dev, "fe80::2/64")
+	}
+	h.Up("eth1", "2001:db8:1::2/64")
+	d := h.run(newWorld(), Options{})
+	defer func() {
+		must(t, d.Uninstall())
+		h.wantLearned("uninstalled")
+	}()
+	learn := func(changes map[netip.Prefix][]netip.Addr) {
+		t.Helper()
+		d.Learn(changes, true)
+		must(t, d.Apply(calc.Delta{}))
+	}
+	for _, prefix := range []string{"10.66.0.0/24", "2001:db8:66::/64"} {
+		learn(announce(prefix, "fe80::1%eth1"))
+		h.wantLearned("one router", prefix+" via fe80::1%eth1")
+		learn(announce(prefix, "fe80::1%eth1", "fe80::1%eth2"))
+		h.wantLearned("two routers", prefix+" via fe80::1%eth1 fe80::1%eth2")
+		learn(announce(prefix, "fe80::1%eth2"))
+		h.wantLearned("the other router", prefix+" via fe80::1%eth2")
+		learn(announce(prefix, "2001:db8:1::1%eth1"))
+		h.wantLearned("an address of the interface's network", prefix+" via 2001:db8:1::1")
+		for hop, why := range map[string]string{
+			"2001:db8:1::1%eth2": "2001:db8:1::1%eth2 is on no network of its interface", // it is on eth1
+			"2001:db8:9::1%eth1": "2001:db8:9::1%eth1 is on no network of its interface",
+			"fe80::1%eth9":       "the interface of the next hop fe80::1%eth9 does not exist",
+		} {
+			learn(announce(prefix, hop))
+			h.wantLearned(hop)
+			if p := strings.Join(d.Status().Problems, "\n"); !strings.Contains(p, "the learned route to "+prefix+" is not in the kernel: ") || !strings.Contains(p, why) {
+				t.Errorf("%s: problems: %s", hop, p)
+			}
+		}
+		learn(announce(prefix))
+	}
+	if p := d.Status().Problems; len(p) != 0 {
+		t.Errorf("problems: %v", p)
+	}
+	// IPv4 by next hops of both families.
+	learn(announce("10.66.0.0/24", "192.0.2.1", "fe80::1%eth1"))
+	h.wantLearned("both families", "10.66.0.0/24 via 192.0.2.1 fe80::1%eth1")
+}
+
+// The kernel removes the routes by an interface that goes down or is deleted. They return with an interface of that name.
+func TestLearnedRoutesFollowTheInterfaceOfALinkLocalNextHop(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	plug := func() {
+		h.plug("eth1", "198.51.100.1").Up("eth0", "fe80::1/64")
+		h.Up("eth1", "fe80::2/64")
+	}
+	plug()
+	d := h.run(newWorld(), Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.Learn(announce("10.66.0.0/24", "fe80::1%eth1"), true)
+	d.Learn(announce("2001:db8:66::/64", "fe80::1%eth1"), true)
+	must(t, d.Apply(calc.Delta{}))
+	const both = "10.66.0.0/24 via fe80::1%eth1\n2001:db8:66::/64 via fe80::1%eth1"
+	h.wantLearned("announced", strings.Split(both, "\n")...)
+	eth1, err := netlink.LinkByName("eth1")
+	must(t, err)
+	must(t, netlink.LinkSetDown(eth1))
+	d.settle(func() bool {
+		return h.learnedInKernel() == "" && strings.Contains(strings.Join(d.Status().Problems, "\n"), "fe80::1%eth1 is down")
+	})
+	must(t, netlink.LinkSetUp(eth1))
+	d.settle(func() bool { return h.learnedInKernel() == both })
+	must(t, netlink.LinkDel(eth1))
+	d.settle(func() bool {
+		return h.learnedInKernel() == "" && strings.Contains(strings.Join(d.Status().Problems, "\n"), "fe80::1%eth1 does not exist")
+	})
+	plug()
+	d.settle(func() bool { return h.learnedInKernel() == both })
+}
+
+// Routes of an earlier process by link-local next hops are found as they are, and not written again.
+func TestRoutesByLinkLocalNextHopsOfAnEarlierProcessStay(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	h.plug("eth1", "198.51.100.1").Up("eth0", "fe80::1/64")
+	h.Up("eth1", "fe80::2/64")
+	d := h.run(newWorld(), Options{})
+	four, six := announce("10.66.0.0/24", "fe80::1%eth1", "192.0.2.1"), announce("2001:db8:66::/64", "fe80::1%eth1")
+	d.Learn(four, true)
+	d.Learn(six, true)
+	must(t, d.Apply(calc.Delta{}))
+	must(t, d.Close())
+	changes := h.FollowRoutes(87)
+	d = h.run(newWorld(), Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.Learn(four, false)
+	d.Learn(six, false)
+	must(t, d.Apply(calc.Delta{}))
+	d.Learn(nil, true)
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("restarted", "10.66.0.0/24 via 192.0.2.1 fe80::1%eth1", "2001:db8:66::/64 via fe80::1%eth1")
+	d.Learn(announce("10.66.0.0/24"), true) // so that there is one last change to wait for
+	must(t, d.Apply(calc.Delta{}))
+	lab.Await(t, func() error {
+		if got := strings.Join(changes(), "\n"); !strings.Contains(got, "delete 10.66.0.0/24") {
+			return fmt.Errorf("changes of routes: %q", got)
+		}
+		return nil
+	})
+	if got := changes(); len(got) != 1 {
+		t.Errorf("changes of routes: %v", got)
+	}
+}
