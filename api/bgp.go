@@ -73,7 +73,7 @@ type BGPPeer struct {
 type BGPPeerSpec struct {
 	Node                     string       `json:"node,omitempty"`                     // the only node that speaks with the peer; excludes nodeSelector; without both, every node does
 	NodeSelector             string       `json:"nodeSelector,omitempty"`             // selects the nodes that speak with the peer
-	PeerIP                   string       `json:"peerIP,omitempty"`                   // address of the peer: IP, V4:PORT or [V6]:PORT; the port is 179 unless given
+	PeerIP                   string       `json:"peerIP,omitempty"`                   // address of the peer: IP, V4:PORT or [V6]:PORT; the port is 179 unless given; a link-local one with its interface, as fe80::1%eth0
 	PeerSelector             string       `json:"peerSelector,omitempty"`             // selects nodes to peer with, instead of peerIP
 	ASNumber                 ASNumber     `json:"asNumber,omitempty"`                 // AS number of the peer
 	LocalASNumber            *ASNumber    `json:"localASNumber,omitempty"`            // the AS number that the node sends to this peer, instead of its own

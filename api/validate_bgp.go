@@ -197,7 +197,7 @@ func isPasswordVariable(name string) bool {
 func (c *checker) whoToPeerWith(s *BGPPeerSpec) {
 	address, ok := PeerAddress(s.PeerIP)
 	if s.PeerIP != "" && !ok {
-		c.add("spec.peerIP", s.PeerIP, "want an address, 192.0.2.1:PORT or [2001:db8::1]:PORT")
+		c.add("spec.peerIP", s.PeerIP, "want an address, 192.0.2.1:PORT or [2001:db8::1]:PORT; a link-local address with its interface: fe80::1%%eth0")
 	}
 	ways := 0
 	for _, way := range []string{s.PeerIP, s.PeerSelector, s.LocalWorkloadSelector} {
@@ -245,5 +245,14 @@ func PeerAddress(text string) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(a, uint16(n)), true
 }
 
-// isPeer says whether an address can be a peer: without a zone, and not an IPv4-mapped IPv6 address.
-func isPeer(a netip.Addr) bool { return a.Zone() == "" && !a.Is4In6() }
+// isPeer says whether an address can be a peer: not an IPv4-mapped IPv6 address, and only a link-local one has a zone.
+func isPeer(a netip.Addr) bool {
+	return !a.Is4In6() && (a.Zone() == "" || a.IsLinkLocalUnicast() && isInterfaceName(a.Zone()))
+}
+
+// isInterfaceName says whether the kernel takes a name for an interface (dev_valid_name in net/core/dev.c). A number is left out: in a
+// zone it is the index of an interface, which another one may have after a reboot.
+func isInterfaceName(name string) bool {
+	_, notNumber := strconv.ParseUint(name, 10, 64)
+	return len(name) <= 15 && name != "." && name != ".." && !strings.ContainsAny(name, "/: \t\n\v\f\r") && notNumber != nil
+}

@@ -14,7 +14,7 @@ import (
 // DefaultPriority is the metric that a node's own routes have for the criterion priority of a BGPFilter, as in Calico.
 const DefaultPriority = 1024
 
-// RouteFilters are the rules of a peer's BGPFilters for the address family of its session, in order. The first rule that matches a
+// RouteFilters are the rules of a peer's BGPFilters for the address families of its session, in order. The first rule that matches a
 // route decides.
 type RouteFilters struct {
 	Closed string      `json:"closed,omitempty"` // why no route passes in either direction; empty: the rules decide
@@ -57,7 +57,7 @@ func (r *bgpReader) filters(key api.Key, spec api.BGPPeerSpec, p Peer) *RouteFil
 	if len(spec.Filters) == 0 {
 		return nil
 	}
-	f := filterReader{v4: p.Address.Is4(), ebgp: r.external(p), reflects: r.bgp.ClusterID.IsValid()}
+	f := filterReader{v4: p.Carries(true), v6: p.Carries(false), ebgp: r.external(p), reflects: r.bgp.ClusterID.IsValid()}
 	for _, name := range spec.Filters {
 		about := api.Key{Kind: api.KindBGPFilter, Name: name}
 		filter := named[api.BGPFilter](r.objects, api.KindBGPFilter, name)
@@ -87,16 +87,30 @@ func (r *bgpReader) external(p Peer) bool {
 
 // filterReader turns the rules of BGPFilters into those of one session.
 type filterReader struct {
-	v4, ebgp bool
+	v4, v6   bool // the families of the session
+	ebgp     bool
 	reflects bool // the node announces routes of peers too
 	RouteFilters
 }
 
 // read adds the rules of one BGPFilter.
 func (f *filterReader) read(spec api.BGPFilterSpec) error {
-	imports, exports, family := spec.ImportV6, spec.ExportV6, "V6"
 	if f.v4 {
-		imports, exports, family = spec.ImportV4, spec.ExportV4, "V4"
+		if err := f.readFamily(spec.ImportV4, spec.ExportV4, netip.IPv4Unspecified()); err != nil {
+			return err
+		}
+	}
+	if f.v6 {
+		return f.readFamily(spec.ImportV6, spec.ExportV6, netip.IPv6Unspecified())
+	}
+	return nil
+}
+
+// readFamily adds the rules for the family of an address.
+func (f *filterReader) readFamily(imports, exports []api.BGPFilterRule, of netip.Addr) error {
+	family := "V6"
+	if of.Is4() {
+		family = "V4"
 	}
 	for i, from := range imports {
 		rule, possible, err := f.importRule(from)
@@ -104,7 +118,7 @@ func (f *filterReader) read(spec api.BGPFilterSpec) error {
 			return fmt.Errorf("import%s[%d]: %w", family, i, err)
 		}
 		if possible {
-			f.Import = append(f.Import, rule)
+			f.Import = append(f.Import, f.only(rule, of))
 		}
 	}
 	for i, from := range exports {
@@ -116,10 +130,18 @@ func (f *filterReader) read(spec api.BGPFilterSpec) error {
 			return fmt.Errorf("export%s[%d]: %w", family, i, err)
 		}
 		if possible {
-			f.Export = append(f.Export, rule)
+			f.Export = append(f.Export, f.only(rule, of))
 		}
 	}
 	return nil
+}
+
+// only returns the rule for the family of an address. In a session of one family every rule is for that one.
+func (f *filterReader) only(rule RouteRule, of netip.Addr) RouteRule {
+	if f.v4 && f.v6 && !rule.Within.IsValid() {
+		rule.Within, rule.Longest = netip.PrefixFrom(of, 0), of.BitLen()
+	}
+	return rule
 }
 
 // importRule is a rule for routes from the peer. A route from a peer in another AS has no metric, and counts as 100 in the order of

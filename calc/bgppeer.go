@@ -91,6 +91,11 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 		r.refused[at.Addr()] = key.Name
 		return Peer{}, false
 	}
+	if why := r.notOnLink(at.Addr()); why != "" {
+		r.note(key, "%s", why)
+		r.refused[at.Addr()] = key.Name
+		return Peer{}, false
+	}
 	if at.Addr() == r.bgp.V4.Addr() || at.Addr() == r.bgp.V6.Addr() {
 		return Peer{}, false // a global BGPPeer may name the node itself
 	}
@@ -117,7 +122,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 
 // applySpec sets the fields of a session that a BGPPeer gives to every peer that it names or selects.
 func (r *bgpReader) applySpec(p *Peer, spec api.BGPPeerSpec) {
-	if spec.SourceAddress != "None" {
+	if spec.SourceAddress != "None" && p.Address.Zone() == "" { // a link-local peer is reached from the link-local address of the interface
 		p.Source = r.addressFor(p.Address)
 	}
 	if spec.MaxRestartTime != nil {
