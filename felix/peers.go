@@ -15,7 +15,7 @@ func (a *agent) statusOfPeers() (peers []*agentv1.Peer) {
 		peer := &agentv1.Peer{
 			Name: p.Object, Address: p.Address.String(), As: p.AS, Type: sessionType(p.Name), State: strings.ToLower(p.State),
 			Error: p.Why, LastError: p.LastError, Flaps: uint32(p.Flaps),
-			Announced: uint64(p.Announced), Received: uint64(p.Received), Used: uint64(used[p.Address.WithZone("")]),
+			Announced: uint64(p.Announced), Received: uint64(p.Received), Used: uint64(used[p.Address]),
 		}
 		if !p.Since.IsZero() {
 			peer.Since = p.Since.UnixNano()

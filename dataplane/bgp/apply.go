@@ -30,6 +30,9 @@ func (s *Speaker) Apply(want calc.BGP) error {
 		return err
 	}
 	sessions, errs := s.wantedSessions(want)
+	if failed := s.deleteUnlike(sessions); len(failed) > 0 {
+		return errors.Join(append(errs, failed...)...)
+	}
 	peers := s.filteredPeers(want, sessions)
 	failed, set := s.applyFilters(want, peers)
 	errs = append(errs, failed...)
@@ -90,15 +93,15 @@ func called(session string, p calc.Peer) string {
 }
 
 // wantedSessions returns the sessions by the name of the peer. The server tells sessions apart by address, so if several peers
-// have one address, the first by name gets the session and the others an error. That holds for a link-local address on several
-// interfaces too: the policies of the server know no interface, so each of these peers would get what the filters of another accept.
+// have one address, the first by name gets the session and the others an error. If peers have one link-local address on several
+// interfaces, the same must hold for all of them: see unlike.
 func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	sessions := map[string]session{}
 	owners := map[netip.Addr]string{}
 	var errs []error
 	s.failed = map[string]error{}
 	s.secrets.forget(want.Peers)
-	maps.DeleteFunc(s.limited, func(name string, _ session) bool { _, wanted := want.Peers[name]; return !wanted })
+	maps.DeleteFunc(s.limited, func(name string, _ closing) bool { _, wanted := want.Peers[name]; return !wanted })
 	fail := func(name string, err error) {
 		s.failed[name] = err
 		errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, want.Peers[name]), err))
@@ -109,22 +112,27 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			fail(name, err)
 			continue
 		}
-		if owner, taken := owners[sess.Address.WithZone("")]; taken {
-			text := "%v belongs to peer %s already; remove one of the two"
-			if want.Peers[owner].Address.Zone() != sess.Address.Zone() {
-				text = "%v is the address of peer %s on another interface, and filters cannot tell the two apart; give one of the peers another link-local address"
-			}
-			fail(name, fmt.Errorf(text, sess.Address, called(owner, want.Peers[owner])))
+		if owner, taken := owners[sess.Address]; taken {
+			fail(name, fmt.Errorf("%v belongs to peer %s already; remove one of the two", sess.Address, called(owner, want.Peers[owner])))
 			continue
 		}
-		owners[sess.Address.WithZone("")] = name // also without a readable password: no other peer may have the address without one
+		if owner, taken := owners[sess.Address.WithZone("")]; taken && unlike(want, want.Peers[owner], want.Peers[name]) {
+			fail(name, fmt.Errorf("%v is the address of peer %s on another interface, and GoBGP cannot filter the two differently; "+
+				"give both the same filters, AS numbers and nextHopMode, or one of them another link-local address",
+				sess.Address, called(owner, want.Peers[owner])))
+			continue
+		}
+		if _, taken := owners[sess.Address.WithZone("")]; !taken {
+			owners[sess.Address.WithZone("")] = name
+		}
+		owners[sess.Address] = name // also without a readable password: no other peer may have the address without one
 		if sess.Password, err = s.secrets.of(want.Peers[name].Password); err != nil {
 			fail(name, err)
 			continue
 		}
 		sess.Cluster, sess.Client = want.ClusterID, want.Peers[name].Client
-		if s.isLimited(name, sess) {
-			s.failed[name] = limitError(sess) // no error of Apply: another attempt does not help
+		if why := s.isClosed(name, sess); why != nil {
+			s.failed[name] = why // no error of Apply: another attempt does not help
 			continue
 		}
 		sessions[name] = sess
@@ -173,7 +181,7 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 	var errs []error
 	addresses := map[netip.Addr]bool{}
 	for _, sess := range want {
-		addresses[sess.Address.WithZone("")] = true
+		addresses[sess.Address] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
 		have := s.peers[name]
@@ -183,19 +191,25 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 		}
 		peer, named := s.wanted.Peers[name]
 		weaker := peer.Password.IsSet() && have.session.Password == ""
-		if !wanted && named && !weaker && !addresses[have.session.Address.WithZone("")] {
+		if !wanted && named && !weaker && !addresses[have.session.Address] {
 			continue
 		}
-		if err := s.srv.deletePeer(have.session.Address); err != nil {
-			errs = append(errs, fmt.Errorf("end session with BGP peer %s: %w", called(name, have.calc), err))
-			continue
+		if err := s.deletePeer(name, have, endCause(wanted, named)); err != nil {
+			errs = append(errs, err)
 		}
-		s.ended(have, endCause(wanted, named))
-		delete(s.peers, name)
-		delete(s.links, have.session.Address.WithZone(""))
-		s.heardOfRestart(name)
 	}
 	return errs
+}
+
+func (s *Speaker) deletePeer(name string, have peer, why string) error {
+	if err := s.srv.deletePeer(have.session.Address); err != nil {
+		return fmt.Errorf("end session with BGP peer %s: %w", called(name, have.calc), err)
+	}
+	s.ended(have, why)
+	delete(s.peers, name)
+	delete(s.links, have.session.Address)
+	s.heardOfRestart(name)
+	return nil
 }
 
 // endCause says why deletePeers ends a session.
@@ -217,16 +231,16 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 			s.peers[name] = peer{calc: want[name], session: s.peers[name].session}
 			continue
 		}
-		s.links[sess.Address.WithZone("")] = link{since: time.Now()}
+		s.links[sess.Address] = link{since: time.Now()}
 		if err := s.srv.addPeer(sess, s.restarting); err != nil {
-			delete(s.links, sess.Address.WithZone(""))
+			delete(s.links, sess.Address)
 			s.failed[name] = err
 			errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, want[name]), err))
 			continue
 		}
 		added = true
 		s.peers[name] = peer{calc: want[name], session: sess}
-		if key := sess.Address.WithZone(""); s.imported[key] == "" {
+		if key := sess.Address; s.imported[key] == "" {
 			s.imported[key] = generationText(s.exports.mark())
 		}
 	}

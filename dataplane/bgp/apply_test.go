@@ -171,7 +171,7 @@ func TestFailedEntriesAreRetriedAndBlockNoOthers(t *testing.T) {
 }
 
 // The server's policies know addresses without interfaces, so filters of one peer would let routes of another through.
-func TestOneLinkLocalAddressOnTwoInterfacesIsOnePeer(t *testing.T) {
+func TestPeersWithOneLinkLocalAddressNeedTheSameFilters(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{}, f)
 	two := with(func(n *calc.BGP) {
@@ -184,11 +184,24 @@ func TestOneLinkLocalAddressOnTwoInterfacesIsOnePeer(t *testing.T) {
 	if strings.Contains(calls, "%eth1") || !strings.Contains(calls, "add peer fe80::9%eth0") {
 		t.Errorf("calls:\n%s", calls)
 	}
-	expect(t, "error", failed, "BGP peer leaf2: fe80::9%eth1 is the address of peer leaf1 on another interface, and filters cannot tell the two apart; "+
-		"give one of the peers another link-local address")
+	expect(t, "error", failed, "BGP peer leaf2: fe80::9%eth1 is the address of peer leaf1 on another interface, and GoBGP cannot filter the two differently; "+
+		"give both the same filters, AS numbers and nextHopMode, or one of them another link-local address")
+
+	// With the same filters both are there. When one of them gets others, its session ends before the rules change.
+	first, second := two.Peers["a"], two.Peers["b"]
+	second.Filters = &calc.RouteFilters{Closed: "another filter is invalid"}
+	two.Peers = map[string]calc.Peer{"a": first, "b": second}
+	if calls, failed = apply(t, s, f, two); failed != "" || !strings.Contains(calls, "add peer fe80::9%eth1") {
+		t.Errorf("the same filters: error %q, calls:\n%s", failed, calls)
+	}
+	second.Filters = nil
+	two.Peers = map[string]calc.Peer{"a": first, "b": second}
+	calls, _ = apply(t, s, f, two)
+	if !strings.HasPrefix(calls, "delete peer fe80::9%eth1\n") {
+		t.Errorf("calls when the filters differ again:\n%s", calls)
+	}
 
 	// A peer whose new settings are invalid keeps its session only as long as no other peer has the address.
-	first := two.Peers["a"]
 	first.AS = 0
 	two.Peers = map[string]calc.Peer{"a": first, "b": two.Peers["b"]}
 	calls, _ = apply(t, s, f, two)
@@ -329,7 +342,7 @@ func TestStatusShowsPeersAndAnnouncedPaths(t *testing.T) {
 	f := newFake()
 	s := newSpeaker(quiet(), Options{}, f)
 	apply(t, s, f, node())
-	f.states[addr("10.0.0.9")] = peerState{State: established, Negotiated: true, Received: 7}
+	f.states[addr("10.0.0.9")] = peerState{State: established, Takes4: true, Received: 7}
 	f.states[addr("fd00::9")] = peerState{State: established}
 	f.errors[addr("10.0.0.9")] = failure{Text: "connect: refused", At: time.Unix(1, 0)}
 	before := time.Now()

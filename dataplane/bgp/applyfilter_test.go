@@ -29,7 +29,7 @@ func TestApplyOfFiltersChangesPoliciesAndMarksButNoSession(t *testing.T) {
 		announce 192.0.2.0/26 64512:1 mark 1
 		policy export; own peer [10.0.0.9] mark 1 : reject; own peer [10.0.0.9] : reject; own marked : unmark accept`)
 	expect(t, "error", failed, "")
-	f.states[addr("10.0.0.9")] = peerState{State: established, Negotiated: true}
+	f.states[addr("10.0.0.9")] = peerState{State: established, Takes4: true}
 	if got := s.Status()[0].Announced; got != 0 {
 		t.Errorf("the filtered peer has %d paths", got)
 	}

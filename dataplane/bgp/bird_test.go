@@ -237,7 +237,7 @@ func (c *routeChanges) announced(t *testing.T, l *pair, r interface {
 }) *process {
 	t.Helper()
 	s := run(t, l.host, "speaker")
-	s.apply(t, node(routerAS))
+	s.apply(t, l.node())
 	r.AwaitRoute(block4)
 	r.AwaitRoute(block6)
 	s.waitUp(t)
@@ -251,7 +251,7 @@ func restart(t *testing.T, l *pair, s *process, pause time.Duration) *process {
 	s.Kill()
 	lab.LetPass(pause)
 	s = run(t, l.host, "restarted speaker")
-	s.apply(t, node(routerAS))
+	s.apply(t, l.node())
 	return s
 }
 

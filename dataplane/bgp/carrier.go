@@ -119,7 +119,7 @@ func (s *Speaker) carrierLost(device string, networks []netip.Prefix) {
 	defer s.mu.Unlock()
 	for name, p := range s.peers {
 		address := p.session.Address
-		if !s.links[address.WithZone("")].up || !isOn(address, device, networks) || reachedElsewhere(address, device) {
+		if !s.links[address].up || !isOn(address, device, networks) || reachedElsewhere(address, device) {
 			continue
 		}
 		if err := s.srv.reset(address, "interface "+device+" has lost its carrier"); err != nil {

@@ -40,7 +40,7 @@ func TestTheOwnerHearsWhenNeighboursHaveToldTheirRoutes(t *testing.T) {
 	four, six := addr("10.0.0.9"), addr("fd00::9")
 	s.observe(event{Address: four, Up: true})
 	s.learned.put(map[netip.Prefix][]Way{prefix("203.0.113.0/24"): {{four, four}}})
-	s.learned.end([]netip.Addr{four})
+	s.learned.end([]ending{{four, true}})
 	if changed, complete := awaitNews(t, s, "one of two"); complete || len(changed) != 1 {
 		t.Errorf("one of two peers has told its routes: %v, complete is %v", changed, complete)
 	}
@@ -59,7 +59,7 @@ func TestTheOwnerHearsWhenNeighboursHaveToldTheirRoutes(t *testing.T) {
 		t.Error("complete while the session is down")
 	}
 	s.observe(event{Address: four, Up: true})
-	s.learned.end([]netip.Addr{four})
+	s.learned.end([]ending{{four, true}})
 	if _, complete := awaitNews(t, s, "up"); !complete {
 		t.Error("not complete after the end of RIB")
 	}

@@ -46,18 +46,18 @@ func exportText(f filtered) string {
 	case f.filters == nil:
 		return ""
 	case f.filters.Closed != "":
-		return fmt.Sprint("closed ", f.peer.Is4())
+		return fmt.Sprint("closed ", familiesOf(f.peer))
 	case len(f.filters.Export) == 0:
 		return ""
 	}
-	return fmt.Sprint(f.peer.Is4(), f.ownAS, f.filters.Export)
+	return fmt.Sprint(familiesOf(f.peer), f.ownAS, f.filters.Export)
 }
 
 // judge returns the decisions of all filters about a path.
 func judge(groups []group, peers []filtered, prefix netip.Prefix, path calc.Path) (outcomes []outcome) {
 	for _, g := range groups {
 		first := peers[g.members[0]]
-		if first.peer.Is4() != prefix.Addr().Is4() {
+		if !calc.Carries(first.peer, prefix.Addr().Is4()) {
 			continue
 		}
 		o := outcome{peers: g.peers, accept: first.filters.Closed == ""}
@@ -88,13 +88,13 @@ func changesFor(c calc.RouteChanges, ownAS uint32, path calc.Path) calc.RouteCha
 	return c
 }
 
-// markOf returns the mark for decisions. A path about which there are none has no mark, which is 0. seen has the marks that were returned
-// before for the same groups: peers make a text long.
-func (e *exportState) markOf(outcomes []outcome, seen map[string]uint32) uint32 {
+// markOf returns the mark for decisions about paths of a family. A path about which there are none has no mark, which is 0. seen has the
+// marks that were returned before for the same groups: peers make a text long.
+func (e *exportState) markOf(v4 bool, outcomes []outcome, seen map[string]uint32) uint32 {
 	if len(outcomes) == 0 {
 		return 0
 	}
-	short := fmt.Sprint(outcomes[0].peers[0].Is4())
+	short := fmt.Sprint(v4)
 	for _, o := range outcomes {
 		short += fmt.Sprint(" ", o.accept, o.changes)
 	}
@@ -155,7 +155,7 @@ func (e *exportState) judgeAll(want map[netip.Prefix]calc.Path, groups []group, 
 	marks, used = map[netip.Prefix]uint32{}, map[uint32]bool{}
 	seen := map[string]uint32{}
 	for prefix, path := range want {
-		marks[prefix] = e.markOf(judge(groups, peers, prefix, path), seen)
+		marks[prefix] = e.markOf(prefix.Addr().Is4(), judge(groups, peers, prefix, path), seen)
 		used[marks[prefix]] = true
 	}
 	return marks, used
@@ -182,7 +182,7 @@ func (s *Speaker) holdBack(sessions map[string]session, peers []filtered) (ready
 			continue
 		}
 		for name, sess := range sessions {
-			if _, up := s.peers[name]; !up && sess.Address.WithZone("") == f.peer {
+			if _, up := s.peers[name]; !up && sess.Address == f.peer {
 				delete(ready, name)
 				s.failed[name] = errors.New("its filters are not in force yet; see the other problems of BGP")
 				errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, s.wanted.Peers[name]), s.failed[name]))

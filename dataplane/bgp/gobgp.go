@@ -27,6 +27,7 @@ type gobgpServer struct {
 	bgp     *gobgp.BgpServer // nil until the first start
 	global  global
 	gate    gate
+	zones   *zones
 
 	protected map[netip.Addr]session // peers whose password the listener has
 
@@ -36,7 +37,7 @@ type gobgpServer struct {
 
 func newGoBGP(log *logrus.Entry, observe func(event), learned *learned) *gobgpServer {
 	return &gobgpServer{
-		journal: newJournal(log), observe: observe, learned: learned, protected: map[netip.Addr]session{},
+		journal: newJournal(log), observe: observe, learned: learned, protected: map[netip.Addr]session{}, zones: newZones(),
 		policies: map[direction]installed{},
 	}
 }
@@ -95,15 +96,12 @@ func (g *gobgpServer) create() error {
 // translate turns an event of GoBGP into ours.
 func (g *gobgpServer) translate(r *api.WatchEventResponse) {
 	if t := r.GetTable(); t != nil {
+		g.name(t.GetPaths())
 		g.learned.put(routesOf(t.GetPaths()))
 		g.learned.end(endsOf(t.GetPaths()))
 	}
 	if p := r.GetPeer(); p != nil {
-		if a, err := netip.ParseAddr(p.GetPeer().GetConf().GetNeighborAddress()); err == nil {
-			state := p.GetPeer().GetState()
-			up := state.GetSessionState() == api.PeerState_ESTABLISHED
-			g.observe(event{Address: a, Up: up, Limited: !up && state.GetAdminState() == api.PeerState_PFX_CT})
-		}
+		g.heard(p.GetPeer())
 	}
 }
 
@@ -132,6 +130,7 @@ func (g *gobgpServer) stop() error {
 	}
 	g.closeGate()
 	clear(g.protected)
+	g.zones.clear()
 	done := make(chan error, 1)
 	go func() { done <- g.bgp.StopBgp(context.Background(), &api.StopBgpRequest{}) }()
 	select {
@@ -167,7 +166,12 @@ func (g *gobgpServer) addPeer(s session, restarting bool) error {
 	if s.Password != "" {
 		return g.addProtected(s, peer)
 	}
-	return g.bgp.AddPeer(context.Background(), &api.AddPeerRequest{Peer: peer})
+	g.zones.add(s.Address)
+	err := g.bgp.AddPeer(context.Background(), &api.AddPeerRequest{Peer: peer})
+	if err != nil {
+		g.zones.remove(s.Address)
+	}
+	return err
 }
 
 func (g *gobgpServer) reset(a netip.Addr, why string) error {
@@ -178,7 +182,11 @@ func (g *gobgpServer) deletePeer(a netip.Addr) error {
 	if err := g.unprotect(a); err != nil {
 		return err
 	}
-	return g.bgp.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: a.String()})
+	if err := g.bgp.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: a.String()}); err != nil {
+		return err
+	}
+	g.zones.remove(a)
+	return nil
 }
 
 // peers returns the state of each session. It does not ask for advertised routes: that runs every policy on every path, on GoBGP's
@@ -195,16 +203,22 @@ func (g *gobgpServer) peers() map[netip.Addr]peerState {
 
 // received returns the routes of a peer as it has sent them.
 func (g *gobgpServer) received(a netip.Addr) (list []Received, err error) {
-	err = g.bgp.ListPath(context.Background(), &api.ListPathRequest{
-		TableType: api.TableType_ADJ_IN, Name: a.String(), Family: apiFamily(a),
-	}, func(d *api.Destination) {
-		for _, path := range d.GetPaths() {
-			if r, ok := receivedOf(path); ok {
-				list = append(list, r)
+	for _, family := range apiFamilies(a) {
+		err := g.bgp.ListPath(context.Background(), &api.ListPathRequest{
+			TableType: api.TableType_ADJ_IN, Name: a.String(), Family: family,
+		}, func(d *api.Destination) {
+			for _, path := range d.GetPaths() {
+				path.NeighborIp = a.String() // with the zone
+				if r, ok := receivedOf(path); ok {
+					list = append(list, r)
+				}
 			}
+		})
+		if err != nil {
+			return nil, err
 		}
-	})
-	return list, err
+	}
+	return list, nil
 }
 
 // accepted returns the routes of peers that the import policy has accepted.
@@ -212,6 +226,7 @@ func (g *gobgpServer) accepted() (map[candidate]bool, error) {
 	all := map[candidate]bool{}
 	for _, family := range []*api.Family{apiFamily(netip.IPv4Unspecified()), apiFamily(netip.IPv6Unspecified())} {
 		err := g.bgp.ListPath(context.Background(), &api.ListPathRequest{TableType: api.TableType_GLOBAL, Family: family}, func(d *api.Destination) {
+			g.name(d.GetPaths())
 			for _, path := range d.GetPaths() {
 				prefix, ok := prefixOf(path)
 				if neighbour, learned := neighbourOf(path); ok && learned {

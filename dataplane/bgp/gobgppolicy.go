@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -166,8 +167,9 @@ func (b *policyBuilder) conditions(s statement) *api.Conditions {
 	if len(s.Peers) > 0 {
 		var nets []string
 		for _, a := range s.Peers {
-			nets = append(nets, netip.PrefixFrom(a, a.BitLen()).String())
+			nets = append(nets, netip.PrefixFrom(a, a.BitLen()).String()) // without the zone: see applyFilters
 		}
+		nets = slices.Compact(nets)
 		c.NeighborSet = b.match(&api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, List: nets})
 	}
 	if s.Within.IsValid() {

@@ -17,28 +17,31 @@ type filtered struct {
 	nextHop string             // of routes that the node passes on; see calc.Peer
 }
 
+func filteredPeer(want calc.BGP, p calc.Peer, at netip.Addr) filtered {
+	f := filtered{peer: at, filters: p.Filters, nextHop: p.NextHop, ownAS: want.AS}
+	if p.LocalAS != 0 {
+		f.ownAS = p.LocalAS
+	}
+	if f.ownAS == p.AS {
+		f.ownAS = 0
+	}
+	return f
+}
+
 // filteredPeers returns the peers that have filters or a mode for next hops, sorted. A peer that is about to go keeps those that it had.
 func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (list []filtered) {
 	add := func(p calc.Peer, at netip.Addr) {
-		if p.Filters == nil && p.NextHop == "" {
-			return
+		if p.Filters != nil || p.NextHop != "" {
+			list = append(list, filteredPeer(want, p, at))
 		}
-		f := filtered{peer: at.WithZone(""), filters: p.Filters, nextHop: p.NextHop, ownAS: want.AS}
-		if p.LocalAS != 0 {
-			f.ownAS = p.LocalAS
-		}
-		if f.ownAS == p.AS {
-			f.ownAS = 0
-		}
-		list = append(list, f)
 	}
 	addresses := map[netip.Addr]bool{}
 	for name, sess := range sessions {
-		addresses[sess.Address.WithZone("")] = true
+		addresses[sess.Address] = true
 		add(want.Peers[name], sess.Address)
 	}
 	for name, have := range s.peers {
-		if addresses[have.session.Address.WithZone("")] {
+		if addresses[have.session.Address] {
 			continue
 		}
 		if p, wanted := want.Peers[name]; wanted {
@@ -84,7 +87,7 @@ func importText(f filtered) string {
 	case len(f.filters.Import) == 0:
 		return ""
 	}
-	return fmt.Sprint(f.peer.Is4(), f.filters.Import)
+	return fmt.Sprint(familiesOf(f.peer), f.filters.Import)
 }
 
 // group is the peers with the same text, sorted, and their places in the list from which the group was made.
@@ -130,7 +133,7 @@ func (s *Speaker) judgeAgain(peers []filtered) (errs []error) {
 	now := map[netip.Addr]string{}
 	if mark := s.exports.mark(); mark != 0 {
 		for _, p := range s.peers {
-			now[p.session.Address.WithZone("")] = generationText(mark)
+			now[p.session.Address] = generationText(mark)
 		}
 	}
 	for _, f := range peers {
@@ -140,7 +143,7 @@ func (s *Speaker) judgeAgain(peers []filtered) (errs []error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
 		address := s.peers[name].session.Address
-		key := address.WithZone("")
+		key := address
 		if s.imported[key] == now[key] {
 			continue
 		}

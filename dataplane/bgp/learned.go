@@ -17,13 +17,19 @@ type learned struct {
 	mu      sync.Mutex
 	changed map[netip.Prefix][]netip.Addr // since the last take; no next hops: withdrawn
 	origins origins                       // of the prefixes that have next hops
-	told    map[netip.Addr]struct{}       // peers, without zone, that have sent an end of RIB in their present session
+	told    map[ending]struct{}           // ends of RIB that peers have sent in their present sessions
+}
+
+// ending is an end of RIB: the peer has sent all its routes of a family.
+type ending struct {
+	Neighbour netip.Addr
+	V4        bool
 }
 
 func newLearned() *learned {
 	return &learned{
 		news: make(chan struct{}, 1), changed: map[netip.Prefix][]netip.Addr{}, origins: newOrigins(),
-		told: map[netip.Addr]struct{}{},
+		told: map[ending]struct{}{},
 	}
 }
 
@@ -54,10 +60,10 @@ func (l *learned) withdrawAll() {
 }
 
 // end notes that peers have sent all their routes. Their routes were put before.
-func (l *learned) end(neighbours []netip.Addr) {
+func (l *learned) end(endings []ending) {
 	l.mu.Lock()
-	for _, a := range neighbours {
-		l.told[a] = struct{}{}
+	for _, e := range endings {
+		l.told[e] = struct{}{}
 	}
 	l.mu.Unlock()
 	l.signal()
@@ -66,16 +72,22 @@ func (l *learned) end(neighbours []netip.Addr) {
 // down notes that a session has ended.
 func (l *learned) down(neighbour netip.Addr) {
 	l.mu.Lock()
-	delete(l.told, neighbour)
+	delete(l.told, ending{neighbour, true})
+	delete(l.told, ending{neighbour, false})
 	l.mu.Unlock()
 	l.signal()
 }
 
-func (l *learned) hasTold(neighbour netip.Addr) bool {
+// hasTold says whether a peer has sent so many ends of RIB.
+func (l *learned) hasTold(neighbour netip.Addr, ends int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, told := l.told[neighbour]
-	return told
+	for _, v4 := range []bool{true, false} {
+		if _, told := l.told[ending{neighbour, v4}]; told {
+			ends--
+		}
+	}
+	return ends <= 0
 }
 
 func (l *learned) signal() {
@@ -98,7 +110,7 @@ func (l *learned) take() map[netip.Prefix][]netip.Addr {
 func (s *Speaker) News() <-chan struct{} { return s.learned.news }
 
 // TakeLearned returns the learned routes that have changed since the last call: the next hops of the best paths to each prefix,
-// or none if the prefix was withdrawn. A default route is among them only if a filter accepts it. complete says that the peers have sent
+// or none if the prefix was withdrawn. A next hop with a zone is on the network of the interface that the zone names. A default route is among them only if a filter accepts it. complete says that the peers have sent
 // all their routes: every wanted session is up and its peer has sent an end of RIB, or the longest restart time has passed since the
 // first peers were added and a session is up. Until then, routes that a former process learned may still be valid.
 func (s *Speaker) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete bool) {
@@ -122,12 +134,12 @@ func (s *Speaker) complete() bool {
 	}
 	up, told := 0, 0
 	for _, p := range s.peers {
-		address := p.session.Address.WithZone("")
-		if !s.links[address].up {
+		link := s.links[p.session.Address]
+		if !link.up {
 			continue
 		}
 		up++
-		if s.learned.hasTold(address) {
+		if s.learned.hasTold(p.session.Address, max(link.ends, 1)) {
 			told++
 		}
 	}
@@ -147,14 +159,14 @@ func (s *Speaker) awaitRoutes(sessions map[string]session) {
 	time.AfterFunc(longest+time.Second, s.learned.signal)
 }
 
-// endsOf returns the peers whose end of RIB is in an event.
-func endsOf(paths []*api.Path) (neighbours []netip.Addr) {
+// endsOf returns the ends of RIB in an event.
+func endsOf(paths []*api.Path) (endings []ending) {
 	for _, path := range paths {
-		if a, err := netip.ParseAddr(path.GetNeighborIp()); err == nil && path.GetNlri() == nil {
-			neighbours = append(neighbours, a.WithZone(""))
+		if a, ok := neighbourOf(path); ok && path.GetNlri() == nil {
+			endings = append(endings, ending{a, path.GetFamily().GetAfi() == api.Family_AFI_IP})
 		}
 	}
-	return neighbours
+	return endings
 }
 
 // routesOf reads an event of GoBGP about the best paths. For each prefix the event has the complete set of best paths, or a
@@ -193,7 +205,9 @@ func prefixOf(path *api.Path) (netip.Prefix, bool) {
 	return prefix, err == nil
 }
 
-// nextHopOf reads the next hop of a path. A link-local next hop is not usable: GoBGP v3 loses its interface.
+// nextHopOf reads the next hop of a path. From a peer with a link-local address, an IPv6 next hop is on the network of that interface, and
+// gets its zone. GoBGP v3 drops the link-local one of two next hops in a route (RFC 2545); if the other is unspecified, as BIRD's is on an
+// interface with no other address, the peer itself is the next hop. From any other peer, a link-local next hop has no interface.
 func nextHopOf(path *api.Path) (netip.Addr, bool) {
 	for _, attribute := range path.GetPattrs() {
 		var plain api.NextHopAttribute
@@ -208,7 +222,14 @@ func nextHopOf(path *api.Path) (netip.Addr, bool) {
 			continue
 		}
 		hop, err := netip.ParseAddr(text)
-		return hop.Unmap(), err == nil && !hop.IsUnspecified() && !hop.IsLinkLocalUnicast()
+		hop = hop.Unmap()
+		if peer, ok := neighbourOf(path); ok && peer.Zone() != "" && hop.Is6() {
+			if hop.IsUnspecified() {
+				return peer, err == nil
+			}
+			return hop.WithZone(peer.Zone()), err == nil
+		}
+		return hop, err == nil && !hop.IsUnspecified() && !hop.IsLinkLocalUnicast()
 	}
 	return netip.Addr{}, false
 }

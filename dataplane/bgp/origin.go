@@ -9,7 +9,7 @@ import (
 
 // Way is a best path to a prefix: the peer that announces it, and the next hop.
 type Way struct {
-	Neighbour, NextHop netip.Addr // Peer has no zone
+	Neighbour, NextHop netip.Addr // with a zone, if it is on the network of an interface
 }
 
 func compareWays(a, b Way) int {
@@ -83,10 +83,10 @@ func hopsOf(ways []Way) (hops []netip.Addr) {
 	return hops
 }
 
-// peerOf returns the peer of a path without its zone. It is false for a path of ours.
+// neighbourOf returns the peer of a path. It is false for a path of ours.
 func neighbourOf(path *api.Path) (netip.Addr, bool) {
 	a, err := netip.ParseAddr(path.GetNeighborIp())
-	return a.WithZone(""), err == nil
+	return a, err == nil
 }
 
 // Kernel says which learned routes the kernel has. Its owner brings them there.

@@ -18,6 +18,15 @@ import (
 // pair is a host and a router with a cable between them.
 type pair struct {
 	host, router *lab.Host
+	linkLocal    bool // the ends of the cable have only link-local addresses
+}
+
+// node has its sessions with a router in another AS.
+func (l *pair) node() calc.BGP {
+	if l.linkLocal {
+		return linkLocalNode(routerAS)
+	}
+	return node(routerAS)
 }
 
 const (

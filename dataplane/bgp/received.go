@@ -59,7 +59,7 @@ func (s *Speaker) Received() (list []Received, err error) {
 	})
 	names := map[netip.Addr]string{}
 	for name, p := range peers {
-		names[p.session.Address.WithZone("")] = called(name, p.calc)
+		names[p.session.Address] = called(name, p.calc)
 	}
 	return list, s.judge(list, names)
 }
@@ -84,12 +84,12 @@ func (s *Speaker) judge(list []Received, names map[netip.Addr]string) error {
 	for i := range list {
 		r := &list[i]
 		best := s.learned.origins.of[r.Prefix]
-		r.Best = best != nil && slices.Contains(best.ways, Way{r.Neighbour.WithZone(""), r.NextHop})
+		r.Best = best != nil && slices.Contains(best.ways, Way{r.Neighbour, r.NextHop})
 		switch {
 		case r.Best:
-		case accepted[candidate{r.Prefix, r.Neighbour.WithZone("")}] && best != nil:
+		case accepted[candidate{r.Prefix, r.Neighbour}] && best != nil:
 			r.Unused = "another path is better: " + waysText(best.ways, names)
-		case accepted[candidate{r.Prefix, r.Neighbour.WithZone("")}]:
+		case accepted[candidate{r.Prefix, r.Neighbour}]:
 			r.Unused = "its next hop cannot be used"
 		case r.loop != 0:
 			r.Unused = fmt.Sprintf("its AS path has this node's AS %d: give each node an asNumber of its own, or set numAllowedLocalASNumbers in the BGPPeer", r.loop)
@@ -114,7 +114,7 @@ func waysText(ways []Way, names map[netip.Addr]string) string {
 // candidate is a path that the import policy has accepted.
 type candidate struct {
 	Prefix    netip.Prefix
-	Neighbour netip.Addr // without zone
+	Neighbour netip.Addr
 }
 
 // receivedOf reads a route of a peer from GoBGP's form.

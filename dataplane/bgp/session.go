@@ -85,6 +85,9 @@ func newSession(p calc.Peer) (session, error) {
 	if p.AS == 0 {
 		return session{}, errors.New("no AS number; set asNumber in the BGPPeer")
 	}
+	if isLinkLocal(address) && address.Zone() == "" {
+		return session{}, fmt.Errorf("the link-local address %v is on every interface; write peerIP with the interface, as %[1]v%%eth0", address)
+	}
 	source := p.Source.Unmap()
 	if source.IsValid() && source.Is4() != address.Is4() {
 		return session{}, fmt.Errorf("source %v is not of the peer's family; give the Node an address of that family or set sourceAddress to None", source)

@@ -36,7 +36,8 @@ type server interface {
 type peerState struct {
 	State      string // as in RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm, Established
 	Restarting bool   // our own restart: updates are held until the peers have sent theirs
-	Negotiated bool   // the peer takes routes of the session's family
+	Takes4     bool   // the peer takes IPv4 routes, with the next hops that the session has
+	Takes6     bool   // the peer takes IPv6 routes
 	Received   int    // routes
 }
 
@@ -53,7 +54,9 @@ type failure struct {
 type event struct {
 	Address netip.Addr
 	Up      bool
-	Limited bool // it went down because the peer sent more routes than allowed
+	Limited bool       // it went down because the peer sent more routes than allowed
+	Ends    int        // ends of RIB that the peer sends: one for each family of the session
+	Same    netip.Addr // another session whose routes cannot be told from those of this one
 }
 
 // Options has facts that only the process knows.
@@ -85,10 +88,10 @@ type Speaker struct {
 	imported map[netip.Addr]string // by peer: its rules by which the server has judged its routes
 	peers    map[string]peer
 	failed   map[string]error   // peers that are wanted but could not be added, and why
-	limited  map[string]session // by name: those that were closed because the peer sent more routes than allowed
+	limited  map[string]closing // by name: those that stay closed until their settings change; see limit.go
 	wanted   calc.BGP
 	applied  bool                // wanted was given
-	links    map[netip.Addr]link // by address without zone: events have none
+	links    map[netip.Addr]link // by address
 
 	secrets secrets
 
@@ -113,6 +116,7 @@ type link struct {
 	up    bool
 	since time.Time
 	flaps int
+	ends  int // of RIB that the peer sends
 }
 
 // New returns a Speaker that does nothing before the first Apply.
@@ -136,7 +140,7 @@ func (s *Speaker) forget() {
 	s.exports, s.imported = newExportState(), map[netip.Addr]string{}
 	s.peers = map[string]peer{}
 	s.failed = map[string]error{}
-	s.limited = map[string]session{}
+	s.limited = map[string]closing{}
 	s.links = map[netip.Addr]link{}
 	s.restartingPeers = map[string]bool{}
 	s.learned.withdrawAll()
@@ -166,27 +170,30 @@ var errClosed = errors.New("BGP speaker is closed")
 func (s *Speaker) observe(e event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l, known := s.links[e.Address.WithZone("")]
+	l, known := s.links[e.Address]
 	if s.closed || !known {
 		return
 	}
 	if l.up != e.Up {
-		s.links[e.Address.WithZone("")] = s.changed(e, l, time.Now())
+		s.links[e.Address] = s.changed(e, l, time.Now())
 	}
 	if e.Up {
 		s.heardOfRestart(s.nameOf(e.Address))
 	}
 	if !e.Up {
-		s.learned.down(e.Address.WithZone(""))
+		s.learned.down(e.Address)
 	}
 	if e.Limited {
 		s.closeLimited(e.Address)
+	}
+	if e.Same.IsValid() {
+		s.closeSame(e.Address, e.Same)
 	}
 }
 
 func (s *Speaker) nameOf(address netip.Addr) string {
 	for name, p := range s.peers {
-		if p.session.Address.WithZone("") == address {
+		if p.session.Address == address {
 			return name
 		}
 	}

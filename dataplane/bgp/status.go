@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/margay-project/margay/calc"
 )
 
 // PeerStatus is the state of a wanted peer, for operators.
@@ -61,7 +63,7 @@ func (s *Speaker) Status() []PeerStatus {
 }
 
 func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
-	last, l := s.srv.lastError(p.session.Address), s.links[p.session.Address.WithZone("")]
+	last, l := s.srv.lastError(p.session.Address), s.links[p.session.Address]
 	status := PeerStatus{
 		Name:      name,
 		Object:    called(name, p.calc),
@@ -77,8 +79,8 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 	}
 	if err := s.failed[name]; err != nil {
 		status.Why = "the session keeps its former settings: " + err.Error()
-	} else if state.State == established && !state.Negotiated {
-		status.Why = "the peer takes no " + family(p.session.Address) + " routes; enable that address family there"
+	} else if state.State == established {
+		status.Why = s.missingFamily(p.session, state)
 	}
 	for prefix := range s.paths {
 		if s.gets(p, state, prefix) {
@@ -117,13 +119,6 @@ func (s *Speaker) states() map[netip.Addr]peerState {
 
 // gets says whether the peer has one of our paths. The state of the session and the filters are enough to tell.
 func (s *Speaker) gets(p peer, state peerState, prefix netip.Prefix) bool {
-	return state.State == established && state.Negotiated && !state.Restarting &&
-		p.session.Address.Is4() == prefix.Addr().Is4() && s.exports.gets(p.session.Address.WithZone(""), s.marks[prefix])
-}
-
-func family(a netip.Addr) string {
-	if a.Is4() {
-		return "IPv4"
-	}
-	return "IPv6"
+	return state.State == established && state.takes(prefix.Addr().Is4()) && !state.Restarting &&
+		calc.Carries(p.session.Address, prefix.Addr().Is4()) && s.exports.gets(p.session.Address, s.marks[prefix])
 }

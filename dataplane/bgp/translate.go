@@ -11,6 +11,8 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/margay-project/margay/calc"
 )
 
 const (
@@ -52,19 +54,22 @@ func apiPeer(s session, restarting bool) *api.Peer {
 			DeferralTime:    deferral,
 			LocalRestarting: restarting,
 		},
-		AfiSafis: []*api.AfiSafi{{
-			Config:            &api.AfiSafiConfig{Family: apiFamily(s.Address), Enabled: true},
+	}
+	for _, family := range apiFamilies(s.Address) {
+		af := &api.AfiSafi{
+			Config:            &api.AfiSafiConfig{Family: family, Enabled: true},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
-		}},
+		}
+		if s.MaxPrefixes > 0 {
+			af.PrefixLimits = &api.PrefixLimit{Family: family, MaxPrefixes: s.MaxPrefixes}
+		}
+		p.AfiSafis = append(p.AfiSafis, af)
 	}
 	if s.Cluster.IsValid() {
 		p.GracefulRestart.DeferralTime = reflectorDeferral
 	}
 	if s.Client {
 		p.RouteReflector = &api.RouteReflector{RouteReflectorClient: true, RouteReflectorClusterId: s.Cluster.String()}
-	}
-	if s.MaxPrefixes > 0 {
-		p.AfiSafis[0].PrefixLimits = &api.PrefixLimit{Family: apiFamily(s.Address), MaxPrefixes: s.MaxPrefixes}
 	}
 	switch {
 	case s.Source.IsValid():
@@ -85,6 +90,16 @@ func apiFamily(a netip.Addr) *api.Family {
 		return &api.Family{Afi: api.Family_AFI_IP, Safi: api.Family_SAFI_UNICAST}
 	}
 	return &api.Family{Afi: api.Family_AFI_IP6, Safi: api.Family_SAFI_UNICAST}
+}
+
+// apiFamilies returns the families of a session with a peer. GoBGP offers extended next hops (RFC 8950) in every session with IPv4.
+func apiFamilies(peer netip.Addr) (list []*api.Family) {
+	for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if calc.Carries(peer, a.Is4()) {
+			list = append(list, apiFamily(a))
+		}
+	}
+	return list
 }
 
 // apiPath makes GoBGP's form of a path of ours. Its next hop is unspecified: each session sends its own address.
@@ -165,8 +180,16 @@ func peerStateOf(p *api.Peer) peerState {
 	state.Restarting = p.GetGracefulRestart().GetLocalRestarting()
 	for _, af := range p.GetAfiSafis() {
 		state.Received += int(af.GetState().GetReceived())
-		if state.State == established {
-			state.Negotiated = state.Negotiated || takes(p.GetState().GetRemoteCap(), af.GetConfig().GetFamily())
+	}
+	if state.State != established {
+		return state
+	}
+	for _, family := range negotiated(p) {
+		if family.GetAfi() == api.Family_AFI_IP {
+			a, err := netip.ParseAddr(p.GetConf().GetNeighborAddress())
+			state.Takes4 = err == nil && a.Is4() || takesIPv6Hops(p)
+		} else {
+			state.Takes6 = true
 		}
 	}
 	return state

@@ -56,7 +56,8 @@ func TestPeerIsTranslatedForGoBGP(t *testing.T) {
 		}},
 		"link-local": {func(p *calc.Peer) { p.Address = addr("fe80::9%eth0") }, func(p *api.Peer) {
 			p.Conf.NeighborAddress, p.Transport.LocalAddress = "fe80::9%eth0", "::"
-			p.AfiSafis[0].Config.Family.Afi = api.Family_AFI_IP6
+			p.AfiSafis = append(p.AfiSafis, proto.Clone(p.AfiSafis[0]).(*api.AfiSafi))
+			p.AfiSafis[1].Config.Family.Afi = api.Family_AFI_IP6
 		}},
 		"one hop of TTL security": {func(p *calc.Peer) { p.TTLSecurity = 1 }, func(p *api.Peer) {
 			p.EbgpMultihop, p.TtlSecurity = nil, &api.TtlSecurity{Enabled: true, TtlMin: 255}

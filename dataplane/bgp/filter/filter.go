@@ -33,7 +33,7 @@ func Judge(rules []calc.RouteRule, r Route) (decision calc.RouteRule, matched bo
 }
 
 func matches(rule calc.RouteRule, r Route) bool {
-	return (!rule.Within.IsValid() || inside(rule, r.Prefix) != rule.Outside) &&
+	return (!rule.Within.IsValid() || rule.Within.Addr().Is4() == r.Prefix.Addr().Is4() && inside(rule, r.Prefix) != rule.Outside) &&
 		(!rule.Learned || r.Learned) &&
 		(rule.Interface == "" || named(rule.Interface, r.Interface)) &&
 		(rule.Community == "" || slices.Contains(r.Communities, rule.Community)) &&
