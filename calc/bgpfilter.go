@@ -44,8 +44,8 @@ type RouteChanges struct {
 	Priority    int      `json:"priority,omitempty"`    // the new metric; 0: unchanged
 }
 
-// equal compares the filters by value, and everything else as ==.
-func (p Peer) equal(q Peer) bool {
+// Equal compares the filters by value, and everything else as ==.
+func (p Peer) Equal(q Peer) bool {
 	a, b := p.Filters, q.Filters
 	p.Filters, q.Filters = nil, nil
 	return p == q && reflect.DeepEqual(a, b)

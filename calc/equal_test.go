@@ -16,7 +16,7 @@ func TestEqualityComparesEveryField(t *testing.T) {
 	everyField(t, Endpoint.equal)
 	everyField(t, pointed((*TierPolicies).equal))
 	everyField(t, BGP.equal)
-	everyField(t, Peer.equal)
+	everyField(t, Peer.Equal)
 	everyField(t, Path.equal)
 	everyField(t, Config.equal)
 }

@@ -29,8 +29,8 @@ func TestDeletedRoutesByOtherHostsComeBackAtOnce(t *testing.T) {
 	c := &clock{time.Now()}
 	d := h.run(w, Options{clock: c.time})
 	defer func() { must(t, d.Uninstall()) }()
-	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
-	d.Learn(announce("10.65.3.0/26", "192.0.2.1"), true)
+	d.Learn(News{Changed: announce("10.65.1.0/26", "192.0.2.1"), Complete: true})
+	d.Learn(News{Changed: announce("10.65.3.0/26", "192.0.2.1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	if told := log.drain(); told != "" {
 		t.Errorf("repair logged without a change by others: %s", told)

@@ -30,6 +30,7 @@ type hopRoutes struct {
 	announced map[netip.Prefix][]netip.Addr // the next hops of each prefix
 	uses      map[netip.Addr]int            // by next hop: the prefixes that have it
 	complete  bool                          // everything is announced: routes that only a former process knew may go
+	former    map[netip.Prefix]struct{}     // announced to a former speaker, and not to the present one
 
 	pending   map[netip.Prefix]struct{} // to be planned
 	serial    int                       // of the plan that planHopRoutes saw last
@@ -63,6 +64,7 @@ func (d *Driver) openHopRoutes() error {
 
 func (d *Driver) openHopRoutesOf(l *hopRoutes, protocol int) (err error) {
 	l.announced, l.uses = map[netip.Prefix][]netip.Addr{}, map[netip.Addr]int{}
+	l.former = map[netip.Prefix]struct{}{}
 	l.pending, l.resolved, l.refused = map[netip.Prefix]struct{}{}, map[netip.Addr]resolution{}, map[netip.Prefix]string{}
 	if l.kernel, err = routes.NewHopRoutes(protocol, d.ownsProtocol); err != nil {
 		return err
@@ -76,13 +78,31 @@ func (d *Driver) ownsProtocol(protocol int) bool {
 	return protocol == routes.LearnedProtocol || protocol == routes.NodeProtocol || slices.Contains(d.kernel.Protocols(), protocol)
 }
 
-// Learn notes changed routes of BGP peers: the next hops of each prefix, none for a prefix that was withdrawn. complete says
-// that peers have announced all their routes; before that, routes of a former process stay. Apply brings them into the
-// kernel.
-func (d *Driver) Learn(changes map[netip.Prefix][]netip.Addr, complete bool) {
-	d.learned.complete = complete
-	for prefix, hops := range changes {
-		d.learned.note(prefix, hops)
+// News is what a BGP speaker has learned.
+type News struct {
+	Changed  map[netip.Prefix][]netip.Addr // the next hops of each prefix; none: it was withdrawn
+	Complete bool                          // peers have announced all their routes; before that, routes of a former process stay
+	Anew     bool                          // the speaker has started, and knows nothing of what was learned before Changed
+}
+
+// Learn notes the routes of BGP peers. Apply brings them into the kernel.
+func (d *Driver) Learn(news News) {
+	l := &d.learned
+	l.complete = news.Complete
+	if news.Anew {
+		for prefix := range l.announced {
+			l.former[prefix] = struct{}{}
+		}
+	}
+	for prefix, hops := range news.Changed {
+		delete(l.former, prefix)
+		l.note(prefix, hops)
+	}
+	if news.Complete && len(l.former) > 0 {
+		for prefix := range l.former {
+			l.note(prefix, nil)
+		}
+		l.former = map[netip.Prefix]struct{}{}
 	}
 }
 

@@ -85,7 +85,7 @@ func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 	}()
 	learn := func(changes map[netip.Prefix][]netip.Addr) {
 		t.Helper()
-		d.Learn(changes, true)
+		d.Learn(News{Changed: changes, Complete: true})
 		must(t, d.Apply(calc.Delta{}))
 	}
 
@@ -131,7 +131,7 @@ func TestLearnedRoutesFollowAChangeOfPeers(t *testing.T) {
 	w := newWorld()
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	d.Learn(announce("10.66.0.0/24", "192.0.2.1"), true)
+	d.Learn(News{Changed: announce("10.66.0.0/24", "192.0.2.1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	h.wantLearned("no peer", "10.66.0.0/24 via 192.0.2.1")
 	must(t, d.Apply(calc.Delta{BGP: &calc.BGP{Peers: map[string]calc.Peer{"far": {Object: "far", Address: netip.MustParseAddr("10.66.0.9")}}}}))
@@ -167,8 +167,8 @@ func TestLearnedRoutesFollowTheConfiguration(t *testing.T) {
 	w.Pools[pool] = calc.Pool{CIDR: pool}
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
-	d.Learn(announce("10.66.1.0/26", "192.0.2.1"), true)
+	d.Learn(News{Changed: announce("10.65.1.0/26", "192.0.2.1"), Complete: true})
+	d.Learn(News{Changed: announce("10.66.1.0/26", "192.0.2.1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	h.wantRoutesTo("by default", "10.66.1.0/26", "87 via 192.0.2.1 metric 2048")
 	w.BGP.Metric4, w.BGP.NoPools = 1024, true
@@ -208,7 +208,7 @@ func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 		"224.0.0.0/4":     "not for unicast",
 		"169.254.0.0/16":  "not for unicast",
 	} {
-		d.Learn(announce(prefix, "192.0.2.1"), true)
+		d.Learn(News{Changed: announce(prefix, "192.0.2.1"), Complete: true})
 		must(t, d.Apply(calc.Delta{}))
 		h.wantLearned(prefix)
 		problems := strings.Join(d.Status().Problems, "\n")
@@ -216,10 +216,10 @@ func TestLearnedRoutesDoNotTakeOverAddressesOfThisHost(t *testing.T) {
 			!strings.Contains(problems, why) {
 			t.Errorf("%s: problems: %q", prefix, problems)
 		}
-		d.Learn(announce(prefix), true)
+		d.Learn(News{Changed: announce(prefix), Complete: true})
 	}
 	// A filter has accepted this one, otherwise it would not come here. The host's own default route has a lower metric.
-	d.Learn(announce("0.0.0.0/0", "192.0.2.1"), true)
+	d.Learn(News{Changed: announce("0.0.0.0/0", "192.0.2.1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	h.wantLearned("a default route", "0.0.0.0/0 via 192.0.2.1")
 	if p := d.Status().Problems; len(p) != 0 {
@@ -236,9 +236,9 @@ func TestLearnedRoutesOfAnEarlierProcessStayUntilAllAreLearned(t *testing.T) {
 	h.uplink()
 	h.RouteVia("10.65.9.0/26", "192.0.2.1") // a route of an operator
 	d := h.run(newWorld(), Options{})
-	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
-	d.Learn(announce("10.65.2.0/26", "192.0.2.1"), true)
-	d.Learn(announce("10.65.9.0/26", "192.0.2.1"), true)
+	d.Learn(News{Changed: announce("10.65.1.0/26", "192.0.2.1"), Complete: true})
+	d.Learn(News{Changed: announce("10.65.2.0/26", "192.0.2.1"), Complete: true})
+	d.Learn(News{Changed: announce("10.65.9.0/26", "192.0.2.1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	must(t, d.Close())
 	all := []string{"10.65.1.0/26 via 192.0.2.1", "10.65.2.0/26 via 192.0.2.1", "10.65.9.0/26 via 192.0.2.1"}
@@ -247,12 +247,24 @@ func TestLearnedRoutesOfAnEarlierProcessStayUntilAllAreLearned(t *testing.T) {
 	d = h.run(newWorld(), Options{})
 	defer func() { must(t, d.Uninstall()) }()
 	h.wantLearned("nothing is announced yet", all...)
-	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), false)
+	d.Learn(News{Changed: announce("10.65.1.0/26", "192.0.2.1")})
 	must(t, d.Apply(calc.Delta{}))
 	h.wantLearned("not everything is announced yet", all...)
-	d.Learn(nil, true)
+	d.Learn(News{Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	h.wantLearned("everything is announced", all[0])
+
+	d.Learn(News{Changed: announce("10.65.2.0/26", "192.0.2.1"), Complete: true})
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("a second prefix", all[:2]...)
+	d.Learn(News{Anew: true})
+	d.Learn(News{Changed: announce("10.65.2.0/26", "192.0.2.1")})
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("another speaker has not learned everything yet", all[:2]...)
+	d.Learn(News{Anew: true, Changed: announce("10.65.2.0/26", "192.0.2.1")}) // once more
+	d.Learn(News{Complete: true})
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("the other speaker has learned everything", all[1])
 	static, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Dst: routeTo("10.65.9.0/26")}, netlink.RT_FILTER_DST)
 	if err != nil || len(static) != 1 {
 		t.Errorf("the operator's route: %v, %v", static, err)
@@ -265,7 +277,7 @@ func TestLearnedRoutesComeBackWithTheirInterface(t *testing.T) {
 	h.uplink()
 	d := h.run(newWorld(), Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
+	d.Learn(News{Changed: announce("10.65.1.0/26", "192.0.2.1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	eth0, err := netlink.LinkByName("eth0")
 	must(t, err)
@@ -285,12 +297,12 @@ func TestLearnedRoutesFollowWhileTheDatastoreIsLocked(t *testing.T) {
 	w := newWorld()
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	d.Learn(announce("10.65.1.0/26", "192.0.2.1"), true)
+	d.Learn(News{Changed: announce("10.65.1.0/26", "192.0.2.1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	w.Ready = false
 	must(t, d.become(w))
-	d.Learn(announce("10.65.1.0/26"), true)
-	d.Learn(announce("10.65.2.0/26", "192.0.2.1"), true)
+	d.Learn(News{Changed: announce("10.65.1.0/26"), Complete: true})
+	d.Learn(News{Changed: announce("10.65.2.0/26", "192.0.2.1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	h.wantLearned("locked", "10.65.2.0/26 via 192.0.2.1")
 }

@@ -28,7 +28,7 @@ func TestLearnedRoutesLeaveByTheInterfaceOfALinkLocalNextHop(t *testing.T) {
 	}()
 	learn := func(changes map[netip.Prefix][]netip.Addr) {
 		t.Helper()
-		d.Learn(changes, true)
+		d.Learn(News{Changed: changes, Complete: true})
 		must(t, d.Apply(calc.Delta{}))
 	}
 	for _, prefix := range []string{"10.66.0.0/24", "2001:db8:66::/64"} {
@@ -72,8 +72,8 @@ func TestLearnedRoutesFollowTheInterfaceOfALinkLocalNextHop(t *testing.T) {
 	plug()
 	d := h.run(newWorld(), Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	d.Learn(announce("10.66.0.0/24", "fe80::1%eth1"), true)
-	d.Learn(announce("2001:db8:66::/64", "fe80::1%eth1"), true)
+	d.Learn(News{Changed: announce("10.66.0.0/24", "fe80::1%eth1"), Complete: true})
+	d.Learn(News{Changed: announce("2001:db8:66::/64", "fe80::1%eth1"), Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	const both = "10.66.0.0/24 via fe80::1%eth1\n2001:db8:66::/64 via fe80::1%eth1"
 	h.wantLearned("announced", strings.Split(both, "\n")...)
@@ -101,20 +101,20 @@ func TestRoutesByLinkLocalNextHopsOfAnEarlierProcessStay(t *testing.T) {
 	h.Up("eth1", "fe80::2/64")
 	d := h.run(newWorld(), Options{})
 	four, six := announce("10.66.0.0/24", "fe80::1%eth1", "192.0.2.1"), announce("2001:db8:66::/64", "fe80::1%eth1")
-	d.Learn(four, true)
-	d.Learn(six, true)
+	d.Learn(News{Changed: four, Complete: true})
+	d.Learn(News{Changed: six, Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	must(t, d.Close())
 	changes := h.FollowRoutes(87)
 	d = h.run(newWorld(), Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	d.Learn(four, false)
-	d.Learn(six, false)
+	d.Learn(News{Changed: four})
+	d.Learn(News{Changed: six})
 	must(t, d.Apply(calc.Delta{}))
-	d.Learn(nil, true)
+	d.Learn(News{Complete: true})
 	must(t, d.Apply(calc.Delta{}))
 	h.wantLearned("restarted", "10.66.0.0/24 via 192.0.2.1 fe80::1%eth1", "2001:db8:66::/64 via fe80::1%eth1")
-	d.Learn(announce("10.66.0.0/24"), true) // so that there is one last change to wait for
+	d.Learn(News{Changed: announce("10.66.0.0/24"), Complete: true}) // so that there is one last change to wait for
 	must(t, d.Apply(calc.Delta{}))
 	lab.Await(t, func() error {
 		if got := strings.Join(changes(), "\n"); !strings.Contains(got, "delete 10.66.0.0/24") {

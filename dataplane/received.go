@@ -12,21 +12,28 @@ type LearnedState struct{ d *Driver }
 // Learned returns the state of the learned routes.
 func (d *Driver) Learned() LearnedState { return LearnedState{d} }
 
-// Missing calls f with each learned prefix that the kernel does not have.
-func (s LearnedState) Missing(f func(netip.Prefix)) {
-	for prefix := range s.d.learned.refused {
-		f(prefix)
+// InKernel returns the learned prefixes that the kernel does not have, and the next hops that have a way.
+func (s LearnedState) InKernel() (missing []netip.Prefix, reached []netip.Addr) {
+	l := &s.d.learned
+	for prefix := range l.refused {
+		missing = append(missing, prefix)
 	}
-	s.d.learned.table.Missing(f)
-	for prefix := range s.d.learned.pending { // not planned yet
-		if _, wanted := s.d.learned.table.Wants(prefix); !wanted && s.d.learned.refused[prefix] == "" {
-			f(prefix)
+	l.table.Missing(func(prefix netip.Prefix) { missing = append(missing, prefix) })
+	for prefix := range l.pending { // not planned yet
+		if _, wanted := l.table.Wants(prefix); !wanted && l.refused[prefix] == "" {
+			missing = append(missing, prefix)
 		}
 	}
+	for next, way := range l.resolved {
+		if len(way.hops) > 0 {
+			reached = append(reached, next)
+		}
+	}
+	return missing, reached
 }
 
-// Reaches says whether a next hop has a way.
-func (s LearnedState) Reaches(next netip.Addr) bool { return len(s.d.learned.resolved[next].hops) > 0 }
+// reaches says whether a next hop has a way.
+func (s LearnedState) reaches(next netip.Addr) bool { return len(s.d.learned.resolved[next].hops) > 0 }
 
 // Interfaces returns the names of the interfaces by which packets to a next hop leave.
 func (s LearnedState) Interfaces(next netip.Addr) string {
@@ -45,7 +52,7 @@ func (s LearnedState) Of(prefix netip.Prefix, next netip.Addr) (state, why strin
 		return "not used", s.d.learned.refused[prefix]
 	case !wanted:
 		return "waiting", ""
-	case !s.Reaches(next):
+	case !s.reaches(next):
 		return "not used", cmp.Or(s.d.learned.resolved[next].err, "the way to its next hop is not known yet")
 	case entry.Programmed:
 		return "programmed", ""

@@ -41,11 +41,11 @@ func TestResumeAnnouncesOnlyWhatIsInForce(t *testing.T) {
 			t.Errorf("%+v, %v", r, err)
 		}
 		// Routes of peers come before the input, but not in place of those of the former process.
-		d.Learn(announce("10.67.0.0/26", "192.0.2.1"), false)
-		d.Learn(announce("10.68.0.0/26", "192.0.2.1"), false) // in a pool to which there are no learned routes
-		d.Learn(announce("10.65.0.5/32", "192.0.2.1"), false)
-		d.Learn(announce("10.65.0.0/26", "192.0.2.1"), false)
-		d.Learn(announce("192.0.2.0/30", "192.0.2.1"), false)
+		d.Learn(News{Changed: announce("10.67.0.0/26", "192.0.2.1")})
+		d.Learn(News{Changed: announce("10.68.0.0/26", "192.0.2.1")}) // in a pool to which there are no learned routes
+		d.Learn(News{Changed: announce("10.65.0.5/32", "192.0.2.1")})
+		d.Learn(News{Changed: announce("10.65.0.0/26", "192.0.2.1")})
+		d.Learn(News{Changed: announce("192.0.2.0/30", "192.0.2.1")})
 		must(t, d.Apply(calc.Delta{}))
 		h.wantLearned("resumed", "10.67.0.0/26 via 192.0.2.1")
 		found, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: routes.LearnedProtocol}, netlink.RT_FILTER_PROTOCOL)
@@ -61,7 +61,7 @@ func TestResumeAnnouncesOnlyWhatIsInForce(t *testing.T) {
 	t.Run("the datastore is locked when it is read", func(t *testing.T) {
 		h, d, _, err := resume(t, func(*host, *vm) {})
 		must(t, err)
-		d.Learn(announce("192.0.2.0/30", "192.0.2.1"), false) // covers a peer of the former process
+		d.Learn(News{Changed: announce("192.0.2.0/30", "192.0.2.1")}) // covers a peer of the former process
 		must(t, d.Apply(calc.Delta{}))
 		h.wantLearned("resumed")
 		d.InSync()
@@ -94,7 +94,7 @@ func TestResumeAnnouncesOnlyWhatIsInForce(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "the policy of the former felix is not in force on cali1") || len(r.BGP.Paths) != 0 {
 			t.Errorf("%+v, %v", r, err)
 		}
-		d.Learn(announce("10.67.0.0/26", "192.0.2.1"), true)
+		d.Learn(News{Changed: announce("10.67.0.0/26", "192.0.2.1"), Complete: true})
 		must(t, d.Apply(calc.Delta{}))
 		h.wantLearned("not resumed")
 	})

@@ -127,12 +127,16 @@ func (f *felix) processorTime() time.Duration {
 	return time.Duration(ticks) * time.Second / 100 // USER_HZ
 }
 
-// resident returns felix's resident memory in bytes.
-func (f *felix) resident() int64 {
+// resident returns the resident memory of felix and its BGP process in bytes. Pages that both have count once.
+func (f *felix) resident() (bytes int64) {
 	f.Helper()
-	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", f.process.Process.Pid))
-	must(f, err)
-	pages, err := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
-	must(f, err)
-	return pages * int64(os.Getpagesize())
+	for _, pid := range append(f.children(), f.process.Process.Pid) {
+		rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		must(f, err)
+		_, after, _ := strings.Cut(string(rollup), "\nPss:")
+		kB, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
+		must(f, err)
+		bytes += kB << 10
+	}
+	return bytes
 }

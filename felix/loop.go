@@ -15,7 +15,7 @@ import (
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane"
-	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/dataplane/bgp/process"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -26,7 +26,7 @@ type agent struct {
 	started  time.Time
 
 	driver        *dataplane.Driver
-	speaker       *bgp.Speaker
+	speaker       *process.Process
 	reservations  *reservations
 	registrar     *registrar
 	reports       *nodeReports
@@ -58,7 +58,7 @@ type agent struct {
 	failing      string    // the last logged errors of passes
 }
 
-func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *bgp.Speaker) *agent {
+func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker *process.Process) *agent {
 	boot, err := bootID()
 	if err != nil {
 		log.WithError(err).Warn("felix cannot read the boot id of the machine, so it saves no BGP state for a start without the datastore")
@@ -136,7 +136,7 @@ func (a *agent) run(ctx context.Context, connected <-chan beginning, questions <
 			a.receive(batch)
 			a.pass()
 		case <-a.speaker.News():
-			a.driver.Learn(a.speaker.TakeLearned())
+			a.learn()
 			a.pass()
 		case <-a.driver.Wake():
 			a.noticeHost()

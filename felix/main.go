@@ -20,6 +20,7 @@ import (
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane"
 	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/dataplane/bgp/process"
 	"github.com/margay-project/margay/datastore/etcd/embed"
 )
 
@@ -30,6 +31,10 @@ const gcPercent = 40
 func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
+	}
+	if len(os.Args) == 2 && os.Args[1] == bgpProcess {
+		serveBGP()
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -109,7 +114,9 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 	if err != nil {
 		log.WithError(err).Warn("felix cannot tell whether the machine was rebooted, so it does not ask BGP peers to keep its routes over this start")
 	}
-	speaker := bgp.New(log.WithField("part", "bgp"), bgp.Options{Restarting: restarting, SecretsDir: s.secretsDir})
+	speaker := process.New(process.Options{
+		Log: log.WithField("part", "bgp"), Speaker: bgp.Options{Restarting: restarting, SecretsDir: s.secretsDir}, Command: bgpCommand, Stderr: stderr,
+	})
 	defer speaker.Close()
 
 	questions := make(chan func(*agent))
@@ -126,7 +133,6 @@ func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer
 	connected := make(chan beginning, 1)
 	background.Go(func() { a.serveDatastore(ctx, connected) })
 	background.Go(func() { a.etcdAddresses.run(ctx) })
-	background.Go(func() { speaker.WatchCarriers(ctx) })
 	background.Go(func() { a.resumption.run(ctx) })
 	background.Go(func() { (&eventLog{log: log.WithField("part", "packets")}).run(ctx, driver) })
 	log.WithFields(logrus.Fields{"node": s.nodeName, "version": version, "commit": commit}).Info("felix runs")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/dataplane/bgp/process"
 	"github.com/margay-project/margay/datastore"
 )
 
@@ -166,7 +167,7 @@ func (r *nodeReports) measure(ctx context.Context, o *api.CalicoNodeStatus) (api
 	loop := &server{questions: r.questions}
 	var received []bgp.Received
 	if slices.Contains(o.Spec.Classes, "Routes") {
-		speaker, err := askLoop(ctx, loop, func(a *agent) (*bgp.Speaker, error) { return a.speaker, nil })
+		speaker, err := askLoop(ctx, loop, func(a *agent) (*process.Process, error) { return a.speaker, nil })
 		if err != nil {
 			return o.Status, err
 		}

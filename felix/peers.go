@@ -10,7 +10,7 @@ import (
 
 // statusOfPeers returns the BGP sessions that the objects ask for.
 func (a *agent) statusOfPeers() (peers []*agentv1.Peer) {
-	used := a.speaker.InUse(a.driver.Learned())
+	used := a.speaker.InUse(a.driver.Learned().InKernel())
 	for _, p := range a.speaker.Status() {
 		peer := &agentv1.Peer{
 			Name: p.Object, Address: p.Address.String(), As: p.AS, Type: sessionType(p.Name), State: strings.ToLower(p.State),

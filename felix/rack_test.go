@@ -133,6 +133,8 @@ func TestVMsOfTwoHostsReachEachOther(t *testing.T) {
 
 	changes := [2]func() []string{one.host.FollowRoutes(routes.LearnedProtocol), two.host.FollowRoutes(routes.LearnedProtocol)}
 	stream := a.Stream(addressB, port, 2*time.Millisecond)
+	f1.killBGP()
+	f1.await(uses(1))
 	for range 2 {
 		f1.kill()
 		f1 = one.start("FELIX_IP=198.51.100.1/24")

@@ -7,6 +7,7 @@ import (
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
 	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/dataplane/bgp/process"
 )
 
 // receivedRoutes reads the routes of all peers, if a request asks for them. It runs beside the loop, because there may be many.
@@ -14,7 +15,7 @@ func (s *server) receivedRoutes(ctx context.Context, request *agentv1.DumpReques
 	if len(request.Tables) > 0 && !slices.Contains(request.Tables, received) {
 		return nil, nil
 	}
-	speaker, err := askLoop(ctx, s, func(a *agent) (*bgp.Speaker, error) { return a.speaker, nil })
+	speaker, err := askLoop(ctx, s, func(a *agent) (*process.Process, error) { return a.speaker, nil })
 	if err != nil {
 		return nil, err
 	}

@@ -84,8 +84,8 @@ func (s *Speaker) ensureRunning(want calc.BGP) error {
 // MeshPrefix begins the name of a session of the mesh; the name of the node follows.
 const MeshPrefix = "mesh with "
 
-// called returns the name by which operators know a peer: that of its BGPPeer, or of the node in the mesh.
-func called(session string, p calc.Peer) string {
+// Called returns the name by which operators know a peer: that of its BGPPeer, or of the node in the mesh.
+func Called(session string, p calc.Peer) string {
 	if p.Object == "" && p.Node != "" {
 		return MeshPrefix + p.Node
 	}
@@ -104,7 +104,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 	maps.DeleteFunc(s.limited, func(name string, _ closing) bool { _, wanted := want.Peers[name]; return !wanted })
 	fail := func(name string, err error) {
 		s.failed[name] = err
-		errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, want.Peers[name]), err))
+		errs = append(errs, fmt.Errorf("BGP peer %s: %w", Called(name, want.Peers[name]), err))
 	}
 	for _, name := range slices.Sorted(maps.Keys(want.Peers)) {
 		sess, err := newSession(want.Peers[name])
@@ -113,13 +113,13 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			continue
 		}
 		if owner, taken := owners[sess.Address]; taken {
-			fail(name, fmt.Errorf("%v belongs to peer %s already; remove one of the two", sess.Address, called(owner, want.Peers[owner])))
+			fail(name, fmt.Errorf("%v belongs to peer %s already; remove one of the two", sess.Address, Called(owner, want.Peers[owner])))
 			continue
 		}
 		if owner, taken := owners[sess.Address.WithZone("")]; taken && unlike(want, want.Peers[owner], want.Peers[name]) {
 			fail(name, fmt.Errorf("%v is the address of peer %s on another interface, and GoBGP cannot filter the two differently; "+
 				"give both the same filters, AS numbers and nextHopMode, or one of them another link-local address",
-				sess.Address, called(owner, want.Peers[owner])))
+				sess.Address, Called(owner, want.Peers[owner])))
 			continue
 		}
 		if _, taken := owners[sess.Address.WithZone("")]; !taken {
@@ -133,6 +133,10 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 		sess.Cluster, sess.Client = want.ClusterID, want.Peers[name].Client
 		if why := s.isClosed(name, sess); why != nil {
 			s.failed[name] = why // no error of Apply: another attempt does not help
+			continue
+		}
+		if w, yes := s.withheld[name]; yes {
+			s.failed[name] = errors.New(w.Why)
 			continue
 		}
 		sessions[name] = sess
@@ -203,7 +207,7 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 
 func (s *Speaker) deletePeer(name string, have peer, why string) error {
 	if err := s.srv.deletePeer(have.session.Address); err != nil {
-		return fmt.Errorf("end session with BGP peer %s: %w", called(name, have.calc), err)
+		return fmt.Errorf("end session with BGP peer %s: %w", Called(name, have.calc), err)
 	}
 	s.ended(have, why)
 	delete(s.peers, name)
@@ -235,7 +239,7 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 		if err := s.srv.addPeer(sess, s.restarting); err != nil {
 			delete(s.links, sess.Address)
 			s.failed[name] = err
-			errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, want[name]), err))
+			errs = append(errs, fmt.Errorf("BGP peer %s: %w", Called(name, want[name]), err))
 			continue
 		}
 		added = true
@@ -244,7 +248,7 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 			s.imported[key] = generationText(s.exports.mark())
 		}
 	}
-	if added {
+	if added && len(s.withheldSoon()) == 0 {
 		s.restarting = false // peers that come later keep no routes of ours
 	}
 	return errs

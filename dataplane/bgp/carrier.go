@@ -123,7 +123,7 @@ func (s *Speaker) carrierLost(device string, networks []netip.Prefix) {
 			continue
 		}
 		if err := s.srv.reset(address, "interface "+device+" has lost its carrier"); err != nil {
-			s.log.WithError(err).WithField("peer", called(name, p.calc)).Warn("the BGP session over an interface without a carrier goes on until its hold time is over")
+			s.log.WithError(err).WithField("peer", Called(name, p.calc)).Warn("the BGP session over an interface without a carrier goes on until its hold time is over")
 		}
 	}
 }

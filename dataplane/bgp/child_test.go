@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strconv"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/bgp"
+	childprocess "github.com/margay-project/margay/dataplane/bgp/process"
 	"github.com/margay-project/margay/internal/lab/router"
 )
 
@@ -27,6 +29,12 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "speaker", "restarted speaker":
 		speak(os.Getenv(roleVariable) != "speaker")
+	case "supervised speaker":
+		supervise()
+	case "child":
+		if conn, err := childprocess.Inherited(); err == nil {
+			childprocess.Serve(conn, newLog())
+		}
 	case "router":
 		route()
 	default:
@@ -53,19 +61,61 @@ type answer struct {
 	Listeners []int // protocol number of each listening socket
 	Learned   map[netip.Prefix][]netip.Addr
 	Complete  bool
+	Anew      bool
 	Changed   bool // passwords
 	Received  []bgp.Received
 }
 
 func speak(restarting bool) {
+	s := bgp.New(newLog(), bgp.Options{Restarting: restarting})
+	go s.WatchCarriers(context.Background()) // ends with the process
+	answerRequests(inProcess{s})
+}
+
+// supervise runs a speaker in a child of this process.
+func supervise() {
+	p := childprocess.New(childprocess.Options{
+		Log: newLog(), Stderr: os.Stderr,
+		Command: func() *exec.Cmd {
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = append(os.Environ(), roleVariable+"=child")
+			return cmd
+		},
+	})
+	answerRequests(p)
+	p.Close()
+}
+
+func newLog() *logrus.Entry {
 	log := logrus.New()
 	log.SetOutput(os.Stderr)
 	if os.Getenv("MARGAY_BGP_TEST_TRACE") != "" {
 		log.SetLevel(logrus.TraceLevel)
 		log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true, TimestampFormat: "05.000"})
 	}
-	s := bgp.New(logrus.NewEntry(log), bgp.Options{Restarting: restarting})
-	go s.WatchCarriers(context.Background()) // ends with the process
+	return logrus.NewEntry(log)
+}
+
+// speaker is a bgp.Speaker in this process or in a child.
+type speaker interface {
+	Apply(calc.BGP) error
+	Status() []bgp.PeerStatus
+	Announced() []bgp.Announcement
+	Received() ([]bgp.Received, error)
+	TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete, anew bool)
+	RefreshPasswords() bool
+}
+
+// inProcess is a speaker that never starts anew.
+type inProcess struct{ *bgp.Speaker }
+
+func (s inProcess) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete, anew bool) {
+	changed, complete = s.Speaker.TakeLearned()
+	return changed, complete, false
+}
+
+// answerRequests answers requests until the input ends.
+func answerRequests(s speaker) {
 	in, out := gob.NewDecoder(os.Stdin), gob.NewEncoder(os.Stdout)
 	for {
 		var r request
@@ -76,7 +126,7 @@ func speak(restarting bool) {
 	}
 }
 
-func serve(s *bgp.Speaker, r request) answer {
+func serve(s speaker, r request) answer {
 	var a answer
 	var err error
 	switch {
@@ -92,7 +142,7 @@ func serve(s *bgp.Speaker, r request) answer {
 	case r.Listeners:
 		a.Listeners = listeners()
 	case r.Learned:
-		a.Learned, a.Complete = s.TakeLearned()
+		a.Learned, a.Complete, a.Anew = s.TakeLearned()
 	case r.Refresh:
 		a.Changed = s.RefreshPasswords()
 	case r.Received:

@@ -29,7 +29,8 @@
 // restart time: this is for an agent that is stopped, killed or upgraded. [Speaker.Apply] without peers sends Cease, and the routes go
 // at once: this is for a node that goes out of service.
 //
-// A process can start one Speaker: GoBGP v3 keeps its choice of routes in package variables, and its goroutine never ends.
+// Some malformed messages make GoBGP v3 panic where nobody can recover, so felix runs the Speaker in a child: see package process. A
+// process can start one Speaker: GoBGP v3 keeps its choice of routes in package variables, and its goroutine never ends.
 //
 // Package calc decides which routes are announced to which peers, and package dataplane programs routes. Start reading in
 // speaker.go. Only gobgp.go, gobgppolicy.go, gate.go, protect.go, translate.go, learned.go and log.go know GoBGP.

@@ -39,5 +39,5 @@ func (s *Speaker) ended(p peer, why string) {
 func (s *Speaker) logOf(address netip.Addr) *logrus.Entry {
 	name := s.nameOf(address)
 	p := s.peers[name]
-	return s.log.WithFields(logrus.Fields{"address": address, "peer": called(name, p.calc), "as": p.session.AS})
+	return s.log.WithFields(logrus.Fields{"address": address, "peer": Called(name, p.calc), "as": p.session.AS})
 }

@@ -185,7 +185,7 @@ func (s *Speaker) holdBack(sessions map[string]session, peers []filtered) (ready
 			if _, up := s.peers[name]; !up && sess.Address == f.peer {
 				delete(ready, name)
 				s.failed[name] = errors.New("its filters are not in force yet; see the other problems of BGP")
-				errs = append(errs, fmt.Errorf("BGP peer %s: %w", called(name, s.wanted.Peers[name]), s.failed[name]))
+				errs = append(errs, fmt.Errorf("BGP peer %s: %w", Called(name, s.wanted.Peers[name]), s.failed[name]))
 			}
 		}
 	}

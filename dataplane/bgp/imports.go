@@ -148,7 +148,7 @@ func (s *Speaker) judgeAgain(peers []filtered) (errs []error) {
 			continue
 		}
 		if err := s.srv.refresh(address); err != nil {
-			errs = append(errs, fmt.Errorf("filter the routes of BGP peer %s again: %w", called(name, s.peers[name].calc), err))
+			errs = append(errs, fmt.Errorf("filter the routes of BGP peer %s again: %w", Called(name, s.peers[name].calc), err))
 			if before, had := s.imported[key]; had {
 				now[key] = before
 			} else {

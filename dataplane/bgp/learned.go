@@ -110,8 +110,9 @@ func (l *learned) take() map[netip.Prefix][]netip.Addr {
 func (s *Speaker) News() <-chan struct{} { return s.learned.news }
 
 // TakeLearned returns the learned routes that have changed since the last call: the next hops of the best paths to each prefix,
-// or none if the prefix was withdrawn. A next hop with a zone is on the network of the interface that the zone names. A default route is among them only if a filter accepts it. complete says that the peers have sent
-// all their routes: every wanted session is up and its peer has sent an end of RIB, or the longest restart time has passed since the
+// or none if the prefix was withdrawn. A next hop with a zone is on the network of the interface that the zone names. A default route is
+// among them only if a filter accepts it. complete says that the peers have sent
+// all their routes: every wanted session that is not closed is up and its peer has sent an end of RIB, or the longest restart time has passed since the
 // first peers were added and a session is up. Until then, routes that a former process learned may still be valid.
 func (s *Speaker) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete bool) {
 	s.mu.Lock()
@@ -132,7 +133,13 @@ func (s *Speaker) complete() bool {
 	if len(s.wanted.Peers) == 0 {
 		return s.applied
 	}
-	up, told := 0, 0
+	up, told, closed := 0, 0, 0
+	for name := range s.wanted.Peers {
+		_, limited := s.limited[name]
+		if w, withheld := s.withheld[name]; limited || withheld && !w.Soon {
+			closed++
+		}
+	}
 	for _, p := range s.peers {
 		link := s.links[p.session.Address]
 		if !link.up {
@@ -143,7 +150,7 @@ func (s *Speaker) complete() bool {
 			told++
 		}
 	}
-	return told == len(s.wanted.Peers) || up > 0 && !s.deadline.IsZero() && time.Now().After(s.deadline)
+	return told == len(s.wanted.Peers)-closed || up > 0 && !s.deadline.IsZero() && time.Now().After(s.deadline)
 }
 
 // awaitRoutes starts the time after which complete no longer waits for peers that do not answer.

@@ -39,7 +39,7 @@ func (s *Speaker) closeSame(address, other netip.Addr) {
 	same := s.nameOf(other)
 	s.stayClosed(name, p, fmt.Errorf("the router at %v is also that of peer %s, with the same link-local address and router id, and GoBGP takes their "+
 		"routes for each other, so this session is closed and stays so; give the router another link-local address on one of its interfaces, "+
-		"then change this BGPPeer or restart felix", address, cmp.Or(called(same, s.peers[same].calc), other.String())))
+		"then change this BGPPeer or restart felix", address, cmp.Or(Called(same, s.peers[same].calc), other.String())))
 }
 
 // stayClosed notes that a peer that was removed does not come back before the settings of its session change.

@@ -89,33 +89,29 @@ func neighbourOf(path *api.Path) (netip.Addr, bool) {
 	return a, err == nil
 }
 
-// Kernel says which learned routes the kernel has. Its owner brings them there.
-type Kernel interface {
-	// Missing calls f with each learned prefix that the kernel does not have.
-	Missing(f func(netip.Prefix))
-	// Reaches says whether a next hop has a way.
-	Reaches(next netip.Addr) bool
-}
-
-// InUse counts, for each peer, the prefixes that the kernel has with a next hop from it. It looks at each set of routers
-// and at each missing prefix, not at all routes.
-func (s *Speaker) InUse(kernel Kernel) map[netip.Addr]int {
+// InUse counts, for each peer, the prefixes that the kernel has with a next hop from it. The owner of the Speaker brings routes there, so
+// it says which learned prefixes are missing, and which next hops have a way. InUse looks at each set of routers and at each missing
+// prefix, not at all routes.
+func (s *Speaker) InUse(missing []netip.Prefix, reached []netip.Addr) map[netip.Addr]int {
 	l := s.learned
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	missing := map[*origin]int{}
-	kernel.Missing(func(prefix netip.Prefix) {
+	lacking, ways := map[*origin]int{}, map[netip.Addr]bool{}
+	for _, prefix := range missing {
 		if o := l.origins.of[prefix]; o != nil {
-			missing[o]++
+			lacking[o]++
 		}
-	})
+	}
+	for _, next := range reached {
+		ways[next] = true
+	}
 	counts := map[netip.Addr]int{}
 	for _, o := range l.origins.all {
 		counted := map[netip.Addr]bool{}
 		for _, w := range o.ways {
-			if !counted[w.Neighbour] && kernel.Reaches(w.NextHop) {
+			if !counted[w.Neighbour] && ways[w.NextHop] {
 				counted[w.Neighbour] = true
-				counts[w.Neighbour] += o.prefixes - missing[o]
+				counts[w.Neighbour] += o.prefixes - lacking[o]
 			}
 		}
 	}

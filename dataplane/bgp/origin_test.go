@@ -15,13 +15,15 @@ type kernel struct {
 	cut     map[netip.Addr]bool
 }
 
-func (k kernel) Missing(f func(netip.Prefix)) {
-	for prefix := range k.missing {
-		f(prefix)
+// state returns the missing prefixes, and the next hops that are not cut.
+func (k kernel) state(hops []netip.Addr) (missing []netip.Prefix, reached []netip.Addr) {
+	for _, next := range hops {
+		if !k.cut[next] {
+			reached = append(reached, next)
+		}
 	}
+	return slices.Collect(maps.Keys(k.missing)), reached
 }
-
-func (k kernel) Reaches(next netip.Addr) bool { return !k.cut[next] }
 
 // inUse is InUse, made by looking at every route.
 func inUse(routes map[netip.Prefix][]Way, k kernel) map[netip.Addr]int {
@@ -66,14 +68,14 @@ func TestInUseCountsWhatAnyHistoryOfRoutesLeavesInTheKernel(t *testing.T) {
 		}
 		k.missing[p], k.cut[hops[random.IntN(4)]] = random.IntN(4) == 0, random.IntN(4) == 0
 		maps.DeleteFunc(k.missing, func(_ netip.Prefix, missing bool) bool { return !missing })
-		got := s.InUse(k)
+		got := s.InUse(k.state(hops))
 		maps.DeleteFunc(got, func(_ netip.Addr, n int) bool { return n == 0 })
 		if want := inUse(routes, k); !maps.Equal(got, want) {
 			t.Fatalf("seed %d, step %d: %v, want %v", seed, step, got, want)
 		}
 	}
 	s.learned.withdrawAll()
-	if got := s.InUse(kernel{}); len(got) != 0 || len(s.learned.origins.all) != 0 {
+	if got := s.InUse(kernel{}.state(hops)); len(got) != 0 || len(s.learned.origins.all) != 0 {
 		t.Errorf("after all routes were withdrawn: %v, %d origins", got, len(s.learned.origins.all))
 	}
 }

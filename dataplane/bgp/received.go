@@ -42,11 +42,11 @@ func (s *Speaker) Received() (list []Received, err error) {
 	for name, p := range peers {
 		routes, err := s.srv.received(p.session.Address)
 		if err != nil && s.has(name) {
-			return nil, fmt.Errorf("read the routes of BGP peer %s: %w", called(name, p.calc), err)
+			return nil, fmt.Errorf("read the routes of BGP peer %s: %w", Called(name, p.calc), err)
 		}
 		as := cmp.Or(p.session.LocalAS, node)
 		for _, r := range routes {
-			r.Peer, r.Neighbour = called(name, p.calc), p.session.Address
+			r.Peer, r.Neighbour = Called(name, p.calc), p.session.Address
 			if slices.Contains(strings.FieldsFunc(r.ASPath, isNoDigit), fmt.Sprint(as)) {
 				r.loop = as
 			}
@@ -59,7 +59,7 @@ func (s *Speaker) Received() (list []Received, err error) {
 	})
 	names := map[netip.Addr]string{}
 	for name, p := range peers {
-		names[p.session.Address] = called(name, p.calc)
+		names[p.session.Address] = Called(name, p.calc)
 	}
 	return list, s.judge(list, names)
 }

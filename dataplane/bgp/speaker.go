@@ -89,6 +89,7 @@ type Speaker struct {
 	peers    map[string]peer
 	failed   map[string]error   // peers that are wanted but could not be added, and why
 	limited  map[string]closing // by name: those that stay closed until their settings change; see limit.go
+	withheld map[string]Withheld
 	wanted   calc.BGP
 	applied  bool                // wanted was given
 	links    map[netip.Addr]link // by address
@@ -100,7 +101,7 @@ type Speaker struct {
 
 	tookComplete bool // that TakeLearned returned last
 
-	restarting      bool            // the first peers, which are to hear of our restart, have not been added yet
+	restarting      bool            // peers that are added are to hear of our restart
 	restartingPeers map[string]bool // by name: those that have not connected since our restart
 	restartTimer    *time.Timer
 }
@@ -179,8 +180,8 @@ func (s *Speaker) observe(e event) {
 	}
 	if e.Up {
 		s.heardOfRestart(s.nameOf(e.Address))
-	}
-	if !e.Up {
+		s.learned.signal() // see Sessions
+	} else {
 		s.learned.down(e.Address)
 	}
 	if e.Limited {
@@ -214,6 +215,9 @@ func (s *Speaker) beginRestart(sessions map[string]session) {
 		s.restartingPeers[name] = true
 		longest = max(longest, time.Duration(sess.RestartTime)*time.Second)
 	}
+	for name := range s.withheldSoon() {
+		s.restartingPeers[name] = true
+	}
 	// Later, no peer keeps routes for us any more.
 	s.restartTimer = time.AfterFunc(longest, func() {
 		s.mu.Lock()
@@ -235,7 +239,7 @@ func (s *Speaker) endRestart() {
 		return
 	}
 	s.restartTimer.Stop()
-	s.restartTimer = nil
+	s.restartTimer, s.restarting = nil, false
 	clear(s.restartingPeers)
 	s.srv.endRestart()
 }

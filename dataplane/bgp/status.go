@@ -50,7 +50,7 @@ func (s *Speaker) Status() []PeerStatus {
 		p, there := s.peers[name]
 		if !there {
 			want := s.wanted.Peers[name]
-			status := PeerStatus{Name: name, Object: called(name, want), Address: want.Address, AS: want.AS, State: "Failed"}
+			status := PeerStatus{Name: name, Object: Called(name, want), Address: want.Address, AS: want.AS, State: "Failed"}
 			if err := s.failed[name]; err != nil {
 				status.LastError, status.Why = err.Error(), err.Error()
 			}
@@ -66,7 +66,7 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 	last, l := s.srv.lastError(p.session.Address), s.links[p.session.Address]
 	status := PeerStatus{
 		Name:      name,
-		Object:    called(name, p.calc),
+		Object:    Called(name, p.calc),
 		Address:   p.session.Address,
 		AS:        p.session.AS,
 		State:     state.State,
@@ -102,7 +102,7 @@ func (s *Speaker) Announced() []Announcement {
 		a := Announcement{Prefix: prefix, Communities: path.Communities, Reason: path.Reason}
 		for _, name := range names {
 			if p := s.peers[name]; s.gets(p, states[p.session.Address], prefix) {
-				a.Peers = append(a.Peers, called(name, p.calc))
+				a.Peers = append(a.Peers, Called(name, p.calc))
 			}
 		}
 		list = append(list, a)

@@ -1,0 +1,243 @@
+package process
+
+import (
+	"bytes"
+	"encoding/gob"
+	"errors"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"net/rpc"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/bgp"
+	"github.com/margay-project/margay/internal/lab"
+)
+
+const roleVariable = "MARGAY_BGP_PROCESS_ROLE"
+
+func TestMain(m *testing.M) {
+	conn, _ := Inherited()
+	switch os.Getenv(roleVariable) {
+	case "child":
+		Serve(conn, quiet())
+	case "hangs":
+		server := rpc.NewServer()
+		_ = server.RegisterName("Speaker", hanging{})
+		server.ServeConn(conn)
+	case "fails":
+		os.Stderr.WriteString("fatal error: no memory\n")
+		os.Exit(2)
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// hanging is a child that does not answer.
+type hanging struct{}
+
+func (hanging) Begin(_ bgp.Options, _ *none) error { return nil }
+func (hanging) Follow(_ none, _ *News) error       { select {} }
+func (hanging) Apply(_ Change, _ *none) error      { select {} }
+
+func quiet() *logrus.Entry {
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	return logrus.NewEntry(log)
+}
+
+// start runs a Process whose children have a role.
+func start(t *testing.T, role string, patience time.Duration) *Process {
+	t.Helper()
+	p := newProcess(Options{Log: quiet(), Stderr: io.Discard, Speaker: bgp.Options{ListenPort: -1}, Command: func() *exec.Cmd {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), roleVariable+"="+role)
+		return cmd
+	}}, patience)
+	t.Cleanup(p.Close)
+	return p
+}
+
+func wanted() calc.BGP {
+	return calc.BGP{
+		AS: 64512, RouterID: netip.MustParseAddr("10.0.0.1"),
+		// Nobody answers there.
+		Peers: map[string]calc.Peer{"peer": {Object: "tor", Address: netip.MustParseAddr("127.99.0.9"), AS: 65000, MaxPrefixes: 1000}},
+		Paths: map[netip.Prefix]calc.Path{netip.MustParsePrefix("192.0.2.0/26"): {Communities: []string{"64512:1"}, Reason: "block"}},
+	}
+}
+
+// childOf returns the process id of the child.
+func childOf(t *testing.T) int {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		children, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/children")
+		for _, text := range strings.Fields(string(children)) {
+			pid, _ := strconv.Atoi(text)
+			return pid
+		}
+	}
+	t.Fatal("no child")
+	return 0
+}
+
+// A child that is killed is replaced, and the next one has everything that was wanted.
+func TestAKilledChildIsReplaced(t *testing.T) {
+	p := start(t, "child", patience)
+	if err := p.Apply(wanted()); err != nil {
+		t.Fatal(err)
+	}
+	<-p.News()
+	if _, _, anew := p.TakeLearned(); !anew {
+		t.Error("the first child is not new")
+	}
+	for range 3 {
+		before := childOf(t)
+		child, err := os.FindProcess(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		anew := false
+		lab.Await(t, func() error {
+			_, _, now := p.TakeLearned()
+			anew = anew || now
+			list := p.Announced()
+			if !anew || len(list) != 1 || !p.Running() || childOf(t) == before {
+				return errors.New("the next child does not run, or does not announce the path")
+			}
+			return nil
+		})
+		st := p.Status()
+		if len(st) != 1 || st[0].Object != "tor" || st[0].State == "Failed" || !strings.Contains(st[0].LastError, "killed") && !strings.Contains(st[0].LastError, "connect") {
+			t.Errorf("%+v", st)
+		}
+	}
+	want := wanted()
+	want.Paths = nil
+	if err := p.Apply(want); err != nil || len(p.Announced()) != 0 {
+		t.Errorf("error %v, announced: %v", err, p.Announced())
+	}
+}
+
+// An agent that waits for a child that hangs gets an error, and another child.
+func TestAChildThatHangsIsReplaced(t *testing.T) {
+	p := start(t, "hangs", 3*time.Second) // enough to start
+	p.TakeLearned()
+	if err := p.Apply(wanted()); err == nil {
+		t.Errorf("error: %v", err)
+	}
+	lab.Await(t, func() error {
+		if _, _, anew := p.TakeLearned(); !anew {
+			return errors.New("the child is not replaced")
+		}
+		return nil
+	})
+}
+
+// The peers are shown also when no child can be started, with the reason.
+func TestAChildThatCannotStartIsShown(t *testing.T) {
+	p := start(t, "fails", patience)
+	lab.Await(t, func() error {
+		err := p.Apply(wanted())
+		if err == nil {
+			t.Fatal("no error")
+		}
+		if !strings.Contains(err.Error(), "no memory") {
+			return err
+		}
+		return nil
+	})
+	if st := p.Status(); len(st) != 1 || st[0].State != "Failed" || st[0].Object != "tor" || st[0].Why == "" {
+		t.Errorf("%+v", st)
+	}
+	if p.Running() || len(p.Announced()) > 0 {
+		t.Error("it runs")
+	}
+}
+
+// The differences lead from each state to the next.
+func TestDifferencesOfPaths(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	var told, before map[netip.Prefix]calc.Path
+	told = map[netip.Prefix]calc.Path{}
+	for range 500 {
+		now := map[netip.Prefix]calc.Path{}
+		for range random.IntN(6) {
+			prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(random.IntN(6))}), 32)
+			now[prefix] = calc.Path{Reason: strconv.Itoa(random.IntN(2)), Interface: strconv.Itoa(random.IntN(2)), Communities: []string{strconv.Itoa(random.IntN(2))}}
+		}
+		changed, gone := difference(before, now)
+		for _, prefix := range gone {
+			delete(told, prefix)
+		}
+		maps.Copy(told, changed)
+		if diff := cmp.Diff(now, told, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+			t.Fatalf("seed %d: -want +got\n%s", seed, diff)
+		}
+		for prefix, path := range changed {
+			if was, there := before[prefix]; there && equalPath(was, path) {
+				t.Fatalf("seed %d: %v has not changed", seed, prefix)
+			}
+		}
+		before = now
+	}
+}
+
+// Filters without a rule are not the same as no filters.
+func TestEmptyFiltersArrive(t *testing.T) {
+	t.Parallel()
+	c := Change{Settings: wanted()}
+	peer := c.Settings.Peers["peer"]
+	peer.Filters = &calc.RouteFilters{}
+	c.Settings.Peers["peer"] = peer
+	var text bytes.Buffer
+	var got Change
+	if err := gob.NewEncoder(&text).Encode(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := gob.NewDecoder(&text).Decode(&got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Settings.Peers["peer"].Filters == nil {
+		t.Error("the peer has no filters any more")
+	}
+}
+
+func TestTheReasonOfAPanic(t *testing.T) {
+	t.Parallel()
+	const log = `time="..." level=info msg="BGP session is up"
+panic: runtime error: slice bounds out of range [:20] with capacity 7
+
+goroutine 68 [running]:
+runtime.panicSlice(0x1)
+github.com/osrg/gobgp/v3/pkg/packet/bgp.(*SRv6InformationSubTLV).DecodeFromBytes(0x3865ea3a6f00, {0x3865ea0a11ef, 0x3, 0x7})
+	/src/prefix_sid.go:386 +0x399
+github.com/osrg/gobgp/v3/pkg/packet/bgp.ParseBGPBody(...)
+`
+	var copied strings.Builder
+	got := forwardLog(strings.NewReader(log), &copied)
+	const want = "runtime error: slice bounds out of range [:20] with capacity 7 in GoBGP's packet/bgp.(*SRv6InformationSubTLV).DecodeFromBytes"
+	if got != want || copied.String() != log {
+		t.Errorf("reason %q, copied\n%s", got, copied.String())
+	}
+}

@@ -1,0 +1,214 @@
+package process
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/rpc"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// The pause before a new child. It is doubled, up to the last, when a child ends within pauseReset.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = 10 * time.Second
+	pauseReset = time.Second
+)
+
+// supervise keeps a child running until ctx ends.
+func (p *Process) supervise(ctx context.Context) {
+	defer close(p.over)
+	runtime.LockOSThread() // the kernel ends a child with the thread that started it, see Pdeathsig
+	defer runtime.UnlockOSThread()
+	for pause, first := firstPause, true; ; first = false {
+		began := time.Now()
+		err := p.runOnce(ctx, first)
+		if ctx.Err() != nil {
+			return
+		}
+		p.crashed(err)
+		p.try()
+		if time.Since(began) > pauseReset {
+			pause = firstPause
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// runOnce runs a child until it ends, and returns the reason.
+func (p *Process) runOnce(ctx context.Context, first bool) error {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return err
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	cmd := p.options.Command()
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	theirs.Close() // the connection ends with the child
+	kill := func() { _ = cmd.Process.Kill() }
+	stop := context.AfterFunc(ctx, kill)
+	defer stop()
+	c := &connection{rpc: rpc.NewClient(ours), kill: kill, patience: p.patience}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.serve(c, first)
+	}()
+	why := forwardLog(stderr, p.options.Stderr) // standard error ends with the child
+	err = cmd.Wait()
+	c.rpc.Close()
+	<-done
+	switch {
+	case why != "":
+		return errors.New(why)
+	case err != nil:
+		return err
+	}
+	return errors.New("it has ended without a word")
+}
+
+// serve makes a child the one that is asked, and follows its news until it ends.
+func (p *Process) serve(c *connection, first bool) {
+	options := p.options.Speaker
+	p.mu.Lock()
+	options.Restarting = options.Restarting || !first && len(p.want.Peers) > 0
+	p.mu.Unlock()
+	if c.call(callBegin, options, new(none)) != nil {
+		c.kill()
+		return
+	}
+	p.started(c)
+	ctx, stop := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+	background.Go(func() { p.tick(ctx) })
+	_ = p.applyAgain() // errors come back when the agent calls Apply
+	for {
+		var n News
+		if call := <-c.rpc.Go(callFollow, none(true), &n, nil).Done; call.Error != nil {
+			p.mu.Lock()
+			p.child, p.outage = nil, errEnded
+			p.mu.Unlock()
+			return
+		}
+		p.mu.Lock()
+		maps.Copy(p.learned, n.Learned)
+		p.complete, p.up = n.Complete, n.Up
+		p.mu.Unlock()
+		p.signal()
+	}
+}
+
+// started notes that a child runs.
+func (p *Process) started(c *connection) {
+	p.mu.Lock()
+	p.child, p.outage, p.anew, p.complete = c, nil, true, false
+	clear(p.learned)
+	p.up = nil
+	p.mu.Unlock()
+	p.try()
+	p.signal()
+}
+
+// tick looks after the suspects until the child has ended.
+func (p *Process) tick(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			p.mu.Lock()
+			changed := p.suspects.tick(now, p.up)
+			p.mu.Unlock()
+			if changed {
+				_ = p.applyAgain()
+			}
+		}
+	}
+}
+
+// crashed notes why a child has ended.
+func (p *Process) crashed(why error) {
+	now := time.Now()
+	p.mu.Lock()
+	p.child, p.ended, p.why, p.complete = nil, now, why.Error(), false
+	p.outage = fmt.Errorf("the BGP process ended and is started again: %w", why)
+	if strings.Contains(why.Error(), inGoBGP) {
+		p.suspects.crashed(now, why.Error(), slices.Sorted(maps.Keys(p.want.Peers)), p.up)
+	} else {
+		p.suspects.killed(now) // no message of a peer did that
+	}
+	trial, closed := len(p.suspects.trial), slices.Sorted(maps.Keys(p.suspects.closed))
+	p.mu.Unlock()
+	log := p.options.Log.WithError(why)
+	if len(closed) > 0 {
+		log = log.WithField("closed", strings.Join(closed, ", "))
+	}
+	if trial > 0 {
+		log = log.WithField("trying", trial)
+	}
+	log.Error("the BGP process ended and is started again: peers keep the routes of this node meanwhile")
+}
+
+// forwardLog copies the log of a child, and returns the reason if the child says why it ends.
+func forwardLog(from io.Reader, to io.Writer) (why string) {
+	lines := bufio.NewReader(from)
+	for {
+		line, err := lines.ReadString('\n')
+		if line != "" {
+			_, _ = io.WriteString(to, line)
+		}
+		why = reason(why, strings.TrimSpace(line))
+		if err != nil {
+			return why
+		}
+	}
+}
+
+// parser begins the name of the function of GoBGP in a stack.
+const (
+	parser  = "github.com/osrg/gobgp/v3/pkg/"
+	inGoBGP = " in GoBGP's "
+)
+
+// reason adds a line of a panic to the reason that is known: the first line, and then the first function of GoBGP.
+func reason(why, line string) string {
+	switch text, panics := strings.CutPrefix(line, "panic: "); {
+	case why == "" && panics:
+		return text
+	case why == "" && strings.HasPrefix(line, "fatal error: "):
+		return line
+	case why == "" || strings.Contains(why, inGoBGP):
+		return why
+	}
+	if function, ours := strings.CutPrefix(line, parser); ours {
+		function, _, _ = strings.Cut(function, "(0x")
+		return why + inGoBGP + strings.TrimSuffix(function, "(...)")
+	}
+	return why
+}

@@ -1,0 +1,127 @@
+package process
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	// A child that ends within this time after another one did not end by chance.
+	soon = 5 * time.Minute
+	// A peer whose session has been up for this long is not the one whose messages end the child: it has sent its routes.
+	proven = 10 * time.Second
+	// A peer that has not proven itself after this time does not hold up others any longer. It is below the restart time of 120 s, in which
+	// other peers keep this node's routes.
+	trialTime = 30 * time.Second
+	// A peer that has ended the child stays closed for this long. The time doubles up to the last.
+	firstClosing = 5 * time.Minute
+	lastClosing  = time.Hour
+)
+
+// suspects finds the peer whose messages end the child. It lets peers in by halves: the half that ends the child is divided again.
+type suspects struct {
+	ended   time.Time                // when the last child did
+	trial   []string                 // peers that were let in last; nil: no trial
+	until   time.Time                // the trial ends
+	waiting [][]string               // peers that are let in after it, by trials
+	closed  map[string]closing       // by peer
+	times   map[string]time.Duration // how long each peer was closed last
+}
+
+type closing struct {
+	until time.Time
+	why   string
+}
+
+// crashed notes that the child has ended. peers are all that are wanted, up those whose session was up, and since when.
+func (s *suspects) crashed(now time.Time, why string, peers []string, up map[string]time.Time) {
+	among := s.trial
+	if among == nil && now.Sub(s.ended) < soon {
+		among = s.unproven(now, peers, up)
+	}
+	s.ended = now
+	among = slices.DeleteFunc(slices.Clone(among), func(name string) bool { return !slices.Contains(peers, name) })
+	switch len(among) {
+	case 0: // no trial yet, or its peers are gone
+		s.trial = nil
+	case 1:
+		s.close(among[0], now, why)
+		s.trial = nil
+	default:
+		half := len(among) / 2
+		s.waiting = append([][]string{among[:half], among[half:]}, s.waiting...)
+		s.trial = nil
+	}
+	s.next(now)
+}
+
+// killed notes that the child has ended without a fault of any peer. The present trial begins again.
+func (s *suspects) killed(now time.Time) { s.until = now.Add(trialTime) }
+
+// unproven returns the peers that may have ended the child: all, if each of them has proven itself.
+func (s *suspects) unproven(now time.Time, peers []string, up map[string]time.Time) []string {
+	var list []string
+	for _, name := range peers {
+		if since, yes := up[name]; !s.isClosed(name) && (!yes || now.Sub(since) < proven) {
+			list = append(list, name)
+		}
+	}
+	if len(list) == 0 {
+		return slices.DeleteFunc(slices.Clone(peers), s.isClosed)
+	}
+	return list
+}
+
+func (s *suspects) isClosed(name string) bool {
+	_, yes := s.closed[name]
+	return yes
+}
+
+func (s *suspects) close(name string, now time.Time, why string) {
+	if s.closed == nil {
+		s.closed, s.times = map[string]closing{}, map[string]time.Duration{}
+	}
+	s.times[name] = min(max(2*s.times[name], firstClosing), lastClosing)
+	s.closed[name] = closing{now.Add(s.times[name]), why}
+}
+
+// next begins the next trial.
+func (s *suspects) next(now time.Time) {
+	s.trial = nil
+	if len(s.waiting) > 0 {
+		s.trial, s.waiting, s.until = s.waiting[0], s.waiting[1:], now.Add(trialTime)
+	}
+}
+
+// tick ends a trial whose peers have proven themselves or had their time, and lets closed peers in again. It says whether
+// Apply must be called because other peers are withheld now.
+func (s *suspects) tick(now time.Time, up map[string]time.Time) (changed bool) {
+	if s.trial != nil {
+		passed := !slices.ContainsFunc(s.trial, func(name string) bool {
+			since, yes := up[name]
+			return !yes || now.Sub(since) < proven
+		})
+		if passed || now.After(s.until) {
+			s.next(now)
+			changed = true
+		}
+	}
+	for name, c := range s.closed {
+		if s.trial == nil && now.After(c.until) {
+			delete(s.closed, name)
+			s.trial, s.until, changed = []string{name}, now.Add(trialTime), true
+		}
+	}
+	return changed
+}
+
+// isWaiting says whether a peer is let in after the present trial.
+func (s *suspects) isWaiting(name string) bool {
+	return slices.ContainsFunc(s.waiting, func(trial []string) bool { return slices.Contains(trial, name) })
+}
+
+// reopen lets a closed peer in again because it is another one now.
+func (s *suspects) reopen(name string) {
+	delete(s.closed, name)
+	delete(s.times, name)
+}

@@ -1,0 +1,147 @@
+package process
+
+import (
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// fleet is a simulation of peers. Each connects some time after it was let in, and hostile ones end the child at once then.
+type fleet struct {
+	suspects
+	now     time.Time
+	peers   []string
+	delay   map[string]time.Duration // from the admission to the session; negative: never
+	hostile map[string]bool
+	let     map[string]time.Time // peers that the present child has, and since when
+	up      map[string]time.Time
+	ends    int
+}
+
+func (f *fleet) start() { f.let, f.up = map[string]time.Time{}, map[string]time.Time{} }
+
+// step lets a tenth of a second pass.
+func (f *fleet) step() {
+	f.now = f.now.Add(time.Second / 10)
+	f.tick(f.now, f.up)
+	for _, name := range f.peers {
+		if f.isClosed(name) || f.isWaiting(name) {
+			continue
+		}
+		if _, there := f.let[name]; !there {
+			f.let[name] = f.now
+		}
+		if _, up := f.up[name]; up || f.delay[name] < 0 || f.now.Sub(f.let[name]) < f.delay[name] {
+			continue
+		}
+		if f.hostile[name] {
+			f.ends++
+			f.crashed(f.now, "panic", f.peers, f.up)
+			f.start()
+			return
+		}
+		f.up[name] = f.now
+	}
+}
+
+// Peers that end the child are closed, after few ends of the child, and no other peer is closed.
+func TestTheHostilePeersAreFound(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	for run := range 300 {
+		f := &fleet{now: time.Unix(1_800_000_000, 0), delay: map[string]time.Duration{}, hostile: map[string]bool{}}
+		for i := range 1 + random.IntN(100) {
+			name := fmt.Sprintf("p%03d", i)
+			f.peers = append(f.peers, name)
+			f.delay[name] = time.Duration(random.IntN(10_000)) * time.Millisecond
+			if random.IntN(10) == 0 {
+				f.delay[name] = -1
+			}
+		}
+		hostile := random.IntN(min(3, len(f.peers)+1))
+		for len(f.hostile) < hostile {
+			name := f.peers[random.IntN(len(f.peers))]
+			f.hostile[name], f.delay[name] = true, time.Duration(random.IntN(10_000))*time.Millisecond
+		}
+		f.start()
+		waitedFor := time.Duration(0)
+		for range 10 * 600 {
+			f.step()
+			if f.trial != nil || len(f.waiting) > 0 {
+				waitedFor += time.Second / 10
+			}
+			if len(f.closed) == hostile && f.trial == nil {
+				break
+			}
+		}
+		for _, name := range f.peers {
+			if f.isClosed(name) != f.hostile[name] {
+				t.Fatalf("seed %d, run %d: of %d peers %v are hostile, and closed are %v", seed, run, len(f.peers), f.hostile, f.closed)
+			}
+		}
+		if most := 1 + hostile*(2+bits.Len(uint(len(f.peers)))); f.ends > most {
+			t.Errorf("seed %d, run %d: %d ends for %d hostile ones of %d peers, want at most %d", seed, run, f.ends, hostile, len(f.peers), most)
+		}
+		if most := 10 * time.Minute; waitedFor > most {
+			t.Errorf("seed %d, run %d: %v of trials", seed, run, waitedFor)
+		}
+	}
+}
+
+// A peer that connects long after all others is found too.
+func TestASlowHostilePeerIsFound(t *testing.T) {
+	t.Parallel()
+	f := &fleet{
+		now: time.Unix(1_800_000_000, 0), peers: []string{"a", "b", "hostile"}, hostile: map[string]bool{"hostile": true},
+		delay: map[string]time.Duration{"a": time.Second, "b": 2 * time.Second, "hostile": 100 * time.Second},
+	}
+	f.start()
+	for range 10 * 300 {
+		f.step()
+	}
+	if len(f.closed) != 1 || !f.isClosed("hostile") || f.ends != 2 {
+		t.Errorf("after %d ends these are closed: %v", f.ends, f.closed)
+	}
+}
+
+// A closed peer gets another chance, which costs one end of the child, and then stays closed for longer.
+func TestAClosedPeerIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	f := &fleet{
+		now: time.Unix(1_800_000_000, 0), peers: []string{"a", "hostile"}, hostile: map[string]bool{"hostile": true},
+		delay: map[string]time.Duration{"a": time.Second, "hostile": time.Second},
+	}
+	f.start()
+	began := f.now
+	for f.now.Sub(began) < 12*time.Hour {
+		f.step()
+	}
+	if f.ends < 12 || f.ends > 20 {
+		t.Errorf("%d ends in 12 hours", f.ends)
+	}
+	f.hostile = nil
+	for f.now.Sub(began) < 14*time.Hour {
+		f.step()
+	}
+	if len(f.closed) > 0 || !slices.Contains(f.peers, "hostile") || f.up["hostile"].IsZero() {
+		t.Errorf("the peer is mended, and closed are %v", f.closed)
+	}
+}
+
+// One end of the child by itself makes nobody suspect.
+func TestASingleEndClosesNobody(t *testing.T) {
+	t.Parallel()
+	var s suspects
+	now := time.Unix(1_800_000_000, 0)
+	for range 3 {
+		now = now.Add(time.Hour)
+		s.crashed(now, "killed", []string{"a", "b"}, map[string]time.Time{"a": now.Add(-time.Second)})
+		if len(s.closed) > 0 || s.trial != nil || len(s.waiting) > 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+}

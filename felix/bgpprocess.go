@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/margay-project/margay/dataplane"
+	"github.com/margay-project/margay/dataplane/bgp/process"
+)
+
+// bgpProcess is the only argument of the process in which felix runs its BGP speaker: a malformed message of a peer can end it.
+const bgpProcess = "bgp-process"
+
+func bgpCommand() *exec.Cmd { return exec.Command("/proc/self/exe", bgpProcess) }
+
+// serveBGP is the main function of the BGP process.
+func serveBGP() {
+	conn, err := process.Inherited()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, errorPrefix+err.Error())
+		os.Exit(1)
+	}
+	process.Serve(conn, logrus.New().WithField("part", "bgp"))
+}
+
+// learn hands the driver the routes that BGP peers have announced.
+func (a *agent) learn() {
+	changed, complete, anew := a.speaker.TakeLearned()
+	a.driver.Learn(dataplane.News{Changed: changed, Complete: complete, Anew: anew})
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/internal/lab"
+)
+
+// children returns the processes that felix has started.
+func (f *felix) children() (pids []int) {
+	f.Helper()
+	of := fmt.Sprintf("/proc/%d/task", f.process.Process.Pid)
+	tasks, err := os.ReadDir(of)
+	must(f, err)
+	for _, task := range tasks {
+		list, _ := os.ReadFile(fmt.Sprintf("%s/%s/children", of, task.Name())) // the thread may have ended
+		for _, text := range strings.Fields(string(list)) {
+			pid, err := strconv.Atoi(text)
+			must(f, err)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// bgpProcess returns the child that runs the BGP speaker; 0: there is none.
+func (f *felix) bgpProcess() int {
+	f.Helper()
+	for _, pid := range f.children() {
+		if line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(line), bgpProcess) {
+			return pid
+		}
+	}
+	return 0
+}
+
+// killBGP kills the BGP process, and waits until there is another one.
+func (f *felix) killBGP() {
+	f.Helper()
+	before := f.bgpProcess()
+	must(f, syscall.Kill(before, syscall.SIGKILL))
+	lab.Await(f, func() error {
+		if now := f.bgpProcess(); now == 0 || now == before {
+			return errors.New("felix has not started another BGP process")
+		}
+		return nil
+	})
+}
+
+// The BGP process ends with felix, however felix ends, and never before it.
+func TestTheBGPProcessEndsWithFelix(t *testing.T) {
+	l := newSite(t)
+	for _, end := range []func(*felix){(*felix).kill, (*felix).terminate} {
+		f := l.start()
+		answers := func(*agentv1.StatusResponse) error { return nil }
+		f.await(answers)
+		child := f.bgpProcess()
+		if child == 0 {
+			t.Fatal("felix has no BGP process")
+		}
+		lab.Await(t, func() error {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", child))
+			if err == nil && !strings.Contains(string(status), "SigIgn:\t0000000000004003\n") { // SIGHUP, SIGINT, SIGTERM; see proc_pid_status(5)
+				err = fmt.Errorf("the BGP process does not ignore signals yet:\n%s", status)
+			}
+			return err
+		})
+		must(t, syscall.Kill(child, syscall.SIGTERM)) // as systemd and terminals do to all processes of a service
+		must(t, syscall.Kill(child, syscall.SIGINT))
+		f.await(answers)
+		if now := f.bgpProcess(); now != child {
+			t.Errorf("process %d has ended, and now there is %d", child, now)
+		}
+		end(f)
+		lab.Await(t, func() error {
+			if err := syscall.Kill(child, 0); !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("the BGP process still runs: %v", err)
+			}
+			return nil
+		})
+	}
+}
