@@ -129,7 +129,7 @@ func TestOneRouterWithOneLinkLocalAddressOnTwoPortsIsOnePeer(t *testing.T) {
 		t.Errorf("why: %s, want %s", st[closed].Why, want)
 	}
 	hop := " [fe80::2%" + st[open].Name
-	s.awaitLearned(t, routes{}, false, "2001:db8:ff::/64"+hop, "203.0.113.0/24"+hop)
+	s.awaitLearned(t, routes{}, true, "2001:db8:ff::/64"+hop, "203.0.113.0/24"+hop)
 
 	s.apply(t, twoPorts()) // another Apply does not open it again
 	if again := s.status(t); again[closed].State != "Failed" || again[open].Since != st[open].Since {
