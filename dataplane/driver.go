@@ -89,6 +89,7 @@ type Driver struct {
 	routes       *table.Table[netip.Prefix, routes.Route]
 	learned      hopRoutes // of BGP peers
 	arrivals     arrivals
+	advertising  advertising
 	toNodes      hopRoutes // to other nodes, derived from their blocks
 	settings     *table.Table[interfaces.Sysctl, string]
 	proc         interfaces.Proc

@@ -145,6 +145,12 @@ func (l *hopRoutes) note(prefix netip.Prefix, hops []netip.Addr) {
 	}
 }
 
+// keepLearned brings the routes of BGP peers into the kernel.
+func (d *Driver) keepLearned(now time.Time) error {
+	d.advertise(now)
+	return d.keepHopRoutes(&d.learned, now)
+}
+
 // keepHopRoutes brings one kind of routes into the kernel.
 func (d *Driver) keepHopRoutes(l *hopRoutes, now time.Time) error {
 	d.planHopRoutes(l, now)

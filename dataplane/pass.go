@@ -52,7 +52,7 @@ func (d *Driver) pass(now time.Time) error {
 	d.advance()
 	errs = append(errs, d.routes.Reconcile(now, true))
 	d.tellArrivals(now)
-	errs = append(errs, d.keepHopRoutes(&d.toNodes, now), d.keepHopRoutes(&d.learned, now), d.settings.Reconcile(now, true))
+	errs = append(errs, d.keepHopRoutes(&d.toNodes, now), d.keepLearned(now), d.settings.Reconcile(now, true))
 	d.planCounters()
 	errs = append(errs, d.counters.Reconcile(now, true), d.tidy(now))
 	d.tellRepairs()
@@ -66,10 +66,10 @@ func (d *Driver) keepInForce(now time.Time) error {
 		return nil
 	}
 	if d.shared == nil {
-		return d.keepHopRoutes(&d.learned, now)
+		return d.keepLearned(now)
 	}
 	d.sweepFlows(now)
-	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now), d.keepHopRoutes(&d.learned, now))
+	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now), d.keepLearned(now))
 }
 
 // closeEarly is the pass before the input is complete. A host without a gate gets one, so interfaces with a workload's name

@@ -23,6 +23,7 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	due(d.hooks.audit.next(), d.shared != nil)
 	due(d.learned.table.Retry())
 	due(d.learned.due, len(d.learned.uses) > 0)
+	due(d.advertising.due, true)
 	if !d.inSync || !d.state.Ready {
 		return at
 	}

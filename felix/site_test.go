@@ -269,13 +269,14 @@ func (l *site) awaitReach(address string, want bool) {
 
 // workload returns the manifest of a VM's endpoint.
 func workload(name, dev, address string) string {
+	a := netip.MustParseAddr(address)
 	return fmt.Sprintf(`
 apiVersion: projectcalico.org/v3
 kind: WorkloadEndpoint
 metadata: {name: host1-libvirt-%s-eth0, namespace: shop, labels: {role: %s}}
-spec: {node: host1, orchestrator: libvirt, workload: %s, endpoint: eth0, interfaceName: %s, ipNetworks: [%s/32], profiles: [open]}
+spec: {node: host1, orchestrator: libvirt, workload: %s, endpoint: eth0, interfaceName: %s, ipNetworks: ["%v"], profiles: [open]}
 ---
-`, name, name, name, dev, address)
+`, name, name, name, dev, netip.PrefixFrom(a, a.BitLen()))
 }
 
 // openProfile allows all traffic of endpoints without a policy.

@@ -5,6 +5,8 @@
 // in place of the workload if it is a proxy on that interface. After a move their caches, and the tables of switches, still name the
 // former host. An unsolicited message corrects them (ARP announcement: RFC 5227, section 3; neighbour advertisement: RFC 4861,
 // section 7.2.6).
+//
+// It also tells routers on a link without other addresses that this host is there (TellRouter).
 package neighbour
 
 import (
