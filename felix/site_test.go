@@ -60,7 +60,7 @@ func felixBinary(t testing.TB) string {
 		if built.dir, built.err = os.MkdirTemp("", "felix-test"); built.err != nil {
 			return
 		}
-		args := []string{"build", "-o", filepath.Join(built.dir, "felix")}
+		args := []string{"build", "-ldflags=-s -w", "-o", filepath.Join(built.dir, "felix")} // without what only debuggers need
 		if raceDetector {
 			args = append(args, "-race")
 		}
@@ -309,7 +309,8 @@ type felix struct {
 func (l *site) command(args ...string) *exec.Cmd {
 	line := append(slices.Clone(l.within), l.binary, "--node-name", l.node, "--pin-dir", l.pins(), "--agent-socket", l.socket())
 	cmd := exec.Command(line[0], append(line[1:], args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	// The race detector lets a process wait for a second at its end, in case another goroutine shows a race then.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=100"}
 	return cmd
 }
 
