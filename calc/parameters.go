@@ -81,8 +81,8 @@ func (l *layer) read(name, text string) (why string) {
 	return ""
 }
 
-// rawNames maps the parameters that are not called like their field to it. They are Calico's names, in lower case.
-func rawNames() map[string]string {
+// ParameterAliases maps the parameters that are not called like their field to it. They are Calico's names, in lower case.
+func ParameterAliases() map[string]string {
 	return map[string]string{
 		"bpfconntrackcleanupmode": "bpfConntrackMode", "endpointreportingdelaysecs": "endpointReportingDelay",
 		"externalnodescidrlist": "externalNodesList", "ipinipenabled": "ipipEnabled", "ipinipmtu": "ipipMTU",
@@ -100,7 +100,7 @@ func parameterField(name string) (field reflect.StructField, unit time.Duration,
 	if strings.HasSuffix(name, "millis") {
 		unit = time.Millisecond
 	}
-	if of, other := rawNames()[name]; other {
+	if of, other := ParameterAliases()[name]; other {
 		name = of
 	}
 	for f := range specFields() {
@@ -112,7 +112,7 @@ func parameterField(name string) (field reflect.StructField, unit time.Duration,
 }
 
 func parameterNames() []string {
-	names := slices.Collect(maps.Keys(rawNames()))
+	names := slices.Collect(maps.Keys(ParameterAliases()))
 	for f := range specFields() {
 		names = append(names, strings.ToLower(fieldName(f)))
 	}

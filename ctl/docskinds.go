@@ -101,7 +101,19 @@ func kindPage(k api.Kind) string {
 		writeField(out, k, "metadata.", f)
 	}
 	writeFields(out, k, e.fields(), "kind", "apiVersion", "metadata")
+	writeAnnotations(out, k)
 	return out.String()
+}
+
+// writeAnnotations writes the annotations that Margay reads in objects of a kind.
+func writeAnnotations(out *strings.Builder, k api.Kind) {
+	heading := "\n| annotation | meaning |\n|---|---|\n"
+	for _, a := range api.Annotations() {
+		if a.Kind == k.Name {
+			fmt.Fprintf(out, "%s| `%s` | %s |\n", heading, a.Name, tableText(a.Meaning))
+			heading = ""
+		}
+	}
 }
 
 const fieldsHead = "| field | type | default | meaning | valid |\n|---|---|---|---|---|\n"

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -84,6 +85,13 @@ func (s *session) printSchema(kind api.Kind, e schemaElement) {
 	if len(e.path) > 1 {
 		line("DEFAULT", defaultText(kind, e.index))
 		line("VALID", strings.Join(validTexts(kind, e), "; "))
+	}
+	if slices.Equal(e.path[1:], []string{"metadata", "annotations"}) {
+		for _, a := range api.Annotations() {
+			if a.Kind == kind.Name {
+				line(a.Name, a.Meaning)
+			}
+		}
 	}
 	fields := e.fields()
 	if len(fields) == 0 {

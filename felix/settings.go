@@ -117,27 +117,23 @@ func (s *settings) readEnvironment(flags *pflag.FlagSet, environ []string) error
 		name, value, _ := strings.Cut(entry, "=")
 		environment[strings.ToUpper(name)] = value
 	}
-	byVariable := map[string]*pflag.Flag{}
+	var names []string
+	var invalid error
 	flags.VisitAll(func(f *pflag.Flag) {
-		if isAction(f.Name) {
-			return
-		}
-		byVariable[environmentPrefix+strings.ToUpper(strings.ReplaceAll(f.Name, "-", ""))] = f
-	})
-	names := []string{}
-	for variable, f := range byVariable {
-		names = append(names, variable)
-		for _, name := range append([]string{variable}, otherVariables(f.Name)...) {
+		for _, name := range variables(f.Name) {
+			names = append(names, name)
 			if value := environment[name]; value != "" && !f.Changed {
 				if err := f.Value.Set(value); err != nil {
-					return fmt.Errorf("%s=%q: %w", name, value, err)
+					invalid = cmp.Or(invalid, fmt.Errorf("%s=%q: %w", name, value, err))
 				}
 				f.Changed = true
 			}
 		}
-		names = append(names, otherVariables(f.Name)...)
+	})
+	if invalid != nil {
+		return invalid
 	}
-	for _, name := range []string{"FELIX_ETCDPASSWORD", "ETCD_PASSWORD"} {
+	for _, name := range passwordVariables() {
 		names = append(names, name)
 		s.datastore.Password = cmp.Or(s.datastore.Password, environment[name])
 	}
@@ -154,6 +150,17 @@ func (s *settings) readEnvironment(flags *pflag.FlagSet, environ []string) error
 func isAction(flag string) bool {
 	return slices.Contains([]string{"version", "check", "uninstall", "etcd-only"}, flag)
 }
+
+// variables returns the variables that set a flag, the first first.
+func variables(flag string) []string {
+	if isAction(flag) {
+		return nil
+	}
+	return append([]string{environmentPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", ""))}, otherVariables(flag)...)
+}
+
+// passwordVariables returns the variables with the password for etcd, the first first.
+func passwordVariables() []string { return []string{"FELIX_ETCDPASSWORD", "ETCD_PASSWORD"} }
 
 // otherVariables returns further variables that set a flag.
 func otherVariables(flag string) []string {
