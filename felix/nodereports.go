@@ -41,8 +41,8 @@ func (r *nodeReports) note(u api.Update) {
 	before, was := r.wanted[u.Key]
 	switch {
 	case o != nil && o.Spec.Node == r.node && o.Spec.UpdatePeriodSeconds != nil:
-		if was && reflect.DeepEqual(before.Spec, o.Spec) {
-			return // our own report
+		if was && reflect.DeepEqual(before.Spec, o.Spec) && !o.Status.LastUpdated.IsZero() {
+			return // our own report; without the time, somebody has emptied the status
 		}
 		r.wanted[u.Key] = *o
 	case was:
@@ -63,8 +63,9 @@ func (r *nodeReports) note(u api.Update) {
 
 // report is a CalicoNodeStatus to be filled in.
 type report struct {
-	spec api.CalicoNodeStatusSpec
-	due  time.Time // zero: not again
+	spec    api.CalicoNodeStatusSpec
+	version string    // of the object when it was last changed, but for reports
+	due     time.Time // zero: not again
 }
 
 // reportAgain is the shortest pause after a failure.
@@ -100,19 +101,19 @@ func (r *nodeReports) run(ctx context.Context, store *datastore.Store) {
 	}
 }
 
-// schedule returns when each wanted report is due. A new or changed object is reported at once, unless the former agent reported it
-// less than its period ago.
+// schedule returns when each wanted report is due. An object that is new, changed or without a status is reported at once, unless the
+// former agent reported it less than its period ago.
 func schedule(before map[api.Key]report, wanted map[api.Key]api.CalicoNodeStatus, now time.Time) map[api.Key]report {
 	after := map[api.Key]report{}
 	for key, o := range wanted {
 		was, known := before[key]
 		switch {
-		case known && reflect.DeepEqual(was.spec, o.Spec):
+		case known && was.version == o.ResourceVersion:
 			after[key] = was
 		case known || o.Status.LastUpdated.IsZero():
-			after[key] = report{o.Spec, now}
+			after[key] = report{o.Spec, o.ResourceVersion, now}
 		default:
-			after[key] = report{o.Spec, afterReport(o.Spec, nil, o.Status.LastUpdated.Time)}
+			after[key] = report{o.Spec, o.ResourceVersion, afterReport(o.Spec, nil, o.Status.LastUpdated.Time)}
 		}
 	}
 	return after

@@ -40,19 +40,21 @@ func TestReportsAreDueOncePerPeriod(t *testing.T) {
 	}{
 		{"new", nil, 60, time.Time{}, now},
 		{"reported by the former agent", nil, 60, now.Add(-20 * time.Second), now.Add(40 * time.Second)},
-		{"known", map[api.Key]report{key: {spec(60), now.Add(7 * time.Second)}}, 60, now, now.Add(7 * time.Second)},
-		{"another period", map[api.Key]report{key: {spec(3600), now.Add(time.Hour)}}, 60, now, now},
+		{"known", map[api.Key]report{key: {spec(60), "5", now.Add(7 * time.Second)}}, 60, now, now.Add(7 * time.Second)},
+		{"another period", map[api.Key]report{key: {spec(3600), "4", now.Add(time.Hour)}}, 60, now, now},
+		{"emptied", map[api.Key]report{key: {spec(60), "4", now.Add(7 * time.Second)}}, 60, time.Time{}, now},
+		{"once, emptied", map[api.Key]report{key: {spec(0), "4", time.Time{}}}, 0, time.Time{}, now},
 		{"once, new", nil, 0, time.Time{}, now},
 		{"once, reported by the former agent", nil, 0, now, time.Time{}},
 	} {
 		o := *nodeStatusObject("s", "n", c.period)
-		o.Status.LastUpdated = api.Time{Time: c.last}
+		o.Status.LastUpdated, o.ResourceVersion = api.Time{Time: c.last}, "5"
 		got := schedule(c.before, map[api.Key]api.CalicoNodeStatus{key: o}, now)
 		if !got[key].due.Equal(c.want) || len(got) != 1 {
 			t.Errorf("%s: due %v, want %v", c.name, got[key].due, c.want)
 		}
 	}
-	if got := schedule(map[api.Key]report{key: {spec(60), now}}, nil, now); len(got) != 0 {
+	if got := schedule(map[api.Key]report{key: {spec(60), "5", now}}, nil, now); len(got) != 0 {
 		t.Errorf("a deleted object is still reported: %v", got)
 	}
 	failure := errors.New("no answer")
@@ -102,6 +104,10 @@ func TestOnlyObjectsOfThisNodeAreReported(t *testing.T) {
 	reported.Status.LastUpdated = api.Time{Time: time.Now()}
 	update(reported)
 	expect("our own report", "no news")
+	update(nodeStatusObject("a", "n1", 1))
+	expect("emptied by somebody", "a b")
+	update(reported)
+	expect("our next report", "no news")
 	update(nodeStatusObject("b", "n2", 1))
 	expect("given to another node", "a")
 	r.note(api.Update{Key: api.KeyOf(reported)})
@@ -197,6 +203,11 @@ spec: {node: host9, classes: [BGP], updatePeriodSeconds: 1}
 		"FIB 10.65.0.64/26 198.51.100.2 rack NodeMesh 198.51.100.2", "FIB 10.65.0.2/32 N/A cali-a Kernel ", "FIB 10.65.0.0/26 N/A blackhole Static ")
 	if foreign := read("foreign").Status; !foreign.LastUpdated.IsZero() {
 		t.Errorf("the status of another node was written: %+v", foreign)
+	}
+
+	for _, why := range []string{"new", "emptied by somebody"} { // a manifest has no status
+		one.apply(`{apiVersion: projectcalico.org/v3, kind: CalicoNodeStatus, metadata: {name: once}, spec: {node: host1, classes: [Agent], updatePeriodSeconds: 0}}`)
+		lab.Until(t, "a status that is written once: "+why, func() bool { return read("once").Status.Agent.BIRDV4.State == "Ready" })
 	}
 
 	lock(t, one.store, true)
