@@ -22,7 +22,8 @@ policy. The tables are endpoints, policies, sets, rules, connections, routes, an
 but bgp are printed.
 
 routes has the routes of felix in the kernel. received has every route that a peer has sent, with its attributes, and why the kernel
-does not have it. announcements has what this node announces; bgp has the same, peer by peer.
+does not have it. announcements has what this node announces; bgp has the same, peer by peer, with what filters reject for a peer
+and why.
 
 A policy that applies to no endpoint of this node is not in force here. Such policies are counted below the table of policies;
 --all lists them, with 0 endpoints.

@@ -8,28 +8,34 @@ import (
 	"github.com/margay-project/margay/ctl/print"
 )
 
-// bgpTable has a row for each prefix that a peer has from this node. Prefixes that no peer has come last.
+// bgpTable has a row for each prefix that a peer has from this node, or that filters keep from it. Prefixes that concern no peer
+// come last.
 func bgpTable(announcements []*agentv1.Announcement) print.Section {
-	t := print.Section{Title: "BGP", Headings: []string{"ANNOUNCED TO", "PREFIX", "REASON", "COMMUNITIES"}}
-	byPeer := map[string][]*agentv1.Announcement{}
+	t := print.Section{Title: "BGP", Headings: []string{"PEER", "PREFIX", "ANNOUNCED", "REASON", "COMMUNITIES"}}
+	rows := map[string][]func(){}
 	var idle []*agentv1.Announcement
 	for _, a := range announcements {
-		for _, peer := range a.Peers {
-			byPeer[peer] = append(byPeer[peer], a)
+		note := func(peer, announced string) {
+			rows[peer] = append(rows[peer], func() { t.Add(peer, a.Prefix, announced, a.Reason, list(a.Communities)) })
 		}
-		if len(a.Peers) == 0 {
+		for _, peer := range a.Peers {
+			note(peer, "yes")
+		}
+		for _, w := range a.Rejected {
+			note(w.Peer, "no: "+w.Reason)
+		}
+		if len(a.Peers)+len(a.Rejected) == 0 {
 			idle = append(idle, a)
 		}
 	}
-	add := func(peer string, rows []*agentv1.Announcement) {
-		for _, a := range rows {
-			t.Add(peer, a.Prefix, a.Reason, list(a.Communities))
+	for _, peer := range slices.Sorted(maps.Keys(rows)) {
+		for _, add := range rows[peer] {
+			add()
 		}
 	}
-	for _, peer := range slices.Sorted(maps.Keys(byPeer)) {
-		add(peer, byPeer[peer])
+	for _, a := range idle {
+		t.Add("none yet", a.Prefix, "no", a.Reason, list(a.Communities))
 	}
-	add("no peer yet", idle)
 	return t
 }
 

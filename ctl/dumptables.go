@@ -146,13 +146,17 @@ func routeTable(routes []*agentv1.Route) print.Section {
 }
 
 func announcementTable(announcements []*agentv1.Announcement) print.Section {
-	t := print.Section{Title: "Announcements", Headings: []string{"PREFIX", "REASON", "COMMUNITIES", "PEERS"}}
+	t := print.Section{Title: "Announcements", Headings: []string{"PREFIX", "REASON", "COMMUNITIES", "PEERS", "REJECTED FOR"}}
 	for _, a := range announcements {
 		peers := list(a.Peers)
 		if peers == "" {
 			peers = "none yet"
 		}
-		t.Add(a.Prefix, a.Reason, list(a.Communities), peers)
+		var rejected []string
+		for _, r := range a.Rejected {
+			rejected = append(rejected, r.Peer)
+		}
+		t.Add(a.Prefix, a.Reason, list(a.Communities), peers, list(rejected))
 	}
 	return t
 }

@@ -82,9 +82,11 @@ func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error
 	}
 	if slices.Contains(tables, announcements) {
 		for _, p := range a.speaker.Announced() {
-			response.Announcements = append(response.Announcements, &agentv1.Announcement{
-				Prefix: p.Prefix.String(), Reason: p.Reason, Communities: p.Communities, Peers: p.Peers,
-			})
+			announced := &agentv1.Announcement{Prefix: p.Prefix.String(), Reason: p.Reason, Communities: p.Communities, Peers: p.Peers}
+			for _, w := range p.Rejected {
+				announced.Rejected = append(announced.Rejected, &agentv1.RejectedPeer{Peer: w.Peer, Reason: w.Why})
+			}
+			response.Announcements = append(response.Announcements, announced)
 		}
 	}
 	return response, nil

@@ -1,10 +1,13 @@
 package bgp
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/margay-project/margay/calc"
 )
@@ -16,6 +19,20 @@ func rejecting() calc.BGP {
 			p.Filters = &calc.RouteFilters{Export: []calc.RouteRule{{Within: prefix("192.0.2.0/26"), Shortest: 26, Longest: 32}}}
 		})
 	})
+}
+
+// expectRejected compares the paths that filters keep from peers.
+func expectRejected(t *testing.T, s *Speaker, want ...string) {
+	t.Helper()
+	var got []string
+	for _, a := range s.Announced() {
+		for _, w := range a.Rejected {
+			got = append(got, fmt.Sprintf("%v %s: %s", a.Prefix, w.Peer, w.Why))
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("rejected (-want +got):\n%s", diff)
+	}
 }
 
 func TestApplyOfFiltersChangesPoliciesAndMarksButNoSession(t *testing.T) {
@@ -33,6 +50,7 @@ func TestApplyOfFiltersChangesPoliciesAndMarksButNoSession(t *testing.T) {
 	if got := s.Status()[0].Announced; got != 0 {
 		t.Errorf("the filtered peer has %d paths", got)
 	}
+	expectRejected(t, s, "192.0.2.0/26 tor: a BGPFilter of the BGPPeer rejects it")
 
 	other := rejecting()
 	setPeer(&other, func(p *calc.Peer) {
@@ -50,6 +68,7 @@ func TestApplyOfFiltersChangesPoliciesAndMarksButNoSession(t *testing.T) {
 	if got := s.Status()[0].Announced; got != 1 {
 		t.Errorf("the peer has %d paths", got)
 	}
+	expectRejected(t, s)
 	calls, _ = apply(t, s, f, other)
 	expect(t, "calls when repeated", calls, "")
 

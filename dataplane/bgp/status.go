@@ -31,6 +31,13 @@ type Announcement struct {
 	Communities []string
 	Reason      string
 	Peers       []string // established peers that have it, sorted by name
+	Rejected    []Rejection
+}
+
+// Rejection says that filters keep a path from a peer.
+type Rejection struct {
+	Peer string // as in Announcement.Peers; its session need not be established
+	Why  string
 }
 
 // Running says whether the BGP server runs.
@@ -90,7 +97,7 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 	return status
 }
 
-// Announced returns our paths, sorted, each with the names of the BGPPeers whose peer has it.
+// Announced returns our paths, sorted, each with the names of the BGPPeers whose peer has it, or does not get it because of its filters.
 func (s *Speaker) Announced() []Announcement {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +108,12 @@ func (s *Speaker) Announced() []Announcement {
 		path := s.paths[prefix]
 		a := Announcement{Prefix: prefix, Communities: path.Communities, Reason: path.Reason}
 		for _, name := range names {
-			if p := s.peers[name]; s.gets(p, states[p.session.Address], prefix) {
+			p := s.peers[name]
+			if s.gets(p, states[p.session.Address], prefix) {
 				a.Peers = append(a.Peers, Called(name, p.calc))
+			}
+			if why := s.rejected(p, prefix); why != "" {
+				a.Rejected = append(a.Rejected, Rejection{Called(name, p.calc), why})
 			}
 		}
 		list = append(list, a)
@@ -121,4 +132,15 @@ func (s *Speaker) states() map[netip.Addr]peerState {
 func (s *Speaker) gets(p peer, state peerState, prefix netip.Prefix) bool {
 	return state.State == established && state.takes(prefix.Addr().Is4()) && !state.Restarting &&
 		calc.Carries(p.session.Address, prefix.Addr().Is4()) && s.exports.gets(p.session.Address, s.marks[prefix])
+}
+
+// rejected says why filters keep one of our paths from the peer. It is empty if they do not.
+func (s *Speaker) rejected(p peer, prefix netip.Prefix) string {
+	switch {
+	case !calc.Carries(p.session.Address, prefix.Addr().Is4()) || s.exports.gets(p.session.Address, s.marks[prefix]):
+		return ""
+	case p.calc.Filters != nil && p.calc.Filters.Closed != "":
+		return p.calc.Filters.Closed
+	}
+	return "a BGPFilter of the BGPPeer rejects it"
 }

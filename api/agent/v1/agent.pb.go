@@ -1658,7 +1658,8 @@ type Announcement struct {
 	Prefix        string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // block, borrowed
 	Communities   []string               `protobuf:"bytes,3,rep,name=communities,proto3" json:"communities,omitempty"`
-	Peers         []string               `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"` // established peers that have it
+	Peers         []string               `protobuf:"bytes,4,rep,name=peers,proto3" json:"peers,omitempty"`       // established peers that have it
+	Rejected      []*RejectedPeer        `protobuf:"bytes,5,rep,name=rejected,proto3" json:"rejected,omitempty"` // sorted by name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1721,6 +1722,66 @@ func (x *Announcement) GetPeers() []string {
 	return nil
 }
 
+func (x *Announcement) GetRejected() []*RejectedPeer {
+	if x != nil {
+		return x.Rejected
+	}
+	return nil
+}
+
+// RejectedPeer is a peer that does not get an announcement because of its filters, established or not.
+type RejectedPeer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejectedPeer) Reset() {
+	*x = RejectedPeer{}
+	mi := &file_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejectedPeer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejectedPeer) ProtoMessage() {}
+
+func (x *RejectedPeer) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejectedPeer.ProtoReflect.Descriptor instead.
+func (*RejectedPeer) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RejectedPeer) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *RejectedPeer) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // ReceivedRoute is a route as a peer has sent it, before any filter.
 type ReceivedRoute struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1742,7 +1803,7 @@ type ReceivedRoute struct {
 
 func (x *ReceivedRoute) Reset() {
 	*x = ReceivedRoute{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1754,7 +1815,7 @@ func (x *ReceivedRoute) String() string {
 func (*ReceivedRoute) ProtoMessage() {}
 
 func (x *ReceivedRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1767,7 +1828,7 @@ func (x *ReceivedRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceivedRoute.ProtoReflect.Descriptor instead.
 func (*ReceivedRoute) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReceivedRoute) GetPrefix() string {
@@ -1862,7 +1923,7 @@ type CheckSystemRequest struct {
 
 func (x *CheckSystemRequest) Reset() {
 	*x = CheckSystemRequest{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +1935,7 @@ func (x *CheckSystemRequest) String() string {
 func (*CheckSystemRequest) ProtoMessage() {}
 
 func (x *CheckSystemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +1948,7 @@ func (x *CheckSystemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSystemRequest.ProtoReflect.Descriptor instead.
 func (*CheckSystemRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 type CheckSystemResponse struct {
@@ -1899,7 +1960,7 @@ type CheckSystemResponse struct {
 
 func (x *CheckSystemResponse) Reset() {
 	*x = CheckSystemResponse{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +1972,7 @@ func (x *CheckSystemResponse) String() string {
 func (*CheckSystemResponse) ProtoMessage() {}
 
 func (x *CheckSystemResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +1985,7 @@ func (x *CheckSystemResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSystemResponse.ProtoReflect.Descriptor instead.
 func (*CheckSystemResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CheckSystemResponse) GetRequirements() []*Requirement {
@@ -1947,7 +2008,7 @@ type Requirement struct {
 
 func (x *Requirement) Reset() {
 	*x = Requirement{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2020,7 @@ func (x *Requirement) String() string {
 func (*Requirement) ProtoMessage() {}
 
 func (x *Requirement) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2033,7 @@ func (x *Requirement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
 func (*Requirement) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Requirement) GetName() string {
@@ -2011,7 +2072,7 @@ type DiagnoseRequest struct {
 
 func (x *DiagnoseRequest) Reset() {
 	*x = DiagnoseRequest{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2084,7 @@ func (x *DiagnoseRequest) String() string {
 func (*DiagnoseRequest) ProtoMessage() {}
 
 func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2097,7 @@ func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
 func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 type DiagnoseResponse struct {
@@ -2048,7 +2109,7 @@ type DiagnoseResponse struct {
 
 func (x *DiagnoseResponse) Reset() {
 	*x = DiagnoseResponse{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2121,7 @@ func (x *DiagnoseResponse) String() string {
 func (*DiagnoseResponse) ProtoMessage() {}
 
 func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2134,7 @@ func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
 func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DiagnoseResponse) GetFiles() []*File {
@@ -2093,7 +2154,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2105,7 +2166,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2118,7 +2179,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *File) GetName() string {
@@ -2307,12 +2368,16 @@ const file_agent_proto_rawDesc = "" +
 	"\tinterface\x18\x02 \x01(\tR\tinterface\x12\x12\n" +
 	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x14\n" +
 	"\x05state\x18\x04 \x01(\tR\x05state\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"v\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xb1\x01\n" +
 	"\fAnnouncement\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12 \n" +
 	"\vcommunities\x18\x03 \x03(\tR\vcommunities\x12\x14\n" +
-	"\x05peers\x18\x04 \x03(\tR\x05peers\"\xe7\x02\n" +
+	"\x05peers\x18\x04 \x03(\tR\x05peers\x129\n" +
+	"\brejected\x18\x05 \x03(\v2\x1d.margay.agent.v1.RejectedPeerR\brejected\":\n" +
+	"\fRejectedPeer\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe7\x02\n" +
 	"\rReceivedRoute\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12\x18\n" +
@@ -2361,7 +2426,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_agent_proto_goTypes = []any{
 	(*StatusRequest)(nil),       // 0: margay.agent.v1.StatusRequest
 	(*StatusResponse)(nil),      // 1: margay.agent.v1.StatusResponse
@@ -2382,16 +2447,17 @@ var file_agent_proto_goTypes = []any{
 	(*Approval)(nil),            // 16: margay.agent.v1.Approval
 	(*Route)(nil),               // 17: margay.agent.v1.Route
 	(*Announcement)(nil),        // 18: margay.agent.v1.Announcement
-	(*ReceivedRoute)(nil),       // 19: margay.agent.v1.ReceivedRoute
-	(*CheckSystemRequest)(nil),  // 20: margay.agent.v1.CheckSystemRequest
-	(*CheckSystemResponse)(nil), // 21: margay.agent.v1.CheckSystemResponse
-	(*Requirement)(nil),         // 22: margay.agent.v1.Requirement
-	(*DiagnoseRequest)(nil),     // 23: margay.agent.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),    // 24: margay.agent.v1.DiagnoseResponse
-	(*File)(nil),                // 25: margay.agent.v1.File
-	nil,                         // 26: margay.agent.v1.StatusResponse.ConfigurationEntry
-	nil,                         // 27: margay.agent.v1.Dataplane.DropsEntry
-	nil,                         // 28: margay.agent.v1.Dataplane.RepairsEntry
+	(*RejectedPeer)(nil),        // 19: margay.agent.v1.RejectedPeer
+	(*ReceivedRoute)(nil),       // 20: margay.agent.v1.ReceivedRoute
+	(*CheckSystemRequest)(nil),  // 21: margay.agent.v1.CheckSystemRequest
+	(*CheckSystemResponse)(nil), // 22: margay.agent.v1.CheckSystemResponse
+	(*Requirement)(nil),         // 23: margay.agent.v1.Requirement
+	(*DiagnoseRequest)(nil),     // 24: margay.agent.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),    // 25: margay.agent.v1.DiagnoseResponse
+	(*File)(nil),                // 26: margay.agent.v1.File
+	nil,                         // 27: margay.agent.v1.StatusResponse.ConfigurationEntry
+	nil,                         // 28: margay.agent.v1.Dataplane.DropsEntry
+	nil,                         // 29: margay.agent.v1.Dataplane.RepairsEntry
 }
 var file_agent_proto_depIdxs = []int32{
 	2,  // 0: margay.agent.v1.StatusResponse.datastore:type_name -> margay.agent.v1.Datastore
@@ -2400,9 +2466,9 @@ var file_agent_proto_depIdxs = []int32{
 	5,  // 3: margay.agent.v1.StatusResponse.peers:type_name -> margay.agent.v1.Peer
 	6,  // 4: margay.agent.v1.StatusResponse.tables:type_name -> margay.agent.v1.Table
 	7,  // 5: margay.agent.v1.StatusResponse.problems:type_name -> margay.agent.v1.Problem
-	26, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
-	27, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
-	28, // 8: margay.agent.v1.Dataplane.repairs:type_name -> margay.agent.v1.Dataplane.RepairsEntry
+	27, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
+	28, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
+	29, // 8: margay.agent.v1.Dataplane.repairs:type_name -> margay.agent.v1.Dataplane.RepairsEntry
 	10, // 9: margay.agent.v1.DumpResponse.endpoints:type_name -> margay.agent.v1.Endpoint
 	12, // 10: margay.agent.v1.DumpResponse.policies:type_name -> margay.agent.v1.Policy
 	13, // 11: margay.agent.v1.DumpResponse.sets:type_name -> margay.agent.v1.Set
@@ -2410,25 +2476,26 @@ var file_agent_proto_depIdxs = []int32{
 	15, // 13: margay.agent.v1.DumpResponse.connections:type_name -> margay.agent.v1.Connection
 	17, // 14: margay.agent.v1.DumpResponse.routes:type_name -> margay.agent.v1.Route
 	18, // 15: margay.agent.v1.DumpResponse.announcements:type_name -> margay.agent.v1.Announcement
-	19, // 16: margay.agent.v1.DumpResponse.received:type_name -> margay.agent.v1.ReceivedRoute
+	20, // 16: margay.agent.v1.DumpResponse.received:type_name -> margay.agent.v1.ReceivedRoute
 	11, // 17: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
 	16, // 18: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
 	16, // 19: margay.agent.v1.Connection.refusals:type_name -> margay.agent.v1.Approval
-	22, // 20: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
-	25, // 21: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
-	0,  // 22: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
-	8,  // 23: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
-	20, // 24: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
-	23, // 25: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
-	1,  // 26: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
-	9,  // 27: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
-	21, // 28: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
-	24, // 29: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
-	26, // [26:30] is the sub-list for method output_type
-	22, // [22:26] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	19, // 20: margay.agent.v1.Announcement.rejected:type_name -> margay.agent.v1.RejectedPeer
+	23, // 21: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
+	26, // 22: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
+	0,  // 23: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
+	8,  // 24: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
+	21, // 25: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
+	24, // 26: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
+	1,  // 27: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
+	9,  // 28: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
+	22, // 29: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
+	25, // 30: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
+	27, // [27:31] is the sub-list for method output_type
+	23, // [23:27] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2437,14 +2504,14 @@ func file_agent_proto_init() {
 		return
 	}
 	file_agent_proto_msgTypes[9].OneofWrappers = []any{}
-	file_agent_proto_msgTypes[19].OneofWrappers = []any{}
+	file_agent_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
