@@ -86,7 +86,7 @@ type BGPPeerSpec struct {
 	NumAllowedLocalASNumbers *int32       `json:"numAllowedLocalASNumbers,omitempty"` // how often the node's own AS number may occur in the path of a route from the peer: 0 unless set, at most 255
 	MaxPrefixes              *uint32      `json:"maxPrefixes,omitempty"`              // how many routes the peer may send; one more closes the session: 1000000 unless set; only in Margay
 	TTLSecurity              *uint8       `json:"ttlSecurity,omitempty"`              // how many hops away the peer may be (RFC 5082); 0: any number
-	ReachableBy              string       `json:"reachableBy,omitempty"`              // address of the gateway to the peer, of the same family; needs peerIP; not supported yet: there is no session
+	ReachableBy              string       `json:"reachableBy,omitempty"`              // address of the gateway to the peer, of the same family, on a network of the node; needs peerIP; the agent adds a route to the peer by it, and opens no session without that route
 	Filters                  []string     `json:"filters,omitempty"`                  // names of BGPFilters, in order of evaluation
 	LocalWorkloadSelector    string       `json:"localWorkloadSelector,omitempty"`    // selects workloads of the node to peer with, instead of peerIP; not supported yet: there is no session
 	ReversePeering           *string      `json:"reversePeering,omitempty"`           // Auto: nodes that peerSelector selects peer back; Manual: they do not; Auto unless set

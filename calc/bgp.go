@@ -29,6 +29,7 @@ type bgpReader struct {
 	objects  objects
 	def, own api.BGPConfigurationSpec // the configuration named default, and the node's
 	bgp      BGP
+	routes   map[netip.Prefix]Route // to peers, by their gateways
 	problems []Problem
 
 	draining bool // its routes must be the last choice of peers
@@ -50,6 +51,7 @@ func readBGP(node string, o objects) *bgpReader {
 	r.speaker()
 	r.peers()
 	r.mesh()
+	r.routes = PeerRoutes(r.bgp.Peers)
 	r.unsupported()
 	return r
 }

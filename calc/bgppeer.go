@@ -114,6 +114,7 @@ func (r *bgpReader) peer(key api.Key, spec api.BGPPeerSpec) (Peer, bool) {
 	if n := spec.NumAllowedLocalASNumbers; n != nil {
 		p.AllowOwnAS = uint8(min(max(*n, 0), math.MaxUint8))
 	}
+	p.Gateway, _ = readGateway(spec) // impossible has checked it
 	r.applySpec(&p, spec)
 	r.applyPolicy(key, spec, &p)
 	r.partly(key, spec)
@@ -148,16 +149,16 @@ func impossible(spec api.BGPPeerSpec) string {
 	if _, err := readPassword(spec.Password); err != nil {
 		return fmt.Sprintf("%v; until then there is no session with it", err)
 	}
+	if _, err := readGateway(spec); err != nil {
+		return fmt.Sprintf("%v; until then there is no session with it", err)
+	}
 	return ""
 }
 
 // unsupportedPeer names a field that is not supported and must not be ignored, and what to do.
 func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
-	switch {
-	case spec.LocalWorkloadSelector != "":
+	if spec.LocalWorkloadSelector != "" {
 		return "localWorkloadSelector", "name each peer by peerIP"
-	case spec.ReachableBy != "":
-		return "reachableBy", "add a route to the peer and remove it"
 	}
 	return "", ""
 }

@@ -13,6 +13,7 @@ type fleet struct {
 	node    string
 	ways    map[string]way // to other nodes, see readWays
 	space   *space
+	peers   map[netip.Prefix]Route                                   // to BGP peers, by their gateways
 	known   func(node string) bool                                   // whether the node has a Node object
 	local   func(netip.Addr) (Endpoint, bool)                        // this node's endpoint with an address, in force
 	holders func(netip.Addr) []holder                                // endpoints of all nodes with an address
@@ -25,14 +26,14 @@ type destination struct {
 	route   Route
 	path    Path
 	routed  bool
-	told    bool       // path is announced
-	about   EndpointID // of problem
+	told    bool    // path is announced
+	about   api.Key // of problem
 	problem string
 }
 
 // decide returns what a prefix needs. A block of this node gets a black hole: packets to an address that no workload has must not leave
 // the node by its default route. It is there while the node owns the block, announced or not. A block of one address has none: it
-// would replace the workload's route. A block of another node gets a route there.
+// would replace the workload's route. A block of another node gets a route there. The way to a BGP peer by its gateway wins.
 func (f *fleet) decide(p netip.Prefix) (d destination) {
 	if f.space.owns(p) {
 		d.route, d.routed = Route{Kind: BlockHole}, !p.IsSingleIP()
@@ -42,6 +43,7 @@ func (f *fleet) decide(p netip.Prefix) (d destination) {
 	}
 	if p.IsSingleIP() {
 		f.decideAddress(p, &d)
+		f.preferPeer(p, &d)
 	}
 	return d
 }
@@ -58,7 +60,7 @@ func (f *fleet) decideAddress(p netip.Prefix, d *destination) {
 			d.path, d.told = Path{Reason: "borrowed", Interface: l.Interface}, true
 		}
 		if rival != "" {
-			d.about, d.problem = l.ID, fmt.Sprintf("address %v also belongs to an endpoint of Node(%s); this one is older or its node comes "+
+			d.about, d.problem = l.ID.key(), fmt.Sprintf("address %v also belongs to an endpoint of Node(%s); this one is older or its node comes "+
 				"first by name, so traffic comes here until it is gone: remove one of them", p.Addr(), rival)
 		}
 	default:
@@ -67,7 +69,7 @@ func (f *fleet) decideAddress(p netip.Prefix, d *destination) {
 			d.route, d.routed = f.to(best.node, p)
 		}
 		if here {
-			d.about, d.problem = l.ID, fmt.Sprintf("address %v also belongs to an endpoint of Node(%s), which is older or comes first by "+
+			d.about, d.problem = l.ID.key(), fmt.Sprintf("address %v also belongs to an endpoint of Node(%s), which is older or comes first by "+
 				"name, so traffic goes there until that one is gone: remove one of them", p.Addr(), best.node)
 		}
 	}

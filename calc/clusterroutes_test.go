@@ -37,7 +37,7 @@ func (w routeWorld) update() api.Update {
 
 func (w routeWorld) object() api.Object {
 	meta := func(names ...string) api.Metadata { return api.Metadata{Name: pick(w.world, names...)} }
-	switch w.IntN(12) {
+	switch w.IntN(13) {
 	case 0, 1, 2, 3:
 		m := meta("a", "b", "c", "d")
 		m.Namespace, m.CreationTimestamp = "ns", pick(w.world, api.Time{}, api.Time{Time: time.Unix(1000, 0)}, api.Time{Time: time.Unix(2000, 0)})
@@ -58,6 +58,11 @@ func (w routeWorld) object() api.Object {
 		return &api.IPPool{Metadata: meta("pool1", "pool2"), Spec: api.IPPoolSpec{
 			CIDR: pick(w.world, "10.65.0.0/16", "fd00::/64"), IPIPMode: pick(w.world, "", "", "Always"), DisableBGPExport: w.IntN(4) == 0,
 		}}
+	case 11:
+		return &api.BGPPeer{Metadata: meta("peer1", "peer2"), Spec: api.BGPPeerSpec{
+			PeerIP: pick(w.world, "10.65.0.1", "10.65.0.5", "10.70.0.3:1179", "fd00::1"), ASNumber: 65001,
+			ReachableBy: pick(w.world, "", "10.65.0.70", "10.70.0.2", "fd00:70::2"),
+		}}
 	}
 	if w.IntN(4) == 0 {
 		return &api.BGPConfiguration{Metadata: meta("default"), Spec: api.BGPConfigurationSpec{
@@ -77,7 +82,7 @@ func TestRoutesAddUpToThoseOfCompute(t *testing.T) {
 		first = uint64(time.Now().UnixNano())
 	}
 	base := append(clusterWorld(0, 0, 0), node("n1", "10.70.0.1/24"), node("n2", "10.70.0.2/24"), node("n3", "10.70.0.3/24"))
-	via, contested := 0, 0
+	via, toPeers, contested := 0, 0, 0
 	for i := range uint64(60) {
 		w := routeWorld{world{rand.New(rand.NewPCG(first+i, 3))}}
 		facts := w.facts()
@@ -100,17 +105,20 @@ func TestRoutesAddUpToThoseOfCompute(t *testing.T) {
 				t.Fatalf("run again with -seed=%d: after %d updates Compute (-) and Graph (+) differ:\n%s", first+i, len(history), diff)
 			}
 			for _, r := range folded.Routes {
-				if r.Kind == ViaNode {
+				switch r.Kind {
+				case ViaNode:
 					via++
+				case ToPeer:
+					toPeers++
 				}
 			}
 			contested += len(g.marks.contested)
 		}
 	}
-	if via == 0 || contested == 0 {
-		t.Errorf("%d routes to other nodes and %d contested addresses: the histories test nothing", via, contested)
+	if via == 0 || toPeers == 0 || contested == 0 {
+		t.Errorf("%d routes to other nodes, %d to peers and %d contested addresses: the histories test nothing", via, toPeers, contested)
 	}
-	t.Logf("%d routes to other nodes, %d contested addresses", via, contested)
+	t.Logf("%d routes to other nodes, %d to peers, %d contested addresses", via, toPeers, contested)
 }
 
 // Two nodes that see the same objects agree on the node that has an address.

@@ -238,7 +238,7 @@ func (c *computation) members(s setSource) Members {
 	return m
 }
 
-// routes makes the routes and announcements: it decides about each block, and each address of an endpoint.
+// routes makes the routes and announcements: it decides about each block, and each address of an endpoint or a BGP peer.
 func (c *computation) routes() {
 	f, all := c.fleet()
 	for prefix := range all {
@@ -251,16 +251,20 @@ func (c *computation) routes() {
 			c.bgp.bgp.Paths[prefix] = d.path
 		}
 		if d.problem != "" {
-			c.note(d.about.key(), d.problem)
+			c.note(d.about, d.problem)
 		}
 	}
 }
 
-// fleet looks things up in maps that it makes for that. It also returns every block and every address of an endpoint.
+// fleet looks things up in maps that it makes for that. It also returns every block, and every address of an endpoint or a BGP peer that
+// has a gateway.
 func (c *computation) fleet() (f *fleet, all map[netip.Prefix]bool) {
 	local, held, owners, all := map[netip.Addr]Endpoint{}, map[netip.Addr][]holder{}, map[netip.Prefix]string{}, map[netip.Prefix]bool{}
 	for _, b := range c.space.blocks {
 		all[b] = true
+	}
+	for p := range c.bgp.routes {
+		all[p] = true
 	}
 	for _, u := range c.objects.of(api.KindIPAMBlock) {
 		if cidr, node, ok := ownerOf(u); ok {
@@ -284,7 +288,7 @@ func (c *computation) fleet() (f *fleet, all map[netip.Prefix]bool) {
 	ways := readWays(c.node, c.objects, c.config.Config, c.facts, c.bgp.bgp, isHeld)
 	c.waysProblems = ways.problems
 	return &fleet{
-		node: c.node, ways: ways.ways, space: &c.space,
+		node: c.node, ways: ways.ways, space: &c.space, peers: c.bgp.routes,
 		known:   func(node string) bool { return c.objects.has(api.Key{Kind: api.KindNode, Name: node}) },
 		local:   func(a netip.Addr) (Endpoint, bool) { e, yes := local[a]; return e, yes },
 		holders: func(a netip.Addr) []holder { return held[a] },

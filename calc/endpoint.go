@@ -216,6 +216,9 @@ type guard struct {
 func newGuard(facts Facts, bgp BGP) guard {
 	g := guard{interfaces: map[string]string{"lo": "is the host's own"}, addresses: map[netip.Addr]string{}}
 	for _, p := range bgp.Peers {
+		g.addresses[p.Gateway] = "that of the gateway to a BGP peer"
+	}
+	for _, p := range bgp.Peers {
 		g.addresses[p.Address] = "that of a BGP peer"
 	}
 	for _, s := range facts.Sessions {

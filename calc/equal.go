@@ -51,7 +51,8 @@ func (t *TierPolicies) equal(u *TierPolicies) bool {
 func (b BGP) equal(c BGP) bool {
 	return b.AS == c.AS && b.RouterID == c.RouterID && b.ListenPort == c.ListenPort && b.BindNodeIP == c.BindNodeIP && b.ClusterID == c.ClusterID && b.V4 == c.V4 && b.V6 == c.V6 &&
 		b.Metric4 == c.Metric4 && b.Metric6 == c.Metric6 && b.NoPools == c.NoPools &&
-		reflect.DeepEqual(b.Transit, c.Transit) && maps.EqualFunc(b.Peers, c.Peers, Peer.Equal) && maps.EqualFunc(b.Paths, c.Paths, Path.equal)
+		reflect.DeepEqual(b.Transit, c.Transit) && maps.EqualFunc(b.Peers, c.Peers, Peer.Equal) && maps.EqualFunc(b.Paths, c.Paths, Path.equal) &&
+		maps.Equal(b.Unreached, c.Unreached)
 }
 
 func (p Path) equal(q Path) bool {

@@ -10,13 +10,13 @@ import (
 
 // marks holds the prefixes whose destination may have changed. Graph decides only about these.
 type marks struct {
-	touched   map[netip.Prefix]struct{}   // to be decided again; updateRoutes empties it
-	local     map[netip.Addr]EndpointID   // this node's endpoints in force, by address; set by locate, reset by unlocate
-	contested map[netip.Prefix]EndpointID // the endpoints with a problem about an address of theirs
+	touched   map[netip.Prefix]struct{} // to be decided again; updateRoutes empties it
+	local     map[netip.Addr]EndpointID // this node's endpoints in force, by address; set by locate, reset by unlocate
+	contested map[netip.Prefix]api.Key  // the objects with a problem about an address of theirs
 }
 
 func newMarks() marks {
-	return marks{touched: map[netip.Prefix]struct{}{}, local: map[netip.Addr]EndpointID{}, contested: map[netip.Prefix]EndpointID{}}
+	return marks{touched: map[netip.Prefix]struct{}{}, local: map[netip.Addr]EndpointID{}, contested: map[netip.Prefix]api.Key{}}
 }
 
 // locate notes the addresses of an endpoint of this node, unlocate forgets them. Both mark the routes to them.
@@ -83,8 +83,8 @@ func (g *Graph) touchBlock(block netip.Prefix) {
 	}
 }
 
-// touchAll marks every prefix that has a destination or may have one: blocks, this node's addresses, and the addresses of other nodes'
-// endpoints outside of the blocks of their nodes.
+// touchAll marks every prefix that has a destination or may have one: blocks, this node's addresses, those of BGP peers, and the addresses of
+// other nodes' endpoints outside of the blocks of their nodes.
 func (g *Graph) touchAll() {
 	all := g.marks.touched
 	for p := range g.routes.now {
@@ -101,6 +101,9 @@ func (g *Graph) touchAll() {
 	}
 	for _, b := range g.space.blocks {
 		all[b] = struct{}{}
+	}
+	for p := range g.bgp.routes {
+		all[p] = struct{}{}
 	}
 	if len(g.ways.ways) == 0 {
 		return // nothing else can have a route
@@ -145,7 +148,7 @@ func (g *Graph) readWays() {
 
 func (g *Graph) fleet() *fleet {
 	return &fleet{
-		node: g.node, ways: g.ways.ways, space: &g.space, owner: g.blocks.of, around: g.blocks.around, holders: g.holdersOf,
+		node: g.node, ways: g.ways.ways, space: &g.space, peers: g.bgp.routes, owner: g.blocks.of, around: g.blocks.around, holders: g.holdersOf,
 		known: func(node string) bool { return g.objects.has(api.Key{Kind: api.KindNode, Name: node}) },
 		local: func(a netip.Addr) (Endpoint, bool) {
 			id, there := g.marks.local[a]
@@ -178,15 +181,15 @@ func (g *Graph) updateRoutes() {
 	g.marks.touched = emptied(g.marks.touched)
 }
 
-// contest replaces the problem about an address that endpoints of several nodes have.
+// contest replaces the problem about an address that endpoints of several nodes have, or an endpoint and a BGP peer.
 func (g *Graph) contest(p netip.Prefix, d destination) {
 	reading := "address " + p.String()
 	if about, was := g.marks.contested[p]; was {
-		g.problems.set(about.key(), reading)
+		g.problems.set(about, reading)
 		delete(g.marks.contested, p)
 	}
 	if d.problem != "" {
-		g.problems.set(d.about.key(), reading, d.problem)
+		g.problems.set(d.about, reading, d.problem)
 		g.marks.contested[p] = d.about
 	}
 }

@@ -210,14 +210,19 @@ const (
 	LocalWorkload RouteKind = iota // an address behind a local interface
 	BlockHole                      // a block of this node: packets to its addresses that no workload has are dropped
 	ViaNode                        // a block of another node, or an address that a workload has there
+	ToPeer                         // the address of a BGP peer, by the gateway that its BGPPeer names
 )
+
+// IsLocal says whether packets by a route of this kind stay on this host.
+func (k RouteKind) IsLocal() bool { return k == LocalWorkload || k == BlockHole }
 
 // Route is a route that this node's kernel must have. Its destination is its key in State.Routes.
 type Route struct {
 	Kind      RouteKind `json:"kind"`
 	Interface string    `json:"interface,omitempty"` // LocalWorkload
-	// ViaNode: the other node, and its address in a network of this host.
+	// ViaNode: the other node, and its address in a network of this host. ToPeer: the BGPPeer, and the gateway.
 	Node    string     `json:"node,omitempty"`
+	Peer    string     `json:"peer,omitempty"`
 	Gateway netip.Addr `json:"gateway,omitzero"`
 }
 
@@ -246,6 +251,10 @@ type BGP struct {
 	NoPools    bool            // learned routes to addresses of pools stay out of the kernel
 	Peers      map[string]Peer // by name: Global_ or Node_, and the address
 	Paths      map[netip.Prefix]Path
+
+	// Unreached are the peers, by name, whose route by their gateway the kernel does not have, and why. They may get no session. The
+	// calculation cannot know that: the dataplane fills it in.
+	Unreached map[string]string `json:"-"`
 }
 
 // Peer is one BGP session: with a peer that a BGPPeer names, or with another node of the mesh.
@@ -257,6 +266,7 @@ type Peer struct {
 	AS          uint32        `json:"as"`
 	LocalAS     uint32        `json:"localAS,omitempty"` // 0: the node's
 	Source      netip.Addr    `json:"source,omitzero"`   // invalid: the kernel chooses
+	Gateway     netip.Addr    `json:"gateway,omitzero"`  // the peer is reached by it: there is a route ToPeer; invalid: by any way
 	RestartTime time.Duration `json:"-"`
 	Keepalive   time.Duration `json:"-"`                     // 0: default
 	TTLSecurity uint8         `json:"ttlSecurity,omitempty"` // 0: off

@@ -58,8 +58,11 @@ func (t *text) tier(tier Tier) {
 
 func (t *text) route(to netip.Prefix, r Route) {
 	via := ""
-	if r.Kind == ViaNode {
+	switch r.Kind {
+	case ViaNode:
 		via = fmt.Sprintf("via %v of Node(%s)", r.Gateway, r.Node)
+	case ToPeer:
+		via = fmt.Sprintf("via %v, as BGPPeer(%s) says", r.Gateway, r.Peer)
 	}
 	t.line("route", to.String(), r.Kind.String(), r.Interface, via)
 }
@@ -110,6 +113,7 @@ func (t *text) bgp(b BGP) {
 		p := b.Peers[name]
 		t.line("peer", name, netip.AddrPortFrom(p.Address, p.Port).String(), fmt.Sprintf("as %d", p.AS),
 			when(p.LocalAS != 0, fmt.Sprintf("local as %d", p.LocalAS)), when(p.Source.IsValid(), "from "+p.Source.String()),
+			when(p.Gateway.IsValid(), "by gateway "+p.Gateway.String()),
 			fmt.Sprintf("restart %v", p.RestartTime), when(p.Keepalive != 0, fmt.Sprintf("keepalive %v", p.Keepalive)),
 			when(p.TTLSecurity != 0, fmt.Sprintf("ttl security %d", p.TTLSecurity)), when(p.Passive, "passive"), when(p.Password.IsSet(), "password from "+p.Password.String()),
 			when(p.AllowOwnAS != 0, fmt.Sprintf("allow own as %d", p.AllowOwnAS)),
@@ -212,7 +216,7 @@ func (o Order) String() string {
 	return "order " + strconv.FormatFloat(o.Value, 'f', -1, 64)
 }
 
-func (k RouteKind) String() string { return [...]string{"workload", "blackhole", "node"}[k] }
+func (k RouteKind) String() string { return [...]string{"workload", "blackhole", "node", "peer"}[k] }
 
 // String is the rule as a sentence: allow tcp from role == "web" to port 80.
 func (r Rule) String() string {

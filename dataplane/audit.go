@@ -122,8 +122,9 @@ func (d *Driver) startAudits() {
 	resync := func(t interface{ Resync() }) func() error { return func() error { t.Resync(); return nil } }
 	d.audits.ofRoutes = d.addAudit("routes", readBack, resync(d.routes))
 	d.audits.ofHopRoutes = d.addAudit("routes by other hosts", readBack, func() error {
-		d.learned.table.Resync()
-		d.toNodes.table.Resync()
+		for _, l := range d.byOtherHosts() {
+			l.table.Resync()
+		}
 		return nil
 	})
 	settings := d.addAudit("settings", readBack, resync(d.settings))
@@ -145,8 +146,11 @@ func (d *Driver) startAudits() {
 		return l, err
 	})
 	d.listen(d.audits.ofHopRoutes, func() (listener, error) {
-		ports := []uint32{d.learned.kernel.Port(), d.toNodes.kernel.Port()}
-		l, err := routes.Listen([]int{routes.LearnedProtocol, routes.NodeProtocol}, ports, d.signal)
+		var ports []uint32
+		for _, l := range d.byOtherHosts() {
+			ports = append(ports, l.kernel.Port())
+		}
+		l, err := routes.Listen([]int{routes.LearnedProtocol, routes.NodeProtocol, routes.PeerProtocol}, ports, d.signal)
 		d.audits.hopRoutes = l
 		return l, err
 	})
@@ -199,8 +203,9 @@ func (d *Driver) repaired(what string, n int, changes string) {
 func (d *Driver) tellRepairs() {
 	tell := func(what string, repairs []table.Repair) { d.repaired(what, len(repairs), someOf(repairs)) }
 	tell("routes", d.routes.Repairs())
-	tell("learned routes", d.learned.table.Repairs())
-	tell("routes to other nodes", d.toNodes.table.Repairs())
+	for _, l := range d.byOtherHosts() {
+		tell(l.names, l.table.Repairs())
+	}
 	tell("settings", d.settings.Repairs())
 	tell("host addresses", d.locals.Repairs())
 	tell("rule counters", d.counters.Repairs())
@@ -251,8 +256,11 @@ func (d *Driver) hearHopRoutes() {
 	suspect := !all
 	for _, h := range heard {
 		l := &d.learned
-		if h.Protocol == routes.NodeProtocol {
+		switch h.Protocol {
+		case routes.NodeProtocol:
 			l = &d.toNodes
+		case routes.PeerProtocol:
+			l = &d.toPeers.hopRoutes
 		}
 		_, wanted := l.table.Wants(h.Prefix)
 		switch {

@@ -90,7 +90,8 @@ type Driver struct {
 	learned      hopRoutes // of BGP peers
 	arrivals     arrivals
 	advertising  advertising
-	toNodes      hopRoutes // to other nodes, derived from their blocks
+	toNodes      hopRoutes  // to other nodes, derived from their blocks
+	toPeers      peerRoutes // to BGP peers, by their gateways
 	settings     *table.Table[interfaces.Sysctl, string]
 	proc         interfaces.Proc
 	former       *bpf.FormerSettings // opened with shared
@@ -222,6 +223,7 @@ func (d *Driver) Apply(delta calc.Delta) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.noteRoutesToNodes(delta)
+	d.noteRoutesToPeers(delta)
 	local := d.changesLocalRoutes(delta)
 	d.fold(delta)
 	if delta.BGP != nil {
@@ -237,15 +239,18 @@ func (d *Driver) Apply(delta calc.Delta) error {
 	return err
 }
 
-// changesLocalRoutes says whether a Delta, which is not in the State yet, changes routes other than those to other nodes.
+// changesLocalRoutes says whether a Delta, which is not in the State yet, changes routes that are not by other hosts.
 func (d *Driver) changesLocalRoutes(delta calc.Delta) bool {
 	for prefix, r := range delta.Routes {
 		before, there := d.state.Routes[prefix]
-		if r.Kind != calc.ViaNode || there && before.Kind != calc.ViaNode {
+		if r.Kind.IsLocal() || there && before.Kind.IsLocal() {
 			return true
 		}
 	}
-	return slices.ContainsFunc(delta.RoutesGone, func(p netip.Prefix) bool { return d.state.Routes[p].Kind != calc.ViaNode })
+	return slices.ContainsFunc(delta.RoutesGone, func(p netip.Prefix) bool {
+		before, there := d.state.Routes[p]
+		return there && before.Kind.IsLocal()
+	})
 }
 
 // Facts returns the facts about the host that the calculation needs.
@@ -271,8 +276,9 @@ func (d *Driver) Close() error {
 	d.timer.Stop()
 	d.flows.wait()
 	d.kernel.Close()
-	d.learned.kernel.Close()
-	d.toNodes.kernel.Close()
+	for _, l := range d.byOtherHosts() {
+		l.kernel.Close()
+	}
 	err := d.generations.close()
 	if d.former != nil {
 		err = errors.Join(err, d.former.Close())
@@ -318,7 +324,7 @@ func (d *Driver) remove() error {
 	}
 	d.routes.WantExactly(nil)
 	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))
-	for _, l := range []*hopRoutes{&d.learned, &d.toNodes} {
+	for _, l := range d.byOtherHosts() {
 		l.table.WantExactly(nil)
 		err = errors.Join(err, l.table.Reconcile(d.clock(), true))
 	}

@@ -299,7 +299,9 @@ func (d *Driver) dumpRoutes() (list []Route) {
 		}
 		list = append(list, r)
 	}
-	list = append(append(list, d.dumpHopRoutes(&d.learned)...), d.dumpHopRoutes(&d.toNodes)...)
+	for _, l := range d.byOtherHosts() {
+		list = append(list, d.dumpHopRoutes(l)...)
+	}
 	for prefix, why := range d.plan.waiting {
 		list = append(list, Route{prefix, d.state.Routes[prefix].Interface, "workload", "waiting", why})
 	}

@@ -9,21 +9,21 @@ import (
 	"slices"
 	"time"
 
-	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/routes"
 	"github.com/margay-project/margay/dataplane/table"
 )
 
-// hopRoutes brings routes by other hosts into the kernel. There are two kinds: those that BGP peers announce, and those to other
-// nodes of the same networks, which the calculation derives from the nodes' blocks. If both have one prefix, that of the peers
-// wins by its metric: a peer that fails takes its route back, and then the other one is already there.
+// hopRoutes brings routes by other hosts into the kernel. There are three kinds: those that BGP peers announce; those to other
+// nodes of the same networks, which the calculation derives from the nodes' blocks; and those to BGP peers by their gateways. If the first
+// two have one prefix, that of the peers wins by its metric: a peer that fails takes its route back, and then the other one is already there.
 type hopRoutes struct {
 	name     string // of one route, in messages
 	names    string // of several
 	kind     string // of a route, in a Dump
 	remedy   string // for a prefix that must not be routed
 	adjacent bool   // next hops must be on a network of this host
+	forPeers bool   // the routes lead to BGP peers
 	kernel   *routes.HopRoutes
 	table    *table.Table[netip.Prefix, routes.HopRoute]
 
@@ -59,14 +59,28 @@ func (d *Driver) openHopRoutes() error {
 		name: "route to another node", names: "routes to other nodes", kind: "node",
 		remedy: "correct the block or the addresses of endpoints there", adjacent: true, complete: true,
 	}
-	return errors.Join(d.openHopRoutesOf(&d.learned, routes.LearnedProtocol), d.openHopRoutesOf(&d.toNodes, routes.NodeProtocol))
+	d.toPeers = peerRoutes{gateways: map[netip.Prefix]netip.Addr{}, inKernel: map[netip.Prefix]string{}}
+	d.toPeers.hopRoutes = hopRoutes{
+		name: "route to a BGP peer", names: "routes to BGP peers", kind: "peer",
+		remedy: "correct peerIP of the BGPPeer, or remove reachableBy", adjacent: true, forPeers: true,
+	}
+	// The next hop of a learned route may be the peer itself, which is reached by the route to it.
+	others := func(protocol int) bool { return protocol != routes.PeerProtocol && d.ownsProtocol(protocol) }
+	return errors.Join(d.openHopRoutesOf(&d.learned, routes.LearnedProtocol, others), d.openHopRoutesOf(&d.toNodes, routes.NodeProtocol, d.ownsProtocol),
+		d.openHopRoutesOf(&d.toPeers.hopRoutes, routes.PeerProtocol, d.ownsProtocol))
 }
 
-func (d *Driver) openHopRoutesOf(l *hopRoutes, protocol int) (err error) {
+// byOtherHosts returns every kind of routes by other hosts.
+func (d *Driver) byOtherHosts() []*hopRoutes {
+	return []*hopRoutes{&d.learned, &d.toNodes, &d.toPeers.hopRoutes}
+}
+
+// openHopRoutesOf opens one kind. unusable says by which routes, by their protocol numbers, no next hop may be reached.
+func (d *Driver) openHopRoutesOf(l *hopRoutes, protocol int, unusable func(protocol int) bool) (err error) {
 	l.announced, l.uses = map[netip.Prefix][]netip.Addr{}, map[netip.Addr]int{}
 	l.former = map[netip.Prefix]struct{}{}
 	l.pending, l.resolved, l.refused = map[netip.Prefix]struct{}{}, map[netip.Addr]resolution{}, map[netip.Prefix]string{}
-	if l.kernel, err = routes.NewHopRoutes(protocol, d.ownsProtocol); err != nil {
+	if l.kernel, err = routes.NewHopRoutes(protocol, unusable); err != nil {
 		return err
 	}
 	l.table = table.New(l.names, stepped[netip.Prefix, routes.HopRoute]{d, l.name, l.kernel}, routes.HopRoute.Equal)
@@ -75,7 +89,8 @@ func (d *Driver) openHopRoutesOf(l *hopRoutes, protocol int) (err error) {
 
 // ownsProtocol says whether routes with a protocol number are felix's.
 func (d *Driver) ownsProtocol(protocol int) bool {
-	return protocol == routes.LearnedProtocol || protocol == routes.NodeProtocol || slices.Contains(d.kernel.Protocols(), protocol)
+	return protocol == routes.LearnedProtocol || protocol == routes.NodeProtocol || protocol == routes.PeerProtocol ||
+		slices.Contains(d.kernel.Protocols(), protocol)
 }
 
 // News is what a BGP speaker has learned.
@@ -188,13 +203,18 @@ func (d *Driver) planHopRoutes(l *hopRoutes, now time.Time) {
 	}
 }
 
-// metricOf returns the metrics of IPv4 and IPv6 routes of a kind. Routes to other nodes come behind those of BGP peers.
+// metricOf returns the metrics of IPv4 and IPv6 routes of a kind. Routes to other nodes come behind those that BGP peers announce, and routes
+// to BGP peers before them: a route that a former process learned must not lead to a peer by another way.
 func (d *Driver) metricOf(l *hopRoutes) [2]int {
 	bgp := d.bgpInForce()
 	metric := [2]int{cmp.Or(bgp.Metric4, routes.LearnedMetric), cmp.Or(bgp.Metric6, routes.LearnedMetric)}
-	if l == &d.toNodes {
+	switch l {
+	case &d.toNodes:
 		metric[0]++
 		metric[1]++
+	case &d.toPeers.hopRoutes:
+		metric[0] = max(metric[0]-1, 1)
+		metric[1] = max(metric[1]-1, 1)
 	}
 	return metric
 }
@@ -275,71 +295,6 @@ func (l *hopRoutes) rewrite(next netip.Addr) {
 			l.table.Rewrite(prefix)
 		}
 	}
-}
-
-// protectedPrefix is an address or network that no route of a peer may replace, and the reason.
-type protectedPrefix struct {
-	prefix netip.Prefix
-	why    string
-	// exact is for addresses and blocks to which this node has routes of its own: these win over the routes of larger networks.
-	// Other addresses are reached by routes that others made, so no network that contains them is accepted either.
-	exact bool
-}
-
-// protectedPrefixes returns the addresses of this host, its workloads, etcd and BGP peers, and the blocks of this node.
-func (d *Driver) protectedPrefixes() (list []protectedPrefix) {
-	protect := func(p netip.Prefix, why string, exact bool) {
-		if p.IsValid() && !p.Addr().IsLoopback() && !p.Addr().IsLinkLocalUnicast() {
-			list = append(list, protectedPrefix{p.Masked(), why, exact})
-		}
-	}
-	single := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a.WithZone(""), a.BitLen()) }
-	for id, e := range d.state.Endpoints {
-		for _, a := range e.Addresses {
-			route, routed := d.state.Routes[single(a)]
-			if id.Kind == api.KindWorkloadEndpoint && (!routed || route.Kind != calc.LocalWorkload) {
-				continue // an older endpoint of another node has the address too, and the traffic goes there
-			}
-			protect(single(a), "an address of "+id.Kind+" "+id.Name, true)
-		}
-	}
-	for _, a := range d.plan.links.Addresses() {
-		protect(single(a), "an address of this host", true)
-	}
-	for _, a := range d.uplinks.etcd {
-		protect(single(a), "an address of etcd", false)
-	}
-	for _, p := range d.state.BGP.Peers {
-		protect(single(p.Address), "the address of a BGP peer", false)
-	}
-	d.resumed.protect(protect)
-	for prefix, route := range d.state.Routes {
-		if route.Kind == calc.BlockHole {
-			protect(prefix, "a block of this node", true)
-		}
-	}
-	slices.SortFunc(list, func(a, b protectedPrefix) int {
-		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()), cmp.Compare(a.why, b.why))
-	})
-	return slices.Compact(list)
-}
-
-// protectAnew has the next pass look at the protectedPrefixes again. It is for changes that the plan does not depend on.
-func (d *Driver) protectAnew() { d.learned.serial, d.toNodes.serial = 0, 0 }
-
-// covered finds a protectedPrefix that forbids a prefix. A smaller prefix inside of a protected block is fine: it is the address of a
-// workload that has moved.
-func (l *hopRoutes) covered(prefix netip.Prefix) (protectedPrefix, bool) {
-	at, _ := slices.BinarySearchFunc(l.protected, prefix.Addr(), func(r protectedPrefix, a netip.Addr) int { return r.prefix.Addr().Compare(a) })
-	for _, r := range l.protected[at:] {
-		if !prefix.Contains(r.prefix.Addr()) {
-			break
-		}
-		if prefix == r.prefix || !r.exact && prefix.Bits() <= r.prefix.Bits() {
-			return r, true
-		}
-	}
-	return protectedPrefix{}, false
 }
 
 // refusal says why an announced prefix is not wanted at all. It is empty if the prefix is fine.

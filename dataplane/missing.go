@@ -40,6 +40,14 @@ func (l *hopRoutes) problems() (texts []string) {
 	return texts
 }
 
+// routeProblems returns the problems of all routes by other hosts.
+func (d *Driver) routeProblems() (texts []string) {
+	for _, l := range d.byOtherHosts() {
+		texts = append(texts, l.problems()...)
+	}
+	return texts
+}
+
 func (l *hopRoutes) problem(why string, prefixes []netip.Prefix) string {
 	slices.SortFunc(prefixes, netip.Prefix.Compare)
 	if len(prefixes) == 1 {

@@ -14,6 +14,8 @@ func (l *hopRoutes) find(next netip.Addr, links interfaces.Links) ([]routes.Hop,
 	switch {
 	case next.Zone() != "":
 		return l.onLink(next, links)
+	case l.forPeers:
+		return l.kernel.Gateway(next)
 	case l.adjacent:
 		return l.kernel.Neighbour(next)
 	}

@@ -52,7 +52,8 @@ func (d *Driver) pass(now time.Time) error {
 	d.advance()
 	errs = append(errs, d.routes.Reconcile(now, true))
 	d.tellArrivals(now)
-	errs = append(errs, d.keepHopRoutes(&d.toNodes, now), d.keepLearned(now), d.settings.Reconcile(now, true))
+	d.followGateways()
+	errs = append(errs, d.keepRoutesToPeers(now), d.keepHopRoutes(&d.toNodes, now), d.keepLearned(now), d.settings.Reconcile(now, true))
 	d.planCounters()
 	errs = append(errs, d.counters.Reconcile(now, true), d.tidy(now))
 	d.tellRepairs()
@@ -60,16 +61,20 @@ func (d *Driver) pass(now time.Time) error {
 }
 
 // keepInForce is the pass while the datastore is locked: policy stays as it is, hooks are repaired, expired connections make
-// room for others, and routes of BGP neighbours come and go.
+// room for others, routes to BGP peers are kept, and routes that they announce come and go.
 func (d *Driver) keepInForce(now time.Time) error {
 	if d.shared == nil && d.resumed == nil {
 		return nil
 	}
+	if d.resumed != nil {
+		d.followGateways()
+	}
+	err := errors.Join(d.keepRoutesToPeers(now), d.keepLearned(now))
 	if d.shared == nil {
-		return d.keepLearned(now)
+		return err
 	}
 	d.sweepFlows(now)
-	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now), d.keepLearned(now))
+	return errors.Join(d.hooks.audit.make(now), d.keepHooks(now), err)
 }
 
 // closeEarly is the pass before the input is complete. A host without a gate gets one, so interfaces with a workload's name

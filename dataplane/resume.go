@@ -90,15 +90,3 @@ func (d *Driver) bgpInForce() *calc.BGP {
 	}
 	return &d.state.BGP
 }
-
-func (r *resumed) protect(protect func(p netip.Prefix, why string, exact bool)) {
-	if r == nil {
-		return
-	}
-	for _, p := range r.bgp.Peers {
-		protect(netip.PrefixFrom(p.Address.WithZone(""), p.Address.BitLen()), "the address of a BGP peer", false)
-	}
-	for _, prefix := range r.routes {
-		protect(prefix, "a route of the former felix", true)
-	}
-}

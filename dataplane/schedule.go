@@ -24,6 +24,8 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	due(d.learned.table.Retry())
 	due(d.learned.due, len(d.learned.uses) > 0)
 	due(d.advertising.due, true)
+	due(d.toPeers.table.Retry())
+	due(d.toPeers.due, len(d.toPeers.uses) > 0)
 	if !d.inSync || !d.state.Ready {
 		return at
 	}

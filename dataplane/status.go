@@ -69,14 +69,14 @@ func (d *Driver) Status() Status {
 		s.Generation = uint64(g.serial)
 		s.Rules = g.slots()
 	}
-	s.Tables = []table.Status{d.links.Status(), d.routes.Status(), d.learned.table.Status(), d.toNodes.table.Status(), d.settings.Status(), d.locals.Status(), d.counters.Status()}
+	s.Tables = []table.Status{d.links.Status(), d.routes.Status(), d.learned.table.Status(), d.toNodes.table.Status(), d.toPeers.table.Status(), d.settings.Status(), d.locals.Status(), d.counters.Status()}
 	if g := d.generations.newest(); g != nil {
 		s.Tables = append(s.Tables, g.interfaces.Status(), g.sources.Status())
 	}
 	if d.shared != nil {
 		d.countShared(&s)
 	}
-	s.Problems, s.RouteProblems = d.problems(), append(d.learned.problems(), d.toNodes.problems()...)
+	s.Problems, s.RouteProblems = d.problems(), d.routeProblems()
 	return s
 }
 
@@ -129,7 +129,7 @@ func (d *Driver) problems() (texts []string) {
 	}
 	texts = append(texts, d.firewalls.problems(d.Mark)...)
 	texts = append(texts, d.hooks.problems()...)
-	texts = append(append(texts, d.learned.problems()...), d.toNodes.problems()...)
+	texts = append(texts, d.routeProblems()...)
 	if d.flows.waits != "" {
 		texts = append(texts, d.flows.waits)
 	}

@@ -88,8 +88,15 @@ func (d *Driver) carries(links interfaces.Links) map[int]string {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(bgp.Peers)) {
-		for _, index := range d.watcher.Way(bgp.Peers[name].Address) {
-			note(index, "the traffic to BGP peer %v", bgp.Peers[name].Address)
+		peer := bgp.Peers[name]
+		for _, index := range d.watcher.Way(peer.Address) {
+			note(index, "the traffic to BGP peer %v", peer.Address)
+		}
+		if !peer.Gateway.IsValid() {
+			continue
+		}
+		for _, index := range d.watcher.Way(peer.Gateway) {
+			note(index, "the traffic to the gateway %v of BGP peer %v", peer.Gateway, peer.Address)
 		}
 	}
 	for noted := 0; noted < len(found); { // an interface below another may have further ones below it

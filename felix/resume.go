@@ -156,15 +156,21 @@ func (a *agent) passResumed() {
 		return
 	}
 	err := a.driver.Apply(calc.Delta{})
-	a.bgpError = a.speaker.Apply(*a.resumption.bgp)
+	a.bgpError = a.speaker.Apply(a.reachable(*a.resumption.bgp))
 	if err != nil {
 		a.log.WithError(err).Debug("a pass by the saved state")
 	}
 }
 
+// reachable returns a BGP state with the peers that may get no session yet, because the kernel lacks the route to them.
+func (a *agent) reachable(bgp calc.BGP) calc.BGP {
+	bgp.Unreached = a.driver.Unreached(bgp.Peers)
+	return bgp
+}
+
 // tell gives the speaker what the datastore wants, and saves it.
 func (a *agent) tell() error {
-	err := a.speaker.Apply(a.state.BGP)
+	err := a.speaker.Apply(a.reachable(a.state.BGP))
 	if a.unsaved {
 		a.resumption.save(dataplane.Former{
 			BGP: a.state.BGP, RouteProtocol: a.state.Config.DeviceRouteProtocol,

@@ -139,6 +139,10 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			s.failed[name] = errors.New(w.Why)
 			continue
 		}
+		if why := want.Unreached[name]; why != "" {
+			s.failed[name] = errors.New(why) // no error of Apply: the route will come without it
+			continue
+		}
 		sessions[name] = sess
 	}
 	return sessions, errs
@@ -180,7 +184,8 @@ func (s *Speaker) deletePaths(want map[netip.Prefix]calc.Path) []error {
 }
 
 // deletePeers removes the peers that are not wanted, and those whose session must start anew. A peer that is wanted but has become
-// invalid keeps its session, unless a password is wanted and the session has none.
+// invalid keeps its session, unless a password is wanted and the session has none. A peer that has become unreached keeps it while it
+// is up.
 func (s *Speaker) deletePeers(want map[string]session) []error {
 	var errs []error
 	addresses := map[netip.Addr]bool{}
@@ -195,7 +200,8 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 		}
 		peer, named := s.wanted.Peers[name]
 		weaker := peer.Password.IsSet() && have.session.Password == ""
-		if !wanted && named && !weaker && !addresses[have.session.Address] {
+		cut := s.wanted.Unreached[name] != "" && !s.links[have.session.Address].up
+		if !wanted && named && !weaker && !cut && !addresses[have.session.Address] {
 			continue
 		}
 		if err := s.deletePeer(name, have, endCause(wanted, named)); err != nil {

@@ -112,14 +112,17 @@ func (c *carriers) networksOf(index int, now time.Time) (list []netip.Prefix) {
 	return list
 }
 
-// carrierLost ends the sessions with peers on the networks of an interface. A peer that packets reach over another interface,
-// on the same network, keeps its session.
+// carrierLost ends the sessions with peers on the networks of an interface, or whose gateway is there. A peer that packets reach over
+// another interface, on the same network, keeps its session.
 func (s *Speaker) carrierLost(device string, networks []netip.Prefix) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, p := range s.peers {
-		address := p.session.Address
-		if !s.links[address].up || !isOn(address, device, networks) || reachedElsewhere(address, device) {
+		address, next := p.session.Address, p.session.Address
+		if p.calc.Gateway.IsValid() {
+			next = p.calc.Gateway
+		}
+		if !s.links[address].up || !isOn(next, device, networks) || reachedElsewhere(next, device) {
 			continue
 		}
 		if err := s.srv.reset(address, "interface "+device+" has lost its carrier"); err != nil {

@@ -17,13 +17,16 @@ func (s *Speaker) Withhold(peers map[string]Withheld) {
 	s.withheld = peers
 }
 
-// withheldSoon returns the wanted peers that get their session soon.
+// withheldSoon returns the wanted peers that get their session soon: also those that the kernel does not reach yet.
 func (s *Speaker) withheldSoon() map[string]bool {
 	soon := map[string]bool{}
 	for name, w := range s.withheld {
 		if _, wanted := s.wanted.Peers[name]; wanted && w.Soon {
 			soon[name] = true
 		}
+	}
+	for name := range s.wanted.Unreached {
+		soon[name] = true
 	}
 	return soon
 }

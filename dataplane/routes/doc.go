@@ -1,5 +1,5 @@
 // Package routes keeps the kernel's routes to local workloads and the black holes of this node's blocks (kernel.go), and routes by other
-// hosts (hops.go): those that BGP peers have announced, and those to other nodes.
+// hosts (hops.go): those that BGP peers have announced, those to other nodes, and those to BGP peers.
 //
 // Every route of ours has our protocol number, so a restarted agent recognises it. Routes of other programs are never replaced or
 // removed: if one stands in the way, ours is reported as failed and tried again.

@@ -18,6 +18,7 @@ import (
 const (
 	LearnedProtocol = 87 // routes of BGP peers
 	NodeProtocol    = 88 // routes to other nodes that follow from their blocks
+	PeerProtocol    = 89 // routes to BGP peers by the gateways that their BGPPeers name
 )
 
 // LearnedMetric ranks learned routes behind every route to the same prefix that an operator or the kernel made: the kernel's
@@ -262,6 +263,16 @@ func (h *HopRoutes) Neighbour(node netip.Addr) ([]Hop, error) {
 	if err != nil || len(hops) != 1 || hops[0].Gateway != node {
 		return nil, fmt.Errorf("the address %v of its node is on no network of this host's interfaces that are up: correct the prefix length of "+
 			"the address in this host's Node, or bring the interface up", node)
+	}
+	return hops, nil
+}
+
+// Gateway finds the interface on whose network the gateway to a BGP peer is.
+func (h *HopRoutes) Gateway(gateway netip.Addr) ([]Hop, error) {
+	hops, err := h.Resolve(gateway)
+	if err != nil || len(hops) != 1 || hops[0].Gateway != gateway {
+		return nil, fmt.Errorf("the gateway %v is on no network of this host's interfaces that are up: correct reachableBy of the BGPPeer, "+
+			"or bring the interface up", gateway)
 	}
 	return hops, nil
 }

@@ -48,7 +48,7 @@ func Protocol(configured int) int {
 func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, bridged map[string]string, loopback, protocol int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
 	plan, waiting := map[netip.Prefix]Route{}, map[netip.Prefix]string{}
 	for prefix, route := range wanted {
-		if route.Kind == calc.ViaNode {
+		if !route.Kind.IsLocal() {
 			continue
 		}
 		prefix = prefix.Masked()
