@@ -20,10 +20,10 @@ import (
 
 // assignment holds the flags of ipam assign.
 type assignment struct {
-	node, handle, ip, output string
-	pools                    []string
-	count                    int
-	ipv6                     bool
+	node, namespace, handle, ip, output string
+	pools                               []string
+	count                               int
+	ipv6                                bool
 }
 
 // mostAddresses is the largest number of addresses that one handle gets by ipam assign.
@@ -32,7 +32,7 @@ const mostAddresses = 4096
 func newAssign(s Session) *cobra.Command {
 	var to assignment
 	cmd := &cobra.Command{
-		Use:   "assign --node=NODE --handle=ID [--pool=POOL]... [--count=N] [--ipv6] | --ip=IP",
+		Use:   "assign --node=NODE --handle=ID [--namespace=NAMESPACE] [--pool=POOL]... [--count=N] [--ipv6] | --ip=IP",
 		Short: "Assign free addresses to a handle",
 		Long: `Assign free addresses to a handle, for use on a node, and print all addresses of the handle.
 
@@ -40,7 +40,8 @@ The handle names the holder: "margayctl ipam release --handle" releases its addr
 that the handle has already, so the command may be repeated, for example after a lost connection.
 
 Addresses come from blocks of the node, or else from a new block, which the node then announces. Without --pool, the pools are
-those that are enabled, are for workloads, and select the node. With --ip, the given address is assigned if nobody has it.
+those that are enabled, are for workloads, and select the node and the namespace: without --namespace only those without a
+namespaceSelector, or whose selector also matches no labels. With --ip, the given address is assigned if nobody has it.
 
 "margayctl ipam check" calls an assigned address leaked until a WorkloadEndpoint or a Node has it. WorkloadEndpoints with the
 annotation margay.io/ipam need no such command: the agent of their node assigns their addresses.`,
@@ -56,6 +57,7 @@ annotation margay.io/ipam need no such command: the agent of their node assigns 
 		},
 	}
 	cmd.Flags().StringVar(&to.node, "node", "", "the Node that uses the addresses")
+	cmd.Flags().StringVarP(&to.namespace, "namespace", "n", "", "the namespace of the workload that uses the addresses, for pools with a namespaceSelector")
 	cmd.Flags().StringVar(&to.handle, "handle", "", "name of the holder")
 	cmd.Flags().StringArrayVar(&to.pools, "pool", nil, "take the addresses from this IPPool only; may be repeated")
 	cmd.Flags().IntVar(&to.count, "count", 1, fmt.Sprintf("number of addresses that the handle has afterwards, up to %d", mostAddresses))
@@ -104,8 +106,11 @@ func (s Session) assign(ctx context.Context, to *assignment) error {
 	defer closeStore()
 	store := st.WhileUnlocked().KV()
 	request := ipam.Request{
-		Node: to.node, Handle: to.handle, Pools: to.pools, V4: to.count, InUse: ipam.UsesIn(store),
+		Node: to.node, Namespace: to.namespace, Handle: to.handle, Pools: to.pools, V4: to.count, InUse: ipam.UsesIn(store),
 		Attributes: map[string]string{"node": to.node, "timestamp": s.Now().UTC().Format(time.RFC3339)},
+	}
+	if to.namespace != "" {
+		request.Attributes["namespace"] = to.namespace
 	}
 	if to.ipv6 {
 		request.V4, request.V6 = 0, to.count
