@@ -98,10 +98,10 @@ func offset(first, addr netip.Addr) int {
 	return int(to[14])<<8 + int(to[15]) - int(from[14])<<8 - int(from[15])
 }
 
-// books compares the blocks with the endpoints of this node's State, and with those that ask for addresses. having returns those of
-// some addresses that an endpoint anywhere in the datastore has.
-func (b *blocks) books(state *calc.State, asks asking, having func(map[netip.Addr]bool) map[netip.Addr]bool) books {
-	page := books{wanted: wantedReservations(state), recorded: map[reservation]bool{}, reserved: map[reservation]bool{}, asking: maps.Clone(asks)}
+// books compares the blocks with the endpoints of this node: those of its State, those without an interface, and those that ask for
+// addresses. having returns those of some addresses that an endpoint anywhere in the datastore has.
+func (b *blocks) books(state *calc.State, asks asking, others unplugged, having func(map[netip.Addr]bool) map[netip.Addr]bool) books {
+	page := books{wanted: wantedReservations(state, others), recorded: map[reservation]bool{}, reserved: map[reservation]bool{}, asking: maps.Clone(asks)}
 	leaving := map[netip.Addr]bool{}
 	for _, block := range b.list {
 		for _, r := range block.recorded {

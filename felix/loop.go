@@ -46,6 +46,7 @@ type agent struct {
 	claimed   map[api.Key]string // by WorkloadEndpoint of this node: the interface that it names
 	blocks    *blocks
 	asking    asking
+	unplugged unplugged
 	lookups   chan func(*agent) // questions of the reservations
 
 	noted        datastore.AgentRecord // that was last handed to the registrar, for the next start
@@ -72,6 +73,7 @@ func newAgent(log *logrus.Entry, s *settings, driver *dataplane.Driver, speaker 
 		claimed:    map[api.Key]string{},
 		blocks:     newBlocks(s.nodeName),
 		asking:     asking{},
+		unplugged:  unplugged{},
 		lookups:    make(chan func(*agent)),
 
 		etcdAddresses: newEtcdAddresses(log, s.datastore),
@@ -196,6 +198,7 @@ func (a *agent) receive(batch datastore.Batch) {
 			a.otherBooks = true
 			a.claim(u)
 			a.asking.update(a.settings.nodeName, u)
+			a.unplugged.update(a.settings.nodeName, u)
 		case api.KindCalicoNodeStatus:
 			a.reports.note(u)
 		}
@@ -277,7 +280,7 @@ func (a *agent) pass() {
 	a.remember()
 	a.bgpError = a.tell()
 	if a.otherBooks {
-		a.reservations.set(a.blocks.books(&a.state, a.asking, a.graph.Having))
+		a.reservations.set(a.blocks.books(&a.state, a.asking, a.unplugged, a.graph.Having))
 		a.otherBooks = false
 	}
 	a.applyLogLevel()

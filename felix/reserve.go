@@ -240,20 +240,43 @@ func (w *bookkeeper) isUsed(ctx context.Context, addr netip.Addr) (used bool, er
 	return used, err
 }
 
-// wantedReservations returns the addresses of the node's workloads that lie in a pool.
-func wantedReservations(state *calc.State) map[reservation]bool {
-	want := map[reservation]bool{}
-	for id, ep := range state.Endpoints {
-		if id.Kind != api.KindWorkloadEndpoint {
-			continue
+// unplugged holds the addresses of this node's workload endpoints without interfaceName. The calculation leaves these endpoints out,
+// because they govern nothing; nobody else may get their addresses all the same.
+type unplugged map[api.Key][]netip.Addr
+
+// update notes that a workload endpoint of any node has changed or gone.
+func (n unplugged) update(node string, u api.Update) {
+	delete(n, u.Key)
+	ep, ok := u.Object.(*api.WorkloadEndpoint)
+	if !ok || ep == nil || ep.Spec.Node != node || ep.Spec.InterfaceName != "" {
+		return
+	}
+	for _, text := range ep.Spec.IPNetworks {
+		if prefix, err := api.ParseNet(text); err == nil && prefix.IsSingleIP() {
+			n[u.Key] = append(n[u.Key], prefix.Addr())
 		}
-		for _, addr := range ep.Addresses {
+	}
+}
+
+// wantedReservations returns the addresses of the node's workloads that lie in a pool.
+func wantedReservations(state *calc.State, others unplugged) map[reservation]bool {
+	want := map[reservation]bool{}
+	add := func(endpoint api.Key, addrs []netip.Addr) {
+		for _, addr := range addrs {
 			for prefix := range state.Pools {
 				if prefix.Contains(addr) {
-					want[reservation{addr, api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}}] = true
+					want[reservation{addr, endpoint}] = true
 				}
 			}
 		}
+	}
+	for id, ep := range state.Endpoints {
+		if id.Kind == api.KindWorkloadEndpoint {
+			add(api.Key{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name}, ep.Addresses)
+		}
+	}
+	for endpoint, addrs := range others {
+		add(endpoint, addrs)
 	}
 	return want
 }

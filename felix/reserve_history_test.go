@@ -58,6 +58,7 @@ type fleetNode struct {
 	state  calc.State
 	blocks *blocks
 	asking asking
+	others unplugged
 	keeper *bookkeeper
 	dead   bool
 
@@ -107,7 +108,7 @@ func (f *fleet) start(n *fleetNode) {
 	}
 	var ctx context.Context
 	ctx, n.stop = context.WithCancel(f.Context())
-	n.graph, n.state, n.blocks, n.asking = calc.New(n.name, calc.Facts{}), calc.State{}, newBlocks(n.name), asking{}
+	n.graph, n.state, n.blocks, n.asking, n.others = calc.New(n.name, calc.Facts{}), calc.State{}, newBlocks(n.name), asking{}, unplugged{}
 	n.batches, n.revision = datastore.New(f.memory).Watch(ctx, quiet()), 0
 	n.keeper, n.dead = newBookkeeper(quiet(), f.store.WhileUnlocked(), n.name, f.having(n)), false
 	n.keeper.now = func() time.Time { return f.now }
@@ -271,7 +272,7 @@ func (f *fleet) turn(n *fleetNode) {
 		f.read(n)
 	}
 	n.state.Fold(n.graph.Flush())
-	n.keeper.books = n.blocks.books(&n.state, n.asking, n.graph.Having)
+	n.keeper.books = n.blocks.books(&n.state, n.asking, n.others, n.graph.Having)
 	if err := n.keeper.pass(f.Context()); err != nil {
 		f.say("%s: %v", n.name, err)
 		f.failure = err
@@ -291,6 +292,7 @@ func (f *fleet) read(n *fleetNode) {
 			}
 			if u.Key.Kind == "WorkloadEndpoint" {
 				n.asking.update(n.name, u)
+				n.others.update(n.name, u)
 			}
 		}
 		n.revision = batch.Revision

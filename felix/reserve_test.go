@@ -24,6 +24,7 @@ type ledger struct {
 	*bookkeeper
 	memory *kvtest.Memory
 	asks   asking
+	others unplugged
 }
 
 // havingNone says that no endpoint has an address that IPAM does not know.
@@ -39,7 +40,7 @@ func newLedger(t *testing.T) *ledger {
 		Spec: api.IPPoolSpec{CIDR: "10.65.0.0/24"},
 	})
 	must(t, err)
-	return &ledger{T: t, memory: memory, asks: asking{}, bookkeeper: newBookkeeper(quiet(), store, "n1", havingNone)}
+	return &ledger{T: t, memory: memory, asks: asking{}, others: unplugged{}, bookkeeper: newBookkeeper(quiet(), store, "n1", havingNone)}
 }
 
 // read returns the blocks from the view of a node's agent.
@@ -85,7 +86,7 @@ func (l *ledger) turn(wanted ...reservation) error {
 		ep.Addresses = append(ep.Addresses, r.addr)
 		state.Endpoints[id] = ep
 	}
-	l.books = l.read().books(state, l.asks, func(addrs map[netip.Addr]bool) map[netip.Addr]bool { return addrs })
+	l.books = l.read().books(state, l.asks, l.others, func(addrs map[netip.Addr]bool) map[netip.Addr]bool { return addrs })
 	return l.pass(context.Background())
 }
 
@@ -116,6 +117,44 @@ func TestReservationsFollowEndpoints(t *testing.T) {
 	l.settle(b)
 	l.settle(b, held("10.65.0.2", "c")) // another endpoint takes the address over
 	l.settle()
+}
+
+// Our clients refuse an endpoint without interfaceName, others may write one. It governs nothing, but its address is not free.
+func TestAddressesOfEndpointsWithoutAnInterfaceAreReserved(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	ep := endpointOf("n1", "a")
+	a := reservation{netip.MustParseAddr("10.65.0.2"), api.KeyOf(ep)}
+	for _, c := range []struct {
+		why                  string
+		node, interfaceName  string
+		networks             []string
+		calculated, recorded bool // the calculation has the endpoint; IPAM has its address
+	}{
+		{why: "new", node: "n1", networks: []string{"10.65.0.2/32"}, recorded: true},
+		{why: "it gets an interface", node: "n1", interfaceName: "cali-a", networks: []string{"10.65.0.2/32"}, calculated: true, recorded: true},
+		{why: "it loses the interface", node: "n1", networks: []string{"10.65.0.2", "10.66.0.2", "invalid"}, recorded: true},
+		{why: "on another node", node: "n2", networks: []string{"10.65.0.2/32"}},
+		{why: "back", node: "n1", networks: []string{"10.65.0.2/32"}, recorded: true},
+		{why: "without addresses", node: "n1"},
+	} {
+		ep.Spec.Node, ep.Spec.InterfaceName, ep.Spec.IPNetworks = c.node, c.interfaceName, c.networks
+		u := api.Update{Key: api.KeyOf(ep), Object: ep}
+		if c.interfaceName == "" {
+			u.Invalid = "it has no interfaceName"
+		}
+		l.others.update("n1", u)
+		var calculated []reservation
+		if c.calculated {
+			calculated = append(calculated, a)
+		}
+		for range 3 {
+			must(t, l.turn(calculated...))
+		}
+		if got := l.recordedNow(); got[a] != c.recorded || len(got) > 1 {
+			t.Errorf("%s: recorded are %v", c.why, got)
+		}
+	}
 }
 
 func TestAReservationThatOthersReleasedIsRestored(t *testing.T) {
@@ -197,7 +236,7 @@ func TestOnlyWorkloadAddressesInPoolsAreReserved(t *testing.T) {
 			{Kind: "HostEndpoint", Name: "h"}:                        {Addresses: []netip.Addr{netip.MustParseAddr("10.65.0.1")}},
 		},
 	}
-	if got := wantedReservations(state); !maps.Equal(got, map[reservation]bool{held("10.65.0.2", "a"): true}) {
+	if got := wantedReservations(state, nil); !maps.Equal(got, map[reservation]bool{held("10.65.0.2", "a"): true}) {
 		t.Error(got)
 	}
 }
