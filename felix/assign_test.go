@@ -117,6 +117,25 @@ func TestAnEndpointThatAsksGetsAddresses(t *testing.T) {
 }
 
 // The operator removes one of two addresses: it is released, and the other one stays. With no address left, the endpoint asks again.
+// IPAM counts what a handle holds: with one handle, two endpoints would get the same addresses.
+func TestNoTwoEndpointsHaveOneHandle(t *testing.T) {
+	t.Parallel()
+	handles := map[string]api.Key{}
+	for _, key := range []api.Key{
+		{Namespace: "shop", Name: "host1.example.org-libvirt-web-eth0"},
+		{Namespace: "shop.host1", Name: "example.org-libvirt-web-eth0"},
+		{Namespace: "shop.host1.example", Name: "org-libvirt-web-eth0"},
+		{Namespace: "shop..host1", Name: "example.org-libvirt-web-eth0"},
+	} {
+		for _, handle := range []string{assignedHandle(key), reservation{netip.MustParseAddr("10.65.0.2"), key}.handle()} {
+			if other, taken := handles[handle]; taken {
+				t.Errorf("%v and %v have the handle %s", other, key, handle)
+			}
+			handles[handle] = key
+		}
+	}
+}
+
 func TestAddressesThatTheOperatorRemovesAreReleased(t *testing.T) {
 	t.Parallel()
 	l, a := newAskingLedger(t, `{"count":2}`)

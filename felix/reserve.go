@@ -28,8 +28,12 @@ type reservation struct {
 // handlePrefix begins the IPAM handles of addresses that operators wrote into endpoints.
 const handlePrefix = api.HandlePrefix
 
-func (r reservation) handle() string {
-	return handlePrefix + r.endpoint.Namespace + "." + r.endpoint.Name + "." + r.addr.String()
+func (r reservation) handle() string { return handleOf(r.endpoint, r.addr.String()) }
+
+// handleOf returns a handle of an endpoint. Dots of the namespace are doubled: names of endpoints have single dots too, and no two
+// endpoints may have one handle.
+func handleOf(endpoint api.Key, of string) string {
+	return handlePrefix + strings.ReplaceAll(endpoint.Namespace, ".", "..") + "." + endpoint.Name + "." + of
 }
 
 // reservations records in IPAM the addresses that operators wrote into local endpoints, and assigns addresses to those that ask for
