@@ -126,3 +126,39 @@ func TestRoutesByLinkLocalNextHopsOfAnEarlierProcessStay(t *testing.T) {
 		t.Errorf("changes of routes: %v", got)
 	}
 }
+
+// A link-local peer can take over no address that this host needs, with routes of either family.
+func TestRoutesOfLinkLocalPeersDoNotTakeOverAddressesOfThisHost(t *testing.T) {
+	h := newHost(t)
+	h.uplink()
+	h.plug("eth1", "198.51.100.1").Up("eth0", "fe80::1/64")
+	h.Up("eth1", "fe80::2/64")
+	w := newWorld()
+	w.Routes[netip.MustParsePrefix("10.65.0.0/26")] = calc.Route{Kind: calc.BlockHole}
+	w.Routes[netip.MustParsePrefix("fd65::/122")] = calc.Route{Kind: calc.BlockHole}
+	w.BGP.Peers = map[string]calc.Peer{"leaf": {Object: "leaf", Address: netip.MustParseAddr("fe80::1%eth1")}}
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.Protect([]netip.Addr{netip.MustParseAddr("203.0.113.79"), netip.MustParseAddr("2001:db8:79::79")})
+	for prefix, why := range map[string]string{
+		"10.65.0.0/26":     "a block of this node",
+		"fd65::/122":       "a block of this node",
+		"203.0.113.0/24":   "an address of etcd",
+		"2001:db8:79::/64": "an address of etcd",
+		"fe80::/64":        "not for unicast",
+		"fe80::1/128":      "not for unicast",
+		"169.254.0.0/16":   "not for unicast",
+	} {
+		d.Learn(News{Changed: announce(prefix, "fe80::1%eth1"), Complete: true})
+		must(t, d.Apply(calc.Delta{}))
+		h.wantLearned(prefix)
+		if problems := strings.Join(d.Status().Problems, "\n"); !strings.Contains(problems, "the learned route to "+prefix+" is not in the kernel: ") ||
+			!strings.Contains(problems, why) {
+			t.Errorf("%s: problems: %q", prefix, problems)
+		}
+		d.Learn(News{Changed: announce(prefix), Complete: true})
+	}
+	d.Learn(News{Changed: announce("10.65.0.7/32", "fe80::1%eth1"), Complete: true}) // a workload that has moved away
+	must(t, d.Apply(calc.Delta{}))
+	h.wantLearned("inside of the own block", "10.65.0.7/32 via fe80::1%eth1")
+}

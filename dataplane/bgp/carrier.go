@@ -13,7 +13,8 @@ import (
 // carriers knows which interfaces have a carrier, and their networks. It is for peers on the same network: without it, their
 // sessions would last until the hold time is over, and packets would go to a dead next hop for that long.
 type carriers struct {
-	up       map[int]bool // by index
+	up       map[int]bool   // by index
+	indexes  map[string]int // by name
 	networks map[int]map[netip.Prefix]time.Time
 }
 
@@ -51,7 +52,7 @@ func (s *Speaker) followCarriers(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("follow the changes of interfaces: %w", err)
 	}
-	c := carriers{up: map[int]bool{}, networks: map[int]map[netip.Prefix]time.Time{}}
+	c := carriers{up: map[int]bool{}, indexes: map[string]int{}, networks: map[int]map[netip.Prefix]time.Time{}}
 	for {
 		select {
 		case <-ctx.Done():
@@ -66,6 +67,9 @@ func (s *Speaker) followCarriers(ctx context.Context) error {
 		case u, open := <-links:
 			if !open {
 				return fmt.Errorf("the kernel has closed the connection")
+			}
+			if c.isNew(u) && s.hasPeerOn(u.Attrs().Name) {
+				renewZones()
 			}
 			if c.link(u) {
 				s.carrierLost(u.Attrs().Name, c.networksOf(u.Attrs().Index, time.Now()))
@@ -98,6 +102,15 @@ func (c *carriers) link(u netlink.LinkUpdate) (lost bool) {
 	lost = c.up[index] && !up
 	c.up[index] = up
 	return lost
+}
+
+// isNew says whether an interface has another index than the one of that name before.
+func (c *carriers) isNew(u netlink.LinkUpdate) bool {
+	if u.Header.Type == unix.RTM_DELLINK || c.indexes[u.Attrs().Name] == u.Attrs().Index {
+		return false
+	}
+	c.indexes[u.Attrs().Name] = u.Attrs().Index
+	return true
 }
 
 // networksOf returns the networks of an interface.

@@ -1,11 +1,14 @@
 package bgp
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	gobgplog "github.com/osrg/gobgp/v3/pkg/log"
 	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	"golang.org/x/sys/unix"
 )
 
 // cause explains a NOTIFICATION by its code and subcode (RFC 4271, section 4.5; RFC 4486), with what to do where that is known.
@@ -51,6 +54,17 @@ func ceaseCause(subcode uint8) string {
 		return "out of resources"
 	}
 	return ""
+}
+
+// connectCause explains why there is no connection. The kernel's errors about a link-local address say little.
+func connectCause(fields gobgplog.Fields) string {
+	err, _ := fields["Error"].(error)
+	a, notAddress := netip.ParseAddr(fmt.Sprint(fields["Key"]))
+	if notAddress == nil && a.Zone() != "" &&
+		(errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EADDRNOTAVAIL)) {
+		return fmt.Sprintf("connect: interface %s does not exist, is down, or has no link-local address: %v", a.Zone(), err)
+	}
+	return fmt.Sprintf("connect: %v", fields["Error"])
 }
 
 // downCause explains why GoBGP says that a session went down. It is empty if the journal has a better text already: that of the

@@ -225,3 +225,56 @@ func TestFiltersJudgeBothFamiliesOfALinkLocalPeer(t *testing.T) {
 		t.Errorf("the session was reset: %+v", now)
 	}
 }
+
+func TestTTLSecurityWorksBetweenLinkLocalAddresses(t *testing.T) {
+	t.Parallel()
+	l := newLinkLocalPair(t)
+	f := router.StartFRR(t, l.router, frrLinkLocal(routerAS, hostLL, fmt.Sprint("remote-as ", hostAS), "interface "+cable, "capability extended-nexthop", "ttl-security hops 1"))
+	s := run(t, l.host, "speaker")
+	n := linkLocalNode(routerAS)
+	p := n.Peers["leaf"]
+	p.TTLSecurity = 1
+	n.Peers["leaf"] = p
+	s.apply(t, n)
+	f.AwaitRoute(block4)
+	f.AwaitRoute(block6)
+}
+
+// The limit of routes holds for each family, and closes the session like any other.
+func TestALinkLocalPeerThatSendsTooManyRoutesIsClosed(t *testing.T) {
+	t.Parallel()
+	l := newLinkLocalPair(t)
+	b := router.StartBIRD(t, l.router, t.TempDir(), birdLinkLocal(routerAS, "extended next hop on;"))
+	s := run(t, l.host, "speaker")
+	n := linkLocalNode(routerAS)
+	p := n.Peers["leaf"]
+	p.MaxPrefixes = 1
+	n.Peers["leaf"] = p
+	s.apply(t, n)
+	s.waitUp(t)
+	learned := routes{}
+	s.awaitLearned(t, learned, true, linkLocalRoutes...)
+	b.Configure(strings.Replace(birdLinkLocal(routerAS, "extended next hop on;"), "route 2001:db8:ff::/64 blackhole;",
+		"route 2001:db8:ff::/64 blackhole; route 2001:db8:fe::/64 blackhole;", 1))
+	lab.Await(t, func() error {
+		if st := s.status(t)[0]; st.State != "Failed" || !strings.Contains(st.Why, "more than 1 routes") {
+			return fmt.Errorf("%+v", st)
+		}
+		return nil
+	})
+	for _, prefix := range []string{block4, block6} {
+		b.AwaitNoRoute(prefix)
+	}
+	lab.Await(t, func() error {
+		a := s.ask(t, request{Learned: true})
+		for prefix, hops := range a.Learned {
+			learned[prefix] = hops
+		}
+		for prefix, hops := range learned {
+			if len(hops) > 0 {
+				return fmt.Errorf("still learned: %v by %v", prefix, hops)
+			}
+		}
+		return nil
+	})
+}

@@ -147,3 +147,27 @@ func TestALinkLocalSessionFollowsItsInterface(t *testing.T) {
 		})
 	}
 }
+
+// The peer waits for connections. The status names the interface that is missing, and the speaker connects by one that is made anew.
+func TestTheSpeakerConnectsByAnInterfaceThatWasMadeAnew(t *testing.T) {
+	t.Parallel()
+	l := newLinkLocalPair(t)
+	b := router.StartBIRD(t, l.router, t.TempDir(), strings.Replace(birdLinkLocal(routerAS, "extended next hop on;"), "direct;", "direct; passive on;", 1))
+	s := run(t, l.host, "speaker")
+	s.apply(t, l.node())
+	s.waitUp(t)
+	l.host.MustRun("ip", "link", "delete", cable)
+	b.AwaitNoRoute(block4)
+	lab.Await(t, func() error {
+		if st := s.status(t)[0]; !strings.HasPrefix(st.Why, "connect: interface cable does not exist, is down, or has no link-local address") {
+			return fmt.Errorf("%+v", st)
+		}
+		return nil
+	})
+	lab.Cable(l.host, "before", l.host, "other") // takes the next index
+	lab.Cable(l.host, cable, l.router, cable)
+	upWithOnly(l.host, cable, hostLL)
+	upWithOnly(l.router, cable, routerLL)
+	b.AwaitRoute(block4, hostLL)
+	s.waitUp(t)
+}

@@ -78,7 +78,7 @@ func (j *journal) write(level logrus.Level, msg string, fields gobgplog.Fields) 
 func failureText(msg string, fields gobgplog.Fields) string {
 	switch msg {
 	case "failed to connect":
-		return fmt.Sprintf("connect: %v", fields["Error"])
+		return connectCause(fields)
 	case "Mismatched local address":
 		return fmt.Sprintf("the peer connects to %v, but this session's source address is %v", fields["Addr"], fields["Configured addr"])
 	case "Peer Down":
