@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -33,6 +34,9 @@ type Options struct {
 	// ToHostMark has the bits that the programs set on packets that a workload was allowed to send to this host. While workloads
 	// may not reach the host, the gate drops packets without them at the hook input, after address translation.
 	ToHostMark uint32 // default 0x04000000
+	// RouteProtocols are the protocol numbers that the routes of former processes to workloads and blocks had, as deviceRouteProtocol
+	// gave them. Other programs may use them now: only routes that look like felix's are removed.
+	RouteProtocols []int
 
 	clock func() time.Time
 	// step is called before every write to the kernel. A test returns an error instead of the write.
@@ -82,6 +86,7 @@ type Driver struct {
 	generations  generations
 	links        *table.Table[int, running]
 	enforced     map[int]bool    // interfaces of workloads on which a program runs
+	wereEnforced map[int]bool    // those on which one ran since this process started
 	recalled     map[uint32]bool // interfaces of any kind on which a program ran when this process started
 	unmarked     bool            // a former program may run that does not set ToHostMark
 	uplinks      uplinkCare
@@ -130,8 +135,11 @@ func New(options Options) (*Driver, error) {
 	d.hooks = hookCare{Hooks: bpf.NewHooks(), failed: map[int]error{}, former: map[int]bool{}, rivals: map[hook]*rival{}, told: map[string]bool{}}
 	d.timer = time.AfterFunc(time.Hour, d.signal)
 	d.timer.Stop()
-	if d.kernel, err = routes.NewKernel(); err != nil {
+	if d.kernel, err = routes.NewKernel(func(index int) bool { return d.wereEnforced[index] }); err != nil {
 		return nil, errors.Join(err, claim.close())
+	}
+	for _, protocol := range o.RouteProtocols {
+		d.kernel.Recall(routes.Protocol(protocol))
 	}
 	if d.watcher, err = interfaces.Watch(o.Log, d.signal); err != nil {
 		d.kernel.Close()
@@ -184,6 +192,7 @@ func (d *Driver) recall() error {
 			d.enforced[index] = true
 		}
 	}
+	d.wereEnforced = maps.Clone(d.enforced)
 	asked, err := gate.AsksToHost()
 	if err != nil {
 		d.Log.WithError(err).Debug("the marks that the gate of a former process asks for cannot be read")

@@ -90,7 +90,7 @@ func (d *Driver) openHopRoutesOf(l *hopRoutes, protocol int, unusable func(proto
 // ownsProtocol says whether routes with a protocol number are felix's.
 func (d *Driver) ownsProtocol(protocol int) bool {
 	return protocol == routes.LearnedProtocol || protocol == routes.NodeProtocol || protocol == routes.PeerProtocol ||
-		slices.Contains(d.kernel.Protocols(), protocol)
+		slices.Contains(d.kernel.Protocols(), protocol) || slices.Contains(d.kernel.Former(), protocol)
 }
 
 // News is what a BGP speaker has learned.

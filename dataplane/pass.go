@@ -200,6 +200,7 @@ func (d *Driver) noteEnforced() {
 	}
 	if !maps.Equal(enforced, d.enforced) {
 		d.enforced, d.gatePending = enforced, true
+		maps.Copy(d.wereEnforced, enforced)
 	}
 	if d.unmarked && !d.runsFormer() {
 		d.unmarked, d.gatePending = false, true

@@ -116,9 +116,12 @@ func (d *Driver) planRoutes() {
 	if lo, there := d.plan.links.Named("lo"); there && lo.Up && len(d.state.Routes) > 0 {
 		loopback = lo.Index
 	}
+	protocol := routes.Protocol(d.state.Config.DeviceRouteProtocol)
+	if d.kernel.Use(protocol) {
+		d.routes.Resync()
+	}
 	workloads, bridged := d.workloads()
-	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, workloads, bridged, loopback,
-		routes.Protocol(d.state.Config.DeviceRouteProtocol))
+	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, workloads, bridged, loopback, protocol)
 	d.routes.WantExactly(d.plan.routes)
 }
 

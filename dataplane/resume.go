@@ -20,10 +20,14 @@ type Resumption struct {
 
 // Former holds the last BGP state of a former process, and the settings of its routes.
 type Former struct {
-	BGP           calc.BGP
-	RouteProtocol int            // of its routes; 0: the default
-	Pools         []netip.Prefix // all pools, sorted
+	BGP             calc.BGP
+	RouteProtocol   int            // of its routes; 0: the default
+	FormerProtocols []int          // protocol numbers that its routes had before
+	Pools           []netip.Prefix // all pools, sorted
 }
+
+// FormerRouteProtocols returns the protocol numbers that routes to workloads and blocks had before, in this process or a former one.
+func (d *Driver) FormerRouteProtocols() []int { return d.kernel.Former() }
 
 // Resume is for a start without a datastore. It takes the last BGP state of a former process, and returns the paths that can be announced
 // again: those to which the kernel still has felix's route. If the policy of the former process is not in force, it returns an error
@@ -34,7 +38,7 @@ type Former struct {
 func (d *Driver) Resume(former Former) (r Resumption, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.kernel.Own(routes.Protocol(former.RouteProtocol))
+	d.kernel.Recall(routes.Protocol(former.RouteProtocol))
 	held, err := d.kernel.List()
 	if err != nil {
 		return r, fmt.Errorf("read the routes of the former felix: %w", err)

@@ -88,7 +88,7 @@ func newLog(stderr io.Writer, s *settings) *logrus.Entry {
 
 // serve builds the parts and runs the loop until ctx ends. Policy stays in force after it returns.
 func serve(ctx context.Context, log *logrus.Entry, s *settings, stderr io.Writer) (err error) {
-	driver, err := dataplane.New(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir})
+	driver, err := dataplane.New(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir, RouteProtocols: formerProtocols(s)})
 	if err != nil {
 		return err
 	}

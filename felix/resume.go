@@ -173,7 +173,7 @@ func (a *agent) tell() error {
 	err := a.speaker.Apply(a.reachable(a.state.BGP))
 	if a.unsaved {
 		a.resumption.save(dataplane.Former{
-			BGP: a.state.BGP, RouteProtocol: a.state.Config.DeviceRouteProtocol,
+			BGP: a.state.BGP, RouteProtocol: a.state.Config.DeviceRouteProtocol, FormerProtocols: a.driver.FormerRouteProtocols(),
 			Pools: slices.SortedFunc(maps.Keys(a.state.Pools), netip.Prefix.Compare),
 		})
 	}

@@ -108,6 +108,20 @@ func readSaved(file, node, boot string) (*savedBGP, error) {
 	return &b, nil
 }
 
+// formerProtocols returns the protocol numbers that routes of former agents may have. Without a saved state it returns none: then only the
+// routes with the default number and the configured one are felix's.
+func formerProtocols(s *settings) []int {
+	boot, err := bootID()
+	if err != nil {
+		return nil
+	}
+	saved, err := readSaved(savedFile(s), s.nodeName, boot)
+	if err != nil || saved == nil {
+		return nil // newResumption tells the error
+	}
+	return append(saved.Former.FormerProtocols, saved.Former.RouteProtocol)
+}
+
 // writeSaved replaces the file in one step: after a crash at any moment there is the old one or the new one.
 func writeSaved(file string, b savedBGP) error {
 	contents, err := b.encode()

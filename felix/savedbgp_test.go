@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,5 +159,24 @@ func TestTheSavedStateIsReplacedInOneStep(t *testing.T) {
 	}
 	if err := writeSaved(filepath.Join(t.TempDir(), "none", "file"), savedBGP{}); err == nil {
 		t.Error("a file was written into a directory that does not exist")
+	}
+}
+
+// The next start knows under which protocol numbers routes of this felix may be in the kernel.
+func TestTheSavedStateHasTheFormerRouteProtocols(t *testing.T) {
+	s := &settings{agentSocket: filepath.Join(t.TempDir(), "felix.sock"), nodeName: "n1"}
+	if got := formerProtocols(s); len(got) != 0 {
+		t.Errorf("without a saved state: %v", got)
+	}
+	boot, err := bootID()
+	must(t, err)
+	for _, c := range []struct {
+		node, boot string
+		want       []int
+	}{{"n1", boot, []int{90, 91}}, {"n2", boot, nil}, {"n1", "another", nil}} {
+		must(t, writeSaved(savedFile(s), savedBGP{Node: c.node, Boot: c.boot, Former: dataplane.Former{RouteProtocol: 91, FormerProtocols: []int{90}}}))
+		if got := formerProtocols(s); !slices.Equal(got, c.want) {
+			t.Errorf("saved by %s in boot %s: %v, want %v", c.node, c.boot, got, c.want)
+		}
 	}
 }

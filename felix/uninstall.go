@@ -13,7 +13,7 @@ import (
 
 // uninstall removes every trace of felix from the host. Nothing is under policy then. A felix that runs must be stopped first.
 func uninstall(log *logrus.Entry, s *settings) error {
-	err := dataplane.Uninstall(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir})
+	err := dataplane.Uninstall(dataplane.Options{Log: log.WithField("part", "dataplane"), PinDir: s.pinDir, RouteProtocols: formerProtocols(s)})
 	if err == nil {
 		err = errors.Join(removeSocket(s.agentSocket), removeFile(bootFile(s)), removeFile(savedFile(s)))
 	}

@@ -21,15 +21,18 @@ const holeMetric = 1 << 20
 
 // Kernel is the main routing table as a table.Target. It belongs to the network namespace of the thread that made it.
 type Kernel struct {
-	handle    *netlink.Handle
-	reader    *fib.Reader
-	protocols []int // that are ours
+	handle     *netlink.Handle
+	reader     *fib.Reader
+	protocols  []int                            // that are ours: the default one, and the configured one
+	former     []int                            // that were configured before, see Recall
+	isWorkload func(index int) bool             // whether an interface is or was a workload's
+	stale      map[netip.Prefix][]netlink.Route // the routes of ours with former numbers, as they were last listed
 	// wrong has our routes to a prefix if there are several, or if one is not as this package makes it.
 	wrong map[netip.Prefix][]netlink.Route
 }
 
-// NewKernel opens the kernel's routing table. Own and Put add protocols.
-func NewKernel() (*Kernel, error) {
+// NewKernel opens the kernel's routing table. isWorkload says whether an interface, by index, is or was a workload's.
+func NewKernel(isWorkload func(index int) bool) (*Kernel, error) {
 	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink for routes: %w", err)
@@ -41,6 +44,7 @@ func NewKernel() (*Kernel, error) {
 	}
 	return &Kernel{
 		handle: handle, reader: reader, protocols: []int{Protocol(0)}, wrong: map[netip.Prefix][]netlink.Route{},
+		isWorkload: isWorkload, stale: map[netip.Prefix][]netlink.Route{},
 	}, nil
 }
 
@@ -50,19 +54,37 @@ func (k *Kernel) Close() {
 	k.reader.Close()
 }
 
-// Own says that routes with this protocol are ours.
-func (k *Kernel) Own(protocol int) {
-	if !slices.Contains(k.protocols, protocol) {
-		k.protocols = append(k.protocols, protocol)
+// Use says that routes with this protocol are ours from now on. It reports whether that is new: the routes must then be listed again.
+func (k *Kernel) Use(protocol int) bool {
+	now := slices.Compact([]int{Protocol(0), protocol})
+	if slices.Equal(now, k.protocols) {
+		return false
+	}
+	before := k.protocols
+	k.protocols = now
+	k.former = slices.DeleteFunc(k.former, func(p int) bool { return p == protocol })
+	for _, p := range before {
+		k.Recall(p)
+	}
+	return true
+}
+
+// Recall says that routes of former times may have this protocol number. Other programs may use it now, so only routes are ours that look
+// like those that this package makes.
+func (k *Kernel) Recall(protocol int) {
+	if !slices.Contains(k.protocols, protocol) && !slices.Contains(k.former, protocol) {
+		k.former = append(k.former, protocol)
 	}
 }
 
-// Protocols returns the protocol numbers of our routes.
+// Protocols returns the protocol numbers of our routes, without those of former times.
 func (k *Kernel) Protocols() []int { return k.protocols }
+
+// Former returns the protocol numbers that our routes had before, sorted.
+func (k *Kernel) Former() []int { return slices.Sorted(slices.Values(k.former)) }
 
 // Put makes one route. Routes of other programs are left alone.
 func (k *Kernel) Put(prefix netip.Prefix, r Route) error {
-	k.Own(r.Protocol)
 	route := kernelRoute(prefix, r)
 	// RouteAdd is exclusive. Without that, IPv6 would add a second next hop to another program's route, and IPv4 would replace it.
 	err := k.handle.RouteAdd(route)
@@ -110,7 +132,21 @@ func (k *Kernel) removeWrong(prefix netip.Prefix, metric int, keep Route) error 
 }
 
 func (k *Kernel) ours(route netlink.Route) bool {
-	return slices.Contains(k.protocols, int(route.Protocol))
+	return slices.Contains(k.protocols, int(route.Protocol)) || slices.Contains(k.former, int(route.Protocol)) && k.looksOurs(route)
+}
+
+// looksOurs says whether this package may have made a route: a black hole with its metric, a route to the gateway's address, or a route to
+// a single address by the interface of a workload.
+func (k *Kernel) looksOurs(route netlink.Route) bool {
+	prefix, ok := prefixOf(route, route.Family)
+	if !ok || route.Dst == nil {
+		return false
+	}
+	r := routeOf(route)
+	if route.Priority != kernelRoute(prefix, r).Priority {
+		return false
+	}
+	return r.Kind == BlackHole || r.Kind == Gateway || r.Kind == Workload && prefix.IsSingleIP() && k.isWorkload(r.Interface)
 }
 
 // Delete removes every route of ours to the prefix.
@@ -129,12 +165,19 @@ func (k *Kernel) Delete(prefix netip.Prefix) error {
 			}
 		}
 	}
+	for _, route := range k.stale[prefix] {
+		if err := k.handle.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove the route with the former protocol number %d: %w", route.Protocol, err)
+		}
+	}
+	delete(k.stale, prefix)
 	return nil
 }
 
 // List returns all routes of ours.
 func (k *Kernel) List() (map[netip.Prefix]Route, error) {
 	all := map[netip.Prefix][]netlink.Route{}
+	clear(k.stale)
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
 		own, err := k.own(family)
 		if err != nil {
@@ -143,6 +186,9 @@ func (k *Kernel) List() (map[netip.Prefix]Route, error) {
 		for _, route := range own {
 			if prefix, ok := prefixOf(route, family); ok {
 				all[prefix] = append(all[prefix], route)
+				if slices.Contains(k.former, int(route.Protocol)) {
+					k.stale[prefix] = append(k.stale[prefix], route)
+				}
 			}
 		}
 	}
@@ -162,12 +208,12 @@ func (k *Kernel) List() (map[netip.Prefix]Route, error) {
 
 // own returns our routes of one family.
 func (k *Kernel) own(family int) (routes []netlink.Route, err error) {
-	for _, protocol := range k.protocols {
+	for _, protocol := range slices.Concat(k.protocols, k.former) {
 		some, err := k.reader.Of(protocol, family)
 		if err != nil {
 			return nil, fmt.Errorf("list routes of protocol %d: %w", protocol, err)
 		}
-		routes = append(routes, some...)
+		routes = append(routes, slices.DeleteFunc(some, func(r netlink.Route) bool { return !k.ours(r) })...)
 	}
 	return routes, nil
 }

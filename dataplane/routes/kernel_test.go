@@ -37,7 +37,7 @@ type routing struct {
 }
 
 func newRouting(t *testing.T) *routing {
-	kernel, err := routes.NewKernel()
+	kernel, err := routes.NewKernel(func(int) bool { return true })
 	if err != nil {
 		t.Fatal(err)
 	}
