@@ -184,8 +184,8 @@ func (s *Speaker) deletePaths(want map[netip.Prefix]calc.Path) []error {
 }
 
 // deletePeers removes the peers that are not wanted, and those whose session must start anew. A peer that is wanted but has become
-// invalid keeps its session, unless a password is wanted and the session has none. A peer that has become unreached keeps it while it
-// is up.
+// invalid keeps its session, unless a password is wanted and the session has none. A peer that is withheld or has become unreached keeps
+// it while it is up.
 func (s *Speaker) deletePeers(want map[string]session) []error {
 	var errs []error
 	addresses := map[netip.Addr]bool{}
@@ -200,8 +200,9 @@ func (s *Speaker) deletePeers(want map[string]session) []error {
 		}
 		peer, named := s.wanted.Peers[name]
 		weaker := peer.Password.IsSet() && have.session.Password == ""
-		cut := s.wanted.Unreached[name] != "" && !s.links[have.session.Address].up
-		if !wanted && named && !weaker && !cut && !addresses[have.session.Address] {
+		_, withheld := s.withheld[name]
+		waits := (withheld || s.wanted.Unreached[name] != "") && !s.links[have.session.Address].up
+		if !wanted && named && !weaker && !waits && !addresses[have.session.Address] {
 			continue
 		}
 		if err := s.deletePeer(name, have, endCause(wanted, named)); err != nil {

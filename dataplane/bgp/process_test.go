@@ -37,8 +37,9 @@ func TestAPeerThatEndsTheProcessIsClosed(t *testing.T) {
 		}
 		return false
 	}
-	for name, m := range map[string][]byte{"hostile1": messages["header: unknown type"], "hostile2": messages["PREFIX_SID with SRv6 of 4 bytes"]} {
-		attempts := 0
+	for i, fault := range []string{"PREFIX_SID with SRv6 of 4 bytes", "header: unknown type"} {
+		// The first to attack is not the first to be tried.
+		name, m, attempts := []string{"hostile2", "hostile1"}[i], messages[fault], 0
 		lab.Await(t, func() error {
 			attempts++
 			_ = l.router.Do(func() error { return misbehave(addr(hostile[name]), m) })

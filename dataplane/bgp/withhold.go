@@ -10,7 +10,7 @@ type Withheld struct {
 	Soon bool
 }
 
-// Withhold replaces the wanted peers that get no session, by name, from the next Apply on. A peer that has a session keeps it.
+// Withhold replaces the wanted peers that get no session, by name, from the next Apply on. A session that is up goes on.
 func (s *Speaker) Withhold(peers map[string]Withheld) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -39,7 +39,7 @@ type child struct {
 // Begin is the first call. It makes the Speaker.
 func (c *child) Begin(o bgp.Options, _ *none) error {
 	c.speaker = bgp.New(c.log, o)
-	go c.speaker.WatchCarriers(c.ctx)
+	go c.speaker.Watch(c.ctx)
 	return nil
 }
 

@@ -10,20 +10,24 @@ const (
 	soon = 5 * time.Minute
 	// A peer whose session has been up for this long is not the one whose messages end the child: it has sent its routes.
 	proven = 10 * time.Second
-	// A peer that has not proven itself after this time does not hold up others any longer. It is below the restart time of 120 s, in which
-	// other peers keep this node's routes.
-	trialTime = 30 * time.Second
+	// A peer that has not proven itself after this time does not hold up others any longer: it may be down. If the child ends again after
+	// all have been tried, the time doubles up to the last. Other peers keep this node's routes for 120 s, the restart time.
+	firstTrial = 15 * time.Second
+	lastTrial  = 4 * time.Minute
 	// A peer that has ended the child stays closed for this long. The time doubles up to the last.
 	firstClosing = 5 * time.Minute
 	lastClosing  = time.Hour
 )
 
-// suspects finds the peer whose messages end the child. It lets peers in by halves: the half that ends the child is divided again.
+// suspects finds the peer whose messages end the child. It lets peers in by halves: the half that ends the child is divided again. During a
+// trial, only its peers and those that have proven themselves are let in, so there is no doubt who ends the child.
 type suspects struct {
 	ended   time.Time                // when the last child did
-	trial   []string                 // peers that were let in last; nil: no trial
+	trial   []string                 // peers that were let in last; nil: no trial, all are let in
 	until   time.Time                // the trial ends
+	length  time.Duration            // of trials
 	waiting [][]string               // peers that are let in after it, by trials
+	absent  []string                 // peers that did not prove themselves in their trial; they are let in after all trials
 	closed  map[string]closing       // by peer
 	times   map[string]time.Duration // how long each peer was closed last
 }
@@ -36,27 +40,28 @@ type closing struct {
 // crashed notes that the child has ended. peers are all that are wanted, up those whose session was up, and since when.
 func (s *suspects) crashed(now time.Time, why string, peers []string, up map[string]time.Time) {
 	among := s.trial
-	if among == nil && now.Sub(s.ended) < soon {
-		among = s.unproven(now, peers, up)
+	switch {
+	case among != nil:
+	case now.Sub(s.ended) < soon:
+		among, s.length = s.unproven(now, peers, up), min(max(2*s.length, firstTrial), lastTrial)
+	default:
+		s.length = 0
 	}
 	s.ended = now
 	among = slices.DeleteFunc(slices.Clone(among), func(name string) bool { return !slices.Contains(peers, name) })
 	switch len(among) {
 	case 0: // no trial yet, or its peers are gone
-		s.trial = nil
 	case 1:
 		s.close(among[0], now, why)
-		s.trial = nil
 	default:
 		half := len(among) / 2
 		s.waiting = append([][]string{among[:half], among[half:]}, s.waiting...)
-		s.trial = nil
 	}
 	s.next(now)
 }
 
 // killed notes that the child has ended without a fault of any peer. The present trial begins again.
-func (s *suspects) killed(now time.Time) { s.until = now.Add(trialTime) }
+func (s *suspects) killed(now time.Time) { s.until = now.Add(s.length) }
 
 // unproven returns the peers that may have ended the child: all, if each of them has proven itself.
 func (s *suspects) unproven(now time.Time, peers []string, up map[string]time.Time) []string {
@@ -85,23 +90,26 @@ func (s *suspects) close(name string, now time.Time, why string) {
 	s.closed[name] = closing{now.Add(s.times[name]), why}
 }
 
-// next begins the next trial.
+// next begins the next trial. After the last one, all are let in.
 func (s *suspects) next(now time.Time) {
-	s.trial = nil
-	if len(s.waiting) > 0 {
-		s.trial, s.waiting, s.until = s.waiting[0], s.waiting[1:], now.Add(trialTime)
+	if len(s.waiting) == 0 {
+		s.trial, s.absent = nil, nil
+		return
 	}
+	s.trial, s.waiting, s.until = s.waiting[0], s.waiting[1:], now.Add(s.length)
 }
 
 // tick ends a trial whose peers have proven themselves or had their time, and lets closed peers in again. It says whether
 // Apply must be called because other peers are withheld now.
 func (s *suspects) tick(now time.Time, up map[string]time.Time) (changed bool) {
 	if s.trial != nil {
-		passed := !slices.ContainsFunc(s.trial, func(name string) bool {
+		unproven := slices.DeleteFunc(slices.Clone(s.trial), func(name string) bool {
 			since, yes := up[name]
-			return !yes || now.Sub(since) < proven
+			return yes && now.Sub(since) >= proven
 		})
-		if passed || now.After(s.until) {
+		isUp := func(name string) bool { _, yes := up[name]; return yes } // it proves itself soon
+		if len(unproven) == 0 || now.After(s.until) && !slices.ContainsFunc(unproven, isUp) || now.After(s.until.Add(lastTrial)) {
+			s.absent = append(s.absent, unproven...)
 			s.next(now)
 			changed = true
 		}
@@ -109,7 +117,7 @@ func (s *suspects) tick(now time.Time, up map[string]time.Time) (changed bool) {
 	for name, c := range s.closed {
 		if s.trial == nil && now.After(c.until) {
 			delete(s.closed, name)
-			s.trial, s.until, changed = []string{name}, now.Add(trialTime), true
+			s.trial, s.until, changed = []string{name}, now.Add(lastTrial), true
 		}
 	}
 	return changed
@@ -117,7 +125,7 @@ func (s *suspects) tick(now time.Time, up map[string]time.Time) (changed bool) {
 
 // isWaiting says whether a peer is let in after the present trial.
 func (s *suspects) isWaiting(name string) bool {
-	return slices.ContainsFunc(s.waiting, func(trial []string) bool { return slices.Contains(trial, name) })
+	return slices.Contains(s.absent, name) || slices.ContainsFunc(s.waiting, func(trial []string) bool { return slices.Contains(trial, name) })
 }
 
 // reopen lets a closed peer in again because it is another one now.

@@ -29,6 +29,8 @@ func (f *fleet) step() {
 	f.tick(f.now, f.up)
 	for _, name := range f.peers {
 		if f.isClosed(name) || f.isWaiting(name) {
+			delete(f.let, name)
+			delete(f.up, name) // Apply ends it if it has no session yet
 			continue
 		}
 		if _, there := f.let[name]; !there {
@@ -92,7 +94,41 @@ func TestTheHostilePeersAreFound(t *testing.T) {
 	}
 }
 
-// A peer that connects long after all others is found too.
+// Hostile peers that connect long after all others, among peers that are down, are found too.
+func TestSlowHostilePeersAreFound(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	for run := range 50 {
+		f := &fleet{now: time.Unix(1_800_000_000, 0), delay: map[string]time.Duration{}, hostile: map[string]bool{}}
+		for i := range 4 + random.IntN(12) {
+			name := fmt.Sprintf("p%03d", i)
+			f.peers = append(f.peers, name)
+			f.delay[name] = time.Duration(random.IntN(10_000)) * time.Millisecond
+			if random.IntN(3) == 0 {
+				f.delay[name] = -1
+			}
+		}
+		for range 1 + random.IntN(2) {
+			name := f.peers[random.IntN(len(f.peers))]
+			f.hostile[name], f.delay[name] = true, time.Duration(random.IntN(100_000))*time.Millisecond
+		}
+		f.start()
+		found := map[string]bool{}
+		for began := f.now; f.now.Sub(began) < time.Hour && len(found) < len(f.hostile); f.step() {
+			for name := range f.closed {
+				found[name] = true
+				if !f.hostile[name] {
+					t.Fatalf("seed %d, run %d: of %v %v are hostile, and closed are %v", seed, run, f.delay, f.hostile, f.closed)
+				}
+			}
+		}
+		if len(found) < len(f.hostile) || f.ends > 30 {
+			t.Errorf("seed %d, run %d: after %d ends closed are %v, hostile %v of %v", seed, run, f.ends, f.closed, f.hostile, f.delay)
+		}
+	}
+}
+
 func TestASlowHostilePeerIsFound(t *testing.T) {
 	t.Parallel()
 	f := &fleet{
