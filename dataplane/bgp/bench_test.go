@@ -92,3 +92,40 @@ func awaitCount(b *testing.B, r *router.BIRD, n int) {
 		return err
 	})
 }
+
+// A router whose routes have nothing in common sends each of them in a message of its own. The time for a route must not grow with the
+// number of routes.
+func BenchmarkReceiveOneByOne(b *testing.B) {
+	for _, n := range []int{20_000, 80_000} {
+		b.Run(fmt.Sprintf("routes=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				l := newPair(b)
+				s := run(b, l.host, "speaker")
+				s.apply(b, only4(func(p *calc.Peer) { p.Passive, p.MaxPrefixes = true, 1_000_000 }))
+				began, got := time.Now(), 0
+				l.router.Must(func() error {
+					conn, err := openSession(addr(router4))
+					if err != nil {
+						return err
+					}
+					b.Cleanup(func() { conn.Close() })
+					for i := range n {
+						if _, err = conn.Write(update(nil, good(), []byte{32, 100, byte(i >> 16), byte(i >> 8), byte(i)})); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+				lab.Await(b, func() error {
+					if got += len(s.ask(b, request{Learned: true}).Learned); got < n {
+						return fmt.Errorf("%d of %d routes", got, n)
+					}
+					return nil
+				})
+				b.ReportMetric(float64(time.Since(began).Microseconds())/float64(n), "us/route")
+				b.ReportMetric(0, "ns/op")
+				s.Kill()
+			}
+		})
+	}
+}

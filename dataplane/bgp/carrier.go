@@ -21,9 +21,15 @@ type carriers struct {
 // An address that was removed still counts for this long: when an interface is taken down, IPv6 addresses go before its carrier.
 const addressLingers = 2 * time.Second
 
-// WatchCarriers ends the session with a peer at once when the interface to it has lost its carrier, until ctx ends. It belongs to
+// Watch looks after carriers and limits until ctx ends. It belongs to the network namespace of the thread that calls it.
+func (s *Speaker) Watch(ctx context.Context) {
+	go s.watchLimits(ctx)
+	s.watchCarriers(ctx)
+}
+
+// watchCarriers ends the session with a peer at once when the interface to it has lost its carrier, until ctx ends. It belongs to
 // the network namespace of the thread that calls it.
-func (s *Speaker) WatchCarriers(ctx context.Context) {
+func (s *Speaker) watchCarriers(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := s.followCarriers(ctx); err != nil {
 			s.log.WithError(err).Warn("the agent cannot hear of lost carriers for a second: BGP sessions over them then end with their hold time")

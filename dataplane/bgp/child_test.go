@@ -68,7 +68,7 @@ type answer struct {
 
 func speak(restarting bool) {
 	s := bgp.New(newLog(), bgp.Options{Restarting: restarting})
-	go s.WatchCarriers(context.Background()) // ends with the process
+	go s.Watch(context.Background()) // ends with the process
 	answerRequests(inProcess{s})
 }
 

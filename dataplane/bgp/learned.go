@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
@@ -14,6 +15,7 @@ import (
 type learned struct {
 	news chan struct{} // delivers when there may be something to take
 
+	puts    atomic.Uint64 // how often put was called
 	mu      sync.Mutex
 	changed map[netip.Prefix][]netip.Addr // since the last take; no next hops: withdrawn
 	origins origins                       // of the prefixes that have next hops
@@ -35,6 +37,7 @@ func newLearned() *learned {
 
 // put replaces the best paths to prefixes.
 func (l *learned) put(routes map[netip.Prefix][]Way) {
+	l.puts.Add(1)
 	l.mu.Lock()
 	for prefix, ways := range routes {
 		if l.origins.of[prefix] == nil && len(ways) == 0 {

@@ -2,23 +2,73 @@ package bgp
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// closeLimited removes a peer that has sent more routes than allowed. GoBGP has ended the session, but it may take that for a restart of
-// the peer, and keep the routes for the peer's restart time. The peer stays closed until the settings of its session change.
-func (s *Speaker) closeLimited(address netip.Addr) {
-	name := s.nameOf(address)
-	p, there := s.peers[name]
-	if !there {
+const (
+	limitInterval = time.Second      // between two looks at the limits, if there is a reason for the second one
+	limitLongest  = 30 * time.Second // between two looks, without a reason
+	// To receive a route takes GoBGP at least 5 us of processor time, so fewer than 20,000 routes have come in this time.
+	limitWork = 100 * time.Millisecond
+)
+
+// watchLimits closes peers that have sent more routes than allowed, until ctx ends. GoBGP has a limit of its own, but with each message it
+// counts all routes of the peer: 60,000 routes in as many messages take it more than a minute. To count routes costs time here too,
+// so they are counted when the best routes have changed, and when this process has worked much.
+func (s *Speaker) watchLimits(ctx context.Context) {
+	ticker := time.NewTicker(limitInterval)
+	defer ticker.Stop()
+	var work time.Duration
+	var puts uint64
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			changed := s.learned.puts.Load()
+			if changed == puts && processorTime()-work < limitWork && now.Sub(last) < limitLongest {
+				continue
+			}
+			s.checkLimits()
+			work, puts, last = processorTime(), changed, now
+		}
+	}
+}
+
+// processorTime is the time that this process has used.
+func processorTime() time.Duration {
+	var usage unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+func (s *Speaker) checkLimits() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	states := s.states()
+	for name, p := range s.peers {
+		if most := p.session.MaxPrefixes; most > 0 && states[p.session.Address].Received > int(most) {
+			s.closeLimited(name, p)
+		}
+	}
+}
+
+// closeLimited removes a peer that has sent more routes than allowed. It stays closed until the settings of its session change.
+func (s *Speaker) closeLimited(name string, p peer) {
+	why := limitError(p.session)
+	if err := s.deletePeer(name, p, why.Error()); err != nil {
+		s.logOf(p.session.Address).WithError(err).Warn("a BGP peer that has sent too many routes cannot be closed")
 		return
 	}
-	if err := s.srv.deletePeer(p.session.Address); err != nil {
-		s.logOf(address).WithError(err).Warn("the routes of a BGP peer that has sent too many may stay for its restart time")
-		return
-	}
-	s.stayClosed(name, p, limitError(p.session))
+	s.stayClosed(name, p, why)
 }
 
 // closeSame removes a peer whose routes GoBGP cannot tell from those of another peer: both have one link-local address, on different

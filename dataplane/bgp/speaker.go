@@ -54,7 +54,6 @@ type failure struct {
 type event struct {
 	Address netip.Addr
 	Up      bool
-	Limited bool       // it went down because the peer sent more routes than allowed
 	Ends    int        // ends of RIB that the peer sends: one for each family of the session
 	Same    netip.Addr // another session whose routes cannot be told from those of this one
 }
@@ -183,9 +182,6 @@ func (s *Speaker) observe(e event) {
 		s.learned.signal() // see Sessions
 	} else {
 		s.learned.down(e.Address)
-	}
-	if e.Limited {
-		s.closeLimited(e.Address)
 	}
 	if e.Same.IsValid() {
 		s.closeSame(e.Address, e.Same)

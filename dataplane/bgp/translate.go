@@ -56,14 +56,10 @@ func apiPeer(s session, restarting bool) *api.Peer {
 		},
 	}
 	for _, family := range apiFamilies(s.Address) {
-		af := &api.AfiSafi{
+		p.AfiSafis = append(p.AfiSafis, &api.AfiSafi{
 			Config:            &api.AfiSafiConfig{Family: family, Enabled: true},
 			MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}},
-		}
-		if s.MaxPrefixes > 0 {
-			af.PrefixLimits = &api.PrefixLimit{Family: family, MaxPrefixes: s.MaxPrefixes}
-		}
-		p.AfiSafis = append(p.AfiSafis, af)
+		})
 	}
 	if s.Cluster.IsValid() {
 		p.GracefulRestart.DeferralTime = reflectorDeferral

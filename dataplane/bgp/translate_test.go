@@ -72,10 +72,8 @@ func TestPeerIsTranslatedForGoBGP(t *testing.T) {
 		"short keepalive": {func(p *calc.Peer) { p.Keepalive = time.Millisecond }, func(p *api.Peer) {
 			p.Timers.Config.KeepaliveInterval, p.Timers.Config.HoldTime = 1, 3
 		}},
-		"own AS": {func(p *calc.Peer) { p.AllowOwnAS = 2 }, func(p *api.Peer) { p.Conf.AllowOwnAsn = 2 }},
-		"limit of prefixes": {func(p *calc.Peer) { p.MaxPrefixes = 7 }, func(p *api.Peer) {
-			p.AfiSafis[0].PrefixLimits = &api.PrefixLimit{Family: p.AfiSafis[0].Config.Family, MaxPrefixes: 7}
-		}},
+		"own AS":            {func(p *calc.Peer) { p.AllowOwnAS = 2 }, func(p *api.Peer) { p.Conf.AllowOwnAsn = 2 }},
+		"limit of prefixes": {func(p *calc.Peer) { p.MaxPrefixes = 7 }, func(*api.Peer) {}}, // see Speaker.watchLimits
 		"long keepalive": {func(p *calc.Peer) { p.Keepalive = time.Minute }, func(p *api.Peer) {
 			p.Timers.Config.KeepaliveInterval, p.Timers.Config.HoldTime = 60, 180
 		}},

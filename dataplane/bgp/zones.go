@@ -158,7 +158,7 @@ func (g *gobgpServer) heard(p *api.Peer) {
 func (g *gobgpServer) eventOf(session netip.Addr, p *api.Peer) event {
 	state := p.GetState()
 	up := state.GetSessionState() == api.PeerState_ESTABLISHED
-	e := event{Address: session, Up: up, Limited: !up && state.GetAdminState() == api.PeerState_PFX_CT, Ends: 1}
+	e := event{Address: session, Up: up, Ends: 1}
 	if up && session.Zone() != "" {
 		e.Ends = len(negotiated(p))
 		e.Same = g.zones.learn(session, routerText(state.GetPeerAsn(), state.GetRouterId()))
