@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,6 +25,8 @@ but bgp are printed.
 routes has the routes of felix in the kernel. received has every route that a peer has sent, with its attributes, and why the kernel
 does not have it. announcements has what this node announces; bgp has the same, peer by peer, with what filters reject for a peer
 and why.
+
+A table that felix cannot read does not hide the others: standard error names it, and the exit code is 1.
 
 A policy that applies to no endpoint of this node is not in force here. Such policies are counted below the table of policies;
 --all lists them, with 0 endpoints.
@@ -121,11 +124,18 @@ func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, tables
 		return err
 	}
 	if output != "table" {
-		return print.Message(s.stdout, answer, output)
+		if err := print.Message(s.stdout, answer, output); err != nil {
+			return err
+		}
+		return unreadTables(answer)
 	}
 	for i, t := range dumpTables(answer, tables) {
 		if i > 0 {
 			fmt.Fprintln(s.stdout)
+		}
+		if table := agentTables([]string{strings.ToLower(t.Title)})[0]; isUnread(answer, table) && t.Empty() {
+			fmt.Fprintf(s.stdout, "%s: could not be read\n", t.Title)
+			continue
 		}
 		t.Print(s.stdout)
 		if t.Title == policiesTitle {
@@ -137,5 +147,18 @@ func (s *session) dump(ctx context.Context, request *agentv1.DumpRequest, tables
 	for _, name := range answer.Truncated {
 		fmt.Fprintf(s.stderr, "the table %s is not complete: raise --max-%[1]s to see more\n", name)
 	}
-	return nil
+	return unreadTables(answer)
+}
+
+func isUnread(answer *agentv1.DumpResponse, table string) bool {
+	return slices.ContainsFunc(answer.Unread, func(t *agentv1.UnreadTable) bool { return t.Table == table })
+}
+
+// unreadTables returns an error with a line for each table that the agent could not read.
+func unreadTables(answer *agentv1.DumpResponse) error {
+	var errs []error
+	for _, t := range answer.Unread {
+		errs = append(errs, fmt.Errorf("the table %s could not be read: %s", t.Table, t.Reason))
+	}
+	return errors.Join(errs...)
 }

@@ -2,7 +2,9 @@ package dataplane
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,7 +25,8 @@ type Dump struct {
 	Rules       []Rule
 	Connections []Connection
 	Routes      []Route
-	Truncated   bool // there are more connections
+	Truncated   bool             // there are more connections
+	Unread      map[string]error // tables that could not be read
 }
 
 // Policy is an active policy or profile. The Driver never sees those that apply to no local endpoint.
@@ -90,8 +93,12 @@ const (
 // Dump reads the named tables (all, if none is named) and at most so many connections. No change is applied meanwhile.
 func (d *Driver) Dump(maxConnections int, tables ...string) (Dump, error) {
 	asked := func(name string) bool { return len(tables) == 0 || slices.Contains(tables, name) }
-	var dump Dump
-	var err error
+	dump := Dump{Unread: map[string]error{}}
+	note := func(name string, err error) {
+		if err != nil {
+			dump.Unread[name] = err
+		}
+	}
 	if asked(TableEndpoints) {
 		dump.Endpoints = d.dumpEndpoints()
 	}
@@ -102,15 +109,17 @@ func (d *Driver) Dump(maxConnections int, tables ...string) (Dump, error) {
 		dump.Sets = d.dumpSets()
 	}
 	if asked(TableRules) && d.shared != nil {
-		dump.Rules, err = d.dumpRules()
+		rules, err := d.dumpRules()
+		dump.Rules = rules
+		note(TableRules, err)
 	}
-	if asked(TableConnections) && d.shared != nil && err == nil {
-		err = d.dumpConnections(&dump, maxConnections)
+	if asked(TableConnections) && d.shared != nil {
+		note(TableConnections, d.dumpConnections(&dump, maxConnections))
 	}
 	if asked(TableRoutes) {
 		dump.Routes = d.dumpRoutes()
 	}
-	return dump, err
+	return dump, errors.Join(slices.Collect(maps.Values(dump.Unread))...)
 }
 
 func (d *Driver) dumpEndpoints() (list []calc.Endpoint) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -38,21 +39,33 @@ func checkTables(tables []string) error {
 	return nil
 }
 
-// dump lists the state in force, read back from the kernel and the speaker.
-func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error) {
-	tables := request.Tables
-	if len(tables) == 0 {
-		tables = dumpTables[:]
+// wantedTables returns the tables that a request asks for.
+func wantedTables(request *agentv1.DumpRequest) []string {
+	if len(request.Tables) == 0 {
+		return dumpTables[:]
 	}
+	return request.Tables
+}
+
+// noteUnread notes that a table could not be read.
+func noteUnread(response *agentv1.DumpResponse, table string, err error) {
+	if err != nil {
+		response.Unread = append(response.Unread, &agentv1.UnreadTable{Table: table, Reason: err.Error()})
+	}
+}
+
+// dump lists the state in force, read back from the kernel and the speaker. A table that cannot be read does not hide the others.
+func (a *agent) dump(request *agentv1.DumpRequest) *agentv1.DumpResponse {
+	tables := wantedTables(request)
 	most := int(request.MaxConnections)
 	if most == 0 {
 		most = defaultConnections
 	}
-	kernel, err := a.driver.Dump(most, tables...)
-	if err != nil {
-		return nil, fmt.Errorf("read the tables: %w", err)
-	}
+	kernel, _ := a.driver.Dump(most, tables...)
 	response := &agentv1.DumpResponse{Node: a.settings.nodeName}
+	for _, table := range slices.Sorted(maps.Keys(kernel.Unread)) {
+		noteUnread(response, table, kernel.Unread[table])
+	}
 	for _, ep := range kernel.Endpoints {
 		response.Endpoints = append(response.Endpoints, dumpEndpoint(ep))
 	}
@@ -81,15 +94,21 @@ func (a *agent) dump(request *agentv1.DumpRequest) (*agentv1.DumpResponse, error
 		})
 	}
 	if slices.Contains(tables, announcements) {
-		for _, p := range a.speaker.Announced() {
-			announced := &agentv1.Announcement{Prefix: p.Prefix.String(), Reason: p.Reason, Communities: p.Communities, Peers: p.Peers}
-			for _, w := range p.Rejected {
-				announced.Rejected = append(announced.Rejected, &agentv1.RejectedPeer{Peer: w.Peer, Reason: w.Why})
-			}
-			response.Announcements = append(response.Announcements, announced)
-		}
+		a.dumpAnnouncements(response)
 	}
-	return response, nil
+	return response
+}
+
+func (a *agent) dumpAnnouncements(response *agentv1.DumpResponse) {
+	list, err := a.speaker.Announced()
+	noteUnread(response, announcements, err)
+	for _, p := range list {
+		announced := &agentv1.Announcement{Prefix: p.Prefix.String(), Reason: p.Reason, Communities: p.Communities, Peers: p.Peers}
+		for _, r := range p.Rejected {
+			announced.Rejected = append(announced.Rejected, &agentv1.RejectedPeer{Peer: r.Peer, Reason: r.Why})
+		}
+		response.Announcements = append(response.Announcements, announced)
+	}
 }
 
 // dumpIdlePolicies counts the policies that apply to no endpoint here, and lists them on demand.

@@ -12,7 +12,7 @@ import (
 
 // receivedRoutes reads the routes of all peers, if a request asks for them. It runs beside the loop, because there may be many.
 func (s *server) receivedRoutes(ctx context.Context, request *agentv1.DumpRequest) ([]bgp.Received, error) {
-	if len(request.Tables) > 0 && !slices.Contains(request.Tables, received) {
+	if !slices.Contains(wantedTables(request), received) {
 		return nil, nil
 	}
 	speaker, err := askLoop(ctx, s, func(a *agent) (*process.Process, error) { return a.speaker, nil })

@@ -30,16 +30,12 @@ func (s *server) Dump(ctx context.Context, request *agentv1.DumpRequest) (*agent
 	if err := checkTables(request.Tables); err != nil {
 		return nil, err
 	}
-	routes, err := s.receivedRoutes(ctx, request)
-	if err != nil {
-		return nil, err
-	}
+	routes, unread := s.receivedRoutes(ctx, request)
 	return askLoop(ctx, s, func(a *agent) (*agentv1.DumpResponse, error) {
-		response, err := a.dump(request)
-		if err == nil {
-			a.dumpReceived(routes, int(request.MaxReceived), response)
-		}
-		return response, err
+		response := a.dump(request)
+		a.dumpReceived(routes, int(request.MaxReceived), response)
+		noteUnread(response, received, unread)
+		return response, nil
 	})
 }
 

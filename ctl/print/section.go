@@ -18,6 +18,9 @@ type Section struct {
 // Add adds a row, with a cell for each heading.
 func (t *Section) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
+// Empty says whether there is no row.
+func (t Section) Empty() bool { return len(t.rows) == 0 }
+
 // Print writes the title with the number of rows, and the table under it if there are rows. A column without any value is
 // left out, except the first.
 func (t Section) Print(w io.Writer) {

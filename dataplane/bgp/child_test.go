@@ -100,7 +100,7 @@ func newLog() *logrus.Entry {
 type speaker interface {
 	Apply(calc.BGP) error
 	Status() []bgp.PeerStatus
-	Announced() []bgp.Announcement
+	Announced() ([]bgp.Announcement, error)
 	Received() ([]bgp.Received, error)
 	TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete, anew bool)
 	RefreshPasswords() bool
@@ -113,6 +113,8 @@ func (s inProcess) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complet
 	changed, complete = s.Speaker.TakeLearned()
 	return changed, complete, false
 }
+
+func (s inProcess) Announced() ([]bgp.Announcement, error) { return s.Speaker.Announced(), nil }
 
 // answerRequests answers requests until the input ends.
 func answerRequests(s speaker) {
@@ -138,7 +140,7 @@ func serve(s speaker, r request) answer {
 	case r.Status:
 		a.Status = s.Status()
 	case r.Announced:
-		a.Announced = s.Announced()
+		a.Announced, err = s.Announced()
 	case r.Listeners:
 		a.Listeners = listeners()
 	case r.Learned:

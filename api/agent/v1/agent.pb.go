@@ -851,6 +851,7 @@ type DumpResponse struct {
 	// The number of policies of the datastore that apply to no endpoint of this node. policies has them only on request.
 	IdlePolicies  *uint32          `protobuf:"varint,10,opt,name=idle_policies,json=idlePolicies,proto3,oneof" json:"idle_policies,omitempty"`
 	Received      []*ReceivedRoute `protobuf:"bytes,11,rep,name=received,proto3" json:"received,omitempty"` // sorted by prefix and peer
+	Unread        []*UnreadTable   `protobuf:"bytes,12,rep,name=unread,proto3" json:"unread,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -962,6 +963,66 @@ func (x *DumpResponse) GetReceived() []*ReceivedRoute {
 	return nil
 }
 
+func (x *DumpResponse) GetUnread() []*UnreadTable {
+	if x != nil {
+		return x.Unread
+	}
+	return nil
+}
+
+// UnreadTable is a table that could not be read. It is empty or not complete in the answer.
+type UnreadTable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Table         string                 `protobuf:"bytes,1,opt,name=table,proto3" json:"table,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnreadTable) Reset() {
+	*x = UnreadTable{}
+	mi := &file_agent_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnreadTable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnreadTable) ProtoMessage() {}
+
+func (x *UnreadTable) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnreadTable.ProtoReflect.Descriptor instead.
+func (*UnreadTable) Descriptor() ([]byte, []int) {
+	return file_agent_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *UnreadTable) GetTable() string {
+	if x != nil {
+		return x.Table
+	}
+	return ""
+}
+
+func (x *UnreadTable) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type Endpoint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -978,7 +1039,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1051,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[10]
+	mi := &file_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1064,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{10}
+	return file_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Endpoint) GetKind() string {
@@ -1074,7 +1135,7 @@ type StagePolicies struct {
 
 func (x *StagePolicies) Reset() {
 	*x = StagePolicies{}
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1147,7 @@ func (x *StagePolicies) String() string {
 func (*StagePolicies) ProtoMessage() {}
 
 func (x *StagePolicies) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[11]
+	mi := &file_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1160,7 @@ func (x *StagePolicies) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StagePolicies.ProtoReflect.Descriptor instead.
 func (*StagePolicies) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{11}
+	return file_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StagePolicies) GetStage() string {
@@ -1139,7 +1200,7 @@ type Policy struct {
 
 func (x *Policy) Reset() {
 	*x = Policy{}
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1151,7 +1212,7 @@ func (x *Policy) String() string {
 func (*Policy) ProtoMessage() {}
 
 func (x *Policy) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[12]
+	mi := &file_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1164,7 +1225,7 @@ func (x *Policy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Policy.ProtoReflect.Descriptor instead.
 func (*Policy) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{12}
+	return file_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Policy) GetKind() string {
@@ -1234,7 +1295,7 @@ type Set struct {
 
 func (x *Set) Reset() {
 	*x = Set{}
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1307,7 @@ func (x *Set) String() string {
 func (*Set) ProtoMessage() {}
 
 func (x *Set) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[13]
+	mi := &file_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1320,7 @@ func (x *Set) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Set.ProtoReflect.Descriptor instead.
 func (*Set) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{13}
+	return file_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Set) GetSelector() string {
@@ -1298,7 +1359,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1371,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[14]
+	mi := &file_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1384,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{14}
+	return file_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Rule) GetRule() string {
@@ -1395,7 +1456,7 @@ type Connection struct {
 
 func (x *Connection) Reset() {
 	*x = Connection{}
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1468,7 @@ func (x *Connection) String() string {
 func (*Connection) ProtoMessage() {}
 
 func (x *Connection) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[15]
+	mi := &file_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1481,7 @@ func (x *Connection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Connection.ProtoReflect.Descriptor instead.
 func (*Connection) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{15}
+	return file_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Connection) GetProtocol() string {
@@ -1514,7 +1575,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1587,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[16]
+	mi := &file_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1600,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{16}
+	return file_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Approval) GetEndpoint() string {
@@ -1590,7 +1651,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1663,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[17]
+	mi := &file_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1676,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{17}
+	return file_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Route) GetDestination() string {
@@ -1666,7 +1727,7 @@ type Announcement struct {
 
 func (x *Announcement) Reset() {
 	*x = Announcement{}
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1739,7 @@ func (x *Announcement) String() string {
 func (*Announcement) ProtoMessage() {}
 
 func (x *Announcement) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[18]
+	mi := &file_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1752,7 @@ func (x *Announcement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Announcement.ProtoReflect.Descriptor instead.
 func (*Announcement) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{18}
+	return file_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Announcement) GetPrefix() string {
@@ -1740,7 +1801,7 @@ type RejectedPeer struct {
 
 func (x *RejectedPeer) Reset() {
 	*x = RejectedPeer{}
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1813,7 @@ func (x *RejectedPeer) String() string {
 func (*RejectedPeer) ProtoMessage() {}
 
 func (x *RejectedPeer) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[19]
+	mi := &file_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1826,7 @@ func (x *RejectedPeer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejectedPeer.ProtoReflect.Descriptor instead.
 func (*RejectedPeer) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{19}
+	return file_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RejectedPeer) GetPeer() string {
@@ -1803,7 +1864,7 @@ type ReceivedRoute struct {
 
 func (x *ReceivedRoute) Reset() {
 	*x = ReceivedRoute{}
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1876,7 @@ func (x *ReceivedRoute) String() string {
 func (*ReceivedRoute) ProtoMessage() {}
 
 func (x *ReceivedRoute) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[20]
+	mi := &file_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +1889,7 @@ func (x *ReceivedRoute) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReceivedRoute.ProtoReflect.Descriptor instead.
 func (*ReceivedRoute) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{20}
+	return file_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReceivedRoute) GetPrefix() string {
@@ -1923,7 +1984,7 @@ type CheckSystemRequest struct {
 
 func (x *CheckSystemRequest) Reset() {
 	*x = CheckSystemRequest{}
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +1996,7 @@ func (x *CheckSystemRequest) String() string {
 func (*CheckSystemRequest) ProtoMessage() {}
 
 func (x *CheckSystemRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[21]
+	mi := &file_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2009,7 @@ func (x *CheckSystemRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSystemRequest.ProtoReflect.Descriptor instead.
 func (*CheckSystemRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{21}
+	return file_agent_proto_rawDescGZIP(), []int{22}
 }
 
 type CheckSystemResponse struct {
@@ -1960,7 +2021,7 @@ type CheckSystemResponse struct {
 
 func (x *CheckSystemResponse) Reset() {
 	*x = CheckSystemResponse{}
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2033,7 @@ func (x *CheckSystemResponse) String() string {
 func (*CheckSystemResponse) ProtoMessage() {}
 
 func (x *CheckSystemResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[22]
+	mi := &file_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2046,7 @@ func (x *CheckSystemResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckSystemResponse.ProtoReflect.Descriptor instead.
 func (*CheckSystemResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{22}
+	return file_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CheckSystemResponse) GetRequirements() []*Requirement {
@@ -2008,7 +2069,7 @@ type Requirement struct {
 
 func (x *Requirement) Reset() {
 	*x = Requirement{}
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2020,7 +2081,7 @@ func (x *Requirement) String() string {
 func (*Requirement) ProtoMessage() {}
 
 func (x *Requirement) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[23]
+	mi := &file_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2033,7 +2094,7 @@ func (x *Requirement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
 func (*Requirement) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{23}
+	return file_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Requirement) GetName() string {
@@ -2072,7 +2133,7 @@ type DiagnoseRequest struct {
 
 func (x *DiagnoseRequest) Reset() {
 	*x = DiagnoseRequest{}
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2084,7 +2145,7 @@ func (x *DiagnoseRequest) String() string {
 func (*DiagnoseRequest) ProtoMessage() {}
 
 func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[24]
+	mi := &file_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2097,7 +2158,7 @@ func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
 func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{24}
+	return file_agent_proto_rawDescGZIP(), []int{25}
 }
 
 type DiagnoseResponse struct {
@@ -2109,7 +2170,7 @@ type DiagnoseResponse struct {
 
 func (x *DiagnoseResponse) Reset() {
 	*x = DiagnoseResponse{}
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2182,7 @@ func (x *DiagnoseResponse) String() string {
 func (*DiagnoseResponse) ProtoMessage() {}
 
 func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[25]
+	mi := &file_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2195,7 @@ func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
 func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{25}
+	return file_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *DiagnoseResponse) GetFiles() []*File {
@@ -2154,7 +2215,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2166,7 +2227,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_proto_msgTypes[26]
+	mi := &file_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2179,7 +2240,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_agent_proto_rawDescGZIP(), []int{26}
+	return file_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *File) GetName() string {
@@ -2292,7 +2353,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x06tables\x18\x01 \x03(\tR\x06tables\x12'\n" +
 	"\x0fmax_connections\x18\x02 \x01(\rR\x0emaxConnections\x12#\n" +
 	"\ridle_policies\x18\x03 \x01(\bR\fidlePolicies\x12!\n" +
-	"\fmax_received\x18\x04 \x01(\rR\vmaxReceived\"\xb1\x04\n" +
+	"\fmax_received\x18\x04 \x01(\rR\vmaxReceived\"\xe7\x04\n" +
 	"\fDumpResponse\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x127\n" +
 	"\tendpoints\x18\x02 \x03(\v2\x19.margay.agent.v1.EndpointR\tendpoints\x123\n" +
@@ -2305,8 +2366,12 @@ const file_agent_proto_rawDesc = "" +
 	"\ttruncated\x18\t \x03(\tR\ttruncated\x12(\n" +
 	"\ridle_policies\x18\n" +
 	" \x01(\rH\x00R\fidlePolicies\x88\x01\x01\x12:\n" +
-	"\breceived\x18\v \x03(\v2\x1e.margay.agent.v1.ReceivedRouteR\breceivedB\x10\n" +
-	"\x0e_idle_policies\"\xf8\x01\n" +
+	"\breceived\x18\v \x03(\v2\x1e.margay.agent.v1.ReceivedRouteR\breceived\x124\n" +
+	"\x06unread\x18\f \x03(\v2\x1c.margay.agent.v1.UnreadTableR\x06unreadB\x10\n" +
+	"\x0e_idle_policies\";\n" +
+	"\vUnreadTable\x12\x14\n" +
+	"\x05table\x18\x01 \x01(\tR\x05table\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xf8\x01\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -2426,7 +2491,7 @@ func file_agent_proto_rawDescGZIP() []byte {
 	return file_agent_proto_rawDescData
 }
 
-var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_agent_proto_goTypes = []any{
 	(*StatusRequest)(nil),       // 0: margay.agent.v1.StatusRequest
 	(*StatusResponse)(nil),      // 1: margay.agent.v1.StatusResponse
@@ -2438,26 +2503,27 @@ var file_agent_proto_goTypes = []any{
 	(*Problem)(nil),             // 7: margay.agent.v1.Problem
 	(*DumpRequest)(nil),         // 8: margay.agent.v1.DumpRequest
 	(*DumpResponse)(nil),        // 9: margay.agent.v1.DumpResponse
-	(*Endpoint)(nil),            // 10: margay.agent.v1.Endpoint
-	(*StagePolicies)(nil),       // 11: margay.agent.v1.StagePolicies
-	(*Policy)(nil),              // 12: margay.agent.v1.Policy
-	(*Set)(nil),                 // 13: margay.agent.v1.Set
-	(*Rule)(nil),                // 14: margay.agent.v1.Rule
-	(*Connection)(nil),          // 15: margay.agent.v1.Connection
-	(*Approval)(nil),            // 16: margay.agent.v1.Approval
-	(*Route)(nil),               // 17: margay.agent.v1.Route
-	(*Announcement)(nil),        // 18: margay.agent.v1.Announcement
-	(*RejectedPeer)(nil),        // 19: margay.agent.v1.RejectedPeer
-	(*ReceivedRoute)(nil),       // 20: margay.agent.v1.ReceivedRoute
-	(*CheckSystemRequest)(nil),  // 21: margay.agent.v1.CheckSystemRequest
-	(*CheckSystemResponse)(nil), // 22: margay.agent.v1.CheckSystemResponse
-	(*Requirement)(nil),         // 23: margay.agent.v1.Requirement
-	(*DiagnoseRequest)(nil),     // 24: margay.agent.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),    // 25: margay.agent.v1.DiagnoseResponse
-	(*File)(nil),                // 26: margay.agent.v1.File
-	nil,                         // 27: margay.agent.v1.StatusResponse.ConfigurationEntry
-	nil,                         // 28: margay.agent.v1.Dataplane.DropsEntry
-	nil,                         // 29: margay.agent.v1.Dataplane.RepairsEntry
+	(*UnreadTable)(nil),         // 10: margay.agent.v1.UnreadTable
+	(*Endpoint)(nil),            // 11: margay.agent.v1.Endpoint
+	(*StagePolicies)(nil),       // 12: margay.agent.v1.StagePolicies
+	(*Policy)(nil),              // 13: margay.agent.v1.Policy
+	(*Set)(nil),                 // 14: margay.agent.v1.Set
+	(*Rule)(nil),                // 15: margay.agent.v1.Rule
+	(*Connection)(nil),          // 16: margay.agent.v1.Connection
+	(*Approval)(nil),            // 17: margay.agent.v1.Approval
+	(*Route)(nil),               // 18: margay.agent.v1.Route
+	(*Announcement)(nil),        // 19: margay.agent.v1.Announcement
+	(*RejectedPeer)(nil),        // 20: margay.agent.v1.RejectedPeer
+	(*ReceivedRoute)(nil),       // 21: margay.agent.v1.ReceivedRoute
+	(*CheckSystemRequest)(nil),  // 22: margay.agent.v1.CheckSystemRequest
+	(*CheckSystemResponse)(nil), // 23: margay.agent.v1.CheckSystemResponse
+	(*Requirement)(nil),         // 24: margay.agent.v1.Requirement
+	(*DiagnoseRequest)(nil),     // 25: margay.agent.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),    // 26: margay.agent.v1.DiagnoseResponse
+	(*File)(nil),                // 27: margay.agent.v1.File
+	nil,                         // 28: margay.agent.v1.StatusResponse.ConfigurationEntry
+	nil,                         // 29: margay.agent.v1.Dataplane.DropsEntry
+	nil,                         // 30: margay.agent.v1.Dataplane.RepairsEntry
 }
 var file_agent_proto_depIdxs = []int32{
 	2,  // 0: margay.agent.v1.StatusResponse.datastore:type_name -> margay.agent.v1.Datastore
@@ -2466,36 +2532,37 @@ var file_agent_proto_depIdxs = []int32{
 	5,  // 3: margay.agent.v1.StatusResponse.peers:type_name -> margay.agent.v1.Peer
 	6,  // 4: margay.agent.v1.StatusResponse.tables:type_name -> margay.agent.v1.Table
 	7,  // 5: margay.agent.v1.StatusResponse.problems:type_name -> margay.agent.v1.Problem
-	27, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
-	28, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
-	29, // 8: margay.agent.v1.Dataplane.repairs:type_name -> margay.agent.v1.Dataplane.RepairsEntry
-	10, // 9: margay.agent.v1.DumpResponse.endpoints:type_name -> margay.agent.v1.Endpoint
-	12, // 10: margay.agent.v1.DumpResponse.policies:type_name -> margay.agent.v1.Policy
-	13, // 11: margay.agent.v1.DumpResponse.sets:type_name -> margay.agent.v1.Set
-	14, // 12: margay.agent.v1.DumpResponse.rules:type_name -> margay.agent.v1.Rule
-	15, // 13: margay.agent.v1.DumpResponse.connections:type_name -> margay.agent.v1.Connection
-	17, // 14: margay.agent.v1.DumpResponse.routes:type_name -> margay.agent.v1.Route
-	18, // 15: margay.agent.v1.DumpResponse.announcements:type_name -> margay.agent.v1.Announcement
-	20, // 16: margay.agent.v1.DumpResponse.received:type_name -> margay.agent.v1.ReceivedRoute
-	11, // 17: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
-	16, // 18: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
-	16, // 19: margay.agent.v1.Connection.refusals:type_name -> margay.agent.v1.Approval
-	19, // 20: margay.agent.v1.Announcement.rejected:type_name -> margay.agent.v1.RejectedPeer
-	23, // 21: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
-	26, // 22: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
-	0,  // 23: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
-	8,  // 24: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
-	21, // 25: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
-	24, // 26: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
-	1,  // 27: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
-	9,  // 28: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
-	22, // 29: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
-	25, // 30: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
-	27, // [27:31] is the sub-list for method output_type
-	23, // [23:27] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	28, // 6: margay.agent.v1.StatusResponse.configuration:type_name -> margay.agent.v1.StatusResponse.ConfigurationEntry
+	29, // 7: margay.agent.v1.Dataplane.drops:type_name -> margay.agent.v1.Dataplane.DropsEntry
+	30, // 8: margay.agent.v1.Dataplane.repairs:type_name -> margay.agent.v1.Dataplane.RepairsEntry
+	11, // 9: margay.agent.v1.DumpResponse.endpoints:type_name -> margay.agent.v1.Endpoint
+	13, // 10: margay.agent.v1.DumpResponse.policies:type_name -> margay.agent.v1.Policy
+	14, // 11: margay.agent.v1.DumpResponse.sets:type_name -> margay.agent.v1.Set
+	15, // 12: margay.agent.v1.DumpResponse.rules:type_name -> margay.agent.v1.Rule
+	16, // 13: margay.agent.v1.DumpResponse.connections:type_name -> margay.agent.v1.Connection
+	18, // 14: margay.agent.v1.DumpResponse.routes:type_name -> margay.agent.v1.Route
+	19, // 15: margay.agent.v1.DumpResponse.announcements:type_name -> margay.agent.v1.Announcement
+	21, // 16: margay.agent.v1.DumpResponse.received:type_name -> margay.agent.v1.ReceivedRoute
+	10, // 17: margay.agent.v1.DumpResponse.unread:type_name -> margay.agent.v1.UnreadTable
+	12, // 18: margay.agent.v1.Endpoint.stages:type_name -> margay.agent.v1.StagePolicies
+	17, // 19: margay.agent.v1.Connection.approvals:type_name -> margay.agent.v1.Approval
+	17, // 20: margay.agent.v1.Connection.refusals:type_name -> margay.agent.v1.Approval
+	20, // 21: margay.agent.v1.Announcement.rejected:type_name -> margay.agent.v1.RejectedPeer
+	24, // 22: margay.agent.v1.CheckSystemResponse.requirements:type_name -> margay.agent.v1.Requirement
+	27, // 23: margay.agent.v1.DiagnoseResponse.files:type_name -> margay.agent.v1.File
+	0,  // 24: margay.agent.v1.Agent.Status:input_type -> margay.agent.v1.StatusRequest
+	8,  // 25: margay.agent.v1.Agent.Dump:input_type -> margay.agent.v1.DumpRequest
+	22, // 26: margay.agent.v1.Agent.CheckSystem:input_type -> margay.agent.v1.CheckSystemRequest
+	25, // 27: margay.agent.v1.Agent.Diagnose:input_type -> margay.agent.v1.DiagnoseRequest
+	1,  // 28: margay.agent.v1.Agent.Status:output_type -> margay.agent.v1.StatusResponse
+	9,  // 29: margay.agent.v1.Agent.Dump:output_type -> margay.agent.v1.DumpResponse
+	23, // 30: margay.agent.v1.Agent.CheckSystem:output_type -> margay.agent.v1.CheckSystemResponse
+	26, // 31: margay.agent.v1.Agent.Diagnose:output_type -> margay.agent.v1.DiagnoseResponse
+	28, // [28:32] is the sub-list for method output_type
+	24, // [24:28] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_agent_proto_init() }
@@ -2504,14 +2571,14 @@ func file_agent_proto_init() {
 		return
 	}
 	file_agent_proto_msgTypes[9].OneofWrappers = []any{}
-	file_agent_proto_msgTypes[20].OneofWrappers = []any{}
+	file_agent_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_proto_rawDesc), len(file_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

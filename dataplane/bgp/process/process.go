@@ -168,10 +168,10 @@ func (p *Process) statusWithout(err error) (list []bgp.PeerStatus) {
 	return list
 }
 
-// Announced is bgp.Speaker.Announced. It has no path while no child runs.
-func (p *Process) Announced() (list []bgp.Announcement) {
-	_ = p.ask(callAnnounced, none(true), &list)
-	return list
+// Announced is bgp.Speaker.Announced.
+func (p *Process) Announced() (list []bgp.Announcement, err error) {
+	err = p.ask(callAnnounced, none(true), &list)
+	return list, err
 }
 
 // Received is bgp.Speaker.Received.
