@@ -278,3 +278,23 @@ func TestALinkLocalPeerThatSendsTooManyRoutesIsClosed(t *testing.T) {
 		return nil
 	})
 }
+
+// On a cable that has a network too, FRR sends its address of that network as the next hop, and BIRD its link-local one. Either is on the
+// network of the session's interface.
+func TestANextHopOfALinkLocalPeerHasTheInterfaceOfTheSession(t *testing.T) {
+	t.Parallel()
+	for kind, hop := range map[string]string{"BIRD": "fe80::2%cable", "FRR": "fd99::2%cable"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			l := newLinkLocalPair(t)
+			l.host.Up(cable, host6+"/64")
+			l.router.Up(cable, router6+"/64")
+			r := startLinkLocalRouter(t, l, kind, routerAS)
+			s := run(t, l.host, "speaker")
+			s.apply(t, l.node())
+			r.AwaitRoute(block4, hostLL)
+			r.AwaitRoute(block6, hostLL)
+			s.awaitLearned(t, routes{}, true, "2001:db8:ff::/64 ["+hop, "203.0.113.0/24 ["+hop)
+		})
+	}
+}
