@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/margay-project/margay/calc"
@@ -149,37 +151,56 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 }
 
 // addPaths announces new and changed paths, and those that get another mark. A path that cannot be changed stays as it was.
-func (s *Speaker) addPaths(want map[netip.Prefix]calc.Path, marks map[netip.Prefix]uint32) []error {
-	var errs []error
+func (s *Speaker) addPaths(want map[netip.Prefix]calc.Path, marks map[netip.Prefix]uint32) (errs []error) {
+	var changed []netip.Prefix
 	for _, prefix := range sortedPrefixes(want) {
 		path := want[prefix]
 		have, there := s.paths[prefix]
 		if there && slices.Equal(have.Communities, path.Communities) && s.marks[prefix] == marks[prefix] {
 			s.paths[prefix] = path // the reason may differ
+		} else {
+			changed = append(changed, prefix)
+		}
+	}
+	failed := together(changed, func(prefix netip.Prefix) error { return s.srv.addPath(prefix, want[prefix].Communities, marks[prefix]) })
+	for i, prefix := range changed {
+		if failed[i] != nil {
+			errs = append(errs, fmt.Errorf("announce %v: %w", prefix, failed[i]))
 			continue
 		}
-		if err := s.srv.addPath(prefix, path.Communities, marks[prefix]); err != nil {
-			errs = append(errs, fmt.Errorf("announce %v: %w", prefix, err))
-			continue
-		}
-		s.paths[prefix], s.marks[prefix] = path, marks[prefix]
+		s.paths[prefix], s.marks[prefix] = want[prefix], marks[prefix]
 	}
 	return errs
 }
 
-func (s *Speaker) deletePaths(want map[netip.Prefix]calc.Path) []error {
-	var errs []error
-	for _, prefix := range sortedPrefixes(s.paths) {
-		if _, wanted := want[prefix]; wanted {
-			continue
-		}
-		if err := s.srv.deletePath(prefix); err != nil {
-			errs = append(errs, fmt.Errorf("withdraw %v: %w", prefix, err))
+func (s *Speaker) deletePaths(want map[netip.Prefix]calc.Path) (errs []error) {
+	gone := slices.DeleteFunc(sortedPrefixes(s.paths), func(prefix netip.Prefix) bool { _, wanted := want[prefix]; return wanted })
+	failed := together(gone, s.srv.deletePath)
+	for i, prefix := range gone {
+		if failed[i] != nil {
+			errs = append(errs, fmt.Errorf("withdraw %v: %w", prefix, failed[i]))
 			continue
 		}
 		delete(s.paths, prefix)
 		delete(s.marks, prefix)
 	}
+	return errs
+}
+
+// together calls f for each prefix, and returns the errors in the same order. GoBGP does its work on one goroutine and each call waits for
+// it: with several calls at once, it does not wait for us.
+func together(prefixes []netip.Prefix, f func(netip.Prefix) error) []error {
+	errs := make([]error, len(prefixes))
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range min(8, 1+len(prefixes)/64) { // a few are not worth it
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(prefixes); i = int(next.Add(1)) - 1 {
+				errs[i] = f(prefixes[i])
+			}
+		})
+	}
+	all.Wait()
 	return errs
 }
 
