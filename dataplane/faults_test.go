@@ -7,11 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/classifier"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // fault makes the n-th write to the kernel fail, and every retry of it until the fault is healed. Of the writes that differ
@@ -222,6 +224,8 @@ func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 	w.Sets = map[calc.SetID]calc.Members{"refused": {}}
 	d := h.start(Options{})
 	defer func() { must(t, d.Uninstall()) }()
+	log := &textLog{}
+	h.log.Logger.AddHook(log)
 	become := func() {
 		t.Helper()
 		if err := d.become(w); err != nil { // the kernel may have no memory for so many rule counters at once
@@ -240,6 +244,22 @@ func TestALargePolicyChangesTogetherWithItsSet(t *testing.T) {
 	if client.ReachesAtOnce("tcp", server.Addresses[0], 80) {
 		t.Errorf("the old policy still allows the connection: %v", d.Status().Problems)
 	}
+	if text := log.String(); !strings.Contains(text, "built anew, without the former policy") || strings.Contains(text, "remove some rules") {
+		t.Errorf("all rules have room in the next tables, and the log says:\n%s", text)
+	}
+}
+
+// textLog keeps what is logged, with all fields.
+type textLog struct{ lab.Output }
+
+func (l *textLog) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (l *textLog) Fire(e *logrus.Entry) error {
+	line, err := e.String()
+	if err == nil {
+		_, err = l.Write([]byte(line))
+	}
+	return err
 }
 
 // Work that failed at the end of a grace period is retried without another change.

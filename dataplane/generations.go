@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/margay-project/margay/bpf"
@@ -89,8 +90,14 @@ func (d *Driver) grow(g *generation, err error) bool {
 		return false
 	}
 	d.generations.sizes = sizes
-	d.generations.renew = err.Error()
-	d.Log.WithField("reason", err).Info("the tables of policy are built anew because one of them is full")
+	// The error may tell operators to remove rules. That is wrong as long as the next generation may have room for all of them.
+	full := strings.Join(classifier.FullTables(err), ", ")
+	d.generations.renew = "full: " + full
+	how := "larger"
+	if !is {
+		how = "without the former policy that some endpoints still have"
+	}
+	d.Log.WithField("full", full).Info("tables of policy are full, so all are built anew, " + how)
 	return true
 }
 

@@ -62,6 +62,16 @@ func (e *ErrFull) Error() string {
 	return fmt.Sprintf("table %s has no room left in its %d entries: felix builds a larger one", e.What, e.Size)
 }
 
+// FullTables returns the names of the tables that an error says are full, sorted.
+func FullTables(err error) []string {
+	var names []string
+	for _, full := range fullErrors(err) {
+		names = append(names, full.What)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // fullErrors returns every ErrFull in an error.
 func fullErrors(err error) []*ErrFull {
 	switch e := err.(type) {
