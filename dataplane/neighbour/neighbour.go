@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -32,8 +33,9 @@ type Interface struct {
 func Tell(addresses []netip.Addr, on []Interface) (sent int, err error) {
 	var errs []error
 	for _, i := range on {
+		answers := i.answers(addresses)
 		for _, a := range addresses {
-			if !i.proxies(a) {
+			if !answers.include(a) {
 				continue
 			}
 			if err := i.tell(a); err != nil {
@@ -46,22 +48,37 @@ func Tell(addresses []netip.Addr, on []Interface) (sent int, err error) {
 	return sent, errors.Join(errs...)
 }
 
-// proxies says whether the host answers for an address on the interface: the interface's network contains the address, and the kernel is
+// answers says for which addresses this host answers on an interface: the interface's network contains the address, and the kernel is
 // a proxy there. For IPv6 it must be one for this very address (ip -6 neigh add proxy).
-func (i Interface) proxies(a netip.Addr) bool {
-	if a.Is4() {
-		return i.setting("ipv4/conf/%s/proxy_arp") && i.onNetwork(a, netlink.FAMILY_V4)
+type answers struct {
+	networks []netip.Prefix // of the families of which the kernel is a proxy
+	proxied  map[netip.Addr]bool
+}
+
+// answers reads the interface once for all addresses. Of a family that no address has, it reads nothing.
+func (i Interface) answers(addresses []netip.Addr) (a answers) {
+	if slices.ContainsFunc(addresses, netip.Addr.Is4) && i.setting("ipv4/conf/%s/proxy_arp") {
+		a.networks = i.networks(netlink.FAMILY_V4)
 	}
-	if !i.setting("ipv6/conf/%s/proxy_ndp") || !i.onNetwork(a, netlink.FAMILY_V6) {
-		return false
+	if !slices.ContainsFunc(addresses, netip.Addr.Is6) || !i.setting("ipv6/conf/%s/proxy_ndp") {
+		return a
 	}
+	a.networks = append(a.networks, i.networks(netlink.FAMILY_V6)...)
+	a.proxied = map[netip.Addr]bool{}
 	entries, err := netlink.NeighProxyList(i.Index, netlink.FAMILY_V6)
+	if err != nil {
+		return a
+	}
 	for _, e := range entries {
-		if found, ok := netip.AddrFromSlice(e.IP); ok && found == a {
-			return err == nil
+		if found, ok := netip.AddrFromSlice(e.IP); ok {
+			a.proxied[found] = true
 		}
 	}
-	return false
+	return a
+}
+
+func (a answers) include(address netip.Addr) bool {
+	return (address.Is4() || a.proxied[address]) && slices.ContainsFunc(a.networks, func(n netip.Prefix) bool { return n.Contains(address) })
 }
 
 // setting says whether a setting is on, for this interface or for all.
@@ -75,17 +92,23 @@ func (i Interface) setting(path string) bool {
 	return false
 }
 
-func (i Interface) onNetwork(a netip.Addr, family int) bool {
+// networks returns the networks of the interface's own addresses, without link-local ones. What cannot be read is no network.
+func (i Interface) networks(family int) (list []netip.Prefix) {
 	own, err := netlink.AddrList(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: i.Index}}, family)
 	if err != nil {
-		return false
+		return nil
 	}
 	for _, o := range own {
-		if o.IPNet != nil && !o.IP.IsLinkLocalUnicast() && o.Contains(a.AsSlice()) {
-			return true
+		if o.IPNet == nil || o.IP.IsLinkLocalUnicast() {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(o.IP)
+		length, _ := o.Mask.Size()
+		if ok {
+			list = append(list, netip.PrefixFrom(addr.Unmap(), length))
 		}
 	}
-	return false
+	return list
 }
 
 func (i Interface) tell(a netip.Addr) error {
