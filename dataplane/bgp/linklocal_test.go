@@ -240,7 +240,7 @@ func TestTTLSecurityWorksBetweenLinkLocalAddresses(t *testing.T) {
 	f.AwaitRoute(block6)
 }
 
-// The limit of routes holds for each family, and closes the session like any other.
+// The limit counts the routes of both families.
 func TestALinkLocalPeerThatSendsTooManyRoutesIsClosed(t *testing.T) {
 	t.Parallel()
 	l := newLinkLocalPair(t)
@@ -248,7 +248,7 @@ func TestALinkLocalPeerThatSendsTooManyRoutesIsClosed(t *testing.T) {
 	s := run(t, l.host, "speaker")
 	n := linkLocalNode(routerAS)
 	p := n.Peers["leaf"]
-	p.MaxPrefixes = 1
+	p.MaxPrefixes = 2
 	n.Peers["leaf"] = p
 	s.apply(t, n)
 	s.waitUp(t)
@@ -257,7 +257,7 @@ func TestALinkLocalPeerThatSendsTooManyRoutesIsClosed(t *testing.T) {
 	b.Configure(strings.Replace(birdLinkLocal(routerAS, "extended next hop on;"), "route 2001:db8:ff::/64 blackhole;",
 		"route 2001:db8:ff::/64 blackhole; route 2001:db8:fe::/64 blackhole;", 1))
 	lab.Await(t, func() error {
-		if st := s.status(t)[0]; st.State != "Failed" || !strings.Contains(st.Why, "more than 1 routes") {
+		if st := s.status(t)[0]; st.State != "Failed" || !strings.Contains(st.Why, "more than 2 routes") {
 			return fmt.Errorf("%+v", st)
 		}
 		return nil
