@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/dataplane/routes"
 	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/router"
 )
@@ -109,4 +111,64 @@ func TestAStartWithoutEtcdKeepsTheAnnouncements(t *testing.T) {
 	if len(other) > 0 {
 		t.Errorf("the router's routes have changed: %s", strings.Join(other, ", "))
 	}
+}
+
+// A start without etcd finds no route of the former felix, so it announces nothing. It tries again by itself, and announces when the route is there.
+func TestAStartWithoutEtcdTriesAgainToResume(t *testing.T) {
+	l := newSite(t)
+	l.startEtcd()
+	l.apply(resumeObjects)
+	bird := router.StartBIRD(t, l.client, t.TempDir(), resumeRouter)
+	f := l.start()
+	l.plug("a", "10.65.0.2")
+	f.awaitEnforced("cali-a")
+	bird.AwaitRoute("10.65.0.0/26")
+	lab.Await(t, func() error {
+		boot, err := bootID()
+		must(t, err)
+		saved, err := readSaved(savedFile(&settings{agentSocket: l.socket()}), "host1", boot)
+		if err != nil || saved == nil || saved.Former.BGP.Paths[netip.MustParsePrefix("10.65.0.0/26")].Reason != "block" {
+			return fmt.Errorf("the last state is not saved yet: %+v, %v", saved, err)
+		}
+		return nil
+	})
+	f.kill()
+	l.stopEtcd()
+	hole := l.route("10.65.0.0/26")
+	l.host.Must(func() error { return netlink.RouteDel(&hole) })
+
+	f = l.start()
+	f.awaitProblem("BGP", "felix announces nothing: no route of the former felix is in the kernel")
+	if s, err := f.status(); err != nil || len(s.Peers) != 0 {
+		t.Errorf("peers %v, %v", s.GetPeers(), err)
+	}
+	l.host.Must(func() error { return netlink.RouteAdd(&hole) })
+	f.await(func(s *agentv1.StatusResponse) error {
+		if len(s.Peers) != 1 || s.Peers[0].State != "established" || s.Peers[0].Announced != 1 || s.Datastore.Connected {
+			return fmt.Errorf("connected is %v, peers %v", s.Datastore.Connected, s.Peers)
+		}
+		for _, p := range s.Problems {
+			if strings.Contains(p.Text, "announces nothing") {
+				return fmt.Errorf("still a problem: %v", p)
+			}
+		}
+		return nil
+	})
+	bird.AwaitRoute("10.65.0.0/26")
+}
+
+// route returns the route of felix to a prefix in the kernel of the host.
+func (l *site) route(prefix string) (found netlink.Route) {
+	l.Helper()
+	l.host.Must(func() error {
+		all, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Protocol: netlink.RouteProtocol(routes.Protocol(0))}, netlink.RT_FILTER_PROTOCOL)
+		for _, r := range all {
+			if r.Dst.String() == prefix {
+				found = r
+				return err
+			}
+		}
+		return errors.Join(err, errors.New("felix has no route to "+prefix))
+	})
+	return found
 }
