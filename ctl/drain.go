@@ -20,6 +20,9 @@ func newDrain(s *session) *cobra.Command {
 (RFC 8326) and, to peers of its own AS, the local preference 0, so that peers move to other paths if they have any. After the
 time of --wait it announces no routes. Its sessions stay up.
 
+On the node itself the command looks at what felix does: the time of --wait begins when felix announces its routes with the community, and
+the command ends when it announces none. On another machine it cannot see that, and only waits.
+
 The state is kept in the annotation margay.io/drain of the Node, so a restart does not end it, and margayctl status shows it.
 margayctl node undrain ends it. If the command is interrupted while it waits, the node goes on draining: run it again, or undrain.`,
 		Example:           "  margayctl node drain node-a --wait 2m",
@@ -30,6 +33,7 @@ margayctl node undrain ends it. If the command is interrupted while it waits, th
 		},
 	}
 	cmd.Flags().DurationVar(&wait, "wait", time.Minute, "how long peers have to move to other paths")
+	s.addAgentFlag(cmd)
 	return cmd
 }
 
@@ -72,13 +76,27 @@ func (s *session) drain(ctx context.Context, node string, wait time.Duration) er
 		fmt.Fprintf(s.stdout, "Node %s is drained already: it announces no routes\n", node)
 		return nil
 	}
-	fmt.Fprintf(s.stdout, "Node %s drains: peers have %v to move to other paths\n", node, wait)
-	select {
-	case <-ctx.Done():
-		return fmt.Errorf("interrupted: node %s goes on draining; run margayctl node drain or undrain", node)
-	case <-time.After(wait):
+	here := s.runsHere(ctx, node)
+	if here {
+		routes, err := s.awaitAnnounced(ctx, node, "announce its routes with GRACEFUL_SHUTDOWN", isLastChoice)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(s.stdout, "Node %s drains: felix announces %d routes with GRACEFUL_SHUTDOWN, and peers have %v to move to other paths\n", node, len(routes), wait)
+	} else {
+		fmt.Fprintf(s.stdout, "Node %s drains: peers have %v to move to other paths. Its felix is not on this machine, so what it announces cannot be seen\n", node, wait)
+	}
+	if err := s.pause(ctx, wait); err != nil {
+		return interruptedDrain(node)
 	}
 	if _, err := s.setDrain(ctx, node, api.Drained); err != nil {
+		return err
+	}
+	if !here {
+		fmt.Fprintf(s.stdout, "Node %s is drained: its felix withdraws its routes\n", node)
+		return nil
+	}
+	if _, err := s.awaitAnnounced(ctx, node, "withdraw its routes", isNothing); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.stdout, "Node %s is drained: it announces no routes\n", node)
