@@ -72,6 +72,9 @@ func TestTheBGPProcessEndsWithFelix(t *testing.T) {
 			}
 			return err
 		})
+		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child)); string(name) != "felix-bgp\n" {
+			t.Errorf("its name is %q", name)
+		}
 		must(t, syscall.Kill(child, syscall.SIGTERM)) // as systemd and terminals do to all processes of a service
 		must(t, syscall.Kill(child, syscall.SIGINT))
 		f.await(answers)
