@@ -32,7 +32,7 @@ func (a *agent) dumpReceived(routes []bgp.Received, most int, response *agentv1.
 	for _, r := range routes {
 		out := &agentv1.ReceivedRoute{
 			Prefix: r.Prefix.String(), Peer: r.Peer, Address: r.Neighbour.String(), AsPath: r.ASPath, Communities: r.Communities,
-			LocalPreference: r.LocalPref, Med: r.MED, Best: r.Best, Stale: r.Stale, State: "not used", Reason: r.Unused,
+			LocalPreference: number(r.LocalPref), Med: number(r.MED), Best: r.Best, Stale: r.Stale, State: "not used", Reason: r.Unused,
 		}
 		if r.NextHop.IsValid() {
 			out.NextHop = r.NextHop.String()
@@ -42,4 +42,12 @@ func (a *agent) dumpReceived(routes []bgp.Received, most int, response *agentv1.
 		}
 		response.Received = append(response.Received, out)
 	}
+}
+
+// number returns an attribute in its form on the wire. It is nil if the peer sent none.
+func number(n *bgp.Number) *uint32 {
+	if n == nil {
+		return nil
+	}
+	return &n.Value
 }

@@ -18,14 +18,17 @@ type Received struct {
 	NextHop     netip.Addr
 	ASPath      string
 	Communities []string // aa:nn and aa:nn:mm
-	LocalPref   *uint32  // nil: the peer sent none
-	MED         *uint32  // nil: the peer sent none
+	LocalPref   *Number  // nil: the peer sent none
+	MED         *Number  // nil: the peer sent none
 	Stale       bool     // the peer restarts, and the route is from before
 	Best        bool     // one of the best paths: what the kernel should have
 	Unused      string   // why it is none of the best paths
 
 	loop uint32 // this node's AS number, if the AS path has it
 }
+
+// Number is an attribute of a route. It is a struct because gob takes a pointer to a bare 0 for nil.
+type Number struct{ Value uint32 }
 
 // Received returns the routes of all established peers, and those that are kept for peers that restart, sorted by prefix and then
 // by peer. It holds no lock while the server reads its tables.
@@ -134,9 +137,9 @@ func receivedOf(path *api.Path) (Received, bool) {
 		case *api.AsPathAttribute:
 			r.ASPath = asPathText(a.GetSegments())
 		case *api.LocalPrefAttribute:
-			r.LocalPref = &a.LocalPref
+			r.LocalPref = &Number{a.LocalPref}
 		case *api.MultiExitDiscAttribute:
-			r.MED = &a.Med
+			r.MED = &Number{a.Med}
 		case *api.CommunitiesAttribute:
 			for _, c := range a.GetCommunities() {
 				r.Communities = append(r.Communities, fmt.Sprintf("%d:%d", c>>16, c&0xffff))
