@@ -32,7 +32,7 @@ type connection struct {
 	paths map[netip.Prefix]calc.Path // that the child was told last
 }
 
-// call asks the child. A child that does not answer is ended.
+// call asks the child. A child that does not answer is ended, and one with which nobody can talk any more.
 func (c *connection) call(method string, arguments, answer any) error {
 	call := c.rpc.Go(method, arguments, answer, make(chan *rpc.Call, 1))
 	timer := time.NewTimer(c.patience)
@@ -43,13 +43,12 @@ func (c *connection) call(method string, arguments, answer any) error {
 		c.kill()
 		return fmt.Errorf("the BGP process has not answered for %v, so it is started again", c.patience)
 	}
-	switch {
-	case errors.Is(call.Error, rpc.ErrShutdown), errors.Is(call.Error, io.ErrUnexpectedEOF), errors.Is(call.Error, io.EOF):
-		return errEnded
-	case call.Error != nil:
+	var answered rpc.ServerError
+	if call.Error == nil || errors.As(call.Error, &answered) {
 		return call.Error
 	}
-	return nil
+	c.kill() // the connection is broken: the kernel has several errors for that
+	return errEnded
 }
 
 // apply tells the child the difference to what it was told last.

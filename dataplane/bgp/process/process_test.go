@@ -36,6 +36,11 @@ func TestMain(m *testing.M) {
 		server := rpc.NewServer()
 		_ = server.RegisterName("Speaker", hanging{})
 		server.ServeConn(conn)
+	case "babbles":
+		server := rpc.NewServer()
+		_ = server.RegisterName("Speaker", babbling{})
+		server.ServeConn(conn)
+		select {} // nor does it end with the connection
 	case "fails":
 		os.Stderr.WriteString("fatal error: no memory\n")
 		os.Exit(2)
@@ -50,6 +55,16 @@ type hanging struct{}
 func (hanging) Begin(_ bgp.Options, _ *none) error { return nil }
 func (hanging) Follow(_ none, _ *News) error       { select {} }
 func (hanging) Apply(_ Change, _ *none) error      { select {} }
+
+// babbling is a child whose answers nobody understands.
+type babbling struct{}
+
+func (babbling) Begin(_ bgp.Options, _ *none) error { return nil }
+func (babbling) Apply(_ Change, _ *none) error      { return nil }
+func (babbling) Follow(_ none, answer *string) error {
+	*answer = "no news"
+	return nil
+}
 
 func quiet() *logrus.Entry {
 	log := logrus.New()
@@ -153,6 +168,44 @@ func TestAChildThatHangsIsReplaced(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A child that lives and cannot be understood is replaced too.
+func TestAChildThatBabblesIsReplaced(t *testing.T) {
+	p := start(t, "babbles", patience)
+	for range 2 {
+		lab.Await(t, func() error {
+			if _, _, anew := p.TakeLearned(); !anew {
+				return errors.New("the child is not replaced")
+			}
+			return nil
+		})
+	}
+}
+
+// However the connection to a child breaks, the error says what that means.
+func TestErrorsOfABrokenConnection(t *testing.T) {
+	t.Parallel()
+	for _, unread := range []bool{false, true} { // the kernel says something else if the child has left bytes unread
+		ours, theirs, err := socketPair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed := false
+		c := &connection{rpc: rpc.NewClient(ours), kill: func() { killed = true }, patience: patience}
+		if unread {
+			c.rpc.Go(callFollow, none(true), new(News), nil)
+		}
+		if err := theirs.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := c.call(callRunning, none(true), new(bool)); err != errEnded || !killed {
+				t.Errorf("unread is %v: error %v, and the child is ended: %v", unread, err, killed)
+			}
+		}
+		c.rpc.Close()
+	}
 }
 
 // The peers are shown also when no child can be started, with the reason.

@@ -112,6 +112,7 @@ func (p *Process) serve(c *connection, first bool) {
 			p.mu.Lock()
 			p.child, p.outage = nil, errEnded
 			p.mu.Unlock()
+			c.kill() // it may be alive: then nobody understands its answers
 			return
 		}
 		p.mu.Lock()
