@@ -241,6 +241,7 @@ func (s *Speaker) deletePeer(name string, have peer, why string) error {
 	delete(s.peers, name)
 	delete(s.links, have.session.Address)
 	s.heardOfRestart(name)
+	s.reopenSame(have.session.Address)
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -71,32 +70,11 @@ func (s *Speaker) closeLimited(name string, p peer) {
 	s.stayClosed(name, p, why)
 }
 
-// closeSame removes a peer whose routes GoBGP cannot tell from those of another peer: both have one link-local address, on different
-// interfaces, and are the same router. With its routes GoBGP may have removed those of the other one, so it reads these again.
-func (s *Speaker) closeSame(address, other netip.Addr) {
-	name := s.nameOf(address)
-	p, there := s.peers[name]
-	if !there {
-		return
-	}
-	if err := s.deletePeer(name, p, "it is the same router as another peer with this link-local address"); err != nil {
-		s.logOf(address).WithError(err).Warn("the routes of two BGP peers that are one router with one link-local address are taken for each other")
-		return
-	}
-	if err := s.srv.refresh(other); err != nil {
-		s.logOf(other).WithError(err).Warn("routes of a BGP peer may be missing until its session is reset")
-	}
-	same := s.nameOf(other)
-	s.stayClosed(name, p, fmt.Errorf("the router at %v is also that of peer %s, with the same link-local address and router id, and GoBGP takes their "+
-		"routes for each other, so this session is closed and stays so; give the router another link-local address on one of its interfaces, "+
-		"then change this BGPPeer or restart felix", address, cmp.Or(Called(same, s.peers[same].calc), other.String())))
-}
-
 // stayClosed notes that a peer that was removed does not come back before the settings of its session change.
 func (s *Speaker) stayClosed(name string, p peer, why error) {
 	delete(s.peers, name)
 	delete(s.links, p.session.Address)
-	s.limited[name], s.failed[name] = closing{p.session, why}, why
+	s.limited[name], s.failed[name] = closing{session: p.session, why: why}, why
 	s.heardOfRestart(name)
 	s.signalComplete()
 }
@@ -105,6 +83,7 @@ func (s *Speaker) stayClosed(name string, p peer, why error) {
 type closing struct {
 	session session
 	why     error
+	same    netip.Addr // of the session because of which it is closed; see same.go
 }
 
 // isClosed says why a peer stays closed. It is nil if the peer may have its session.

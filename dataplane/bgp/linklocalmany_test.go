@@ -96,7 +96,7 @@ func TestTwoRoutersWithOneLinkLocalAddressAreTwoPeers(t *testing.T) {
 }
 
 // One router has the same link-local address on two ports to this host. GoBGP takes the routes of both sessions for each other, so one of
-// the sessions is closed; the routes of the other one stay.
+// the sessions is closed; the routes of the other one stay. If that one goes down, the former takes over.
 func TestOneRouterWithOneLinkLocalAddressOnTwoPortsIsOnePeer(t *testing.T) {
 	t.Parallel()
 	host, leaf := lab.NewHost(t), lab.NewHost(t)
@@ -129,10 +129,58 @@ func TestOneRouterWithOneLinkLocalAddressOnTwoPortsIsOnePeer(t *testing.T) {
 		t.Errorf("why: %s, want %s", st[closed].Why, want)
 	}
 	hop := " [fe80::2%" + st[open].Name
-	s.awaitLearned(t, routes{}, true, "2001:db8:ff::/64"+hop, "203.0.113.0/24"+hop)
+	learned := routes{}
+	s.awaitLearned(t, learned, true, "2001:db8:ff::/64"+hop, "203.0.113.0/24"+hop)
 
 	s.apply(t, twoPorts()) // another Apply does not open it again
 	if again := s.status(t); again[closed].State != "Failed" || again[open].Since != st[open].Since {
 		t.Errorf("status: %+v", again)
 	}
+
+	host.Down(st[open].Name)
+	hop = " [fe80::2%" + st[closed].Name
+	s.awaitLearned(t, learned, false, "2001:db8:ff::/64"+hop, "203.0.113.0/24"+hop)
+	host.Up(st[open].Name, hostLL+"/64")
+	lab.Await(t, func() error { // it comes back, and is closed
+		if now := s.status(t); now[open].State != "Failed" || now[closed].State != "Established" {
+			return fmt.Errorf("status: %+v", now)
+		}
+		return nil
+	})
+	s.awaitLearned(t, learned, true, "2001:db8:ff::/64"+hop, "203.0.113.0/24"+hop)
+
+	n := twoPorts()
+	delete(n.Peers, st[closed].Name)
+	s.apply(t, n)
+	hop = " [fe80::2%" + st[open].Name
+	s.awaitLearned(t, learned, true, "2001:db8:ff::/64"+hop, "203.0.113.0/24"+hop)
+}
+
+// Two routers change places. Each has its session on the other interface then.
+func TestRoutersWithOneLinkLocalAddressChangePlaces(t *testing.T) {
+	t.Parallel()
+	host := lab.NewHost(t)
+	var leaves [2]*lab.Host
+	for i := range leaves {
+		leaves[i] = lab.NewHost(t)
+		router.StartBIRD(t, leaves[i], t.TempDir(), strings.Replace(withPorts(fmt.Sprint("10.98.0.", i+1), "swp"), "203.0.113.0/24", fmt.Sprintf("203.0.%d.0/24", i+1), 1))
+	}
+	connect := func(first, second *lab.Host) {
+		for i, leaf := range []*lab.Host{first, second} {
+			dev := fmt.Sprint("eth", i)
+			lab.Cable(host, dev, leaf, "swp")
+			upWithOnly(host, dev, hostLL)
+			upWithOnly(leaf, "swp", routerLL)
+		}
+	}
+	connect(leaves[0], leaves[1])
+	s := run(t, host, "speaker")
+	s.apply(t, twoPorts())
+	learned := routes{}
+	const both = "2001:db8:ff::/64 [fe80::2%eth0 fe80::2%eth1"
+	s.awaitLearned(t, learned, true, both, "203.0.1.0/24 [fe80::2%eth0", "203.0.2.0/24 [fe80::2%eth1")
+	host.MustRun("ip", "link", "delete", "eth0")
+	host.MustRun("ip", "link", "delete", "eth1")
+	connect(leaves[1], leaves[0])
+	s.awaitLearned(t, learned, true, both, "203.0.1.0/24 [fe80::2%eth1", "203.0.2.0/24 [fe80::2%eth0")
 }

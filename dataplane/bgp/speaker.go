@@ -183,8 +183,11 @@ func (s *Speaker) observe(e event) {
 	} else {
 		s.learned.down(e.Address)
 	}
+	if l.up && !e.Up {
+		s.reopenSame(e.Address)
+	}
 	if e.Same.IsValid() {
-		s.closeSame(e.Address, e.Same)
+		s.settleSame(e.Address, e.Same)
 	}
 }
 
