@@ -117,9 +117,9 @@ type FelixConfigurationSpec struct {
 	IptablesPostWriteCheckInterval           *Duration               `json:"iptablesPostWriteCheckInterval,omitempty"`
 	IptablesRefreshInterval                  *Duration               `json:"iptablesRefreshInterval,omitempty"`
 	IPv4ElevatedRoutePriority                *int                    `json:"ipv4ElevatedRoutePriority,omitempty"`
-	IPv4NormalRoutePriority                  *int                    `json:"ipv4NormalRoutePriority,omitempty"`
+	IPv4NormalRoutePriority                  *int                    `json:"ipv4NormalRoutePriority,omitempty"` // metric of IPv4 routes to workloads of the node in the kernel: 0 unless set
 	IPv6ElevatedRoutePriority                *int                    `json:"ipv6ElevatedRoutePriority,omitempty"`
-	IPv6NormalRoutePriority                  *int                    `json:"ipv6NormalRoutePriority,omitempty"`
+	IPv6NormalRoutePriority                  *int                    `json:"ipv6NormalRoutePriority,omitempty"` // metric of IPv6 routes to workloads of the node in the kernel: 1024 unless set
 	IPv6Support                              *bool                   `json:"ipv6Support,omitempty"`
 	IstioAmbientMode                         *string                 `json:"istioAmbientMode,omitempty"`
 	IstioDSCPMark                            *DSCP                   `json:"istioDSCPMark,omitempty"`

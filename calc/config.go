@@ -3,6 +3,7 @@ package calc
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -85,6 +86,20 @@ func (c *configuration) readNumbers(spec api.FelixConfigurationSpec, note func(f
 			note("deviceRouteProtocol", "deviceRouteProtocol %d is ignored: give a number from 1 to 255", *n)
 		}
 	}
+	c.RouteMetric4 = readMetric("ipv4NormalRoutePriority", spec.IPv4NormalRoutePriority, note)
+	c.RouteMetric6 = readMetric("ipv6NormalRoutePriority", spec.IPv6NormalRoutePriority, note)
+}
+
+// readMetric reads the metric of routes. 0 stands for the kernel's default.
+func readMetric(field string, n *int, note func(field, format string, args ...any)) int {
+	switch {
+	case n == nil:
+		return 0
+	case *n < 1 || *n >= math.MaxInt32:
+		note(field, "%s %d is ignored: give a number from 1 to %d", field, *n, math.MaxInt32-1)
+		return 0
+	}
+	return *n
 }
 
 // readWords reads the fields that have one of several words, in any case. Another word counts as not set.

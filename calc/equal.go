@@ -63,7 +63,7 @@ func (c Config) equal(d Config) bool {
 	return maps.Equal(c.Raw, d.Raw) && maps.Equal(c.Sources, d.Sources) && slices.Equal(c.InterfacePrefixes, d.InterfacePrefixes) && c.ToHost == d.ToHost &&
 		c.AllowVXLAN == d.AllowVXLAN && c.AllowIPIP == d.AllowIPIP && c.FlowTableSize == d.FlowTableSize &&
 		c.LogLevel == d.LogLevel && c.ScreenLevel == d.ScreenLevel && c.Timeouts == d.Timeouts &&
-		c.DeviceRouteProtocol == d.DeviceRouteProtocol && c.ClusterRoutes == d.ClusterRoutes
+		c.DeviceRouteProtocol == d.DeviceRouteProtocol && c.RouteMetric4 == d.RouteMetric4 && c.RouteMetric6 == d.RouteMetric6 && c.ClusterRoutes == d.ClusterRoutes
 }
 
 // sameList compares slices, fast if they share their memory.

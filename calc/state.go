@@ -300,6 +300,8 @@ type Config struct {
 	ScreenLevel         string // logSeverityScreen, in lower case; empty when it is not set
 	Timeouts            Timeouts
 	DeviceRouteProtocol int  // marks felix's routes in the kernel (rtm_protocol)
+	RouteMetric4        int  // of IPv4 routes to workloads of the node; 0: the kernel's default
+	RouteMetric6        int  // the same for IPv6
 	ClusterRoutes       bool // programClusterRoutes: routes to other nodes follow from their blocks, without BGP
 }
 

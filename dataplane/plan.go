@@ -121,7 +121,12 @@ func (d *Driver) planRoutes() {
 		d.routes.Resync()
 	}
 	workloads, bridged := d.workloads()
-	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, workloads, bridged, loopback, protocol)
+	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, workloads, bridged, loopback, protocol, func(prefix netip.Prefix) int {
+		if prefix.Addr().Is4() {
+			return d.state.Config.RouteMetric4
+		}
+		return d.state.Config.RouteMetric6
+	})
 	d.routes.WantExactly(d.plan.routes)
 }
 

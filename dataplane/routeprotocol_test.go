@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -103,4 +104,48 @@ func (h *host) addOthers(protocol int) []string {
 		must(h, netlink.RouteAdd(&r))
 	}
 	return []string{"10.77.0.0/24", "10.77.1.7/32", "10.77.2.0/24"}
+}
+
+// Routes to workloads have the metrics of FelixConfiguration. After a change, also one while no felix runs, none with the former metric is left.
+func TestRoutesToWorkloadsHaveTheConfiguredMetric(t *testing.T) {
+	h := newHost(t)
+	w := newWorld()
+	w.workload(h.plug("cali1", "10.65.0.1", "fd00:65::1"))
+	d := h.run(w, Options{})
+	want := func(why string, v4, v6 int) {
+		t.Helper()
+		var got []int
+		for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+			all, err := netlink.RouteListFiltered(family, &netlink.Route{Protocol: 86}, netlink.RT_FILTER_PROTOCOL)
+			must(t, err)
+			for _, r := range all {
+				if fmt.Sprint(r.Dst) != "169.254.1.1/32" {
+					got = append(got, r.Priority)
+				}
+			}
+		}
+		if !slices.Equal(got, []int{v4, v6}) {
+			t.Errorf("%s: metrics %v, want %d and %d", why, got, v4, v6)
+		}
+	}
+	want("unset", 0, 1024)
+	for _, c := range []struct {
+		why       string
+		restarted bool
+		v4, v6    int
+	}{{"larger", false, 700, 2000}, {"smaller", false, 3, 4}, {"changed while no felix ran", true, 900, 800}, {"unset while no felix ran", true, 0, 0}, {"set again", false, 5, 6}} {
+		w.Config.RouteMetric4, w.Config.RouteMetric6 = c.v4, c.v6
+		if c.restarted {
+			must(t, d.Close())
+			d = h.start(Options{})
+			d.InSync()
+		}
+		must(t, d.become(w))
+		want(c.why, c.v4, cmp.Or(c.v6, 1024))
+		if p := d.Status().Repairs; len(p) > 0 {
+			t.Errorf("%s: repairs %v", c.why, p)
+		}
+	}
+	must(t, d.Uninstall())
+	h.wantRoutesWith("uninstalled", 86)
 }

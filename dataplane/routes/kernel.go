@@ -26,6 +26,7 @@ type Kernel struct {
 	protocols  []int                            // that are ours: the default one, and the configured one
 	former     []int                            // that were configured before, see Recall
 	isWorkload func(index int) bool             // whether an interface is or was a workload's
+	held       map[netip.Prefix]netlink.Route   // the only route of ours to each prefix, as far as is known
 	stale      map[netip.Prefix][]netlink.Route // the routes of ours with former numbers, as they were last listed
 	// wrong has our routes to a prefix if there are several, or if one is not as this package makes it.
 	wrong map[netip.Prefix][]netlink.Route
@@ -44,7 +45,7 @@ func NewKernel(isWorkload func(index int) bool) (*Kernel, error) {
 	}
 	return &Kernel{
 		handle: handle, reader: reader, protocols: []int{Protocol(0)}, wrong: map[netip.Prefix][]netlink.Route{},
-		isWorkload: isWorkload, stale: map[netip.Prefix][]netlink.Route{},
+		isWorkload: isWorkload, held: map[netip.Prefix]netlink.Route{}, stale: map[netip.Prefix][]netlink.Route{},
 	}, nil
 }
 
@@ -95,8 +96,27 @@ func (k *Kernel) Put(prefix netip.Prefix, r Route) error {
 		return err
 	}
 	if _, wrong := k.wrong[prefix]; wrong {
-		return k.removeWrong(prefix, route.Priority, r)
+		if err := k.removeWrong(prefix, route.Priority, r); err != nil {
+			return err
+		}
 	}
+	return k.removeFormer(prefix, route)
+}
+
+// removeFormer removes the route that the prefix had with another metric.
+func (k *Kernel) removeFormer(prefix netip.Prefix, now *netlink.Route) error {
+	former, there := k.held[prefix]
+	if there && former.Priority == 0 && now.Priority != 0 {
+		// Asked to delete a route without a metric, the kernel takes the one with the smallest. That must not be the new one.
+		best, found := k.reader.Best(prefix)
+		there = found && best.Priority == 0 && k.ours(best)
+	}
+	if there && former.Priority != now.Priority {
+		if err := k.handle.RouteDel(&former); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove the route with the former metric %d: %w", former.Priority, err)
+		}
+	}
+	k.held[prefix] = *now
 	return nil
 }
 
@@ -171,6 +191,7 @@ func (k *Kernel) Delete(prefix netip.Prefix) error {
 		}
 	}
 	delete(k.stale, prefix)
+	delete(k.held, prefix)
 	return nil
 }
 
@@ -194,10 +215,13 @@ func (k *Kernel) List() (map[netip.Prefix]Route, error) {
 	}
 	found := map[netip.Prefix]Route{}
 	clear(k.wrong)
+	clear(k.held)
 	for prefix, routes := range all {
 		r := routeOf(routes[0])
 		if len(routes) > 1 {
 			r.Kind = Foreign
+		} else {
+			k.held[prefix] = routes[0]
 		}
 		if found[prefix] = r; r.Kind == Foreign {
 			k.wrong[prefix] = routes
@@ -228,12 +252,21 @@ func (k *Kernel) at(prefix netip.Prefix) ([]netlink.Route, error) {
 	}), err
 }
 
+// defaultMetric is the metric that the kernel gives to a route without one.
+func defaultMetric(prefix netip.Prefix) int {
+	if prefix.Addr().Is6() {
+		return 1024 // IP6_RT_PRIO_USER, linux/ipv6_route.h
+	}
+	return 0
+}
+
 func kernelRoute(prefix netip.Prefix, r Route) *netlink.Route {
 	route := &netlink.Route{
 		Dst: ipNet(prefix), Table: unix.RT_TABLE_MAIN, Protocol: netlink.RouteProtocol(r.Protocol), LinkIndex: r.Interface,
 	}
-	if prefix.Addr().Is6() {
-		route.Priority = 1024 // the kernel's default; given, so routes can be compared
+	route.Priority = defaultMetric(prefix) // given also for IPv6, so routes can be compared
+	if r.Kind == Workload {
+		route.Priority = r.Metric
 	}
 	switch {
 	case r.Kind == BlackHole:
@@ -251,9 +284,9 @@ func routeOf(route netlink.Route) Route {
 	case route.Type == unix.RTN_BLACKHOLE && route.Priority == holeMetric:
 		r.Kind, r.Interface = BlackHole, 0
 	case route.Type == unix.RTN_UNICAST && route.Gw == nil && len(route.MultiPath) == 0:
-		r.Kind = Workload
+		r.Kind, r.Metric = Workload, route.Priority
 		if ip, ok := netip.AddrFromSlice(route.Dst.IP); ok && ip.Unmap() == GatewayAddress {
-			r.Kind = Gateway
+			r.Kind, r.Metric = Gateway, 0
 		}
 	}
 	return r

@@ -65,7 +65,7 @@ func (r *routing) want(wanted map[string]string, inSync bool) error {
 	for _, l := range links {
 		byName[l.Attrs().Name] = interfaces.Link{Index: l.Attrs().Index, Name: l.Attrs().Name, Up: true}
 	}
-	plan, _ := routes.Plan(local, byName, nil, 1, 86)
+	plan, _ := routes.Plan(local, byName, nil, 1, 86, func(netip.Prefix) int { return 0 })
 	r.table.WantExactly(plan)
 	r.now = r.now.Add(time.Minute)
 	return r.table.Reconcile(r.now, inSync)

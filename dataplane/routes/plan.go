@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -27,6 +28,7 @@ type Route struct {
 	Kind      Kind
 	Interface int // index; 0 for black holes
 	Protocol  int
+	Metric    int // of a Workload; the others have their own
 }
 
 // GatewayAddress stands for the host on every workload's interface.
@@ -44,8 +46,9 @@ func Protocol(configured int) int {
 
 // Plan returns the routes to local workloads and blocks that can be programmed now, and why others must wait. workloads has the
 // interfaces of workloads by name. bridged has those that are ports of a bridge: the bridge gets their packets, and a route by the port would lead nowhere.
-// loopback is the index of lo if the gateway is to have its route, otherwise 0.
-func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, bridged map[string]string, loopback, protocol int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
+// loopback is the index of lo if the gateway is to have its route, otherwise 0. metric gives a route's; 0: the kernel's default.
+func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, bridged map[string]string, loopback, protocol int,
+	metric func(netip.Prefix) int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
 	plan, waiting := map[netip.Prefix]Route{}, map[netip.Prefix]string{}
 	for prefix, route := range wanted {
 		if !route.Kind.IsLocal() {
@@ -65,7 +68,7 @@ func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Li
 		case !link.Up:
 			waiting[prefix] = fmt.Sprintf("interface %s is down", route.Interface)
 		default:
-			plan[prefix] = Route{Kind: Workload, Interface: link.Index, Protocol: protocol}
+			plan[prefix] = Route{Kind: Workload, Interface: link.Index, Protocol: protocol, Metric: cmp.Or(metric(prefix), defaultMetric(prefix))}
 		}
 	}
 	if loopback != 0 {
