@@ -112,7 +112,7 @@ func (p *Process) withheld() map[string]bgp.Withheld {
 				"update the peer's software, or filter the route there", c.why, c.until.Format(time.TimeOnly))}
 		} else if p.suspects.isWaiting(name) {
 			list[name] = bgp.Withheld{Soon: true, Why: fmt.Sprintf("a message of some peer ended the BGP process (%s), "+
-				"and this one waits until others have been tried", p.why)}
+				"and this one waits until others have been tried", p.suspects.why)}
 		}
 	}
 	return list

@@ -23,6 +23,7 @@ const (
 // trial, only its peers and those that have proven themselves are let in, so there is no doubt who ends the child.
 type suspects struct {
 	ended   time.Time                // when the last child did
+	why     string                   // it did
 	trial   []string                 // peers that were let in last; nil: no trial, all are let in
 	until   time.Time                // the trial ends
 	length  time.Duration            // of trials
@@ -47,7 +48,7 @@ func (s *suspects) crashed(now time.Time, why string, peers []string, up map[str
 	default:
 		s.length = 0
 	}
-	s.ended = now
+	s.ended, s.why = now, why
 	among = slices.DeleteFunc(slices.Clone(among), func(name string) bool { return !slices.Contains(peers, name) })
 	switch len(among) {
 	case 0: // no trial yet, or its peers are gone
