@@ -33,6 +33,7 @@ type child struct {
 	ctx     context.Context
 	log     *logrus.Entry
 	speaker *bgp.Speaker
+	routes  readings
 	paths   map[netip.Prefix]calc.Path
 }
 
@@ -82,8 +83,8 @@ func (c *child) Announced(_ none, list *[]bgp.Announcement) error {
 	return nil
 }
 
-func (c *child) Received(_ none, list *[]bgp.Received) (err error) {
-	*list, err = c.speaker.Received()
+func (c *child) Received(which Part, routes *Routes) (err error) {
+	*routes, err = c.routes.part(which, c.speaker.Received)
 	return err
 }
 

@@ -66,11 +66,8 @@ func socketPair() (ours io.ReadWriteCloser, theirs *os.File, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	file := os.NewFile(uintptr(fds[0]), "speaker")
-	defer file.Close() // FileConn has a descriptor of its own
 	theirs = os.NewFile(uintptr(fds[1]), "agent")
-	ours, err = net.FileConn(file)
-	if err != nil {
+	if ours, err = connectionOf(os.NewFile(uintptr(fds[0]), "speaker")); err != nil {
 		theirs.Close()
 		return nil, nil, err
 	}
@@ -80,11 +77,19 @@ func socketPair() (ours io.ReadWriteCloser, theirs *os.File, err error) {
 // Inherited returns the child's end of the connection to its agent.
 func Inherited() (io.ReadWriteCloser, error) {
 	const first = 3 // after standard input, output and error
-	file := os.NewFile(first, "agent")
-	defer file.Close()
-	conn, err := net.FileConn(file)
+	conn, err := connectionOf(os.NewFile(first, "agent"))
 	if err != nil {
 		return nil, fmt.Errorf("no connection to an agent: %w; felix starts this process itself", err)
+	}
+	return conn, nil
+}
+
+// connectionOf returns the connection of a socket. It takes the file.
+func connectionOf(file *os.File) (io.ReadWriteCloser, error) {
+	defer file.Close() // FileConn has a descriptor of its own
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, err
 	}
 	return conn, nil
 }

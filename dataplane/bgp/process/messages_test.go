@@ -41,7 +41,7 @@ func TestNoMessageHasAFieldThatGobLoses(t *testing.T) {
 		}
 	}
 	for _, message := range []any{
-		bgp.Options{}, Change{}, News{}, Kernel{}, []bgp.PeerStatus{}, []bgp.Announcement{}, []bgp.Received{},
+		bgp.Options{}, Change{}, News{}, Kernel{}, []bgp.PeerStatus{}, []bgp.Announcement{}, Part{}, Routes{},
 	} {
 		look(reflect.TypeOf(message), reflect.TypeOf(message).String())
 	}

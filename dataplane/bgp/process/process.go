@@ -51,6 +51,7 @@ type Process struct {
 	anew     bool                 // a child has started since TakeLearned was called
 	up       map[string]time.Time // sessions of the present child, or of the last one
 	suspects suspects
+	readings uint64 // of received routes
 }
 
 // New starts a child. It does not wait for it.
@@ -171,12 +172,6 @@ func (p *Process) statusWithout(err error) (list []bgp.PeerStatus) {
 // Announced is bgp.Speaker.Announced.
 func (p *Process) Announced() (list []bgp.Announcement, err error) {
 	err = p.ask(callAnnounced, none(true), &list)
-	return list, err
-}
-
-// Received is bgp.Speaker.Received.
-func (p *Process) Received() (list []bgp.Received, err error) {
-	err = p.ask(callReceived, none(true), &list)
 	return list, err
 }
 
