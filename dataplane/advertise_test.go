@@ -29,7 +29,7 @@ func TestLinkLocalPeersHearOfThisHost(t *testing.T) {
 	w.BGP.Peers = map[string]calc.Peer{"leaf": {Object: "leaf", Address: netip.MustParseAddr("fe80::1%eth1")}}
 	d := h.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	h.until("the peer to hear of this host", leaf.knowsRouter)
+	d.settle(leaf.knowsRouter)
 	if routes := leaf.MustRun("ip", "-6", "route", "show", "default"); routes != "" {
 		t.Errorf("the peer has a default route: %s", routes)
 	}
