@@ -60,7 +60,8 @@ func (s *Speaker) checkLimits() {
 	}
 }
 
-// closeLimited removes a peer that has sent more routes than allowed. It stays closed until the settings of its session change.
+// closeLimited removes a peer that has sent more routes than allowed. It stays closed until the settings of its session change,
+// or this process ends.
 func (s *Speaker) closeLimited(name string, p peer) {
 	why := limitError(p.session)
 	if err := s.deletePeer(name, p, why.Error()); err != nil {

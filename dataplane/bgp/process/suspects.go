@@ -8,7 +8,7 @@ import (
 const (
 	// A child that ends within this time after another one did not end by chance.
 	soon = 5 * time.Minute
-	// A peer whose session has been up for this long is not the one whose messages end the child: it has sent its routes.
+	// A peer whose session has been up for this long is taken not to be the one whose messages end the child: it has sent its routes.
 	proven = 10 * time.Second
 	// A peer that has not proven itself after this time does not hold up others any longer: it may be down. If the child ends again after
 	// all have been tried, the time doubles up to the last. Other peers keep this node's routes for 120 s, the restart time.
@@ -20,7 +20,8 @@ const (
 )
 
 // suspects finds the peer whose messages end the child. It lets peers in by halves: the half that ends the child is divided again. During a
-// trial, only its peers and those that have proven themselves are let in, so there is no doubt who ends the child.
+// trial, only its peers and those that have proven themselves are let in, so one of the trial ends the child,
+// unless a peer has waited on purpose until it counted as proven.
 type suspects struct {
 	ended   time.Time                // when the last child did
 	why     string                   // it did
