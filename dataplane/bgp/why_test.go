@@ -25,7 +25,7 @@ func TestStatusSaysWhyASessionIsNotEstablished(t *testing.T) {
 			[]string{"the peer refused this node's OPEN message: does it expect another AS number"}},
 		{"the same router id twice", strings.Replace(birdConfig(hostAS), "router id "+router4, "router id "+host4, 1),
 			func(n *calc.BGP) { changePeer(n, func(p *calc.Peer) { p.AS = hostAS }) }, []string{"bad router id", "give every node and router its own"}},
-		{"more routes than the router takes", strings.Replace(plain, "ipv4 { import all;", "ipv4 { import all; import limit 1 action disable;", 1),
+		{"more routes than the router takes", strings.Replace(plain, "ipv4 { import all;", "ipv4 { import all; import limit 1 action restart;", 1),
 			func(n *calc.BGP) { n.Paths[prefix("192.0.2.128/26")] = calc.Path{Reason: "block"} }, []string{"the peer ended the session", "more routes than the limit of prefixes allows"}},
 		{"nothing listens on the port", strings.ReplaceAll(plain, "graceful restart on;", "graceful restart on; passive on;"), func(n *calc.BGP) { changePeer(n, func(p *calc.Peer) { p.Port = 1790 }) },
 			[]string{"connection refused", "felix connects to port 1790 of the peer every few seconds"}},
