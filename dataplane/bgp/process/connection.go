@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/rpc"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -20,7 +21,11 @@ import (
 // patience is how long a child may take for an answer. It is for a child that hangs: reading a million routes takes some seconds.
 const patience = time.Minute
 
-var errEnded = errors.New("the BGP process has ended; it is started again at once")
+var (
+	errEnded    = errors.New("the BGP process has ended; it is started again at once")
+	errStarting = errors.New("the BGP process has just started; ask again")
+	errReplaced = errors.New("the BGP process is replaced to try a peer without any other")
+)
 
 // connection is the agent's end of the connection to a child.
 type connection struct {
@@ -30,6 +35,7 @@ type connection struct {
 	patience time.Duration
 
 	paths map[netip.Prefix]calc.Path // that the child was told last
+	told  atomic.Bool                // the child was told what is wanted: before that, its answers would say that there is nothing
 }
 
 // call asks the child. A child that does not answer is ended, and one with which nobody can talk any more.

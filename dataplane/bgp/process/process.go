@@ -51,6 +51,7 @@ type Process struct {
 	anew     bool                 // a child has started since TakeLearned was called
 	up       map[string]time.Time // sessions of the present child, or of the last one
 	suspects suspects
+	replaced bool   // the child is being ended to start another one for the next trial
 	readings uint64 // of received routes
 }
 
@@ -101,7 +102,9 @@ func (p *Process) applyAgain() error {
 	case !applied:
 		return nil
 	}
-	return child.apply(want, withheld, p.options.Log.Logger.GetLevel())
+	err := child.apply(want, withheld, p.options.Log.Logger.GetLevel())
+	child.told.Store(true)
+	return err
 }
 
 // withheld returns the wanted peers that get no session for now.
@@ -196,10 +199,13 @@ func (p *Process) RefreshPasswords() (changed bool) {
 // ask calls the child that runs.
 func (p *Process) ask(method string, arguments, answer any) error {
 	p.mu.Lock()
-	child, outage := p.child, p.outage
+	child, outage, applied := p.child, p.outage, p.applied
 	p.mu.Unlock()
-	if child == nil {
+	switch {
+	case child == nil:
 		return outage
+	case applied && !child.told.Load():
+		return errStarting
 	}
 	return child.call(method, arguments, answer)
 }

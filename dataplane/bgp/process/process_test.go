@@ -279,6 +279,44 @@ func TestEmptyFiltersArrive(t *testing.T) {
 	}
 }
 
+// Peers that wait for a trial get their session soon, and a closed one does not. The others are not withheld.
+func TestWithheldPeersOfASearch(t *testing.T) {
+	t.Parallel()
+	want := wanted()
+	for _, name := range []string{"closed", "waiting", "absent"} {
+		want.Peers[name] = want.Peers["peer"]
+	}
+	p := &Process{want: want}
+	p.suspects = suspects{waiting: [][]string{{"waiting"}}, absent: []string{"absent"}, closed: map[string]closing{"closed": {why: "panic"}}}
+	got := map[string]bool{}
+	for name, w := range p.withheld() {
+		got[name] = w.Soon
+	}
+	if diff := cmp.Diff(map[string]bool{"closed": false, "waiting": true, "absent": true}, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	p.suspects = suspects{trial: []string{"peer"}}
+	if alone := p.withheld(); len(alone) != 3 || !alone["closed"].Soon {
+		t.Errorf("a peer is tried alone, and these are withheld: %v", alone)
+	}
+}
+
+// A panic of our own is not the fault of a peer, although other goroutines are in GoBGP.
+func TestAPanicOfOurOwnHasNoFunctionOfGoBGP(t *testing.T) {
+	t.Parallel()
+	const log = `panic: ours
+
+goroutine 1 [running]:
+main.main()
+
+goroutine 7 [select]:
+github.com/osrg/gobgp/v3/pkg/server.(*BgpServer).Serve(0x1)
+`
+	if got := forwardLog(strings.NewReader(log), io.Discard); got != "ours" {
+		t.Errorf("reason %q", got)
+	}
+}
+
 func TestTheReasonOfAPanic(t *testing.T) {
 	t.Parallel()
 	const log = `time="..." level=info msg="BGP session is up"

@@ -104,7 +104,7 @@ func (p *Process) serve(c *connection, first bool) {
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer stop()
-	background.Go(func() { p.tick(ctx) })
+	background.Go(func() { p.tick(ctx, c) })
 	_ = p.applyAgain() // errors come back when the agent calls Apply
 	for {
 		var n News
@@ -135,7 +135,7 @@ func (p *Process) started(c *connection) {
 }
 
 // tick looks after the suspects until the child has ended.
-func (p *Process) tick(ctx context.Context) {
+func (p *Process) tick(ctx context.Context, c *connection) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -144,9 +144,12 @@ func (p *Process) tick(ctx context.Context) {
 			return
 		case now := <-ticker.C:
 			p.mu.Lock()
-			changed := p.suspects.tick(now, p.up)
+			changed, restart := p.suspects.tick(now, p.up)
+			p.replaced = p.replaced || restart
 			p.mu.Unlock()
-			if changed {
+			if restart {
+				c.kill()
+			} else if changed {
 				_ = p.applyAgain()
 			}
 		}
@@ -157,7 +160,15 @@ func (p *Process) tick(ctx context.Context) {
 func (p *Process) crashed(why error) {
 	now := time.Now()
 	p.mu.Lock()
-	p.child, p.ended, p.why, p.complete = nil, now, why.Error(), false
+	p.child, p.complete = nil, false
+	if p.replaced {
+		p.replaced, p.outage = false, errReplaced
+		p.suspects.killed(now)
+		p.mu.Unlock()
+		p.options.Log.Info("the BGP process was replaced to try a peer without any other: peers keep the routes of this node meanwhile")
+		return
+	}
+	p.ended, p.why = now, why.Error()
 	p.outage = fmt.Errorf("the BGP process ended and is started again: %w", why)
 	if strings.Contains(why.Error(), inGoBGP) {
 		p.suspects.crashed(now, why.Error(), slices.Sorted(maps.Keys(p.want.Peers)), p.up)
@@ -178,13 +189,18 @@ func (p *Process) crashed(why error) {
 
 // forwardLog copies the log of a child, and returns the reason if the child says why it ends.
 func forwardLog(from io.Reader, to io.Writer) (why string) {
-	lines := bufio.NewReader(from)
+	lines, stacks := bufio.NewReader(from), 0
 	for {
 		line, err := lines.ReadString('\n')
 		if line != "" {
 			_, _ = io.WriteString(to, line)
 		}
-		why = reason(why, strings.TrimSpace(line))
+		if strings.HasPrefix(line, "goroutine ") {
+			stacks++
+		}
+		if stacks <= 1 { // the first is that of the goroutine that panics
+			why = reason(why, strings.TrimSpace(line))
+		}
 		if err != nil {
 			return why
 		}
