@@ -98,6 +98,8 @@ func transfer(t *testing.T, from, to net.Conn, n int64) {
 		t.Errorf("received %d of %d bytes: %v", got, n, err)
 	}
 	must(t, <-sent)
+	must(t, from.SetDeadline(time.Time{}))
+	must(t, to.SetDeadline(time.Time{}))
 }
 
 type zeros struct{}

@@ -107,7 +107,7 @@ func TestFelixRestartsTheEmbeddedEtcdAfterACrash(t *testing.T) {
 	l.web()
 	f.awaitEnforced("cali-web")
 
-	must(t, unix.Kill(etcdChild(t, f), unix.SIGKILL))
+	must(t, unix.Kill(f.child("--etcd-only"), unix.SIGKILL))
 	f.awaitDatastoreError("embedded etcd ended and is started again")
 	f.await(connected(true))
 	l.dialEtcd()
@@ -119,24 +119,6 @@ func TestFelixRestartsTheEmbeddedEtcdAfterACrash(t *testing.T) {
 	f = l.launch([]string{"--embedded-etcd", l.etcdDir()})
 	f.await(connected(true))
 	f.terminate()
-}
-
-// etcdChild returns the process id of felix's embedded etcd.
-func etcdChild(t *testing.T, f *felix) int {
-	t.Helper()
-	pid := f.process.Process.Pid
-	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	must(t, err)
-	for _, task := range tasks {
-		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
-		must(t, err)
-		var child int
-		if n, _ := fmt.Sscan(string(children), &child); n == 1 {
-			return child
-		}
-	}
-	t.Fatal("felix has no child")
-	return 0
 }
 
 func TestFelixSaysWhyTheEmbeddedEtcdCannotStart(t *testing.T) {
