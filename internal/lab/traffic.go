@@ -129,6 +129,7 @@ func answered(c net.Conn, limit time.Duration) bool {
 
 // Stream is a conversation that never pauses: numbered datagrams to an Echo, and which of them were answered.
 type Stream struct {
+	t    T
 	conn net.Conn
 	stop chan struct{}
 	done sync.WaitGroup
@@ -149,7 +150,7 @@ func (h *Host) Stream(to netip.Addr, port int, interval time.Duration) *Stream {
 	h.t.Helper()
 	conn, err := h.Dial("udp", to, port)
 	h.check(err, "open a stream")
-	s := &Stream{conn: conn, stop: make(chan struct{})}
+	s := &Stream{t: h.t, conn: conn, stop: make(chan struct{})}
 	h.t.Cleanup(func() { conn.Close() })
 	s.done.Go(func() { s.send(interval) })
 	s.done.Go(s.receive)
@@ -214,13 +215,24 @@ func (s *Stream) Unanswered() (n int) {
 	return n
 }
 
+// lateAnswers is how long the last answers may take on a busy machine.
+const lateAnswers = 5 * time.Second
+
 // End stops the stream. It returns all datagrams, once all are answered or the last answers had time to come.
 func (s *Stream) End() []Datagram {
 	close(s.stop)
-	for deadline := time.Now().Add(time.Second); time.Now().Before(deadline) && s.missing() > 0; time.Sleep(time.Millisecond) {
+	ended := time.Now()
+	for time.Since(ended) < lateAnswers && s.missing() > 0 {
+		time.Sleep(time.Millisecond)
 	}
 	_ = s.conn.Close()
 	s.done.Wait()
+	for i, d := range s.sent {
+		if !d.Answered {
+			s.t.Logf("the first datagram without an answer is number %d of %d, sent %v before the end", i, len(s.sent), ended.Sub(d.Sent).Round(time.Millisecond))
+			break
+		}
+	}
 	return s.sent
 }
 
