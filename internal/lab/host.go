@@ -16,7 +16,7 @@ import (
 // T is the part of testing.TB that a lab uses. A program that is no test, such as the demo, brings its own.
 type T interface {
 	Helper()
-	Logf(format string, arguments ...any)
+	Logf(format string, args ...any)
 	Cleanup(func())
 	Fatalf(format string, args ...any)
 	Skip(args ...any)
