@@ -138,10 +138,10 @@ func TestDialWithAPassword(t *testing.T) {
 	}
 	etcdlab.EnableAuth(t, admin, "secret")
 	endpoints := []string{server.Endpoint()}
-	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute}, "refused", "ETCD_USERNAME")
-	refused(t, Config{Endpoints: endpoints, DialTimeout: time.Minute, Username: "root", Password: "wrong"}, `refused user "root"`, "ETCD_PASSWORD")
+	refused(t, Config{Endpoints: endpoints, DialTimeout: lab.Patience}, "refused", "ETCD_USERNAME")
+	refused(t, Config{Endpoints: endpoints, DialTimeout: lab.Patience, Username: "root", Password: "wrong"}, `refused user "root"`, "ETCD_PASSWORD")
 	// Somebody may have a part of the keys, such as those of one kind.
-	stranger, err := Dial(ctx, Config{Endpoints: endpoints, Username: "stranger", Password: "secret"})
+	stranger, err := Dial(ctx, Config{Endpoints: endpoints, DialTimeout: lab.Patience, Username: "stranger", Password: "secret"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +153,7 @@ func TestDialWithAPassword(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `denies user "stranger" access`) || !strings.Contains(err.Error(), "grant") {
 		t.Errorf("what the user may not read: %v", err)
 	}
-	store, err := Dial(ctx, Config{Endpoints: endpoints, Username: "root", Password: "secret"})
+	store, err := Dial(ctx, Config{Endpoints: endpoints, DialTimeout: lab.Patience, Username: "root", Password: "secret"})
 	if err != nil {
 		t.Fatal(err)
 	}
