@@ -159,7 +159,7 @@ func quiet() *logrus.Entry {
 func (l *site) startEtcd() {
 	l.Helper()
 	l.etcd = etcdlab.StartServer(l, l.etcdDir())
-	client, err := etcd.Dial(context.Background(), etcd.Config{Endpoints: []string{l.endpoint()}})
+	client, err := etcd.Dial(context.Background(), etcd.Config{Endpoints: []string{l.endpoint()}, DialTimeout: lab.Patience})
 	must(l, err)
 	l.store = datastore.New(client)
 }

@@ -37,7 +37,7 @@ func onBoth(t *testing.T, test func(t *testing.T, ctx context.Context, store kv.
 	t.Run("memory", func(t *testing.T) { run(t, kvtest.NewMemory()) })
 	t.Run("etcd", func(t *testing.T) {
 		server := etcdlab.StartServer(t, lab.ShortDir(t))
-		store, err := etcd.Dial(ctx, etcd.Config{Endpoints: []string{server.Endpoint()}})
+		store, err := etcd.Dial(ctx, etcd.Config{Endpoints: []string{server.Endpoint()}, DialTimeout: lab.Patience})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -93,7 +93,7 @@ func TestMemoryIsTheTwinOfEtcd(t *testing.T) {
 func newEtcd(t *testing.T) *etcd.Client {
 	t.Helper()
 	server := etcdlab.StartServer(t, lab.ShortDir(t))
-	client, err := etcd.Dial(t.Context(), etcd.Config{Endpoints: []string{server.Endpoint()}})
+	client, err := etcd.Dial(t.Context(), etcd.Config{Endpoints: []string{server.Endpoint()}, DialTimeout: lab.Patience})
 	if err != nil {
 		t.Fatal(err)
 	}
