@@ -93,7 +93,7 @@ func (d *Driver) ownsProtocol(protocol int) bool {
 		slices.Contains(d.kernel.Protocols(), protocol) || slices.Contains(d.kernel.Former(), protocol)
 }
 
-// News is what a BGP speaker has learned.
+// News tells the Driver which routes a BGP speaker has learned.
 type News struct {
 	Changed  map[netip.Prefix][]netip.Addr // the next hops of each prefix; none: it was withdrawn
 	Complete bool                          // peers have announced all their routes; before that, routes of a former process stay

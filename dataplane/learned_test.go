@@ -61,6 +61,13 @@ func (h *host) wantLearned(why string, want ...string) {
 	}
 }
 
+// learn has peers announce routes, or withdraw them, and brings that into the kernel.
+func (d *driver) learn(changes map[netip.Prefix][]netip.Addr) {
+	d.h.Helper()
+	d.Learn(News{Changed: changes, Complete: true})
+	must(d.h, d.Apply(calc.Delta{}))
+}
+
 // announce returns one change of routes of BGP peers.
 func announce(prefix string, hops ...string) map[netip.Prefix][]netip.Addr {
 	var next []netip.Addr
@@ -83,41 +90,36 @@ func TestLearnedRoutesAreInTheKernel(t *testing.T) {
 		must(t, d.Uninstall())
 		h.wantLearned("uninstalled")
 	}()
-	learn := func(changes map[netip.Prefix][]netip.Addr) {
-		t.Helper()
-		d.Learn(News{Changed: changes, Complete: true})
-		must(t, d.Apply(calc.Delta{}))
-	}
 
-	learn(announce("10.65.1.0/26", "192.0.2.1"))
-	learn(announce("fd00:65::/64", "fd99::1"))
+	d.learn(announce("10.65.1.0/26", "192.0.2.1"))
+	d.learn(announce("fd00:65::/64", "fd99::1"))
 	h.wantLearned("announced", "10.65.1.0/26 via 192.0.2.1", "fd00:65::/64 via fd99::1")
-	learn(announce("10.65.1.0/26", "192.0.2.1", "198.51.100.1"))
+	d.learn(announce("10.65.1.0/26", "192.0.2.1", "198.51.100.1"))
 	h.wantLearned("a second router", "10.65.1.0/26 via 192.0.2.1 198.51.100.1", "fd00:65::/64 via fd99::1")
-	learn(announce("10.65.1.0/26", "198.51.100.1"))
+	d.learn(announce("10.65.1.0/26", "198.51.100.1"))
 	h.wantLearned("one of two", "10.65.1.0/26 via 198.51.100.1", "fd00:65::/64 via fd99::1")
-	learn(announce("fd00:65::/64"))
+	d.learn(announce("fd00:65::/64"))
 	h.wantLearned("withdrawn", "10.65.1.0/26 via 198.51.100.1")
 
-	learn(announce("10.65.0.7/32", "198.51.100.1")) // a workload that has moved away from this node
+	d.learn(announce("10.65.0.7/32", "198.51.100.1")) // a workload that has moved away from this node
 	h.wantLearned("inside of the own block", "10.65.1.0/26 via 198.51.100.1", "10.65.0.7/32 via 198.51.100.1")
 	if found, err := netlink.RouteGet(netip.MustParseAddr("10.65.0.7").AsSlice()); err != nil || found[0].Gw.String() != "198.51.100.1" {
 		t.Errorf("packets to the workload that has moved: %v, %v", found, err)
 	}
-	learn(announce("10.65.0.7/32"))
-	learn(announce("10.65.0.0/16", "198.51.100.1")) // around the own block, which has a route of its own
+	d.learn(announce("10.65.0.7/32"))
+	d.learn(announce("10.65.0.0/16", "198.51.100.1")) // around the own block, which has a route of its own
 	h.wantLearned("around the own block", "10.65.0.0/16 via 198.51.100.1", "10.65.1.0/26 via 198.51.100.1")
-	learn(announce("10.65.0.0/16"))
+	d.learn(announce("10.65.0.0/16"))
 
 	// Next hops behind a router, on no connected network, and behind a route of our own.
-	learn(announce("10.65.2.0/26", "203.0.113.9"))
+	d.learn(announce("10.65.2.0/26", "203.0.113.9"))
 	h.wantLearned("behind the default route", "10.65.1.0/26 via 198.51.100.1", "10.65.2.0/26 via 192.0.2.1")
-	learn(announce("10.65.2.0/26", "10.65.1.9"))
+	d.learn(announce("10.65.2.0/26", "10.65.1.9"))
 	h.wantLearned("behind our own route", "10.65.1.0/26 via 198.51.100.1")
 	if p := strings.Join(d.Status().Problems, "\n"); !strings.Contains(p, "10.65.2.0/26") || !strings.Contains(p, "only by routes of felix") {
 		t.Errorf("problems: %s", p)
 	}
-	learn(announce("10.65.2.0/26"))
+	d.learn(announce("10.65.2.0/26"))
 	if p := d.Status().Problems; len(p) != 0 {
 		t.Errorf("problems: %v", p)
 	}

@@ -26,38 +26,33 @@ func TestLearnedRoutesLeaveByTheInterfaceOfALinkLocalNextHop(t *testing.T) {
 		must(t, d.Uninstall())
 		h.wantLearned("uninstalled")
 	}()
-	learn := func(changes map[netip.Prefix][]netip.Addr) {
-		t.Helper()
-		d.Learn(News{Changed: changes, Complete: true})
-		must(t, d.Apply(calc.Delta{}))
-	}
 	for _, prefix := range []string{"10.66.0.0/24", "2001:db8:66::/64"} {
-		learn(announce(prefix, "fe80::1%eth1"))
+		d.learn(announce(prefix, "fe80::1%eth1"))
 		h.wantLearned("one router", prefix+" via fe80::1%eth1")
-		learn(announce(prefix, "fe80::1%eth1", "fe80::1%eth2"))
+		d.learn(announce(prefix, "fe80::1%eth1", "fe80::1%eth2"))
 		h.wantLearned("two routers", prefix+" via fe80::1%eth1 fe80::1%eth2")
-		learn(announce(prefix, "fe80::1%eth2"))
+		d.learn(announce(prefix, "fe80::1%eth2"))
 		h.wantLearned("the other router", prefix+" via fe80::1%eth2")
-		learn(announce(prefix, "2001:db8:1::1%eth1"))
+		d.learn(announce(prefix, "2001:db8:1::1%eth1"))
 		h.wantLearned("an address of the interface's network", prefix+" via 2001:db8:1::1")
 		for hop, why := range map[string]string{
 			"2001:db8:1::1%eth2": "2001:db8:1::1%eth2 is on no network of its interface", // it is on eth1
 			"2001:db8:9::1%eth1": "2001:db8:9::1%eth1 is on no network of its interface",
 			"fe80::1%eth9":       "the interface of the next hop fe80::1%eth9 does not exist",
 		} {
-			learn(announce(prefix, hop))
+			d.learn(announce(prefix, hop))
 			h.wantLearned(hop)
 			if p := strings.Join(d.Status().Problems, "\n"); !strings.Contains(p, "the learned route to "+prefix+" is not in the kernel: ") || !strings.Contains(p, why) {
 				t.Errorf("%s: problems: %s", hop, p)
 			}
 		}
-		learn(announce(prefix))
+		d.learn(announce(prefix))
 	}
 	if p := d.Status().Problems; len(p) != 0 {
 		t.Errorf("problems: %v", p)
 	}
 	// IPv4 by next hops of both families.
-	learn(announce("10.66.0.0/24", "192.0.2.1", "fe80::1%eth1"))
+	d.learn(announce("10.66.0.0/24", "192.0.2.1", "fe80::1%eth1"))
 	h.wantLearned("both families", "10.66.0.0/24 via 192.0.2.1 fe80::1%eth1")
 }
 

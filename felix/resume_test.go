@@ -44,17 +44,24 @@ metadata: {name: tor}
 spec: {peerIP: 192.0.2.1, asNumber: 65001}
 `
 
-// felix is killed and starts again while etcd is away. The router sees no change of its routes, and packets to the VM go on; so they
-// do when etcd is back.
-func TestAStartWithoutEtcdKeepsTheAnnouncements(t *testing.T) {
-	l := newSite(t)
+// newAnnouncer starts felix on a host with a VM. The router has the route to the VM's block.
+func newAnnouncer(t *testing.T) (l *site, bird *router.BIRD, f *felix) {
+	t.Helper()
+	l = newSite(t)
 	l.startEtcd()
 	l.apply(resumeObjects)
-	bird := router.StartBIRD(t, l.client, t.TempDir(), resumeRouter)
-	f := l.start()
+	bird = router.StartBIRD(t, l.client, t.TempDir(), resumeRouter)
+	f = l.start()
 	l.plug("a", "10.65.0.2")
 	f.awaitEnforced("cali-a")
 	bird.AwaitRoute("10.65.0.0/26")
+	return l, bird, f
+}
+
+// felix is killed and starts again while etcd is away. The router sees no change of its routes, and packets to the VM go on; so they
+// do when etcd is back.
+func TestAStartWithoutEtcdKeepsTheAnnouncements(t *testing.T) {
+	l, bird, f := newAnnouncer(t)
 	f.await(established)
 	l.awaitLearned("203.0.113.0/24 via 192.0.2.1\n")
 	vm := netip.MustParseAddr("10.65.0.2")
@@ -115,14 +122,7 @@ func TestAStartWithoutEtcdKeepsTheAnnouncements(t *testing.T) {
 
 // A start without etcd finds no route of the former felix, so it announces nothing. It tries again by itself, and announces when the route is there.
 func TestAStartWithoutEtcdTriesAgainToResume(t *testing.T) {
-	l := newSite(t)
-	l.startEtcd()
-	l.apply(resumeObjects)
-	bird := router.StartBIRD(t, l.client, t.TempDir(), resumeRouter)
-	f := l.start()
-	l.plug("a", "10.65.0.2")
-	f.awaitEnforced("cali-a")
-	bird.AwaitRoute("10.65.0.0/26")
+	l, bird, f := newAnnouncer(t)
 	lab.Await(t, func() error {
 		boot, err := bootID()
 		must(t, err)

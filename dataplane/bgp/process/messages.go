@@ -36,7 +36,7 @@ type Change struct {
 	Level     logrus.Level
 }
 
-// News is what has changed since the last call of Follow.
+// News has the routes that have changed since the last answer of Follow, and all sessions that are up.
 type News struct {
 	Learned  map[netip.Prefix][]netip.Addr
 	Complete bool

@@ -42,8 +42,8 @@ type Process struct {
 	mu       sync.Mutex
 	child    *connection // nil: none runs
 	outage   error       // why none runs
-	ended    time.Time   // when the last one did
-	why      string      // it did
+	ended    time.Time   // the last child ended then
+	why      string      // the last child ended
 	want     calc.BGP
 	applied  bool // want was given
 	learned  map[netip.Prefix][]netip.Addr

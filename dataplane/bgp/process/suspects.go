@@ -23,8 +23,8 @@ const (
 // suspects finds the peer whose messages end the child. It lets peers in by halves: the half that ends the child is divided again. A peer
 // that is left is tried alone, and closed only if it ends the child then. If nobody does, all are let in, and the next search takes longer.
 type suspects struct {
-	ended   time.Time                // when the last child did
-	why     string                   // it did
+	ended   time.Time                // the last child ended then, by a panic
+	why     string                   // the last child panicked
 	trial   []string                 // peers that were let in last, a single one without any other; nil: no trial, all are let in
 	until   time.Time                // the trial ends
 	length  time.Duration            // of trials

@@ -23,6 +23,20 @@ type fleet struct {
 	ends    int
 }
 
+// newFleet returns n peers. Each connects within ten seconds, or never: one of so many is down.
+func newFleet(random *rand.Rand, n, down int) *fleet {
+	f := &fleet{now: time.Unix(1_800_000_000, 0), delay: map[string]time.Duration{}, hostile: map[string]bool{}}
+	for i := range n {
+		name := fmt.Sprintf("p%03d", i)
+		f.peers = append(f.peers, name)
+		f.delay[name] = time.Duration(random.IntN(10_000)) * time.Millisecond
+		if random.IntN(down) == 0 {
+			f.delay[name] = -1
+		}
+	}
+	return f
+}
+
 func (f *fleet) start() { f.let, f.up = map[string]time.Time{}, map[string]time.Time{} }
 
 // step lets a tenth of a second pass.
@@ -67,15 +81,7 @@ func TestTheHostilePeersAreFound(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	for run := range 300 {
-		f := &fleet{now: time.Unix(1_800_000_000, 0), delay: map[string]time.Duration{}, hostile: map[string]bool{}}
-		for i := range 1 + random.IntN(100) {
-			name := fmt.Sprintf("p%03d", i)
-			f.peers = append(f.peers, name)
-			f.delay[name] = time.Duration(random.IntN(10_000)) * time.Millisecond
-			if random.IntN(10) == 0 {
-				f.delay[name] = -1
-			}
-		}
+		f := newFleet(random, 1+random.IntN(100), 10)
 		hostile := random.IntN(min(3, len(f.peers)+1))
 		for len(f.hostile) < hostile {
 			name := f.peers[random.IntN(len(f.peers))]
@@ -112,15 +118,7 @@ func TestSlowHostilePeersAreFound(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	for run := range 50 {
-		f := &fleet{now: time.Unix(1_800_000_000, 0), delay: map[string]time.Duration{}, hostile: map[string]bool{}}
-		for i := range 4 + random.IntN(12) {
-			name := fmt.Sprintf("p%03d", i)
-			f.peers = append(f.peers, name)
-			f.delay[name] = time.Duration(random.IntN(10_000)) * time.Millisecond
-			if random.IntN(3) == 0 {
-				f.delay[name] = -1
-			}
-		}
+		f := newFleet(random, 4+random.IntN(12), 3)
 		for range 1 + random.IntN(2) {
 			name := f.peers[random.IntN(len(f.peers))]
 			f.hostile[name], f.delay[name] = true, time.Duration(random.IntN(80_000))*time.Millisecond
@@ -147,15 +145,8 @@ func TestAPeerThatWaitsIsFound(t *testing.T) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 0))
 	for run := range 100 {
-		f := &fleet{now: time.Unix(1_800_000_000, 0), delay: map[string]time.Duration{}, hostile: map[string]bool{}, once: run%2 == 0}
-		for i := range 2 + random.IntN(8) {
-			name := fmt.Sprintf("p%03d", i)
-			f.peers = append(f.peers, name)
-			f.delay[name] = time.Duration(random.IntN(8000)) * time.Millisecond
-			if random.IntN(4) == 0 {
-				f.delay[name] = -1
-			}
-		}
+		f := newFleet(random, 2+random.IntN(8), 4)
+		f.once = run%2 == 0
 		culprit := f.peers[random.IntN(len(f.peers))]
 		f.hostile[culprit], f.delay[culprit] = true, time.Second
 		f.patient = map[string]time.Duration{culprit: time.Duration(random.IntN(50_000)) * time.Millisecond}
