@@ -22,7 +22,7 @@ type WorkloadEndpointSpec struct {
 	IPv4Gateway                string         `json:"ipv4Gateway,omitempty"`                // kept; has no effect in Margay
 	IPv6Gateway                string         `json:"ipv6Gateway,omitempty"`                // kept; has no effect in Margay
 	Profiles                   []string       `json:"profiles,omitempty"`                   // names of Profiles, in order: they add labels, and their rules decide packets that no tier decides
-	InterfaceName              string         `json:"interfaceName,omitempty"`              // name of the interface on the host, at most 15 characters
+	InterfaceName              string         `json:"interfaceName,omitempty"`              // name of the interface on the host, at most 15 characters; or an alternative name or the alias of one, if none has that name
 	MAC                        string         `json:"mac,omitempty"`                        // MAC address of the interface; if it is given, packets from other MAC addresses are dropped
 	Ports                      []WorkloadPort `json:"ports,omitempty"`                      // names for ports of the endpoint, which rules may use
 	AllowSpoofedSourcePrefixes []string       `json:"allowSpoofedSourcePrefixes,omitempty"` // networks that the workload may use as source addresses besides its own

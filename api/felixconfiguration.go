@@ -101,7 +101,7 @@ type FelixConfigurationSpec struct {
 	HealthPort                               *int                    `json:"healthPort,omitempty"`
 	HealthTimeoutOverrides                   []HealthTimeoutOverride `json:"healthTimeoutOverrides,omitempty"`
 	InterfaceExclude                         string                  `json:"interfaceExclude,omitempty"`
-	InterfacePrefix                          string                  `json:"interfacePrefix,omitempty"` // prefixes of the names of workload interfaces, separated by commas: cali unless set
+	InterfacePrefix                          string                  `json:"interfacePrefix,omitempty"` // beginnings of the names of workload interfaces, separated by commas, such as cali,tap,vnet: cali unless set
 	InterfaceRefreshInterval                 *Duration               `json:"interfaceRefreshInterval,omitempty"`
 	IPForwarding                             string                  `json:"ipForwarding,omitempty"`
 	IPIPEnabled                              *bool                   `json:"ipipEnabled,omitempty"`

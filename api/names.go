@@ -94,6 +94,12 @@ func isInterface(name string) bool {
 	return name != "" && len(name) <= 15 && hasOnly(name, "_.-")
 }
 
+// CanBeginInterface says whether the name of an interface can begin with text. The kernel takes up to 15 bytes (dev_valid_name in
+// net/core/dev.c); signs that have a meaning in patterns are left out.
+func CanBeginInterface(text string) bool {
+	return text != "" && len(text) <= 15 && hasOnly(text, "_.-@")
+}
+
 // isPortName says whether text may name a port. The rules are those of Kubernetes (IANA service names, RFC 6335).
 func isPortName(text string) bool {
 	return len(text) <= 15 && isLabel(text) && !strings.Contains(text, "--") &&

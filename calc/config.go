@@ -51,7 +51,7 @@ func readSpec(spec api.FelixConfigurationSpec, note func(field, format string, a
 	c.Config = Config{
 		Raw:                 rawFields(spec),
 		Sources:             map[string]string{},
-		InterfacePrefixes:   prefixes(spec.InterfacePrefix),
+		InterfacePrefixes:   readPrefixes(spec.InterfacePrefix, note),
 		AllowVXLAN:          is(spec.AllowVXLANPacketsFromWorkloads),
 		AllowIPIP:           is(spec.AllowIPIPPacketsFromWorkloads),
 		FlowTableSize:       512000,
@@ -192,19 +192,6 @@ func selectingConfig(node string, o objects) (oldest *api.FelixConfiguration, ke
 }
 
 func is(b *bool) bool { return b != nil && *b }
-
-// prefixes reads a list of interface prefixes. An empty one means the default, cali.
-func prefixes(text string) (all []string) {
-	for p := range strings.SplitSeq(text, ",") {
-		if p = strings.TrimSpace(p); p != "" {
-			all = append(all, p)
-		}
-	}
-	if all == nil {
-		all = []string{"cali"}
-	}
-	return all
-}
 
 // rawFields are the fields that are set, as JSON, texts without quotes.
 func rawFields(spec api.FelixConfigurationSpec) map[string]string {

@@ -30,6 +30,41 @@ func TestAnEndpointMatchesAnAlternativeInterfaceName(t *testing.T) {
 	d.settle(func() bool { return d.stateOfInterface("cali2") == Closed })
 }
 
+func TestAnEndpointMatchesTheAliasOfAnInterface(t *testing.T) {
+	h := newHost(t)
+	client, server := h.pair()
+	cali2, err := netlink.LinkByName("cali2")
+	must(t, err)
+	w := newWorld()
+	w.workload(client)
+	server.Device = "vm-web"
+	w.protect(w.workload(server), 80)
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.settle(func() bool { return d.stateOfInterface("cali2") == Closed }) // its name has the prefix of workloads
+	must(t, netlink.LinkSetAlias(cali2, "vm-web"))
+	d.settle(func() bool { return d.stateOfInterface("cali2") == Enforced && d.routes.Status().Failed == 0 })
+	if !client.Reaches("tcp", server.Addresses[0], 80) || client.ReachesAtOnce("tcp", server.Addresses[0], 81) {
+		t.Error("the interface does not have the endpoint's policy")
+	}
+	must(t, netlink.LinkSetAlias(cali2, "another"))
+	d.settle(func() bool { return d.stateOfInterface("cali2") == Closed })
+}
+
+func TestAWorkloadCannotUseTheAliasOfAnUplink(t *testing.T) {
+	h := newHost(t)
+	outside := h.uplink()
+	h.Echo(22)
+	eth0, err := netlink.LinkByName("eth0")
+	must(t, err)
+	must(t, netlink.LinkSetAlias(eth0, "vm-web"))
+	w := newWorld()
+	id := w.misnamed("vm-web")
+	d := h.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	d.refuses(id, "eth0 carries the host's default route", outside)
+}
+
 func TestAWorkloadCannotUseAnAlternativeNameOfAnUplink(t *testing.T) {
 	h := newHost(t)
 	outside := h.uplink()

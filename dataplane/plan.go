@@ -94,14 +94,18 @@ func (d *Driver) mentioned(hash uint64) bool {
 	return false
 }
 
-// workloads returns the interfaces of workloads by name, and the bridges of those that are ports of one.
+// workloads returns the interfaces of workloads by their names and by those that their endpoints give them, and the bridges of those that are ports of one.
 func (d *Driver) workloads() (found map[string]interfaces.Link, bridged map[string]string) {
 	found, bridged = map[string]interfaces.Link{}, map[string]string{}
 	for _, a := range d.plan.assigned {
 		if a.Role != interfaces.Workload {
 			continue
 		}
-		for _, name := range append([]string{a.Link.Name}, a.Link.AltNames...) {
+		names := append([]string{a.Link.Name}, a.Link.AltNames...)
+		if ep, there := d.state.Endpoints[a.Endpoint]; there {
+			names = append(names, ep.Interface) // it may be the alias
+		}
+		for _, name := range names {
 			found[name] = a.Link
 			if a.Bridge != "" {
 				bridged[name] = a.Bridge

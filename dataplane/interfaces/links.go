@@ -11,6 +11,7 @@ type Link struct {
 	Index     int
 	Name      string
 	AltNames  []string // further names, as udev gives them (ip link property add dev eth0 altname enp3s0)
+	Alias     string   // a text that any program may set (ip link set eth0 alias TEXT); empty: none
 	Up        bool     // administratively; a missing carrier does not matter here
 	Loopback  bool
 	Layer3    bool   // its packets have no Ethernet header
@@ -86,7 +87,7 @@ func (l Links) sorted() []Link {
 }
 
 func (l Link) equal(o Link) bool {
-	return l.Index == o.Index && l.Name == o.Name && l.Up == o.Up && l.Loopback == o.Loopback && l.Layer3 == o.Layer3 &&
+	return l.Index == o.Index && l.Name == o.Name && l.Alias == o.Alias && l.Up == o.Up && l.Loopback == o.Loopback && l.Layer3 == o.Layer3 &&
 		l.Kind == o.Kind && l.Master == o.Master && l.On == o.On && l.MAC == o.MAC && l.Uplink == o.Uplink && l.Life == o.Life &&
 		slices.Equal(l.Addresses, o.Addresses) && slices.Equal(l.AltNames, o.AltNames)
 }

@@ -47,12 +47,12 @@ type Rules struct {
 // Match finds the endpoint that governs each interface. It is a pure function.
 func Match(links Links, endpoints map[calc.EndpointID]calc.Endpoint, rules Rules) (map[int]Assignment, Idle) {
 	m := matcher{links: links, rules: rules, idle: Idle{}, result: map[int]Assignment{}}
-	m.split(endpoints)
 	for _, link := range links.sorted() {
 		if link.Uplink || rules.Uplinks[link.Name] != "" {
 			m.uplinks = append(m.uplinks, link)
 		}
 	}
+	m.split(endpoints)
 	for _, link := range links.sorted() {
 		m.result[link.Index] = m.assign(link)
 	}
@@ -69,6 +69,8 @@ type matcher struct {
 	uplinks   []Link
 	workloads map[string][]calc.Endpoint // by interface name, in the order of their names
 	hosts     map[calc.EndpointID]calc.Endpoint
+
+	closedAliases map[int]string // why interfaces are closed whose alias another one has too, by index
 }
 
 func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
@@ -76,9 +78,11 @@ func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
 	ids := slices.SortedFunc(maps.Keys(endpoints), func(a, b calc.EndpointID) int {
 		return compareEndpoints(endpoints[a], endpoints[b])
 	})
+	var unnamed []calc.Endpoint // workload endpoints whose interfaceName is not the name of an interface
 	for _, id := range ids {
 		ep := endpoints[id]
-		if link, there := m.links.Named(ep.Interface); there {
+		link, there := m.links.Named(ep.Interface)
+		if there {
 			ep.Interface = link.Name // it may be an alternative name
 		}
 		switch {
@@ -86,10 +90,13 @@ func (m *matcher) split(endpoints map[calc.EndpointID]calc.Endpoint) {
 			m.hosts[id] = ep
 		case ep.Interface == "":
 			m.idle[id] = "the endpoint names no interface: set spec.interfaceName"
+		case !there:
+			unnamed = append(unnamed, ep)
 		default:
 			m.workloads[ep.Interface] = append(m.workloads[ep.Interface], ep)
 		}
 	}
+	m.assignAliases(unnamed)
 }
 
 // compareEndpoints orders endpoints that name the same interface: the first one gets it. Valid endpoints go before closed ones.
@@ -102,7 +109,7 @@ func compareEndpoints(a, b calc.Endpoint) int {
 
 func (m *matcher) assign(link Link) Assignment {
 	named := m.workloads[link.Name]
-	if len(named) > 0 || m.prefixed(link.Name) || m.rules.Enforced[link.Index] {
+	if len(named) > 0 || m.prefixed(link.Name) || m.rules.Enforced[link.Index] || m.closedAliases[link.Index] != "" {
 		return m.assignWorkload(link, named)
 	}
 	return m.assignHost(link)
@@ -124,7 +131,8 @@ func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 		return a
 	}
 	if len(named) == 0 {
-		a.Closed = "no WorkloadEndpoint of this node names the interface: create one with this interfaceName, or correct interfacePrefix"
+		a.Closed = cmp.Or(m.closedAliases[link.Index],
+			"no WorkloadEndpoint of this node names the interface: create one with this interfaceName, or correct interfacePrefix")
 		return a
 	}
 	a.Endpoint, a.Closed = named[0].ID, named[0].Closed
