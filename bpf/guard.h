@@ -141,7 +141,7 @@ static __always_inline bool is_router_message(const struct packet *p)
 
 /*
  * May a workload send this message of the link? It must be about an address of its own, or about one that means nothing
- * beyond the link; not about an address of the host.
+ * beyond the link; not about an address of the host. A routed workload has no neighbour but the host.
  */
 static __always_inline bool neighbour_allowed(struct __sk_buff *skb, const struct job *job)
 {
@@ -150,7 +150,7 @@ static __always_inline bool neighbour_allowed(struct __sk_buff *skb, const struc
 	__u8 target[16] __attribute__((aligned(8)));
 	bool own_target;
 
-	if (!is_link_multicast(p->dst) && !is_link_local(p->dst) && !is_host_address(p->dst))
+	if (!is_bridged(job) && !is_link_multicast(p->dst) && !is_link_local(p->dst) && !is_host_address(p->dst))
 		return false;
 	if (!is_unspecified(p->src) && !is_link_local(p->src) && !owns(job, p->src))
 		return false;

@@ -49,6 +49,15 @@ __noinline int is_to_host(struct __sk_buff *skb, struct packet *p)
 	return is_multicast(p) || is_host_address(p->dst) || !is_forwarded(skb, p);
 }
 
+/*
+ * Does a packet from a workload go to this host? A bridge may take it anywhere, also where no route leads, so only the
+ * addresses of the host count there; the gate drops other packets of the port that arrive at the host all the same.
+ */
+static __always_inline bool reaches_host(struct __sk_buff *skb, struct job *job)
+{
+	return is_bridged(job) ? is_host_address(job->packet.dst) : is_to_host(skb, &job->packet);
+}
+
 /* The stage of a packet that leaves by this interface. */
 static __always_inline __u8 egress_stage(const struct job *job)
 {
@@ -329,7 +338,7 @@ static __always_inline int judge_ingress(struct __sk_buff *skb, struct job *job)
 	job->to_host = 0;
 	if (result != JUDGE_ALLOW || !is_workload(job))
 		return result;
-	job->to_host = is_to_host(skb, &job->packet);
+	job->to_host = reaches_host(skb, job);
 	if (job->to_host && !(job->iface.flags & IFACE_TO_HOST))
 		return deny(job, REASON_DROP_TO_HOST);
 	return result;
@@ -504,7 +513,7 @@ static __always_inline bool is_same_place(struct __sk_buff *skb, struct job *job
 	if (answer)
 		turn(&job->packet);
 	if (is_workload(job))
-		same = !!leg->to_host == !!is_to_host(skb, &job->packet);
+		same = !!leg->to_host == reaches_host(skb, job);
 	else
 		same = leg->stage == ingress_stage(skb, job);
 	if (answer)

@@ -124,6 +124,7 @@ enum iface_flag {
 	IFACE_TO_HOST = 1 << 4,	 /* the workload may reach this host once its egress policy allows */
 	IFACE_CLOSED = 1 << 5,	 /* drop everything: the endpoint has a problem or is beyond a limit */
 	IFACE_LAYER3 = 1 << 6,	 /* its packets have no Ethernet header */
+	IFACE_BRIDGED = 1 << 7,	 /* a workload's, and a port of a bridge */
 };
 
 /* Written in one piece: this write is the commit of a policy change for the endpoint. */

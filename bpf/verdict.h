@@ -41,6 +41,12 @@ static __always_inline bool is_workload(const struct job *job)
 	return job->iface.flags & IFACE_WORKLOAD;
 }
 
+/* Is the interface of the workload a port of a bridge? Its neighbours are then other machines too. */
+static __always_inline bool is_bridged(const struct job *job)
+{
+	return job->iface.flags & IFACE_BRIDGED;
+}
+
 /* Counts a packet for a reason, on this processor. */
 static __always_inline void count_reason(__u32 reason, const struct packet *p)
 {

@@ -20,6 +20,9 @@ func interfaceTable(interfaces []*agentv1.Interface) print.Section {
 		if state == "none" || state == "" {
 			state = "not under policy"
 		}
+		if i.Attachment != "" {
+			state += " (" + i.Attachment + ")"
+		}
 		t.Add(i.Name, endpoint, state, i.Reason)
 	}
 	return t

@@ -10,96 +10,249 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// bridge makes a bridge like a network of libvirt: STP, no delay, and the gateway's address on the bridge.
-func (h *host) bridge(name, gateway string) netlink.Link {
+// network is a bridge with an address of each family, the gateways of the VMs on it.
+type network struct {
+	h    *host
+	link netlink.Link
+	v4   netip.Prefix // of the bridge itself
+	v6   netip.Prefix
+}
+
+// bridge makes a bridge like a network of libvirt, with the gateways' addresses on the bridge. It has no STP, which takes seconds.
+func (h *host) bridge(name, v4, v6 string) *network {
 	h.Helper()
-	h.MustRun("ip", "link", "add", name, "type", "bridge", "stp_state", "1", "forward_delay", "0")
-	return h.Up(name, gateway)
+	return &network{h: h, link: h.Bridge(name, v4, v6), v4: netip.MustParsePrefix(v4), v6: netip.MustParsePrefix(v6)}
 }
 
-// join makes a VM's interface a port of a bridge, and gives the VM an address of the bridge's network.
-func (m *vm) join(bridge netlink.Link, prefix string) {
+// plug starts a VM behind a port of the bridge. Its addresses are the numbered ones of the bridge's networks.
+func (n *network) plug(dev string, number byte) *vm {
+	n.h.Helper()
+	m := n.h.plug(dev)
+	m.join(n, number)
+	return m
+}
+
+// join makes the VM's interface a port of the bridge, and gives the VM addresses of the bridge's networks.
+func (m *vm) join(n *network, number byte) {
 	m.h.Helper()
-	m.h.Join(m.Device, bridge)
-	m.Up("eth0", prefix)
+	m.h.Join(m.Device, n.link)
+	for _, gateway := range []netip.Prefix{n.v4, n.v6} {
+		bytes := gateway.Addr().AsSlice()
+		bytes[len(bytes)-1] = number
+		address, _ := netip.AddrFromSlice(bytes)
+		m.Addresses = append(m.Addresses, address)
+		m.Up("eth0", netip.PrefixFrom(address, gateway.Bits()).String())
+		m.DefaultRoute("eth0", gateway.Addr().String())
+	}
 }
 
-// An endpoint names a port of a bridge, such as a port of libvirt's default network. Felix closes the port and gives advice.
-// It makes no route through the port, because that would take the VM's packets from the bridge. It changes no setting of
-// the port.
-func TestABridgePortIsClosedWithAdvice(t *testing.T) {
-	h := newHost(t)
-	routed := h.plug("cali1", "10.65.0.1", "fd00:65::1")
-	bridged := h.plug("vnet0", "10.65.0.2", "fd00:65::2")
-	other := h.plug("vnet1", "10.65.0.3", "fd00:65::3")
-	virbr0 := h.bridge("virbr0", "192.168.122.1/24")
-	bridged.join(virbr0, "192.168.122.10/24")
-	other.join(virbr0, "192.168.122.11/24")
-	bridged.Echo(80)
-	other.Echo(80)
-	toBridged, toOther := netip.MustParseAddr("192.168.122.10"), netip.MustParseAddr("192.168.122.11")
-	h.until("the bridge to forward", func() bool { return other.ReachesAtOnce("tcp", toBridged, 80) })
-	w := newWorld()
-	w.workload(routed)
-	id := w.workload(bridged)
-	ep := w.Endpoints[id]
-	ep.Addresses = append(ep.Addresses, toBridged)
-	w.Endpoints[id] = ep
-	w.Routes[netip.PrefixFrom(toBridged, 32)] = calc.Route{Kind: calc.LocalWorkload, Interface: "vnet0"}
-	proxy := readSetting(t, "net/ipv4/conf/vnet0/proxy_arp")
-	d := h.run(w, Options{})
-	defer func() { must(t, d.Uninstall()) }()
+// gateways returns the addresses of the bridge.
+func (n *network) gateways() []netip.Addr { return []netip.Addr{n.v4.Addr(), n.v6.Addr()} }
 
-	for _, i := range d.Status().Interfaces {
-		if i.Name == "vnet0" && (i.State != Closed || !strings.Contains(i.Reason, "vnet0 is a port of virbr0") || !strings.Contains(i.Reason, "ip link set vnet0 nomaster")) {
-			t.Errorf("vnet0 is %s: %s", i.State, i.Reason)
+// twoNetworks are two bridges whose host routes between them. alice and bob are on the first, carol on the second. bob and carol
+// answer on ports 80 and 81.
+type twoNetworks struct {
+	*host
+	first, second     *network
+	alice, bob, carol *vm
+}
+
+func newTwoNetworks(t *testing.T) *twoNetworks {
+	t.Helper()
+	h := newHost(t)
+	h.Forward()
+	n := &twoNetworks{host: h, first: h.bridge("virbr0", "192.168.122.1/24", "fd00:122::1/64"), second: h.bridge("br1", "192.168.123.1/24", "fd00:123::1/64")}
+	n.alice, n.bob = n.first.plug("vnet0", 10), n.first.plug("vnet1", 11)
+	n.carol = n.second.plug("tap0", 12)
+	for _, m := range []*vm{n.bob, n.carol} {
+		m.Echo(80, 81)
+	}
+	for _, to := range append(n.bob.Addresses, n.carol.Addresses...) {
+		h.until("the bridges to forward", func() bool { return n.alice.ReachesAtOnce("tcp", to, 80) })
+	}
+	return n
+}
+
+// reaches checks on which of the ports 80 and 81 the addresses answer to a client, by TCP.
+func (h *host) reaches(who string, client *vm, to []netip.Addr, open ...int) {
+	h.Helper()
+	for _, a := range to {
+		for port := 80; port <= 81; port++ {
+			wanted := len(open) > 0 && open[0] == port
+			got := client.ReachesAtOnce("tcp", a, port)
+			if wanted && !got {
+				got = client.Reaches("tcp", a, port)
+			}
+			if got != wanted {
+				h.Errorf("%s to %v port %d: answered is %v, want %v", who, a, port, got, wanted)
+			}
 		}
 	}
-	if routes := h.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet0") {
-		t.Errorf("routes through the port:\n%s", routes)
+}
+
+// Endpoints name ports of two bridges. Policy is in force at each port: between VMs of one bridge, and between VMs of two bridges
+// by way of the host. The bridges keep their work: felix makes no route, and changes no setting of a port.
+func TestPolicyIsInForceAtThePortsOfBridges(t *testing.T) {
+	n := newTwoNetworks(t)
+	w := newWorld()
+	w.workload(n.alice)
+	bob, carol := w.workload(n.bob), w.workload(n.carol)
+	proxy := readSetting(t, "net/ipv4/conf/vnet0/proxy_arp")
+	d := n.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	for _, i := range d.Status().Interfaces {
+		want := map[string]string{"vnet0": "bridged on virbr0", "vnet1": "bridged on virbr0", "tap0": "bridged on br1"}[i.Name]
+		if i.Attached != want || want != "" && i.State != Enforced {
+			t.Errorf("%s is %s, %q: %s", i.Name, i.State, i.Attached, i.Reason)
+		}
+	}
+	for _, to := range [][]netip.Addr{n.bob.Addresses, n.carol.Addresses} {
+		for _, a := range to {
+			if !n.alice.Reaches("tcp", a, 80) || !n.alice.Reaches("udp", a, 81) {
+				t.Errorf("%v does not answer although policy allows everything", a)
+			}
+		}
+	}
+	w.protect(bob, 80)
+	w.protect(carol, 81)
+	must(t, d.become(w))
+	n.reaches("on one bridge", n.alice, n.bob.Addresses, 80)
+	n.reaches("through two bridges", n.alice, n.carol.Addresses, 81)
+	n.reaches("through two bridges, back", n.carol, n.bob.Addresses, 80)
+	for _, r := range d.dumpRoutes() {
+		if r.Kind == "workload" {
+			t.Errorf("a route is wanted: %+v", r)
+		}
+	}
+	if routes := n.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet") {
+		t.Errorf("routes through a port:\n%s", routes)
 	}
 	if now := readSetting(t, "net/ipv4/conf/vnet0/proxy_arp"); now != proxy {
 		t.Errorf("proxy_arp of the port is %s", now)
 	}
-	if other.ReachesAtOnce("tcp", toBridged, 80) || bridged.ReachesAtOnce("tcp", toOther, 80) {
-		t.Error("the closed port is open")
-	}
-	waits := false
-	for _, r := range d.dumpRoutes() {
-		waits = waits || r.Destination == netip.PrefixFrom(toBridged, 32) && r.State == "waiting" && strings.Contains(r.Error, "port of virbr0")
-	}
-	if !waits {
-		t.Errorf("the missing route is not reported as waiting: %+v", d.dumpRoutes())
-	}
+}
 
-	link, err := netlink.LinkByName("vnet0")
-	must(t, err)
-	must(t, netlink.LinkSetNoMaster(link)) // follows the advice
-	d.settle(func() bool {
-		return d.stateOfInterface("vnet0") == Enforced && routed.ReachesAtOnce("tcp", bridged.Addresses[0], 80)
-	})
-	must(t, netlink.LinkSetMaster(link, virbr0)) // becomes a port again while felix runs
-	d.settle(func() bool { return d.stateOfInterface("vnet0") == Closed })
-	if routes := h.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet0") {
-		t.Errorf("routes through the port after its return:\n%s", routes)
+// The bridge has addresses of the host. A VM reaches them if the configuration lets workloads reach the host. The host reaches its VMs
+// whatever their policy is.
+func TestABridgedVMAndItsHost(t *testing.T) {
+	n := newTwoNetworks(t)
+	n.Echo(80)
+	w := newWorld()
+	w.workload(n.alice)
+	w.protect(w.workload(n.bob), 9)
+	d := n.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	n.reaches("the host is closed", n.alice, n.first.gateways())
+	for _, a := range n.bob.Addresses {
+		if !n.Reaches("tcp", a, 81) {
+			t.Errorf("the host does not reach its VM %v", a)
+		}
 	}
+	w.Config.ToHost = true
+	must(t, d.become(w))
+	n.reaches("the host is open", n.alice, n.first.gateways(), 80)
+	n.reaches("the host is open, another of its addresses", n.alice, n.second.gateways(), 80)
+}
+
+// A machine on the network is behind a port of the bridge that has no endpoint, as an uplink.
+func TestABridgedVMAndTheNetwork(t *testing.T) {
+	n := newTwoNetworks(t)
+	router := n.first.plug("eth7", 99)
+	router.Echo(80, 81)
+	w := newWorld()
+	w.protect(w.workload(n.bob), 81)
+	w.workload(n.alice)
+	d := n.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	if state := d.stateOfInterface("eth7"); state != NoPolicy {
+		t.Errorf("eth7 is %s", state)
+	}
+	n.reaches("from the network", router, n.bob.Addresses, 81)
+	for _, a := range router.Addresses {
+		if !n.alice.Reaches("tcp", a, 80) {
+			t.Errorf("a VM that may send everything does not reach %v", a)
+		}
+	}
+}
+
+// A VM may send in its own name only: a forged source address, also in an ARP message, does not leave the port.
+func TestABridgedVMSendsOnlyInItsOwnName(t *testing.T) {
+	n := newTwoNetworks(t)
+	w := newWorld()
+	w.workload(n.alice)
+	w.workload(n.bob)
+	d := n.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	for _, own := range n.alice.Addresses {
+		n.alice.RemoveAddress("eth0", netip.PrefixFrom(own, map[bool]int{true: 24, false: 64}[own.Is4()]).String())
+	}
+	n.alice.Up("eth0", "192.168.122.66/24", "fd00:122::66/64")
+	n.alice.MustRun("ip", "neigh", "flush", "all")
+	n.reaches("with another address", n.alice, n.bob.Addresses)
+	drops := d.Status().Drops
+	for _, reason := range []string{"ARP for another's address", "neighbour or listener message that is forged or not of the link"} {
+		if drops[reason] == 0 {
+			t.Errorf("no drop with the reason %q: %v", reason, drops)
+		}
+	}
+}
+
+// An interface becomes a port while felix runs, and ceases to be one. Felix routes to it, or judges it as a port.
+func TestAnInterfaceBecomesAPortAndCeasesToBeOne(t *testing.T) {
+	n := newTwoNetworks(t)
+	routed := n.plug("cali1", "10.65.0.1", "fd00:65::1")
+	w := newWorld()
+	w.workload(routed)
+	w.protect(w.workload(n.bob), 80)
+	n.bob.Up("eth0", "10.65.0.2/32")
+	id := calc.EndpointID{Kind: "WorkloadEndpoint", Namespace: "default", Name: "vnet1"}
+	ep := w.Endpoints[id]
+	second := netip.MustParseAddr("10.65.0.2")
+	ep.Addresses = append(ep.Addresses, second)
+	w.Endpoints[id] = ep
+	w.Routes[netip.PrefixFrom(second, 32)] = calc.Route{Kind: calc.LocalWorkload, Interface: "vnet1"}
+	d := n.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+
+	port, err := netlink.LinkByName("vnet1")
+	must(t, err)
+	for range 2 {
+		must(t, netlink.LinkSetNoMaster(port))
+		n.bob.MustRun("ip", "route", "replace", "default", "via", "169.254.1.1", "dev", "eth0", "onlink")
+		d.settle(func() bool { return routed.ReachesAtOnce("tcp", second, 80) })
+		n.reaches("routed", routed, []netip.Addr{second}, 80)
+		if attached := d.interfaceNamed("vnet1").Attached; attached != "" {
+			t.Errorf("vnet1 is %s after it has left the bridge", attached)
+		}
+		must(t, netlink.LinkSetMaster(port, n.first.link))
+		d.settle(func() bool {
+			return d.interfaceNamed("vnet1").Attached != "" && n.alice.ReachesAtOnce("tcp", n.bob.Addresses[0], 80)
+		})
+		n.reaches("bridged", n.alice, n.bob.Addresses, 80)
+		if routes := n.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet1") {
+			t.Errorf("routes through the port:\n%s", routes)
+		}
+	}
+}
+
+func (d *driver) interfaceNamed(name string) Interface {
+	for _, i := range d.Status().Interfaces {
+		if i.Name == name {
+			return i
+		}
+	}
+	return Interface{}
 }
 
 // A VM on the bridge has no endpoint. It keeps its connectivity beside routed VMs.
 func TestABridgeWithoutEndpointsIsLeftAlone(t *testing.T) {
-	h := newHost(t)
-	routed := h.plug("cali1", "10.65.0.1", "fd00:65::1")
-	one := h.plug("vnet0", "10.65.0.2", "fd00:65::2")
-	two := h.plug("vnet1", "10.65.0.3", "fd00:65::3")
-	virbr0 := h.bridge("virbr0", "192.168.122.1/24")
-	one.join(virbr0, "192.168.122.10/24")
-	two.join(virbr0, "192.168.122.11/24")
-	two.Echo(80)
+	n := newTwoNetworks(t)
+	routed := n.plug("cali1", "10.65.0.1", "fd00:65::1")
 	w := newWorld()
 	w.workload(routed)
-	d := h.run(w, Options{})
+	d := n.run(w, Options{})
 	defer func() { must(t, d.Uninstall()) }()
-	h.until("the bridge to forward", func() bool { return one.ReachesAtOnce("tcp", netip.MustParseAddr("192.168.122.11"), 80) })
+	n.until("an answer", func() bool { return n.alice.ReachesAtOnce("tcp", n.bob.Addresses[0], 80) })
 	if state := d.stateOfInterface("vnet0"); state != NoPolicy {
 		t.Errorf("vnet0 is %s", state)
 	}

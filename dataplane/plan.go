@@ -94,9 +94,10 @@ func (d *Driver) mentioned(hash uint64) bool {
 	return false
 }
 
-// workloads returns the interfaces of workloads by their names and by those that their endpoints give them, and the bridges of those that are ports of one.
-func (d *Driver) workloads() (found map[string]interfaces.Link, bridged map[string]string) {
-	found, bridged = map[string]interfaces.Link{}, map[string]string{}
+// workloads returns the interfaces of workloads by their names and by those that their endpoints give them, and those of them that are ports of a
+// bridge or bond.
+func (d *Driver) workloads() (found map[string]interfaces.Link, ports map[string]routes.Port) {
+	found, ports = map[string]interfaces.Link{}, map[string]routes.Port{}
 	for _, a := range d.plan.assigned {
 		if a.Role != interfaces.Workload {
 			continue
@@ -107,12 +108,12 @@ func (d *Driver) workloads() (found map[string]interfaces.Link, bridged map[stri
 		}
 		for _, name := range names {
 			found[name] = a.Link
-			if a.Bridge != "" {
-				bridged[name] = a.Bridge
+			if a.Master != "" {
+				ports[name] = routes.Port{Master: a.Master, Judged: a.Bridged}
 			}
 		}
 	}
-	return found, bridged
+	return found, ports
 }
 
 func (d *Driver) planRoutes() {
@@ -124,8 +125,8 @@ func (d *Driver) planRoutes() {
 	if d.kernel.Use(protocol) {
 		d.routes.Resync()
 	}
-	workloads, bridged := d.workloads()
-	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, workloads, bridged, loopback, protocol, func(prefix netip.Prefix) int {
+	workloads, ports := d.workloads()
+	d.plan.routes, d.plan.waiting = routes.Plan(d.state.Routes, workloads, ports, loopback, protocol, func(prefix netip.Prefix) int {
 		if prefix.Addr().Is4() {
 			return d.state.Config.RouteMetric4
 		}
@@ -143,7 +144,7 @@ func (d *Driver) planSettings() {
 	}
 	var links []interfaces.Link
 	for _, a := range d.plan.assigned {
-		if a.Role == interfaces.Workload && a.Endpoint != (calc.EndpointID{}) && a.Bridge == "" {
+		if a.Role == interfaces.Workload && a.Endpoint != (calc.EndpointID{}) && a.Master == "" {
 			links = append(links, a.Link)
 		}
 	}
@@ -275,7 +276,7 @@ func (d *Driver) entry(g *generation, a interfaces.Assignment) (layout.Iface, bo
 	config := &d.state.Config
 	for flag, set := range map[uint32]bool{
 		layout.IfaceWorkload: true, layout.IfaceClosed: !judged || masks.Closed != "" || a.Closed != "",
-		layout.IfaceAllowVXLAN: config.AllowVXLAN, layout.IfaceAllowIPIP: config.AllowIPIP, layout.IfaceToHost: config.ToHost,
+		layout.IfaceAllowVXLAN: config.AllowVXLAN, layout.IfaceAllowIPIP: config.AllowIPIP, layout.IfaceToHost: config.ToHost, layout.IfaceBridged: a.Bridged,
 	} {
 		if set {
 			entry.Flags |= flag

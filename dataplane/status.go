@@ -58,6 +58,7 @@ type Interface struct {
 	Reason   string        // why it is not enforced
 	Idle     time.Duration // how long the endpoint has had no interface; 0 for one that has
 	MAC      string
+	Attached string // "bridged on br0"; empty: the host routes to it
 }
 
 // Status returns the state of the moment, read on the loop that also applies changes.
@@ -141,7 +142,7 @@ func (d *Driver) problems() (texts []string) {
 func (d *Driver) interfaces() []Interface {
 	var list []Interface
 	for index, a := range d.plan.assigned {
-		i := Interface{Name: a.Link.Name, Index: index, Endpoint: a.Endpoint, MAC: a.Link.MAC}
+		i := Interface{Name: a.Link.Name, Index: index, Endpoint: a.Endpoint, MAC: a.Link.MAC, Attached: a.Attachment()}
 		i.State, i.Reason = d.stateOf(index, a)
 		list = append(list, i)
 	}

@@ -66,6 +66,7 @@ const (
 	IfaceToHost     = 16
 	IfaceClosed     = 32
 	IfaceLayer3     = 64
+	IfaceBridged    = 128
 )
 
 // Values of enum packet_flag.

@@ -28,7 +28,16 @@ type Assignment struct {
 	Endpoint calc.EndpointID // zero: no endpoint; a Workload interface without one is closed
 	Closed   string          // not empty: why all packets on it are dropped
 	Refused  string          // not empty: why no workload policy may be in force although an endpoint or the configuration asks for it
-	Bridge   string          // the bridge or bond of which a workload's interface is a port; such an interface gets no route
+	Master   string          // the bridge or bond of which a workload's interface is a port; such an interface gets no route
+	Bridged  bool            // Master is a bridge of the kernel: the interface is judged as its port
+}
+
+// Attachment says in words how a workload's interface is connected; empty: the host routes to it.
+func (a Assignment) Attachment() string {
+	if !a.Bridged {
+		return ""
+	}
+	return "bridged on " + a.Master
 }
 
 // Idle says why endpoints govern no interface.
@@ -120,7 +129,8 @@ func (m *matcher) prefixed(name string) bool {
 }
 
 func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
-	a := Assignment{Link: link, Role: Workload, Bridge: m.memberOf(link)}
+	a := Assignment{Link: link, Role: Workload, Master: m.memberOf(link)}
+	a.Bridged = a.Master != "" && m.links[link.Master].Kind == "bridge"
 	if reason := m.lockout(link); reason != "" && !m.rules.Enforced[link.Index] {
 		// As a workload's interface it would cut the host off. A host endpoint may govern it.
 		for _, ep := range named {
@@ -136,9 +146,9 @@ func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 		return a
 	}
 	a.Endpoint, a.Closed = named[0].ID, named[0].Closed
-	if a.Bridge != "" && a.Closed == "" {
-		a.Closed = fmt.Sprintf("%s is a port of %s, and felix routes workloads: take it off (ip link set %s nomaster) "+
-			"and give the workload its address with the gateway 169.254.1.1, or remove the endpoint", link.Name, a.Bridge, link.Name)
+	if a.Master != "" && !a.Bridged && a.Closed == "" {
+		a.Closed = fmt.Sprintf("%s is a port of %s, which is no bridge of the kernel: make it the port of a bridge, or take it off (ip link set %s nomaster) "+
+			"and give the workload its address with the gateway 169.254.1.1, or remove the endpoint", link.Name, a.Master, link.Name)
 	}
 	for _, ep := range named[1:] {
 		m.idle[ep.ID] = fmt.Sprintf("interface %s belongs to WorkloadEndpoint %s", link.Name, named[0].ID.Name)

@@ -62,6 +62,9 @@ func picture(links interfaces.Links, endpoints []calc.Endpoint, rules interfaces
 	var lines []string
 	for _, a := range assigned {
 		line := fmt.Sprintf("%s: %s %s", a.Link.Name, [...]string{"none", "host", "workload"}[a.Role], a.Endpoint.Name)
+		if text := a.Attachment(); text != "" {
+			line += " " + text
+		}
 		if a.Closed != "" {
 			line += " closed: " + a.Closed
 		}
@@ -89,8 +92,23 @@ func TestAVMOnTheBridgeOfTheUplinkIsNoUplink(t *testing.T) {
 	links[6] = tap
 	rules := interfaces.Rules{Uplinks: map[string]string{"br0": "carries the host's default route"}}
 	got := picture(links, []calc.Endpoint{workload("vm", "cali1")}, rules)
-	if !strings.HasPrefix(got, "cali1: workload vm closed: cali1 is a port of br0") {
+	if got != "cali1: workload vm bridged on br0" {
 		t.Error(got)
+	}
+}
+
+// A bond or an Open vSwitch is no bridge: a workload's interface that is its port stays closed, with advice.
+func TestAPortOfSomethingElseThanABridgeIsClosedWithAdvice(t *testing.T) {
+	for _, kind := range []string{"bond", "team", "openvswitch"} {
+		links := aHost()
+		master := links[4]
+		master.Kind = kind
+		links[4] = master
+		want := "eth2: workload a closed: eth2 is a port of br0, which is no bridge of the kernel: make it the port of a bridge, or take it off " +
+			"(ip link set eth2 nomaster) and give the workload its address with the gateway 169.254.1.1, or remove the endpoint"
+		if got := picture(links, []calc.Endpoint{workload("a", "eth2")}, interfaces.Rules{}); got != want {
+			t.Errorf("%s: got\n%s", kind, got)
+		}
 	}
 }
 
@@ -120,9 +138,8 @@ func TestMatchAssignsEndpointsToInterfaces(t *testing.T) {
 				"lo: none  refused: lo is the host's loopback: correct spec.interfaceName or interfacePrefix\n" +
 				"a idle: lo is the host's loopback: correct spec.interfaceName or interfacePrefix\n" +
 				"b idle: eth0 carries the host's default route: correct spec.interfaceName or interfacePrefix"},
-		{"a workload's interface that is a port of a bridge is closed", []calc.Endpoint{workload("a", "eth2")}, interfaces.Rules{},
-			"eth2: workload a closed: eth2 is a port of br0, and felix routes workloads: take it off (ip link set eth2 nomaster) " +
-				"and give the workload its address with the gateway 169.254.1.1, or remove the endpoint"},
+		{"a workload's interface that is a port of a bridge is judged there", []calc.Endpoint{workload("a", "eth2")}, interfaces.Rules{},
+			"eth2: workload a bridged on br0"},
 		{"a port of an uplink's bridge is never a workload's", []calc.Endpoint{workload("a", "eth2")},
 			interfaces.Rules{Uplinks: map[string]string{"br0": "has an address of the Node"}},
 			"eth2: none  refused: eth2 carries br0, which has an address of the Node: correct spec.interfaceName or interfacePrefix\n" +

@@ -31,6 +31,12 @@ type Route struct {
 	Metric    int // of a Workload; the others have their own
 }
 
+// Port is a workload's interface that is a port of a bridge or bond.
+type Port struct {
+	Master string
+	Judged bool // policy is in force at the port, and the bridge leads to the workload
+}
+
 // GatewayAddress stands for the host on every workload's interface.
 var GatewayAddress = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 
@@ -45,9 +51,9 @@ func Protocol(configured int) int {
 }
 
 // Plan returns the routes to local workloads and blocks that can be programmed now, and why others must wait. workloads has the
-// interfaces of workloads by name. bridged has those that are ports of a bridge: the bridge gets their packets, and a route by the port would lead nowhere.
-// loopback is the index of lo if the gateway is to have its route, otherwise 0. metric gives a route's; 0: the kernel's default.
-func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, bridged map[string]string, loopback, protocol int,
+// interfaces of workloads by name. ports has those that are ports of a bridge or bond, which gets their packets: a route by the port would lead
+// nowhere. A judged port needs none. loopback is the index of lo if the gateway is to have its route, otherwise 0. metric gives a route's; 0: the kernel's default.
+func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Link, ports map[string]Port, loopback, protocol int,
 	metric func(netip.Prefix) int) (map[netip.Prefix]Route, map[netip.Prefix]string) {
 	plan, waiting := map[netip.Prefix]Route{}, map[netip.Prefix]string{}
 	for prefix, route := range wanted {
@@ -60,9 +66,10 @@ func Plan(wanted map[netip.Prefix]calc.Route, workloads map[string]interfaces.Li
 			continue
 		}
 		link, there := workloads[route.Interface]
-		switch bridge := bridged[route.Interface]; {
-		case bridge != "":
-			waiting[prefix] = fmt.Sprintf("interface %s is a port of %s", route.Interface, bridge)
+		switch port := ports[route.Interface]; {
+		case port.Judged:
+		case port.Master != "":
+			waiting[prefix] = fmt.Sprintf("interface %s is a port of %s", route.Interface, port.Master)
 		case !there:
 			waiting[prefix] = fmt.Sprintf("interface %s does not exist", route.Interface)
 		case !link.Up:

@@ -412,6 +412,7 @@ type Interface struct {
 	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`                                   // enforced, waiting, closed, failed, none
 	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`                                 // why it is not enforced
 	Mac           string                 `protobuf:"bytes,7,opt,name=mac,proto3" json:"mac,omitempty"`
+	Attachment    string                 `protobuf:"bytes,8,opt,name=attachment,proto3" json:"attachment,omitempty"` // "bridged on br0": a port of a bridge, judged there; empty: routed, or not a workload's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -491,6 +492,13 @@ func (x *Interface) GetReason() string {
 func (x *Interface) GetMac() string {
 	if x != nil {
 		return x.Mac
+	}
+	return ""
+}
+
+func (x *Interface) GetAttachment() string {
+	if x != nil {
+		return x.Attachment
 	}
 	return ""
 }
@@ -2313,7 +2321,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
 	"\fRepairsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xb6\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd6\x01\n" +
 	"\tInterface\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x1a\n" +
@@ -2321,7 +2329,10 @@ const file_agent_proto_rawDesc = "" +
 	"\rendpoint_kind\x18\x04 \x01(\tR\fendpointKind\x12\x14\n" +
 	"\x05state\x18\x05 \x01(\tR\x05state\x12\x16\n" +
 	"\x06reason\x18\x06 \x01(\tR\x06reason\x12\x10\n" +
-	"\x03mac\x18\a \x01(\tR\x03mac\"\xc1\x02\n" +
+	"\x03mac\x18\a \x01(\tR\x03mac\x12\x1e\n" +
+	"\n" +
+	"attachment\x18\b \x01(\tR\n" +
+	"attachment\"\xc1\x02\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
