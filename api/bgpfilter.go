@@ -21,7 +21,7 @@ type BGPFilterRule struct {
 	CIDR          string                 `json:"cidr,omitempty"`          // network to compare the route with; needs matchOperator
 	PrefixLength  *BGPFilterPrefixLength `json:"prefixLength,omitempty"`  // prefix lengths of the routes; needs cidr
 	Source        string                 `json:"source,omitempty"`        // RemotePeers: only routes learned from other nodes or peers
-	Interface     string                 `json:"interface,omitempty"`     // interface of the route: a name, in which * stands for any text; only for exports of a node that reflects no routes: elsewhere no route passes
+	Interface     string                 `json:"interface,omitempty"`     // interface by which packets to the workload, or to the next hop of a peer's route, leave: a name, in which * stands for any text
 	MatchOperator string                 `json:"matchOperator,omitempty"` // how the route's network compares with cidr: Equal, NotEqual, In, NotIn
 	PeerType      string                 `json:"peerType,omitempty"`      // peer that the route was learned from: eBGP (another AS) or iBGP (the same AS)
 	Communities   *BGPFilterCommunities  `json:"communities,omitempty"`   // a community that the route must have

@@ -29,7 +29,7 @@ type RouteRule struct {
 	Longest   int          `json:"longest,omitempty"`
 	Outside   bool         `json:"outside,omitempty"`   // the route's prefix is not like that
 	Learned   bool         `json:"learned,omitempty"`   // the route is from a peer
-	Interface string       `json:"interface,omitempty"` // of the route; * stands for any text
+	Interface string       `json:"interface,omitempty"` // by which packets to the route's next hop or workload leave; * stands for any text
 	Community string       `json:"community,omitempty"` // that the route has
 	ASPath    []uint32     `json:"asPath,omitempty"`    // the beginning of the route's AS path
 	Priority  int          `json:"priority,omitempty"`  // metric of the route
@@ -122,8 +122,8 @@ func (f *filterReader) readFamily(imports, exports []api.BGPFilterRule, of netip
 		}
 	}
 	for i, from := range exports {
-		if f.reflects && (from.Interface != "" || from.Priority != nil) {
-			return fmt.Errorf("export%s[%d] has the criterion interface or priority, which felix cannot judge for the routes that this node reflects", family, i)
+		if f.reflects && from.Priority != nil {
+			return fmt.Errorf("export%s[%d] has the criterion priority, and GoBGP cannot compare the LOCAL_PREF of the routes that this node reflects", family, i)
 		}
 		rule, possible, err := f.rule(from)
 		if err != nil {
@@ -149,10 +149,8 @@ func (f *filterReader) only(rule RouteRule, of netip.Addr) RouteRule {
 func (f *filterReader) importRule(from api.BGPFilterRule) (rule RouteRule, possible bool, err error) {
 	const preference = 100
 	switch {
-	case from.Interface != "":
-		return RouteRule{}, false, fmt.Errorf("interface is not supported for routes of a peer yet")
 	case from.Priority != nil && !f.ebgp:
-		return RouteRule{}, false, fmt.Errorf("priority is not supported for routes of a peer in the same AS yet")
+		return RouteRule{}, false, fmt.Errorf("it has the criterion priority, and GoBGP cannot compare the LOCAL_PREF of the routes of a peer in the same AS")
 	case from.Priority != nil && *from.Priority != math.MaxInt32-preference:
 		return RouteRule{}, false, nil
 	}

@@ -35,6 +35,7 @@ func (s *Speaker) Apply(want calc.BGP) error {
 	if failed := s.deleteUnlike(sessions); len(failed) > 0 {
 		return errors.Join(append(errs, failed...)...)
 	}
+	s.findWays(false)
 	peers := s.filteredPeers(want, sessions)
 	failed, set := s.applyFilters(want, peers)
 	errs = append(errs, failed...)
@@ -274,7 +275,7 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 		added = true
 		s.peers[name] = peer{calc: want[name], session: sess}
 		if key := sess.Address; s.imported[key] == "" {
-			s.imported[key] = generationText(s.exports.mark())
+			s.imported[key] = s.marksText(s.wanted)
 		}
 	}
 	if added && len(s.withheldSoon()) == 0 {

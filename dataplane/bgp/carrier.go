@@ -21,9 +21,10 @@ type carriers struct {
 // An address that was removed still counts for this long: when an interface is taken down, IPv6 addresses go before its carrier.
 const addressLingers = 2 * time.Second
 
-// Watch looks after carriers and limits until ctx ends. It belongs to the network namespace of the thread that calls it.
+// Watch looks after carriers, limits and the ways to next hops until ctx ends. It belongs to the network namespace of the thread that calls it.
 func (s *Speaker) Watch(ctx context.Context) {
 	go s.watchLimits(ctx)
+	go s.watchWays(ctx)
 	s.watchCarriers(ctx)
 }
 
@@ -70,6 +71,7 @@ func (s *Speaker) followCarriers(ctx context.Context) error {
 				return fmt.Errorf("the kernel has closed the connection")
 			}
 			c.address(u, time.Now())
+			s.interfacesChanged()
 		case u, open := <-links:
 			if !open {
 				return fmt.Errorf("the kernel has closed the connection")
@@ -77,6 +79,7 @@ func (s *Speaker) followCarriers(ctx context.Context) error {
 			if c.isNew(u) && s.hasPeerOn(u.Attrs().Name) {
 				renewZones()
 			}
+			s.interfacesChanged()
 			if c.link(u) {
 				s.carrierLost(u.Attrs().Name, c.networksOf(u.Attrs().Index, time.Now()))
 			}

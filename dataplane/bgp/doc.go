@@ -18,7 +18,8 @@
 //   - Only this node's own paths are exported; the default is reject. Routes of peers that filters accept are handed to the
 //     owner of the Speaker, who decides which of them the kernel gets.
 //   - A change of filters touches no session. The import policy of the server consists of the rules for routes of peers (imports.go).
-//     Rules for our own paths are judged here, by package filter (exports.go).
+//     Rules for our own paths are judged here, by package filter (exports.go). Rules with an interface follow the kernel's ways to next
+//     hops (ways.go).
 //   - Any change of a peer's address, port, AS, local AS, source, timers or TTL security ends its session with a Cease
 //     and starts a new one: the OPEN message carries these values, and a session has one. The peer drops our routes and
 //     learns them anew.

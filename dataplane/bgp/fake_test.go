@@ -11,6 +11,7 @@ type fakeServer struct {
 	calls  []string
 	fail   []string
 	states map[netip.Addr]peerState
+	hops   map[netip.Addr][]netip.Addr
 	errors map[netip.Addr]failure
 }
 
@@ -96,6 +97,8 @@ func (f *fakeServer) peers() map[netip.Addr]peerState { return f.states }
 func (f *fakeServer) lastError(a netip.Addr) failure { return f.errors[a] }
 
 func (f *fakeServer) received(netip.Addr) ([]Received, error) { return nil, nil }
+
+func (f *fakeServer) nextHops(a netip.Addr) ([]netip.Addr, error) { return f.hops[a], nil }
 
 func (f *fakeServer) accepted() (map[candidate]bool, error) { return nil, nil }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -219,6 +221,25 @@ func (g *gobgpServer) received(a netip.Addr) (list []Received, err error) {
 		}
 	}
 	return list, nil
+}
+
+func (g *gobgpServer) nextHops(a netip.Addr) ([]netip.Addr, error) {
+	found := map[netip.Addr]struct{}{}
+	for _, family := range apiFamilies(a) {
+		err := g.bgp.ListPath(context.Background(), &api.ListPathRequest{
+			TableType: api.TableType_ADJ_IN, Name: a.String(), Family: family,
+		}, func(d *api.Destination) {
+			for _, path := range d.GetPaths() {
+				if next, ok := nextHopOf(path); ok {
+					found[next] = struct{}{}
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return slices.SortedFunc(maps.Keys(found), netip.Addr.Compare), nil
 }
 
 // accepted returns the routes of peers that the import policy has accepted.

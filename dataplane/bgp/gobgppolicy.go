@@ -172,6 +172,9 @@ func (b *policyBuilder) conditions(s statement) *api.Conditions {
 		nets = slices.Compact(nets)
 		c.NeighborSet = b.match(&api.DefinedSet{DefinedType: api.DefinedType_NEIGHBOR, List: nets})
 	}
+	for _, next := range s.NextHops {
+		c.NextHopInList = append(c.NextHopInList, netip.PrefixFrom(next, next.BitLen()).String())
+	}
 	if s.Within.IsValid() {
 		// A set of several prefixes would look only at the longest one that contains the route's.
 		c.PrefixSet = b.match(&api.DefinedSet{DefinedType: api.DefinedType_PREFIX, Prefixes: []*api.Prefix{{
@@ -201,6 +204,9 @@ func largeConditions(s statement) (patterns []string) {
 	}
 	if s.Marked {
 		patterns = append(patterns, anyMark())
+	}
+	if s.NoWay {
+		patterns = append(patterns, exactText(markText(noWayMark)))
 	}
 	if strings.Count(s.Community, ":") == 2 {
 		patterns = append(patterns, exactText(s.Community))

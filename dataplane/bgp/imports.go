@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/bgp/filter"
 )
 
 // filtered is a peer with a session, or to get one, and its filters.
@@ -15,6 +16,7 @@ type filtered struct {
 	ownAS   uint32             // of this node in the session, if the peer is in another AS; otherwise 0
 	filters *calc.RouteFilters // nil: none
 	nextHop string             // of routes that the node passes on; see calc.Peer
+	ways    ways               // to the next hops of routes
 }
 
 func filteredPeer(want calc.BGP, p calc.Peer, at netip.Addr) filtered {
@@ -32,7 +34,9 @@ func filteredPeer(want calc.BGP, p calc.Peer, at netip.Addr) filtered {
 func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (list []filtered) {
 	add := func(p calc.Peer, at netip.Addr) {
 		if p.Filters != nil || p.NextHop != "" {
-			list = append(list, filteredPeer(want, p, at))
+			f := filteredPeer(want, p, at)
+			f.ways = s.way.ways
+			list = append(list, f)
 		}
 	}
 	addresses := map[netip.Addr]bool{}
@@ -56,19 +60,20 @@ func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (lis
 
 // importPolicy accepts what the rules of a peer accept. A route that no rule matches is accepted too, unless it is a default route: that
 // one would redirect all traffic of the host. The policy of the server judges our own paths as well.
-func importPolicy(peers []filtered, mark uint32) []statement {
+func importPolicy(peers []filtered, mark uint32, noWay []statement) []statement {
 	policy := []statement{{Own: true, Action: accept}, {Marked: true, Unmark: true}} // a peer cannot give marks
+	policy = append(policy, noWay...)
 	if mark != 0 {
 		policy = append(policy, statement{SetMark: mark})
 	}
 	for _, g := range groupBy(peers, importText) {
-		first := peers[g.members[0]].filters
-		if first.Closed != "" {
+		first := peers[g.members[0]]
+		if first.filters.Closed != "" {
 			policy = append(policy, statement{Peers: g.peers, Action: reject})
 			continue
 		}
-		for _, rule := range first.Import {
-			policy = append(policy, statementOf(rule, g.peers))
+		for _, rule := range first.filters.Import {
+			policy = append(policy, first.importStatements(rule, g.peers)...)
 		}
 	}
 	return append(policy,
@@ -87,7 +92,76 @@ func importText(f filtered) string {
 	case len(f.filters.Import) == 0:
 		return ""
 	}
-	return fmt.Sprint(familiesOf(f.peer), f.filters.Import)
+	return fmt.Sprint(familiesOf(f.peer), f.filters.Import, f.waysText())
+}
+
+// waysText tells the ways on which the meaning of the import rules depends.
+func (f filtered) waysText() string {
+	if !hasInterface(f.filters.Import) {
+		return ""
+	}
+	text := " by"
+	for _, rule := range f.filters.Import {
+		switch {
+		case rule.Interface == "":
+		case f.peer.Zone() != "":
+			text += fmt.Sprint(" ", filter.Named(rule.Interface, f.peer.Zone()))
+		default:
+			text += fmt.Sprint(" ", f.ways.by(rule.Interface, rule.Accept))
+		}
+	}
+	if f.peer.Zone() != "" {
+		return text
+	}
+	return text + fmt.Sprint(" of ", f.ways.known())
+}
+
+// importStatements turns a rule into statements for peers: none if it cannot match.
+func (f filtered) importStatements(rule calc.RouteRule, peers []netip.Addr) []statement {
+	if rule.Interface == "" || f.peer.Zone() == "" {
+		return byWays(rule, peers, f.ways)
+	}
+	if filter.Named(rule.Interface, f.peer.Zone()) {
+		return []statement{statementOf(rule, peers)}
+	}
+	return nil
+}
+
+// byWays turns a rule into statements that look at next hops in place of its interface.
+func byWays(rule calc.RouteRule, peers []netip.Addr, w ways) (list []statement) {
+	s := statementOf(rule, peers)
+	if rule.Interface == "" {
+		return []statement{s}
+	}
+	if next := w.by(rule.Interface, rule.Accept); len(next) > 0 {
+		through := s
+		through.NextHops = next
+		list = append(list, through)
+	}
+	if !rule.Accept {
+		s.NoWay = true
+		list = append(list, s)
+	}
+	return list
+}
+
+// markNoWay are the statements that mark routes whose next hop has no known way. They come before all other marks.
+func (s *Speaker) markNoWay(want calc.BGP, peers []filtered) []statement {
+	var at []netip.Addr // none: any peer
+	all := judgesTransit(want)
+	for _, f := range peers {
+		if !all && f.peer.Zone() == "" && f.filters != nil && hasInterface(f.filters.Import) {
+			at = append(at, f.peer)
+		}
+	}
+	if !all && len(at) == 0 {
+		return nil
+	}
+	list := []statement{{Peers: at, SetMark: noWayMark}}
+	if known := s.way.ways.known(); len(known) > 0 {
+		list = append(list, statement{Peers: at, NextHops: known, Unmark: true})
+	}
+	return list
 }
 
 // group is the peers with the same text, sorted, and their places in the list from which the group was made.
@@ -115,8 +189,8 @@ func groupBy(peers []filtered, text func(filtered) string) (groups []group) {
 }
 
 // setImports sets the import policy for routes that come from now on.
-func (s *Speaker) setImports(peers []filtered) error {
-	policy := importPolicy(peers, s.exports.mark())
+func (s *Speaker) setImports(want calc.BGP, peers []filtered) error {
+	policy := importPolicy(peers, s.exports.mark(), s.markNoWay(want, peers))
 	if sameStatements(policy, s.policy[imports]) {
 		return nil
 	}
@@ -129,16 +203,17 @@ func (s *Speaker) setImports(peers []filtered) error {
 
 // judgeAgain has the server judge the routes again of each peer whose rules have changed. The session stays up: the server remembers
 // all routes that the peer has sent.
-func (s *Speaker) judgeAgain(peers []filtered) (errs []error) {
+func (s *Speaker) judgeAgain(want calc.BGP, peers []filtered) (errs []error) {
 	now := map[netip.Addr]string{}
-	if mark := s.exports.mark(); mark != 0 {
+	marks := s.marksText(want)
+	if marks != "" {
 		for _, p := range s.peers {
-			now[p.session.Address] = generationText(mark)
+			now[p.session.Address] = marks
 		}
 	}
 	for _, f := range peers {
 		if text := importText(f); text != "" {
-			now[f.peer] = generationText(s.exports.mark()) + text
+			now[f.peer] = marks + text
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {
@@ -158,4 +233,16 @@ func (s *Speaker) judgeAgain(peers []filtered) (errs []error) {
 	}
 	s.imported = now
 	return errs
+}
+
+// marksText tells the marks that the routes of every peer get.
+func (s *Speaker) marksText(want calc.BGP) string {
+	text := ""
+	if mark := s.exports.mark(); mark != 0 {
+		text = fmt.Sprint("mark ", mark, " ")
+	}
+	if judgesTransit(want) {
+		text += fmt.Sprint("ways ", s.way.ways.known(), " ")
+	}
+	return text
 }

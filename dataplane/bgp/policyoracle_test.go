@@ -3,7 +3,9 @@ package bgp
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -30,18 +32,22 @@ func TestGoBGPJudgesRoutesAsTheFilterPackageDoes(t *testing.T) {
 	decisions := map[string]int{}
 	for range 200 {
 		rules := randomRules(r)
-		policy := []statement{{Marked: true, Unmark: true}}
+		policy := []statement{{Marked: true, Unmark: true}, {SetMark: noWayMark}, {NextHops: oracleWays.known(), Unmark: true}}
 		for _, rule := range rules {
-			policy = append(policy, statementOf(rule, nil))
+			policy = append(policy, byWays(rule, nil, oracleWays)...)
 		}
 		if err := g.setPolicy(imports, append(policy, statement{Action: accept})); err != nil {
 			t.Fatal(err)
 		}
 		for range 20 {
 			route := randomRoute(r)
+			next := one(r, slices.Collect(maps.Keys(oracleWays))...)
+			if route.NoWay = len(oracleWays[next]) == 0; !route.NoWay {
+				route.Interface = oracleWays[next][0]
+			}
 			want := expected(rules, route)
 			decisions[want[:6]]++
-			if got := askGoBGP(t, g, route); got != want {
+			if got := askGoBGP(t, g, route, next); got != want {
 				t.Fatalf("seed %d: GoBGP judges %+v by %v:\n%s\nwant:\n%s", seed, route, rules, got, want)
 			}
 		}
@@ -51,12 +57,16 @@ func TestGoBGPJudgesRoutesAsTheFilterPackageDoes(t *testing.T) {
 	}
 }
 
+// oracleWays has an interface for each next hop, or none.
+var oracleWays = ways{addr("10.9.9.1"): {"eth0"}, addr("10.9.9.2"): {"eth1"}, addr("10.9.9.3"): {"wlan0"}, addr("10.9.9.4"): nil}
+
 func one[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
 func randomRules(r *rand.Rand) (rules []calc.RouteRule) {
 	for range r.IntN(5) {
 		rule := calc.RouteRule{Accept: r.IntN(2) == 0, Community: one(r, "", "", "1:2", "1:22", "1:2:3", "1:2:33"),
 			ASPath: one(r, nil, nil, []uint32{65001}, []uint32{65001, 65002}, []uint32{650})}
+		rule.Interface = one(r, "", "", "", "eth0", "eth*", "*", "none")
 		if r.IntN(4) > 0 {
 			rule.Within, rule.Outside = one(r, prefix("0.0.0.0/0"), prefix("10.0.0.0/8"), prefix("10.1.0.0/16"), prefix("10.1.2.0/24"), prefix("10.1.2.3/32")), r.IntN(3) == 0
 			rule.Shortest = rule.Within.Bits() + r.IntN(33-rule.Within.Bits())
@@ -93,12 +103,17 @@ func expected(rules []calc.RouteRule, route filter.Route) string {
 }
 
 // askGoBGP announces the route, looks at what has become of it in the table, and withdraws it.
-func askGoBGP(t *testing.T, g *gobgpServer, route filter.Route) string {
+func askGoBGP(t *testing.T, g *gobgpServer, route filter.Route, next netip.Addr) string {
 	t.Helper()
 	ctx := context.Background()
 	path, err := apiPath(route.Prefix, route.Communities, 0)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for i, attribute := range path.Pattrs {
+		if attribute.MessageIs(&api.NextHopAttribute{}) {
+			path.Pattrs[i] = pack(t, &api.NextHopAttribute{NextHop: next.String()})
+		}
 	}
 	if len(route.ASPath) > 0 {
 		path.Pattrs = append(path.Pattrs, pack(t, &api.AsPathAttribute{Segments: []*api.AsSegment{{Type: api.AsSegment_AS_SEQUENCE, Numbers: route.ASPath}}}))
@@ -134,7 +149,9 @@ func describe(path *api.Path) string {
 			}
 		case *api.LargeCommunitiesAttribute:
 			for _, c := range a.GetCommunities() {
-				all = append(all, fmt.Sprintf("%d:%d:%d", c.GetGlobalAdmin(), c.GetLocalData1(), c.GetLocalData2()))
+				if c.GetGlobalAdmin() != markAdmin { // a mark
+					all = append(all, fmt.Sprintf("%d:%d:%d", c.GetGlobalAdmin(), c.GetLocalData1(), c.GetLocalData2()))
+				}
 			}
 		case *api.LocalPrefAttribute:
 			preference = a.GetLocalPref()

@@ -24,7 +24,8 @@ type Received struct {
 	Best        bool     // one of the best paths: what the kernel should have
 	Unused      string   // why it is none of the best paths
 
-	loop uint32 // this node's AS number, if the AS path has it
+	loop  uint32 // this node's AS number, if the AS path has it
+	noWay bool   // rules ask for the interface to the next hop, and no way to it is known
 }
 
 // Number is an attribute of a route. It is a struct because gob takes a pointer to a bare 0 for nil.
@@ -35,6 +36,7 @@ type Number struct{ Value uint32 }
 func (s *Speaker) Received() (list []Received, err error) {
 	s.mu.Lock()
 	peers, running, node := make(map[string]peer, len(s.peers)), s.running != nil, s.wanted.AS
+	need, ways := s.needWays(), s.way.ways
 	for name, p := range s.peers {
 		peers[name] = p
 	}
@@ -53,6 +55,8 @@ func (s *Speaker) Received() (list []Received, err error) {
 			if slices.Contains(strings.FieldsFunc(r.ASPath, isNoDigit), fmt.Sprint(as)) {
 				r.loop = as
 			}
+			_, needed := need[name]
+			r.noWay = needed && len(ways[r.NextHop]) == 0
 			list = append(list, r)
 		}
 	}
@@ -98,6 +102,8 @@ func (s *Speaker) judge(list []Received, names map[netip.Addr]string) error {
 			r.Unused = fmt.Sprintf("its AS path has this node's AS %d: give each node an asNumber of its own, or set numAllowedLocalASNumbers in the BGPPeer", r.loop)
 		case r.Prefix.Bits() == 0:
 			r.Unused = "no BGPFilter of the BGPPeer accepts this default route"
+		case r.noWay:
+			r.Unused = "a BGPFilter of the BGPPeer has rules with interface, and there is no route to the next hop: of these rules, only those that reject match"
 		default:
 			r.Unused = "a BGPFilter of the BGPPeer rejects it"
 		}

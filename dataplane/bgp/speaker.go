@@ -24,7 +24,8 @@ type server interface {
 	reset(a netip.Addr, why string) error // ends the session with a Cease; it may come up again
 	peers() map[netip.Addr]peerState
 	lastError(netip.Addr) failure
-	received(netip.Addr) ([]Received, error) // with no Peer, Neighbour, Best
+	received(netip.Addr) ([]Received, error)   // with no Peer, Neighbour, Best
+	nextHops(netip.Addr) ([]netip.Addr, error) // of the routes as the peer has sent them, sorted
 	accepted() (map[candidate]bool, error)
 
 	// Peers that are added as restarting between these two calls hear of our restart, however late they connect.
@@ -94,6 +95,9 @@ type Speaker struct {
 	links    map[netip.Addr]link // by address
 
 	secrets secrets
+	way     wayState
+
+	linkEvents chan struct{} // delivers when interfaces have changed; see watchWays
 
 	learned  *learned
 	deadline time.Time // see TakeLearned
@@ -127,7 +131,7 @@ func New(log *logrus.Entry, opts Options) *Speaker {
 }
 
 func newSpeaker(log *logrus.Entry, opts Options, srv server) *Speaker {
-	s := &Speaker{log: log, opts: opts, srv: srv, restarting: opts.Restarting, learned: newLearned()}
+	s := &Speaker{log: log, opts: opts, srv: srv, restarting: opts.Restarting, learned: newLearned(), way: newWayState(), linkEvents: make(chan struct{}, 1)}
 	s.secrets = secrets{dir: opts.SecretsDir, known: map[calc.Password]reading{}}
 	s.forget()
 	return s
@@ -143,6 +147,7 @@ func (s *Speaker) forget() {
 	s.limited = map[string]closing{}
 	s.links = map[netip.Addr]link{}
 	s.restartingPeers = map[string]bool{}
+	s.way.forget()
 	s.learned.withdrawAll()
 }
 

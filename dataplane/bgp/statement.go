@@ -39,6 +39,9 @@ type statement struct {
 	Mark      uint32 // the path has this mark; 0: any path
 	Marked    bool   // the path has a mark
 
+	NextHops []netip.Addr // the route's next hop is one of these, sorted; none: any
+	NoWay    bool         // no way to the next hop is known: the route has that mark
+
 	Changes calc.RouteChanges
 	Unmark  bool   // take the mark away
 	SetMark uint32 // give the route this mark; 0: none
@@ -80,6 +83,8 @@ func (s statement) String() string {
 	say(len(s.ASPath) > 0, "path %v", s.ASPath)
 	say(s.Mark != 0, "mark %d", s.Mark)
 	say(s.Marked, "marked")
+	say(len(s.NextHops) > 0, "next hop in %v", s.NextHops)
+	say(s.NoWay, "no way")
 	words = append(words, ":")
 	say(len(s.Changes.Communities) > 0, "add %v", s.Changes.Communities)
 	say(len(s.Changes.Prepend) > 0, "prepend %v", s.Changes.Prepend)

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -87,7 +88,7 @@ func (s *Speaker) peerStatus(name string, p peer, state peerState) PeerStatus {
 	if err := s.failed[name]; err != nil {
 		status.Why = "the session keeps its former settings: " + err.Error()
 	} else if state.State == established {
-		status.Why = s.missingFamily(p.session, state)
+		status.Why = cmp.Or(s.missingFamily(p.session, state), s.withoutWay(name, p))
 	}
 	for prefix := range s.paths {
 		if s.gets(p, state, prefix) {

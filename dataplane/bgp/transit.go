@@ -1,7 +1,6 @@
 package bgp
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -48,7 +47,7 @@ func transitStatements(want calc.BGP, peers []filtered) (list []statement) {
 			if first.ownAS != 0 && len(rule.ASPath) > 0 {
 				rule.ASPath = append([]uint32{first.ownAS}, rule.ASPath...) // GoBGP has put it there already
 			}
-			list = append(list, statementOf(rule, g.peers))
+			list = append(list, byWays(rule, g.peers, first.ways)...)
 		}
 	}
 	for _, rule := range want.Transit {
@@ -101,10 +100,10 @@ func (s *Speaker) applyFilters(want calc.BGP, peers []filtered) (errs []error, s
 	if err := s.setExports(both); err != nil {
 		return []error{err}, false
 	}
-	if err := s.setImports(peers); err != nil {
+	if err := s.setImports(want, peers); err != nil {
 		return []error{err}, false
 	}
-	errs = s.judgeAgain(peers)
+	errs = s.judgeAgain(want, peers)
 	errs = append(errs, s.addPaths(want.Paths, marks)...)
 	if len(errs) > 0 {
 		return errs, true
@@ -114,12 +113,4 @@ func (s *Speaker) applyFilters(want calc.BGP, peers []filtered) (errs []error, s
 		return []error{err}, false
 	}
 	return nil, true
-}
-
-// generationText is part of what the routes of each peer were judged by.
-func generationText(mark uint32) string {
-	if mark == 0 {
-		return ""
-	}
-	return fmt.Sprint("mark ", mark, " ")
 }

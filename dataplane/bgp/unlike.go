@@ -13,13 +13,8 @@ import (
 
 // unlike says whether two peers have different rules for their routes.
 func unlike(want calc.BGP, a, b calc.Peer) bool {
-	f, g := filteredPeer(want, a, netip.Addr{}), filteredPeer(want, b, netip.Addr{})
-	return f.ownAS != g.ownAS || f.nextHop != g.nextHop || !sameFilters(f.filters, g.filters)
-}
-
-func sameFilters(f, g *calc.RouteFilters) bool {
-	a, b := filtered{filters: f}, filtered{filters: g}
-	return importText(a) == importText(b) && exportText(a) == exportText(b)
+	f, g := filteredPeer(want, a, a.Address), filteredPeer(want, b, b.Address)
+	return f.ownAS != g.ownAS || f.nextHop != g.nextHop || importText(f) != importText(g) || exportText(f) != exportText(g)
 }
 
 // deleteUnlike removes peers whose link-local address a wanted peer has on another interface, if they are wanted no longer, or not with
