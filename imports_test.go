@@ -40,6 +40,7 @@ var packageMayImport = map[string][]string{
 	"ctl/arguments": {"ctl/hints", commandLine + "cobra"},
 	"ctl/ipam": {"api", "ctl/arguments", "ctl/hints", "ctl/print", "datastore", "datastore/ipam", "datastore/kv",
 		commandLine + "cobra"},
+	"ctl/workload": {"api", "ctl/arguments", "ctl/hints", "ctl/print", "datastore", "datastore/ipam", commandLine + "cobra", commandLine + "pflag"},
 }
 
 // commandLine is where the libraries for commands and flags are.

@@ -62,18 +62,35 @@ func parseAddressRequest(text string) (AddressRequest, error) {
 	if _, six := fields["ipv6Count"]; !four && !six {
 		r.Count = 1
 	}
+	return r, r.Check()
+}
+
+// Check says what is wrong with a request; nil if nothing is.
+func (r AddressRequest) Check() error {
 	for _, pool := range r.Pools {
 		if !isName(pool, 253) {
-			return r, fmt.Errorf("pools: %q is not the name of an IPPool", pool)
+			return fmt.Errorf("pools: %q is not the name of an IPPool", pool)
 		}
 	}
 	switch {
 	case r.Count < 0 || r.Count > mostRequested:
-		return r, fmt.Errorf("count is %d, want 0 to %d", r.Count, mostRequested)
+		return fmt.Errorf("count is %d, want 0 to %d", r.Count, mostRequested)
 	case r.IPv6Count < 0 || r.IPv6Count > mostRequested:
-		return r, fmt.Errorf("ipv6Count is %d, want 0 to %d", r.IPv6Count, mostRequested)
+		return fmt.Errorf("ipv6Count is %d, want 0 to %d", r.IPv6Count, mostRequested)
 	case r.Count+r.IPv6Count == 0:
-		return r, errors.New("it asks for no address")
+		return errors.New("it asks for no address")
 	}
-	return r, nil
+	return nil
+}
+
+// Text returns the request as the value of the annotation.
+func (r AddressRequest) Text() string {
+	if r.Pools == nil {
+		r.Pools = []string{}
+	}
+	text, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // text and numbers can always be encoded
+	}
+	return string(text)
 }

@@ -121,6 +121,13 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 	s.interfaces = func() map[string][]netip.Addr {
 		return map[string][]netip.Addr{"eth0": {netip.MustParseAddr("192.0.2.10")}}
 	}
+	s.links = func() (map[string]bool, error) {
+		names := map[string]bool{"eth0": true}
+		for _, name := range strings.Fields(ts.Getenv("LINKS")) {
+			names[name] = true
+		}
+		return names, nil
+	}
 	s.pause = func(context.Context, time.Duration) error { w.pauses++; return nil }
 	s.now = func() time.Time { return time.Unix(1_800_000_000, 0) }
 	s.felix = func() (string, error) { return ts.MkAbs("felix"), nil }

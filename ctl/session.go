@@ -24,10 +24,11 @@ type session struct {
 	interrupted  <-chan struct{}        // closed after SIGINT or SIGTERM
 	felix        func() (string, error) // path of the program felix
 	host         host
-	interfaces   func() map[string][]netip.Addr // of this machine, with their addresses
-	terminal     bool                           // stderr is a terminal
-	asks         bool                           // stdin and stderr are terminals: questions can be answered
-	batchObjects int                            // most objects that are written in one transaction
+	interfaces   func() map[string][]netip.Addr  // of this machine, with their addresses
+	links        func() (map[string]bool, error) // the names, alternative names and aliases of this machine's interfaces
+	terminal     bool                            // stderr is a terminal
+	asks         bool                            // stdin and stderr are terminals: questions can be answered
+	batchObjects int                             // most objects that are written in one transaction
 
 	config               string // --config
 	agent                string // --agent
@@ -43,7 +44,7 @@ func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) s
 	return &session{
 		stdin: stdin, stdout: &output{Writer: stdout}, stderr: stderr, getenv: getenv,
 		log: logrus.NewEntry(logger), embedded: embeddedSocket, open: openDatastore, pause: pause, now: time.Now,
-		felix: findFelix, host: thisHost(), interfaces: interfacesHere,
+		felix: findFelix, host: thisHost(), interfaces: interfacesHere, links: linksHere,
 		terminal: isTerminal(stderr), asks: isTerminal(stdin) && isTerminal(stderr), batchObjects: batchObjects,
 	}
 }

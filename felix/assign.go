@@ -36,7 +36,7 @@ func (a asking) update(node string, u api.Update) {
 // assignedHandle is the handle of the addresses that felix assigns to an endpoint. The handles of addresses that operators wrote end
 // with the address, so no two are the same.
 func assignedHandle(endpoint api.Key) string {
-	return handleOf(endpoint, "ipam")
+	return api.AddressHandle(endpoint, api.ChosenAddresses)
 }
 
 // giveAll assigns addresses to every endpoint that asks for some. It returns the first failure.

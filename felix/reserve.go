@@ -28,13 +28,7 @@ type reservation struct {
 // handlePrefix begins the IPAM handles of addresses that operators wrote into endpoints.
 const handlePrefix = api.HandlePrefix
 
-func (r reservation) handle() string { return handleOf(r.endpoint, r.addr.String()) }
-
-// handleOf returns a handle of an endpoint. Dots of the namespace are doubled: names of endpoints have single dots too, and no two
-// endpoints may have one handle.
-func handleOf(endpoint api.Key, of string) string {
-	return handlePrefix + strings.ReplaceAll(endpoint.Namespace, ".", "..") + "." + endpoint.Name + "." + of
-}
+func (r reservation) handle() string { return api.AddressHandle(r.endpoint, r.addr.String()) }
 
 // reservations records in IPAM the addresses that operators wrote into local endpoints, and assigns addresses to those that ask for
 // some. It runs beside the loop: enforcement never waits for it.
@@ -155,7 +149,7 @@ func (w *bookkeeper) pass(ctx context.Context) (failure error) {
 
 // attributes returns what IPAM stores about the holder of an address.
 func (w *bookkeeper) attributes(endpoint api.Key) map[string]string {
-	return map[string]string{"node": w.node, "namespace": endpoint.Namespace, "pod": endpoint.Name}
+	return api.AddressAttributes(w.node, endpoint)
 }
 
 // leave gives up an address that is recorded for an endpoint that is not on this node any more. Another endpoint of this node that
