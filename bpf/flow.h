@@ -58,8 +58,11 @@ static __always_inline bool is_self(const struct flow_key *key)
 	return key->low_port == key->high_port && same_address(key->low, key->high);
 }
 
-/* Sets the key of the packet's connection, the same for both directions, and from which end the packet comes. */
-static __always_inline void track_key(struct track *t, const struct packet *p)
+/*
+ * Sets the key of the packet's connection, the same for both directions, and from which end the packet comes. `at_port`
+ * says that the hook is at a bridge port.
+ */
+static __always_inline void track_key(struct track *t, const struct packet *p, bool at_port)
 {
 	struct flow_key *key = &t->key;
 
@@ -77,14 +80,14 @@ static __always_inline void track_key(struct track *t, const struct packet *p)
 	}
 	key->proto = p->proto;
 	key->kind = 0;
-	key->asker = 0;
+	key->asker = at_port ? ASKER_AT_PORT : 0;
 	key->unused = 0;
 	if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_ICMPV6) {
 		bool low_asks = !!t->from_low != !!(p->flags & PACKET_ANSWER);
 
 		key->kind = query_of(p->proto, p->icmp_type);
 		if (p->flags & PACKET_TRACED)
-			key->asker = low_asks || is_self(key) ? 1 : 2;
+			key->asker |= low_asks || is_self(key) ? ASKER_LOW : ASKER_HIGH;
 	}
 }
 

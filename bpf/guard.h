@@ -2,8 +2,7 @@
 /* Limits of all workloads, before any policy: a workload sends nothing in another's name. */
 #pragma once
 
-#include "parse.h"
-#include "verdict.h"
+#include "bridge.h"
 
 #define VXLAN_PORT 4789
 
@@ -23,59 +22,6 @@ struct target {
 	__u64 half[2];
 };
 
-/* Is this one of the addresses that the workload may send from? */
-static __always_inline bool owns(const struct job *job, const __u8 *addr)
-{
-	struct source_key key = {.ifindex = job->iface.ifindex};
-
-	__builtin_memcpy(key.addr, addr, 16);
-	return bpf_map_lookup_elem(&sources, &key) != NULL;
-}
-
-/* Is this an address of this host? */
-static __always_inline bool is_host_address(const __u8 *addr)
-{
-	return bpf_map_lookup_elem(&locals, addr) != NULL;
-}
-
-/* Is this ::? 0.0.0.0 is ::ffff:0.0.0.0 here, and is not. */
-static __always_inline bool is_unspecified(const __u8 *addr)
-{
-	return *(u64_alias *)addr == 0 && *(u64_alias *)(addr + 8) == 0;
-}
-
-/* Is this an address in fe80::/10? */
-static __always_inline bool is_link_local(const __u8 *addr)
-{
-	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
-}
-
-/* Is this an IPv6 multicast address of scope 2, the link, or less (RFC 4291 section 2.7)? */
-static __always_inline bool is_link_multicast(const __u8 *addr)
-{
-	return addr[0] == 0xff && (addr[1] & 0x0f) <= 2;
-}
-
-/* Are two MAC addresses equal? */
-static __always_inline bool same_mac(const void *a, const __u8 *mac)
-{
-	const __u8 *b = a;
-
-	return b[0] == mac[0] && b[1] == mac[1] && b[2] == mac[2] && b[3] == mac[3] && b[4] == mac[4] && b[5] == mac[5];
-}
-
-/* Does the frame come from the MAC address that the endpoint names, if it names one? */
-static __always_inline bool right_mac(struct __sk_buff *skb, const struct job *job)
-{
-	struct {
-		__be16 half[3];
-	} from;
-
-	if (!(job->iface.flags & IFACE_CHECK_MAC) || (job->iface.flags & IFACE_LAYER3))
-		return true;
-	return READ(skb, 6, from) && same_mac(&from, job->iface.mac);
-}
-
 /*
  * Is this ARP message about an address of the workload? A probe, which has no sender address yet (RFC 5227), must ask
  * for one of them.
@@ -86,7 +32,7 @@ static __always_inline bool arp_allowed(struct __sk_buff *skb, const struct job 
 	struct arp arp;
 	__be32 sender;
 
-	if (!READ(skb, ETH_HLEN, arp))
+	if (!READ(skb, job->packet.l4, arp))
 		return false;
 	if (arp.half[0] != bpf_htons(1) || arp.half[1] != bpf_htons(ETH_P_IP) || arp.half[2] != bpf_htons(0x0604))
 		return false;
@@ -173,7 +119,7 @@ static __always_inline bool is_link_control(const struct packet *p)
 }
 
 /*
- * Is this a DHCP request? A workload has its address from its endpoint, and nobody answers. The request is a forged
+ * Is this a DHCP request? A routed workload has its address from its endpoint, and nobody answers. The request is a forged
  * source like any other, but an image that is set to DHCP sends it at each start, so it is counted for a reason of its
  * own.
  */
@@ -200,17 +146,18 @@ static __always_inline bool is_forbidden_tunnel(const struct job *job)
 }
 
 /*
- * Checks what a workload may send at all. Returns REASON_NONE if policy decides, REASON_PASS_NEIGHBOUR if the packet
- * passes without, or the reason to drop it.
+ * Checks what a workload may send at all. Returns REASON_NONE if policy decides, a reason to pass without policy, or one
+ * to drop the packet.
  */
 __noinline int guard(struct __sk_buff *skb, struct job *job, int parsed)
 {
 	struct packet *p;
+	int reason;
 
 	if (!job)
 		return REASON_DROP_MALFORMED;
 	p = &job->packet;
-	if (p->flags & PACKET_TAGGED)
+	if ((p->flags & PACKET_TAGGED) && !(job->iface.flags & IFACE_ALLOW_TAGS))
 		return REASON_DROP_TAGGED;
 	if (!right_mac(skb, job))
 		return REASON_DROP_MAC;
@@ -222,6 +169,11 @@ __noinline int guard(struct __sk_buff *skb, struct job *job, int parsed)
 		if (!is_neighbour_message(job) || !neighbour_allowed(skb, job))
 			return REASON_DROP_NEIGHBOUR;
 		return REASON_PASS_NEIGHBOUR;
+	}
+	if (is_bridged(job) && p->proto == IPPROTO_UDP) {
+		reason = guard_dhcp(skb, job);
+		if (reason)
+			return reason;
 	}
 	if (owns(job, p->src))
 		return REASON_NONE;

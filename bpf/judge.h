@@ -33,14 +33,6 @@ static __always_inline bool is_forwarded(struct __sk_buff *skb, const struct pac
 	       result == BPF_FIB_LKUP_RET_FRAG_NEEDED || result == BPF_FIB_LKUP_RET_UNSUPP_LWT;
 }
 
-/* Does the packet go to a multicast address, or to the limited broadcast address? */
-static __always_inline bool is_multicast(const struct packet *p)
-{
-	if (p->flags & PACKET_IPV6)
-		return p->dst[0] == 0xff;
-	return (p->dst[12] & 0xf0) == 0xe0 || *(u32_alias *)(p->dst + 12) == 0xffffffff;
-}
-
 /* Is this host the destination of a packet that came in? */
 __noinline int is_to_host(struct __sk_buff *skb, struct packet *p)
 {

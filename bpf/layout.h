@@ -125,6 +125,8 @@ enum iface_flag {
 	IFACE_CLOSED = 1 << 5,	 /* drop everything: the endpoint has a problem or is beyond a limit */
 	IFACE_LAYER3 = 1 << 6,	 /* its packets have no Ethernet header */
 	IFACE_BRIDGED = 1 << 7,	 /* a workload's, and a port of a bridge */
+	IFACE_ALLOW_NOT_IP = 1 << 8, /* the bridged workload may speak other protocols than IP and ARP */
+	IFACE_ALLOW_TAGS = 1 << 9,   /* the bridged workload may use VLAN tags */
 };
 
 /* Written in one piece: this write is the commit of a policy change for the endpoint. */
@@ -153,6 +155,7 @@ enum packet_flag {
 	PACKET_TAGGED = 1 << 4,	    /* a VLAN tag, in the packet or beside it */
 	PACKET_TRACED = 1 << 5,	    /* part of a flow that can be answered with the roles swapped */
 	PACKET_ANSWER = 1 << 6,	    /* an ICMP answer: it tells by itself which way it goes */
+	PACKET_GROUP = 1 << 7,	    /* in a frame for a group of stations: broadcast or multicast */
 };
 
 /* The parts of a packet that the rest of the program needs. Ports of an ICMP query: its identifier, twice. */
@@ -187,8 +190,19 @@ struct flow_key {
 	__be16 high_port;
 	__u8 proto;
 	__u8 kind;   /* ICMP: type of the query */
-	__u8 asker;  /* ICMP queries: which end asks, so that two ends that use one identifier stay apart */
+	__u8 asker;  /* enum flow_asker */
 	__u8 unused;
+};
+
+/*
+ * ICMP queries: which end asks, so that two ends that use one identifier stay apart. And a bit for any connection, which
+ * says that the entry is that of bridge ports. A packet may pass such a port and then the bridge itself, the same way;
+ * with one entry, each of the two hooks would take the leg from the other with each packet.
+ */
+enum flow_asker {
+	ASKER_LOW = 1,
+	ASKER_HIGH = 2,
+	ASKER_AT_PORT = 1 << 7,
 };
 
 enum flow_state {
@@ -364,6 +378,7 @@ enum reason {
 	REASON_PASS_NOT_IP,
 	REASON_PASS_FROM_HOST,
 	REASON_PASS_UNPARSED,
+	REASON_PASS_DHCP,
 	/* dropped */
 	REASON_DROP_POLICY,
 	REASON_DROP_END_OF_POLICY,
@@ -388,6 +403,9 @@ enum reason {
 	REASON_DROP_TINY_FRAGMENT,
 	REASON_DROP_DHCP,
 	REASON_DROP_LINK_LOCAL,
+	REASON_DROP_DHCP_SERVER,
+	REASON_DROP_LINK_CONTROL,
+	REASON_DROP_FLOODED,
 	/* beside a verdict */
 	REASON_NOTE_FLOWS_FULL,
 	REASON_NOTE_SHARE_FULL,

@@ -90,6 +90,7 @@ struct names {
 	enum stage stage;
 	enum iface_flag iface_flag;
 	enum packet_flag packet_flag;
+	enum flow_asker flow_asker;
 	enum flow_state flow_state;
 	enum flow_flag flow_flag;
 	enum leg_way leg_way;

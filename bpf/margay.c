@@ -6,6 +6,8 @@
  *
  *   parse.h     bytes -> struct packet
  *   origin.h    who made a packet: this host, or another
+ *   station.h   whose an address is
+ *   bridge.h    ports of a bridge: frames for others and for many, and DHCP
  *   guard.h     what a workload may send at all
  *   classify.h  the first rule that matches
  *   share.h     how many connections one may have
@@ -156,7 +158,7 @@ __noinline int find_related(struct __sk_buff *skb, struct job *job)
 		return RELATED_NOT;
 	if (!same_address(scratch->quoted.src, job->packet.dst))
 		return RELATED_NOT;
-	track_key(&t, &scratch->quoted);
+	track_key(&t, &scratch->quoted, is_bridged(job));
 	t.now = bpf_ktime_get_coarse_ns();
 	find_flow(&t, s, false);
 	if (!t.flow)
@@ -290,7 +292,7 @@ static __always_inline int track(struct __sk_buff *skb, struct job *job)
 		return drop(job, REASON_DROP_CLOSED);
 	if ((job->packet.flags & PACKET_ICMP_ERROR) && is_related(skb, job))
 		return pass_flow(skb, job, REASON_PASS_RELATED);
-	track_key(&t, &job->packet);
+	track_key(&t, &job->packet, is_bridged(job));
 	t.now = bpf_ktime_get_coarse_ns();
 	find_flow(&t, s, is_syn(&job->packet));
 	if (t.flow) {
@@ -310,6 +312,20 @@ static __always_inline int track(struct __sk_buff *skb, struct job *job)
 
 /* ---- hooks ---- */
 
+/* Decides a frame that is neither IP nor ARP. */
+static __always_inline int handle_not_ip(struct __sk_buff *skb, struct job *job)
+{
+	if (!is_workload(job))
+		return pass(skb, job, REASON_PASS_NOT_IP);
+	if (!(job->iface.flags & IFACE_ALLOW_NOT_IP))
+		return drop(job, REASON_DROP_NOT_IP);
+	if (!job->egress && (job->packet.flags & PACKET_TAGGED) && !(job->iface.flags & IFACE_ALLOW_TAGS))
+		return drop(job, REASON_DROP_TAGGED);
+	if (!job->egress && !right_mac(skb, job))
+		return drop(job, REASON_DROP_MAC);
+	return pass(skb, job, REASON_PASS_NOT_IP);
+}
+
 /* Decides a packet that is not IP, or that cannot be read. */
 static __always_inline int handle_other(struct __sk_buff *skb, struct job *job, int parsed)
 {
@@ -318,7 +334,7 @@ static __always_inline int handle_other(struct __sk_buff *skb, struct job *job, 
 	if (parsed == PARSED_ARP)
 		return pass(skb, job, REASON_PASS_NEIGHBOUR);
 	if (parsed == PARSED_OTHER)
-		return workload ? drop(job, REASON_DROP_NOT_IP) : pass(skb, job, REASON_PASS_NOT_IP);
+		return handle_not_ip(skb, job);
 	if (workload || has_policy(&job->iface))
 		return drop(job, parsed - PARSED_BAD);
 	return pass(skb, job, REASON_PASS_UNPARSED);
@@ -336,6 +352,17 @@ static __always_inline int judge_untracked(struct job *job)
 	return classify(job, mask);
 }
 
+/*
+ * Judges a packet for many stations at the port of a bridge, each by itself: it belongs to no connection. Its copy for this
+ * host, if there is one, is for the gate.
+ */
+static __always_inline int handle_group(struct __sk_buff *skb, struct job *job)
+{
+	int result = judge(job, job->egress ? egress_stage(job) : STAGE_NORMAL_OUT);
+
+	return result == JUDGE_ALLOW ? pass_flow(skb, job, job->reason) : drop(job, job->reason);
+}
+
 /* Decides an IP packet that the sender may send at all. */
 static __always_inline int handle_ip(struct __sk_buff *skb, struct job *job)
 {
@@ -345,6 +372,12 @@ static __always_inline int handle_ip(struct __sk_buff *skb, struct job *job)
 		return pass(skb, job, REASON_PASS_NO_POLICY);
 	if ((!is_workload(job) || job->egress) && is_neighbour_message(job))
 		return pass(skb, job, REASON_PASS_NEIGHBOUR);
+	if (is_bridged(job)) {
+		if (job->egress && job->packet.proto == IPPROTO_UDP && is_dhcp_answer(skb, job))
+			return pass(skb, job, REASON_PASS_DHCP);
+		if (is_for_many(&job->packet))
+			return handle_group(skb, job);
+	}
 	result = judge_untracked(job);
 	if (result == JUDGE_ALLOW)
 		return pass_flow(skb, job, REASON_PASS_UNTRACKED);
@@ -382,11 +415,16 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 		return drop(&job, REASON_DROP_NO_INTERFACE);
 	if (job.iface.flags & IFACE_CLOSED)
 		return drop(&job, REASON_DROP_CLOSED);
+	if (is_bridged(&job) && egress != !!(job.packet.flags & PACKET_GROUP)) {
+		reason = guard_port(skb, &job, parsed);
+		if (reason)
+			return drop(&job, reason);
+	}
 	if (is_workload(&job) && !egress && parsed <= PARSED_ARP) {
 		if (is_orphan_fragment(&job))
 			return drop(&job, REASON_DROP_FRAGMENT);
 		reason = guard(skb, &job, parsed);
-		if (reason == REASON_PASS_NEIGHBOUR)
+		if (reason == REASON_PASS_NEIGHBOUR || reason == REASON_PASS_DHCP)
 			return pass(skb, &job, reason);
 		if (reason)
 			return drop(&job, reason);

@@ -362,6 +362,8 @@ static __always_inline __u32 parse_ethernet(struct __sk_buff *skb, struct packet
 		return 0;
 	*off = ETH_HLEN;
 	proto = bpf_ntohs(eth.half[6]);
+	if (*(__u8 *)&eth & 1)
+		p->flags |= PACKET_GROUP;
 	if (skb->vlan_present)
 		p->flags |= PACKET_TAGGED;
 	if (proto != ETH_P_8021Q_ && proto != ETH_P_8021AD_)
@@ -396,6 +398,7 @@ __noinline int parse(struct __sk_buff *skb, struct packet *p, __u32 iface_flags)
 		bad = parse_ipv6(skb, p, off);
 		break;
 	case ETH_P_ARP:
+		p->l4 = off;
 		return PARSED_ARP;
 	case 0:
 	case ETH_P_8021Q_:

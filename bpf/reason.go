@@ -22,6 +22,7 @@ const (
 	PassNotIP              = Reason(layout.ReasonPassNotIP)
 	PassFromHost           = Reason(layout.ReasonPassFromHost)
 	PassUnparsed           = Reason(layout.ReasonPassUnparsed)
+	PassDHCP               = Reason(layout.ReasonPassDHCP)
 	DropPolicy             = Reason(layout.ReasonDropPolicy)
 	DropEndOfPolicy        = Reason(layout.ReasonDropEndOfPolicy)
 	DropRevoked            = Reason(layout.ReasonDropRevoked)
@@ -45,6 +46,9 @@ const (
 	DropTinyFragment       = Reason(layout.ReasonDropTinyFragment)
 	DropDHCP               = Reason(layout.ReasonDropDHCP)
 	DropLinkLocal          = Reason(layout.ReasonDropLinkLocal)
+	DropDHCPServer         = Reason(layout.ReasonDropDHCPServer)
+	DropLinkControl        = Reason(layout.ReasonDropLinkControl)
+	DropFlooded            = Reason(layout.ReasonDropFlooded)
 	NoteFlowsFull          = Reason(layout.ReasonNoteFlowsFull)
 	NoteShareFull          = Reason(layout.ReasonNoteShareFull)
 	NoteFlowNotStored      = Reason(layout.ReasonNoteFlowNotStored)
@@ -81,6 +85,7 @@ func reasonText(r Reason) string {
 		PassNotIP:         "not IP",
 		PassFromHost:      "from this host",
 		PassUnparsed:      "unreadable, no policy applies",
+		PassDHCP:          "DHCP of a bridged workload",
 		DropPolicy:        "denied by policy",
 		DropEndOfPolicy:   "no policy allows it",
 		DropRevoked:       "connection no longer allowed",
@@ -104,6 +109,9 @@ func reasonText(r Reason) string {
 		DropTinyFragment:  "tiny first fragment",
 		DropDHCP:          "DHCP from a workload: its address comes from its endpoint",
 		DropLinkLocal:     "link-local source, but no message of the link",
+		DropDHCPServer:    "DHCP server on a workload",
+		DropLinkControl:   "link control (STP, LLDP) from a workload",
+		DropFlooded:       "flooded by the bridge, for another station",
 		NoteFlowsFull:     "table of connections is full",
 		NoteShareFull:     "endpoint has its share of connections",
 		NoteFlowNotStored: "connection could not be stored",

@@ -162,7 +162,8 @@ static __always_inline int drop(struct job *job, __u32 reason)
  */
 static __always_inline bool is_for_host(const struct job *job)
 {
-	return job->to_host || job->stage == STAGE_BORN_HERE || job->reason == REASON_PASS_NEIGHBOUR;
+	return job->to_host || job->stage == STAGE_BORN_HERE || job->reason == REASON_PASS_NEIGHBOUR ||
+	       job->reason == REASON_PASS_DHCP;
 }
 
 /*

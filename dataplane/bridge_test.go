@@ -8,6 +8,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/internal/lab"
 )
 
 // network is a bridge with an address of each family, the gateways of the VMs on it.
@@ -152,6 +153,50 @@ func TestABridgedVMAndItsHost(t *testing.T) {
 	must(t, d.become(w))
 	n.reaches("the host is open", n.alice, n.first.gateways(), 80)
 	n.reaches("the host is open, another of its addresses", n.alice, n.second.gateways(), 80)
+}
+
+// The host endpoint of the bridge itself stays in force beside the ports: it judges what goes to the host and what the host sends. A
+// packet that passes both is judged by each, and its connection is shown once.
+func TestABridgeWithAHostEndpoint(t *testing.T) {
+	n := newTwoNetworks(t)
+	n.Echo(80, 81)
+	w := newWorld()
+	w.Config.ToHost = true
+	w.workload(n.alice)
+	w.workload(n.bob)
+	id := calc.EndpointID{Kind: "HostEndpoint", Name: "virbr0"}
+	w.Endpoints[id] = calc.Endpoint{ID: id, Interface: "virbr0", Profiles: []string{"open"}}
+	w.protect(id, 81)
+	d := n.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	n.reaches("to the host", n.alice, n.first.gateways(), 81)
+	c, err := n.alice.Dial("tcp", n.first.v4.Addr(), 81)
+	must(t, err)
+	defer c.Close()
+	for range 3 {
+		if !lab.Answered(c) {
+			t.Error("no answer on an open connection")
+		}
+	}
+	dump, err := d.Dump(10_000, TableConnections)
+	must(t, err)
+	shown := 0
+	for _, x := range dump.Connections {
+		if x.Protocol == 6 && x.Opener == netip.MustParseAddrPort(c.LocalAddr().String()) {
+			shown++
+			if len(x.Approvals) != 2 || !x.Approvals[0].Current || !x.Approvals[1].Current {
+				t.Errorf("approvals %+v, want one of the port and one of the bridge", x.Approvals)
+			}
+		}
+	}
+	if shown != 1 {
+		t.Errorf("the connection is shown %d times", shown)
+	}
+	for _, a := range n.bob.Addresses {
+		if !n.alice.Reaches("tcp", a, 80) {
+			t.Errorf("the policy of the bridge judges packets between its ports: %v does not answer", a)
+		}
+	}
 }
 
 // A machine on the network is behind a port of the bridge that has no endpoint, as an uplink.

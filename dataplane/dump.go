@@ -205,16 +205,38 @@ func (d *Driver) dumpRules() (list []Rule, err error) {
 	return list, err
 }
 
+// dumpConnections reads the connections. One that passes a bridge port and another interface has two entries, which are shown as one.
 func (d *Driver) dumpConnections(dump *Dump, most int) error {
 	epoch := d.shared.Epoch()
+	at := map[layout.FlowKey]int{} // in dump.Connections
 	return d.shared.Connections(func(c bpf.Connection) bool {
+		whole := c.Key
+		whole.Asker &^= uint8(layout.AskerAtPort)
+		if i, there := at[whole]; there {
+			dump.Connections[i] = joined(dump.Connections[i], d.connection(c, epoch))
+			return true
+		}
 		if len(dump.Connections) >= most {
 			dump.Truncated = true
 			return false
 		}
+		at[whole] = len(dump.Connections)
 		dump.Connections = append(dump.Connections, d.connection(c, epoch))
 		return true
 	})
+}
+
+// joined makes one of two records of a connection. Both have counted every packet that passed them.
+func joined(a, b Connection) Connection {
+	for way := range a.Packets {
+		a.Packets[way], a.Bytes[way] = max(a.Packets[way], b.Packets[way]), max(a.Bytes[way], b.Bytes[way])
+	}
+	if len(b.Refusals) > 0 {
+		a.State = b.State
+	}
+	a.Age, a.Idle = max(a.Age, b.Age), min(a.Idle, b.Idle)
+	a.Approvals, a.Refusals = append(a.Approvals, b.Approvals...), append(a.Refusals, b.Refusals...)
+	return a
 }
 
 func (d *Driver) connection(c bpf.Connection, epoch uint64) Connection {

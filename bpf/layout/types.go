@@ -67,6 +67,8 @@ const (
 	IfaceClosed     = 32
 	IfaceLayer3     = 64
 	IfaceBridged    = 128
+	IfaceAllowNotIP = 256
+	IfaceAllowTags  = 512
 )
 
 // Values of enum packet_flag.
@@ -78,6 +80,14 @@ const (
 	PacketTagged        = 16
 	PacketTraced        = 32
 	PacketAnswer        = 64
+	PacketGroup         = 128
+)
+
+// Values of enum flow_asker.
+const (
+	AskerLow    = 1
+	AskerHigh   = 2
+	AskerAtPort = 128
 )
 
 // Values of enum flow_state.
@@ -155,35 +165,39 @@ const (
 	ReasonPassNotIP         = 8
 	ReasonPassFromHost      = 9
 	ReasonPassUnparsed      = 10
-	ReasonDropPolicy        = 11
-	ReasonDropEndOfPolicy   = 12
-	ReasonDropRevoked       = 13
-	ReasonDropContinuations = 14
-	ReasonDropNoPolicy      = 15
-	ReasonDropNoInterface   = 16
-	ReasonDropClosed        = 17
-	ReasonDropToHost        = 18
-	ReasonDropSource        = 19
-	ReasonDropMAC           = 20
-	ReasonDropTagged        = 21
-	ReasonDropNotIP         = 22
-	ReasonDropARP           = 23
-	ReasonDropNeighbour     = 24
-	ReasonDropRouter        = 25
-	ReasonDropTunnel        = 26
-	ReasonDropMalformed     = 27
-	ReasonDropHeaderChain   = 28
-	ReasonDropMapped        = 29
-	ReasonDropFragment      = 30
-	ReasonDropTinyFragment  = 31
-	ReasonDropDHCP          = 32
-	ReasonDropLinkLocal     = 33
-	ReasonNoteFlowsFull     = 34
-	ReasonNoteShareFull     = 35
-	ReasonNoteFlowNotStored = 36
-	ReasonNoteEventLost     = 37
-	ReasonNoteEventLeftOut  = 38
-	Reasons                 = 39
+	ReasonPassDHCP          = 11
+	ReasonDropPolicy        = 12
+	ReasonDropEndOfPolicy   = 13
+	ReasonDropRevoked       = 14
+	ReasonDropContinuations = 15
+	ReasonDropNoPolicy      = 16
+	ReasonDropNoInterface   = 17
+	ReasonDropClosed        = 18
+	ReasonDropToHost        = 19
+	ReasonDropSource        = 20
+	ReasonDropMAC           = 21
+	ReasonDropTagged        = 22
+	ReasonDropNotIP         = 23
+	ReasonDropARP           = 24
+	ReasonDropNeighbour     = 25
+	ReasonDropRouter        = 26
+	ReasonDropTunnel        = 27
+	ReasonDropMalformed     = 28
+	ReasonDropHeaderChain   = 29
+	ReasonDropMapped        = 30
+	ReasonDropFragment      = 31
+	ReasonDropTinyFragment  = 32
+	ReasonDropDHCP          = 33
+	ReasonDropLinkLocal     = 34
+	ReasonDropDHCPServer    = 35
+	ReasonDropLinkControl   = 36
+	ReasonDropFlooded       = 37
+	ReasonNoteFlowsFull     = 38
+	ReasonNoteShareFull     = 39
+	ReasonNoteFlowNotStored = 40
+	ReasonNoteEventLost     = 41
+	ReasonNoteEventLeftOut  = 42
+	Reasons                 = 43
 )
 
 // Values of enum event_kind.

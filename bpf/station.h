@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0 */
+/* Whose an address is: the workload's, this host's, or nobody's beyond the link. */
+#pragma once
+
+#include "parse.h"
+#include "verdict.h"
+
+/* Is this one of the addresses that the workload may send from? */
+static __always_inline bool owns(const struct job *job, const __u8 *addr)
+{
+	struct source_key key = {.ifindex = job->iface.ifindex};
+
+	__builtin_memcpy(key.addr, addr, 16);
+	return bpf_map_lookup_elem(&sources, &key) != NULL;
+}
+
+/* Is this an address of this host? */
+static __always_inline bool is_host_address(const __u8 *addr)
+{
+	return bpf_map_lookup_elem(&locals, addr) != NULL;
+}
+
+/* Is this ::? 0.0.0.0 is ::ffff:0.0.0.0 here, and is not. */
+static __always_inline bool is_unspecified(const __u8 *addr)
+{
+	return *(u64_alias *)addr == 0 && *(u64_alias *)(addr + 8) == 0;
+}
+
+/* Is this an address in fe80::/10? */
+static __always_inline bool is_link_local(const __u8 *addr)
+{
+	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
+}
+
+/* Is this an IPv6 multicast address of scope 2, the link, or less (RFC 4291 section 2.7)? */
+static __always_inline bool is_link_multicast(const __u8 *addr)
+{
+	return addr[0] == 0xff && (addr[1] & 0x0f) <= 2;
+}
+
+/* Does the packet go to a multicast address, or to the limited broadcast address? */
+static __always_inline bool is_multicast(const struct packet *p)
+{
+	if (p->flags & PACKET_IPV6)
+		return p->dst[0] == 0xff;
+	return (p->dst[12] & 0xf0) == 0xe0 || *(u32_alias *)(p->dst + 12) == 0xffffffff;
+}
+
+/* Are two MAC addresses equal? */
+static __always_inline bool same_mac(const void *a, const __u8 *mac)
+{
+	const __u8 *b = a;
+
+	return b[0] == mac[0] && b[1] == mac[1] && b[2] == mac[2] && b[3] == mac[3] && b[4] == mac[4] && b[5] == mac[5];
+}
+
+/* Does the frame come from the MAC address that the endpoint names, if it names one? */
+static __always_inline bool right_mac(struct __sk_buff *skb, const struct job *job)
+{
+	struct {
+		__be16 half[3];
+	} from;
+
+	if (!(job->iface.flags & IFACE_CHECK_MAC) || (job->iface.flags & IFACE_LAYER3))
+		return true;
+	return READ(skb, 6, from) && same_mac(&from, job->iface.mac);
+}
