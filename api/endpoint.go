@@ -1,5 +1,7 @@
 package api
 
+import "strings"
+
 // WorkloadEndpoint is one interface of a virtual machine or other workload.
 type WorkloadEndpoint struct {
 	TypeMeta
@@ -85,4 +87,12 @@ type EndpointPort struct {
 	Name     string   `json:"name"`     // name that rules use: a-z, 0-9 and dashes, at most 15 characters
 	Protocol Protocol `json:"protocol"` // TCP, UDP or SCTP
 	Port     uint16   `json:"port"`     // 1 to 65535
+}
+
+// Hostname is the workload's name, if it can be the name of a machine (RFC 1123, section 2.1). It is empty otherwise.
+func (s *WorkloadEndpointSpec) Hostname() string {
+	if name := strings.ToLower(s.Workload); isLabel(name) && len(name) <= 63 {
+		return name
+	}
+	return ""
 }

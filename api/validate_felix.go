@@ -58,6 +58,7 @@ func felixWords() []words {
 		{"routeSource", true, "WorkloadIPs CalicoIPAM"},
 		{"serviceLoopPrevention", false, "Drop Reject Disabled"},
 		{"windowsManageFirewallRules", false, "Enabled Disabled"},
+		{"workloadDHCP", false, "Enabled Disabled"},
 		{"workloadSourceSpoofing", false, "Disabled Any"},
 	}
 }
@@ -196,6 +197,11 @@ func (c *checker) felixAddresses(s *FelixConfigurationSpec) {
 	}
 	if a := s.DeviceRouteSourceAddressIPv6; a != "" {
 		c.address("spec.deviceRouteSourceAddressIPv6", a, 6)
+	}
+	if servers := s.WorkloadDNSServers; servers != nil {
+		for i, a := range *servers {
+			c.address(at("spec.workloadDNSServers", i), a, 0)
+		}
 	}
 	for path, nets := range inOrder(map[string]*[]string{"spec.externalNodesList": s.ExternalNodesList,
 		"spec.bpfExcludeCIDRsFromNAT": s.BPFExcludeCIDRsFromNAT, "spec.bpfDSROptoutCIDRs": s.BPFDSROptoutCIDRs}) {

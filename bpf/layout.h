@@ -127,6 +127,7 @@ enum iface_flag {
 	IFACE_BRIDGED = 1 << 7,	 /* a workload's, and a port of a bridge */
 	IFACE_ALLOW_NOT_IP = 1 << 8, /* the bridged workload may speak other protocols than IP and ARP */
 	IFACE_ALLOW_TAGS = 1 << 9,   /* the bridged workload may use VLAN tags */
+	IFACE_ASK_AGENT = 1 << 10, /* the agent answers DHCP and router solicitations of the workload */
 };
 
 /* Written in one piece: this write is the commit of a policy change for the endpoint. */
@@ -379,6 +380,7 @@ enum reason {
 	REASON_PASS_FROM_HOST,
 	REASON_PASS_UNPARSED,
 	REASON_PASS_DHCP,
+	REASON_PASS_TO_AGENT, /* taken off the network, for the agent to answer */
 	/* dropped */
 	REASON_DROP_POLICY,
 	REASON_DROP_END_OF_POLICY,
@@ -406,6 +408,7 @@ enum reason {
 	REASON_DROP_DHCP_SERVER,
 	REASON_DROP_LINK_CONTROL,
 	REASON_DROP_FLOODED,
+	REASON_DROP_QUESTION,
 	/* beside a verdict */
 	REASON_NOTE_FLOWS_FULL,
 	REASON_NOTE_SHARE_FULL,
@@ -436,6 +439,15 @@ struct event {
 	__u8 reason;
 	__u8 stage;
 	__u8 egress;
+};
+
+/* A frame of a workload that asks for its address or its router. The agent answers it. */
+#define QUESTION_BYTES 1600
+
+struct question {
+	__u32 ifindex;
+	__u32 length;
+	__u8 frame[QUESTION_BYTES];
 };
 
 /* The verdict on the last packet. Only programs for tests and explanations write it. */

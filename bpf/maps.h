@@ -57,6 +57,14 @@ struct {
 	__uint(max_entries, 1 << 20);
 } events SEC(".maps");
 
+/* Frames that the agent answers: room for 150 of them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 18);
+} questions SEC(".maps");
+
+MAP(question_times, BPF_MAP_TYPE_LRU_HASH, __u32, __u64, 4096, 0); /* by interface: when its next question would be due */
+
 /* ---- of one program: scratch ---- */
 
 /*
@@ -105,6 +113,7 @@ struct names {
 	struct chunk_word chunk_word;
 	struct leg leg;
 	struct event event;
+	struct question question;
 	struct sweep_result sweep_result;
 	struct drain_result drain_result;
 };

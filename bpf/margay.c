@@ -9,6 +9,7 @@
  *   station.h   whose an address is
  *   bridge.h    ports of a bridge: frames for others and for many, and DHCP
  *   guard.h     what a workload may send at all
+ *   question.h  what a workload asks the agent
  *   classify.h  the first rule that matches
  *   share.h     how many connections one may have
  *   flow.h      connections
@@ -17,6 +18,7 @@
  *   verdict.h   verdicts, counters, events
  */
 #include "judge.h"
+#include "question.h"
 
 /*
  * Copies the policy of an interface. False, with an empty policy, if the interface has none.
@@ -423,7 +425,9 @@ static __always_inline int handle(struct __sk_buff *skb, bool egress)
 	if (is_workload(&job) && !egress && parsed <= PARSED_ARP) {
 		if (is_orphan_fragment(&job))
 			return drop(&job, REASON_DROP_FRAGMENT);
-		reason = guard(skb, &job, parsed);
+		reason = guard_or_ask(skb, &job, parsed, guard(skb, &job, parsed));
+		if (reason == REASON_PASS_TO_AGENT)
+			return take(&job, reason);
 		if (reason == REASON_PASS_NEIGHBOUR || reason == REASON_PASS_DHCP)
 			return pass(skb, &job, reason);
 		if (reason)

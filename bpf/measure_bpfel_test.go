@@ -250,6 +250,8 @@ const (
 	measureMapNets          = "nets"
 	measureMapOpenings      = "openings"
 	measureMapProbes        = "probes"
+	measureMapQuestionTimes = "question_times"
+	measureMapQuestions     = "questions"
 	measureMapReasons       = "reasons"
 	measureMapRotated       = "rotated"
 	measureMapRotations     = "rotations"
@@ -341,6 +343,8 @@ type measureMapSpecs struct {
 	Nets          *ebpf.MapSpec `ebpf:"nets"`
 	Openings      *ebpf.MapSpec `ebpf:"openings"`
 	Probes        *ebpf.MapSpec `ebpf:"probes"`
+	QuestionTimes *ebpf.MapSpec `ebpf:"question_times"`
+	Questions     *ebpf.MapSpec `ebpf:"questions"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	Rotated       *ebpf.MapSpec `ebpf:"rotated"`
 	Rotations     *ebpf.MapSpec `ebpf:"rotations"`
@@ -404,6 +408,8 @@ type measureMaps struct {
 	Nets          *ebpf.Map `ebpf:"nets"`
 	Openings      *ebpf.Map `ebpf:"openings"`
 	Probes        *ebpf.Map `ebpf:"probes"`
+	QuestionTimes *ebpf.Map `ebpf:"question_times"`
+	Questions     *ebpf.Map `ebpf:"questions"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	Rotated       *ebpf.Map `ebpf:"rotated"`
 	Rotations     *ebpf.Map `ebpf:"rotations"`
@@ -439,6 +445,8 @@ func (m *measureMaps) Close() error {
 		m.Nets,
 		m.Openings,
 		m.Probes,
+		m.QuestionTimes,
+		m.Questions,
 		m.Reasons,
 		m.Rotated,
 		m.Rotations,

@@ -34,6 +34,8 @@ const (
 	programMapLocals        = "locals"
 	programMapNets          = "nets"
 	programMapOpenings      = "openings"
+	programMapQuestionTimes = "question_times"
+	programMapQuestions     = "questions"
 	programMapReasons       = "reasons"
 	programMapRuleHits      = "rule_hits"
 	programMapScratches     = "scratches"
@@ -124,6 +126,8 @@ type programMapSpecs struct {
 	Locals        *ebpf.MapSpec `ebpf:"locals"`
 	Nets          *ebpf.MapSpec `ebpf:"nets"`
 	Openings      *ebpf.MapSpec `ebpf:"openings"`
+	QuestionTimes *ebpf.MapSpec `ebpf:"question_times"`
+	Questions     *ebpf.MapSpec `ebpf:"questions"`
 	Reasons       *ebpf.MapSpec `ebpf:"reasons"`
 	RuleHits      *ebpf.MapSpec `ebpf:"rule_hits"`
 	Scratches     *ebpf.MapSpec `ebpf:"scratches"`
@@ -184,6 +188,8 @@ type programMaps struct {
 	Locals        *ebpf.Map `ebpf:"locals"`
 	Nets          *ebpf.Map `ebpf:"nets"`
 	Openings      *ebpf.Map `ebpf:"openings"`
+	QuestionTimes *ebpf.Map `ebpf:"question_times"`
+	Questions     *ebpf.Map `ebpf:"questions"`
 	Reasons       *ebpf.Map `ebpf:"reasons"`
 	RuleHits      *ebpf.Map `ebpf:"rule_hits"`
 	Scratches     *ebpf.Map `ebpf:"scratches"`
@@ -216,6 +222,8 @@ func (m *programMaps) Close() error {
 		m.Locals,
 		m.Nets,
 		m.Openings,
+		m.QuestionTimes,
+		m.Questions,
 		m.Reasons,
 		m.RuleHits,
 		m.Scratches,

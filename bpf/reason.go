@@ -23,6 +23,7 @@ const (
 	PassFromHost           = Reason(layout.ReasonPassFromHost)
 	PassUnparsed           = Reason(layout.ReasonPassUnparsed)
 	PassDHCP               = Reason(layout.ReasonPassDHCP)
+	PassToAgent            = Reason(layout.ReasonPassToAgent)
 	DropPolicy             = Reason(layout.ReasonDropPolicy)
 	DropEndOfPolicy        = Reason(layout.ReasonDropEndOfPolicy)
 	DropRevoked            = Reason(layout.ReasonDropRevoked)
@@ -49,6 +50,7 @@ const (
 	DropDHCPServer         = Reason(layout.ReasonDropDHCPServer)
 	DropLinkControl        = Reason(layout.ReasonDropLinkControl)
 	DropFlooded            = Reason(layout.ReasonDropFlooded)
+	DropQuestion           = Reason(layout.ReasonDropQuestion)
 	NoteFlowsFull          = Reason(layout.ReasonNoteFlowsFull)
 	NoteShareFull          = Reason(layout.ReasonNoteShareFull)
 	NoteFlowNotStored      = Reason(layout.ReasonNoteFlowNotStored)
@@ -86,6 +88,7 @@ func reasonText(r Reason) string {
 		PassFromHost:      "from this host",
 		PassUnparsed:      "unreadable, no policy applies",
 		PassDHCP:          "DHCP of a bridged workload",
+		PassToAgent:       "DHCP or router solicitation: felix answers it",
 		DropPolicy:        "denied by policy",
 		DropEndOfPolicy:   "no policy allows it",
 		DropRevoked:       "connection no longer allowed",
@@ -112,6 +115,7 @@ func reasonText(r Reason) string {
 		DropDHCPServer:    "DHCP server on a workload",
 		DropLinkControl:   "link control (STP, LLDP) from a workload",
 		DropFlooded:       "flooded by the bridge, for another station",
+		DropQuestion:      "DHCP or router solicitation: more than 20 a second, or felix reads none",
 		NoteFlowsFull:     "table of connections is full",
 		NoteShareFull:     "endpoint has its share of connections",
 		NoteFlowNotStored: "connection could not be stored",

@@ -48,7 +48,7 @@ type Shared struct {
 
 // pinned returns the names of the shared tables but those for connections, which have a serial number too.
 func pinned() []string {
-	return []string{"fragments", "shares", "openings", "locals", "epoch", "config", "rule_hits", "reasons", "event_times", "events"}
+	return []string{"fragments", "shares", "openings", "locals", "epoch", "config", "rule_hits", "reasons", "event_times", "events", "questions", "question_times"}
 }
 
 // OpenShared opens the shared state that is pinned in dir, a bpf file system (see OpenPins), and creates the tables

@@ -156,6 +156,15 @@ static __always_inline int drop(struct job *job, __u32 reason)
 	return TCX_DROP;
 }
 
+/* Takes the packet off the network: the agent has a copy. */
+static __always_inline int take(struct job *job, __u32 reason)
+{
+	job->reason = reason;
+	count_reason(reason, &job->packet);
+	remember_last(job);
+	return TCX_DROP;
+}
+
 /*
  * Was a packet of a workload judged as one for this host, or as an answer to one of this host? Address translation may
  * still bring other packets to the host; the gate lets only packets with this mark through to it.

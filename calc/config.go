@@ -58,6 +58,7 @@ func readSpec(spec api.FelixConfigurationSpec, note func(field, format string, a
 		DeviceRouteProtocol: deviceRouteProtocol,
 	}
 	c.readNumbers(spec, note)
+	c.readResolvers(spec.WorkloadDNSServers, note)
 	c.readWords(spec, note)
 	c.Timeouts = readTimeouts(spec.BPFConntrackTimeouts, note)
 	if spec.BPFEnabled != nil && !*spec.BPFEnabled {
@@ -90,6 +91,22 @@ func (c *configuration) readNumbers(spec api.FelixConfigurationSpec, note func(f
 	c.RouteMetric6 = readMetric("ipv6NormalRoutePriority", spec.IPv6NormalRoutePriority, note)
 }
 
+// readResolvers reads the DNS servers for workloads. One that is no address is left out.
+func (c *configuration) readResolvers(servers *[]string, note func(field, format string, args ...any)) {
+	if servers == nil {
+		return
+	}
+	c.Resolvers.Set = true
+	for _, text := range *servers {
+		a, err := api.ParseAddr(text)
+		if err != nil {
+			note("workloadDNSServers", "workloadDNSServers: %v: correct it; until then workloads do not get this resolver", err)
+			continue
+		}
+		c.Resolvers.Addresses = append(c.Resolvers.Addresses, a)
+	}
+}
+
 // readMetric reads the metric of routes. 0 stands for the kernel's default.
 func readMetric(field string, n *int, note func(field, format string, args ...any)) int {
 	switch {
@@ -120,6 +137,7 @@ func (c *configuration) readWords(spec api.FelixConfigurationSpec, note func(fie
 		"trace", "debug", "info", "warning", "error", "fatal")
 	toHost := word("defaultEndpointToHostAction", spec.DefaultEndpointToHostAction, "drop", "drop", "accept", "return")
 	c.ToHost = toHost != "drop"
+	c.DHCP = spec.WorkloadDHCP == nil || word("workloadDHCP", *spec.WorkloadDHCP, "enabled", "enabled", "disabled") == "enabled"
 	if text := spec.ProgramClusterRoutes; text != nil {
 		routes := word("programClusterRoutes", *text, "enabledipiponly", "enabled", "disabled", "enabledipiponly", "enablednoencaponly")
 		c.ClusterRoutes = routes == "enabled" || routes == "enablednoencaponly"

@@ -53,6 +53,7 @@ func namedFor(node string, key api.Key) bool {
 func (e *Endpoint) readWorkload(w *api.WorkloadEndpoint) (problems []string) {
 	spec := &w.Spec
 	e.Interface, e.MAC, e.Profiles = spec.InterfaceName, strings.ToLower(spec.MAC), spec.Profiles
+	e.Hostname, e.OwnDHCP = spec.Hostname(), givesAddresses(spec.Orchestrator)
 	for _, text := range spec.IPNetworks {
 		n, err := api.ParseNet(text)
 		switch {
@@ -83,6 +84,12 @@ func (e *Endpoint) readWorkload(w *api.WorkloadEndpoint) (problems []string) {
 		problems = append(problems, "qosControls are not enforced yet: limit the rate elsewhere")
 	}
 	return problems
+}
+
+// givesAddresses says whether workloads of an orchestrator get their addresses from it: OpenStack has a DHCP agent on each host, and
+// container runtimes write into the container.
+func givesAddresses(orchestrator string) bool {
+	return slices.Contains([]string{"openstack", "k8s", "cni"}, orchestrator)
 }
 
 // withoutAddresses returns the problem of an endpoint without ipNetworks.

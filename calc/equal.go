@@ -26,7 +26,7 @@ func (m *Match) equal(n *Match) bool {
 }
 
 func (e Endpoint) equal(f Endpoint) bool {
-	if e.ID != f.ID || e.Interface != f.Interface || e.MAC != f.MAC || e.Closed != f.Closed ||
+	if e.ID != f.ID || e.Interface != f.Interface || e.MAC != f.MAC || e.Hostname != f.Hostname || e.OwnDHCP != f.OwnDHCP || e.Closed != f.Closed ||
 		!slices.Equal(e.Addresses, f.Addresses) || !slices.Equal(e.Profiles, f.Profiles) {
 		return false
 	}
@@ -63,7 +63,8 @@ func (c Config) equal(d Config) bool {
 	return maps.Equal(c.Raw, d.Raw) && maps.Equal(c.Sources, d.Sources) && slices.Equal(c.InterfacePrefixes, d.InterfacePrefixes) && c.ToHost == d.ToHost &&
 		c.AllowVXLAN == d.AllowVXLAN && c.AllowIPIP == d.AllowIPIP && c.FlowTableSize == d.FlowTableSize &&
 		c.LogLevel == d.LogLevel && c.ScreenLevel == d.ScreenLevel && c.Timeouts == d.Timeouts &&
-		c.DeviceRouteProtocol == d.DeviceRouteProtocol && c.RouteMetric4 == d.RouteMetric4 && c.RouteMetric6 == d.RouteMetric6 && c.ClusterRoutes == d.ClusterRoutes
+		c.DeviceRouteProtocol == d.DeviceRouteProtocol && c.RouteMetric4 == d.RouteMetric4 && c.RouteMetric6 == d.RouteMetric6 && c.ClusterRoutes == d.ClusterRoutes &&
+		c.DHCP == d.DHCP && c.Resolvers.Set == d.Resolvers.Set && slices.Equal(c.Resolvers.Addresses, d.Resolvers.Addresses)
 }
 
 // sameList compares slices, fast if they share their memory.

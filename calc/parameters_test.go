@@ -1,6 +1,7 @@
 package calc
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -166,5 +167,36 @@ func TestFailsafeProtocolsAreReadInAnyForm(t *testing.T) {
 	}))
 	if problems := s.SortedProblems(); len(problems) != 1 || !strings.Contains(problems[0].Text, `protocol "1" has no ports`) {
 		t.Error(problems)
+	}
+}
+
+func TestDHCPOfWorkloadsIsOnUnlessAFieldSaysOtherwise(t *testing.T) {
+	off, wrong, servers := "Disabled", "Perhaps", []string{"192.0.2.53", "nonsense", "2001:db8::53"}
+	var notes []string
+	note := func(_, format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	if c := readSpec(api.FelixConfigurationSpec{}, note); !c.DHCP || c.Resolvers.Set {
+		t.Errorf("without fields: %v, %+v", c.DHCP, c.Resolvers)
+	}
+	if c := readSpec(api.FelixConfigurationSpec{WorkloadDHCP: &off}, note); c.DHCP {
+		t.Error("Disabled has no effect")
+	}
+	if len(notes) != 0 {
+		t.Errorf("notes without a reason: %v", notes)
+	}
+	c := readSpec(api.FelixConfigurationSpec{WorkloadDHCP: &wrong, WorkloadDNSServers: &servers}, note)
+	if want := "[192.0.2.53 2001:db8::53]"; !c.DHCP || fmt.Sprint(c.Resolvers.Addresses) != want || len(notes) != 2 {
+		t.Errorf("%v, %v, notes %q", c.DHCP, c.Resolvers, notes)
+	}
+	if c := readSpec(api.FelixConfigurationSpec{WorkloadDNSServers: &[]string{}}, note); !c.Resolvers.Set || len(c.Resolvers.Addresses) != 0 {
+		t.Errorf("an empty list: %+v", c.Resolvers)
+	}
+}
+
+func TestTheHostnameOfAWorkload(t *testing.T) {
+	for workload, want := range map[string]string{"web-1": "web-1", "Web1": "web1", "shop.web": "", "": "", strings.Repeat("a", 64): "", "-a": ""} {
+		spec := api.WorkloadEndpointSpec{Workload: workload}
+		if got := spec.Hostname(); got != want {
+			t.Errorf("%q: %q, want %q", workload, got, want)
+		}
 	}
 }

@@ -189,6 +189,8 @@ type Endpoint struct {
 	Interface string       `json:"interface,omitempty"` // workload: its interface, empty if another endpoint has it; host: a name, * for all, or empty (then Addresses decide)
 	Addresses []netip.Addr `json:"addresses,omitempty"` // workload: its own; host: expectedIPs
 	MAC       string       `json:"mac,omitempty"`       // lower-case, empty when not given
+	Hostname  string       `json:"hostname,omitempty"`  // the name that DHCP gives to a workload; empty: none
+	OwnDHCP   bool         `json:"ownDHCP,omitempty"`   // the workload's orchestrator gives it its addresses, so felix answers no DHCP
 	Profiles  []string     `json:"profiles,omitempty"`  // in the endpoint's order
 	Closed    string       `json:"closed,omitempty"`    // not empty: everything but a host endpoint's failsafes is dropped, for this reason
 
@@ -303,6 +305,14 @@ type Config struct {
 	RouteMetric4        int  // of IPv4 routes to workloads of the node; 0: the kernel's default
 	RouteMetric6        int  // the same for IPv6
 	ClusterRoutes       bool // programClusterRoutes: routes to other nodes follow from their blocks, without BGP
+	DHCP                bool // felix answers DHCP and router solicitations of workloads
+	Resolvers           Resolvers
+}
+
+// Resolvers are the DNS servers that felix gives to workloads.
+type Resolvers struct {
+	Set       bool // false: those of the host
+	Addresses []netip.Addr
 }
 
 // Timeouts says after how long without packets a tracked connection ends.

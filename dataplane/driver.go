@@ -14,6 +14,7 @@ import (
 
 	"github.com/margay-project/margay/bpf"
 	"github.com/margay-project/margay/calc"
+	"github.com/margay-project/margay/dataplane/dhcp"
 	"github.com/margay-project/margay/dataplane/firewall"
 	"github.com/margay-project/margay/dataplane/gate"
 	"github.com/margay-project/margay/dataplane/interfaces"
@@ -95,6 +96,7 @@ type Driver struct {
 	learned      hopRoutes // of BGP peers
 	arrivals     arrivals
 	advertising  advertising
+	guests       guests
 	toNodes      hopRoutes  // to other nodes, derived from their blocks
 	toPeers      peerRoutes // to BGP peers, by their gateways
 	settings     *table.Table[interfaces.Sysctl, string]
@@ -149,6 +151,9 @@ func New(options Options) (*Driver, error) {
 		d.watcher.Close()
 		d.kernel.Close()
 		return nil, errors.Join(err, claim.close())
+	}
+	if d.guests.server, err = dhcp.New(o.Log); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	d.makeTables()
 	d.startAudits()
@@ -288,7 +293,7 @@ func (d *Driver) Close() error {
 	for _, l := range d.byOtherHosts() {
 		l.kernel.Close()
 	}
-	err := d.generations.close()
+	err := errors.Join(d.guests.close(), d.generations.close())
 	if d.former != nil {
 		err = errors.Join(err, d.former.Close())
 		d.former, d.proc.Former = nil, nil

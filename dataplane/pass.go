@@ -52,6 +52,7 @@ func (d *Driver) pass(now time.Time) error {
 	d.advance()
 	errs = append(errs, d.routes.Reconcile(now, true))
 	d.tellArrivals(now)
+	d.keepGuests(now)
 	d.followGateways()
 	errs = append(errs, d.keepRoutesToPeers(now), d.keepHopRoutes(&d.toNodes, now), d.keepLearned(now), d.settings.Reconcile(now, true))
 	d.planCounters()
@@ -121,7 +122,10 @@ func (d *Driver) open() error {
 	}
 	shared, err := bpf.OpenShared(d.PinDir, sizes)
 	d.shared = shared
-	return err
+	if err != nil {
+		return err
+	}
+	return d.guests.read(shared, d.Log)
 }
 
 // inherit takes over the connections of a former agent that pinned elsewhere. If it cannot, their next packets are judged as if

@@ -61,6 +61,7 @@ func (d *Driver) replan() {
 	d.plan, d.gatePending = p, true
 	d.planRoutes()
 	d.planSettings()
+	d.planGuests()
 	locals := map[netip.Addr]uint8{}
 	for _, a := range links.Addresses() {
 		locals[a.WithZone("")] = 1
@@ -277,6 +278,7 @@ func (d *Driver) entry(g *generation, a interfaces.Assignment) (layout.Iface, bo
 	for flag, set := range map[uint32]bool{
 		layout.IfaceWorkload: true, layout.IfaceClosed: !judged || masks.Closed != "" || a.Closed != "",
 		layout.IfaceAllowVXLAN: config.AllowVXLAN, layout.IfaceAllowIPIP: config.AllowIPIP, layout.IfaceToHost: config.ToHost, layout.IfaceBridged: a.Bridged,
+		layout.IfaceAskAgent: d.answers(a),
 	} {
 		if set {
 			entry.Flags |= flag

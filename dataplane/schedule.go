@@ -30,6 +30,7 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 		return at
 	}
 	due(d.arrivals.again, len(d.arrivals.told) > 0)
+	due(d.guests.due, len(d.guests.links) > 0)
 	due(d.toNodes.table.Retry())
 	due(d.toNodes.due, len(d.toNodes.uses) > 0)
 	due(d.links.Retry())

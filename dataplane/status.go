@@ -59,6 +59,7 @@ type Interface struct {
 	Idle     time.Duration // how long the endpoint has had no interface; 0 for one that has
 	MAC      string
 	Attached string // "bridged on br0"; empty: the host routes to it
+	DHCP     string // the last word with the workload about its address, and when; empty: it has not asked
 }
 
 // Status returns the state of the moment, read on the loop that also applies changes.
@@ -142,7 +143,7 @@ func (d *Driver) problems() (texts []string) {
 func (d *Driver) interfaces() []Interface {
 	var list []Interface
 	for index, a := range d.plan.assigned {
-		i := Interface{Name: a.Link.Name, Index: index, Endpoint: a.Endpoint, MAC: a.Link.MAC, Attached: a.Attachment()}
+		i := Interface{Name: a.Link.Name, Index: index, Endpoint: a.Endpoint, MAC: a.Link.MAC, Attached: a.Attachment(), DHCP: d.lastWord(index)}
 		i.State, i.Reason = d.stateOf(index, a)
 		list = append(list, i)
 	}

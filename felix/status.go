@@ -61,7 +61,7 @@ func (a *agent) status() *agentv1.StatusResponse {
 func statusOfInterface(i dataplane.Interface) *agentv1.Interface {
 	return &agentv1.Interface{
 		Name: i.Name, Index: uint32(i.Index), Endpoint: endpointName(i.Endpoint), EndpointKind: i.Endpoint.Kind,
-		State: string(i.State), Reason: i.Reason, Mac: i.MAC, Attachment: i.Attached,
+		State: string(i.State), Reason: i.Reason, Mac: i.MAC, Attachment: i.Attached, Dhcp: i.DHCP,
 	}
 }
 

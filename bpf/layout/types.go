@@ -11,6 +11,7 @@ const (
 	PagePoints         = 256
 	OpeningWindowShift = 32
 	OpenerKept         = 14
+	QuestionBytes      = 1600
 	MaxContinuations   = 32
 )
 
@@ -69,6 +70,7 @@ const (
 	IfaceBridged    = 128
 	IfaceAllowNotIP = 256
 	IfaceAllowTags  = 512
+	IfaceAskAgent   = 1024
 )
 
 // Values of enum packet_flag.
@@ -166,38 +168,40 @@ const (
 	ReasonPassFromHost      = 9
 	ReasonPassUnparsed      = 10
 	ReasonPassDHCP          = 11
-	ReasonDropPolicy        = 12
-	ReasonDropEndOfPolicy   = 13
-	ReasonDropRevoked       = 14
-	ReasonDropContinuations = 15
-	ReasonDropNoPolicy      = 16
-	ReasonDropNoInterface   = 17
-	ReasonDropClosed        = 18
-	ReasonDropToHost        = 19
-	ReasonDropSource        = 20
-	ReasonDropMAC           = 21
-	ReasonDropTagged        = 22
-	ReasonDropNotIP         = 23
-	ReasonDropARP           = 24
-	ReasonDropNeighbour     = 25
-	ReasonDropRouter        = 26
-	ReasonDropTunnel        = 27
-	ReasonDropMalformed     = 28
-	ReasonDropHeaderChain   = 29
-	ReasonDropMapped        = 30
-	ReasonDropFragment      = 31
-	ReasonDropTinyFragment  = 32
-	ReasonDropDHCP          = 33
-	ReasonDropLinkLocal     = 34
-	ReasonDropDHCPServer    = 35
-	ReasonDropLinkControl   = 36
-	ReasonDropFlooded       = 37
-	ReasonNoteFlowsFull     = 38
-	ReasonNoteShareFull     = 39
-	ReasonNoteFlowNotStored = 40
-	ReasonNoteEventLost     = 41
-	ReasonNoteEventLeftOut  = 42
-	Reasons                 = 43
+	ReasonPassToAgent       = 12
+	ReasonDropPolicy        = 13
+	ReasonDropEndOfPolicy   = 14
+	ReasonDropRevoked       = 15
+	ReasonDropContinuations = 16
+	ReasonDropNoPolicy      = 17
+	ReasonDropNoInterface   = 18
+	ReasonDropClosed        = 19
+	ReasonDropToHost        = 20
+	ReasonDropSource        = 21
+	ReasonDropMAC           = 22
+	ReasonDropTagged        = 23
+	ReasonDropNotIP         = 24
+	ReasonDropARP           = 25
+	ReasonDropNeighbour     = 26
+	ReasonDropRouter        = 27
+	ReasonDropTunnel        = 28
+	ReasonDropMalformed     = 29
+	ReasonDropHeaderChain   = 30
+	ReasonDropMapped        = 31
+	ReasonDropFragment      = 32
+	ReasonDropTinyFragment  = 33
+	ReasonDropDHCP          = 34
+	ReasonDropLinkLocal     = 35
+	ReasonDropDHCPServer    = 36
+	ReasonDropLinkControl   = 37
+	ReasonDropFlooded       = 38
+	ReasonDropQuestion      = 39
+	ReasonNoteFlowsFull     = 40
+	ReasonNoteShareFull     = 41
+	ReasonNoteFlowNotStored = 42
+	ReasonNoteEventLost     = 43
+	ReasonNoteEventLeftOut  = 44
+	Reasons                 = 45
 )
 
 // Values of enum event_kind.
@@ -447,6 +451,14 @@ type Event struct {
 	Reason   uint8
 	Stage    uint8
 	Egress   uint8
+}
+
+// Question is struct question.
+type Question struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Length  uint32
+	Frame   [1600]uint8
 }
 
 // Judged is struct judged.

@@ -91,7 +91,7 @@ func linkOf(described netlink.Link) Link {
 		kind = ""
 	}
 	return Link{
-		Index: a.Index, Name: a.Name, AltNames: a.AltNames, Alias: a.Alias, Kind: kind, Master: a.MasterIndex, On: madeOn(a, kind), MAC: a.HardwareAddr.String(),
+		Index: a.Index, Name: a.Name, AltNames: a.AltNames, Alias: a.Alias, Kind: kind, Master: a.MasterIndex, On: madeOn(a, kind), MAC: a.HardwareAddr.String(), MTU: a.MTU,
 		Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
 		Layer3: a.EncapType != "ether" && a.EncapType != "loopback",
 	}

@@ -19,6 +19,7 @@ type Link struct {
 	Master    int    // index of the bridge or bond that it belongs to; 0: none
 	On        int    // index of the interface on which it was made, as for a VLAN or a tunnel; 0: none
 	MAC       string
+	MTU       int
 	Addresses []netip.Addr // sorted
 	Uplink    bool         // a default route of any table of the host leaves by it
 

@@ -413,6 +413,7 @@ type Interface struct {
 	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`                                 // why it is not enforced
 	Mac           string                 `protobuf:"bytes,7,opt,name=mac,proto3" json:"mac,omitempty"`
 	Attachment    string                 `protobuf:"bytes,8,opt,name=attachment,proto3" json:"attachment,omitempty"` // "bridged on br0": a port of a bridge, judged there; empty: routed, or not a workload's
+	Dhcp          string                 `protobuf:"bytes,9,opt,name=dhcp,proto3" json:"dhcp,omitempty"`             // the last word with the workload about its address, and when; empty: it has not asked
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -499,6 +500,13 @@ func (x *Interface) GetMac() string {
 func (x *Interface) GetAttachment() string {
 	if x != nil {
 		return x.Attachment
+	}
+	return ""
+}
+
+func (x *Interface) GetDhcp() string {
+	if x != nil {
+		return x.Dhcp
 	}
 	return ""
 }
@@ -2321,7 +2329,7 @@ const file_agent_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
 	"\fRepairsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd6\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xea\x01\n" +
 	"\tInterface\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x1a\n" +
@@ -2332,7 +2340,8 @@ const file_agent_proto_rawDesc = "" +
 	"\x03mac\x18\a \x01(\tR\x03mac\x12\x1e\n" +
 	"\n" +
 	"attachment\x18\b \x01(\tR\n" +
-	"attachment\"\xc1\x02\n" +
+	"attachment\x12\x12\n" +
+	"\x04dhcp\x18\t \x01(\tR\x04dhcp\"\xc1\x02\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x0e\n" +
