@@ -69,27 +69,42 @@ func (b savedBGP) encode() ([]byte, error) {
 
 // decodeSaved reads the contents of the file. It refuses a file that is damaged, or that another version, node or boot wrote.
 func decodeSaved(contents []byte, node, boot string) (b savedBGP, err error) {
-	head, body, _ := bytes.Cut(contents, []byte("\n"))
-	rest, ours := strings.CutPrefix(string(head), savedMagic+" ")
-	layout, sum, _ := strings.Cut(rest, " ")
-	switch {
-	case !ours:
-		return b, errors.New("it is not a file of this version of felix")
-	case sum != fmt.Sprintf("%x", sha256.Sum256(body)):
-		return b, errors.New("it is damaged: its checksum is wrong")
-	case layout != savedLayout():
+	layout, body, err := openSaved(contents)
+	if err != nil {
+		return b, err
+	}
+	if layout != savedLayout() {
 		return b, errors.New("another version of felix has written it")
 	}
 	if err := gob.NewDecoder(bytes.NewReader(body)).Decode(&b); err != nil {
 		return b, fmt.Errorf("it is damaged: %w", err)
 	}
+	return b, savedBy(b.Node, b.Boot, node, boot)
+}
+
+// openSaved takes the file apart. It refuses a damaged one.
+func openSaved(contents []byte) (layout string, body []byte, err error) {
+	head, body, _ := bytes.Cut(contents, []byte("\n"))
+	rest, ours := strings.CutPrefix(string(head), savedMagic+" ")
+	layout, sum, _ := strings.Cut(rest, " ")
 	switch {
-	case b.Node != node:
-		return b, fmt.Errorf("it is from node %s", b.Node)
-	case b.Boot != boot:
-		return b, errors.New("the machine was booted since it was written")
+	case !ours:
+		return "", nil, errors.New("it is not a file of this version of felix")
+	case sum != fmt.Sprintf("%x", sha256.Sum256(body)):
+		return "", nil, errors.New("it is damaged: its checksum is wrong")
 	}
-	return b, nil
+	return layout, body, nil
+}
+
+// savedBy refuses a file of another node or boot.
+func savedBy(itsNode, itsBoot, node, boot string) error {
+	switch {
+	case itsNode != node:
+		return fmt.Errorf("it is from node %s", itsNode)
+	case itsBoot != boot:
+		return errors.New("the machine was booted since it was written")
+	}
+	return nil
 }
 
 // readSaved reads the saved state. It returns nil, and no error, if there is none.
@@ -115,11 +130,28 @@ func formerProtocols(s *settings) []int {
 	if err != nil {
 		return nil
 	}
-	saved, err := readSaved(savedFile(s), s.nodeName, boot)
-	if err != nil || saved == nil {
+	contents, err := os.ReadFile(savedFile(s))
+	if err != nil {
 		return nil // newResumption tells the error
 	}
-	return append(saved.Former.FormerProtocols, saved.Former.RouteProtocol)
+	return savedProtocols(contents, s.nodeName, boot)
+}
+
+// savedProtocols reads the protocol numbers in a saved state of any version: gob finds fields by their names, and leaves out the others.
+// These names must stay.
+func savedProtocols(contents []byte, node, boot string) []int {
+	var b struct {
+		Node, Boot string
+		Former     struct {
+			RouteProtocol   int
+			FormerProtocols []int
+		}
+	}
+	_, body, err := openSaved(contents)
+	if err != nil || gob.NewDecoder(bytes.NewReader(body)).Decode(&b) != nil || savedBy(b.Node, b.Boot, node, boot) != nil {
+		return nil
+	}
+	return append(b.Former.FormerProtocols, b.Former.RouteProtocol)
 }
 
 // writeSaved replaces the file in one step: after a crash at any moment there is the old one or the new one.

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/gob"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -177,6 +180,42 @@ func TestTheSavedStateHasTheFormerRouteProtocols(t *testing.T) {
 		must(t, writeSaved(savedFile(s), savedBGP{Node: c.node, Boot: c.boot, Former: dataplane.Former{RouteProtocol: 91, FormerProtocols: []int{90}}}))
 		if got := formerProtocols(s); !slices.Equal(got, c.want) {
 			t.Errorf("saved by %s in boot %s: %v, want %v", c.node, c.boot, got, c.want)
+		}
+	}
+}
+
+// A felix of another version may have saved other fields. Its routes are in the kernel all the same.
+func TestTheFormerRouteProtocolsOutliveAnotherLayout(t *testing.T) {
+	t.Parallel()
+	type former struct {
+		RouteProtocol   int
+		FormerProtocols []int
+		BGP             string // another type
+		More            map[string]int
+	}
+	type saved struct {
+		Node, Boot, More string
+		Former           former
+	}
+	var body bytes.Buffer
+	must(t, gob.NewEncoder(&body).Encode(saved{"n1", "b1", "more", former{91, []int{90}, "64512", map[string]int{"more": 1}}}))
+	contents := fmt.Appendf(nil, "%s %s %x\n%s", savedMagic, "0123456789abcdef", sha256.Sum256(body.Bytes()), body.Bytes())
+	for _, c := range []struct {
+		name, node, boot string
+		contents         []byte
+		want             []int
+	}{
+		{"another layout", "n1", "b1", contents, []int{90, 91}},
+		{"another node", "n2", "b1", contents, nil},
+		{"another boot", "n1", "b2", contents, nil},
+		{"damaged", "n1", "b1", contents[:len(contents)-1], nil},
+		{"no state", "n1", "b1", nil, nil},
+	} {
+		if got := savedProtocols(c.contents, c.node, c.boot); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+		if b, err := decodeSaved(c.contents, c.node, c.boot); err == nil {
+			t.Errorf("%s: the whole state is used: %+v", c.name, b)
 		}
 	}
 }
