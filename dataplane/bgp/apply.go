@@ -134,6 +134,7 @@ func (s *Speaker) wantedSessions(want calc.BGP) (map[string]session, []error) {
 			continue
 		}
 		sess.Cluster, sess.Client = want.ClusterID, want.Peers[name].Client
+		s.closeFormerLimited(name, sess)
 		if why := s.isClosed(name, sess); why != nil {
 			s.failed[name] = why // no error of Apply: another attempt does not help
 			continue

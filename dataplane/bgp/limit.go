@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/margay-project/margay/calc"
 )
 
 const (
@@ -60,8 +63,8 @@ func (s *Speaker) checkLimits() {
 	}
 }
 
-// closeLimited removes a peer that has sent more routes than allowed. It stays closed until the settings of its session change,
-// or this process ends.
+// closeLimited removes a peer that has sent more routes than allowed. It stays closed until the settings of its session change. The next
+// process hears of it by KeepLimited.
 func (s *Speaker) closeLimited(name string, p peer) {
 	why := limitError(p.session)
 	if err := s.deletePeer(name, p, why.Error()); err != nil {
@@ -69,6 +72,45 @@ func (s *Speaker) closeLimited(name string, p peer) {
 		return
 	}
 	s.stayClosed(name, p, why)
+	s.learned.signal() // see Limited
+}
+
+// Limited returns the wanted peers, by name and sorted, that are closed because they have sent more routes than allowed. known is false before
+// the first Apply. News delivers when there are more of them.
+func (s *Speaker) Limited() (names []string, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, c := range s.limited {
+		if !c.same.IsValid() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, s.applied
+}
+
+// KeepLimited names the peers that a former process has closed because they had sent more routes than allowed. They get no session from the first
+// Apply on.
+func (s *Speaker) KeepLimited(names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.formerLimited = names
+}
+
+// closeFormerLimited closes a peer that a former process has closed. The Speaker wants its session for the first time.
+func (s *Speaker) closeFormerLimited(name string, want session) {
+	if i := slices.Index(s.formerLimited, name); i >= 0 {
+		s.formerLimited = slices.Delete(slices.Clone(s.formerLimited), i, i+1)
+		s.limited[name] = closing{session: want, why: limitError(want)}
+		s.learned.signal()
+	}
+}
+
+// SameSession says whether two settings of a peer give the same session, so a peer that is closed stays closed.
+func SameSession(a, b calc.Peer) bool {
+	s, _ := newSession(a)
+	t, _ := newSession(b)
+	return s == t && a.Password == b.Password && a.Client == b.Client
 }
 
 // stayClosed notes that a peer that was removed does not come back before the settings of its session change.
@@ -91,7 +133,10 @@ type closing struct {
 func (s *Speaker) isClosed(name string, want session) error {
 	closed := s.limited[name]
 	if closed.session != want {
-		delete(s.limited, name)
+		if _, was := s.limited[name]; was {
+			delete(s.limited, name)
+			s.learned.signal() // see Limited
+		}
 		return nil
 	}
 	return closed.why

@@ -1,9 +1,16 @@
 package bgp_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/internal/lab"
@@ -73,4 +80,85 @@ func TestAPeerThatEndsTheProcessIsClosed(t *testing.T) {
 	if got := changes.further(); len(got) > 0 {
 		t.Errorf("route changes at the router:\n%s", strings.Join(got, "\n"))
 	}
+}
+
+// A peer that has sent too many routes stays closed when the BGP process ends and starts again.
+func TestALimitOutlivesTheProcessOfTheSpeaker(t *testing.T) {
+	t.Parallel()
+	l := newPair(t)
+	b := router.StartBIRD(t, l.router, t.TempDir(), birdConfig(routerAS)) // it sends two IPv4 routes
+	s := run(t, l.host, "supervised speaker")
+	n := node(routerAS)
+	changePeer(&n, func(p *calc.Peer) { p.MaxPrefixes = 1 })
+	s.apply(t, n)
+	closed := func() error {
+		st := s.status(t)
+		if len(st) != 2 || st[0].State != "Failed" || !strings.Contains(st[0].Why, "sent more than 1 routes") || st[1].State != "Established" {
+			return fmt.Errorf("%+v", st)
+		}
+		return nil
+	}
+	lab.Await(t, closed)
+	since := sessionSince(t, b, "session4")
+	for range 2 {
+		before := childrenOf(t, s)
+		for _, pid := range before {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lab.Await(t, func() error {
+			if now := childrenOf(t, s); len(now) == 0 || slices.Equal(now, before) {
+				return errors.New("the process has not started again")
+			}
+			return closed()
+		})
+	}
+	if now := sessionSince(t, b, "session4"); now != since {
+		t.Errorf("the router had a session with the new process: its state is from %s, before it was from %s", now, since)
+	}
+	changePeer(&n, func(p *calc.Peer) { p.MaxPrefixes = 2 })
+	s.apply(t, n)
+	lab.Await(t, func() error {
+		if st := s.status(t); st[0].State != "Established" {
+			return fmt.Errorf("%+v", st)
+		}
+		return nil
+	})
+}
+
+// childrenOf returns the processes that a supervised speaker has started.
+func childrenOf(t *testing.T, s *process) (pids []int) {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", s.Process.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // the thread may have ended
+		for _, field := range strings.Fields(string(text)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// sessionSince returns the time of the last change of a session of BIRD between down and up.
+func sessionSince(t *testing.T, b *router.BIRD, session string) string {
+	t.Helper()
+	out, err := b.Ask("show protocols " + session)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.HasSuffix(fields[0], session) {
+			return fields[4]
+		}
+	}
+	t.Fatalf("BIRD says nothing of %s:\n%s", session, out)
+	return ""
 }

@@ -90,9 +90,12 @@ type Speaker struct {
 	failed   map[string]error   // peers that are wanted but could not be added, and why
 	limited  map[string]closing // by name: those that stay closed until their settings change; see limit.go
 	withheld map[string]Withheld
-	wanted   calc.BGP
-	applied  bool                // wanted was given
-	links    map[netip.Addr]link // by address
+
+	formerLimited []string // peers that a former process has closed; see KeepLimited
+
+	wanted  calc.BGP
+	applied bool                // wanted was given
+	links   map[netip.Addr]link // by address
 
 	secrets secrets
 	way     wayState

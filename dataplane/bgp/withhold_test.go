@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,5 +90,60 @@ func TestALimitClosesOnePeer(t *testing.T) {
 	apply(t, s, f, want)
 	if len(f.states) != 2 {
 		t.Errorf("a higher limit does not open the peer: %v", f.states)
+	}
+}
+
+// A peer that a former process has closed stays closed, until the settings of its session change.
+func TestALimitOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
+	f := newFake()
+	s := newSpeaker(quiet(), Options{}, f)
+	if names, known := s.Limited(); known {
+		t.Errorf("before the first Apply, these are limited: %v", names)
+	}
+	want := with(func(n *calc.BGP) { setPeer(n, func(p *calc.Peer) { p.MaxPrefixes = 7 }) })
+	s.KeepLimited([]string{"Global_10_0_0_9", "gone"})
+	expectLimited := func(what string, limited bool) {
+		t.Helper()
+		calls, failed := apply(t, s, f, want)
+		names, known := s.Limited()
+		if strings.Contains(calls, "add peer 10.0.0.9") == limited || failed != "" || slices.Contains(names, "Global_10_0_0_9") != limited || len(names) > 1 || !known {
+			t.Errorf("%s: limited are %v; error %q, calls:\n%s", what, names, failed, calls)
+		}
+		if why := s.Status()[0].Why; strings.Contains(why, "more than 7 routes") != limited {
+			t.Errorf("%s: status %q", what, why)
+		}
+	}
+	for _, what := range []string{"the first time", "again"} {
+		expectLimited(what, true)
+	}
+	<-s.News()
+	setPeer(&want, func(p *calc.Peer) { p.Filters = &calc.RouteFilters{Import: []calc.RouteRule{{}}} })
+	expectLimited("with other filters", true)
+	setPeer(&want, func(p *calc.Peer) { p.MaxPrefixes = 8 })
+	expectLimited("with another limit", false)
+	<-s.News()
+}
+
+func TestSettingsOfTheSameSession(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		change func(*calc.Peer)
+		same   bool
+	}{
+		"nothing":  {func(*calc.Peer) {}, true},
+		"filters":  {func(p *calc.Peer) { p.Filters = &calc.RouteFilters{} }, true},
+		"limit":    {func(p *calc.Peer) { p.MaxPrefixes = 9 }, false},
+		"address":  {func(p *calc.Peer) { p.Address = addr("10.0.0.8") }, false},
+		"AS":       {func(p *calc.Peer) { p.AS = 1 }, false},
+		"password": {func(p *calc.Peer) { p.Password.File = "/run/secret" }, false},
+		"client":   {func(p *calc.Peer) { p.Client = true }, false},
+	} {
+		before := node().Peers["Global_10_0_0_9"]
+		now := before
+		row.change(&now)
+		if got := SameSession(before, now); got != row.same {
+			t.Errorf("%s: the same session is %v", name, got)
+		}
 	}
 }

@@ -59,6 +59,9 @@ func (c *child) Apply(change Change, _ *none) error {
 	want := change.Settings
 	want.Paths = paths
 	c.speaker.Withhold(change.Withheld)
+	if len(change.Limited) > 0 {
+		c.speaker.KeepLimited(change.Limited)
+	}
 	return c.speaker.Apply(want)
 }
 
@@ -70,6 +73,7 @@ func (c *child) Follow(_ none, n *News) error {
 	}
 	n.Learned, n.Complete = c.speaker.TakeLearned()
 	n.Up = c.speaker.Sessions()
+	n.Limited, n.Applied = c.speaker.Limited()
 	return nil
 }
 

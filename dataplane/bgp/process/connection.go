@@ -11,15 +11,17 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/margay-project/margay/calc"
-	"github.com/margay-project/margay/dataplane/bgp"
 )
 
-// patience is how long a child may take for an answer. It is for a child that hangs: reading a million routes takes some seconds.
-const patience = time.Minute
+// A child that has not answered for this long is ended, unless it works: then it may take three times as long. The loop of the agent waits
+// meanwhile. A child that hangs does not work, and one that reads a million routes takes some seconds.
+const (
+	patience     = 20 * time.Second
+	longPatience = 3
+)
 
 var (
 	errEnded    = errors.New("the BGP process has ended; it is started again at once")
@@ -30,7 +32,8 @@ var (
 // connection is the agent's end of the connection to a child.
 type connection struct {
 	rpc  *rpc.Client
-	kill func() // ends the child
+	kill func()                        // ends the child
+	work func() (time.Duration, error) // processor time that the child has used or waited for
 
 	patience time.Duration
 
@@ -41,13 +44,9 @@ type connection struct {
 // call asks the child. A child that does not answer is ended, and one with which nobody can talk any more.
 func (c *connection) call(method string, arguments, answer any) error {
 	call := c.rpc.Go(method, arguments, answer, make(chan *rpc.Call, 1))
-	timer := time.NewTimer(c.patience)
-	defer timer.Stop()
-	select {
-	case <-call.Done:
-	case <-timer.C:
+	if err := c.wait(call); err != nil {
 		c.kill()
-		return fmt.Errorf("the BGP process has not answered for %v, so it is started again", c.patience)
+		return err
 	}
 	var answered rpc.ServerError
 	if call.Error == nil || errors.As(call.Error, &answered) {
@@ -57,12 +56,35 @@ func (c *connection) call(method string, arguments, answer any) error {
 	return errEnded
 }
 
-// apply tells the child the difference to what it was told last.
-func (c *connection) apply(want calc.BGP, withheld map[string]bgp.Withheld, level logrus.Level) error {
-	change := Change{Settings: want, Withheld: withheld, Level: level}
+// wait returns an error if an answer takes too long. Its first look at the work of the child is after half of the patience, so most answers
+// cost none.
+func (c *connection) wait(call *rpc.Call) error {
+	half := c.patience / 2
+	timer := time.NewTimer(half)
+	defer timer.Stop()
+	var before time.Duration
+	for halves := 1; ; halves++ {
+		select {
+		case <-call.Done:
+			return nil
+		case <-timer.C:
+		}
+		now, err := c.work()
+		hangs := err == nil && now-before < half/20 // it may still send keepalives. A child that cannot be looked at may work
+		if halves >= 2 && (hangs || halves == 2*longPatience) {
+			return fmt.Errorf("the BGP process has not answered for %v, so it is started again", time.Duration(halves)*half)
+		}
+		before = now
+		timer.Reset(half)
+	}
+}
+
+// apply tells the child the difference to what it was told last. The paths of the change are all that are wanted.
+func (c *connection) apply(change Change) error {
+	paths := change.Settings.Paths
 	change.Settings.Paths = nil
-	change.Paths, change.PathsGone = difference(c.paths, want.Paths)
-	c.paths = want.Paths
+	change.Paths, change.PathsGone = difference(c.paths, paths)
+	c.paths = paths
 	return c.call(callApply, change, new(none))
 }
 

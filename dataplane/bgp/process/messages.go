@@ -34,6 +34,7 @@ type Change struct {
 	PathsGone []netip.Prefix
 	Withheld  map[string]bgp.Withheld
 	Level     logrus.Level
+	Limited   []string // in the first one of a child: see bgp.Speaker.KeepLimited
 }
 
 // News has the routes that have changed since the last answer of Follow, and all sessions that are up.
@@ -41,6 +42,8 @@ type News struct {
 	Learned  map[netip.Prefix][]netip.Addr
 	Complete bool
 	Up       map[string]time.Time // see bgp.Speaker.Sessions
+	Limited  []string             // see bgp.Speaker.Limited
+	Applied  bool                 // the child knows which peers are wanted; before that, Limited says nothing
 }
 
 // Kernel is the argument of InUse.

@@ -51,8 +51,9 @@ type Process struct {
 	anew     bool                 // a child has started since TakeLearned was called
 	up       map[string]time.Time // sessions of the present child, or of the last one
 	suspects suspects
-	replaced bool   // the child is being ended to start another one for the next trial
-	readings uint64 // of received routes
+	limited  map[string]calc.Peer // peers that have sent too many routes, as they were wanted then
+	replaced bool                 // the child is being ended to start another one for the next trial
+	readings uint64               // of received routes
 }
 
 // New starts a child. It does not wait for it.
@@ -84,6 +85,10 @@ func (p *Process) Apply(want calc.BGP) error {
 			p.suspects.reopen(name)
 		}
 	}
+	maps.DeleteFunc(p.limited, func(name string, then calc.Peer) bool {
+		now, wanted := want.Peers[name]
+		return !wanted || !bgp.SameSession(then, now)
+	})
 	p.want, p.applied = want, true
 	p.mu.Unlock()
 	return p.applyAgain()
@@ -95,6 +100,7 @@ func (p *Process) applyAgain() error {
 	defer p.applying.Unlock()
 	p.mu.Lock()
 	child, outage, want, applied, withheld := p.child, p.outage, p.want, p.applied, p.withheld()
+	limited := slices.Sorted(maps.Keys(p.limited))
 	p.mu.Unlock()
 	switch {
 	case child == nil:
@@ -102,7 +108,11 @@ func (p *Process) applyAgain() error {
 	case !applied:
 		return nil
 	}
-	err := child.apply(want, withheld, p.options.Log.Logger.GetLevel())
+	change := Change{Settings: want, Withheld: withheld, Level: p.options.Log.Logger.GetLevel()}
+	if !child.told.Load() {
+		change.Limited = limited
+	}
+	err := child.apply(change)
 	child.told.Store(true)
 	return err
 }

@@ -36,6 +36,10 @@ func TestMain(m *testing.M) {
 		server := rpc.NewServer()
 		_ = server.RegisterName("Speaker", hanging{})
 		server.ServeConn(conn)
+	case "works", "works for ever":
+		server := rpc.NewServer()
+		_ = server.RegisterName("Speaker", working{forever: os.Getenv(roleVariable) != "works"})
+		server.ServeConn(conn)
 	case "babbles":
 		server := rpc.NewServer()
 		_ = server.RegisterName("Speaker", babbling{})
@@ -56,6 +60,17 @@ func (hanging) Begin(_ bgp.Options, _ *none) error { return nil }
 func (hanging) Follow(_ none, _ *News) error       { select {} }
 func (hanging) Apply(_ Change, _ *none) error      { select {} }
 
+// working is a child that works for longer than an agent waits for one that hangs.
+type working struct{ forever bool }
+
+func (working) Begin(_ bgp.Options, _ *none) error { return nil }
+func (working) Follow(_ none, _ *News) error       { select {} }
+func (w working) Apply(_ Change, _ *none) error {
+	for began := time.Now(); w.forever || time.Since(began) < shortPatience*3/2; {
+	}
+	return nil
+}
+
 // babbling is a child whose answers nobody understands.
 type babbling struct{}
 
@@ -65,6 +80,8 @@ func (babbling) Follow(_ none, answer *string) error {
 	*answer = "no news"
 	return nil
 }
+
+const shortPatience = 3 * time.Second // enough to start
 
 func quiet() *logrus.Entry {
 	log := logrus.New()
@@ -157,9 +174,9 @@ func TestAKilledChildIsReplaced(t *testing.T) {
 
 // An agent that waits for a child that hangs gets an error, and another child.
 func TestAChildThatHangsIsReplaced(t *testing.T) {
-	p := start(t, "hangs", 3*time.Second) // enough to start
+	p := start(t, "hangs", shortPatience)
 	p.TakeLearned()
-	if err := p.Apply(wanted()); err == nil {
+	if err := p.Apply(wanted()); err == nil || !strings.Contains(err.Error(), "has not answered for 3s") {
 		t.Errorf("error: %v", err)
 	}
 	lab.Await(t, func() error {
@@ -168,6 +185,20 @@ func TestAChildThatHangsIsReplaced(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// An agent waits longer for a child that works, but not for ever.
+func TestAChildThatWorksIsNotReplacedSoon(t *testing.T) {
+	t.Parallel()
+	for role, want := range map[string]string{"works": "", "works for ever": "has not answered for 9s"} {
+		t.Run(role, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, role, shortPatience)
+			if err := p.Apply(wanted()); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("error: %v", err)
+			}
+		})
+	}
 }
 
 // A child that lives and cannot be understood is replaced too.
@@ -192,7 +223,7 @@ func TestErrorsOfABrokenConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		killed := false
-		c := &connection{rpc: rpc.NewClient(ours), kill: func() { killed = true }, patience: patience}
+		c := &connection{rpc: rpc.NewClient(ours), kill: func() { killed = true }, work: func() (time.Duration, error) { return 0, nil }, patience: patience}
 		if unread {
 			c.rpc.Go(callFollow, none(true), new(News), nil)
 		}

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/margay-project/margay/calc"
 )
 
 // The pause before a new child. It is doubled, up to the last, when a child ends within pauseReset.
@@ -29,7 +31,7 @@ func (p *Process) supervise(ctx context.Context) {
 	defer close(p.over)
 	runtime.LockOSThread() // the kernel ends a child with the thread that started it, see Pdeathsig
 	defer runtime.UnlockOSThread()
-	for pause, first := firstPause, true; ; first = false {
+	for pause, first := time.Duration(0), true; ; first = false {
 		began := time.Now()
 		err := p.runOnce(ctx, first)
 		if ctx.Err() != nil {
@@ -37,15 +39,20 @@ func (p *Process) supervise(ctx context.Context) {
 		}
 		p.crashed(err)
 		p.try()
-		if time.Since(began) > pauseReset {
-			pause = firstPause
-		}
+		pause = pauseAfter(time.Since(began), pause)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		}
-		pause = min(2*pause, lastPause)
 	}
+}
+
+// pauseAfter is the pause after a child that has lived for some time. before is the former pause, 0 if there was none.
+func pauseAfter(lived, before time.Duration) time.Duration {
+	if lived > pauseReset {
+		return firstPause
+	}
+	return min(max(2*before, firstPause), lastPause)
 }
 
 // runOnce runs a child until it ends, and returns the reason.
@@ -70,7 +77,8 @@ func (p *Process) runOnce(ctx context.Context, first bool) error {
 	kill := func() { _ = cmd.Process.Kill() }
 	stop := context.AfterFunc(ctx, kill)
 	defer stop()
-	c := &connection{rpc: rpc.NewClient(ours), kill: kill, patience: p.patience}
+	work := func() (time.Duration, error) { return workOf(cmd.Process.Pid) }
+	c := &connection{rpc: rpc.NewClient(ours), kill: kill, work: work, patience: p.patience}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -118,8 +126,25 @@ func (p *Process) serve(c *connection, first bool) {
 		p.mu.Lock()
 		maps.Copy(p.learned, n.Learned)
 		p.complete, p.up = n.Complete, n.Up
+		if n.Applied {
+			p.limitedAre(n.Limited)
+		}
 		p.mu.Unlock()
 		p.signal()
+	}
+}
+
+// limitedAre notes which peers the child has closed because they have sent too many routes. The next child is told.
+func (p *Process) limitedAre(names []string) {
+	before := p.limited
+	p.limited = map[string]calc.Peer{}
+	for _, name := range names {
+		if now, wanted := p.want.Peers[name]; wanted {
+			p.limited[name] = now
+		}
+		if then, known := before[name]; known {
+			p.limited[name] = then
+		}
 	}
 }
 

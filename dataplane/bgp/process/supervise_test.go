@@ -3,7 +3,9 @@ package process
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,5 +67,70 @@ func TestAChangeOpensAClosedPeer(t *testing.T) {
 		if list := p.withheld(); len(list) != now.closed {
 			t.Errorf("%+v: %+v", now.want.Peers, list)
 		}
+	}
+}
+
+// The next child hears which peers have sent too many routes, unless their sessions have other settings by then.
+func TestLimitedPeersAreKeptForTheNextChild(t *testing.T) {
+	t.Parallel()
+	tried, try := context.WithCancel(t.Context())
+	try()
+	p := &Process{options: Options{Log: quiet()}, tried: tried, news: make(chan struct{}, 1), try: func() {}}
+	peer := func(as uint32, most uint32) calc.Peer {
+		return calc.Peer{Address: netip.MustParseAddr("10.0.0.9"), AS: as, MaxPrefixes: most}
+	}
+	want := func(peers map[string]calc.Peer) {
+		_ = p.Apply(calc.BGP{Peers: peers}) // no child runs
+	}
+	want(map[string]calc.Peer{"a": peer(1, 7), "b": peer(2, 7), "c": peer(3, 7)})
+	p.limitedAre([]string{"a", "b", "gone"})
+	p.crashed(errors.New("signal: killed"))
+	p.started(&connection{})
+	p.crashed(errors.New("signal: killed"))
+	expect := func(what string, names ...string) {
+		t.Helper()
+		if got := slices.Sorted(maps.Keys(p.limited)); !slices.Equal(got, names) {
+			t.Errorf("%s: %v, want %v", what, got, names)
+		}
+	}
+	expect("after two crashes", "a", "b")
+	filtered := peer(1, 7)
+	filtered.Filters = &calc.RouteFilters{}
+	want(map[string]calc.Peer{"a": filtered, "b": peer(2, 8), "c": peer(3, 7)})
+	expect("b has another limit", "a")
+	p.limitedAre([]string{"a", "c"})
+	expect("c has sent too many", "a", "c")
+	want(map[string]calc.Peer{"c": peer(3, 7)})
+	expect("a is not wanted", "c")
+	p.limitedAre(nil)
+	expect("the child has let c in")
+}
+
+// The routes of a former child stay until the next one has heard of all: what it has heard so far is not all.
+func TestAChildThatHasEndedIsNotComplete(t *testing.T) {
+	t.Parallel()
+	for name, p := range map[string]*Process{
+		"ended": {options: Options{Log: quiet()}, complete: true}, "replaced": {options: Options{Log: quiet()}, complete: true, replaced: true},
+	} {
+		p.crashed(errors.New("signal: killed"))
+		if _, complete, _ := p.TakeLearned(); complete {
+			t.Errorf("%s: complete", name)
+		}
+	}
+}
+
+func TestPausesGrowWhileChildrenEndAtOnce(t *testing.T) {
+	t.Parallel()
+	pause := time.Duration(0)
+	var pauses []string
+	for range 10 {
+		pause = pauseAfter(pauseReset, pause)
+		pauses = append(pauses, pause.String())
+	}
+	if got, want := strings.Join(pauses, " "), "50ms 100ms 200ms 400ms 800ms 1.6s 3.2s 6.4s 10s 10s"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := pauseAfter(pauseReset+1, pause); got != firstPause {
+		t.Errorf("after a child that lived longer: %v", got)
 	}
 }

@@ -214,3 +214,101 @@ func TestASingleEndClosesNobody(t *testing.T) {
 		}
 	}
 }
+
+// If every peer has proven itself, one of them has lied: all are suspects, but for those that are closed.
+func TestAllPeersAreSuspectsIfEachHasProvenItself(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	long := now.Add(-time.Hour)
+	for _, row := range []struct {
+		name   string
+		up     map[string]time.Time
+		closed []string
+		want   []string
+	}{
+		{"one is down", map[string]time.Time{"a": long, "b": long}, nil, []string{"c"}},
+		{"one is new", map[string]time.Time{"a": long, "b": now.Add(time.Millisecond - firstProof), "c": long}, nil, []string{"b"}},
+		{"all are proven", map[string]time.Time{"a": long, "b": now.Add(-firstProof), "c": long}, nil, []string{"a", "b", "c"}},
+		{"all but a closed one", map[string]time.Time{"a": long, "c": long}, []string{"b"}, []string{"a", "c"}},
+	} {
+		var s suspects
+		for _, name := range row.closed {
+			s.close(name, now, "panic")
+		}
+		if got := s.unproven(now, []string{"a", "b", "c"}, row.up); !slices.Equal(got, row.want) {
+			t.Errorf("%s: %v, want %v", row.name, got, row.want)
+		}
+	}
+}
+
+// A peer whose session comes up again and again never proves itself. It does not hold up the others for ever.
+func TestATrialEndsAlthoughAPeerIsStillUnproven(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	s := suspects{trial: []string{"a"}, waiting: [][]string{{"b", "c"}}, length: firstTrial, until: now}
+	step := func(after time.Duration) bool {
+		at := now.Add(after)
+		changed, _ := s.tick(at, map[string]time.Time{"a": at.Add(-time.Second)})
+		return changed
+	}
+	for _, after := range []time.Duration{time.Second, lastTrial / 2, lastTrial} {
+		if step(after) {
+			t.Fatalf("the trial has ended %v after its time, although its peer may prove itself soon", after)
+		}
+	}
+	if !step(lastTrial+time.Second) || !slices.Equal(s.trial, []string{"b", "c"}) || !slices.Equal(s.absent, []string{"a"}) || !s.isWaiting("a") {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Trials are as long as decided: twice as long after each search that found nobody, up to the last.
+func TestSearchesThatFindNobodyTakeLonger(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	var s suspects
+	s.crashed(now, "panic", []string{"a"}, nil)
+	var lengths []string
+	for range 5 {
+		now = now.Add(time.Minute)
+		s.trial, s.waiting = nil, nil // it has found nobody
+		s.crashed(now, "panic", []string{"a"}, nil)
+		lengths = append(lengths, s.until.Sub(now).String())
+	}
+	if got, want := fmt.Sprint(lengths), "[15s 30s 1m0s 1m30s 1m30s]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	s.trial, s.waiting = nil, nil
+	s.crashed(now.Add(soon), "panic", []string{"a"}, nil)
+	if s.trial != nil || s.length != 0 {
+		t.Errorf("a panic after a long time: %+v", s)
+	}
+}
+
+// Peers that are not wanted any more are not tried, and nobody is closed in their place.
+func TestPeersThatAreGoneAreNotTried(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	for _, row := range []struct {
+		name         string
+		trial, peers []string
+		waiting      [][]string // trials after it
+		want         [][]string // trials from now on
+		closed       string
+	}{
+		{name: "one of two", trial: []string{"a", "gone"}, peers: []string{"a", "b"}, want: [][]string{{"a"}}},
+		{name: "two of four", trial: []string{"a", "gone", "b", "gone2"}, peers: []string{"a", "b"}, want: [][]string{{"a"}, {"b"}}},
+		{name: "all", trial: []string{"gone", "gone2"}, waiting: [][]string{{"b"}}, peers: []string{"a", "b"}, want: [][]string{{"b"}}},
+		{name: "the only one", trial: []string{"gone"}, peers: []string{"a", "b"}},
+		{name: "none", trial: []string{"a"}, peers: []string{"a", "b"}, closed: "a"},
+	} {
+		s := suspects{trial: row.trial, waiting: row.waiting, length: firstTrial, ended: now.Add(-time.Second)}
+		s.crashed(now, "panic", row.peers, nil)
+		got := s.waiting
+		if s.trial != nil {
+			got = append([][]string{s.trial}, s.waiting...)
+		}
+		if fmt.Sprint(got) != fmt.Sprint(row.want) || s.isClosed(row.closed) != (row.closed != "") || row.closed == "" && len(s.closed) > 0 {
+			t.Errorf("%s: trials %v, want %v; closed %v, want %q", row.name, got, row.want, s.closed, row.closed)
+		}
+	}
+}
