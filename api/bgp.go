@@ -23,8 +23,8 @@ type BGPConfigurationSpec struct {
 	NodeMeshMaxRestartTime         *Duration             `json:"nodeMeshMaxRestartTime,omitempty"`         // how long peers of the mesh keep a restarting node's routes (graceful restart): 120s unless set; only in the object named default
 	BindMode                       *string               `json:"bindMode,omitempty"`                       // None: nodes accept BGP on every address; NodeIP: only on the addresses of the Node
 	IgnoredInterfaces              []string              `json:"ignoredInterfaces,omitempty"`              // names of interfaces, in which * stands for any text; has no effect in Margay
-	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty"`       // IPv4 address of the node for workloads that peer with it; kept for Calico's agents, has no effect in Margay
-	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty"`       // IPv6 address of the node for workloads that peer with it; kept for Calico's agents, has no effect in Margay
+	LocalWorkloadPeeringIPV4       string                `json:"localWorkloadPeeringIPV4,omitempty"`       // IPv4 address at which workloads peer with their node, the same on every node; nothing else may have it; only in the object named default
+	LocalWorkloadPeeringIPV6       string                `json:"localWorkloadPeeringIPV6,omitempty"`       // IPv6 address at which workloads peer with their node, the same on every node; not link-local; only in the object named default
 	ProgramClusterRoutes           *string               `json:"programClusterRoutes,omitempty"`           // Disabled or EnabledIPIPOnly: learned routes to pools stay out of the kernel; only in the object named default
 	IPv4NormalRoutePriority        *int                  `json:"ipv4NormalRoutePriority,omitempty"`        // metric of learned IPv4 routes in the kernel: 2048 unless set; only in the object named default
 	IPv6NormalRoutePriority        *int                  `json:"ipv6NormalRoutePriority,omitempty"`        // metric of learned IPv6 routes in the kernel: 2048 unless set; only in the object named default
@@ -84,10 +84,10 @@ type BGPPeerSpec struct {
 	MaxRestartTime           *Duration    `json:"maxRestartTime,omitempty"`           // how long the peer keeps a restarting node's routes (graceful restart): 120s unless set
 	KeepaliveTime            *Duration    `json:"keepaliveTime,omitempty"`            // time between keepalives, in whole seconds of at least 1s: 30s unless set; the session ends when nothing has arrived for three times as long
 	NumAllowedLocalASNumbers *int32       `json:"numAllowedLocalASNumbers,omitempty"` // how often the node's own AS number may occur in the path of a route from the peer: 0 unless set, at most 255
-	MaxPrefixes              *uint32      `json:"maxPrefixes,omitempty"`              // how many routes the peer may send; one more closes the session: 1000000 unless set; only in Margay
+	MaxPrefixes              *uint32      `json:"maxPrefixes,omitempty"`              // how many routes the peer may send; one more closes the session: 1000000 unless set, 1000 for workloads; only in Margay
 	TTLSecurity              *uint8       `json:"ttlSecurity,omitempty"`              // how many hops away the peer may be (RFC 5082); 0: any number
 	ReachableBy              string       `json:"reachableBy,omitempty"`              // address of the gateway to the peer, of the same family, on a network of the node; needs peerIP; the agent adds a route to the peer by it, and opens no session without that route
 	Filters                  []string     `json:"filters,omitempty"`                  // names of BGPFilters, in order of evaluation
-	LocalWorkloadSelector    string       `json:"localWorkloadSelector,omitempty"`    // selects workloads of the node to peer with, instead of peerIP; not supported yet: there is no session
+	LocalWorkloadSelector    string       `json:"localWorkloadSelector,omitempty"`    // selects workloads of the node to peer with, instead of peerIP: they connect to localWorkloadPeeringIPV4 or localWorkloadPeeringIPV6 of BGPConfiguration; needs asNumber; routes of them are used only if a filter accepts them
 	ReversePeering           *string      `json:"reversePeering,omitempty"`           // Auto: nodes that peerSelector selects peer back; Manual: they do not; Auto unless set
 }

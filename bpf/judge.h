@@ -303,6 +303,26 @@ static __always_inline void ask_sockets(struct __sk_buff *skb, struct job *job)
 	job->held = (held_opener(held) == HELD_OPENED_HERE) == !!job->egress ? HELD_QUESTION : HELD_ANSWER;
 }
 
+/*
+ * May a workload reach this host with a connection that its policy allows? If not at all, a workload that is a BGP peer
+ * reaches the speaker nevertheless, at the address for that. `turned` says that the packet in hand goes the other way
+ * than the connection.
+ */
+static __always_inline bool may_reach_host(const struct job *job, bool turned)
+{
+	const struct packet *p = &job->packet;
+	__u8 *local;
+
+	if (job->iface.flags & IFACE_TO_HOST)
+		return true;
+	if (!job->iface.peering_port || p->proto != IPPROTO_TCP)
+		return false;
+	if ((turned ? p->sport : p->dport) != bpf_htons(job->iface.peering_port))
+		return false;
+	local = bpf_map_lookup_elem(&locals, turned ? p->src : p->dst);
+	return local && *local == LOCAL_PEERING;
+}
+
 /* The stage in which the connection was opened, if the packet in hand is an answer. */
 static __always_inline __u32 opened_stage(const struct job *job)
 {
@@ -317,7 +337,7 @@ static __always_inline int judge_held(struct job *job)
 	int result = judge_turned(job, opened_stage(job), true);
 
 	job->to_host = job->egress && is_workload(job);
-	if (result == JUDGE_ALLOW && job->to_host && !(job->iface.flags & IFACE_TO_HOST))
+	if (result == JUDGE_ALLOW && job->to_host && !may_reach_host(job, true))
 		return deny(job, REASON_DROP_TO_HOST);
 	return result;
 }
@@ -331,7 +351,7 @@ static __always_inline int judge_ingress(struct __sk_buff *skb, struct job *job)
 	if (result != JUDGE_ALLOW || !is_workload(job))
 		return result;
 	job->to_host = reaches_host(skb, job);
-	if (job->to_host && !(job->iface.flags & IFACE_TO_HOST))
+	if (job->to_host && !may_reach_host(job, false))
 		return deny(job, REASON_DROP_TO_HOST);
 	return result;
 }
@@ -362,7 +382,7 @@ static __always_inline int judge_again(struct job *job, const struct leg *leg, _
 	int result = judge_turned(job, leg->stage, leg->way != way);
 
 	job->to_host = leg->to_host;
-	if (result == JUDGE_ALLOW && leg->to_host && !(job->iface.flags & IFACE_TO_HOST))
+	if (result == JUDGE_ALLOW && leg->to_host && !may_reach_host(job, leg->way != way))
 		return deny(job, REASON_DROP_TO_HOST);
 	return result;
 }

@@ -137,7 +137,14 @@ struct iface {
 	__u32 flags;
 	__u32 mask[STAGES]; /* vectors; 0: no policy at this stage */
 	__u8 mac[6];
-	__u8 unused[6];
+	__u16 peering_port; /* of the BGP speaker of this host, with which the workload may speak; 0: it may not */
+	__u8 unused[4];
+};
+
+/* What an address of this host is for. */
+enum local {
+	LOCAL_HOST = 1,
+	LOCAL_PEERING = 2, /* workloads speak BGP with this host there */
 };
 
 /* An address that a workload may send from. */

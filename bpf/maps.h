@@ -97,6 +97,7 @@ struct names {
 	enum service_base service_base;
 	enum stage stage;
 	enum iface_flag iface_flag;
+	enum local local;
 	enum packet_flag packet_flag;
 	enum flow_asker flow_asker;
 	enum flow_state flow_state;

@@ -99,13 +99,14 @@ type measureHits struct {
 }
 
 type measureIface struct {
-	_        structs.HostLayout
-	Endpoint uint64
-	Ifindex  uint32
-	Flags    uint32
-	Mask     [7]uint32
-	Mac      [6]uint8
-	Unused   [6]uint8
+	_           structs.HostLayout
+	Endpoint    uint64
+	Ifindex     uint32
+	Flags       uint32
+	Mask        [7]uint32
+	Mac         [6]uint8
+	PeeringPort uint16
+	Unused      [4]uint8
 }
 
 type measureJudged struct {

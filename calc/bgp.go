@@ -35,8 +35,9 @@ type bgpReader struct {
 	draining bool // its routes must be the last choice of peers
 	drained  bool // it announces no routes
 
-	refused map[netip.Addr]string // peers that get no session, by BGPPeers that ask for what is not possible: nobody may open a plainer one
-	nodes   map[identity]string   // names of nodes; made when it is first needed
+	refused   map[netip.Addr]string // peers that get no session, by BGPPeers that ask for what is not possible: nobody may open a plainer one
+	workloads []workloadPeering     // those that select workloads of this node, in the order in which they decide
+	nodes     map[identity]string   // names of nodes; made when it is first needed
 }
 
 // readBGP reads the BGP settings of a node. Paths are not in it: they depend on the node's endpoints.

@@ -40,12 +40,16 @@ func (r *bgpReader) peers() {
 	}
 }
 
-// sessionsOf returns this node's sessions by a BGPPeer: with peerSelector one for each node and family, otherwise at most one.
+// sessionsOf returns this node's sessions by a BGPPeer: with peerSelector one for each node and family, otherwise at most one. Those with
+// workloads of the node come later, see workloadPeers.
 func (r *bgpReader) sessionsOf(key api.Key, spec api.BGPPeerSpec, reverse bool) []Peer {
 	switch {
 	case spec.PeerSelector != "":
 		return r.selectedPeers(key, spec, reverse)
 	case reverse || !r.selected(key, spec):
+		return nil
+	case spec.LocalWorkloadSelector != "":
+		r.readWorkloadPeering(key, spec)
 		return nil
 	}
 	peer, ok := r.peer(key, spec)
@@ -143,9 +147,6 @@ func (r *bgpReader) applySpec(p *Peer, spec api.BGPPeerSpec) {
 
 // impossible says why a BGPPeer gets no session. It is empty if the BGPPeer asks only for what is possible.
 func impossible(spec api.BGPPeerSpec) string {
-	if field, instead := unsupportedPeer(spec); field != "" {
-		return fmt.Sprintf("%s is not supported yet, so there is no session with it: %s", field, instead)
-	}
 	if _, err := readPassword(spec.Password); err != nil {
 		return fmt.Sprintf("%v; until then there is no session with it", err)
 	}
@@ -153,14 +154,6 @@ func impossible(spec api.BGPPeerSpec) string {
 		return fmt.Sprintf("%v; until then there is no session with it", err)
 	}
 	return ""
-}
-
-// unsupportedPeer names a field that is not supported and must not be ignored, and what to do.
-func unsupportedPeer(spec api.BGPPeerSpec) (field, instead string) {
-	if spec.LocalWorkloadSelector != "" {
-		return "localWorkloadSelector", "name each peer by peerIP"
-	}
-	return "", ""
 }
 
 // partly notes the fields that are not supported and that a session can do without.

@@ -25,6 +25,7 @@ func Compute(node string, facts Facts, updates []api.Update) *State {
 	c.activate()
 	c.closeExcess()
 	c.routes()
+	c.workloadPeers()
 	c.problems()
 	c.state.Config = c.config.Config
 	c.state.Pools = c.space.pools
@@ -129,7 +130,7 @@ func (c *computation) readEntities() {
 
 // endpoints reads this node's endpoints, and finds the policies that select them.
 func (c *computation) endpoints() {
-	guard, claims := newGuard(c.facts, c.bgp.bgp), newClaims()
+	guard, claims := newGuard(c.facts, c.bgp.bgp, c.bgp.peering()), newClaims()
 	var local []Endpoint
 	for _, u := range c.objects.of(api.KindWorkloadEndpoint, api.KindHostEndpoint) {
 		e, problems, ok := localEndpoint(c.node, u)

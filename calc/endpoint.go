@@ -220,7 +220,7 @@ type guard struct {
 }
 
 // newGuard collects the interfaces and addresses that the host itself needs.
-func newGuard(facts Facts, bgp BGP) guard {
+func newGuard(facts Facts, bgp BGP, peering []netip.Addr) guard {
 	g := guard{interfaces: map[string]string{"lo": "is the host's own"}, addresses: map[netip.Addr]string{}}
 	for _, p := range bgp.Peers {
 		g.addresses[p.Gateway] = "that of the gateway to a BGP peer"
@@ -236,6 +236,9 @@ func newGuard(facts Facts, bgp BGP) guard {
 	}
 	for _, a := range facts.Addresses {
 		g.addresses[a.Unmap().WithZone("")] = "the host's own"
+	}
+	for _, a := range peering {
+		g.addresses[a] = "that at which workloads peer with the node" // also before an interface has it
 	}
 	maps.Copy(g.interfaces, facts.Uplinks)
 	return g

@@ -32,11 +32,13 @@ type Graph struct {
 	problems problemBook                 // every part replaces the problems that it found itself
 
 	// The results of the last readings; see readPending.
-	config    configuration
-	space     space
-	bgp       *bgpReader
-	ways      *wayReader
-	failsafes map[PolicyID]*policy // the six lists of rules that failsafePolicies makes, by ID
+	config configuration
+	space  space
+	bgp    *bgpReader
+	ways   *wayReader
+
+	workloadPeers map[string]Peer      // by name; set by updateWorkloadPeers
+	failsafes     map[PolicyID]*policy // the six lists of rules that failsafePolicies makes, by ID
 
 	blocks blockOwners // of all nodes; set by updateBlock
 	marks  marks       // which prefixes updateRoutes must decide about
@@ -60,6 +62,8 @@ type pendingReadings struct {
 	guard     bool // newGuard, and whether it refuses any endpoint
 	ways      bool // readWays
 	failsafes bool // readFailsafes
+
+	workloadPeers bool // updateWorkloadPeers
 }
 
 // New returns the Graph of a node whose datastore is empty.
@@ -122,9 +126,11 @@ func (g *Graph) Flush() Delta {
 	g.updateObjects(byKind)
 	g.readPending()
 	changed := g.updateLocals()
+	g.pending.workloadPeers = g.pending.workloadPeers || len(changed) > 0
 	g.activate()
 	g.checkBounds(changed)
 	g.updateRoutes()
+	g.updateWorkloadPeers()
 	return g.delta()
 }
 
@@ -186,6 +192,7 @@ func (g *Graph) readPending() {
 	if g.pending.bgp {
 		g.bgp = readBGP(g.node, g.objects)
 		g.problems.setAll("BGP", g.bgp.problems)
+		g.pending.workloadPeers = true
 		g.pending.failsafes, g.pending.guard, g.pending.space, g.pending.ways = true, true, true, true // sessions are failsafes, peers are guarded, and paths have the communities of BGPConfiguration
 	}
 	if g.pending.ways {
@@ -200,7 +207,7 @@ func (g *Graph) readPending() {
 		g.readFailsafes()
 	}
 	if g.pending.guard {
-		g.local.guard = newGuard(g.facts, g.bgp.bgp)
+		g.local.guard = newGuard(g.facts, g.bgp.bgp, g.bgp.peering())
 		g.guardAll()
 	}
 }
@@ -225,8 +232,9 @@ func (g *Graph) delta() (d Delta) {
 	d.Pools, d.PoolsGone = g.pools.flush()
 	d.Problems, d.ProblemsGone = g.problems.flush()
 	changed, gone := g.paths.flush()
-	if g.pending.bgp || g.pending.space || changed != nil || gone != nil {
+	if g.pending.bgp || g.pending.space || g.pending.workloadPeers || changed != nil || gone != nil {
 		bgp := g.bgp.bgp
+		bgp.Peers = g.allPeers()
 		bgp.Paths, bgp.Transit = maps.Clone(g.paths.now), g.bgp.transit(g.space)
 		if g.sent.bgp == nil || !g.sent.bgp.equal(bgp) {
 			g.sent.bgp, d.BGP = &bgp, &bgp

@@ -177,6 +177,7 @@ func (g *Graph) updateRoutes() {
 			g.paths.remove(p)
 		}
 		g.contest(p, d)
+		g.noteLocal(p)
 	}
 	g.marks.touched = emptied(g.marks.touched)
 }

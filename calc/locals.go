@@ -113,6 +113,7 @@ func (g *Graph) localsIndexed() indexed {
 
 // reselect finds the policies that select an endpoint after its labels changed. old are its labels before.
 func (g *Graph) reselect(n *local, old labels) {
+	g.pending.workloadPeers = true
 	started, stopped := g.local.index.set(n.entity, old)
 	if len(started)+len(stopped) > 0 {
 		g.local.pending[n.read.ID] = struct{}{}

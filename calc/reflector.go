@@ -40,10 +40,11 @@ func (r *bgpReader) applyPolicy(key api.Key, spec api.BGPPeerSpec, p *Peer) {
 	}
 }
 
-// transit returns rules for the routes of peers that a reflector passes on: those inside of announced pools. Of several pools around a
-// route, the smallest decides. A drained reflector passes on none: like its own routes, they could lead through it.
+// transit returns rules for the routes of peers that a reflector passes on, and for those of its workloads that any node passes on: those
+// inside of announced pools. Of several pools around a route, the smallest decides. A drained node passes on none: like its own routes,
+// they could lead through it.
 func (r *bgpReader) transit(s space) (rules []RouteRule) {
-	if !r.bgp.ClusterID.IsValid() || r.drained {
+	if !r.bgp.ClusterID.IsValid() && len(r.peering()) == 0 || r.drained {
 		return nil
 	}
 	for _, cidr := range sortedPrefixes(s.pools) {

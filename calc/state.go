@@ -246,7 +246,7 @@ type BGP struct {
 	ListenPort uint16
 	BindNodeIP bool            // listen only on V4 and V6
 	ClusterID  netip.Addr      // the node reflects routes with this cluster id (RFC 4456); invalid: it does not
-	Transit    []RouteRule     // for routes of peers that the node reflects, after the filters; what no rule accepts is not passed on
+	Transit    []RouteRule     // for routes of peers that the node reflects, and of workloads that peer with it, after the filters; what no rule accepts is not passed on
 	V4, V6     netip.Prefix    // the node's addresses with their networks; invalid if it has none
 	Metric4    int             // of learned IPv4 routes in the kernel; 0: the default
 	Metric6    int             // of learned IPv6 routes in the kernel; 0: the default
@@ -261,8 +261,10 @@ type BGP struct {
 
 // Peer is one BGP session: with a peer that a BGPPeer names, or with another node of the mesh.
 type Peer struct {
-	Object      string        `json:"object,omitempty"` // the BGPPeer's name; empty for the mesh
-	Node        string        `json:"node,omitempty"`   // the other node, if the peer is one
+	Object      string        `json:"object,omitempty"`    // the BGPPeer's name; empty for the mesh
+	Node        string        `json:"node,omitempty"`      // the other node, if the peer is one
+	Workload    string        `json:"workload,omitempty"`  // NAMESPACE/NAME of the WorkloadEndpoint of this node, if the peer is one
+	Interface   string        `json:"interface,omitempty"` // to the workload; empty for other peers
 	Address     netip.Addr    `json:"address"`
 	Port        uint16        `json:"port"`
 	AS          uint32        `json:"as"`

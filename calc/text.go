@@ -127,6 +127,9 @@ func (t *text) bgp(b BGP) {
 }
 
 func (p Peer) origin() string {
+	if p.IsWorkload() {
+		return "with WorkloadEndpoint(" + p.Workload + ") on " + p.Interface + " by BGPPeer(" + p.Object + ")"
+	}
 	if p.Object == "" {
 		return "by the mesh with Node(" + p.Node + ")"
 	}

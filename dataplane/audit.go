@@ -130,6 +130,7 @@ func (d *Driver) startAudits() {
 	settings := d.addAudit("settings", readBack, resync(d.settings))
 	ofGate := d.addAudit("gate", readBack, d.checkGate)
 	d.addAudit("host addresses", readBack, resync(d.locals))
+	d.addAudit("peering addresses", readBack, resync(d.peering.table))
 	d.addAudit("rule counters", readBack, resync(d.counters))
 	d.addAudit("interface policies", readBack, func() error {
 		for _, g := range d.generations.all {
@@ -208,6 +209,7 @@ func (d *Driver) tellRepairs() {
 	}
 	tell("settings", d.settings.Repairs())
 	tell("host addresses", d.locals.Repairs())
+	tell("peering addresses", d.peering.table.Repairs())
 	tell("rule counters", d.counters.Repairs())
 	for _, g := range d.generations.all {
 		tell("interface policies", g.interfaces.Repairs())

@@ -99,6 +99,7 @@ type Driver struct {
 	guests       guests
 	toNodes      hopRoutes  // to other nodes, derived from their blocks
 	toPeers      peerRoutes // to BGP peers, by their gateways
+	peering      workloadPeering
 	settings     *table.Table[interfaces.Sysctl, string]
 	proc         interfaces.Proc
 	former       *bpf.FormerSettings // opened with shared
@@ -168,6 +169,7 @@ func (d *Driver) makeTables() {
 	d.routes = table.New("routes", stepped[netip.Prefix, routes.Route]{d, "route", arriving{d.kernel, d}}, func(a, b routes.Route) bool { return a == b })
 	d.settings = table.New("settings", stepped[interfaces.Sysctl, string]{d, "setting", &d.proc}, func(a, b string) bool { return a == b })
 	d.locals = table.New("host addresses", stepped[netip.Addr, uint8]{d, "host address", localTarget{d}}, func(a, b uint8) bool { return a == b })
+	d.makePeeringTable()
 	d.counters = table.New("rule counters", stepped[uint64, struct{}]{d, "rule counter", counterTarget{d}}, func(a, b struct{}) bool { return true })
 }
 
@@ -238,7 +240,7 @@ func (d *Driver) Apply(delta calc.Delta) error {
 	defer d.mu.Unlock()
 	d.noteRoutesToNodes(delta)
 	d.noteRoutesToPeers(delta)
-	local := d.changesLocalRoutes(delta)
+	local := d.changesLocalRoutes(delta) || d.changesPeering(delta)
 	d.fold(delta)
 	if delta.BGP != nil {
 		d.protectAnew()
@@ -337,7 +339,8 @@ func (d *Driver) remove() error {
 		}
 	}
 	d.routes.WantExactly(nil)
-	err = errors.Join(err, d.routes.Reconcile(d.clock(), true))
+	d.peering.table.WantExactly(nil)
+	err = errors.Join(err, d.routes.Reconcile(d.clock(), true), d.keepPeering(d.clock()))
 	for _, l := range d.byOtherHosts() {
 		l.table.WantExactly(nil)
 		err = errors.Join(err, l.table.Reconcile(d.clock(), true))

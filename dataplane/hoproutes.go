@@ -270,7 +270,7 @@ func (d *Driver) resolveNextHops(l *hopRoutes, now time.Time) (changed bool) {
 	for next := range l.uses {
 		var way resolution
 		var err error
-		if way.hops, err = l.find(next, d.plan.links); err != nil {
+		if way.hops, err = d.find(l, next); err != nil {
 			way.err = err.Error()
 		}
 		for _, hop := range way.hops {

@@ -4,16 +4,17 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/interfaces"
 	"github.com/margay-project/margay/dataplane/routes"
 )
 
 // find returns the way to a next hop. A next hop with a zone comes from a peer with a link-local address, and is on the network of the
 // interface that the zone names.
-func (l *hopRoutes) find(next netip.Addr, links interfaces.Links) ([]routes.Hop, error) {
+func (d *Driver) find(l *hopRoutes, next netip.Addr) ([]routes.Hop, error) {
 	switch {
 	case next.Zone() != "":
-		return l.onLink(next, links)
+		return d.onLink(l, next, d.plan.links)
 	case l.forPeers:
 		return l.kernel.Gateway(next)
 	case l.adjacent:
@@ -23,18 +24,25 @@ func (l *hopRoutes) find(next netip.Addr, links interfaces.Links) ([]routes.Hop,
 }
 
 // onLink returns the way to a next hop on the network of an interface. Every interface has the network of link-local addresses, so
-// no route says where they are. Another address must be on a network of this interface: a default route by another one must not count.
-func (l *hopRoutes) onLink(next netip.Addr, links interfaces.Links) ([]routes.Hop, error) {
+// no route says where they are. Another address must be on a network of this interface: a default route by another one must not count. On the
+// interface of a workload it must be the workload itself.
+func (d *Driver) onLink(l *hopRoutes, next netip.Addr, links interfaces.Links) ([]routes.Hop, error) {
+	if link, is := d.peering.links[next.Zone()]; is {
+		return d.toWorkload(next.WithZone("").Unmap(), link)
+	}
 	link, there := links.Named(next.Zone())
 	switch {
 	case !there:
-		return nil, fmt.Errorf("the interface of the next hop %v does not exist: bring it back, or correct peerIP of the BGPPeer", next)
+		return nil, fmt.Errorf("the interface of the next hop %v does not exist: bring it back, or correct peerIP of the BGPPeer", calc.HopText(next))
 	case !link.Up:
-		return nil, fmt.Errorf("the interface of the next hop %v is down: bring it up", next)
+		return nil, fmt.Errorf("the interface of the next hop %v is down: bring it up", calc.HopText(next))
 	}
-	hop := routes.Hop{Gateway: next.WithZone(""), Interface: link.Index}
+	hop := routes.Hop{Gateway: next.WithZone("").Unmap(), Interface: link.Index}
 	if next.IsLinkLocalUnicast() {
 		return []routes.Hop{hop}, nil
+	}
+	if d.isWorkloads(link) {
+		return d.toWorkload(hop.Gateway, link)
 	}
 	found, err := l.kernel.Resolve(hop.Gateway)
 	if err != nil || len(found) != 1 || found[0] != hop {

@@ -19,7 +19,7 @@ import (
 //     gate's ready set;
 //  5. programs off interfaces without policy, and only then their entries;
 //  6. the epoch, after the last write that connections were approved by;
-//  7. routes, settings, counters; then numbers and generations that nothing uses any more are freed.
+//  7. routes, addresses where workloads peer, settings, counters; then numbers and generations that nothing uses any more are freed.
 //
 // A step that fails stops only the steps that depend on it.
 func (d *Driver) pass(now time.Time) error {
@@ -50,7 +50,7 @@ func (d *Driver) pass(now time.Time) error {
 		g.confirm(d.plan.names, now)
 	}
 	d.advance()
-	errs = append(errs, d.routes.Reconcile(now, true))
+	errs = append(errs, d.routes.Reconcile(now, true), d.keepPeering(now))
 	d.tellArrivals(now)
 	d.keepGuests(now)
 	d.followGateways()

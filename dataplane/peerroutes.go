@@ -71,10 +71,15 @@ func (d *Driver) keepRoutesToPeers(now time.Time) error {
 }
 
 // Unreached returns the peers, by name, whose route by their gateway is not in the kernel, and why. They may get no session: packets to
-// them would take another way. It must be called after Apply, on the loop.
+// them would take another way. Among them are workloads whose interface lacks the address of this host where they would connect. It must be called after Apply, on the loop.
 func (d *Driver) Unreached(peers map[string]calc.Peer) map[string]string {
 	unreached := map[string]string{}
 	for name, p := range peers {
+		if p.IsWorkload() {
+			if why := d.whyNotPeering(p); why != "" {
+				unreached[name] = why
+			}
+		}
 		if !p.Gateway.IsValid() {
 			continue
 		}

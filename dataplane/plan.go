@@ -62,11 +62,8 @@ func (d *Driver) replan() {
 	d.planRoutes()
 	d.planSettings()
 	d.planGuests()
-	locals := map[netip.Addr]uint8{}
-	for _, a := range links.Addresses() {
-		locals[a.WithZone("")] = 1
-	}
-	d.locals.WantExactly(locals)
+	d.planPeering(before)
+	d.locals.WantExactly(d.localsOf(links))
 	d.rewriteRevived(before)
 	d.needFirewalls()
 }
@@ -268,6 +265,7 @@ func (d *Driver) entry(g *generation, a interfaces.Assignment) (layout.Iface, bo
 	}
 	masks, judged := g.masks[a.Endpoint]
 	entry.Mask = masks.Mask
+	entry.PeeringPort = d.peering.ports[a.Link.Name]
 	switch a.Role {
 	case interfaces.None:
 		return entry, false

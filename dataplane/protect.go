@@ -97,6 +97,9 @@ func (d *Driver) protectPeers(peers map[string]calc.Peer) (list []protectedPrefi
 		}
 	}
 	for _, p := range peers {
+		if p.IsWorkload() {
+			continue // it is an endpoint of this node, with a route of its own
+		}
 		protect(p.Address, protectedPrefix{why: "the address of a BGP peer", peer: true})
 		protect(p.Gateway, protectedPrefix{why: "the address of the gateway to a BGP peer"})
 	}

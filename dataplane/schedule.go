@@ -35,6 +35,7 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	due(d.toNodes.due, len(d.toNodes.uses) > 0)
 	due(d.links.Retry())
 	due(d.routes.Retry())
+	due(d.peering.table.Retry())
 	due(d.settings.Retry())
 	due(d.locals.Retry())
 	due(d.counters.Retry())

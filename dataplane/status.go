@@ -71,7 +71,7 @@ func (d *Driver) Status() Status {
 		s.Generation = uint64(g.serial)
 		s.Rules = g.slots()
 	}
-	s.Tables = []table.Status{d.links.Status(), d.routes.Status(), d.learned.table.Status(), d.toNodes.table.Status(), d.toPeers.table.Status(), d.settings.Status(), d.locals.Status(), d.counters.Status()}
+	s.Tables = []table.Status{d.links.Status(), d.routes.Status(), d.learned.table.Status(), d.toNodes.table.Status(), d.toPeers.table.Status(), d.peering.table.Status(), d.settings.Status(), d.locals.Status(), d.counters.Status()}
 	if g := d.generations.newest(); g != nil {
 		s.Tables = append(s.Tables, g.interfaces.Status(), g.sources.Status())
 	}

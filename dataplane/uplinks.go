@@ -89,6 +89,9 @@ func (d *Driver) carries(links interfaces.Links) map[int]string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(bgp.Peers)) {
 		peer := bgp.Peers[name]
+		if peer.IsWorkload() {
+			continue
+		}
 		for _, index := range d.watcher.Way(peer.Address) {
 			note(index, "the traffic to BGP peer %v", peer.Address)
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	agentv1 "github.com/margay-project/margay/api/agent/v1"
+	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/dataplane/bgp"
 	"github.com/margay-project/margay/dataplane/bgp/process"
 )
@@ -35,7 +36,7 @@ func (a *agent) dumpReceived(routes []bgp.Received, most int, response *agentv1.
 			LocalPreference: number(r.LocalPref), Med: number(r.MED), Best: r.Best, Stale: r.Stale, State: "not used", Reason: r.Unused,
 		}
 		if r.NextHop.IsValid() {
-			out.NextHop = r.NextHop.String()
+			out.NextHop = calc.HopText(r.NextHop)
 		}
 		if r.Best {
 			out.State, out.Reason = kernel.Of(r.Prefix, r.NextHop)

@@ -73,6 +73,12 @@ const (
 	IfaceAskAgent   = 1024
 )
 
+// Values of enum local.
+const (
+	LocalHost    = 1
+	LocalPeering = 2
+)
+
 // Values of enum packet_flag.
 const (
 	PacketIPv6          = 1
@@ -278,13 +284,14 @@ type PointPage struct {
 
 // Iface is struct iface.
 type Iface struct {
-	_        structs.HostLayout
-	Endpoint uint64
-	Ifindex  uint32
-	Flags    uint32
-	Mask     [7]uint32
-	Mac      [6]uint8
-	Unused   [6]uint8
+	_           structs.HostLayout
+	Endpoint    uint64
+	Ifindex     uint32
+	Flags       uint32
+	Mask        [7]uint32
+	Mac         [6]uint8
+	PeeringPort uint16
+	Unused      [4]uint8
 }
 
 // SourceKey is struct source_key.

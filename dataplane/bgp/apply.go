@@ -87,10 +87,13 @@ func (s *Speaker) ensureRunning(want calc.BGP) error {
 // MeshPrefix begins the name of a session of the mesh; the name of the node follows.
 const MeshPrefix = "mesh with "
 
-// Called returns the name by which operators know a peer: that of its BGPPeer, or of the node in the mesh.
+// Called returns the name by which operators know a peer: that of its BGPPeer, with the workload if the peer is one, or of the node in the mesh.
 func Called(session string, p calc.Peer) string {
 	if p.Object == "" && p.Node != "" {
 		return MeshPrefix + p.Node
+	}
+	if p.IsWorkload() {
+		return p.Object + " with " + p.Workload
 	}
 	return cmp.Or(p.Object, session)
 }
@@ -276,7 +279,7 @@ func (s *Speaker) addPeers(want map[string]calc.Peer, sessions map[string]sessio
 		added = true
 		s.peers[name] = peer{calc: want[name], session: sess}
 		if key := sess.Address; s.imported[key] == "" {
-			s.imported[key] = s.marksText(s.wanted)
+			s.imported[key] = s.judgedBy(s.wanted, sess.Interface)
 		}
 	}
 	if added && len(s.withheldSoon()) == 0 {

@@ -144,13 +144,21 @@ func (s *Speaker) carrierLost(device string, networks []netip.Prefix) {
 		if p.calc.Gateway.IsValid() {
 			next = p.calc.Gateway
 		}
-		if !s.links[address].up || !isOn(next, device, networks) || reachedElsewhere(next, device) {
+		if !s.links[address].up || !lost(p.session, next, device, networks) {
 			continue
 		}
 		if err := s.srv.reset(address, "interface "+device+" has lost its carrier"); err != nil {
 			s.log.WithError(err).WithField("peer", Called(name, p.calc)).Warn("the BGP session over an interface without a carrier goes on until its hold time is over")
 		}
 	}
+}
+
+// lost says whether a peer is reached by an interface only. A workload is, by its own.
+func lost(s session, next netip.Addr, device string, networks []netip.Prefix) bool {
+	if s.Interface != "" {
+		return s.Interface == device
+	}
+	return isOn(next, device, networks) && !reachedElsewhere(next, device)
 }
 
 func isOn(a netip.Addr, device string, networks []netip.Prefix) bool {

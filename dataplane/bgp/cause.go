@@ -109,6 +109,9 @@ func waiting(s session, state string) string {
 	case established:
 		return ""
 	case "Connect", "Active":
+		if s.Interface != "" {
+			return fmt.Sprintf("felix waits for the workload to connect to %v, which its egress policy must allow", s.Source)
+		}
 		if s.Passive {
 			return "felix waits for the peer to connect: this node is the passive end"
 		}

@@ -30,6 +30,7 @@ type gobgpServer struct {
 	global  global
 	gate    gate
 	zones   *zones
+	devices devices
 
 	protected map[netip.Addr]session // peers whose password the listener has
 
@@ -99,7 +100,7 @@ func (g *gobgpServer) create() error {
 func (g *gobgpServer) translate(r *api.WatchEventResponse) {
 	if t := r.GetTable(); t != nil {
 		g.name(t.GetPaths())
-		g.learned.put(routesOf(t.GetPaths()))
+		g.learned.put(g.waysOf(t.GetPaths()))
 		g.learned.end(endsOf(t.GetPaths()))
 	}
 	if p := r.GetPeer(); p != nil {
@@ -133,6 +134,7 @@ func (g *gobgpServer) stop() error {
 	g.closeGate()
 	clear(g.protected)
 	g.zones.clear()
+	g.devices.clear()
 	done := make(chan error, 1)
 	go func() { done <- g.bgp.StopBgp(context.Background(), &api.StopBgpRequest{}) }()
 	select {
@@ -164,6 +166,7 @@ func (g *gobgpServer) deletePath(prefix netip.Prefix) error {
 // addPeer begins a session. It forgets the last error of a former session with the same address.
 func (g *gobgpServer) addPeer(s session, restarting bool) error {
 	g.journal.forget(s.Address)
+	g.devices.set(s.Address, s.Interface)
 	peer := apiPeer(s, restarting)
 	if s.Password != "" {
 		return g.addProtected(s, peer)
@@ -188,6 +191,7 @@ func (g *gobgpServer) deletePeer(a netip.Addr) error {
 		return err
 	}
 	g.zones.remove(a)
+	g.devices.set(a, "")
 	return nil
 }
 
@@ -212,6 +216,9 @@ func (g *gobgpServer) received(a netip.Addr) (list []Received, err error) {
 			for _, path := range d.GetPaths() {
 				path.NeighborIp = a.String() // with the zone
 				if r, ok := receivedOf(path); ok {
+					if hop, is := g.devices.nextHop(a); is {
+						r.NextHop, r.workload = hop, true
+					}
 					list = append(list, r)
 				}
 			}

@@ -132,6 +132,8 @@ func (b *policyBuilder) add(s statement) {
 		last.Nexthop = &api.NexthopAction{Self: true}
 	case "Keep":
 		last.Nexthop = &api.NexthopAction{Unchanged: true}
+	case nextHopPeer:
+		last.Nexthop = &api.NexthopAction{PeerAddress: true}
 	}
 	switch s.Action {
 	case accept:

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -17,10 +18,11 @@ type filtered struct {
 	filters *calc.RouteFilters // nil: none
 	nextHop string             // of routes that the node passes on; see calc.Peer
 	ways    ways               // to the next hops of routes
+	device  string             // the interface to the workload that the peer is; empty for other peers
 }
 
 func filteredPeer(want calc.BGP, p calc.Peer, at netip.Addr) filtered {
-	f := filtered{peer: at, filters: p.Filters, nextHop: p.NextHop, ownAS: want.AS}
+	f := filtered{peer: at, filters: p.Filters, nextHop: p.NextHop, device: p.Interface, ownAS: want.AS}
 	if p.LocalAS != 0 {
 		f.ownAS = p.LocalAS
 	}
@@ -30,10 +32,10 @@ func filteredPeer(want calc.BGP, p calc.Peer, at netip.Addr) filtered {
 	return f
 }
 
-// filteredPeers returns the peers that have filters or a mode for next hops, sorted. A peer that is about to go keeps those that it had.
+// filteredPeers returns the peers that have filters or a mode for next hops, and those that are workloads, sorted. A peer that is about to go keeps those that it had.
 func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (list []filtered) {
 	add := func(p calc.Peer, at netip.Addr) {
-		if p.Filters != nil || p.NextHop != "" {
+		if p.Filters != nil || p.NextHop != "" || p.IsWorkload() {
 			f := filteredPeer(want, p, at)
 			f.ways = s.way.ways
 			list = append(list, f)
@@ -58,13 +60,22 @@ func (s *Speaker) filteredPeers(want calc.BGP, sessions map[string]session) (lis
 	return list
 }
 
-// importPolicy accepts what the rules of a peer accept. A route that no rule matches is accepted too, unless it is a default route: that
-// one would redirect all traffic of the host. The policy of the server judges our own paths as well.
-func importPolicy(peers []filtered, mark uint32, noWay []statement) []statement {
+// importPolicy accepts what the rules of a peer accept. A route that no rule matches is accepted too, unless it is a default route, which
+// would redirect all traffic of the host, or a route of a workload. Workloads are not trusted: their routes need a rule that accepts them,
+// and lead to the workload itself whatever next hop it sends. The mark is for routes that this node passes on: on a reflector those of all
+// peers, otherwise those of workloads. The policy of the server judges our own paths as well.
+func importPolicy(peers []filtered, mark uint32, reflects bool, noWay []statement) []statement {
+	workloads := workloadsOf(peers)
 	policy := []statement{{Own: true, Action: accept}, {Marked: true, Unmark: true}} // a peer cannot give marks
 	policy = append(policy, noWay...)
-	if mark != 0 {
+	switch {
+	case mark != 0 && reflects:
 		policy = append(policy, statement{SetMark: mark})
+	case mark != 0 && len(workloads) > 0:
+		policy = append(policy, statement{Peers: workloads, SetMark: mark})
+	}
+	if len(workloads) > 0 {
+		policy = append(policy, statement{Peers: workloads, NextHop: nextHopPeer})
 	}
 	for _, g := range groupBy(peers, importText) {
 		first := peers[g.members[0]]
@@ -75,6 +86,9 @@ func importPolicy(peers []filtered, mark uint32, noWay []statement) []statement 
 		for _, rule := range first.filters.Import {
 			policy = append(policy, first.importStatements(rule, g.peers)...)
 		}
+	}
+	if len(workloads) > 0 {
+		policy = append(policy, statement{Peers: workloads, Action: reject})
 	}
 	return append(policy,
 		exactly(netip.PrefixFrom(netip.IPv4Unspecified(), 0), reject),
@@ -104,24 +118,28 @@ func (f filtered) waysText() string {
 	for _, rule := range f.filters.Import {
 		switch {
 		case rule.Interface == "":
-		case f.peer.Zone() != "":
-			text += fmt.Sprint(" ", filter.Named(rule.Interface, f.peer.Zone()))
+		case f.link() != "":
+			text += fmt.Sprint(" ", filter.Named(rule.Interface, f.link()))
 		default:
 			text += fmt.Sprint(" ", f.ways.by(rule.Interface, rule.Accept))
 		}
 	}
-	if f.peer.Zone() != "" {
+	if f.link() != "" {
 		return text
 	}
 	return text + fmt.Sprint(" of ", f.ways.known())
 }
 
+// link is the only interface to the next hops of the peer's routes: that of a link-local session, or that to a workload. It is empty for
+// other peers.
+func (f filtered) link() string { return cmp.Or(f.device, f.peer.Zone()) }
+
 // importStatements turns a rule into statements for peers: none if it cannot match.
 func (f filtered) importStatements(rule calc.RouteRule, peers []netip.Addr) []statement {
-	if rule.Interface == "" || f.peer.Zone() == "" {
+	if rule.Interface == "" || f.link() == "" {
 		return byWays(rule, peers, f.ways)
 	}
-	if filter.Named(rule.Interface, f.peer.Zone()) {
+	if filter.Named(rule.Interface, f.link()) {
 		return []statement{statementOf(rule, peers)}
 	}
 	return nil
@@ -150,7 +168,7 @@ func (s *Speaker) markNoWay(want calc.BGP, peers []filtered) []statement {
 	var at []netip.Addr // none: any peer
 	all := judgesTransit(want)
 	for _, f := range peers {
-		if !all && f.peer.Zone() == "" && f.filters != nil && hasInterface(f.filters.Import) {
+		if !all && f.link() == "" && f.filters != nil && hasInterface(f.filters.Import) {
 			at = append(at, f.peer)
 		}
 	}
@@ -190,7 +208,7 @@ func groupBy(peers []filtered, text func(filtered) string) (groups []group) {
 
 // setImports sets the import policy for routes that come from now on.
 func (s *Speaker) setImports(want calc.BGP, peers []filtered) error {
-	policy := importPolicy(peers, s.exports.mark(), s.markNoWay(want, peers))
+	policy := importPolicy(peers, s.exports.mark(), want.ClusterID.IsValid(), s.markNoWay(want, peers))
 	if sameStatements(policy, s.policy[imports]) {
 		return nil
 	}
@@ -208,12 +226,12 @@ func (s *Speaker) judgeAgain(want calc.BGP, peers []filtered) (errs []error) {
 	marks := s.marksText(want)
 	if marks != "" {
 		for _, p := range s.peers {
-			now[p.session.Address] = marks
+			now[p.session.Address] = s.judgedBy(want, p.session.Interface)
 		}
 	}
 	for _, f := range peers {
 		if text := importText(f); text != "" {
-			now[f.peer] = marks + text
+			now[f.peer] = s.judgedBy(want, f.device) + text
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.peers)) {

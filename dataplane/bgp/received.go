@@ -24,6 +24,8 @@ type Received struct {
 	Best        bool     // one of the best paths: what the kernel should have
 	Unused      string   // why it is none of the best paths
 
+	workload bool // the peer is a workload
+
 	loop  uint32 // this node's AS number, if the AS path has it
 	noWay bool   // rules ask for the interface to the next hop, and no way to it is known
 }
@@ -102,6 +104,8 @@ func (s *Speaker) judge(list []Received, names map[netip.Addr]string) error {
 			r.Unused = fmt.Sprintf("its AS path has this node's AS %d: give each node an asNumber of its own, or set numAllowedLocalASNumbers in the BGPPeer", r.loop)
 		case r.Prefix.Bits() == 0:
 			r.Unused = "no BGPFilter of the BGPPeer accepts this default route"
+		case r.workload:
+			r.Unused = "no BGPFilter of the BGPPeer accepts it, and routes of workloads need one that does"
 		case r.noWay:
 			r.Unused = "a BGPFilter of the BGPPeer has rules with interface, and there is no route to the next hop: of these rules, only those that reject match"
 		default:

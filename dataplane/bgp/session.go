@@ -52,6 +52,7 @@ type session struct {
 	Client      bool       // of this reflector
 	AllowOwnAS  uint8      // how often our AS may occur in a path of the peer
 	MaxPrefixes uint32     // 0: any number
+	Interface   string     // to the workload that the peer is; empty for other peers
 }
 
 func newGlobal(want calc.BGP, port int) (global, error) {
@@ -106,6 +107,7 @@ func newSession(p calc.Peer) (session, error) {
 		Keepalive:   seconds(p.Keepalive, defaultHold/3, maxHold/3),
 		AllowOwnAS:  p.AllowOwnAS,
 		MaxPrefixes: p.MaxPrefixes,
+		Interface:   p.Interface,
 	}
 	if s.Port == 0 {
 		s.Port = defaultPort

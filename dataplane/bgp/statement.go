@@ -45,9 +45,12 @@ type statement struct {
 	Changes calc.RouteChanges
 	Unmark  bool   // take the mark away
 	SetMark uint32 // give the route this mark; 0: none
-	NextHop string // Self: this node; Keep: as it came; empty: as it is
+	NextHop string // Self: this node; Keep: as it came; Peer: the peer that sent the route; empty: as it is
 	Action  action
 }
+
+// nextHopPeer makes the peer that has sent a route its next hop.
+const nextHopPeer = "Peer"
 
 // statementOf turns a rule into a statement for sessions with peers.
 func statementOf(rule calc.RouteRule, peers []netip.Addr) statement {

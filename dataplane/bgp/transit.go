@@ -7,7 +7,7 @@ import (
 	"github.com/margay-project/margay/calc"
 )
 
-// A route reflector passes on routes of its peers (RFC 4456). GoBGP follows the rules of reflection, and the export policy says which routes
+// A route reflector passes on routes of its peers (RFC 4456). Any other node passes on only those of workloads that peer with it. GoBGP follows the rules of reflection, and the export policy says which routes
 // the filters and pools let pass.
 //
 // The import policy gives these routes a mark: the number of the present rules, their generation. When the rules change, the export policy
@@ -20,10 +20,15 @@ type generation struct {
 	statements []statement
 }
 
-// transitStatements are the statements of a reflector for routes of peers, without a mark. A node that is none has no statements.
+// transitStatements are the statements for routes of peers that this node passes on, without a mark. A node that neither reflects routes nor
+// peers with workloads has none. For routes of workloads the node is the next hop, unless nextHopMode says Keep.
 func transitStatements(want calc.BGP, peers []filtered) (list []statement) {
-	if !want.ClusterID.IsValid() {
+	reflects, workloads := want.ClusterID.IsValid(), workloadsOf(peers)
+	if !reflects && len(workloads) == 0 {
 		return nil
+	}
+	if !reflects {
+		list = append(list, statement{NextHop: "Self"})
 	}
 	for _, mode := range []string{"Self", "Keep"} {
 		var with []netip.Addr
@@ -43,6 +48,12 @@ func transitStatements(want calc.BGP, peers []filtered) (list []statement) {
 			continue
 		}
 		for _, rule := range first.filters.Export {
+			if !reflects {
+				if !aboutWorkloads(rule, peers) {
+					continue
+				}
+				rule.Interface = ""
+			}
 			rule.Changes = changesFor(rule.Changes, first.ownAS, calc.Path{})
 			if first.ownAS != 0 && len(rule.ASPath) > 0 {
 				rule.ASPath = append([]uint32{first.ownAS}, rule.ASPath...) // GoBGP has put it there already

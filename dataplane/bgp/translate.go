@@ -75,7 +75,7 @@ func apiPeer(s session, restarting bool) *api.Peer {
 	}
 	if s.MinTTL > 0 {
 		p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: uint32(s.MinTTL)}
-	} else {
+	} else if s.Interface == "" { // a workload is one hop away: GoBGP sends with a TTL of 1
 		p.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: 255} // as Calico, always
 	}
 	return p

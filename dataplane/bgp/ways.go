@@ -144,7 +144,7 @@ func judgesTransit(want calc.BGP) bool {
 func (s *Speaker) needWays() map[string]netip.Addr {
 	list, all := map[string]netip.Addr{}, judgesTransit(s.wanted)
 	for name, p := range s.wanted.Peers {
-		if !p.LinkLocal() && (all || p.Filters != nil && hasInterface(p.Filters.Import)) {
+		if !p.LinkLocal() && !p.IsWorkload() && (all || p.Filters != nil && hasInterface(p.Filters.Import)) {
 			list[name] = p.Address.Unmap()
 		}
 	}
