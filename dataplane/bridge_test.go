@@ -1,14 +1,19 @@
 package dataplane
 
 import (
+	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 	"github.com/vishvananda/netlink"
 
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/internal/lab"
+	"github.com/margay-project/margay/internal/lab/packet"
 )
 
 // network is a bridge with an address of each family, the gateways of the VMs on it.
@@ -153,6 +158,50 @@ func TestABridgedVMAndItsHost(t *testing.T) {
 	must(t, d.become(w))
 	n.reaches("the host is open", n.alice, n.first.gateways(), 80)
 	n.reaches("the host is open, another of its addresses", n.alice, n.second.gateways(), 80)
+}
+
+// A bridge hands copies of broadcasts to the host too. They reach it only if workloads may reach the host; DHCP questions always do, because the
+// host may be the DHCP server of the network.
+func TestBroadcastsOfABridgedVMReachTheHostAsConfigured(t *testing.T) {
+	n := newTwoNetworks(t)
+	w := newWorld()
+	w.workload(n.alice)
+	d := n.run(w, Options{})
+	defer func() { must(t, d.Uninstall()) }()
+	wire := n.alice.Wire("eth0", net.HardwareAddr(layers.EthernetBroadcast))
+	heard := make(chan int, 100)
+	for _, port := range []int{67, 5000} {
+		c, err := net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
+		must(t, err)
+		defer c.Close()
+		go func() {
+			for buffer := make([]byte, 2048); ; {
+				if _, _, err := c.ReadFrom(buffer); err != nil {
+					return
+				}
+				heard <- port
+			}
+		}()
+	}
+	datagram := func(from string, sport, dport layers.UDPPort) []byte {
+		body := append([]byte{1, 1, 6, 0}, make([]byte, 236)...)
+		return packet.Sealed(packet.Bytes(
+			&layers.Ethernet{SrcMAC: wire.MAC, DstMAC: layers.EthernetBroadcast, EthernetType: layers.EthernetTypeIPv4},
+			&layers.IPv4{Version: 4, IHL: 5, Length: uint16(28 + len(body)), TTL: 64, Protocol: layers.IPProtocolUDP,
+				SrcIP: netip.MustParseAddr(from).AsSlice(), DstIP: net.IPv4bcast.To4()},
+			&layers.UDP{SrcPort: sport, DstPort: dport, Length: uint16(8 + len(body))}, gopacket.Payload(body)))
+	}
+	own := n.alice.Addresses[0].String()
+	wire.Send(datagram(own, 1, 5000), datagram("0.0.0.0", 68, 67))
+	if port := <-heard; port != 67 {
+		t.Errorf("a broadcast to port %d reached the host", port)
+	}
+	w.Config.ToHost = true
+	must(t, d.become(w))
+	wire.Send(datagram(own, 1, 5000))
+	if port := <-heard; port != 5000 {
+		t.Errorf("a datagram came to port %d", port)
+	}
 }
 
 // The host endpoint of the bridge itself stays in force beside the ports: it judges what goes to the host and what the host sends. A

@@ -107,6 +107,7 @@ type Driver struct {
 	locals       *table.Table[netip.Addr, uint8]
 	counters     *table.Table[uint64, struct{}]
 	gate         gate.Gate
+	portsErr     error // why the kernel has no gate for ports of bridges
 	gateErr      error
 	gatePending  bool // its rules may have changed
 	rules        ruleNames

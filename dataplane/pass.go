@@ -98,11 +98,25 @@ func (d *Driver) keepGate() error {
 	}
 	err := d.step("gate")
 	if err == nil {
-		err = d.gate.Apply(d.planGate())
+		err = d.applyGate(d.planGate())
 	}
 	d.gatePending = err != nil
 	d.gateErr = err
 	return err
+}
+
+// applyGate brings the gate's rules into force, without those for ports of bridges if the kernel has no such tables.
+func (d *Driver) applyGate(rules gate.Rules) error {
+	err := d.gate.Apply(rules)
+	if err == nil || !rules.Ports || !gate.IsUnsupported(err) {
+		return err
+	}
+	rules.Ports = false
+	if d.gate.Apply(rules) != nil {
+		return err
+	}
+	d.portsErr = err
+	return nil
 }
 
 // open opens the tables that all generations share. Tables that do not exist yet get the configured size.

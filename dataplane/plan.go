@@ -166,6 +166,7 @@ func (d *Driver) planGate() gate.Rules {
 		Mark: d.Mark, HostMark: d.HostMark, Prefixes: d.state.Config.InterfacePrefixes, Gateway: routes.GatewayAddress,
 	}
 	rules.Forward = len(d.firewalls.dropping) > 0
+	rules.Ports, rules.Bridges = d.portsErr == nil, d.bridges()
 	// Before the input is ready, the programs in force follow the former configuration. Those of an older version set no such mark.
 	if d.state.Ready && !d.state.Config.ToHost && !d.unmarked {
 		rules.ToHostMark = d.ToHostMark
@@ -197,6 +198,23 @@ func (d *Driver) planGate() gate.Rules {
 		}
 	}
 	return rules
+}
+
+// bridges returns the names of the interfaces by which packets of bridged workloads come to the host: their bridges, and what was made on
+// them, such as VLANs.
+func (d *Driver) bridges() (names []string) {
+	for _, a := range d.plan.assigned {
+		if !a.Bridged {
+			continue
+		}
+		names = append(names, a.Master)
+		for _, link := range d.plan.links {
+			if link.On == a.Link.Master {
+				names = append(names, link.Name)
+			}
+		}
+	}
+	return names
 }
 
 func (d *Driver) mayBeWorkload(name string) bool {

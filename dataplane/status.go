@@ -129,6 +129,10 @@ func (d *Driver) problems() (texts []string) {
 	if late != nil {
 		texts = append(texts, strings.Split(errors.Join(late).Error(), "\n")...)
 	}
+	if d.portsErr != nil && len(d.bridges()) > 0 {
+		texts = append(texts, fmt.Sprintf("a bridge port of a workload that is made anew while felix does not run is open until felix starts: %v: "+
+			"load the module nf_tables_bridge, or build the kernel with NF_TABLES_BRIDGE, and restart felix", d.portsErr))
+	}
 	texts = append(texts, d.firewalls.problems(d.Mark)...)
 	texts = append(texts, d.hooks.problems()...)
 	texts = append(texts, d.routeProblems()...)

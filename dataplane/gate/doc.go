@@ -1,4 +1,4 @@
-// Package gate makes an nftables table behind the BPF programs. It drops packets of workloads that no program has judged.
+// Package gate makes nftables tables behind the BPF programs. It drops packets of workloads that no program has judged.
 //
 //	from_workloads  prerouting   drops packets from a workload's interface without the mark of our program
 //	to_workloads    postrouting  drops packets to a workload's interface that has no program yet
@@ -7,6 +7,12 @@
 //	forwarded       forward      takes that mark off forwarded packets
 //	judged, passed  forward      only beside other firewalls that drop by default: mark and count the packets they must accept
 //	outgoing        postrouting  masquerades packets from pools with natOutgoing to addresses outside all pools
+//
+// The hooks of the family inet do not see frames between ports of a bridge. A second table of the same name, of the family bridge, has
+//
+//	from_ports, control_from_ports   prerouting, input   drop frames from a workload's port without the mark of our program
+//	to_ports                         postrouting         drops frames to a workload's port that has no program yet
+//	judged                           forward             only beside other firewalls, as above
 //
 // So a new interface is closed from its first moment, in both directions. It opens when its program is attached and it is an
 // element of the set `ready`. The table is replaced in one transaction; interfaces that come and go only change sets. The table

@@ -27,6 +27,8 @@ type Rules struct {
 	Pools      []netip.Prefix // all pools
 	Gateway    netip.Addr     // stands for the host on workload interfaces; packets to it are dropped
 	Forward    bool           // another firewall may drop forwarded packets that policy allows
+	Ports      bool           // also make the table of the family bridge, for workloads behind ports of bridges
+	Bridges    []string       // interfaces by which packets from such ports come to this host: the bridges, and VLANs on them
 }
 
 // normal returns the same rules with sorted lists, without duplicates and without names that no interface can have.
@@ -35,6 +37,7 @@ func (r Rules) normal() Rules {
 	r.Prefixes, r.Names = sorted(r.Prefixes), sorted(r.Names)
 	r.Prefixes = slices.DeleteFunc(r.Prefixes, func(p string) bool { return p == "" || len(p) >= unix.IFNAMSIZ })
 	r.Names = slices.DeleteFunc(r.Names, func(n string) bool { return n == "" || len(n) >= unix.IFNAMSIZ })
+	r.Bridges = slices.DeleteFunc(sorted(r.Bridges), func(n string) bool { return n == "" || len(n) >= unix.IFNAMSIZ })
 	r.Ready = slices.Compact(slices.Sorted(slices.Values(r.Ready)))
 	r.NAT, r.Pools = sortedPrefixes(r.NAT), sortedPrefixes(r.Pools)
 	return r
@@ -52,7 +55,7 @@ func sortedPrefixes(list []netip.Prefix) []netip.Prefix {
 // fixed says whether everything but the elements of sets is equal.
 func (r Rules) fixed(o Rules) bool {
 	return r.Mark == o.Mark && r.HostMark == o.HostMark && r.ToHostMark == o.ToHostMark && r.Forward == o.Forward && r.Gateway == o.Gateway &&
-		slices.Equal(r.Prefixes, o.Prefixes) && slices.Equal(r.NAT, o.NAT) && slices.Equal(r.Pools, o.Pools)
+		r.Ports == o.Ports && slices.Equal(r.Bridges, o.Bridges) && slices.Equal(r.Prefixes, o.Prefixes) && slices.Equal(r.NAT, o.NAT) && slices.Equal(r.Pools, o.Pools)
 }
 
 func (r Rules) equal(o Rules) bool {
@@ -92,11 +95,18 @@ func (g *Gate) Check() (difference string, err error) {
 	if g.inForce == nil {
 		return "", nil
 	}
-	held, err := read()
-	if err != nil {
-		return "", explain(err)
+	for _, family := range g.inForce.families() {
+		held, err := read(family)
+		if err != nil {
+			return "", explain(err)
+		}
+		if difference = held.difference(*g.inForce); difference != "" {
+			if family == nftables.TableFamilyBridge {
+				difference = "family bridge: " + difference
+			}
+			break
+		}
 	}
-	difference = held.difference(*g.inForce)
 	if difference != "" {
 		g.inForce = nil
 	}
@@ -119,29 +129,56 @@ func Exists() (bool, error) {
 	return slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }), nil
 }
 
-// Remove removes the table. Interfaces that it alone closed are open then.
+// Remove removes the tables. Interfaces that they alone closed are open then.
 func Remove() error {
 	conn, err := nftables.New()
 	if err != nil {
 		return explain(err)
 	}
-	conn.DelTable(conn.AddTable(table())) // added first: the deletion of a missing table fails
+	conn.DelTable(conn.AddTable(table(nftables.TableFamilyINet))) // added first: the deletion of a missing table fails
+	if err := removePorts(conn); err != nil {
+		return explain(err)
+	}
 	return explain(conn.Flush())
 }
 
-func table() *nftables.Table {
-	return &nftables.Table{Name: TableName, Family: nftables.TableFamilyINet}
+// removePorts removes the table of the family bridge, if there is one: a kernel may lack the family.
+func removePorts(conn *nftables.Conn) error {
+	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyBridge)
+	if err == nil && slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName }) {
+		conn.DelTable(table(nftables.TableFamilyBridge))
+	}
+	return err
 }
 
-// replace makes the whole table in one transaction, in place of a former one.
+func table(family nftables.TableFamily) *nftables.Table {
+	return &nftables.Table{Name: TableName, Family: family}
+}
+
+// families returns the families in which the rules need a table.
+func (r Rules) families() []nftables.TableFamily {
+	if r.Ports {
+		return []nftables.TableFamily{nftables.TableFamilyINet, nftables.TableFamilyBridge}
+	}
+	return []nftables.TableFamily{nftables.TableFamilyINet}
+}
+
+// replace makes the whole tables in one transaction, in place of former ones.
 func replace(rules Rules) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return explain(err)
 	}
-	conn.DelTable(conn.AddTable(table()))
-	if err := build(conn, conn.AddTable(table()), rules); err != nil {
-		return explain(err)
+	if !rules.Ports {
+		if err := removePorts(conn); err != nil {
+			return explain(err)
+		}
+	}
+	for _, family := range rules.families() {
+		conn.DelTable(conn.AddTable(table(family)))
+		if err := build(conn, conn.AddTable(table(family)), rules); err != nil {
+			return explain(err)
+		}
 	}
 	return explain(conn.Flush())
 }
@@ -152,13 +189,15 @@ func changeElements(from, to Rules) error {
 	if err != nil {
 		return err
 	}
-	names, ready := sets(table())
-	err = errors.Join(
-		conn.SetDeleteElements(names, nameElements(without(from.Names, to.Names))),
-		conn.SetAddElements(names, nameElements(without(to.Names, from.Names))),
-		conn.SetDeleteElements(ready, indexElements(without(from.Ready, to.Ready))),
-		conn.SetAddElements(ready, indexElements(without(to.Ready, from.Ready))),
-	)
+	for _, family := range to.families() {
+		names, ready := sets(table(family))
+		err = errors.Join(err,
+			conn.SetDeleteElements(names, nameElements(without(from.Names, to.Names))),
+			conn.SetAddElements(names, nameElements(without(to.Names, from.Names))),
+			conn.SetDeleteElements(ready, indexElements(without(from.Ready, to.Ready))),
+			conn.SetAddElements(ready, indexElements(without(to.Ready, from.Ready))),
+		)
+	}
 	if err != nil {
 		return err
 	}
@@ -178,6 +217,16 @@ func without[T comparable](a, b []T) []T {
 		}
 	}
 	return slices.Collect(maps.Keys(rest))
+}
+
+// IsUnsupported says whether the kernel lacks something that the rules need.
+func IsUnsupported(err error) bool {
+	for _, lacks := range []error{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EINVAL, unix.ENOENT} {
+		if errors.Is(err, lacks) {
+			return true
+		}
+	}
+	return false
 }
 
 func explain(err error) error {
@@ -203,7 +252,7 @@ func Ready() ([]int, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	_, ready := sets(table())
+	_, ready := sets(table(nftables.TableFamilyINet))
 	elements, err := conn.GetSetElements(ready)
 	if err != nil {
 		return nil, explain(err)

@@ -174,6 +174,110 @@ func TestForwardedPacketsAreMarkedBesideOtherFirewalls(t *testing.T) {
 	}
 }
 
+const tableOfPorts = `table bridge margay {
+  set workloads {
+    type ifname
+    elements = { "vm7" }
+  }
+
+  set ready {
+    type iface_index
+    elements = { 9, 12 }
+  }
+
+  chain from_ports {
+    type filter hook prerouting priority -2147483648; policy accept;
+    iifname "cali*" meta mark & 0x01000000 != 0x01000000 counter drop
+    iifname "tap*" meta mark & 0x01000000 != 0x01000000 counter drop
+    iifname @workloads meta mark & 0x01000000 != 0x01000000 counter drop
+  }
+
+  chain control_from_ports {
+    type filter hook input priority -2147483648; policy accept;
+    iifname "cali*" meta mark & 0x01000000 != 0x01000000 counter drop
+    iifname "tap*" meta mark & 0x01000000 != 0x01000000 counter drop
+    iifname @workloads meta mark & 0x01000000 != 0x01000000 counter drop
+  }
+
+  chain to_ports {
+    type filter hook postrouting priority -2147483648; policy accept;
+    oifname "cali*" oif != @ready counter drop
+    oifname "tap*" oif != @ready counter drop
+    oifname @workloads oif != @ready counter drop
+  }
+}
+`
+
+// A second table closes ports of bridges. It comes, changes, is repaired and goes with the first.
+func TestPortsOfBridgesHaveATable(t *testing.T) {
+	lab.Enter(t)
+	var g gate.Gate
+	rules := someRules()
+	rules.Ports, rules.Ready = true, nil
+	for _, ready := range [][]int{nil, {9, 12}} {
+		rules.Ready = ready
+		if err := g.Apply(rules); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := ruleset(t); got != wholeTable+tableOfPorts {
+		t.Errorf("got\n%s", got)
+	}
+	for command, found := range map[string]string{
+		"flush chain bridge margay to_ports": "family bridge: chain to_ports: it has 0 rules instead of 3",
+		"delete table bridge margay":         "family bridge: the table is gone",
+	} {
+		if difference, err := g.Check(); difference != "" || err != nil {
+			t.Errorf("before %s: %q %v", command, difference, err)
+		}
+		if out, err := exec.Command("nft", command).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v %s", command, err, out)
+		}
+		if difference, err := g.Check(); difference != found || err != nil {
+			t.Errorf("after %s: %q %v, want %q", command, difference, err, found)
+		}
+		if err := g.Apply(rules); err != nil || ruleset(t) != wholeTable+tableOfPorts {
+			t.Errorf("after %s: %v\n%s", command, err, ruleset(t))
+		}
+	}
+	rules.Ports = false
+	if err := g.Apply(rules); err != nil || ruleset(t) != wholeTable {
+		t.Errorf("without ports: %v\n%s", err, ruleset(t))
+	}
+	rules.Ports = true
+	if err := g.Apply(rules); err != nil {
+		t.Fatal(err)
+	}
+	if err := gate.Remove(); err != nil || ruleset(t) != "" {
+		t.Errorf("%v; left\n%s", err, ruleset(t))
+	}
+}
+
+// Packets that come by a bridge with workloads reach the host only if they were judged as for it. Packets of the host to the bridge are marked
+// in any case.
+func TestPacketsByABridge(t *testing.T) {
+	lab.Enter(t)
+	var g gate.Gate
+	rules := someRules()
+	rules.ToHostMark, rules.Bridges = 0x4000000, []string{"br0"}
+	if err := g.Apply(rules); err != nil {
+		t.Fatal(err)
+	}
+	got := ruleset(t)
+	for _, rule := range []string{
+		`iifname "br0" meta mark & 0x05000000 == 0x01000000 meta priority set 4d61:2`,
+		`iifname "br0" meta priority 4d61:2 counter drop`,
+		"oifname \"br0\" meta mark set meta mark | 0x02000000\n    meta skuid >= 0 return",
+	} {
+		if !strings.Contains(got, rule) {
+			t.Errorf("no rule %s in\n%s", rule, got)
+		}
+	}
+	if difference, err := g.Check(); difference != "" || err != nil {
+		t.Errorf("read back: %q %v", difference, err)
+	}
+}
+
 func TestChangesOfInterfacesKeepTheTable(t *testing.T) {
 	lab.Enter(t)
 	var g gate.Gate

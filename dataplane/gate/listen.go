@@ -56,7 +56,7 @@ func (c *Changed) note(kind uint16, family byte, attributes []syscall.NetlinkRou
 			continue
 		}
 		switch name := strings.TrimRight(string(a.Value), "\x00"); {
-		case name == TableName && family == unix.NFPROTO_INET:
+		case name == TableName && (family == unix.NFPROTO_INET || family == unix.NFPROTO_BRIDGE):
 			c.Ours = true
 		case kind != unix.NFT_MSG_NEWSETELEM && kind != unix.NFT_MSG_DELSETELEM:
 			c.Others = true

@@ -11,6 +11,7 @@ import (
 
 // held is the table in the kernel.
 type held struct {
+	family nftables.TableFamily
 	there  bool
 	flags  uint32 // NFT_TABLE_F_*, linux/netfilter/nf_tables.h; ours has none
 	chains []*chain
@@ -18,22 +19,22 @@ type held struct {
 	ready  [][]byte
 }
 
-// read reads the table and everything in it.
-func read() (held, error) {
+// read reads the table of a family and everything in it.
+func read(family nftables.TableFamily) (held, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return held{}, err
 	}
-	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	tables, err := conn.ListTablesOfFamily(family)
 	if err != nil {
 		return held{}, err
 	}
 	at := slices.IndexFunc(tables, func(t *nftables.Table) bool { return t.Name == TableName })
 	if at < 0 {
-		return held{}, nil
+		return held{family: family}, nil
 	}
-	h := held{there: true, flags: tables[at].Flags}
-	chains, err := conn.ListChainsOfTableFamily(nftables.TableFamilyINet)
+	h := held{family: family, there: true, flags: tables[at].Flags}
+	chains, err := conn.ListChainsOfTableFamily(family)
 	if err != nil {
 		return held{}, err
 	}
@@ -56,11 +57,11 @@ func read() (held, error) {
 
 // readSets reads the elements of the sets. A missing set has none.
 func (h *held) readSets(conn *nftables.Conn) error {
-	there, err := conn.GetSets(table())
+	there, err := conn.GetSets(table(h.family))
 	if err != nil {
 		return err
 	}
-	names, ready := sets(table())
+	names, ready := sets(table(h.family))
 	for set, keys := range map[*nftables.Set]*[][]byte{names: &h.names, ready: &h.ready} {
 		if !slices.ContainsFunc(there, func(s *nftables.Set) bool { return s.Name == set.Name }) {
 			continue
@@ -85,7 +86,7 @@ func keysOf(elements []nftables.SetElement) (keys [][]byte) {
 // difference says how the table differs from the wanted one. It is empty if there is no difference. Sets and objects of others
 // in the table have no effect and are ignored.
 func (h held) difference(rules Rules) string {
-	wanted := rules.chains()
+	wanted := rules.chains(h.family)
 	switch {
 	case !h.there:
 		return "the table is gone"
@@ -154,14 +155,14 @@ func sameExpression(a, b expr.Any) bool {
 
 // Sound says whether the present table, which another process may have made, closes the interfaces in its set workloads.
 func Sound(mark uint32) (bool, error) {
-	held, err := read()
+	held, err := read(nftables.TableFamilyINet)
 	if err != nil {
 		return false, explain(err)
 	}
 	if !held.there || held.flags != 0 {
 		return false, nil
 	}
-	for _, w := range (Rules{Mark: mark}).chains()[:2] {
+	for _, w := range (Rules{Mark: mark}).chains(held.family)[:2] {
 		closes := func(c *chain) bool {
 			at := len(c.rules) - 1 // the rule for the set stands behind those for prefixes
 			return c.Name == w.Name && at >= 0 && (&chain{c.Chain, c.rules[at:]}).difference(w) == ""
@@ -175,7 +176,7 @@ func Sound(mark uint32) (bool, error) {
 
 // AsksToHost says whether the present table, which another process may have made, drops packets to this host without ToHostMark.
 func AsksToHost() (bool, error) {
-	held, err := read()
+	held, err := read(nftables.TableFamilyINet)
 	if err != nil {
 		return false, explain(err)
 	}
@@ -191,7 +192,7 @@ func Lost() (uint64, error) {
 	}
 	var counts [2]uint64
 	for i, name := range []string{judgedChain, passedChain} { // in this order, so packets between the two chains do not seem lost
-		rules, err := conn.GetRules(table(), &nftables.Chain{Name: name})
+		rules, err := conn.GetRules(table(nftables.TableFamilyINet), &nftables.Chain{Name: name})
 		if err != nil {
 			return 0, explain(err)
 		}

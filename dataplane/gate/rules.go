@@ -51,9 +51,12 @@ func newChain(name string, kind nftables.ChainType, hook *nftables.ChainHook, pr
 
 func (c *chain) add(parts ...[]expr.Any) { c.rules = append(c.rules, slices.Concat(parts...)) }
 
-// chains returns the chains that enforce the rules.
-func (r Rules) chains() []*chain {
-	names, ready := sets(table())
+// chains returns the chains that enforce the rules, in a table of a family.
+func (r Rules) chains(of nftables.TableFamily) []*chain {
+	if of == nftables.TableFamilyBridge {
+		return r.portChains()
+	}
+	names, ready := sets(table(of))
 	from := newChain("from_workloads", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
 	to := newChain("to_workloads", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, nftables.ChainPriorityRaw)
 	if r.Gateway.IsValid() {
@@ -65,7 +68,7 @@ func (r Rules) chains() []*chain {
 	}
 	from.add(lookup(expr.MetaKeyIIFNAME, names, false), unmarked(r.Mark), drop())
 	to.add(lookup(expr.MetaKeyOIFNAME, names, false), lookup(expr.MetaKeyOIF, ready, true), drop())
-	chains := append([]*chain{from, to}, hostMark(r.HostMark)...)
+	chains := append([]*chain{from, to}, r.hostMark()...)
 	if r.ToHostMark != 0 {
 		chains = append(chains, r.toHost(names)...)
 	}
@@ -93,17 +96,26 @@ func (r Rules) toHost(names *nftables.Set) []*chain {
 	noted := newChain("for_host", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRef(*nftables.ChainPriorityRaw+1))
 	noted.add(compare(expr.MetaKeyPRIORITY, expr.CmpOpEq, priorityForHost), setPriority(0))
 	noted.add(allMarked(r.ToHostMark), setPriority(priorityForHost))
+	for _, bridge := range r.Bridges {
+		noted.add(name(expr.MetaKeyIIFNAME, padded(bridge)), compareMark(r.Mark|r.ToHostMark, expr.CmpOpEq, r.Mark), setPriority(priorityNotForHost))
+	}
 	c := newChain(toHostChain, nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFirst)
 	for _, prefix := range r.Prefixes {
 		c.add(name(expr.MetaKeyIIFNAME, []byte(prefix)), compare(expr.MetaKeyPRIORITY, expr.CmpOpNeq, priorityForHost), drop())
 	}
 	c.add(lookup(expr.MetaKeyIIFNAME, names, false), compare(expr.MetaKeyPRIORITY, expr.CmpOpNeq, priorityForHost), drop())
+	for _, bridge := range r.Bridges {
+		c.add(name(expr.MetaKeyIIFNAME, padded(bridge)), compare(expr.MetaKeyPRIORITY, expr.CmpOpEq, priorityNotForHost), drop())
+	}
 	return []*chain{noted, c}
 }
 
-// priorityForHost is the priority of packets that were judged as for this host. As a class of traffic control it is hardly ever
-// in use.
-const priorityForHost = 0x4d610001
+// Priorities of packets that were judged as for this host, and of those that came by a bridge and were not. As classes of traffic
+// control they are hardly ever in use.
+const (
+	priorityForHost    = 0x4d610001
+	priorityNotForHost = 0x4d610002
+)
 
 // forwardChains returns a chain before and a chain behind those of other firewalls. The first marks packets to workloads, which are
 // judged when they leave. It also marks packets from workloads again, because other programs may have overwritten the mark. Both
@@ -133,7 +145,7 @@ func build(conn *nftables.Conn, t *nftables.Table, rules Rules) error {
 	if err := conn.AddSet(ready, indexElements(rules.Ready)); err != nil {
 		return err
 	}
-	for _, c := range rules.chains() {
+	for _, c := range rules.chains(t.Family) {
 		c.Table = t
 		added := conn.AddChain(&c.Chain)
 		for _, exprs := range c.rules {
@@ -145,12 +157,17 @@ func build(conn *nftables.Conn, t *nftables.Table, rules Rules) error {
 
 // hostMark marks packets that this host sends without a socket. Packets of a process have a socket and keep their mark, because
 // other rules may compare the whole mark. Forwarded packets over IPv6 lose the bits, wherever they got them: the kernel may
-// forget the interface from which they came. Both chains come last at their hooks, after all rules that set marks.
-func hostMark(mark uint32) []*chain {
+// forget the interface from which they came. Both chains come last at their hooks, after all rules that set marks. Packets to a
+// bridge with workloads are marked in any case: a packet that the bridge floods is copied, and the copies have no socket.
+func (r Rules) hostMark() []*chain {
+	mark := r.HostMark
 	if mark == 0 {
 		return nil
 	}
 	from := newChain("from_host", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityLast)
+	for _, bridge := range r.Bridges {
+		from.add(name(expr.MetaKeyOIFNAME, padded(bridge)), setMark(^uint32(0), mark))
+	}
 	from.add(ofProcess(), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
 	from.add(setMark(^uint32(0), mark))
 	forwarded := newChain("forwarded", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityLast)
