@@ -14,6 +14,7 @@ func Annotations() []Annotation {
 		{KindWorkloadEndpoint, AddressAnnotation, `asks the agent of the node for addresses, if ipNetworks is empty: JSON such as ` +
 			`{"pools": ["vms"], "count": 1, "ipv6Count": 0}, or {} for one IPv4 address; count and ipv6Count are at most 64 each`},
 		{KindWorkloadEndpoint, MadeByAnnotation, "the command that has made the endpoint and may change or remove it: margayctl workload, or margayctl vm"},
+		{KindWorkloadEndpoint, DomainAnnotation, "the libvirt domain whose interface the endpoint is. margayctl vm sets it"},
 		{KindWorkloadEndpoint, MissingSinceAnnotation, "since when the endpoint has no interface, in RFC 3339. margayctl workload gc sets and removes it"},
 	}
 }

@@ -5,8 +5,20 @@ import "strings"
 // MadeByAnnotation names the command that has made a WorkloadEndpoint. Only that command changes and removes the endpoint.
 const MadeByAnnotation = "margay.io/made-by"
 
+// Values of MadeByAnnotation: the commands that make endpoints.
+const (
+	MadeByWorkload = "margayctl workload"
+	MadeByVM       = "margayctl vm"
+)
+
+// Makers returns all values of MadeByAnnotation.
+func Makers() []string { return []string{MadeByWorkload, MadeByVM} }
+
 // MissingSinceAnnotation is the time, in RFC 3339, since when margayctl workload gc finds no interface for a WorkloadEndpoint.
 const MissingSinceAnnotation = "margay.io/missing-since"
+
+// DomainAnnotation is the name of the libvirt domain whose interface a WorkloadEndpoint is.
+const DomainAnnotation = "margay.io/libvirt-domain"
 
 // AddressHandle returns the IPAM handle under which an endpoint holds addresses: an address, or "ipam" for all that were chosen for it.
 // Dots of the namespace are doubled: names of endpoints have single dots too, and no two endpoints may have one handle.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -73,6 +74,7 @@ func cmdAgent(ts *testscript.TestScript, _ bool, args []string) {
 		f.system = new(agentv1.CheckSystemResponse)
 		ts.Check(protojson.Unmarshal([]byte(ts.ReadFile(args[2])), f.system))
 	}
+	_ = os.Remove(socketOf(ts)) // of the former agent of the script
 	f.serve(ts, socketOf(ts))
 }
 

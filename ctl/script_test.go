@@ -30,13 +30,14 @@ var update = flag.Bool("update", false, "rewrite the expected outputs in testdat
 // from a file. The commands beside margayctl are in this file and in agent_test.go.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
-	recorded, examples := absolute(t, "testdata/calico"), absolute(t, "../docs/examples")
+	recorded, examples, domains := absolute(t, "testdata/calico"), absolute(t, "../docs/examples"), absolute(t, "vm/testdata")
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata",
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("RECORDED", recorded)
 			env.Setenv("EXAMPLES", examples)
+			env.Setenv("XML", domains)
 			env.Values[worldKey{}] = newWorld()
 			return nil
 		},
@@ -63,7 +64,8 @@ type world struct {
 	store  *datastore.Store
 	outage string
 	pauses int
-	code   int // of the last margayctl
+	later  time.Duration // that has passed for the commands
+	code   int           // of the last margayctl
 }
 
 func newWorld() *world {
@@ -129,7 +131,7 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 		return names, nil
 	}
 	s.pause = func(context.Context, time.Duration) error { w.pauses++; return nil }
-	s.now = func() time.Time { return time.Unix(1_800_000_000, 0) }
+	s.now = func() time.Time { return time.Unix(1_800_000_000, 0).Add(w.later) }
 	s.felix = func() (string, error) { return ts.MkAbs("felix"), nil }
 	code := s.run(context.Background(), args)
 	plain := strings.NewReplacer(ts.Getenv("WORK"), "$WORK")
@@ -151,6 +153,7 @@ func cmdMargayctl(ts *testscript.TestScript, neg bool, args []string) {
 // datastore pauses N: the command has waited N times.
 // datastore put KEY FILE: someone writes a value straight into etcd.
 // datastore show KEY: the stored value, on standard output.
+// datastore later DURATION: this time passes.
 // datastore down TEXT: the datastore cannot be reached.
 func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
 	w := worldOf(ts)
@@ -178,6 +181,10 @@ func cmdDatastore(ts *testscript.TestScript, _ bool, args []string) {
 		for _, entry := range page.Entries {
 			fmt.Fprintln(out, strings.TrimSuffix(string(entry.Value), "\n"))
 		}
+	case "later":
+		later, err := time.ParseDuration(args[1])
+		ts.Check(err)
+		w.later += later
 	case "down":
 		w.outage = args[1]
 	default:

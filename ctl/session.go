@@ -26,9 +26,10 @@ type session struct {
 	host         host
 	interfaces   func() map[string][]netip.Addr  // of this machine, with their addresses
 	links        func() (map[string]bool, error) // the names, alternative names and aliases of this machine's interfaces
-	terminal     bool                            // stderr is a terminal
-	asks         bool                            // stdin and stderr are terminals: questions can be answered
-	batchObjects int                             // most objects that are written in one transaction
+	dumpXML      func(ctx context.Context, uri, domain string) ([]byte, error)
+	terminal     bool // stderr is a terminal
+	asks         bool // stdin and stderr are terminals: questions can be answered
+	batchObjects int  // most objects that are written in one transaction
 
 	config               string // --config
 	agent                string // --agent
@@ -44,7 +45,7 @@ func newSession(stdin io.Reader, stdout, stderr io.Writer, getenv func(string) s
 	return &session{
 		stdin: stdin, stdout: &output{Writer: stdout}, stderr: stderr, getenv: getenv,
 		log: logrus.NewEntry(logger), embedded: embeddedSocket, open: openDatastore, pause: pause, now: time.Now,
-		felix: findFelix, host: thisHost(), interfaces: interfacesHere, links: linksHere,
+		felix: findFelix, host: thisHost(), interfaces: interfacesHere, links: linksHere, dumpXML: dumpXML,
 		terminal: isTerminal(stderr), asks: isTerminal(stdin) && isTerminal(stderr), batchObjects: batchObjects,
 	}
 }

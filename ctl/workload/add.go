@@ -21,7 +21,7 @@ type addition struct {
 	iface, mac, endpoint, orchestrator, ipam string
 	addresses, pools, labels, profiles       []string
 	count, ipv6Count                         int
-	dryRun, output                           string
+	out                                      Output
 }
 
 const addHelp = `Make a WorkloadEndpoint for an interface of a workload, with its addresses, in one transaction: a failure or Ctrl-C leaves nothing
@@ -72,7 +72,7 @@ func (f *addition) addFlags(s Session, cmd *cobra.Command) {
 	flags.StringVar(&f.place.node, "node", "", "the Node that has the interface (default this machine's)")
 	flags.StringVar(&f.endpoint, "endpoint", "eth0", "name of the interface inside of the workload")
 	flags.StringVar(&f.orchestrator, "orchestrator", "vm", "part of the endpoint's name: the program that runs the workload")
-	addOutputFlags(cmd, &f.dryRun, &f.output)
+	f.out.AddFlags(cmd)
 	for _, chosen := range []string{"ipam", "pool", "count", "ipv6-count"} {
 		cmd.MarkFlagsMutuallyExclusive("address", chosen)
 	}
@@ -86,25 +86,6 @@ func (f *addition) addFlags(s Session, cmd *cobra.Command) {
 	})
 }
 
-// addOutputFlags adds the flags that say whether to write, and how to print the outcome.
-func addOutputFlags(cmd *cobra.Command, dryRun, output *string) {
-	cmd.Flags().StringVar(dryRun, "dry-run", "none", "none, or server: check everything against the datastore and write nothing")
-	cmd.Flags().Lookup("dry-run").NoOptDefVal = "server"
-	cmd.Flags().StringVarP(output, "output", "o", "text", "text, json or yaml")
-	_ = cmd.RegisterFlagCompletionFunc("dry-run", cobra.FixedCompletions([]string{"none", "server"}, cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
-}
-
-func checkOutputFlags(dryRun, output string) error {
-	switch {
-	case dryRun != "none" && dryRun != "server":
-		return fmt.Errorf("--dry-run=%s: want server or none", dryRun)
-	case output != "text" && output != "json" && output != "yaml":
-		return fmt.Errorf("unrecognized output format '%s': want text, json or yaml", output)
-	}
-	return nil
-}
-
 func (f *addition) check(flags *pflag.FlagSet) error {
 	switch {
 	case f.iface == "":
@@ -114,7 +95,7 @@ func (f *addition) check(flags *pflag.FlagSet) error {
 	case (flags.Changed("count") || flags.Changed("ipv6-count")) && !f.chooses():
 		return errors.New("--count and --ipv6-count say how many addresses IPAM chooses: give --ipam auto or --pool too")
 	}
-	return checkOutputFlags(f.dryRun, f.output)
+	return f.out.Check()
 }
 
 // chooses says whether IPAM chooses the addresses.
@@ -139,12 +120,11 @@ func (s Session) add(ctx context.Context, name string, f *addition) error {
 	if ep.Name, err = api.WorkloadEndpointName(ep.Spec); err != nil {
 		return err
 	}
-	dry := f.dryRun == "server"
-	outcomes, err := s.Write(ctx, st, Set{Maker: Maker, Wanted: []Wanted{wanted}}, dry)
+	outcomes, err := s.Write(ctx, st, Set{Maker: api.MadeByWorkload, Wanted: []Wanted{wanted}}, f.out.Dry())
 	if err != nil {
 		return err
 	}
-	if err := s.Report(outcomes, dry, f.output); err != nil {
+	if err := s.Report(outcomes, f.out); err != nil {
 		return err
 	}
 	if names, err := s.Interfaces(); here == ep.Spec.Node && err == nil && !names[ep.Spec.InterfaceName] {
@@ -176,54 +156,4 @@ func (f *addition) wanted(name string) (Wanted, error) {
 	}
 	request := api.AddressRequest{Pools: f.pools, Count: f.count, IPv6Count: f.ipv6Count}
 	return Wanted{ep, &request}, request.Check()
-}
-
-// Caution prints what the endpoints of a change lack.
-func (s Session) Caution(ctx context.Context, st Store, outcomes []Outcome) {
-	var written []api.Object
-	for _, o := range outcomes {
-		if o.Done == removed {
-			continue
-		}
-		written = append(written, o.Endpoint)
-		if len(o.Endpoint.Spec.IPNetworks) == 0 {
-			fmt.Fprintf(s.Stderr, "warning: %v: it has no address, so it is closed: give it one, or have IPAM choose one\n", api.KeyOf(o.Endpoint))
-		}
-	}
-	s.Warn(ctx, st, written)
-}
-
-// Report prints the outcome of a change: as text, or the changed endpoints.
-func (s Session) Report(outcomes []Outcome, dry bool, output string) error {
-	var objects []api.Object
-	for _, o := range outcomes {
-		if output == "text" {
-			fmt.Fprintln(s.Stdout, sentence(o, dry))
-		}
-		objects = append(objects, o.Endpoint)
-	}
-	if output == "text" {
-		return nil
-	}
-	return s.printObjects(objects, output)
-}
-
-// sentence says what happened to an endpoint.
-func sentence(o Outcome, dry bool) string {
-	spec := o.Endpoint.Spec
-	text := fmt.Sprintf("%v %s", api.KeyOf(o.Endpoint), o.Done)
-	if dry {
-		text += " (dry run)"
-	}
-	if o.Done == removed {
-		if len(spec.IPNetworks) > 0 {
-			text += ", and its addresses given back: " + strings.Join(spec.IPNetworks, ", ")
-		}
-		return text
-	}
-	text += ": interface " + spec.InterfaceName
-	if len(spec.IPNetworks) > 0 {
-		text += ", " + strings.Join(spec.IPNetworks, ", ")
-	}
-	return text
 }

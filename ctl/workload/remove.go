@@ -15,10 +15,10 @@ import (
 
 // removal holds the flags of workload remove.
 type removal struct {
-	place          place
-	endpoint       string
-	skipMissing    bool
-	dryRun, output string
+	place       place
+	endpoint    string
+	skipMissing bool
+	out         Output
 }
 
 func newRemove(s Session) *cobra.Command {
@@ -37,7 +37,7 @@ If the workload has endpoints on several nodes, --node says which.`,
 			return s.completeWorkload(cmd.Context(), f.place, given, true), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutputFlags(f.dryRun, f.output); err != nil {
+			if err := f.out.Check(); err != nil {
 				return err
 			}
 			return s.remove(cmd.Context(), args[0], &f)
@@ -46,7 +46,7 @@ If the workload has endpoints on several nodes, --node says which.`,
 	f.place.addFlags(s, cmd)
 	cmd.Flags().StringVar(&f.endpoint, "endpoint", "", "only the endpoint with this name")
 	cmd.Flags().BoolVarP(&f.skipMissing, "skip-not-exists", "s", false, "accept a workload that does not exist")
-	addOutputFlags(cmd, &f.dryRun, &f.output)
+	f.out.AddFlags(cmd)
 	return cmd
 }
 
@@ -73,12 +73,11 @@ func (s Session) remove(ctx context.Context, name string, f *removal) error {
 	if nodes := nodesOf(found); len(nodes) > 1 {
 		return hints.With(fmt.Errorf("workload %s is on several nodes: %s", name, strings.Join(nodes, ", ")), "nothing was changed: give one of them with --node")
 	}
-	dry := f.dryRun == "server"
-	outcomes, err := s.Write(ctx, st, Set{Maker: Maker, Remove: chosen}, dry)
+	outcomes, err := s.Write(ctx, st, Set{Maker: api.MadeByWorkload, Remove: chosen}, f.out.Dry())
 	if err != nil {
 		return err
 	}
-	return s.Report(outcomes, dry, f.output)
+	return s.Report(outcomes, f.out)
 }
 
 // limits describes the flags that leave out endpoints.
@@ -110,7 +109,9 @@ func (s Session) completeWorkload(ctx context.Context, at place, given []string,
 		return nil
 	}
 	defer closeStore()
-	found, err := at.endpoints(ctx, st, func(ep *api.WorkloadEndpoint) bool { return !ours || ep.Annotations[api.MadeByAnnotation] == Maker })
+	found, err := at.endpoints(ctx, st, func(ep *api.WorkloadEndpoint) bool {
+		return !ours || ep.Annotations[api.MadeByAnnotation] == api.MadeByWorkload
+	})
 	if err != nil {
 		return nil
 	}

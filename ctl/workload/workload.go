@@ -12,9 +12,6 @@ import (
 	"github.com/margay-project/margay/datastore"
 )
 
-// Maker is the value of the annotation margay.io/made-by of endpoints that margayctl workload makes.
-const Maker = "margayctl workload"
-
 // Session is the part of a run of margayctl that these commands use.
 type Session struct {
 	Stdout, Stderr io.Writer
