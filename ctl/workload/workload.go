@@ -51,7 +51,7 @@ WorkloadEndpoints, one for each interface, can also be written as manifests and 
 		Args: arguments.NoSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newAdd(s), newList(s), newShow(s), newRemove(s))
+	cmd.AddCommand(newAdd(s), newList(s), newShow(s), newRemove(s), newGC(s))
 	return cmd
 }
 
