@@ -198,9 +198,9 @@ type FelixConfigurationSpec struct {
 	WireguardMTUV6                           *int                    `json:"wireguardMTUV6,omitempty"`
 	WireguardRoutingRulePriority             *int                    `json:"wireguardRoutingRulePriority,omitempty"`
 	WireguardThreadingEnabled                *bool                   `json:"wireguardThreadingEnabled,omitempty"`
-	WorkloadDHCP                             *string                 `json:"workloadDHCP,omitempty"`       // Enabled or Disabled: the agent answers DHCP and router solicitations of workloads behind routed interfaces; Enabled unless set; a field of Margay, which Calico's agents ignore
-	WorkloadDNSServers                       *[]string               `json:"workloadDNSServers,omitempty"` // addresses of the resolvers that the agent gives to workloads by DHCP: those of the host's resolv.conf unless set; an empty list: none; a field of Margay, which Calico's agents ignore
-	WorkloadSourceSpoofing                   string                  `json:"workloadSourceSpoofing,omitempty"`
+	WorkloadDHCP                             *string                 `json:"workloadDHCP,omitempty"`           // Enabled or Disabled: the agent answers DHCP and router solicitations of workloads behind routed interfaces; Enabled unless set; a field of Margay, which Calico's agents ignore
+	WorkloadDNSServers                       *[]string               `json:"workloadDNSServers,omitempty"`     // addresses of the resolvers that the agent gives to workloads by DHCP: those of the host's resolv.conf unless set; an empty list: none; a field of Margay, which Calico's agents ignore
+	WorkloadSourceSpoofing                   string                  `json:"workloadSourceSpoofing,omitempty"` // Disabled or Any: whether allowSpoofedSourcePrefixes of WorkloadEndpoints are in force; Disabled unless set
 	XDPEnabled                               *bool                   `json:"xdpEnabled,omitempty"`
 	XDPRefreshInterval                       *Duration               `json:"xdpRefreshInterval,omitempty"`
 }

@@ -22,6 +22,12 @@ func NetKeyOf(p netip.Prefix) layout.NetKey {
 	return layout.NetKey{Prefixlen: uint32(bits), Addr: p.Addr().As16()}
 }
 
+// SourceNetKeyOf is the key of a network in SourceNets, without host bits.
+func SourceNetKeyOf(ifindex uint32, p netip.Prefix) layout.SourceNetKey {
+	key := NetKeyOf(p)
+	return layout.SourceNetKey{Prefixlen: 32 + key.Prefixlen, Ifindex: ifindex, Addr: key.Addr}
+}
+
 // PrefixOf is the inverse of NetKeyOf.
 func PrefixOf(k layout.NetKey) netip.Prefix {
 	addr := netip.AddrFrom16(k.Addr)

@@ -293,3 +293,63 @@ func TestATunnelEndsWhenItIsNoLongerAllowed(t *testing.T) {
 	r.shared.AdvanceEpoch()
 	r.want(r.in(r.v1, udp(alice, bob, 1, 4789)), DropRevoked)
 }
+
+// A workload may send from the networks of its endpoint besides its addresses. It cannot take an address of its host, nor one that is no
+// machine's, whatever these networks contain.
+func TestWorkloadSendsFromItsNetworks(t *testing.T) {
+	r := newRouter(t)
+	i := r.workload(r.v1, 5, 0, r.allowAll(), alice, alice6)
+	nets := func(index uint32, list ...string) {
+		for _, n := range list {
+			must(r, r.SourceNets.Put(SourceNetKeyOf(index, netip.MustParsePrefix(n)), 1))
+		}
+	}
+	nets(r.v1, "192.0.2.8/29", "2001:db8:77::/64")
+	nets(r.v2, "198.51.100.0/24")
+	r.name = "without the flag"
+	r.want(r.in(r.v1, udp("192.0.2.9", bob, 1, 2)), DropSource)
+	i.Flags |= layout.IfaceSourceNets
+	r.iface(i)
+	for _, c := range []struct {
+		name   string
+		packet []byte
+		want   Reason
+	}{
+		{"in the network", udp("192.0.2.9", bob, 1, 2), PassPolicy},
+		{"its own address", udp(alice, bob, 1, 2), PassPolicy},
+		{"beside the network", udp("192.0.2.16", bob, 1, 2), DropSource},
+		{"in the network, IPv6", udp("2001:db8:77::9", bob6, 1, 2), PassPolicy},
+		{"beside the network, IPv6", udp("2001:db8:78::9", bob6, 1, 2), DropSource},
+		{"a network of another workload", udp("198.51.100.9", bob, 1, 2), DropSource},
+		{"ARP for an address in the network", arp("192.0.2.9", "192.0.2.9"), PassNeighbour},
+		{"ARP beside the network", arp("192.0.2.17", "192.0.2.17"), DropARP},
+		{"advertisement for an address in the network", neighbour("2001:db8:77::9", "fe80::1", 136, "2001:db8:77::9", 255), PassNeighbour},
+	} {
+		r.name = c.name
+		r.want(r.in(r.v1, c.packet), c.want)
+	}
+	nets(r.v1, "0.0.0.0/0", "::/0")
+	for _, c := range []struct {
+		name   string
+		packet []byte
+		want   Reason
+	}{
+		{"any address", udp("203.0.113.9", bob, 1, 2), PassPolicy},
+		{"any address, IPv6", udp("2001:db8:9999::9", bob6, 1, 2), PassPolicy},
+		{"the host's", udp(here, bob, 1, 2), DropSource},
+		{"the host's, IPv6", udp(here6, bob6, 1, 2), DropSource},
+		{"ARP for the host's", arp(here, here), DropARP},
+		{"unspecified", udp("0.0.0.0", bob, 1, 2), DropSource},
+		{"loopback", udp("127.0.0.1", bob, 1, 2), DropSource},
+		{"loopback, IPv6", udp("::1", bob6, 1, 2), DropSource},
+		{"unspecified, IPv6", udp("::", bob6, 1, 2), DropSource},
+		{"link-local", udp("169.254.7.7", bob, 1, 2), DropSource},
+		{"link-local, IPv6", udp("fe80::77", bob6, 1, 2), DropLinkLocal},
+		{"multicast", udp("224.0.0.1", bob, 1, 2), DropSource},
+		{"broadcast", udp("255.255.255.255", bob, 1, 2), DropSource},
+		{"multicast, IPv6", udp("ff02::1", bob6, 1, 2), DropSource},
+	} {
+		r.name = "everything allowed: " + c.name
+		r.want(r.in(r.v1, c.packet), c.want)
+	}
+}

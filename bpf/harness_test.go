@@ -14,7 +14,7 @@ import (
 
 // smallSizes keep a test's tables small.
 func smallSizes() Sizes {
-	return Sizes{Blocks: 2, Vectors: 64, Chunks: 64, Hosts: 1024, Nets: 1024, Interfaces: 64, Sources: 1024}
+	return Sizes{Blocks: 2, Vectors: 64, Chunks: 64, Hosts: 1024, Nets: 1024, Interfaces: 64, Sources: 1024, SourceNets: 64}
 }
 
 // pinDir mounts a bpf file system for one test.

@@ -128,6 +128,7 @@ enum iface_flag {
 	IFACE_ALLOW_NOT_IP = 1 << 8, /* the bridged workload may speak other protocols than IP and ARP */
 	IFACE_ALLOW_TAGS = 1 << 9,   /* the bridged workload may use VLAN tags */
 	IFACE_ASK_AGENT = 1 << 10, /* the agent answers DHCP and router solicitations of the workload */
+	IFACE_SOURCE_NETS = 1 << 11, /* the workload may send from networks in source_nets */
 };
 
 /* Written in one piece: this write is the commit of a policy change for the endpoint. */
@@ -149,6 +150,13 @@ enum local {
 
 /* An address that a workload may send from. */
 struct source_key {
+	__u32 ifindex;
+	__u8 addr[16];
+};
+
+/* A network that a workload may send from besides its addresses. */
+struct source_net_key {
+	__u32 prefixlen; /* 32 and the bits of the network: 32 to 160 */
 	__u32 ifindex;
 	__u8 addr[16];
 };

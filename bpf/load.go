@@ -18,6 +18,7 @@ type Sizes struct {
 	Nets       uint32
 	Interfaces uint32
 	Sources    uint32 // addresses of workloads, of all interfaces
+	SourceNets uint32 // networks that workloads may send from besides, of all interfaces
 }
 
 // Generation is one loaded program with its own tables of policy. It judges no packet before it is attached.
@@ -28,6 +29,7 @@ type Generation struct {
 	Nets       Table[layout.NetKey, layout.AddressClass] // see NetKeyOf and ClassOf
 	Interfaces Table[uint32, layout.Iface]               // by index of the interface
 	Sources    Table[layout.SourceKey, uint8]            // addresses that workloads may send from; the value has no meaning
+	SourceNets Table[layout.SourceNetKey, uint8]         // networks that they may send from besides, see SourceNetKeyOf
 
 	shared   *Shared
 	set      uint32 // serial of the tables of connections that were current when it was loaded
@@ -82,14 +84,15 @@ func generationSpec(sizes Sizes, traced bool) (*ebpf.CollectionSpec, error) {
 		return nil, fmt.Errorf("read the packet program: %w", err)
 	}
 	for name, n := range map[string]uint32{
-		"slots":      sizes.Blocks * uint32(layout.BlockSlots),
-		"vectors":    sizes.Blocks * sizes.Vectors,
-		"chunks":     sizes.Chunks,
-		"wilds":      sizes.Blocks,
-		"hosts":      sizes.Hosts,
-		"nets":       sizes.Nets,
-		"interfaces": sizes.Interfaces,
-		"sources":    sizes.Sources,
+		"slots":       sizes.Blocks * uint32(layout.BlockSlots),
+		"vectors":     sizes.Blocks * sizes.Vectors,
+		"chunks":      sizes.Chunks,
+		"wilds":       sizes.Blocks,
+		"hosts":       sizes.Hosts,
+		"nets":        sizes.Nets,
+		"interfaces":  sizes.Interfaces,
+		"sources":     sizes.Sources,
+		"source_nets": sizes.SourceNets,
 	} {
 		spec.Maps[name].MaxEntries = max(n, 1)
 	}
@@ -111,6 +114,7 @@ func (g *Generation) open() error {
 	g.Nets = newTable[layout.NetKey, layout.AddressClass](maps.Nets, "nets")
 	g.Interfaces = newTable[uint32, layout.Iface](maps.Interfaces, "interfaces")
 	g.Sources = newTable[layout.SourceKey, uint8](maps.Sources, "sources")
+	g.SourceNets = newTable[layout.SourceNetKey, uint8](maps.SourceNets, "source networks")
 	var err error
 	if g.Memory, err = mapMemory(maps); err != nil {
 		return err

@@ -32,6 +32,7 @@ MAP(hosts, BPF_MAP_TYPE_HASH, struct address, struct address_class, 1, BPF_F_NO_
 MAP(nets, BPF_MAP_TYPE_LPM_TRIE, struct net_key, struct address_class, 1, BPF_F_NO_PREALLOC);
 MAP(interfaces, BPF_MAP_TYPE_HASH, __u32, struct iface, 1, BPF_F_NO_PREALLOC);
 MAP(sources, BPF_MAP_TYPE_HASH, struct source_key, __u8, 1, BPF_F_NO_PREALLOC);
+MAP(source_nets, BPF_MAP_TYPE_LPM_TRIE, struct source_net_key, __u8, 1, BPF_F_NO_PREALLOC);
 
 /* ---- shared by generations: state ---- */
 

@@ -215,6 +215,13 @@ type measureSourceKey struct {
 	Addr    [16]uint8
 }
 
+type measureSourceNetKey struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Ifindex   uint32
+	Addr      [16]uint8
+}
+
 type measureVector struct {
 	_           structs.HostLayout
 	Summary     uint64
@@ -261,6 +268,7 @@ const (
 	measureMapServices      = "services"
 	measureMapShares        = "shares"
 	measureMapSlots         = "slots"
+	measureMapSourceNets    = "source_nets"
 	measureMapSourcePorts   = "source_ports"
 	measureMapSources       = "sources"
 	measureMapVectors       = "vectors"
@@ -354,6 +362,7 @@ type measureMapSpecs struct {
 	Services      *ebpf.MapSpec `ebpf:"services"`
 	Shares        *ebpf.MapSpec `ebpf:"shares"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	SourceNets    *ebpf.MapSpec `ebpf:"source_nets"`
 	SourcePorts   *ebpf.MapSpec `ebpf:"source_ports"`
 	Sources       *ebpf.MapSpec `ebpf:"sources"`
 	Vectors       *ebpf.MapSpec `ebpf:"vectors"`
@@ -419,6 +428,7 @@ type measureMaps struct {
 	Services      *ebpf.Map `ebpf:"services"`
 	Shares        *ebpf.Map `ebpf:"shares"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	SourceNets    *ebpf.Map `ebpf:"source_nets"`
 	SourcePorts   *ebpf.Map `ebpf:"source_ports"`
 	Sources       *ebpf.Map `ebpf:"sources"`
 	Vectors       *ebpf.Map `ebpf:"vectors"`
@@ -456,6 +466,7 @@ func (m *measureMaps) Close() error {
 		m.Services,
 		m.Shares,
 		m.Slots,
+		m.SourceNets,
 		m.SourcePorts,
 		m.Sources,
 		m.Vectors,

@@ -42,6 +42,7 @@ const (
 	programMapServices      = "services"
 	programMapShares        = "shares"
 	programMapSlots         = "slots"
+	programMapSourceNets    = "source_nets"
 	programMapSourcePorts   = "source_ports"
 	programMapSources       = "sources"
 	programMapVectors       = "vectors"
@@ -134,6 +135,7 @@ type programMapSpecs struct {
 	Services      *ebpf.MapSpec `ebpf:"services"`
 	Shares        *ebpf.MapSpec `ebpf:"shares"`
 	Slots         *ebpf.MapSpec `ebpf:"slots"`
+	SourceNets    *ebpf.MapSpec `ebpf:"source_nets"`
 	SourcePorts   *ebpf.MapSpec `ebpf:"source_ports"`
 	Sources       *ebpf.MapSpec `ebpf:"sources"`
 	Vectors       *ebpf.MapSpec `ebpf:"vectors"`
@@ -196,6 +198,7 @@ type programMaps struct {
 	Services      *ebpf.Map `ebpf:"services"`
 	Shares        *ebpf.Map `ebpf:"shares"`
 	Slots         *ebpf.Map `ebpf:"slots"`
+	SourceNets    *ebpf.Map `ebpf:"source_nets"`
 	SourcePorts   *ebpf.Map `ebpf:"source_ports"`
 	Sources       *ebpf.Map `ebpf:"sources"`
 	Vectors       *ebpf.Map `ebpf:"vectors"`
@@ -230,6 +233,7 @@ func (m *programMaps) Close() error {
 		m.Services,
 		m.Shares,
 		m.Slots,
+		m.SourceNets,
 		m.SourcePorts,
 		m.Sources,
 		m.Vectors,

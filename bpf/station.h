@@ -5,15 +5,6 @@
 #include "parse.h"
 #include "verdict.h"
 
-/* Is this one of the addresses that the workload may send from? */
-static __always_inline bool owns(const struct job *job, const __u8 *addr)
-{
-	struct source_key key = {.ifindex = job->iface.ifindex};
-
-	__builtin_memcpy(key.addr, addr, 16);
-	return bpf_map_lookup_elem(&sources, &key) != NULL;
-}
-
 /* Is this an address of this host? */
 static __always_inline bool is_host_address(const __u8 *addr)
 {
@@ -24,6 +15,48 @@ static __always_inline bool is_host_address(const __u8 *addr)
 static __always_inline bool is_unspecified(const __u8 *addr)
 {
 	return *(u64_alias *)addr == 0 && *(u64_alias *)(addr + 8) == 0;
+}
+
+/* Is this an IPv4 address, ::ffff:0:0/96? */
+static __always_inline bool is_ipv4(const __u8 *addr)
+{
+	return *(u64_alias *)addr == 0 && *(u32_alias *)(addr + 8) == bpf_htonl(0xffff);
+}
+
+/*
+ * May an address be one machine's on a network? Not the unspecified one, those of a loopback, link-local and multicast
+ * ones: no workload has them beyond its own link, even if a network of its endpoint contains them.
+ */
+static __always_inline bool is_of_one_machine(const __u8 *addr)
+{
+	if (is_ipv4(addr))
+		return addr[12] != 0 && addr[12] != 127 && addr[12] < 224 && !(addr[12] == 169 && addr[13] == 254);
+	if (*(u64_alias *)addr == 0)
+		return false;
+	return addr[0] != 0xff && !(addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80);
+}
+
+/*
+ * Is the address in a network that the endpoint may send from besides its addresses? Never one of this host: with it the
+ * workload would speak in the host's name.
+ */
+static __always_inline bool is_in_source_net(const struct job *job, const __u8 *addr)
+{
+	struct source_net_key key = {.prefixlen = 160, .ifindex = job->iface.ifindex};
+
+	__builtin_memcpy(key.addr, addr, 16);
+	return bpf_map_lookup_elem(&source_nets, &key) && is_of_one_machine(addr) && !is_host_address(addr);
+}
+
+/* Is this one of the addresses that the workload may send from? */
+static __always_inline bool owns(const struct job *job, const __u8 *addr)
+{
+	struct source_key key = {.ifindex = job->iface.ifindex};
+
+	__builtin_memcpy(key.addr, addr, 16);
+	if (bpf_map_lookup_elem(&sources, &key))
+		return true;
+	return (job->iface.flags & IFACE_SOURCE_NETS) && is_in_source_net(job, addr);
 }
 
 /* Is this an address in fe80::/10? */

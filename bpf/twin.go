@@ -24,7 +24,7 @@ func (g *Generation) Twin() (*Generation, error) {
 	opts := &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
 		"slots": maps.Slots, "vectors": maps.Vectors, "chunks": maps.Chunks, "wilds": maps.Wilds,
 		"services": maps.Services, "source_ports": maps.SourcePorts,
-		"hosts": maps.Hosts, "nets": maps.Nets, "interfaces": maps.Interfaces, "sources": maps.Sources,
+		"hosts": maps.Hosts, "nets": maps.Nets, "interfaces": maps.Interfaces, "sources": maps.Sources, "source_nets": maps.SourceNets,
 		"locals": maps.Locals,
 	}}
 	twin := &Generation{Sizes: g.Sizes, shared: g.shared}

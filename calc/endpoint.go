@@ -65,6 +65,7 @@ func (e *Endpoint) readWorkload(w *api.WorkloadEndpoint) (problems []string) {
 			e.Addresses = append(e.Addresses, n.Addr())
 		}
 	}
+	e.readSourceNets(spec.AllowSpoofedSourcePrefixes)
 	switch {
 	case e.Closed != "":
 		problems = append(problems, invalid(e.Closed, "it is closed"))
@@ -74,9 +75,6 @@ func (e *Endpoint) readWorkload(w *api.WorkloadEndpoint) (problems []string) {
 		e.close("it has no ipNetworks")
 		problems = append(problems, withoutAddresses(w))
 	}
-	if len(spec.AllowSpoofedSourcePrefixes) > 0 {
-		problems = append(problems, "allowSpoofedSourcePrefixes is not supported yet, so only its own addresses may send: remove it")
-	}
 	if len(spec.IPNATs) > 0 {
 		problems = append(problems, "ipNATs are not supported yet, so its external addresses do not reach it: translate them elsewhere")
 	}
@@ -84,6 +82,24 @@ func (e *Endpoint) readWorkload(w *api.WorkloadEndpoint) (problems []string) {
 		problems = append(problems, "qosControls are not enforced yet: limit the rate elsewhere")
 	}
 	return problems
+}
+
+// readSourceNets reads the networks that the workload may send from besides its addresses. An invalid one closes the endpoint. An empty
+// text is none, as in Calico.
+func (e *Endpoint) readSourceNets(networks []string) {
+	for _, text := range networks {
+		if text == "" {
+			continue
+		}
+		n, err := api.ParseNet(text)
+		if err != nil {
+			e.close(err.Error())
+			continue
+		}
+		e.SourceNets = append(e.SourceNets, n.Masked())
+	}
+	slices.SortFunc(e.SourceNets, netip.Prefix.Compare)
+	e.SourceNets = slices.Compact(e.SourceNets)
 }
 
 // givesAddresses says whether workloads of an orchestrator get their addresses from it: OpenStack has a DHCP agent on each host, and

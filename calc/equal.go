@@ -27,7 +27,7 @@ func (m *Match) equal(n *Match) bool {
 
 func (e Endpoint) equal(f Endpoint) bool {
 	if e.ID != f.ID || e.Interface != f.Interface || e.MAC != f.MAC || e.Hostname != f.Hostname || e.OwnDHCP != f.OwnDHCP || e.Closed != f.Closed ||
-		!slices.Equal(e.Addresses, f.Addresses) || !slices.Equal(e.Profiles, f.Profiles) {
+		!slices.Equal(e.Addresses, f.Addresses) || !slices.Equal(e.SourceNets, f.SourceNets) || !slices.Equal(e.Profiles, f.Profiles) {
 		return false
 	}
 	return sameLists(e.Policies, f.Policies)
@@ -64,7 +64,7 @@ func (c Config) equal(d Config) bool {
 		c.AllowVXLAN == d.AllowVXLAN && c.AllowIPIP == d.AllowIPIP && c.FlowTableSize == d.FlowTableSize &&
 		c.LogLevel == d.LogLevel && c.ScreenLevel == d.ScreenLevel && c.Timeouts == d.Timeouts &&
 		c.DeviceRouteProtocol == d.DeviceRouteProtocol && c.RouteMetric4 == d.RouteMetric4 && c.RouteMetric6 == d.RouteMetric6 && c.ClusterRoutes == d.ClusterRoutes &&
-		c.DHCP == d.DHCP && c.Resolvers.Set == d.Resolvers.Set && slices.Equal(c.Resolvers.Addresses, d.Resolvers.Addresses)
+		c.DHCP == d.DHCP && c.SourceNets == d.SourceNets && c.Resolvers.Set == d.Resolvers.Set && slices.Equal(c.Resolvers.Addresses, d.Resolvers.Addresses)
 }
 
 // sameList compares slices, fast if they share their memory.

@@ -185,14 +185,15 @@ type PortRange struct{ First, Last uint16 }
 
 // Endpoint is an endpoint of this node, and the policies that judge its traffic.
 type Endpoint struct {
-	ID        EndpointID   `json:"id"`
-	Interface string       `json:"interface,omitempty"` // workload: its interface, empty if another endpoint has it; host: a name, * for all, or empty (then Addresses decide)
-	Addresses []netip.Addr `json:"addresses,omitempty"` // workload: its own; host: expectedIPs
-	MAC       string       `json:"mac,omitempty"`       // lower-case, empty when not given
-	Hostname  string       `json:"hostname,omitempty"`  // the name that DHCP gives to a workload; empty: none
-	OwnDHCP   bool         `json:"ownDHCP,omitempty"`   // the workload's orchestrator gives it its addresses, so felix answers no DHCP
-	Profiles  []string     `json:"profiles,omitempty"`  // in the endpoint's order
-	Closed    string       `json:"closed,omitempty"`    // not empty: everything but a host endpoint's failsafes is dropped, for this reason
+	ID         EndpointID     `json:"id"`
+	Interface  string         `json:"interface,omitempty"`  // workload: its interface, empty if another endpoint has it; host: a name, * for all, or empty (then Addresses decide)
+	Addresses  []netip.Addr   `json:"addresses,omitempty"`  // workload: its own; host: expectedIPs
+	MAC        string         `json:"mac,omitempty"`        // lower-case, empty when not given
+	SourceNets []netip.Prefix `json:"sourceNets,omitempty"` // a workload may send from them besides its addresses; allowSpoofedSourcePrefixes
+	Hostname   string         `json:"hostname,omitempty"`   // the name that DHCP gives to a workload; empty: none
+	OwnDHCP    bool           `json:"ownDHCP,omitempty"`    // the workload's orchestrator gives it its addresses, so felix answers no DHCP
+	Profiles   []string       `json:"profiles,omitempty"`   // in the endpoint's order
+	Closed     string         `json:"closed,omitempty"`     // not empty: everything but a host endpoint's failsafes is dropped, for this reason
 
 	// For each stage and direction the policies by tier, in the order of evaluation; nil if no policy of the stage applies. At the stage
 	// Normal the profiles follow, and then the end denies.
@@ -307,6 +308,7 @@ type Config struct {
 	RouteMetric4        int  // of IPv4 routes to workloads of the node; 0: the kernel's default
 	RouteMetric6        int  // the same for IPv6
 	ClusterRoutes       bool // programClusterRoutes: routes to other nodes follow from their blocks, without BGP
+	SourceNets          bool // workloadSourceSpoofing is Any: workloads may send from the networks of their endpoints
 	DHCP                bool // felix answers DHCP and router solicitations of workloads
 	Resolvers           Resolvers
 }

@@ -88,7 +88,7 @@ func (t *text) policy(p Policy) {
 
 func (t *text) endpoint(e Endpoint) {
 	who := "endpoint " + e.ID.String()
-	t.line(who, when(e.Interface != "", "on "+e.Interface), join(e.Addresses), e.MAC, when(e.Closed != "", "closed: "+e.Closed))
+	t.line(who, when(e.Interface != "", "on "+e.Interface), join(e.Addresses), when(len(e.SourceNets) > 0, "may send from "+join(e.SourceNets)), e.MAC, when(e.Closed != "", "closed: "+e.Closed))
 	for stage, directions := range e.Policies {
 		for dir, tiers := range directions {
 			for _, tier := range tiers {

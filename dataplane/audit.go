@@ -136,6 +136,7 @@ func (d *Driver) startAudits() {
 		for _, g := range d.generations.all {
 			g.interfaces.Resync()
 			g.sources.Resync()
+			g.sourceNets.Resync()
 		}
 		return nil
 	})
@@ -214,6 +215,7 @@ func (d *Driver) tellRepairs() {
 	for _, g := range d.generations.all {
 		tell("interface policies", g.interfaces.Repairs())
 		tell("source addresses", g.sources.Repairs())
+		tell("source networks", g.sourceNets.Repairs())
 	}
 	if d.audits.gateDrift != "" && d.gate.InForce() != nil && d.gateErr == nil {
 		d.repaired("gate", 1, d.audits.gateDrift)

@@ -26,6 +26,7 @@ type generation struct {
 	masks      map[calc.EndpointID]classifier.Masks // that endpoints have or are about to get
 	interfaces *table.Table[uint32, layout.Iface]
 	sources    *table.Table[layout.SourceKey, uint8]
+	sourceNets *table.Table[layout.SourceNetKey, uint8]
 
 	pending      bool                       // the classifier has more to do without new input
 	proposed     bool                       // the classifier waits to hear which masks were written
@@ -40,6 +41,7 @@ type generation struct {
 const (
 	maxInterfaces = 8192
 	maxSources    = 1 << 17
+	maxSourceNets = 1 << 15
 )
 
 // load makes an empty generation. It judges no packet before it is attached.
@@ -49,7 +51,7 @@ func (d *Driver) load(serial int, s classifier.Sizes) (*generation, error) {
 	}
 	program, err := bpf.LoadGeneration(d.shared, bpf.Sizes{
 		Blocks: uint32(s.Blocks), Vectors: uint32(s.Vectors), Chunks: uint32(s.Chunks), Hosts: uint32(s.Hosts), Nets: uint32(s.Nets),
-		Interfaces: maxInterfaces, Sources: maxSources,
+		Interfaces: maxInterfaces, Sources: maxSources, SourceNets: maxSourceNets,
 	})
 	if err != nil {
 		return nil, err
@@ -67,6 +69,9 @@ func (d *Driver) load(serial int, s classifier.Sizes) (*generation, error) {
 	}, func(a, b layout.Iface) bool { return a == b })
 	g.sources = table.New("source addresses", stepped[layout.SourceKey, uint8]{
 		d, "source address", bpfTarget[layout.SourceKey, uint8]{d, program.Sources},
+	}, func(a, b uint8) bool { return a == b })
+	g.sourceNets = table.New("source networks", stepped[layout.SourceNetKey, uint8]{
+		d, "source network", bpfTarget[layout.SourceNetKey, uint8]{d, program.SourceNets},
 	}, func(a, b uint8) bool { return a == b })
 	return g, nil
 }

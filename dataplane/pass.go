@@ -41,12 +41,12 @@ func (d *Driver) pass(now time.Time) error {
 	errs = append(errs, d.resizeFlows(now), d.updateGenerations(), d.build(now))
 	for _, g := range d.generations.all {
 		d.planInterfaces(g)
-		errs = append(errs, g.sources.Fill(now), g.interfaces.Fill(now))
+		errs = append(errs, g.sources.Fill(now), g.sourceNets.Fill(now), g.interfaces.Fill(now))
 	}
 	errs = append(errs, d.locals.Fill(now), d.attach(now), d.keepHooks(now), d.keepGate(), d.detach(now), d.locals.Sweep(now))
 	for _, g := range d.generations.all {
 		d.dropEntries(g)
-		errs = append(errs, g.interfaces.Sweep(now), g.sources.Sweep(now))
+		errs = append(errs, g.interfaces.Sweep(now), g.sources.Sweep(now), g.sourceNets.Sweep(now))
 		g.confirm(d.plan.names, now)
 	}
 	d.advance()

@@ -238,7 +238,7 @@ func (d *Driver) planInterfaces(g *generation) {
 		return
 	}
 	g.planned = d.plan.serial
-	sources := map[layout.SourceKey]uint8{}
+	sources, nets := map[layout.SourceKey]uint8{}, map[layout.SourceNetKey]uint8{}
 	for index, a := range d.plan.assigned {
 		if entry, ok := d.entry(g, a); ok {
 			g.interfaces.Want(uint32(index), entry)
@@ -246,11 +246,16 @@ func (d *Driver) planInterfaces(g *generation) {
 		if a.Role != interfaces.Workload {
 			continue
 		}
-		for _, address := range d.state.Endpoints[a.Endpoint].Addresses {
+		ep := d.state.Endpoints[a.Endpoint]
+		for _, network := range d.sourceNets(a) {
+			nets[bpf.SourceNetKeyOf(uint32(index), network)] = 1
+		}
+		for _, address := range ep.Addresses {
 			sources[layout.SourceKey{Ifindex: uint32(index), Addr: bpf.Address(address)}] = 1
 		}
 	}
 	g.sources.WantExactly(sources)
+	g.sourceNets.WantExactly(nets)
 }
 
 // dropEntries stops wanting the entries of interfaces without policy, once no program runs there.
@@ -294,7 +299,8 @@ func (d *Driver) entry(g *generation, a interfaces.Assignment) (layout.Iface, bo
 	for flag, set := range map[uint32]bool{
 		layout.IfaceWorkload: true, layout.IfaceClosed: !judged || masks.Closed != "" || a.Closed != "",
 		layout.IfaceAllowVXLAN: config.AllowVXLAN, layout.IfaceAllowIPIP: config.AllowIPIP, layout.IfaceToHost: config.ToHost, layout.IfaceBridged: a.Bridged,
-		layout.IfaceAskAgent: d.answers(a),
+		layout.IfaceSourceNets: len(d.sourceNets(a)) > 0,
+		layout.IfaceAskAgent:   d.answers(a),
 	} {
 		if set {
 			entry.Flags |= flag

@@ -42,6 +42,7 @@ func (d *Driver) nextDue(now time.Time) (at time.Time) {
 	for _, g := range d.generations.all {
 		due(g.interfaces.Retry())
 		due(g.sources.Retry())
+		due(g.sourceNets.Retry())
 		due(g.reuse.due())
 		due(now.Add(time.Second), g.pending)
 	}

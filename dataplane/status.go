@@ -73,7 +73,7 @@ func (d *Driver) Status() Status {
 	}
 	s.Tables = []table.Status{d.links.Status(), d.routes.Status(), d.learned.table.Status(), d.toNodes.table.Status(), d.toPeers.table.Status(), d.peering.table.Status(), d.settings.Status(), d.locals.Status(), d.counters.Status()}
 	if g := d.generations.newest(); g != nil {
-		s.Tables = append(s.Tables, g.interfaces.Status(), g.sources.Status())
+		s.Tables = append(s.Tables, g.interfaces.Status(), g.sources.Status(), g.sourceNets.Status())
 	}
 	if d.shared != nil {
 		d.countShared(&s)
@@ -133,6 +133,7 @@ func (d *Driver) problems() (texts []string) {
 		texts = append(texts, fmt.Sprintf("a bridge port of a workload that is made anew while felix does not run is open until felix starts: %v: "+
 			"load the module nf_tables_bridge, or build the kernel with NF_TABLES_BRIDGE, and restart felix", d.portsErr))
 	}
+	texts = append(texts, d.sourceNetProblems()...)
 	texts = append(texts, d.firewalls.problems(d.Mark)...)
 	texts = append(texts, d.hooks.problems()...)
 	texts = append(texts, d.routeProblems()...)

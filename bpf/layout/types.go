@@ -71,6 +71,7 @@ const (
 	IfaceAllowNotIP = 256
 	IfaceAllowTags  = 512
 	IfaceAskAgent   = 1024
+	IfaceSourceNets = 2048
 )
 
 // Values of enum local.
@@ -299,6 +300,14 @@ type SourceKey struct {
 	_       structs.HostLayout
 	Ifindex uint32
 	Addr    [16]uint8
+}
+
+// SourceNetKey is struct source_net_key.
+type SourceNetKey struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Ifindex   uint32
+	Addr      [16]uint8
 }
 
 // Packet is struct packet.
