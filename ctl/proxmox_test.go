@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // runProxmoxHook runs the hook script for Proxmox VE as Proxmox does, with a qm that prints a configuration, and a margayctl that notes
@@ -14,7 +16,7 @@ func runProxmoxHook(t *testing.T, config string, refuse bool, arguments ...strin
 	t.Helper()
 	perl, err := exec.LookPath("perl")
 	if err != nil {
-		t.Skip("perl is not installed; Proxmox VE always has it")
+		skip.For(t, "perl is not installed; Proxmox VE always has it")
 	}
 	dir := t.TempDir()
 	write := func(name, text string) {
