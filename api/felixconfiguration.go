@@ -62,6 +62,7 @@ type FelixConfigurationSpec struct {
 	BPFProfiling                             string                  `json:"bpfProfiling,omitempty"`
 	BPFPSNATPorts                            *Port                   `json:"bpfPSNATPorts,omitempty"`
 	BPFRedirectToPeer                        string                  `json:"bpfRedirectToPeer,omitempty"`
+	BridgedNonIPTraffic                      *string                 `json:"bridgedNonIPTraffic,omitempty"` // frames of protocols other than IP and ARP from and to workloads on bridges: Allow or Drop; Drop unless set; a field of Margay, which Calico's agents ignore
 	CgroupV2Path                             string                  `json:"cgroupV2Path,omitempty"`
 	ChainInsertMode                          string                  `json:"chainInsertMode,omitempty"`
 	DataplaneDriver                          string                  `json:"dataplaneDriver,omitempty"`

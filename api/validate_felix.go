@@ -31,6 +31,7 @@ func felixWords() []words {
 		{"bpfOverlayHostSourceIP", false, "TunnelAddress HostAddress"},
 		{"bpfProfiling", false, "Enabled Disabled"},
 		{"bpfRedirectToPeer", false, "Enabled Disabled"},
+		{"bridgedNonIPTraffic", false, "Allow Drop"},
 		{"chainInsertMode", true, "Insert Append"},
 		{"defaultEndpointToHostAction", true, "Drop Accept Return"},
 		{"floatingIPs", false, "Enabled Disabled"},

@@ -102,19 +102,22 @@ type situation struct {
 	hook     bpf.Hook
 	inner    uint32
 	workload bool
+	bridged  bool
 }
 
 func situations() []situation {
 	return []situation{
-		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Egress, 77, true},
-		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Ingress, 0, true},
-		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Ingress, 0, false},
-		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Egress, 0, false},
-		{layout.StageForwardIn, calc.Forward, calc.Ingress, layout.StageForwardIn, bpf.Ingress, 0, false},
-		{layout.StageForwardOut, calc.Forward, calc.Egress, layout.StageForwardOut, bpf.Egress, 77, false},
-		{layout.StagePreDNATIn, calc.PreDNAT, calc.Ingress, layout.StagePreDNATIn, bpf.Ingress, 0, false},
-		{layout.StageUntrackedIn, calc.Untracked, calc.Ingress, layout.StageUntrackedIn, bpf.Ingress, 0, false},
-		{layout.StageUntrackedOut, calc.Untracked, calc.Egress, layout.StageUntrackedOut, bpf.Egress, 0, false},
+		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Egress, 77, true, false},
+		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Ingress, 0, true, false},
+		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Egress, 77, true, true},
+		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Ingress, 0, true, true},
+		{layout.StageNormalIn, calc.Normal, calc.Ingress, layout.StageNormalIn, bpf.Ingress, 0, false, false},
+		{layout.StageNormalOut, calc.Normal, calc.Egress, layout.StageNormalOut, bpf.Egress, 0, false, false},
+		{layout.StageForwardIn, calc.Forward, calc.Ingress, layout.StageForwardIn, bpf.Ingress, 0, false, false},
+		{layout.StageForwardOut, calc.Forward, calc.Egress, layout.StageForwardOut, bpf.Egress, 77, false, false},
+		{layout.StagePreDNATIn, calc.PreDNAT, calc.Ingress, layout.StagePreDNATIn, bpf.Ingress, 0, false, false},
+		{layout.StageUntrackedIn, calc.Untracked, calc.Ingress, layout.StageUntrackedIn, bpf.Ingress, 0, false, false},
+		{layout.StageUntrackedOut, calc.Untracked, calc.Egress, layout.StageUntrackedOut, bpf.Egress, 0, false, false},
 	}
 }
 
@@ -124,6 +127,9 @@ func (s situation) iface(ifindex uint32, m classifier.Masks) layout.Iface {
 	i.Mask[s.at] = m.Mask[s.stage]
 	if s.workload {
 		i.Flags = layout.IfaceWorkload | layout.IfaceToHost | layout.IfaceAllowIPIP | layout.IfaceAllowVXLAN
+		if s.bridged {
+			i.Flags |= layout.IfaceBridged
+		}
 	} else if s.at == layout.StageNormalIn {
 		i.Mask[layout.StageForwardIn] = m.Mask[s.stage] // or packets to this host alone would be judged
 	}
@@ -135,7 +141,7 @@ func (s situation) iface(ifindex uint32, m classifier.Masks) layout.Iface {
 func (s situation) forPacket(q calc.Packet) situation {
 	switch {
 	case s.workload && s.hook == bpf.Ingress && isOfLink(q):
-		s.hook, s.workload = bpf.Egress, false
+		s.hook, s.workload, s.bridged = bpf.Egress, false, false
 	case s.at == layout.StageForwardIn && isKept(q):
 		s.at, s.hook, s.inner = layout.StageForwardOut, bpf.Egress, 77
 	}
@@ -300,6 +306,13 @@ func (w *twin) run(s situation, m classifier.Masks, q calc.Packet, want calc.Ver
 	}
 	if s.workload && s.hook == bpf.Ingress {
 		own := layout.SourceKey{Ifindex: w.ifindex, Addr: bpf.Address(q.Source)}
+		if err := w.Sources.Put(own, 1); err != nil {
+			return err
+		}
+		defer w.Sources.Delete(own)
+	}
+	if s.bridged && s.hook == bpf.Egress { // a frame for another station would be dropped before
+		own := layout.SourceKey{Ifindex: w.ifindex, Addr: bpf.Address(q.Destination)}
 		if err := w.Sources.Put(own, 1); err != nil {
 			return err
 		}

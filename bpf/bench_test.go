@@ -243,6 +243,12 @@ func BenchmarkEstablished(b *testing.B) {
 				r.workload(1, 3, 0, 0, "12.0.0.0")
 				nothing := warm(b, question.Noop, question.packet, warmRepeat)
 				report(b, b.Name(), "hot-workload", c.n, warm(b, r.objects.Ingress, question.packet, warmRepeat)-nothing)
+				bridged := r.workload(1, 3, 0, mask, "12.0.0.0")
+				bridged.Flags |= layout.IfaceBridged
+				r.iface(bridged)
+				warm(b, r.objects.Ingress, question.packet, 1) // ports have entries of their own, which must be proven too
+				warm(b, r.objects.Egress, answer.packet, 1)
+				report(b, b.Name(), "hot-bridged", c.n, warm(b, r.objects.Ingress, question.packet, warmRepeat)-nothing)
 				openHost(r, mask)
 				measureRoundRobin(b, question, peer, c.n)
 			}

@@ -108,6 +108,44 @@ func TestOtherProtocolsOfABridgedWorkload(t *testing.T) {
 	r.want(r.out(r.v1, to(otherMAC, ipx)), DropFlooded)
 }
 
+// A workload whose port is a tagged member of a VLAN may use tags; the packets behind them are judged as others. Two tags never pass.
+func TestTagsOfABridgedWorkload(t *testing.T) {
+	r := newRouter(t)
+	i := r.bridged(r.only(7000), r.only(7000), true)
+	tagged := func(source, dest string, port uint16, tags ...uint16) []byte {
+		f := newFrame(source, dest, 17, udpHeader(1, port))
+		f.tags = tags
+		return f.bytes()
+	}
+	tagOf := func(frame []byte) []byte { return slices.Concat(frame[:12], []byte{0x81, 0, 0, 20}, frame[12:]) }
+	r.want(r.in(r.v1, tagged(alice, bob, 7000, 20)), DropTagged)
+	i.Flags |= layout.IfaceAllowTags
+	r.iface(i)
+	for _, c := range []struct {
+		name   string
+		packet []byte
+		want   Reason
+	}{
+		{"allowed", tagged(alice, bob, 7000, 20), PassPolicy},
+		{"allowed, IPv6", tagged(alice6, bob6, 7000, 20), PassPolicy},
+		{"denied", tagged(alice, bob, 7001, 20), DropPolicy},
+		{"from another address", tagged(carol, bob, 7000, 20), DropSource},
+		{"two tags", tagged(alice, bob, 7000, 20, 30), DropTagged},
+		{"ARP", tagOf(arp(alice, bob)), PassNeighbour},
+		{"ARP for another", tagOf(arp(carol, bob)), DropARP},
+		{"solicitation", tagOf(neighbour(alice6, carol6, 135, carol6, 255)), PassNeighbour},
+		{"advertisement for another", tagOf(neighbour(alice6, bob6, 136, carol6, 255)), DropNeighbour},
+		{"DHCP", tagOf(to(broadcastMAC, bootp("0.0.0.0", everybody, 1, aliceMAC))), PassDHCP},
+	} {
+		r.name = c.name
+		r.want(r.in(r.v1, c.packet), c.want)
+	}
+	r.forgetAll()
+	r.want(r.out(r.v1, to(aliceMAC, tagged(bob, alice, 7000, 20))), PassPolicy)
+	r.want(r.out(r.v1, to(aliceMAC, tagged(bob, alice, 7001, 20))), DropPolicy)
+	r.want(r.out(r.v1, to(aliceMAC, tagged(bob, alice, 7000, 20, 30))), DropTagged)
+}
+
 // A bridge hands a port frames that are not for its station. They pass no policy, and no connection has them.
 func TestABridgedWorkloadReceives(t *testing.T) {
 	r := newRouter(t)

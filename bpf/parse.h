@@ -344,12 +344,16 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, _
 	return parse_transport(skb, p, end - off);
 }
 
+/* No protocol: the frame has two VLAN tags. */
+#define TWO_TAGS (1 << 16)
+
 /*
- * Reads the Ethernet header and at most one VLAN tag in the packet. Returns the protocol in host order; 0 if the packet
- * is too short.
+ * Reads the Ethernet header and at most one VLAN tag in the packet; the kernel keeps another one beside the packet.
+ * Returns the protocol in host order; 0 if the packet is too short. A frame of or to a workload may have one tag in all.
  */
-static __always_inline __u32 parse_ethernet(struct __sk_buff *skb, struct packet *p, __u32 *off)
+static __always_inline __u32 parse_ethernet(struct __sk_buff *skb, struct packet *p, __u32 iface_flags, __u32 *off)
 {
+	bool workload = iface_flags & IFACE_WORKLOAD;
 	struct {
 		__be16 half[7];
 	} eth;
@@ -368,11 +372,16 @@ static __always_inline __u32 parse_ethernet(struct __sk_buff *skb, struct packet
 		p->flags |= PACKET_TAGGED;
 	if (proto != ETH_P_8021Q_ && proto != ETH_P_8021AD_)
 		return proto;
+	if (workload && (p->flags & PACKET_TAGGED))
+		return TWO_TAGS;
 	p->flags |= PACKET_TAGGED;
 	if (!READ(skb, ETH_HLEN, tag))
 		return 0;
 	*off += sizeof(tag);
-	return bpf_ntohs(tag.proto);
+	proto = bpf_ntohs(tag.proto);
+	if (workload && (proto == ETH_P_8021Q_ || proto == ETH_P_8021AD_))
+		return TWO_TAGS;
+	return proto;
 }
 
 /* Fills the packet and says what it is: see enum parsed. Not inline, as ingress and egress share it. */
@@ -389,7 +398,7 @@ __noinline int parse(struct __sk_buff *skb, struct packet *p, __u32 iface_flags)
 	if (iface_flags & IFACE_LAYER3)
 		proto = bpf_ntohs(skb->protocol);
 	else
-		proto = parse_ethernet(skb, p, &off);
+		proto = parse_ethernet(skb, p, iface_flags, &off);
 	switch (proto) {
 	case ETH_P_IP:
 		bad = parse_ipv4(skb, p, off);
@@ -400,6 +409,8 @@ __noinline int parse(struct __sk_buff *skb, struct packet *p, __u32 iface_flags)
 	case ETH_P_ARP:
 		p->l4 = off;
 		return PARSED_ARP;
+	case TWO_TAGS:
+		return parsed_bad(REASON_DROP_TAGGED);
 	case 0:
 	case ETH_P_8021Q_:
 	case ETH_P_8021AD_:

@@ -138,6 +138,7 @@ func (c *configuration) readWords(spec api.FelixConfigurationSpec, note func(fie
 	toHost := word("defaultEndpointToHostAction", spec.DefaultEndpointToHostAction, "drop", "drop", "accept", "return")
 	c.ToHost = toHost != "drop"
 	c.SourceNets = word("workloadSourceSpoofing", spec.WorkloadSourceSpoofing, "disabled", "disabled", "any") == "any"
+	c.BridgedNotIP = spec.BridgedNonIPTraffic != nil && word("bridgedNonIPTraffic", *spec.BridgedNonIPTraffic, "drop", "allow", "drop") == "allow"
 	c.DHCP = spec.WorkloadDHCP == nil || word("workloadDHCP", *spec.WorkloadDHCP, "enabled", "enabled", "disabled") == "enabled"
 	if text := spec.ProgramClusterRoutes; text != nil {
 		routes := word("programClusterRoutes", *text, "enabledipiponly", "enabled", "disabled", "enabledipiponly", "enablednoencaponly")

@@ -64,7 +64,7 @@ func (c Config) equal(d Config) bool {
 		c.AllowVXLAN == d.AllowVXLAN && c.AllowIPIP == d.AllowIPIP && c.FlowTableSize == d.FlowTableSize &&
 		c.LogLevel == d.LogLevel && c.ScreenLevel == d.ScreenLevel && c.Timeouts == d.Timeouts &&
 		c.DeviceRouteProtocol == d.DeviceRouteProtocol && c.RouteMetric4 == d.RouteMetric4 && c.RouteMetric6 == d.RouteMetric6 && c.ClusterRoutes == d.ClusterRoutes &&
-		c.DHCP == d.DHCP && c.SourceNets == d.SourceNets && c.Resolvers.Set == d.Resolvers.Set && slices.Equal(c.Resolvers.Addresses, d.Resolvers.Addresses)
+		c.BridgedNotIP == d.BridgedNotIP && c.DHCP == d.DHCP && c.SourceNets == d.SourceNets && c.Resolvers.Set == d.Resolvers.Set && slices.Equal(c.Resolvers.Addresses, d.Resolvers.Addresses)
 }
 
 // sameList compares slices, fast if they share their memory.

@@ -170,6 +170,19 @@ func TestFailsafeProtocolsAreReadInAnyForm(t *testing.T) {
 	}
 }
 
+func TestOtherProtocolsOfBridgedWorkloadsAreDroppedUnlessAFieldSaysOtherwise(t *testing.T) {
+	var notes []string
+	note := func(_, format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
+	for value, want := range map[string]bool{"Allow": true, "Drop": false, "Perhaps": false} {
+		if c := readSpec(api.FelixConfigurationSpec{BridgedNonIPTraffic: &value}, note); c.BridgedNotIP != want {
+			t.Errorf("%s: %v", value, c.BridgedNotIP)
+		}
+	}
+	if c := readSpec(api.FelixConfigurationSpec{}, note); c.BridgedNotIP || len(notes) != 1 {
+		t.Errorf("without a field: %v, notes %q", c.BridgedNotIP, notes)
+	}
+}
+
 func TestDHCPOfWorkloadsIsOnUnlessAFieldSaysOtherwise(t *testing.T) {
 	off, wrong, servers := "Disabled", "Perhaps", []string{"192.0.2.53", "nonsense", "2001:db8::53"}
 	var notes []string

@@ -309,6 +309,7 @@ type Config struct {
 	RouteMetric6        int  // the same for IPv6
 	ClusterRoutes       bool // programClusterRoutes: routes to other nodes follow from their blocks, without BGP
 	SourceNets          bool // workloadSourceSpoofing is Any: workloads may send from the networks of their endpoints
+	BridgedNotIP        bool // bridgedNonIPTraffic is Allow: workloads on bridges may speak other protocols than IP and ARP
 	DHCP                bool // felix answers DHCP and router solicitations of workloads
 	Resolvers           Resolvers
 }

@@ -301,6 +301,7 @@ func (d *Driver) entry(g *generation, a interfaces.Assignment) (layout.Iface, bo
 		layout.IfaceAllowVXLAN: config.AllowVXLAN, layout.IfaceAllowIPIP: config.AllowIPIP, layout.IfaceToHost: config.ToHost, layout.IfaceBridged: a.Bridged,
 		layout.IfaceSourceNets: len(d.sourceNets(a)) > 0,
 		layout.IfaceAskAgent:   d.answers(a),
+		layout.IfaceAllowTags:  a.TakesTags(), layout.IfaceAllowNotIP: a.Bridged && config.BridgedNotIP,
 	} {
 		if set {
 			entry.Flags |= flag

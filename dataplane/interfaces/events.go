@@ -46,7 +46,7 @@ func applyLink(links Links, life *uint64, m syscall.NetlinkMessage) {
 		delete(links, link.Index)
 		return
 	}
-	link.Addresses, link.Life = old.Addresses, old.Life
+	link.Addresses, link.Life, link.VLANs = old.Addresses, old.Life, old.VLANs
 	if !known || (old.Up && !link.Up) {
 		*life++
 		link.Life = *life
@@ -93,7 +93,8 @@ func linkOf(described netlink.Link) Link {
 	return Link{
 		Index: a.Index, Name: a.Name, AltNames: a.AltNames, Alias: a.Alias, Kind: kind, Master: a.MasterIndex, On: madeOn(a, kind), MAC: a.HardwareAddr.String(), MTU: a.MTU,
 		Up: a.Flags&net.FlagUp != 0, Loopback: a.Flags&net.FlagLoopback != 0,
-		Layer3: a.EncapType != "ether" && a.EncapType != "loopback",
+		FiltersVLANs: filtersVLANs(described),
+		Layer3:       a.EncapType != "ether" && a.EncapType != "loopback",
 	}
 }
 
@@ -131,5 +132,5 @@ func list(handle *netlink.Handle) (Links, error) {
 		slices.SortFunc(link.Addresses, netip.Addr.Compare)
 		links[link.Index] = link
 	}
-	return links, nil
+	return withVLANs(links, handle.BridgeVlanList)
 }

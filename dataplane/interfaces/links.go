@@ -21,11 +21,14 @@ type Link struct {
 	MAC       string
 	MTU       int
 	Addresses []netip.Addr // sorted
+	VLANs     VLANs        // of a port of a bridge that filters VLANs
 	Uplink    bool         // a default route of any table of the host leaves by it
 
 	// Life grows whenever the kernel may have dropped programs on the interface or routes by it: it was deleted (and another one
 	// got its index), it went down, or events were lost.
 	Life uint64
+
+	FiltersVLANs bool // a bridge that keeps VLANs apart
 }
 
 // Links has all interfaces at one moment, by index. It is a value that nothing changes.
@@ -90,5 +93,5 @@ func (l Links) sorted() []Link {
 func (l Link) equal(o Link) bool {
 	return l.Index == o.Index && l.Name == o.Name && l.Alias == o.Alias && l.Up == o.Up && l.Loopback == o.Loopback && l.Layer3 == o.Layer3 &&
 		l.Kind == o.Kind && l.Master == o.Master && l.On == o.On && l.MAC == o.MAC && l.Uplink == o.Uplink && l.Life == o.Life &&
-		slices.Equal(l.Addresses, o.Addresses) && slices.Equal(l.AltNames, o.AltNames)
+		slices.Equal(l.Addresses, o.Addresses) && slices.Equal(l.AltNames, o.AltNames) && l.FiltersVLANs == o.FiltersVLANs && l.VLANs.equal(o.VLANs)
 }

@@ -30,12 +30,19 @@ type Assignment struct {
 	Refused  string          // not empty: why no workload policy may be in force although an endpoint or the configuration asks for it
 	Master   string          // the bridge or bond of which a workload's interface is a port; such an interface gets no route
 	Bridged  bool            // Master is a bridge of the kernel: the interface is judged as its port
+	VLANs    bool            // and the bridge keeps VLANs apart
 }
+
+// TakesTags says whether the workload may use VLAN tags: its port is a tagged member of a VLAN. The bridge drops those of other VLANs.
+func (a Assignment) TakesTags() bool { return a.Bridged && a.VLANs && len(a.Link.VLANs.Tagged) > 0 }
 
 // Attachment says in words how a workload's interface is connected; empty: the host routes to it.
 func (a Assignment) Attachment() string {
 	if !a.Bridged {
 		return ""
+	}
+	if a.VLANs {
+		return "bridged on " + a.Master + ", " + a.Link.VLANs.String()
 	}
 	return "bridged on " + a.Master
 }
@@ -131,6 +138,7 @@ func (m *matcher) prefixed(name string) bool {
 func (m *matcher) assignWorkload(link Link, named []calc.Endpoint) Assignment {
 	a := Assignment{Link: link, Role: Workload, Master: m.memberOf(link)}
 	a.Bridged = a.Master != "" && m.links[link.Master].Kind == "bridge"
+	a.VLANs = a.Bridged && m.links[link.Master].FiltersVLANs
 	if reason := m.lockout(link); reason != "" && !m.rules.Enforced[link.Index] {
 		// As a workload's interface it would cut the host off. A host endpoint may govern it.
 		for _, ep := range named {

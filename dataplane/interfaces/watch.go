@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -156,7 +158,7 @@ func (w *Watcher) follow() {
 			continue
 		}
 		w.mu.Lock()
-		next := apply(w.links, &w.life, messages)
+		next := w.readVLANs(apply(w.links, &w.life, messages), messages)
 		w.uplinks.note(messages, w.links, next)
 		changed := w.replace(next)
 		w.mu.Unlock()
@@ -164,6 +166,19 @@ func (w *Watcher) follow() {
 			w.wake()
 		}
 	}
+}
+
+// readVLANs reads the VLANs of ports again if a message tells of ports, or of an interface, which may be one. If it cannot, they stay.
+func (w *Watcher) readVLANs(links Links, messages []syscall.NetlinkMessage) Links {
+	told := slices.ContainsFunc(messages, func(m syscall.NetlinkMessage) bool { return tellVLANs(m) || m.Header.Type == unix.RTM_NEWLINK })
+	if !told {
+		return links
+	}
+	next, err := withVLANs(links, w.handle.BridgeVlanList)
+	if err != nil {
+		w.log.WithError(err).Warn("the VLANs of bridge ports stay as they were read before, until the next change")
+	}
+	return next
 }
 
 // replace stores the interfaces if they have changed.
