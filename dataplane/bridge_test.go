@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -14,6 +16,7 @@ import (
 	"github.com/margay-project/margay/calc"
 	"github.com/margay-project/margay/internal/lab"
 	"github.com/margay-project/margay/internal/lab/packet"
+	"github.com/margay-project/margay/internal/skip"
 )
 
 // network is a bridge with an address of each family, the gateways of the VMs on it.
@@ -246,6 +249,31 @@ func TestABridgeWithAHostEndpoint(t *testing.T) {
 			t.Errorf("the policy of the bridge judges packets between its ports: %v does not answer", a)
 		}
 	}
+}
+
+// Docker has iptables drop what is forwarded, and br_netfilter shows iptables the packets between the ports of a bridge too. Those that policy
+// allows pass nevertheless, also those from the network, and others do not.
+func TestBridgedVMsWorkBesideIptables(t *testing.T) {
+	const tool = "iptables-nft"
+	needs(t, tool)
+	n := newTwoNetworks(t)
+	if out, err := n.Host.Run(exec.Command("sysctl", "-w", "net.bridge.bridge-nf-call-iptables=1")); err != nil {
+		skip.For(t, "no br_netfilter: %v %s", err, out)
+	}
+	router := n.first.plug("eth7", 99)
+	n.MustRun(tool, "-P", "FORWARD", "DROP")
+	if v4 := n.bob.Addresses[0]; n.alice.ReachesAtOnce("tcp", v4, 80) || router.ReachesAtOnce("tcp", v4, 80) {
+		t.Error("iptables does not see the packets of the bridge")
+	}
+	w := newWorld()
+	w.workload(n.alice)
+	w.protect(w.workload(n.bob), 80)
+	c := &clock{time.Now()}
+	d := n.run(w, Options{clock: c.time})
+	defer func() { must(t, d.Uninstall()) }()
+	d.settleOverTime(c, func() bool { return n.alice.ReachesAtOnce("tcp", n.bob.Addresses[0], 80) })
+	n.reaches("between ports", n.alice, n.bob.Addresses[:1], 80)
+	n.reaches("from the network", router, n.bob.Addresses[:1], 80)
 }
 
 // A machine on the network is behind a port of the bridge that has no endpoint, as an uplink.
