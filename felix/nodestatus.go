@@ -120,7 +120,7 @@ func (a *agent) receivedRoutes(received []bgp.Received) (list []api.NodeRoute) {
 			route.LearnedFrom.SourceType = "NodeMesh"
 		}
 		if r.NextHop.IsValid() {
-			route.Gateway, route.Interface = r.NextHop.String(), kernel.Interfaces(r.NextHop)
+			route.Gateway, route.Interface = gatewayText(r.NextHop), kernel.Interfaces(r.NextHop)
 		}
 		if state, _ := kernel.Of(r.Prefix, r.NextHop); r.Best && state == "programmed" {
 			route.Type = "FIB"
@@ -128,6 +128,14 @@ func (a *agent) receivedRoutes(received []bgp.Received) (list []api.NodeRoute) {
 		list = append(list, route)
 	}
 	return list
+}
+
+// gatewayText is a next hop without the interface of a workload, which the route has beside it.
+func gatewayText(next netip.Addr) string {
+	if next.Is4In6() {
+		next = next.WithZone("").Unmap()
+	}
+	return next.String()
 }
 
 // firstReceived returns those routes of which nodeRoutes may keep any: the first mostRoutes of each family, in its order.

@@ -121,6 +121,22 @@ func TestAPeeringVMStopsAndIsSelectedAnew(t *testing.T) {
 	}
 }
 
+// The routes of a VM whose router ends go after its restart time, although no other session is up.
+func TestTheRouterInAVMEnds(t *testing.T) {
+	l := newSite(t)
+	f, _, bird := newPeeringVM(l)
+	bird.Configure(strings.ReplaceAll(vmRouter("10.65.0.2", "10.123.1.0/24"), "graceful restart on", "graceful restart on; graceful restart time 1"))
+	f.await(func(s *agentv1.StatusResponse) error {
+		if len(s.Peers) != 1 || s.Peers[0].Flaps == 0 || s.Peers[0].State != "established" {
+			return fmt.Errorf("peers %v", s.Peers)
+		}
+		return nil
+	})
+	l.awaitLearned("10.123.1.0/24 via 10.65.0.2\n")
+	bird.Kill()
+	l.awaitLearned("")
+}
+
 // A VM that sends more routes than it may loses its session, and with it all its routes. The status says why. The other VM keeps its session.
 func TestAVMSendsTooManyRoutes(t *testing.T) {
 	l := newSite(t)

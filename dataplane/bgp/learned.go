@@ -116,7 +116,7 @@ func (s *Speaker) News() <-chan struct{} { return s.learned.news }
 // or none if the prefix was withdrawn. A next hop with a zone is on the network of the interface that the zone names. A default route is
 // among them only if a filter accepts it. complete says that the peers have sent
 // all their routes: every wanted session that is not closed is up and its peer has sent an end of RIB, or the longest restart time has passed since the
-// first peers were added and a session is up. Until then, routes that a former process learned may still be valid.
+// first peers were added and a session is up. Workloads are waited for only until they have told once, and only for that time: they come and go. Until then, routes that a former process learned may still be valid.
 func (s *Speaker) TakeLearned() (changed map[netip.Prefix][]netip.Addr, complete bool) {
 	s.mu.Lock()
 	complete = s.complete() // before the routes are taken: they come before the end of RIB
@@ -136,24 +136,40 @@ func (s *Speaker) complete() bool {
 	if len(s.wanted.Peers) == 0 {
 		return s.applied
 	}
-	up, told, closed := 0, 0, 0
-	for name := range s.wanted.Peers {
-		_, limited := s.limited[name]
-		if w, withheld := s.withheld[name]; limited || withheld && !w.Soon {
-			closed++
+	up, told, open := 0, 0, 0
+	late := !s.deadline.IsZero() && time.Now().After(s.deadline)
+	workloads := true // have told
+	for name, want := range s.wanted.Peers {
+		switch {
+		case want.IsWorkload():
+			workloads = s.heardWorkload(name) && workloads
+		case !s.staysClosed(name):
+			open++
 		}
 	}
 	for _, p := range s.peers {
-		link := s.links[p.session.Address]
-		if !link.up {
+		if p.session.Interface != "" || !s.links[p.session.Address].up {
 			continue
 		}
 		up++
-		if s.learned.hasTold(p.session.Address, max(link.ends, 1)) {
+		if s.hasTold(p) {
 			told++
 		}
 	}
-	return told == len(s.wanted.Peers)-closed || up > 0 && !s.deadline.IsZero() && time.Now().After(s.deadline)
+	return told == open && (workloads || late) || up > 0 && late
+}
+
+// staysClosed says whether a peer is closed for longer.
+func (s *Speaker) staysClosed(name string) bool {
+	_, limited := s.limited[name]
+	w, withheld := s.withheld[name]
+	return limited || withheld && !w.Soon
+}
+
+// hasTold says whether a peer has sent all its routes in its present session.
+func (s *Speaker) hasTold(p peer) bool {
+	link := s.links[p.session.Address]
+	return link.up && s.learned.hasTold(p.session.Address, max(link.ends, 1))
 }
 
 // awaitRoutes starts the time after which complete no longer waits for peers that do not answer.

@@ -107,6 +107,8 @@ type Speaker struct {
 
 	tookComplete bool // that TakeLearned returned last
 
+	heard map[string]bool // workloads that have told their routes, by name
+
 	restarting      bool            // peers that are added are to hear of our restart
 	restartingPeers map[string]bool // by name: those that have not connected since our restart
 	restartTimer    *time.Timer
@@ -134,7 +136,7 @@ func New(log *logrus.Entry, opts Options) *Speaker {
 }
 
 func newSpeaker(log *logrus.Entry, opts Options, srv server) *Speaker {
-	s := &Speaker{log: log, opts: opts, srv: srv, restarting: opts.Restarting, learned: newLearned(), way: newWayState(), linkEvents: make(chan struct{}, 1)}
+	s := &Speaker{log: log, opts: opts, srv: srv, restarting: opts.Restarting, learned: newLearned(), heard: map[string]bool{}, way: newWayState(), linkEvents: make(chan struct{}, 1)}
 	s.secrets = secrets{dir: opts.SecretsDir, known: map[calc.Password]reading{}}
 	s.forget()
 	return s

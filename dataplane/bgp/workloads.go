@@ -48,6 +48,14 @@ func (s *Speaker) judgedBy(want calc.BGP, device string) string {
 	return s.marksText(want)
 }
 
+// heardWorkload says whether a workload has told its routes since this Speaker has started, or is closed.
+func (s *Speaker) heardWorkload(name string) bool {
+	if p, there := s.peers[name]; there && s.hasTold(p) {
+		s.heard[name] = true
+	}
+	return s.heard[name] || s.staysClosed(name)
+}
+
 // devices knows the interfaces to the peers that are workloads.
 type devices struct {
 	mu   sync.Mutex
