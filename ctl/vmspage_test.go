@@ -40,7 +40,9 @@ func TestThePageAboutVMsCanBePasted(t *testing.T) {
 		})
 		s.open = func(context.Context, *session) (store, func(), error) { return datastore.New(memory), func() {}, nil }
 		s.links = func() (map[string]bool, error) { return map[string]bool{"tap0": true, "cali-web": true}, nil }
-		s.dumpXML = func(context.Context, string, string) ([]byte, error) { return os.ReadFile("../docs/examples/vm-routed.xml") }
+		s.dumpXML = func(context.Context, string, string) ([]byte, error) {
+			return os.ReadFile("../docs/examples/vm-routed.xml")
+		}
 		return s.run(t.Context(), args)
 	}
 	before := `{apiVersion: projectcalico.org/v3, kind: Node, metadata: {name: host1}}

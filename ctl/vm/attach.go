@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -137,10 +138,16 @@ func (s Session) put(ctx context.Context, st workload.Store, d *domain, f *attac
 	if err != nil {
 		return nil, err
 	}
-	stored, err := endpointsOf(ctx, st, d)
-	if err != nil {
-		return nil, err
-	}
+	return s.Write(ctx, st, workload.Set{Maker: api.MadeByVM, Remove: isOf(d.name, node), Make: func(stored []*api.WorkloadEndpoint) ([]workload.Wanted, error) {
+		return d.make(node, stored)
+	}}, f.out.Dry())
+}
+
+// make returns the endpoints of a domain on a node. It refuses those of another domain.
+func (d *domain) make(node string, all []*api.WorkloadEndpoint) ([]workload.Wanted, error) {
+	stored := slices.DeleteFunc(slices.Clone(all), func(ep *api.WorkloadEndpoint) bool {
+		return ep.Annotations[api.MadeByAnnotation] != api.MadeByVM || ep.Namespace != d.metadata.namespace || ep.Spec.Workload != d.workload()
+	})
 	wanted, err := d.wanted(node, stored)
 	if err != nil {
 		return nil, err
@@ -149,26 +156,11 @@ func (s Session) put(ctx context.Context, st workload.Store, d *domain, f *attac
 		for _, w := range wanted {
 			if other := ep.Annotations[api.DomainAnnotation]; api.KeyOf(ep) == api.KeyOf(w.Endpoint) && other != d.name {
 				return nil, hints.With(fmt.Errorf("%v belongs to domain %s", api.KeyOf(ep), other),
-					fmt.Sprintf(`nothing was changed: give the workload of domain %s another name, <workload name="...">, or detach the other domain`, d.name))
+					fmt.Sprintf(`give the workload of domain %s another name, <workload name="...">, or detach the other domain`, d.name))
 			}
 		}
 	}
-	return s.Write(ctx, st, workload.Set{Maker: api.MadeByVM, Wanted: wanted, Remove: isOf(d.name, node)}, f.out.Dry())
-}
-
-// endpointsOf returns the endpoints of the domain's workload on all nodes.
-func endpointsOf(ctx context.Context, st workload.Store, d *domain) (found []*api.WorkloadEndpoint, err error) {
-	objects, _, err := st.List(ctx, api.KindWorkloadEndpoint, d.metadata.namespace)
-	if err != nil {
-		return nil, err
-	}
-	for _, o := range objects {
-		ep, ok := o.(*api.WorkloadEndpoint)
-		if ok && ep.Annotations[api.MadeByAnnotation] == api.MadeByVM && ep.Spec.Workload == d.workload() {
-			found = append(found, ep)
-		}
-	}
-	return found, nil
+	return wanted, nil
 }
 
 // isOf chooses the endpoints that this command has made for a domain on a node.

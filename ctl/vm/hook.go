@@ -19,6 +19,14 @@ type hook struct {
 	timeout time.Duration
 }
 
+// defaultTimeout is the time that the datastore has to answer. A domain waits for it when it starts.
+const defaultTimeout = 5 * time.Second
+
+func (f *hook) addFlags(s Session, cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&f.timeout, "timeout", defaultTimeout, "how long the datastore may take: the domain waits for it when it starts")
+	addNodeFlag(s, cmd, &f.node)
+}
+
 const hookHelp = `Act as libvirt's hook for QEMU. libvirt calls it with the name of the domain, the operation, and the domain's XML on standard input
 (https://libvirt.org/hooks.html). "margayctl vm hook install" puts it into place.
 
@@ -26,9 +34,9 @@ Domains without Margay's element in their <metadata> are left alone, and the dat
 
   prepare                       refuse a domain whose element is wrong
   start                         make the endpoints; refuse the domain if that fails and its interfaces are open
-  started, reconnect, attach    make the endpoints if they are missing
+  reconnect, attach             make the endpoints if they are missing: libvirt has started again
   release                       remove the endpoints, and give the addresses back
-  stopped, migrate, restore     nothing
+  started, stopped, migrate, restore    nothing
 
 If the datastore does not answer within --timeout, a domain starts all the same if the agent of this machine says that it has closed
 all its interfaces, as it does with those whose name begins with interfacePrefix. Nothing reaches the VM then, until "margayctl vm
@@ -41,7 +49,7 @@ func newHook(s Session) *cobra.Command {
 		Short: "Act as libvirt's hook for QEMU",
 		Long:  hookHelp,
 		Example: `  margayctl vm hook install
-  virsh dumpxml web | margayctl vm hook web started begin -`,
+  virsh dumpxml web | margayctl vm hook web reconnect begin -`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 3 || len(args) > 4 {
@@ -54,8 +62,7 @@ func newHook(s Session) *cobra.Command {
 			return s.hook(cmd.Context(), args[0], args[1], &f)
 		},
 	}
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 5*time.Second, "time limit: the domain waits for the hook")
-	addNodeFlag(s, cmd, &f.node)
+	f.addFlags(s, cmd)
 	cmd.AddCommand(newInstall(s), newUninstall(s))
 	return cmd
 }
@@ -90,8 +97,8 @@ func mayRefuse(operation string) bool {
 
 func (s Session) act(ctx context.Context, name, operation string, f *hook) error {
 	switch operation {
-	case "prepare", "start", "started", "reconnect", "attach", "release":
-	case "stopped", "migrate", "restore":
+	case "prepare", "start", "reconnect", "attach", "release":
+	case "started", "stopped", "migrate", "restore":
 		_, err := io.Copy(io.Discard, s.Stdin) // libvirt writes the XML
 		return err
 	default:

@@ -22,21 +22,22 @@ const (
 )
 
 func newInstall(s Session) *cobra.Command {
-	var directory, node string
+	var directory string
+	var f hook
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Have libvirt call margayctl when a domain starts and stops",
 		Long: `Have libvirt call margayctl when a domain starts and stops: write ` + hooksDirectory + `/` + hookName + `. Other hooks stay.
--c and --node become part of the hook. libvirt looks for hooks only when it starts: restart it once after the first hook of the
+-c, --node and --timeout become part of the hook. libvirt looks for hooks only when it starts: restart it once after the first hook of the
 machine. Domains go on running.`,
 		Example: `  margayctl vm hook install && systemctl restart libvirtd
   margayctl -c /etc/margay/etcd.yaml vm hook install --node host1`,
 		Args: arguments.None,
-		RunE: func(*cobra.Command, []string) error { return s.install(directory, node) },
+		RunE: func(*cobra.Command, []string) error { return s.install(directory, f) },
 	}
 	cmd.Flags().StringVar(&directory, "directory", hooksDirectory, "where libvirt looks for hooks")
 	_ = cmd.MarkFlagDirname("directory")
-	addNodeFlag(s, cmd, &node)
+	f.addFlags(s, cmd)
 	return cmd
 }
 
@@ -54,7 +55,7 @@ func newUninstall(s Session) *cobra.Command {
 	return cmd
 }
 
-func (s Session) install(directory, node string) error {
+func (s Session) install(directory string, f hook) error {
 	program, err := s.Program()
 	if err != nil {
 		return err
@@ -71,8 +72,11 @@ func (s Session) install(directory, node string) error {
 		command = append(command, "-c", quoted(config))
 	}
 	command = append(command, "vm", "hook")
-	if node != "" {
-		command = append(command, "--node", quoted(node))
+	if f.node != "" {
+		command = append(command, "--node", quoted(f.node))
+	}
+	if f.timeout != defaultTimeout {
+		command = append(command, "--timeout", f.timeout.String())
 	}
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/margay-project/margay/api"
 	"github.com/margay-project/margay/ctl/hints"
@@ -21,6 +22,8 @@ type Wanted struct {
 type Set struct {
 	Maker  string // the command that makes the endpoints
 	Wanted []Wanted
+	// Make returns what is wanted besides, from all stored endpoints; nil: nothing. A conflict has it called again.
+	Make   func(stored []*api.WorkloadEndpoint) ([]Wanted, error)
 	Remove func(*api.WorkloadEndpoint) bool // chooses stored endpoints to remove; nil: none
 }
 
@@ -93,6 +96,13 @@ func (c *change) stage(ctx context.Context) (outcomes []Outcome, err error) {
 		if ep, ok := o.(*api.WorkloadEndpoint); ok {
 			c.stored = append(c.stored, ep)
 		}
+	}
+	if c.set.Make != nil {
+		made, err := c.set.Make(c.stored)
+		if err != nil {
+			return nil, err
+		}
+		c.set.Wanted = slices.Concat(c.set.Wanted, made)
 	}
 	for _, wanted := range c.set.Wanted {
 		outcome, err := c.put(ctx, wanted)
