@@ -133,6 +133,11 @@ func TestPolicyIsInForceAtThePortsOfBridges(t *testing.T) {
 			t.Errorf("a route is wanted: %+v", r)
 		}
 	}
+	block := netip.MustParsePrefix("10.65.0.0/26")
+	paths := map[netip.Prefix]calc.Path{block: {Reason: "block"}, netip.PrefixFrom(n.bob.Addresses[0], 32): {Reason: "borrowed", Interface: "vnet1"}}
+	if told := d.Routed(paths); len(told) != 1 || told[block].Reason != "block" || len(paths) != 2 {
+		t.Errorf("announced: %v", told)
+	}
 	if routes := n.MustRun("ip", "route", "show", "proto", "86"); strings.Contains(routes, "vnet") {
 		t.Errorf("routes through a port:\n%s", routes)
 	}

@@ -114,6 +114,21 @@ func (d *Driver) workloads() (found map[string]interfaces.Link, ports map[string
 	return found, ports
 }
 
+// Routed returns the paths without those to bridged workloads: the network of their bridge leads to them, not this host. It must be called
+// after Apply, on the loop.
+func (d *Driver) Routed(paths map[netip.Prefix]calc.Path) map[netip.Prefix]calc.Path {
+	_, ports := d.workloads()
+	bridged := func(_ netip.Prefix, p calc.Path) bool { return p.Interface != "" && ports[p.Interface].Judged }
+	for prefix, p := range paths {
+		if bridged(prefix, p) {
+			paths = maps.Clone(paths)
+			maps.DeleteFunc(paths, bridged)
+			break
+		}
+	}
+	return paths
+}
+
 func (d *Driver) planRoutes() {
 	loopback := 0
 	if lo, there := d.plan.links.Named("lo"); there && lo.Up && len(d.state.Routes) > 0 {

@@ -162,8 +162,10 @@ func (a *agent) passResumed() {
 	}
 }
 
-// reachable returns a BGP state with the peers that may get no session yet, because the kernel lacks the route to them.
+// reachable returns a BGP state with the peers that may get no session yet, because the kernel lacks the route to them, and without the
+// addresses that this host does not route to.
 func (a *agent) reachable(bgp calc.BGP) calc.BGP {
+	bgp.Paths = a.driver.Routed(bgp.Paths)
 	bgp.Unreached = a.driver.Unreached(bgp.Peers)
 	return bgp
 }
