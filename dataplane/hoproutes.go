@@ -28,6 +28,7 @@ type hopRoutes struct {
 	table    *table.Table[netip.Prefix, routes.HopRoute]
 
 	announced map[netip.Prefix][]netip.Addr // the next hops of each prefix
+	shared    []netip.Addr                  // those of the prefix that was noted last; prefixes with the same ones share them
 	uses      map[netip.Addr]int            // by next hop: the prefixes that have it
 	complete  bool                          // everything is announced: routes that only a former process knew may go
 	former    map[netip.Prefix]struct{}     // announced to a former speaker, and not to the present one
@@ -154,7 +155,10 @@ func (l *hopRoutes) note(prefix netip.Prefix, hops []netip.Addr) {
 	}
 	l.pending[prefix] = struct{}{}
 	if len(hops) > 0 {
-		l.announced[prefix] = hops
+		if !slices.Equal(hops, l.shared) {
+			l.shared = hops
+		}
+		l.announced[prefix] = l.shared
 	} else {
 		delete(l.announced, prefix)
 	}
@@ -193,8 +197,9 @@ func (d *Driver) planHopRoutes(l *hopRoutes, now time.Time) {
 			l.pending[prefix] = struct{}{}
 		}
 	}
+	var last planned
 	for prefix := range l.pending {
-		l.plan(prefix)
+		l.plan(prefix, &last)
 	}
 	if len(l.pending) > 64 { // clearing a map costs time in proportion to the largest size that it ever had
 		l.pending = map[netip.Prefix]struct{}{}
@@ -234,30 +239,40 @@ func (l *hopRoutes) isClosed(prefix netip.Prefix) bool {
 	return slices.ContainsFunc(l.closed, func(pool netip.Prefix) bool { return pool.Bits() <= prefix.Bits() && pool.Contains(prefix.Addr()) })
 }
 
-func (l *hopRoutes) plan(prefix netip.Prefix) {
+// planned is a route of the present plan. The next prefix often has the same route.
+type planned struct {
+	next      []netip.Addr
+	route     routes.HopRoute
+	unreached string // why there is no way to a next hop
+}
+
+func (l *hopRoutes) plan(prefix netip.Prefix, last *planned) {
 	next, announced := l.announced[prefix]
 	if !announced {
 		delete(l.refused, prefix)
 		l.table.Unwant(prefix)
 		return
 	}
-	var hops []routes.Hop
-	why, unreached := l.refusal(prefix), ""
-	for _, n := range next {
-		way := l.resolved[n]
-		hops, unreached = append(hops, way.hops...), cmp.Or(unreached, way.err)
-	}
-	if why != "" || len(hops) == 0 {
-		l.refused[prefix] = cmp.Or(why, unreached)
-		l.table.Unwant(prefix)
-		return
-	}
-	delete(l.refused, prefix)
 	metric := l.metric[0]
 	if prefix.Addr().Is6() {
 		metric = l.metric[1]
 	}
-	l.table.Want(prefix, routes.Through(hops, metric))
+	if metric != last.route.Metric || !slices.Equal(next, last.next) {
+		var hops []routes.Hop
+		unreached := ""
+		for _, n := range next {
+			way := l.resolved[n]
+			hops, unreached = append(hops, way.hops...), cmp.Or(unreached, way.err)
+		}
+		*last = planned{next: next, route: routes.Through(hops, metric), unreached: unreached}
+	}
+	if why := l.refusal(prefix); why != "" || len(last.route.Hops) == 0 {
+		l.refused[prefix] = cmp.Or(why, last.unreached)
+		l.table.Unwant(prefix)
+		return
+	}
+	delete(l.refused, prefix)
+	l.table.Want(prefix, last.route)
 }
 
 // resolveNextHops finds the way to each next hop. It says whether one has changed. Routes whose interface had a new life are

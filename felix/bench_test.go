@@ -112,19 +112,20 @@ func flap(dev string, events int) error {
 	return err
 }
 
-// processorTime returns the processor time that felix has used so far.
-func (f *felix) processorTime() time.Duration {
+// processorTime returns the processor time that felix and its BGP process have used so far.
+func (f *felix) processorTime() (sum time.Duration) {
 	f.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.process.Process.Pid))
-	must(f, err)
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	var ticks int64
-	for _, field := range fields[11:13] { // utime and stime, proc_pid_stat(5)
-		n, err := strconv.ParseInt(field, 10, 64)
+	for _, pid := range append(f.children(), f.process.Process.Pid) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		must(f, err)
-		ticks += n
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		for _, field := range fields[11:13] { // utime and stime, proc_pid_stat(5)
+			n, err := strconv.ParseInt(field, 10, 64)
+			must(f, err)
+			sum += time.Duration(n) * time.Second / 100 // USER_HZ
+		}
 	}
-	return time.Duration(ticks) * time.Second / 100 // USER_HZ
+	return sum
 }
 
 // resident returns the resident memory of felix and its BGP process in bytes. Pages that both have count once.

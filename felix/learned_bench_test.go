@@ -68,7 +68,9 @@ func measureLearnedByFelix(b *testing.B, n, hops int) {
 	for _, bird := range birds {
 		enable(b, bird)
 	}
+	cpu := f.processorTime()
 	l.awaitRoutes(n, routes.LearnedProtocol, hops)
+	b.ReportMetric((f.processorTime() - cpu).Seconds(), "cpu-s")
 	b.ReportMetric(float64(time.Since(began).Milliseconds()), "all-ms")
 	b.ReportMetric(float64(f.resident())/(1<<20), "resident-MB")
 	b.ReportMetric(float64(f.resident()-before)/(1<<20), "more-MB")

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -15,6 +16,7 @@ import (
 	api "github.com/osrg/gobgp/v3/api"
 	gobgp "github.com/osrg/gobgp/v3/pkg/server"
 	"github.com/sirupsen/logrus"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // claimed keeps a process to one GoBGP server: GoBGP v3 has package variables for its choice of routes, and a goroutine that
@@ -33,6 +35,8 @@ type gobgpServer struct {
 	devices devices
 
 	protected map[netip.Addr]session // peers whose password the listener has
+
+	attributes lastAttributes
 
 	policies map[direction]installed
 	serial   int // of the last policy
@@ -146,7 +150,11 @@ func (g *gobgpServer) stop() error {
 }
 
 func (g *gobgpServer) addPath(prefix netip.Prefix, communities []string, mark uint32) error {
-	path, err := apiPath(prefix, communities, mark)
+	attributes, err := g.attributes.of(prefix.Addr().Is4(), communities, mark)
+	if err != nil {
+		return err
+	}
+	path, err := apiPathWith(prefix, attributes)
 	if err != nil {
 		return err
 	}
@@ -267,6 +275,27 @@ func (g *gobgpServer) accepted() (map[candidate]bool, error) {
 		}
 	}
 	return all, nil
+}
+
+// lastAttributes keeps the attributes of the last path: most paths have the same. GoBGP only reads them.
+type lastAttributes struct {
+	mu   sync.Mutex
+	key  string
+	list []*anypb.Any
+}
+
+func (l *lastAttributes) of(v4 bool, communities []string, mark uint32) ([]*anypb.Any, error) {
+	key := fmt.Sprint(v4, mark, communities)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.list != nil && l.key == key {
+		return l.list, nil
+	}
+	list, err := apiAttributes(v4, communities, mark)
+	if err == nil {
+		l.key, l.list = key, list
+	}
+	return list, err
 }
 
 func (g *gobgpServer) lastError(a netip.Addr) failure {

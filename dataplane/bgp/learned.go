@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	api "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // learned gathers the routes that peers announce. The server's goroutine puts them in, and the owner of the Speaker takes
@@ -35,19 +37,22 @@ func newLearned() *learned {
 	}
 }
 
-// put replaces the best paths to prefixes.
+// put replaces the best paths to prefixes. Those to our own paths are no news.
 func (l *learned) put(routes map[netip.Prefix][]Way) {
-	l.puts.Add(1)
+	news := false
 	l.mu.Lock()
 	for prefix, ways := range routes {
 		if l.origins.of[prefix] == nil && len(ways) == 0 {
 			continue
 		}
-		l.changed[prefix] = hopsOf(ways)
-		l.origins.set(prefix, ways)
+		l.changed[prefix] = l.origins.set(prefix, ways)
+		news = true
 	}
 	l.mu.Unlock()
-	l.signal()
+	if news {
+		l.puts.Add(1)
+		l.signal()
+	}
 }
 
 // withdrawAll withdraws every route.
@@ -198,16 +203,23 @@ func endsOf(paths []*api.Path) (endings []ending) {
 // routesOf reads an event of GoBGP about the best paths. For each prefix the event has the complete set of best paths, or a
 // withdrawal. Own paths are on the same stream; they have no peer.
 func routesOf(paths []*api.Path) map[netip.Prefix][]Way {
-	routes := map[netip.Prefix][]Way{}
+	routes := make(map[netip.Prefix][]Way, len(paths))
+	var r wayReader
 	for _, path := range paths {
 		prefix, ok := prefixOf(path)
 		if !ok {
 			continue
 		}
 		ways := routes[prefix]
-		if neighbour, ok := neighbourOf(path); ok && !path.GetIsWithdraw() {
-			if hop, ok := nextHopOf(path); ok && !slices.Contains(ways, Way{neighbour, hop}) {
-				ways = append(ways, Way{neighbour, hop})
+		if path.GetIsWithdraw() {
+			routes[prefix] = ways
+			continue
+		}
+		if way, ok := r.read(path); ok && !slices.Contains(ways, way) {
+			if ways == nil {
+				ways = r.only
+			} else {
+				ways = append(ways, way)
 			}
 		}
 		routes[prefix] = ways
@@ -216,6 +228,32 @@ func routesOf(paths []*api.Path) map[netip.Prefix][]Way {
 		slices.SortFunc(ways, compareWays)
 	}
 	return routes
+}
+
+// wayReader reads the ways of paths. Most paths of an event have the peer and the attributes of the path before, and so its way.
+type wayReader struct {
+	last *api.Path
+	way  Way
+	ok   bool
+	only []Way // the way alone, with no room for another one: prefixes share it
+}
+
+func (r *wayReader) read(path *api.Path) (Way, bool) {
+	if r.last != nil && r.last.GetNeighborIp() == path.GetNeighborIp() && slices.EqualFunc(r.last.GetPattrs(), path.GetPattrs(), sameAttribute) {
+		return r.way, r.ok
+	}
+	*r = wayReader{last: path}
+	if r.way.Neighbour, r.ok = neighbourOf(path); r.ok {
+		r.way.NextHop, r.ok = nextHopOf(path)
+	}
+	if r.ok {
+		r.only = []Way{r.way}
+	}
+	return r.way, r.ok
+}
+
+func sameAttribute(a, b *anypb.Any) bool {
+	return a.GetTypeUrl() == b.GetTypeUrl() && bytes.Equal(a.GetValue(), b.GetValue())
 }
 
 func prefixOf(path *api.Path) (netip.Prefix, bool) {

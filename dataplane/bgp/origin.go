@@ -22,7 +22,8 @@ func compareWays(a, b Way) int {
 // origin is a set of ways, and how many prefixes have exactly this set. Prefixes share origins: there are as many as there are
 // sets of routers.
 type origin struct {
-	ways     []Way // sorted
+	ways     []Way        // sorted
+	hops     []netip.Addr // of the ways, sorted, each once
 	prefixes int
 }
 
@@ -30,14 +31,16 @@ type origin struct {
 type origins struct {
 	of  map[netip.Prefix]*origin
 	all map[string]*origin // by originKey
+
+	last *origin // that was set: the next prefix often has the same
 }
 
 func newOrigins() origins {
 	return origins{of: map[netip.Prefix]*origin{}, all: map[string]*origin{}}
 }
 
-// set replaces the ways to a prefix. With none, the prefix is forgotten.
-func (o *origins) set(prefix netip.Prefix, ways []Way) {
+// set replaces the ways to a prefix, and returns their next hops, which prefixes share. With none, the prefix is forgotten.
+func (o *origins) set(prefix netip.Prefix, ways []Way) (hops []netip.Addr) {
 	if before := o.of[prefix]; before != nil {
 		if before.prefixes--; before.prefixes == 0 {
 			delete(o.all, originKey(before.ways))
@@ -45,21 +48,30 @@ func (o *origins) set(prefix netip.Prefix, ways []Way) {
 	}
 	if len(ways) == 0 {
 		delete(o.of, prefix)
-		return
+		return nil
 	}
-	key := originKey(ways)
-	now := o.all[key]
-	if now == nil {
-		now = &origin{ways: slices.Clone(ways)}
-		o.all[key] = now
+	now := o.last
+	if now == nil || now.prefixes == 0 || !slices.Equal(now.ways, ways) {
+		now = o.named(ways)
 	}
 	now.prefixes++
-	o.of[prefix] = now
+	o.of[prefix], o.last = now, now
+	return now.hops
+}
+
+// named returns the origin with these ways, which it makes if it is new.
+func (o *origins) named(ways []Way) *origin {
+	key := originKey(ways)
+	if o.all[key] == nil {
+		o.all[key] = &origin{ways: slices.Clone(ways), hops: hopsOf(ways)}
+	}
+	return o.all[key]
 }
 
 func (o *origins) clear() {
 	clear(o.of)
 	clear(o.all)
+	o.last = nil
 }
 
 func originKey(ways []Way) string {

@@ -100,12 +100,27 @@ func apiFamilies(peer netip.Addr) (list []*api.Family) {
 
 // apiPath makes GoBGP's form of a path of ours. Its next hop is unspecified: each session sends its own address.
 func apiPath(prefix netip.Prefix, communities []string, mark uint32) (*api.Path, error) {
+	attributes, err := apiAttributes(prefix.Addr().Is4(), communities, mark)
+	if err != nil {
+		return nil, err
+	}
+	return apiPathWith(prefix, attributes)
+}
+
+func apiPathWith(prefix netip.Prefix, attributes []*anypb.Any) (path *api.Path, err error) {
 	if !prefix.IsValid() || prefix != prefix.Masked() || prefix.Addr().Is4In6() {
 		return nil, fmt.Errorf("%v is not a network", prefix)
 	}
-	nextHop := netip.IPv4Unspecified()
-	if prefix.Addr().Is6() {
-		nextHop = netip.IPv6Unspecified()
+	path = &api.Path{Family: apiFamily(prefix.Addr()), Pattrs: attributes}
+	path.Nlri, err = anypb.New(&api.IPAddressPrefix{Prefix: prefix.Addr().String(), PrefixLen: uint32(prefix.Bits())})
+	return path, err
+}
+
+// apiAttributes makes GoBGP's form of the attributes of a path of ours.
+func apiAttributes(v4 bool, communities []string, mark uint32) (list []*anypb.Any, err error) {
+	nextHop := netip.IPv6Unspecified()
+	if v4 {
+		nextHop = netip.IPv4Unspecified()
 	}
 	attributes := []proto.Message{
 		&api.OriginAttribute{Origin: 0}, // IGP
@@ -129,19 +144,14 @@ func apiPath(prefix netip.Prefix, communities []string, mark uint32) (*api.Path,
 	if len(large) > 0 {
 		attributes = append(attributes, &api.LargeCommunitiesAttribute{Communities: large})
 	}
-	path := &api.Path{Family: apiFamily(prefix.Addr())}
-	path.Nlri, err = anypb.New(&api.IPAddressPrefix{Prefix: prefix.Addr().String(), PrefixLen: uint32(prefix.Bits())})
-	if err != nil {
-		return nil, err
-	}
 	for _, a := range attributes {
 		packed, err := anypb.New(a)
 		if err != nil {
 			return nil, err
 		}
-		path.Pattrs = append(path.Pattrs, packed)
+		list = append(list, packed)
 	}
-	return path, nil
+	return list, nil
 }
 
 // parseCommunities reads aa:nn (16 bits each) and aa:nn:mm (32 bits each).

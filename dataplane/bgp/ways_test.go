@@ -124,7 +124,7 @@ func TestNextHopsAreReadAgainWhenRoutesMayHaveChanged(t *testing.T) {
 	expectRead("nothing has changed", false)
 	f.states[peer] = peerState{State: established, Received: 1}
 	expectRead("a route has come", true)
-	s.learned.put(nil)
+	s.learned.put(map[netip.Prefix][]Way{prefix("203.0.113.0/24"): {{peer, peer}}})
 	expectRead("a best route has changed", true)
 	expectRead("nothing has changed again", false)
 	now = now.Add(hopsAgain)
