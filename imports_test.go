@@ -32,7 +32,7 @@ var packageMayImport = map[string][]string{
 	"bpf/layout":           {},
 	"dataplane/classifier": {"api", "bpf/layout", "calc"},
 	"dataplane/table":      {},
-	"dataplane/bgp":        {"calc", "dataplane/bgp/filter", "github.com/vishvananda/netlink", "golang.org/x/sys/unix"},
+	"dataplane/bgp":        {"calc", "dataplane/bgp/filter", "dataplane/routes", "github.com/vishvananda/netlink", "golang.org/x/sys/unix"},
 	"dataplane/bgp/filter": {"calc"},
 
 	"ctl/hints":     {"api"},
