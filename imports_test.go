@@ -40,7 +40,7 @@ var packageMayImport = map[string][]string{
 	"ctl/arguments": {"ctl/hints", commandLine + "cobra"},
 	"ctl/ipam": {"api", "ctl/arguments", "ctl/hints", "ctl/print", "datastore", "datastore/ipam", "datastore/kv",
 		commandLine + "cobra"},
-	"ctl/vm": {"api", "ctl/arguments", "ctl/hints", "ctl/workload", commandLine + "cobra"},
+	"ctl/vm":       {"api", "ctl/arguments", "ctl/hints", "ctl/workload", commandLine + "cobra"},
 	"ctl/workload": {"api", "ctl/arguments", "ctl/hints", "ctl/print", "datastore", "datastore/ipam", commandLine + "cobra", commandLine + "pflag"},
 }
 
