@@ -38,6 +38,7 @@ var packageMayImport = map[string][]string{
 	"ctl/hints":     {"api"},
 	"ctl/print":     {"api", "ctl/hints"},
 	"ctl/arguments": {"ctl/hints", commandLine + "cobra"},
+	"ctl/cni":       {"api", "ctl/arguments", "ctl/hints", "ctl/workload", commandLine + "cobra", "github.com/vishvananda/netlink", "golang.org/x/sys/unix"},
 	"ctl/ipam": {"api", "ctl/arguments", "ctl/hints", "ctl/print", "datastore", "datastore/ipam", "datastore/kv",
 		commandLine + "cobra"},
 	"ctl/vm":       {"api", "ctl/arguments", "ctl/hints", "ctl/workload", commandLine + "cobra"},

@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/margay-project/margay/ctl/cni"
 	"github.com/margay-project/margay/ctl/hints"
 )
 
@@ -19,7 +21,11 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // after the first signal, a second one kills the process
-	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv))
+	arguments := os.Args[1:]
+	if filepath.Base(os.Args[0]) == cni.Name { // called by a container runtime
+		arguments = []string{"cni", "run"}
+	}
+	os.Exit(run(ctx, arguments, os.Stdin, os.Stdout, os.Stderr, os.Getenv))
 }
 
 // run runs the whole command. It returns the exit code: 0, or 1 after any error unless the verb has another code for errors.

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/margay-project/margay/ctl/arguments"
+	"github.com/margay-project/margay/ctl/cni"
 	"github.com/margay-project/margay/ctl/hints"
 	"github.com/margay-project/margay/ctl/vm"
 	"github.com/margay-project/margay/ctl/workload"
@@ -51,7 +52,7 @@ func newRoot(s *session) *cobra.Command {
 		"accepted for scripts of calicoctl; has no effect, because versions are not compared")
 	root.AddCommand(
 		newCreate(s), newApply(s), newReplace(s), newPatch(s), newEdit(s), newLabel(s), newDelete(s), newGet(s), newDiff(s), newValidate(s), newSchema(s),
-		newStatus(s), newDump(s), newFelix(s), newDatastore(s), newIPAM(s), workload.New(s.workloads()), vm.New(s.vms()), newNode(s), newCluster(),
+		newStatus(s), newDump(s), newFelix(s), newDatastore(s), newIPAM(s), workload.New(s.workloads()), vm.New(s.vms()), cni.New(s.containers()), newNode(s), newCluster(),
 		newVersion(s), newCompletion(s), newDocs(s),
 	)
 	return root

@@ -74,7 +74,7 @@ func TestThePageAboutVMsShowsTheExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"vm-routed.xml", "vm-bridged.xml", "cloud-init-network-config"} {
+	for _, name := range []string{"vm-routed.xml", "vm-bridged.xml", "cloud-init-network-config", "cni-margay.conflist"} {
 		text, err := os.ReadFile("../docs/examples/" + name)
 		if err != nil {
 			t.Fatal(err)

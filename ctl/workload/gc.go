@@ -30,7 +30,7 @@ func newGC(s Session) *cobra.Command {
 		Use:   "gc",
 		Short: "Find endpoints whose interface is gone, and delete them",
 		Long: `Find endpoints whose interface is gone, as a host leaves them behind that dies, or a hook that is killed. They are the WorkloadEndpoints
-of this node that margayctl workload or vm has made and whose interface this machine does not have. With --all-nodes also those
+of this node that margayctl workload, margayctl vm or margay-cni has made and whose interface this machine does not have. With --all-nodes also those
 of nodes that no longer exist. Endpoints that were applied as manifests are left alone.
 
 The command lists them and notes in each, in the annotation margay.io/missing-since, since when its interface is missing; it removes the
