@@ -42,10 +42,22 @@ func (f *felix) child(argument string) int {
 	return 0
 }
 
+// awaitChild waits for the child with an argument: felix answers before it has started all of its children.
+func (f *felix) awaitChild(argument string) (pid int) {
+	f.Helper()
+	lab.Await(f, func() error {
+		if pid = f.child(argument); pid == 0 {
+			return fmt.Errorf("felix has no child %s", argument)
+		}
+		return nil
+	})
+	return pid
+}
+
 // killBGP kills the BGP process, and waits until there is another one.
 func (f *felix) killBGP() {
 	f.Helper()
-	before := f.child(bgpProcess)
+	before := f.awaitChild(bgpProcess)
 	must(f, syscall.Kill(before, syscall.SIGKILL))
 	lab.Await(f, func() error {
 		if now := f.child(bgpProcess); now == 0 || now == before {
@@ -65,10 +77,7 @@ func TestTheBGPProcessEndsWithFelix(t *testing.T) {
 		f := l.start()
 		answers := func(*agentv1.StatusResponse) error { return nil }
 		f.await(answers)
-		child := f.child(bgpProcess)
-		if child == 0 {
-			t.Fatal("felix has no BGP process")
-		}
+		child := f.awaitChild(bgpProcess)
 		lab.Await(t, func() error {
 			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", child))
 			if err != nil {
@@ -87,7 +96,7 @@ func TestTheBGPProcessEndsWithFelix(t *testing.T) {
 		must(t, syscall.Kill(child, syscall.SIGTERM)) // as systemd and terminals do to all processes of a service
 		must(t, syscall.Kill(child, syscall.SIGINT))
 		f.await(answers)
-		if now := f.child(bgpProcess); now != child {
+		if now := f.awaitChild(bgpProcess); now != child {
 			t.Errorf("process %d has ended, and now there is %d", child, now)
 		}
 		end(f)

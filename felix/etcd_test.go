@@ -107,7 +107,7 @@ func TestFelixRestartsTheEmbeddedEtcdAfterACrash(t *testing.T) {
 	l.web()
 	f.awaitEnforced("cali-web")
 
-	must(t, unix.Kill(f.child("--etcd-only"), unix.SIGKILL))
+	must(t, unix.Kill(f.awaitChild("--etcd-only"), unix.SIGKILL))
 	f.awaitDatastoreError("embedded etcd ended and is started again")
 	f.await(connected(true))
 	l.dialEtcd()
